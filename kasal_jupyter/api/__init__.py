@@ -1,0 +1,1 @@
+"""The Kasal API on Tornado: REST and WebSocket."""

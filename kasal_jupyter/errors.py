@@ -1,0 +1,163 @@
+"""The errors of the product.
+
+::
+
+    KasalError                       500 INTERNAL_ERROR
+    ├── InvalidRequest               400 VALIDATION_ERROR
+    │   └── NotRunnable              400 CREW_NOT_RUNNABLE
+    ├── Unauthorized                 401 UNAUTHORIZED
+    ├── Forbidden                    403 FORBIDDEN
+    ├── NotFound                     404 NOT_FOUND
+    ├── MethodNotAllowed             405 METHOD_NOT_ALLOWED
+    ├── Conflict                     409 CONFLICT
+    ├── PreconditionFailed           412 PRECONDITION_FAILED
+    ├── TooManyRequests              429 RATE_LIMIT
+    ├── Unavailable                  503 SERVICE_UNAVAILABLE
+    ├── StoreError                   500 STORE_ERROR
+    │   └── StoreTooNew
+    └── WorkerLost                   500 WORKER_LOST
+
+Each class carries the HTTP status and the code that the API answers with; the
+error body is the reference's *Error Response Format*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with a request.
+
+    Attributes
+    ----------
+    field
+        Where, as a path into the body: ``"agents"``, ``"tasks[1].agent"``.
+    reason
+        What is wrong and what to do about it, as a sentence.
+    """
+
+    field: str
+    reason: str
+
+
+class KasalError(Exception):
+    """Anything the product refuses or fails at, in words meant for its user.
+
+    Parameters
+    ----------
+    message
+        One readable sentence.
+    faults
+        Every fault found, the first one first; shown as the error's ``details``.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "INTERNAL_ERROR"
+
+    def __init__(self, message: str, *, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.faults = tuple(faults)
+
+    def details(self) -> dict[str, Any]:
+        """Give the ``details`` object: the first fault as the reference shows it, then all of them."""
+        if not self.faults:
+            return {}
+        first = self.faults[0]
+        details: dict[str, Any] = {"field": first.field, "reason": first.reason}
+        if len(self.faults) > 1:
+            details["errors"] = [{"field": fault.field, "reason": fault.reason} for fault in self.faults]
+        return details
+
+    def body(self) -> dict[str, Any]:
+        """Give the whole error body, in the reference's *Error Response Format*."""
+        return {"error": {"code": self.code, "message": self.message, "details": self.details()}}
+
+
+class InvalidRequest(KasalError):
+    """The request's parameters are wrong."""
+
+    status = 400
+    code = "VALIDATION_ERROR"
+
+
+class NotRunnable(InvalidRequest):
+    """The crew is well-formed but cannot run here: a model without a key, an input that is missing."""
+
+    code = "CREW_NOT_RUNNABLE"
+
+
+class Unauthorized(KasalError):
+    """The caller is nobody we know."""
+
+    status = 401
+    code = "UNAUTHORIZED"
+
+
+class Forbidden(KasalError):
+    """The caller is known, and may not do this."""
+
+    status = 403
+    code = "FORBIDDEN"
+
+
+class NotFound(KasalError):
+    """There is no such resource."""
+
+    status = 404
+    code = "NOT_FOUND"
+
+
+class MethodNotAllowed(KasalError):
+    """The resource is there, and has no such method."""
+
+    status = 405
+    code = "METHOD_NOT_ALLOWED"
+
+
+class Conflict(KasalError):
+    """The resource is in a state that forbids this."""
+
+    status = 409
+    code = "CONFLICT"
+
+
+class PreconditionFailed(KasalError):
+    """Somebody else changed the resource in the meantime."""
+
+    status = 412
+    code = "PRECONDITION_FAILED"
+
+
+class TooManyRequests(KasalError):
+    """The caller's rate limit is used up."""
+
+    status = 429
+    code = "RATE_LIMIT"
+
+
+class Unavailable(KasalError):
+    """The server takes no such requests at the moment."""
+
+    status = 503
+    code = "SERVICE_UNAVAILABLE"
+
+
+class StoreError(KasalError):
+    """The data folder cannot be read or written."""
+
+    code = "STORE_ERROR"
+
+
+class StoreTooNew(StoreError):
+    """The data folder was written by a newer version of the product."""
+
+
+class WorkerLost(KasalError):
+    """A run's process, or the process that starts them, is gone."""
+
+    code = "WORKER_LOST"

@@ -1,0 +1,1 @@
+"""Crews in and out: YAML and back."""

@@ -1,0 +1,102 @@
+"""Agents: the reference's *Agent Management*."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from kasal_jupyter.schemas.base import Document, LongText, Model, Name, Text
+
+
+class ModelSettings(Model):
+    """How an agent's model is called; what is not given stays the provider's default."""
+
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    max_tokens: int | None = Field(None, ge=1, description="Most tokens of one answer.")
+    seed: int | None = None
+    stop: list[str] | None = Field(None, max_length=16)
+    timeout: float | None = Field(None, gt=0, le=3600, description="Seconds one call may take.")
+    stream: bool = Field(True, description="Whether answers arrive in pieces.")
+
+
+class SandboxSettings(Model):
+    """How the sandbox model behaves for an agent; other models pass it over."""
+
+    latency: float = Field(0.0, ge=0, le=86_400, description="Seconds before each answer.")
+    answer_words: int = Field(40, ge=1, le=5_000, description="Words of a plain answer, at the most.")
+    fail_at: int | None = Field(None, ge=1, description="The call, counted from 1, that fails.")
+    tool_calls: Literal["native", "react"] = Field(
+        "native", description="Whether tools are called as the API's tool calls or in ReAct text."
+    )
+
+
+class AgentFields(Model):
+    """What describes an agent, wherever one is written down."""
+
+    name: Name | None = Field(None, description="What tasks call the agent by; its role where none is given.")
+    role: Text
+    goal: Text
+    backstory: LongText = ""
+    model: Name | None = Field(
+        None, description="A model's name, e.g. gpt-4 or sandbox; else the server's default."
+    )
+    tools: list[Name] = Field(default_factory=list, max_length=64)
+    allow_delegation: bool = False
+    max_iter: int | None = Field(None, ge=1, le=200, description="Most model calls for one task.")
+    settings: ModelSettings = Field(default_factory=ModelSettings)
+    sandbox: SandboxSettings = Field(default_factory=SandboxSettings)
+
+
+class AgentCreate(AgentFields):
+    """The body of ``POST /agents``."""
+
+    crew_id: str
+
+
+class CrewAgent(AgentFields):
+    """An agent inside the body of ``POST /crews`` or ``PUT /crews/{crew_id}``."""
+
+    id: str | None = Field(None, description="An agent the crew already has, to keep its id.")
+
+
+class Agent(AgentFields, Document):
+    """An agent as it is stored and shown."""
+
+    id: str
+    crew_id: str
+    name: str
+    position: int = Field(ge=0, description="Its place in the crew's list.")
+    owner: str
+    created_at: str
+    updated_at: str
+
+
+class AgentSummary(Model):
+    """An agent as a list shows it."""
+
+    id: str
+    name: str
+    crew_id: str
+    model: str | None
+    status: Literal["ready"]
+    role: str
+
+
+class AgentList(Model):
+    """The answer of ``GET /agents``."""
+
+    agents: list[AgentSummary]
+    total: int
+    page: int
+
+
+class AgentCreated(Model):
+    """The answer of ``POST /agents``."""
+
+    id: str
+    status: Literal["created"] = "created"
+
+
+AgentName = Annotated[str, Field(description="The name, role or id of an agent of the same crew.")]

@@ -1,0 +1,74 @@
+"""What every schema shares: strictness, ids, timestamps, the text types."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+"""Crockford's base 32 in lower case: no letter that is read as a digit."""
+
+ID_LENGTH = 12
+"""Characters behind an id's prefix: 60 random bits."""
+
+
+class Model(BaseModel):
+    """A strict model: an unknown field is an error, not a typo that goes unnoticed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Document(Model):
+    """A stored resource. What an older or newer version stored beside its fields is passed over."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    def dump(self) -> dict[str, Any]:
+        """Give the document as plain JSON types, as the store keeps it."""
+        return self.model_dump(mode="json")
+
+
+Name = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\r\n\t]*$")
+]
+"""A name: one line, 1 to 200 characters."""
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=100_000, pattern=r"\S")]
+"""A prompt text that may not be blank, at most 100,000 characters."""
+
+LongText = Annotated[str, StringConstraints(max_length=100_000)]
+"""A text that may be empty."""
+
+
+def new_id(prefix: str) -> str:
+    """Make an id such as ``crew_4t9k2m0x7q1z``.
+
+    Parameters
+    ----------
+    prefix
+        The kind of resource: ``crew``, ``agent``, ``task``, ``job``, ``tool``.
+    """
+    return f"{prefix}_{''.join(secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH))}"
+
+
+def utc_now() -> str:
+    """Give the time as the reference writes it: UTC, whole seconds, ``2024-01-15T10:30:00Z``."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def utc_now_precise() -> str:
+    """Give the time with microseconds, as events carry it: ``2024-01-15T10:30:00.123456Z``."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_time(text: str) -> datetime:
+    """Read a time that :func:`utc_now` or :func:`utc_now_precise` wrote."""
+    return datetime.fromisoformat(text)
+
+
+def whole_seconds(precise: str) -> str:
+    """Shorten an event's time to the reference's form, ``2024-01-15T10:30:00Z``."""
+    return f"{precise[:19]}Z"

@@ -1,0 +1,239 @@
+"""Events: what happens in an execution, one JSON object each.
+
+The same object is a line of the run's journal, a message on the WebSocket and
+what the notebook draws. ``task_start``, ``task_complete`` and ``error`` are the
+reference's (*WebSocket Events*); the rest is ours.
+
+A *span* is a timed part of a run: a task, an agent's work on it, a model call, a
+tool call. One event opens it and another closes it, both with its ``span_id``;
+``parent_id`` is the span around it, ``None`` for a task::
+
+    opens        closes                           adds to it
+    task_start   task_complete  | task_failed
+    agent_start  agent_complete | agent_failed
+    llm_call     llm_response   | llm_failed      llm_chunk
+    tool_call    tool_result    | tool_failed
+
+A run's process writes its events without ``seq`` and ``job_id``; the server adds
+them as it appends to the journal. ``seq`` counts 1, 2, 3 … without a gap.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+from kasal_jupyter.schemas.executions import Status
+
+
+class EventBase(TypedDict):
+    """What every event carries."""
+
+    seq: NotRequired[int]
+    job_id: NotRequired[str]
+    time: str
+    """UTC with microseconds, see :func:`kasal_jupyter.schemas.base.utc_now_precise`."""
+
+
+class SpanEvent(EventBase):
+    """What every event of a span carries."""
+
+    span_id: int
+    parent_id: int | None
+    task_id: str | None
+    task: str | None
+    """The task's title."""
+    agent: str | None
+    """The agent's name."""
+
+
+class TokenUsage(TypedDict):
+    """Tokens of one model call, as its provider counts them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cached_tokens: NotRequired[int]
+    reasoning_tokens: NotRequired[int]
+
+
+class ErrorInfo(TypedDict):
+    """Why something failed: a code such as ``RATE_LIMIT`` and a readable sentence."""
+
+    code: str
+    message: str
+
+
+class TaskPlan(TypedDict):
+    """A task as the first event announces it."""
+
+    id: str
+    title: str
+    agent: str | None
+    context: list[str]
+    """Ids of the tasks whose results it gets."""
+
+
+class ExecutionStatusEvent(EventBase):
+    """The run's state changed. The first event is ``queued``, the last an ended state."""
+
+    type: Literal["execution_status"]
+    status: Status
+    crew_id: NotRequired[str]
+    """On ``queued``, as are the next four."""
+    crew_name: NotRequired[str]
+    process: NotRequired[str]
+    tasks: NotRequired[list[TaskPlan]]
+    inputs: NotRequired[dict[str, Any]]
+    result: NotRequired[str]
+    """On ``completed``."""
+    error: NotRequired[ErrorInfo]
+    """On ``failed`` and ``interrupted``."""
+
+
+class TaskStart(SpanEvent):
+    """A task began."""
+
+    type: Literal["task_start"]
+
+
+class TaskComplete(SpanEvent):
+    """A task ended well."""
+
+    type: Literal["task_complete"]
+    result: str
+    structured: NotRequired[Any]
+    """The result as JSON, where the task has an ``output_schema``."""
+
+
+class TaskFailed(SpanEvent):
+    """A task ended badly; an ``error`` event follows."""
+
+    type: Literal["task_failed"]
+    error: ErrorInfo
+
+
+class AgentStart(SpanEvent):
+    """An agent began to work on a task, or on what another agent delegated to it."""
+
+    type: Literal["agent_start"]
+    prompt: str
+    tools: list[str]
+
+
+class AgentComplete(SpanEvent):
+    """An agent gave its answer."""
+
+    type: Literal["agent_complete"]
+    result: str
+
+
+class AgentFailed(SpanEvent):
+    """An agent gave up."""
+
+    type: Literal["agent_failed"]
+    error: ErrorInfo
+
+
+class LlmCall(SpanEvent):
+    """A model is asked."""
+
+    type: Literal["llm_call"]
+    model: str
+    messages: list[dict[str, Any]]
+    tools: list[str]
+    """Names of the tools offered with the call."""
+    settings: NotRequired[dict[str, Any]]
+
+
+class LlmChunk(SpanEvent):
+    """A piece of a streamed answer; pieces that come within 50 ms are sent as one."""
+
+    type: Literal["llm_chunk"]
+    text: str
+
+
+class RequestedToolCall(TypedDict):
+    """A tool call as a model asks for it."""
+
+    id: str
+    name: str
+    arguments: str
+    """JSON, as the model wrote it."""
+
+
+class LlmResponse(SpanEvent):
+    """A model answered."""
+
+    type: Literal["llm_response"]
+    model: str
+    text: str | None
+    tool_calls: list[RequestedToolCall]
+    usage: TokenUsage | None
+    """None where the provider sent none: unknown, not zero."""
+    finish_reason: str | None
+
+
+class LlmFailed(SpanEvent):
+    """A model call failed; CrewAI may try again, as a new span."""
+
+    type: Literal["llm_failed"]
+    model: str
+    error: ErrorInfo
+
+
+class ToolCall(SpanEvent):
+    """A tool is called."""
+
+    type: Literal["tool_call"]
+    tool: str
+    arguments: dict[str, Any]
+
+
+class ToolResult(SpanEvent):
+    """A tool answered."""
+
+    type: Literal["tool_result"]
+    tool: str
+    result: str
+
+
+class ToolFailed(SpanEvent):
+    """A tool raised; the agent is told, and may go on."""
+
+    type: Literal["tool_failed"]
+    tool: str
+    error: ErrorInfo
+
+
+class ErrorEvent(EventBase):
+    """The run failed: what the reference's *Error* event says."""
+
+    type: Literal["error"]
+    message: str
+    code: str
+    task_id: NotRequired[str | None]
+    agent: NotRequired[str | None]
+
+
+Event = (
+    ExecutionStatusEvent
+    | TaskStart
+    | TaskComplete
+    | TaskFailed
+    | AgentStart
+    | AgentComplete
+    | AgentFailed
+    | LlmCall
+    | LlmChunk
+    | LlmResponse
+    | LlmFailed
+    | ToolCall
+    | ToolResult
+    | ToolFailed
+    | ErrorEvent
+)
+"""Any event, told apart by its ``type``."""
+
+OPENING: frozenset[str] = frozenset({"task_start", "agent_start", "llm_call", "tool_call"})
+COMPLETING: frozenset[str] = frozenset({"task_complete", "agent_complete", "llm_response", "tool_result"})
+FAILING: frozenset[str] = frozenset({"task_failed", "agent_failed", "llm_failed", "tool_failed"})

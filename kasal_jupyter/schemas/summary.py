@@ -1,0 +1,153 @@
+"""The state of a run, folded from its events: the only source of status and progress."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from kasal_jupyter.schemas.base import parse_time, whole_seconds
+from kasal_jupyter.schemas.events import ErrorEvent, Event, ExecutionStatusEvent
+from kasal_jupyter.schemas.executions import ENDED, ExecutionError, Status, Usage
+
+
+@dataclass(slots=True)
+class RunSummary:
+    """A run in figures. Feed it the journal's events in order.
+
+    ``progress`` is the percentage of tasks done; it never goes back, and reaches
+    100 only with the state ``completed``.
+    """
+
+    status: Status = "queued"
+    crew_name: str = ""
+    seq: int = 0
+    created_at: str | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
+    tasks_total: int = 0
+    tasks_done: int = 0
+    current_task: str | None = None
+    task_states: dict[str, str] = field(default_factory=dict)
+    result: str | None = None
+    error: ExecutionError | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    llm_calls: int = 0
+    tool_calls: int = 0
+    errors: int = 0
+    """Failed spans and errors, those the run recovered from included."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over."""
+        return self.status in ENDED
+
+    @property
+    def progress(self) -> int:
+        """Percent of tasks done, 0 to 100."""
+        if self.status == "completed":
+            return 100
+        return min(99, 100 * self.tasks_done // self.tasks_total) if self.tasks_total else 0
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from the start to the end; None while the run goes on."""
+        if self.started_at is None or self.ended_at is None:
+            return None
+        return (parse_time(self.ended_at) - parse_time(self.started_at)).total_seconds()
+
+    def usage(self) -> Usage:
+        """Give the tokens and calls so far."""
+        return Usage(
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            total_tokens=self.total_tokens,
+            llm_calls=self.llm_calls,
+            tool_calls=self.tool_calls,
+        )
+
+    def feed(self, event: Event) -> None:
+        """Take in the next event."""
+        self.seq = event.get("seq", self.seq)
+        match event["type"]:
+            case "execution_status":
+                self._status(event)
+            case "task_start":
+                self.current_task = event["task"]
+                self._task_state(event["task_id"], "running")
+            case "task_complete":
+                if self._task_state(event["task_id"], "completed") != "completed":
+                    self.tasks_done += 1
+            case "task_failed":
+                self._task_state(event["task_id"], "failed")
+                self.errors += 1
+            case "llm_call":
+                self.llm_calls += 1
+            case "llm_response":
+                if usage := event["usage"]:
+                    self.prompt_tokens += usage["prompt_tokens"]
+                    self.completion_tokens += usage["completion_tokens"]
+                    self.total_tokens += usage["total_tokens"]
+            case "tool_call":
+                self.tool_calls += 1
+            case "llm_failed" | "tool_failed":
+                self.errors += 1
+            case "error":
+                self._error(event)
+            case _:
+                pass
+
+    def fields(self) -> dict[str, Any]:
+        """Give what an execution's stored summary takes from the run, as plain JSON types."""
+        return {
+            "status": self.status,
+            "progress": self.progress,
+            "current_task": None if self.ended else self.current_task,
+            "started_at": whole_seconds(self.started_at) if self.started_at else None,
+            "ended_at": whole_seconds(self.ended_at) if self.ended_at else None,
+            "duration": self.duration,
+            "result": self.result,
+            "error": self.error.model_dump() if self.error else None,
+            "usage": self.usage().model_dump(),
+            "task_states": dict(self.task_states),
+        }
+
+    def _status(self, event: ExecutionStatusEvent) -> None:
+        self.status = event["status"]
+        if self.status == "queued":
+            self.created_at = event["time"]
+            self.crew_name = event.get("crew_name", "")
+            self.tasks_total = len(event.get("tasks", ()))
+            self.task_states = {task["id"]: "created" for task in event.get("tasks", ())}
+        elif self.status == "running":
+            self.started_at = event["time"]
+        elif self.ended:
+            self.ended_at = event["time"]
+            self.result = event.get("result", self.result)
+            if (error := event.get("error")) and self.error is None:
+                self.error = ExecutionError(code=error["code"], message=error["message"])
+            for task_id, state in self.task_states.items():
+                if state == "running":
+                    self.task_states[task_id] = "stopped"
+
+    def _error(self, event: ErrorEvent) -> None:
+        self.errors += 1
+        self.error = ExecutionError(code=event["code"], message=event["message"], task=event.get("task_id"))
+
+    def _task_state(self, task_id: str | None, state: str) -> str | None:
+        """Set a task's state and give the one before."""
+        if task_id is None:
+            return None
+        before = self.task_states.get(task_id)
+        self.task_states[task_id] = state
+        return before
+
+
+def summarise(events: Iterable[Event]) -> RunSummary:
+    """Fold a whole run."""
+    summary = RunSummary()
+    for event in events:
+        summary.feed(event)
+    return summary

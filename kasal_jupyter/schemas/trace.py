@@ -1,0 +1,180 @@
+"""The trace of a run: its events folded into a tree of spans."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from kasal_jupyter.schemas.base import parse_time
+from kasal_jupyter.schemas.events import COMPLETING, FAILING, OPENING, Event
+from kasal_jupyter.schemas.summary import RunSummary
+
+SpanKind = Literal["task", "agent", "llm", "tool"]
+SpanState = Literal["running", "completed", "failed", "stopped"]
+
+_KINDS: dict[str, SpanKind] = {
+    "task_start": "task",
+    "agent_start": "agent",
+    "llm_call": "llm",
+    "tool_call": "tool",
+}
+
+
+@dataclass(slots=True)
+class Span:
+    """A timed part of a run.
+
+    Attributes
+    ----------
+    name
+        The task's title, the agent's name, the model or the tool.
+    start, end
+        Seconds since the run was accepted; ``end`` is None while it runs.
+    prompt_tokens, completion_tokens
+        Tokens of the span and everything below it.
+    opened, closed
+        The events that opened and closed it: their messages, arguments and result.
+    text
+        What a streaming model has said so far.
+    """
+
+    id: int
+    parent_id: int | None
+    kind: SpanKind
+    name: str
+    task: str | None
+    agent: str | None
+    start: float
+    end: float | None = None
+    state: SpanState = "running"
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    error: str | None = None
+    text: str = ""
+    opened: dict[str, Any] = field(default_factory=dict, repr=False)
+    closed: dict[str, Any] = field(default_factory=dict, repr=False)
+    children: list[Span] = field(default_factory=list, repr=False)
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds; None while it runs."""
+        return None if self.end is None else self.end - self.start
+
+    @property
+    def total_tokens(self) -> int:
+        """Tokens of the span and everything below it."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def walk(self, depth: int = 0) -> Iterator[tuple[int, Span]]:
+        """Give the span and all below it, each with its depth, in the order they began."""
+        yield depth, self
+        for child in self.children:
+            yield from child.walk(depth + 1)
+
+
+@dataclass(slots=True)
+class Trace:
+    """A run's spans and figures. Feed it the journal's events in order, at any time, as they come.
+
+    Feeding is O(depth) an event, so a live view may feed and draw as events arrive.
+    """
+
+    job_id: str = ""
+    summary: RunSummary = field(default_factory=RunSummary)
+    roots: list[Span] = field(default_factory=list)
+    spans: dict[int, Span] = field(default_factory=dict)
+    last_time: float = 0.0
+    """Seconds from the first event to the latest."""
+    queued: dict[str, Any] = field(default_factory=dict)
+    """The first event: the crew, its tasks, the inputs."""
+    _origin: float | None = None
+
+    def feed(self, event: Event) -> None:
+        """Take in the next event."""
+        self.summary.feed(event)
+        at = self._seconds(event["time"])
+        if not self.job_id:
+            self.job_id = event.get("job_id", "")
+        kind = event["type"]
+        if kind in OPENING:
+            self._open(dict(event), at)
+        elif kind in COMPLETING or kind in FAILING:
+            self._close(dict(event), at)
+        elif event["type"] == "llm_chunk":
+            if span := self.spans.get(event["span_id"]):
+                span.text += event["text"]
+        elif event["type"] == "execution_status":
+            if event["status"] == "queued":
+                self.queued = dict(event)
+            if self.summary.ended:
+                self._end_open_spans(at)
+
+    def walk(self) -> Iterator[tuple[int, Span]]:
+        """Give every span with its depth, in the order they began, parents first."""
+        for root in self.roots:
+            yield from root.walk()
+
+    def _seconds(self, time: str) -> float:
+        stamp = parse_time(time).timestamp()
+        if self._origin is None:
+            self._origin = stamp
+        self.last_time = max(self.last_time, stamp - self._origin)
+        return stamp - self._origin
+
+    def _open(self, event: dict[str, Any], at: float) -> None:
+        kind = _KINDS[event["type"]]
+        name = {
+            "task": event.get("task"),
+            "agent": event.get("agent"),
+            "llm": event.get("model"),
+            "tool": event.get("tool"),
+        }[kind]
+        span = Span(
+            id=event["span_id"],
+            parent_id=event["parent_id"],
+            kind=kind,
+            name=name or kind,
+            task=event.get("task"),
+            agent=event.get("agent"),
+            start=at,
+            opened=event,
+        )
+        self.spans[span.id] = span
+        parent = self.spans.get(span.parent_id) if span.parent_id is not None else None
+        (parent.children if parent else self.roots).append(span)
+
+    def _close(self, event: dict[str, Any], at: float) -> None:
+        span = self.spans.get(event["span_id"])
+        if span is None:
+            return
+        span.end = at
+        span.closed = event
+        if event["type"] in FAILING:
+            span.state = "failed"
+            span.error = event["error"]["message"]
+        else:
+            span.state = "completed"
+        if usage := event.get("usage"):
+            self._add_tokens(span, usage["prompt_tokens"], usage["completion_tokens"])
+
+    def _add_tokens(self, span: Span, prompt: int, completion: int) -> None:
+        above: Span | None = span
+        while above is not None:
+            above.prompt_tokens += prompt
+            above.completion_tokens += completion
+            above = self.spans.get(above.parent_id) if above.parent_id is not None else None
+
+    def _end_open_spans(self, at: float) -> None:
+        for span in self.spans.values():
+            if span.end is None:
+                span.end = at
+                span.state = "stopped"
+
+
+def build_trace(events: Iterable[Event]) -> Trace:
+    """Fold a whole run into its trace."""
+    trace = Trace()
+    for event in events:
+        trace.feed(event)
+    return trace

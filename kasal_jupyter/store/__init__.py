@@ -1,0 +1,1 @@
+"""Keeps crews, agents, tasks and executions: TinyDB, made durable and fast."""

@@ -1,0 +1,1 @@
+"""A run's process: the only room that imports CrewAI."""
