@@ -1,0 +1,61 @@
+"""What the store keeps: its collections, each with its documents' type and its indexes.
+
+To keep something new, add its collection here and a repository to
+:class:`~kasal_jupyter.store.store.Store`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+from kasal_jupyter.schemas.agents import Agent
+from kasal_jupyter.schemas.base import Document
+from kasal_jupyter.schemas.crews import Crew
+from kasal_jupyter.schemas.executions import Execution
+from kasal_jupyter.schemas.tasks import Task
+from kasal_jupyter.store.memory import Indexes
+
+D = TypeVar("D", bound=Document)
+
+Order = Literal["created", "newest", "position"]
+"""``created``: the oldest first. ``newest``: the newest first. ``position``: by the document's own field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collection(Generic[D]):
+    """Documents of one type.
+
+    Attributes
+    ----------
+    name
+        The name of its TinyDB table.
+    document
+        The type; it must have an ``id``.
+    indexes
+        The fields, besides ``id``, that documents are looked up by. Each must hold text or None.
+    order
+        The order in which documents are given where none is asked for.
+    """
+
+    name: str
+    document: type[D]
+    indexes: tuple[str, ...]
+    order: Order = "created"
+
+
+CREWS = Collection("crews", Crew, ("owner",))
+AGENTS = Collection("agents", Agent, ("crew_id", "owner"), order="position")
+TASKS = Collection("tasks", Task, ("crew_id", "agent_id", "owner"), order="position")
+EXECUTIONS = Collection("executions", Execution, ("crew_id", "owner", "status", "server"))
+
+CATALOG: tuple[Collection[Crew] | Collection[Agent] | Collection[Task] | Collection[Execution], ...] = (
+    CREWS,
+    AGENTS,
+    TASKS,
+    EXECUTIONS,
+)
+"""Every collection."""
+
+INDEXES: Indexes = {collection.name: ("id", *collection.indexes) for collection in CATALOG}
+"""The indexed fields of each collection's table."""

@@ -1,0 +1,200 @@
+"""Transactions: the file and the tables in memory, kept equal."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kasal_jupyter.store.file import Session, WriteSession
+from kasal_jupyter.store.layer import Layer, Tables
+from kasal_jupyter.store.memory import Indexes, Memory
+
+PRUNE_EVERY = 1_000
+"""Deletions between two prunings of the tombstones."""
+
+BACKLOG = 1_000
+"""Rows another process may have changed for a reader to take them in itself, in a few milliseconds."""
+
+
+class Engine:
+    """The database under TinyDB's two seams.
+
+    Any thread may read; what it reads is committed, and of one moment. One thread at a
+    time writes; it alone sees what it has changed until that is on the disk.
+
+    Parameters
+    ----------
+    path
+        The SQLite file; it is created if it is not there.
+    indexes
+        The indexed fields of each table that has any.
+
+    Attributes
+    ----------
+    on_backlog
+        Called when another process has changed so much that a reader should not wait
+        for it: somebody else is to open a transaction soon, which takes it in. Without
+        it the reader does so itself.
+    """
+
+    def __init__(self, path: Path, indexes: Indexes | None = None) -> None:
+        self.on_backlog: Callable[[], None] | None = None
+        self._memory = Memory(indexes or {})
+        self._write_session = WriteSession(path)
+        try:
+            self._read_session = Session(path)
+            self._writing = threading.RLock()
+            self._refreshing = threading.Lock()
+            self._writer_thread: int | None = None
+            self._snapshot_thread: int | None = None
+            self._layer: Layer | None = None
+            self._backlog = False
+            self._closed = False
+            self._take_in(self._read_session)
+        except BaseException:
+            self._write_session.close()
+            raise
+        if self._write_session.deletions > PRUNE_EVERY:
+            with self.group():
+                pass
+
+    def close(self) -> None:
+        """Close the file. What was acknowledged is in it already."""
+        with self._writing, self._refreshing:
+            if not self._closed:
+                self._closed = True
+                self._read_session.close()
+                self._write_session.close()
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether this thread is in a transaction."""
+        return self._writer_thread == threading.get_ident()
+
+    @contextmanager
+    def reading(self) -> Iterator[Tables]:
+        """Give the tables as this thread sees them. Copy what is needed out of them and leave."""
+        if self.in_transaction:
+            assert self._layer is not None
+            with self._memory.lock:
+                yield self._layer
+        else:
+            self._refresh()
+            with self._memory.lock:
+                yield self._memory
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let several reads of this thread see one moment. Commits wait, so be quick."""
+        if self.in_transaction or self._snapshot_thread == threading.get_ident():
+            yield
+            return
+        self._refresh()
+        with self._memory.lock:
+            self._snapshot_thread = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._snapshot_thread = None
+
+    def version(self, name: str) -> int:
+        """Give a number that changes when the table does, as committed."""
+        self._refresh()
+        with self._memory.lock:
+            return self._memory.version(name)
+
+    @contextmanager
+    def group(self) -> Iterator[None]:
+        """Make what is done inside durable as one: on leaving, it is on the disk.
+
+        It begins with what other processes have committed. An exception from inside
+        undoes everything; so does a failing commit, as :class:`StoreError`.
+        """
+        if self._snapshot_thread == threading.get_ident():
+            raise RuntimeError("a snapshot keeps commits waiting: leave it before changing anything")
+        with self._writing:
+            self._begin()
+            try:
+                yield
+                self._commit()
+            except BaseException:
+                # Whatever state the file is in, the next transaction reads it anew.
+                self._write_session.seen = None
+                self._write_session.rollback()
+                raise
+            finally:
+                self._layer = None
+                self._writer_thread = None
+
+    @contextmanager
+    def work(self) -> Iterator[Layer]:
+        """Within a group, make what is done inside atomic: an exception undoes it and nothing else."""
+        group = self._layer
+        assert group is not None
+        self._layer = Layer(group)
+        try:
+            yield self._layer
+            for name, overlay in self._layer:
+                overlay.apply(group.writer(name))
+        finally:
+            self._layer = group
+
+    @contextmanager
+    def transaction(self) -> Iterator[Layer]:
+        """Make what is done inside atomic and durable; inside another transaction, make it part of that."""
+        if self.in_transaction:
+            assert self._layer is not None
+            yield self._layer
+            return
+        with self.group(), self.work() as layer:
+            yield layer
+
+    def _begin(self) -> None:
+        try:
+            self._write_session.begin()
+            self._take_in(self._write_session)
+        except BaseException:
+            self._write_session.rollback()
+            raise
+        finally:
+            self._backlog = False
+        self._layer = Layer(self._memory)
+        self._writer_thread = threading.get_ident()
+
+    def _commit(self) -> None:
+        layer, session = self._layer, self._write_session
+        assert layer is not None
+        revision = session.write(layer, self._memory.revision)
+        if session.deletions > PRUNE_EVERY:
+            session.prune(revision)
+        # Until the merge is done the tables are behind the file: if it is interrupted,
+        # the next transaction finds the session's mark missing and reads the difference.
+        seen, session.seen = session.seen, None
+        session.commit()
+        self._memory.merge(layer, revision)
+        session.seen = seen
+
+    def _refresh(self) -> None:
+        """Take in what other processes have committed."""
+        if self._snapshot_thread == threading.get_ident() or self._backlog:
+            return
+        with self._refreshing:
+            if self.on_backlog is None:
+                self._take_in(self._read_session)
+                return
+            session = self._read_session
+            if session.data_version() == session.seen:
+                return
+            if session.count_changes(self._memory.revision) <= BACKLOG:
+                self._take_in(session)
+                return
+        self._backlog = True
+        self.on_backlog()
+
+    def _take_in(self, session: Session) -> None:
+        version = session.data_version()
+        if version != session.seen:
+            self._memory.take_in(session.changes(self._memory.revision))
+            session.seen = version

@@ -1,0 +1,190 @@
+"""A collection's documents, typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, Generic
+
+from pydantic import ValidationError
+
+from kasal_jupyter.errors import Conflict, NotFound, StoreError
+from kasal_jupyter.store.catalog import Collection, D, Order
+from kasal_jupyter.store.engine import Engine
+from kasal_jupyter.store.table import SqliteTable
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[D]):
+    """A part of a list.
+
+    Attributes
+    ----------
+    documents
+        The part.
+    total
+        How many documents the list has.
+    """
+
+    documents: list[D]
+    total: int
+
+
+class Repository(Generic[D]):
+    """Reads and changes the documents of one collection.
+
+    Reading is for any thread; each call sees committed documents of one moment, other
+    processes' included. Changing is for the work given to ``Store.change``.
+
+    ``**criteria`` are values of indexed fields, all of which must fit. They are looked
+    up in the indexes, in time that depends on how many documents fit and not on how
+    many there are. An unindexed field raises a :class:`LookupError`.
+
+    Parameters
+    ----------
+    table
+        The collection's table.
+    engine
+        The database that the table is in.
+    collection
+        What it holds.
+    """
+
+    def __init__(self, table: SqliteTable, engine: Engine, collection: Collection[D]) -> None:
+        self._table = table
+        self._engine = engine
+        self._collection = collection
+
+    def get(self, document_id: str) -> D | None:
+        """Give the document with the id, or None."""
+        found = self._table.lookup({"id": document_id}, limit=1)
+        return self._read(found[0]) if found else None
+
+    def find(self, *, order: Order | None = None, **criteria: str | None) -> list[D]:
+        """Give all documents that fit, in the collection's own order, if no other is asked for."""
+        return self._page(order or self._collection.order, 0, None, criteria).documents
+
+    def page(
+        self, *, order: Order | None = None, offset: int = 0, limit: int | None = 100, **criteria: str | None
+    ) -> Page[D]:
+        """Give a part of the documents that fit.
+
+        In the order ``created`` or ``newest``, only the page's documents are read; to
+        order by ``position``, all that fit are.
+
+        Parameters
+        ----------
+        order
+            The order; the collection's own, if it is None.
+        offset
+            How many documents to pass over.
+        limit
+            How many documents to give at most; all, if it is None.
+        """
+        return self._page(order or self._collection.order, offset, limit, criteria)
+
+    def _page(
+        self, order: Order, offset: int, limit: int | None, criteria: Mapping[str, str | None]
+    ) -> Page[D]:
+        if order == "position":
+            documents = [self._read(row) for row in self._table.lookup(criteria)]
+            documents.sort(key=attrgetter("position"))
+            return Page(documents[offset : None if limit is None else offset + limit], len(documents))
+        with self._engine.snapshot():
+            total = self._table.lookup_count(criteria)
+            rows = self._table.lookup(criteria, newest_first=order == "newest", offset=offset, limit=limit)
+        return Page([self._read(row) for row in rows], total)
+
+    def count(self, **criteria: str | None) -> int:
+        """Count the documents that fit."""
+        return self._table.lookup_count(criteria)
+
+    def insert(self, document: D) -> None:
+        """Add a document.
+
+        Raises
+        ------
+        Conflict
+            If there is one with its id.
+        """
+        self._require_change()
+        row = document.dump()
+        if self._table.lookup_count({"id": row["id"]}):
+            raise Conflict(f"There is already a document {row['id']!r} in {self._collection.name}.")
+        self._table.insert(row)
+
+    def update(self, document_id: str, fields: Mapping[str, Any]) -> D:
+        """Change some of a document's fields, and give the changed document.
+
+        Raises
+        ------
+        NotFound
+            If there is no such document.
+        TypeError
+            If the documents have no such field, or their id would change.
+        pydantic.ValidationError
+            If a value does not fit.
+        """
+        self._require_change()
+        unknown = fields.keys() - self._collection.document.model_fields.keys()
+        if unknown or fields.get("id", document_id) != document_id:
+            wrong = ", ".join(sorted(unknown or {"id"}))
+            raise TypeError(f"these fields of {self._collection.name} can't be updated: {wrong}")
+        doc_id = self._doc_id(document_id)
+        row = self._table.get(doc_id=doc_id)
+        assert isinstance(row, dict)
+        document = self._collection.document.model_validate({**row, **fields})
+        self._table.update(document.dump(), doc_ids=[doc_id])
+        return document
+
+    def replace(self, document: D) -> None:
+        """Put a document in the place of the one with its id.
+
+        Raises
+        ------
+        NotFound
+            If there is no such document.
+        """
+        self._require_change()
+        row = document.dump()
+        self._table.update(row, doc_ids=[self._doc_id(row["id"])])
+
+    def delete(self, document_id: str) -> bool:
+        """Delete a document; tell whether there was one."""
+        self._require_change()
+        return bool(self._table.remove(doc_ids=self._table.lookup_ids({"id": document_id})))
+
+    def delete_where(self, **criteria: str | None) -> int:
+        """Delete the documents that fit; tell how many they were.
+
+        Raises
+        ------
+        TypeError
+            If no criterion is given: to delete everything must be asked for in another way.
+        """
+        self._require_change()
+        if not criteria:
+            raise TypeError("delete_where needs a criterion")
+        return len(self._table.remove(doc_ids=self._table.lookup_ids(criteria)))
+
+    def _doc_id(self, document_id: str) -> int:
+        found = self._table.lookup_ids({"id": document_id})
+        if not found:
+            raise NotFound(f"There is no document {document_id!r} in {self._collection.name}.")
+        return found[0]
+
+    def _require_change(self) -> None:
+        if not self._engine.in_transaction:
+            raise RuntimeError("documents are changed by the work given to Store.change or Store.change_now")
+
+    def _read(self, row: Mapping[str, Any]) -> D:
+        try:
+            return self._collection.document.model_validate(row)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"]))
+            raise StoreError(
+                f"The document {row.get('id')!r} in {self._collection.name} does not fit its type: "
+                f"{field}: {first['msg']}. Correct it through Store.db, or import an export."
+            ) from error

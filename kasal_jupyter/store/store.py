@@ -1,0 +1,129 @@
+"""The store: every collection, and the ways to change them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from tinydb import TinyDB
+
+from kasal_jupyter.errors import StoreError
+from kasal_jupyter.schemas.agents import Agent
+from kasal_jupyter.schemas.crews import Crew
+from kasal_jupyter.schemas.executions import Execution
+from kasal_jupyter.schemas.tasks import Task
+from kasal_jupyter.store.catalog import AGENTS, CREWS, EXECUTIONS, INDEXES, TASKS, Collection, D
+from kasal_jupyter.store.database import Database
+from kasal_jupyter.store.folder import FILE_NAME, make_private_folder
+from kasal_jupyter.store.repository import Repository
+from kasal_jupyter.store.storage import SqliteStorage
+from kasal_jupyter.store.table import SqliteTable
+from kasal_jupyter.store.writer import Writer
+
+T = TypeVar("T")
+
+
+class Store:
+    """Crews, agents, tasks and executions, kept in a folder that several servers may share.
+
+    ::
+
+        store = Store.open(folder)
+        crew = store.crews.get("crew_4t9k2m0x7q1z")
+        await store.change(lambda: store.crews.update(crew.id, {"name": "Writers"}))
+
+    Reading is immediate: tables are in memory. To change is to hand over a function
+    that calls the repositories; what it does is atomic, and on the disk when `change`
+    returns.
+
+    Attributes
+    ----------
+    db
+        The TinyDB itself, with all of its API.
+    crews, agents, tasks, executions
+        The collections.
+    """
+
+    def __init__(self, database: Database) -> None:
+        storage = database.storage
+        assert isinstance(storage, SqliteStorage)
+        self._engine = storage.engine
+        self._writer = Writer(self._engine)
+        self._engine.on_backlog = self._writer.catch_up
+        self.db: TinyDB = database
+        self.crews: Repository[Crew] = self.repository(CREWS)
+        self.agents: Repository[Agent] = self.repository(AGENTS)
+        self.tasks: Repository[Task] = self.repository(TASKS)
+        self.executions: Repository[Execution] = self.repository(EXECUTIONS)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open the store in a data folder, both of which are created if they are not there.
+
+        Raises
+        ------
+        StoreTooNew
+            If a newer version of the product has written it.
+        StoreError
+            If it can't be read.
+        """
+        make_private_folder(folder)
+        path = folder / FILE_NAME
+        try:
+            return cls(Database(path, indexes=INDEXES))
+        except OSError as error:
+            raise StoreError(f"The store {path} can't be opened: {error.strerror}.") from error
+
+    def repository(self, collection: Collection[D]) -> Repository[D]:
+        """Give the repository of a collection of the catalog."""
+        table = self.db.table(collection.name)
+        assert isinstance(table, SqliteTable)
+        return Repository(table, self._engine, collection)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let several reads see one moment: a crew and its agents, say.
+
+        Changes wait meanwhile, so there must be no ``await`` inside.
+        """
+        with self._engine.snapshot():
+            yield
+
+    async def change(self, work: Callable[[], T]) -> T:
+        """Carry out a change in the writer's thread; on return it is durable.
+
+        If `work` raises, nothing of it happened, and the exception comes out here.
+
+        Parameters
+        ----------
+        work
+            Calls the repositories, and gives what the caller is to get. It should be
+            quick, since other changes wait, other processes' too.
+
+        Raises
+        ------
+        StoreError
+            If it could not be written; then nothing of it happened.
+        """
+        return await self._writer.change(work)
+
+    def change_now(self, work: Callable[[], T]) -> T:
+        """Carry out a change like :meth:`change`, in this thread: for programs without an event loop."""
+        with self._engine.transaction():
+            return work()
+
+    def close(self) -> None:
+        """Carry out the changes that are queued, and close the file."""
+        self._writer.close()
+        self.db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
