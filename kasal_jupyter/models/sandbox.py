@@ -1,0 +1,197 @@
+"""The sandbox model: a policy that answers like an LLM, offline and always the same.
+
+It pretends to nothing: every answer begins with ``[sandbox]``. An agent's tools are
+called once per task each, with arguments made from their schemas; a manager hands its
+task to the coworker whose role fits best, and answers with the coworker's result; an
+answer quotes what the tools and the context gave.
+
+No CrewAI here: the worker adapts this to CrewAI's LLM class.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kasal_jupyter.models.sandbox_transcript import (
+    Transcript,
+    compact_json,
+    coworkers_of,
+    message_text,
+    read_transcript,
+)
+from kasal_jupyter.models.sandbox_values import Hints, make_value
+from kasal_jupyter.schemas.agents import SandboxSettings
+
+MARK = "[sandbox]"
+"""What every answer begins with."""
+
+CHARACTERS_PER_TOKEN = 4
+"""How tokens are counted: the usual estimate for English, rounded up."""
+
+_QUOTE = 240
+"""Most characters quoted from a tool's result or the context."""
+
+_DELEGATION = {"task", "context", "coworker"}
+_QUESTION = {"question", "context", "coworker"}
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxCall:
+    """One call of a tool."""
+
+    id: str
+    name: str
+    arguments: str
+    """JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxReply:
+    """What the model says: a text, or the tools it wants called."""
+
+    text: str = ""
+    calls: tuple[SandboxCall, ...] = ()
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of the reply."""
+        return count_tokens(self.text) + sum(count_tokens(call.name + call.arguments) for call in self.calls)
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxRequest:
+    """One call of the model.
+
+    Attributes
+    ----------
+    messages
+        As the chat API takes them.
+    tools
+        The API's function schemas: all the agent may call, in ReAct mode too.
+    response_schema
+        The JSON schema of the answer, where there is one.
+    inputs
+        The run's inputs.
+    settings
+        How the model behaves for this agent.
+    """
+
+    messages: Sequence[Mapping[str, Any]]
+    tools: Sequence[Mapping[str, Any]] = ()
+    response_schema: Mapping[str, Any] | None = None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    settings: SandboxSettings = field(default_factory=SandboxSettings)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the messages and the tools' schemas."""
+        return sum(count_tokens(message_text(message)) for message in self.messages) + sum(
+            count_tokens(compact_json(tool)) for tool in self.tools
+        )
+
+
+def count_tokens(text: str) -> int:
+    """Count a text's tokens: its characters by four, rounded up."""
+    return math.ceil(len(text) / CHARACTERS_PER_TOKEN)
+
+
+def answer(request: SandboxRequest) -> SandboxReply:
+    """Give the model's reply. The same request gets the same reply, always."""
+    transcript = read_transcript(request.messages)
+    used = {use.name for use in transcript.uses}
+    if not transcript.last_word:
+        for tool in request.tools:
+            function = tool.get("function", tool)
+            if function["name"] not in used and not _is_question(function, request.tools):
+                return _call(function, transcript, request)
+    if request.response_schema is not None:
+        text = compact_json(make_value(request.response_schema, _hints(transcript, request)))
+    else:
+        text = _plain_answer(transcript, request)
+    if transcript.react:
+        return SandboxReply(f"Thought: I now know the final answer\nFinal Answer: {text}")
+    return SandboxReply(text)
+
+
+def _call(function: Mapping[str, Any], transcript: Transcript, request: SandboxRequest) -> SandboxReply:
+    schema = function.get("parameters") or {}
+    if _is_delegation(function):
+        arguments = {
+            "task": transcript.task,
+            "context": transcript.context or _headline(transcript.task),
+            "coworker": _fitting(coworkers_of(function.get("description", "")), transcript.task),
+        }
+    else:
+        made = make_value(schema, _hints(transcript, request))
+        arguments = made if isinstance(made, dict) else {}
+    name, written = function["name"], compact_json(arguments)
+    if request.settings.tool_calls == "react":
+        return SandboxReply(f"Thought: I need {name} for this.\nAction: {name}\nAction Input: {written}")
+    digest = hashlib.sha256(f"{transcript.role}{transcript.task}{name}{written}".encode()).hexdigest()
+    return SandboxReply(calls=(SandboxCall(f"call_{digest[:12]}", name, written),))
+
+
+def _plain_answer(transcript: Transcript, request: SandboxRequest) -> str:
+    delegations = {
+        function["name"] for tool in request.tools if _is_delegation(function := tool.get("function", tool))
+    }
+    for use in transcript.uses:
+        if use.name in delegations and use.result:
+            return f"{MARK} {use.result.removeprefix(MARK).strip()}"
+    sentences = [f'{transcript.role} on "{_headline(transcript.task)}":']
+    sentences += [f"{use.name} says: {_quoted(use.result)}." for use in transcript.uses if use.result]
+    if transcript.context:
+        sentences.append(f"The context says: {_quoted(transcript.context.replace(MARK, ''))}.")
+    if given := ", ".join(f"{name} = {_quoted(str(value), 40)}" for name, value in request.inputs.items()):
+        sentences.append(f"It was asked for {given}.")
+    if len(sentences) == 1:
+        sentences.append("done, with nothing to look up.")
+    words = " ".join(sentences).split()
+    most = request.settings.answer_words
+    return f"{MARK} {' '.join(words[:most])}{' …' if len(words) > most else ''}"
+
+
+def _hints(transcript: Transcript, request: SandboxRequest) -> Hints:
+    return Hints(inputs=request.inputs, text=f"{MARK} {_headline(transcript.task)}")
+
+
+def _headline(text: str) -> str:
+    """Give a text's first sentence, at most 80 characters."""
+    line = re.split(r"(?<=[.!?])\s|\n", text.strip(), maxsplit=1)[0].rstrip(".!?:")
+    return line if len(line) <= 80 else f"{line[:79].rstrip()}…"
+
+
+def _quoted(text: str, most: int = _QUOTE) -> str:
+    line = " ".join(text.split()).rstrip(".")
+    return line if len(line) <= most else f"{line[: most - 1].rstrip()}…"
+
+
+def _properties(function: Mapping[str, Any]) -> set[str]:
+    return set((function.get("parameters") or {}).get("properties", {}))
+
+
+def _is_delegation(function: Mapping[str, Any]) -> bool:
+    return _properties(function) == _DELEGATION
+
+
+def _is_question(function: Mapping[str, Any], tools: Sequence[Mapping[str, Any]]) -> bool:
+    """Say whether a tool asks a coworker what another tool delegates anyway."""
+    return _properties(function) == _QUESTION and any(
+        _is_delegation(tool.get("function", tool)) for tool in tools
+    )
+
+
+def _fitting(coworkers: list[str], task: str) -> str:
+    """Give the coworker whose role shares most word stems with the task; the first, where none does."""
+    words = _stems(task)
+    return max(coworkers, key=lambda role: len(words & _stems(role)), default="")
+
+
+def _stems(text: str) -> set[str]:
+    """Give the beginnings of a text's longer words, so that *research* meets *Researcher*."""
+    return {word[:4] for word in re.findall(r"\w{4,}", text.lower())}

@@ -1,0 +1,75 @@
+"""The seam between the server and wherever runs are executed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from kasal_jupyter.schemas.spec import RunMessage, RunSpec
+
+OnLines = Callable[[list[bytes]], None]
+"""Takes a run's events as they arrive: complete lines of JSON, without their newline, in order."""
+
+OnExit = Callable[[int | None], None]
+"""Takes a run's exit status, once, after its last line; negative for a signal, None where nobody knows."""
+
+
+class RunHandle(Protocol):
+    """A run that was launched."""
+
+    @property
+    def pid(self) -> int:
+        """The process that executes it."""
+        ...
+
+    def send(self, message: RunMessage) -> None:
+        """Send the run a message; nothing happens when it is over."""
+        ...
+
+    async def stop(self) -> None:
+        """End the run: ask it, and 300 ms later kill it and all it has started. Returns when it is gone."""
+        ...
+
+    def pause_reading(self) -> None:
+        """Take no more lines for now; the run waits when its socket is full."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Take lines again."""
+        ...
+
+
+class Backend(Protocol):
+    """Launches runs. Both callbacks are called on the event loop, and must not block it."""
+
+    @property
+    def warm(self) -> bool:
+        """Whether a run launched now starts at once."""
+        ...
+
+    async def start(self) -> None:
+        """Get ready; launching does it too, but then the first run waits for it."""
+        ...
+
+    async def launch(self, spec: RunSpec, on_lines: OnLines, on_exit: OnExit) -> RunHandle:
+        """Start a run.
+
+        Parameters
+        ----------
+        spec
+            The run; its folder exists.
+        on_lines
+            Called with its events.
+        on_exit
+            Called once when its process is gone. A run without an end event has died.
+
+        Raises
+        ------
+        Unavailable
+            No process can be started here.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Kill every run and leave no process behind."""
+        ...

@@ -1,0 +1,198 @@
+"""The server's side of the zygote: starts it, asks it for children, notices its death."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from kasal_jupyter.errors import Unavailable
+from kasal_jupyter.runs.child import START_TIMEOUT, Child, kill_group, last_words
+from kasal_jupyter.runs.environment import worker_environment
+
+
+class ZygoteNursery:
+    """Children forked from one warm process.
+
+    Parameters
+    ----------
+    data_folder
+        Where the zygote's log and CrewAI's files go.
+    """
+
+    def __init__(self, data_folder: Path) -> None:
+        self._folder = data_folder
+        self._zygote: Zygote | None = None
+        self._starting = asyncio.Lock()
+
+    @property
+    def warm(self) -> bool:
+        """Whether the zygote is there and ready."""
+        return self._zygote is not None and self._zygote.alive
+
+    async def start(self) -> None:
+        """Start the zygote, unless there is one."""
+        await self._ready_zygote()
+
+    async def child(self) -> Child:
+        """Fork a child; from a new zygote, if the old one turns out to be dead."""
+        for _ in range(2):
+            zygote = await self._ready_zygote()
+            try:
+                return await zygote.fork()
+            except ConnectionError:
+                continue
+        raise Unavailable("The process that starts runs keeps dying.")
+
+    async def close(self) -> None:
+        """End the zygote, and with it all its children."""
+        async with self._starting:
+            if self._zygote is not None:
+                await self._zygote.close()
+                self._zygote = None
+
+    async def _ready_zygote(self) -> Zygote:
+        async with self._starting:
+            if self._zygote is None or not self._zygote.alive:
+                if self._zygote is not None:
+                    await self._zygote.close()
+                self._zygote = Zygote()
+                await self._zygote.start(self._folder)
+            return self._zygote
+
+
+class Zygote:
+    """One zygote process. See :mod:`kasal_jupyter.worker.zygote` for what is said on its socket."""
+
+    def __init__(self) -> None:
+        self.alive = False
+        self._loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._forking = asyncio.Lock()
+        self._forked: asyncio.Future[int] | None = None
+        self._children: dict[int, asyncio.Future[int | None]] = {}
+        self._buffer = b""
+
+    async def start(self, folder: Path) -> None:
+        """Start the process and wait until it is warm.
+
+        Raises
+        ------
+        Unavailable
+            It died, or took too long.
+        """
+        self._control, theirs = socket.socketpair()
+        self._control.setblocking(False)
+        log = folder / "zygote.log"
+        with theirs:
+            # Starting a process from a large one can take long enough to be felt on the loop.
+            self._process = await asyncio.to_thread(_popen, theirs, folder, log)
+        self._loop.add_reader(self._control, self._readable)
+        try:
+            await asyncio.wait_for(self._ready, START_TIMEOUT)
+        except (ConnectionError, TimeoutError) as error:
+            await self.close()
+            raise Unavailable(f"CrewAI could not be started. {last_words(log)}") from error
+        self.alive = True
+
+    async def fork(self) -> Child:
+        """Ask for a child.
+
+        Raises
+        ------
+        ConnectionError
+            The zygote is dead.
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            async with self._forking:
+                self._forked = self._loop.create_future()
+                with theirs:
+                    socket.send_fds(self._control, [b"fork\n"], [theirs.fileno()])
+                pid = await self._forked
+        except BaseException:
+            theirs.close()
+            ours.close()
+            raise
+        ours.setblocking(False)
+        return Child(pid=pid, sock=ours, exited=self._children[pid])
+
+    async def close(self) -> None:
+        """End the process, and wait until it is gone."""
+        self._lose()
+        kill_group(self._process.pid)
+        await asyncio.to_thread(self._process.wait)
+
+    def _readable(self) -> None:
+        try:
+            data = self._control.recv(65_536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._lose()
+            return
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            self._take(orjson.loads(line))
+
+    def _take(self, message: dict[str, Any]) -> None:
+        match message["type"]:
+            case "ready":
+                if not self._ready.done():
+                    self._ready.set_result(None)
+            case "forked":
+                pid = message["pid"]
+                self._children[pid] = self._loop.create_future()
+                if self._forked is not None and not self._forked.done():
+                    self._forked.set_result(pid)
+                else:
+                    kill_group(pid)  # Whoever asked for it was cancelled.
+            case "exited":
+                exited = self._children.pop(message["pid"], None)
+                if exited is not None and not exited.done():
+                    exited.set_result(message["status"])
+
+    def _lose(self) -> None:
+        """Take the zygote for dead: its children have no parent to report their end, so they end now."""
+        self.alive = False
+        if self._control.fileno() >= 0:
+            self._loop.remove_reader(self._control)
+            self._control.close()
+        for pid, exited in self._children.items():
+            kill_group(pid)
+            if not exited.done():
+                exited.set_result(None)
+        self._children.clear()
+        for waiting in (self._ready, self._forked):
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(ConnectionError("The zygote is gone."))
+                waiting.exception()  # Nobody may be waiting any more.
+
+
+def _popen(theirs: socket.socket, folder: Path, log: Path) -> subprocess.Popen[bytes]:
+    storage = folder / "crewai"
+    storage.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        return subprocess.Popen(  # noqa: S603
+            [
+                sys.executable,
+                "-m",
+                "kasal_jupyter.worker.zygote",
+                str(theirs.fileno()),
+                str(storage.absolute()),
+            ],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=worker_environment(os.environ, folder),
+            start_new_session=True,  # The terminal's Ctrl-C is for the server, which asks before it goes.
+        )

@@ -1,0 +1,134 @@
+"""The way out of a run's process: events to lines on its socket, in order, from any thread."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import orjson
+
+from kasal_jupyter.schemas.base import utc_now_precise
+
+CHUNK_WINDOW = 0.05
+"""Seconds over which the pieces of a streamed answer are gathered into one event."""
+
+MAX_WAITING = 8_000_000
+"""Bytes that may wait for the server; beyond, whoever emits waits too."""
+
+MIN_SECRET = 8
+"""Characters below which a key is no secret but a word: local servers take ``x`` or ``none``."""
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+class Outbox:
+    """Writes events to a socket from a thread of its own.
+
+    Parameters
+    ----------
+    sock
+        The run's socket.
+    secrets
+        Keys that must never get out; each is replaced wherever it stands.
+    """
+
+    def __init__(self, sock: socket.socket, secrets: Iterable[str] = ()) -> None:
+        self._sock = sock
+        self._secrets = [encode(secret)[1:-1] for secret in secrets if len(secret) >= MIN_SECRET]
+        self._changed = threading.Condition()
+        self._lines: deque[bytes] = deque()
+        self._waiting = 0
+        self._chunks: dict[int, dict[str, Any]] = {}
+        self._chunks_due = 0.0
+        self._closing = False
+        self._thread = threading.Thread(target=self._write, name="outbox", daemon=True)
+        self._thread.start()
+
+    def emit(self, event: Mapping[str, Any]) -> None:
+        """Send an event; its time is now. Returns once it is queued."""
+        stamped = {"time": utc_now_precise(), **event}
+        with self._changed:
+            if event["type"] == "llm_chunk":
+                self._gather(stamped)
+            else:
+                self._release_chunks()
+                self._queue(stamped)
+            self._changed.notify_all()
+            while self._waiting > MAX_WAITING and self._thread.is_alive():
+                self._changed.wait(1)
+
+    def close(self, timeout: float) -> None:
+        """Send what is queued, and end; at most so many seconds."""
+        with self._changed:
+            self._release_chunks()
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(timeout)
+
+    def _gather(self, chunk: dict[str, Any]) -> None:
+        if waiting := self._chunks.get(chunk["span_id"]):
+            waiting["text"] += chunk["text"]
+            return
+        if not self._chunks:
+            self._chunks_due = time.monotonic() + CHUNK_WINDOW
+        self._chunks[chunk["span_id"]] = chunk
+
+    def _release_chunks(self) -> None:
+        for chunk in self._chunks.values():
+            self._queue(chunk)
+        self._chunks.clear()
+
+    def _queue(self, event: Mapping[str, Any]) -> None:
+        line = encode(event)
+        for secret in self._secrets:
+            if secret in line:
+                line = line.replace(secret, b"[key]")
+        self._lines.append(line + b"\n")
+        self._waiting += len(line) + 1
+
+    def _write(self) -> None:
+        while True:
+            with self._changed:
+                while not self._lines:
+                    if self._closing:
+                        return
+                    left = self._chunks_due - time.monotonic() if self._chunks else None
+                    if left is not None and left <= 0:
+                        self._release_chunks()
+                    else:
+                        self._changed.wait(left)
+                batch = b"".join(self._lines)
+                self._lines.clear()
+            try:
+                self._sock.sendall(batch)
+            except OSError:
+                return  # The server is gone; the control thread sees it too, and ends the process.
+            with self._changed:
+                self._waiting -= len(batch)
+                self._changed.notify_all()
+
+
+def encode(value: Any) -> bytes:
+    """Write a value as JSON, whatever CrewAI put in it."""
+    try:
+        return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:
+        # Half a surrogate pair, or an integer beyond 64 bits: rare, so repaired only when it happens.
+        return orjson.dumps(_encodable(value), default=str, option=orjson.OPT_NON_STR_KEYS)
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return _SURROGATES.sub("\ufffd", value)
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 63:
+        return str(value)
+    if isinstance(value, dict):
+        return {_encodable(str(key)): _encodable(part) for key, part in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_encodable(part) for part in cast(Iterable[Any], value)]
+    return value

@@ -1,0 +1,276 @@
+"""CrewAI's events read as ours."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kasal_jupyter.schemas.events import ErrorInfo, RequestedToolCall, TokenUsage
+from kasal_jupyter.worker.build import BuiltCrew
+from kasal_jupyter.worker.failures import describe
+from kasal_jupyter.worker.spans import OpenSpan, Spans
+
+MAX_TEXT = 200_000
+"""Most characters of a prompt, a message or a tool's result in an event; results of tasks are given whole."""
+
+_SETTINGS = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "max_tokens": "max_tokens",
+    "seed": "seed",
+    "stop_sequences": "stop",
+    "stream": "stream",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailure:
+    """The first task that failed, and why."""
+
+    error: ErrorInfo
+    task_id: str | None
+    agent: str | None
+
+
+class Report:
+    """A stream sink for CrewAI: called with each event, at once, on the thread it happens on.
+
+    Parameters
+    ----------
+    built
+        The crew the events are about.
+    spans
+        What they open and close.
+    """
+
+    def __init__(self, built: BuiltCrew, spans: Spans) -> None:
+        self.failure: TaskFailure | None = None
+        self._built = built
+        self._spans = spans
+        self._calls: dict[str, OpenSpan] = {}
+        self._readers: dict[str, Callable[[Any, Any], None]] = {
+            "task_started": self._task_started,
+            "task_completed": self._task_completed,
+            "task_failed": self._task_failed,
+            "agent_execution_started": self._agent_started,
+            "agent_execution_completed": self._agent_completed,
+            "agent_execution_error": self._agent_failed,
+            "llm_call_started": self._llm_started,
+            "llm_stream_chunk": self._llm_chunk,
+            "llm_call_completed": self._llm_completed,
+            "llm_call_failed": self._llm_failed,
+            "tool_usage_started": self._tool_started,
+            "tool_usage_finished": self._tool_finished,
+            "tool_usage_error": self._tool_failed,
+        }
+
+    def __call__(self, source: Any, event: Any) -> None:
+        """Take in an event."""
+        if reader := self._readers.get(event.type):
+            reader(source, event)
+
+    def _task_started(self, _source: Any, event: Any) -> None:
+        task = self._built.tasks.get(str(event.task.id))
+        self._spans.open(
+            "task",
+            {"type": "task_start"},
+            task_id=task.id if task else None,
+            task=task.title() if task else event.task_name,
+            agent=_agent_name(event.task.agent),
+        )
+
+    def _task_completed(self, _source: Any, event: Any) -> None:
+        if span := self._spans.innermost("task"):
+            ended: dict[str, Any] = {"type": "task_complete", "result": event.output.raw}
+            task = self._built.tasks.get(str(event.task.id))
+            if task is not None and task.output_schema is not None:
+                ended["structured"] = _structured(event.output)
+            self._spans.complete(span, ended)
+
+    def _task_failed(self, _source: Any, event: Any) -> None:
+        if span := self._spans.innermost("task"):
+            error = _error(event, code="TASK_FAILED")
+            if self.failure is None:
+                self.failure = TaskFailure(error=error, task_id=span.task_id, agent=span.agent)
+            self._spans.fail(span, error)
+
+    def _agent_started(self, _source: Any, event: Any) -> None:
+        executor = event.agent.agent_executor
+        tools = (executor.original_tools if executor is not None else None) or event.tools or ()
+        self._spans.open(
+            "agent",
+            {
+                "type": "agent_start",
+                "prompt": shortened(event.task_prompt),
+                "tools": [self._tool_name(tool.name) for tool in tools],
+            },
+            agent=_agent_name(event.agent),
+        )
+
+    def _agent_completed(self, _source: Any, event: Any) -> None:
+        if span := self._spans.innermost("agent", within="tool"):
+            self._spans.complete(span, {"type": "agent_complete", "result": event.output})
+
+    def _agent_failed(self, _source: Any, event: Any) -> None:
+        if span := self._spans.innermost("agent", within="tool"):
+            self._spans.fail(span, _error(event, code="TASK_FAILED"))
+
+    def _llm_started(self, source: Any, event: Any) -> None:
+        model = getattr(source, "label", "") or event.model
+        messages = event.messages if isinstance(event.messages, list) else _from_user(event.messages)
+        settings = {ours: getattr(event, theirs) for theirs, ours in _SETTINGS.items()}
+        span = self._spans.open(
+            "llm",
+            {
+                "type": "llm_call",
+                "messages": [_message(message) for message in messages],
+                "tools": [self._tool_name(_function(tool)["name"]) for tool in event.tools or ()],
+                "settings": {name: value for name, value in settings.items() if value is not None},
+            },
+            extra={"model": model},
+        )
+        if span is not None:
+            self._calls[event.call_id] = span
+
+    def _llm_chunk(self, _source: Any, event: Any) -> None:
+        # A chunk with a tool call holds a piece of its arguments, which is no text to show.
+        if event.tool_call is None and event.chunk and (span := self._calls.get(event.call_id)):
+            self._spans.add(span, {"type": "llm_chunk", "text": event.chunk})
+
+    def _llm_completed(self, _source: Any, event: Any) -> None:
+        if span := self._calls.pop(event.call_id, None):
+            calls = _requested(event.response)
+            self._spans.complete(
+                span,
+                {
+                    "type": "llm_response",
+                    "text": None if calls else _text(event.response),
+                    "tool_calls": calls,
+                    "usage": _usage(event.usage),
+                    "finish_reason": event.finish_reason,
+                },
+            )
+
+    def _llm_failed(self, source: Any, event: Any) -> None:
+        if span := self._calls.pop(event.call_id, None):
+            self._spans.fail(span, _error(event, code="MODEL_ERROR", model=getattr(source, "label", None)))
+
+    def _tool_started(self, _source: Any, event: Any) -> None:
+        self._spans.open(
+            "tool",
+            {"type": "tool_call", "arguments": _arguments(event.tool_args)},
+            extra={"tool": self._tool_name(event.tool_name)},
+        )
+
+    def _tool_finished(self, _source: Any, event: Any) -> None:
+        if span := self._spans.innermost("tool", within="agent"):
+            if event.failure is not None:
+                self._spans.fail(span, ErrorInfo(code="TOOL_ERROR", message=event.failure.message))
+            else:
+                self._spans.complete(span, {"type": "tool_result", "result": shortened(str(event.output))})
+
+    def _tool_failed(self, _source: Any, event: Any) -> None:
+        if span := self._spans.innermost("tool", within="agent"):
+            self._spans.fail(span, _error(event, code="TOOL_ERROR"))
+
+    def _tool_name(self, name: str) -> str:
+        return self._built.tool_names.get(name, name)
+
+
+def shortened(text: str) -> str:
+    """Cut a text that is too long for an event, and say so."""
+    if len(text) <= MAX_TEXT:
+        return text
+    return f"{text[:MAX_TEXT]}\n[… {len(text) - MAX_TEXT} more characters]"
+
+
+def _agent_name(agent: Any) -> str | None:
+    return None if agent is None else getattr(agent, "display_name", "") or agent.role
+
+
+def _error(event: Any, *, code: str, model: str | None = None) -> ErrorInfo:
+    """Describe the exception an event is about: CrewAI is handling it, and passes on its text only."""
+    handled = event.error if isinstance(event.error, BaseException) else sys.exc_info()[1]
+    if handled is None:
+        return ErrorInfo(code=code, message=str(event.error))
+    return describe(handled, model=model, code=code)
+
+
+def _from_user(text: str | None) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": text}] if text else []
+
+
+def _message(message: dict[str, Any]) -> dict[str, Any]:
+    """Give what the chat API knows of a message, without CrewAI's own marks."""
+    kept = {
+        name: message[name]
+        for name in ("role", "content", "name", "tool_call_id", "tool_calls")
+        if message.get(name) is not None
+    }
+    if isinstance(content := kept.get("content"), str):
+        kept["content"] = shortened(content)
+    return kept
+
+
+def _function(tool: dict[str, Any]) -> dict[str, Any]:
+    function: dict[str, Any] = tool.get("function", tool)
+    return function
+
+
+def _arguments(given: dict[str, Any] | str) -> dict[str, Any]:
+    if isinstance(given, dict):
+        return given
+    try:
+        read = json.loads(given)
+    except ValueError:
+        read = given
+    return read if isinstance(read, dict) else {"input": read}
+
+
+def _requested(response: Any) -> list[RequestedToolCall]:
+    if not isinstance(response, list):
+        return []
+    calls = []
+    for call in response:
+        if not isinstance(call, dict):
+            continue
+        function = _function(call)
+        arguments = function.get("arguments")
+        calls.append(
+            RequestedToolCall(
+                id=str(call.get("id") or ""),
+                name=str(function.get("name") or ""),
+                arguments=arguments if isinstance(arguments, str) else json.dumps(arguments, default=str),
+            )
+        )
+    return calls
+
+
+def _text(response: Any) -> str:
+    return response if isinstance(response, str) else json.dumps(response, default=str, ensure_ascii=False)
+
+
+def _structured(output: Any) -> Any:
+    try:
+        return json.loads(output.raw)
+    except ValueError:
+        return output.json_dict
+
+
+def _usage(usage: dict[str, Any] | None) -> TokenUsage | None:
+    # A provider that counts nothing is reported by CrewAI as a bare total of zero.
+    if not usage or "prompt_tokens" not in usage:
+        return None
+    read = TokenUsage(
+        prompt_tokens=int(usage.get("prompt_tokens") or 0),
+        completion_tokens=int(usage.get("completion_tokens") or 0),
+        total_tokens=int(usage.get("total_tokens") or 0),
+    )
+    if cached := usage.get("cached_prompt_tokens"):
+        read["cached_tokens"] = int(cached)
+    if reasoning := usage.get("reasoning_tokens"):
+        read["reasoning_tokens"] = int(reasoning)
+    return read

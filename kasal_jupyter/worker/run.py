@@ -1,0 +1,152 @@
+"""One run, from its spec to its last event, in a process of its own."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import os
+import random
+import signal as signals
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any, NoReturn
+
+from crewai.events.stream_context import add_stream_sink
+from crewai.hooks.dispatch import InterceptionPoint, scoped_hooks
+from pydantic import ValidationError
+
+from kasal_jupyter.schemas.events import ErrorInfo
+from kasal_jupyter.schemas.spec import RunSpec
+from kasal_jupyter.worker.build import BuiltCrew, build_crew
+from kasal_jupyter.worker.failures import ModelFailed, describe
+from kasal_jupyter.worker.outbox import Outbox
+from kasal_jupyter.worker.report import Report
+from kasal_jupyter.worker.spans import Spans
+from kasal_jupyter.worker.stop import RunFailed, StopSignal
+from kasal_jupyter.worker.wire import LineReader
+
+LOG_NAME = "output.log"
+"""Where what CrewAI and the tools print goes, in the run's folder."""
+
+STOP_GRACE = 0.2
+"""Seconds a stopped run has to come to rest; the server kills it after 0.3."""
+
+FLUSH_TIMEOUT = 30.0
+"""Seconds the server may take to read a finished run's last events."""
+
+log = logging.getLogger(__name__)
+
+
+def serve_run(sock: socket.socket) -> NoReturn:
+    """Take a run from a socket, do it, and end this process.
+
+    The exit status is 0 when the run has said how it ended, 1 when it was stopped.
+    """
+    reader = LineReader(sock)
+    message = reader.read()
+    if message is None or message.spec is None:
+        os._exit(0)  # Nothing was asked of this process.
+    spec = message.spec
+    redirect_output(Path(spec.folder) / LOG_NAME)
+    random.seed()
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed()
+    stop = StopSignal()
+    outbox = Outbox(sock, secrets=[model.api_key for model in spec.models.values() if model.api_key])
+    done = threading.Event()
+    threading.Thread(target=_obey, args=(reader, stop, outbox, done), name="control", daemon=True).start()
+    execute(spec, outbox, stop)
+    done.set()
+    leave(outbox, status=1 if stop.stopped else 0)
+
+
+def execute(spec: RunSpec, outbox: Outbox, stop: StopSignal) -> None:
+    """Run a crew and emit everything that happens, the last event being its end.
+
+    A run that was stopped has no end event: the server, which stopped it, writes that.
+    """
+    outbox.emit({"type": "execution_status", "status": "running"})
+    spans = Spans(outbox)
+    report: Report | None = None
+    try:
+        built = _built(spec, stop)
+        report = Report(built, spans)
+        # In a fresh context, since CrewAI keeps its sinks, scopes and counters in context variables.
+        result = contextvars.Context().run(_kickoff, built, report, stop)
+    except BaseException as error:  # The border of the process; a tool may even raise SystemExit.
+        log.exception("The run failed.")
+        if not stop.stopped:
+            _fail(error, outbox, spans, report)
+        return
+    if not stop.stopped:
+        spans.end(ErrorInfo(code="INTERNAL_ERROR", message="It was left unfinished."))
+        outbox.emit({"type": "execution_status", "status": "completed", "result": result})
+
+
+def _built(spec: RunSpec, stop: StopSignal) -> BuiltCrew:
+    try:
+        return build_crew(spec, stop)
+    except ValidationError as error:
+        raise ModelFailed(
+            f"CrewAI refuses this crew: {error.errors()[0]['msg']}", code="CREW_INVALID"
+        ) from error
+
+
+def _kickoff(built: BuiltCrew, report: Report, stop: StopSignal) -> str:
+    add_stream_sink(report)
+    with scoped_hooks({InterceptionPoint.PRE_MODEL_CALL: [stop.check]}):
+        output: Any = built.crew.kickoff(inputs=built.inputs)
+    return str(output.raw)
+
+
+def _fail(error: BaseException, outbox: Outbox, spans: Spans, report: Report | None) -> None:
+    failure = report.failure if report is not None else None
+    if isinstance(error, RunFailed):
+        described = error.error
+    elif failure is not None:
+        described = failure.error
+    else:
+        described = describe(error)
+    spans.end(described)
+    event: dict[str, Any] = {"type": "error", **described}
+    if failure is not None:
+        event |= {"task_id": failure.task_id, "agent": failure.agent}
+    outbox.emit(event)
+    outbox.emit({"type": "execution_status", "status": "failed", "error": described})
+
+
+def _obey(reader: LineReader, stop: StopSignal, outbox: Outbox, done: threading.Event) -> None:
+    """Wait for the server to say stop, or to vanish."""
+    message = reader.read()
+    if message is None:
+        if not done.is_set():
+            kill_own_group()
+        return
+    stop.stop()
+    if not done.wait(STOP_GRACE):
+        leave(outbox, status=1)
+
+
+def leave(outbox: Outbox, *, status: int) -> NoReturn:
+    """End the process at once: CrewAI's own clean-up at exit takes a second and does nothing for us."""
+    outbox.close(timeout=STOP_GRACE if status else FLUSH_TIMEOUT)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)
+
+
+def kill_own_group() -> NoReturn:
+    """End this process and all it has started."""
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(0, signals.SIGKILL)
+    os._exit(1)
+
+
+def redirect_output(path: Path) -> None:
+    """Send what this process prints to a file, below Python too."""
+    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for stream in (1, 2):
+        os.dup2(target, stream)
+    os.close(target)

@@ -1,0 +1,157 @@
+"""The sandbox model as one of CrewAI's LLMs."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import Any
+
+from crewai.events.types.llm_events import LLMCallType
+from crewai.llms.base_llm import BaseLLM, llm_call_context
+from crewai.utilities.agent_utils import convert_tools_to_openai_schema
+from pydantic import BaseModel, Field, PrivateAttr
+
+from kasal_jupyter.models.sandbox import SandboxReply, SandboxRequest, answer, count_tokens
+from kasal_jupyter.schemas.agents import SandboxSettings
+from kasal_jupyter.schemas.events import ErrorInfo
+from kasal_jupyter.worker.failures import ModelFailed
+from kasal_jupyter.worker.stop import StopSignal
+
+CONTEXT_WINDOW = 200_000
+"""Tokens the sandbox model takes: more than any test needs, so that nothing is summarised away."""
+
+
+class SandboxLLM(BaseLLM):
+    """Answers by :mod:`kasal_jupyter.models.sandbox`, through CrewAI's normal paths.
+
+    Attributes
+    ----------
+    label
+        The model's name as the agent says it; events carry it.
+    settings
+        Latency, failures, and how tools are called.
+    inputs
+        The run's inputs.
+    answer_schemas
+        JSON schemas of structured answers, by the id of CrewAI's task.
+    """
+
+    llm_type: str = "sandbox"
+    label: str = "sandbox"
+    settings: SandboxSettings = Field(default_factory=SandboxSettings)
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    answer_schemas: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    signal: StopSignal = Field(default_factory=StopSignal, exclude=True)
+
+    _calls: int = PrivateAttr(default=0)
+    _counting: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+
+    def call(  # noqa: PLR0917 - CrewAI's signature
+        self,
+        messages: str | list[Any],
+        tools: list[dict[str, Any]] | None = None,
+        callbacks: list[Any] | None = None,
+        available_functions: dict[str, Any] | None = None,
+        from_task: Any | None = None,
+        from_agent: Any | None = None,
+        response_model: type[BaseModel] | None = None,
+    ) -> Any:
+        """Answer; see :meth:`BaseLLM.call`."""
+        with self._counting:
+            self._calls += 1
+            number = self._calls
+        written = self._format_messages(messages)
+        with llm_call_context():
+            self._emit_call_started_event(
+                messages=messages,
+                tools=tools,
+                callbacks=callbacks,
+                available_functions=available_functions,
+                from_task=from_task,
+                from_agent=from_agent,
+            )
+            try:
+                self._invoke_before_llm_call_hooks(written, from_agent)
+                self.signal.sleep(self.settings.latency)
+                self._fail_where_set(number)
+            except Exception as error:
+                self._emit_call_failed_event(str(error), from_task=from_task, from_agent=from_agent)
+                raise
+            request = SandboxRequest(
+                messages=written,
+                tools=tools or self._react_tools(from_agent),
+                response_schema=self._answer_schema(from_task, response_model),
+                inputs=self.inputs,
+                settings=self.settings,
+            )
+            reply = answer(request)
+            if self._effective_stream():
+                for piece in re.findall(r"\S+\s*", reply.text):
+                    self._emit_stream_chunk_event(chunk=piece, from_task=from_task, from_agent=from_agent)
+            usage = {
+                "prompt_tokens": request.prompt_tokens,
+                "completion_tokens": reply.completion_tokens,
+                "total_tokens": request.prompt_tokens + reply.completion_tokens,
+            }
+            self._track_token_usage_internal(usage)
+            said = _as_tool_calls(reply) if reply.calls else reply.text
+            self._emit_call_completed_event(
+                response=said,
+                call_type=LLMCallType.TOOL_CALL if reply.calls else LLMCallType.LLM_CALL,
+                from_task=from_task,
+                from_agent=from_agent,
+                messages=messages,
+                usage=usage,
+                finish_reason="tool_calls" if reply.calls else "stop",
+            )
+            if response_model is not None and not reply.calls:
+                return response_model.model_validate_json(reply.text)
+            return said
+
+    def supports_function_calling(self) -> bool:
+        """Say whether tools are called natively; else CrewAI asks for ReAct text."""
+        return self.settings.tool_calls == "native"
+
+    def get_context_window_size(self) -> int:
+        """Give the tokens a prompt may have."""
+        return CONTEXT_WINDOW
+
+    def get_input_tokens_count(
+        self,
+        messages: str | list[Any],
+        tools: list[dict[str, Any]] | None = None,
+        response_model: type[BaseModel] | None = None,
+    ) -> int:
+        """Count a prompt's tokens as its usage will."""
+        del response_model
+        if isinstance(messages, str):
+            return count_tokens(messages)
+        return SandboxRequest(messages=messages, tools=tools or ()).prompt_tokens
+
+    def _fail_where_set(self, number: int) -> None:
+        if number == self.settings.fail_at:
+            error = ErrorInfo(
+                code="MODEL_ERROR", message=f"{self.label}: call {number} of this agent was set to fail."
+            )
+            self.signal.note_model_failure(error, final=True)
+            raise ModelFailed(error["message"], code=error["code"])
+
+    def _react_tools(self, agent: Any) -> list[dict[str, Any]]:
+        """Give the tools of an agent that CrewAI describes in the prompt instead of passing them."""
+        executor = getattr(agent, "agent_executor", None)
+        if self.settings.tool_calls == "native" or executor is None or not executor.original_tools:
+            return []
+        return list(convert_tools_to_openai_schema(executor.original_tools)[0])
+
+    def _answer_schema(self, task: Any, response_model: type[BaseModel] | None) -> dict[str, Any] | None:
+        known = self.answer_schemas.get(str(getattr(task, "id", "")))
+        if known is None and response_model is not None:
+            return response_model.model_json_schema()
+        return known
+
+
+def _as_tool_calls(reply: SandboxReply) -> list[dict[str, Any]]:
+    return [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in reply.calls
+    ]

@@ -1,0 +1,71 @@
+"""Whether a run must end: because it was told to, or because a model failed for good."""
+
+from __future__ import annotations
+
+import threading
+
+from crewai.hooks.dispatch import HookAborted
+
+from kasal_jupyter.schemas.events import ErrorInfo
+from kasal_jupyter.worker.failures import RUN_ENDING
+
+
+class RunStopped(HookAborted):
+    """The run was told to stop. CrewAI passes ``HookAborted`` through all its layers without a retry."""
+
+    def __init__(self) -> None:
+        super().__init__("The run was stopped.", source="kasal")
+
+
+class RunFailed(HookAborted):
+    """A model has failed for good, so no further model is asked."""
+
+    def __init__(self, error: ErrorInfo) -> None:
+        super().__init__(error["message"], source="kasal")
+        self.error = error
+
+
+class StopSignal:
+    """What a run's threads look at before they ask a model."""
+
+    def __init__(self) -> None:
+        self._stopped = threading.Event()
+        self.failure: ErrorInfo | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the run was told to stop."""
+        return self._stopped.is_set()
+
+    def stop(self) -> None:
+        """Tell the run to stop; wakes whoever sleeps."""
+        self._stopped.set()
+
+    def note_model_failure(self, error: ErrorInfo, *, final: bool = False) -> None:
+        """Take down a failed model call; ``final``, or a code that is so by itself, ends the run."""
+        if self.failure is None and (final or error["code"] in RUN_ENDING):
+            self.failure = error
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, unless the run is stopped meanwhile.
+
+        Raises
+        ------
+        RunStopped
+            It was.
+        """
+        if self._stopped.wait(seconds):
+            raise RunStopped
+
+    def check(self, _context: object = None) -> None:
+        """Raise what ends the run, if anything does. Serves as CrewAI's hook before a model call.
+
+        Raises
+        ------
+        RunStopped, RunFailed
+            The run must end.
+        """
+        if self.stopped:
+            raise RunStopped
+        if self.failure is not None:
+            raise RunFailed(self.failure)

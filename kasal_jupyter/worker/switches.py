@@ -1,0 +1,68 @@
+"""What must be set before CrewAI is imported, and the import itself.
+
+CrewAI reads these at import, so this module imports nothing of it at the top.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+SWITCHES = {
+    "CREWAI_DISABLE_TELEMETRY": "true",
+    "CREWAI_DISABLE_TRACKING": "true",
+    "CREWAI_DISABLE_VERSION_CHECK": "true",
+    "CREWAI_TRACING_ENABLED": "false",
+    # Keeps CrewAI from asking on the terminal whether to share a trace, and from noting down the last run.
+    "CREWAI_TESTING": "true",
+    "OTEL_SDK_DISABLED": "true",
+    "ANONYMIZED_TELEMETRY": "False",
+    "DO_NOT_TRACK": "1",
+    # A thread a core would be started at import, and a process with threads must not fork.
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""No telemetry, no questions, no threads."""
+
+
+def import_crewai(storage: Path) -> None:
+    """Import CrewAI with everything switched off.
+
+    Parameters
+    ----------
+    storage
+        Where CrewAI may keep files; absolute.
+    """
+    os.environ.update(SWITCHES)
+    os.environ["CREWAI_STORAGE_DIR"] = str(storage.absolute())
+    # CrewAI would take its locks from a Redis server it finds named here.
+    os.environ.pop("REDIS_URL", None)
+    # A grammar for IRIs that jsonschema only uses when it is there, and that takes a second to build.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    import crewai.utilities.task_output_storage_handler
+
+    storage_handler: Any = crewai.utilities.task_output_storage_handler
+    storage_handler.KickoffTaskOutputsSQLiteStorage = NoTaskOutputs
+
+
+class NoTaskOutputs:
+    """Stands in for CrewAI's own record of task outputs, an SQLite file that all crews lock in turn.
+
+    The run's events hold the same and more, and two crews at once need not wait for each other.
+    """
+
+    def add(self, *_args: object, **_kwargs: object) -> None:
+        """Keep nothing."""
+
+    def update(self, *_args: object, **_kwargs: object) -> None:
+        """Keep nothing."""
+
+    def load(self) -> list[dict[str, object]]:
+        """Have nothing; CrewAI takes ``None`` for an error."""
+        return []
+
+    def delete_all(self) -> None:
+        """Have nothing to delete."""

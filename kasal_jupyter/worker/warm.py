@@ -1,0 +1,117 @@
+"""Warming a process up, so that the runs it becomes or is forked into start at once.
+
+A first crew costs half a second of imports, schema building and certificate loading. All of
+that is done here, and left in memory that forked children share.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from crewai.events.event_bus import crewai_event_bus
+
+from kasal_jupyter.schemas.spec import RunSpec
+from kasal_jupyter.worker.loopback import loopback_model
+from kasal_jupyter.worker.outbox import Outbox
+from kasal_jupyter.worker.run import execute
+from kasal_jupyter.worker.stop import StopSignal
+
+_TIME = "2024-01-15T10:30:00Z"
+
+
+def warm_up() -> None:
+    """Run whole crews in this process: both processes, both ways of calling tools, both providers.
+
+    Raises
+    ------
+    RuntimeError
+        One of them failed: this installation runs no crews at all.
+    """
+    with tempfile.TemporaryDirectory(prefix="kasal-warm-") as folder, loopback_model() as url:
+        for spec in (
+            _spec(folder, "sandbox", url, "native", "hierarchical"),
+            _spec(folder, "sandbox", url, "react", "sequential"),
+            _spec(folder, "openai", url, "native", "sequential"),
+        ):
+            last = contextvars.Context().run(_last_event, spec)
+            if b'"completed"' not in last:
+                raise RuntimeError(f"The warm-up crew failed: {last.decode()}")
+    quieten()
+
+
+def quieten() -> None:
+    """Shut CrewAI's event bus down and leave it as it was before its first event.
+
+    Its threads would not survive a fork, and a child would wait for them for ever. Its handlers go
+    too: they are CrewAI's console and telemetry, which nobody here listens to.
+    """
+    crewai_event_bus.shutdown(wait=True)
+    crewai_event_bus._shutting_down = False  # noqa: SLF001
+    crewai_event_bus._executor_initialized = False  # noqa: SLF001
+    crewai_event_bus._has_pending_events = False  # noqa: SLF001
+
+
+def _last_event(spec: RunSpec) -> bytes:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        outbox = Outbox(ours)
+        execute(spec, outbox, StopSignal())
+        outbox.close(timeout=5)
+        ours.close()
+        events = b""
+        while data := theirs.recv(65_536):
+            events += data
+    return events.splitlines()[-1]
+
+
+def _spec(folder: str, model: str, url: str, tool_calls: str, process: str) -> RunSpec:
+    owned = {"owner": "warm-up", "created_at": _TIME}
+    dated = {**owned, "updated_at": _TIME}
+    agent: dict[str, Any] = {
+        "id": "agent_1",
+        "crew_id": "crew_1",
+        "name": "Warmer",
+        "position": 0,
+        "role": "Warmer",
+        "goal": "Warm up {thing}",
+        "backstory": "You warm things up.",
+        "model": model,
+        "tools": ["calculator"],
+        "sandbox": {"tool_calls": tool_calls},
+        **dated,
+    }
+    task: dict[str, Any] = {
+        "crew_id": "crew_1",
+        "agent_id": "agent_1",
+        "description": "Warm up {thing}",
+        "expected_output": "Warmth",
+        "context_texts": [],
+        **dated,
+    }
+    return RunSpec.model_validate(
+        {
+            "job_id": "job_warm",
+            "crew": {"id": "crew_1", "name": "Warm-up", "process": process, "updated_at": _TIME, **owned},
+            "agents": [agent],
+            "tasks": [
+                {**task, "id": "task_1", "position": 0, "context_tasks": []},
+                {**task, "id": "task_2", "position": 1, "context_tasks": ["task_1"], "agent_id": "agent_1"},
+            ],
+            "inputs": {"thing": "CrewAI"},
+            "models": {
+                model: {
+                    "name": model,
+                    "provider": model,
+                    "model": model,
+                    "api_key": "none" if model == "openai" else None,
+                    "base_url": url if model == "openai" else None,
+                }
+            },
+            "manager_model": model if process == "hierarchical" else None,
+            "folder": str(Path(folder).resolve()),
+        }
+    )

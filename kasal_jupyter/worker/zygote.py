@@ -1,0 +1,157 @@
+"""The zygote: a process that has CrewAI imported and warm, and forks a child for each run.
+
+Started by the server as ``python -m kasal_jupyter.worker.zygote <fd> <storage>`` with one end of a
+stream socket pair. On it, in lines of JSON:
+
+- the zygote says ``ready`` once, with how long it took;
+- the server sends ``fork``, with a run's socket beside it (SCM_RIGHTS), one at a time;
+- the zygote answers ``forked`` with the child's pid, and later ``exited`` with its status.
+
+When the server's end closes, for whatever reason, the zygote and all its children are gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import orjson
+
+from kasal_jupyter.worker.switches import import_crewai
+
+FAILED_TO_START = 70
+"""The exit status of a child that could not even begin (``EX_SOFTWARE``)."""
+
+
+class Zygote:
+    """Forks children and looks after them.
+
+    Parameters
+    ----------
+    control
+        The socket to the server.
+    serve
+        What a child does with its run's socket; it does not return.
+    """
+
+    def __init__(self, control: socket.socket, serve: Callable[[socket.socket], NoReturn]) -> None:
+        self._control = control
+        self._serve = serve
+        self._children: set[int] = set()
+        self._woken, self._wake = socket.socketpair()
+        self._wake.setblocking(False)
+        self._woken.setblocking(False)
+        # A handler has to be there for the wake-up byte to be written; it has nothing to do itself.
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+
+    def run(self) -> NoReturn:
+        """Fork on demand until the server is gone."""
+        while True:
+            readable, _, _ = select.select([self._control, self._woken], [], [])
+            if self._woken in readable:
+                with contextlib.suppress(BlockingIOError):
+                    self._woken.recv(4096)
+                self._reap()
+            if self._control in readable:
+                try:
+                    data, fds, _, _ = socket.recv_fds(self._control, 4096, 1)
+                except OSError:
+                    data, fds = b"", []
+                if not data:
+                    self._end()
+                if fds:
+                    self._fork(socket.socket(fileno=fds[0]))
+
+    def _fork(self, run: socket.socket) -> None:
+        run.set_inheritable(False)
+        pid = os.fork()
+        if pid == 0:
+            self._become_child(run)
+        run.close()
+        self._children.add(pid)
+        self._say(type="forked", pid=pid)
+
+    def _become_child(self, run: socket.socket) -> NoReturn:
+        try:
+            os.setsid()
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
+            for sock in (self._control, self._woken, self._wake):
+                sock.close()
+            gc.enable()
+            self._serve(run)
+        except BaseException:  # noqa: BLE001 - the border of the process
+            traceback.print_exc()
+        os._exit(FAILED_TO_START)
+
+    def _reap(self) -> None:
+        for pid in list(self._children):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                self._children.discard(pid)
+                _kill_group(pid)  # What a run has started must not outlive it.
+                self._say(type="exited", pid=pid, status=os.waitstatus_to_exitcode(status))
+
+    def _say(self, **message: Any) -> None:
+        try:
+            self._control.sendall(orjson.dumps(message) + b"\n")
+        except OSError:
+            self._end()
+
+    def _end(self) -> NoReturn:
+        for pid in self._children:
+            _kill_group(pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)  # It may not have its group yet.
+        os._exit(0)
+
+
+def _kill_group(pid: int) -> None:
+    # macOS answers PermissionError for a group of which only a zombie is left.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def main(control: socket.socket, storage: Path) -> NoReturn:
+    """Warm up and fork on demand.
+
+    Raises
+    ------
+    RuntimeError
+        The warm-up failed, or left a thread behind: a fork would copy its locks but not the thread.
+    """
+    began = time.monotonic()
+    import_crewai(storage)
+    from kasal_jupyter.worker.run import serve_run
+    from kasal_jupyter.worker.warm import warm_up
+
+    warm_up()
+    if len(left := threading.enumerate()) != 1:
+        raise RuntimeError(f"Threads are left after the warm-up: {[thread.name for thread in left]}")
+    # All of this is shared by the children: a collection in one of them must not touch, and so copy, it.
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    zygote = Zygote(control, serve_run)
+    control.sendall(
+        orjson.dumps({"type": "ready", "threads": len(left), "seconds": round(time.monotonic() - began, 3)})
+        + b"\n"
+    )
+    zygote.run()
+
+
+if __name__ == "__main__":
+    main(socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2]))
