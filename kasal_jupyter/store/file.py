@@ -16,13 +16,14 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from kasal_jupyter.errors import StoreError, StoreTooNew
 from kasal_jupyter.store.layer import Layer
+from kasal_jupyter.store.turnstile import POLL_SECONDS, Turnstile
 
 FORMAT = 1
 """The version of the file's format that this code writes, kept in SQLite's ``user_version``."""
@@ -194,11 +195,19 @@ class WriteSession(Session):
             (self.deletions,) = self._connection.execute(
                 "SELECT count(*) FROM documents WHERE body IS NULL"
             ).fetchone()
+            # SQLite would wait for its lock in steps of up to 100 ms.
+            self._connection.execute("PRAGMA busy_timeout = 0")
+        self._turnstile = Turnstile(path.parent, BUSY_SECONDS)
+
+    def close(self) -> None:
+        """Close the connection, and leave the queue."""
+        super().close()
+        self._turnstile.close()
 
     def begin(self) -> None:
         """Begin a transaction, once no other process is in one."""
-        with store_errors(self._path):
-            self._connection.execute("BEGIN IMMEDIATE")
+        with store_errors(self._path), self._turnstile:
+            _wait_while_busy(lambda: self._connection.execute("BEGIN IMMEDIATE"), POLL_SECONDS)
 
     def commit(self) -> None:
         """Commit the transaction: when this returns, it is on the disk."""
@@ -338,18 +347,21 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 def _switch_to_wal(connection: sqlite3.Connection, path: Path) -> None:
     # SQLite does not wait for others here, so we do: two processes may make the file at once.
-    deadline = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        except sqlite3.OperationalError as error:
-            if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-        else:
-            break
+    switched = _wait_while_busy(lambda: connection.execute("PRAGMA journal_mode = WAL"), 0.01)
+    (mode,) = switched.fetchone()
     if mode != b"wal":
         raise StoreError(
             f"The store {path} is on a file system without shared memory. "
             "Choose a folder on a local disk with KASAL_DATA_DIR."
         )
+
+
+def _wait_while_busy(attempt: Callable[[], sqlite3.Cursor], pause: float) -> sqlite3.Cursor:
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            return attempt()
+        except sqlite3.OperationalError as error:
+            if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(pause)

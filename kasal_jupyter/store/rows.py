@@ -138,7 +138,7 @@ def keys_of(document: Mapping[str, Any], fields: tuple[str, ...]) -> Keys:
     return tuple(_key(document.get(field)) for field in fields)
 
 
-def select(table: TableReader, criteria: Mapping[str, Hashable]) -> Sequence[int]:
+def select(table: TableReader, criteria: Mapping[str, Any]) -> Sequence[int]:
     """Give the ids of the documents that have all of the values, ascending, from the indexes alone.
 
     Raises
@@ -150,7 +150,7 @@ def select(table: TableReader, criteria: Mapping[str, Hashable]) -> Sequence[int
         if field not in table.fields:
             known = ", ".join(table.fields) or "none"
             raise LookupError(f"there is no index on {field!r}; the indexed fields are: {known}")
-    found = sorted((table.matching(field, value) for field, value in criteria.items()), key=len)
+    found = sorted((table.matching(field, _key(value)) for field, value in criteria.items()), key=len)
     if not found:
         return table.ids()
     few, others = found[0], found[1:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 from tinydb.queries import QueryLike
@@ -40,7 +40,7 @@ class SqliteTable(Table):
 
     def lookup(
         self,
-        criteria: Mapping[str, Hashable],
+        criteria: Mapping[str, Any],
         *,
         newest_first: bool = False,
         offset: int = 0,
@@ -77,7 +77,7 @@ class SqliteTable(Table):
             rows.reverse()
         return [self.document_class(decode(body), doc_id) for doc_id, body in rows if body is not None]
 
-    def lookup_ids(self, criteria: Mapping[str, Hashable]) -> list[int]:
+    def lookup_ids(self, criteria: Mapping[str, Any]) -> list[int]:
         """Give the ids of the documents that have all of the values, ascending.
 
         Raises
@@ -89,7 +89,7 @@ class SqliteTable(Table):
         with self._engine.reading() as tables:
             return list(select(tables.reader(self.name), criteria))
 
-    def lookup_count(self, criteria: Mapping[str, Hashable]) -> int:
+    def lookup_count(self, criteria: Mapping[str, Any]) -> int:
         """Count the documents that have all of the values.
 
         Raises

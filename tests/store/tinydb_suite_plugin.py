@@ -4,6 +4,7 @@ It is loaded before those tests are imported, so wherever they say ``JSONStorage
 ``MemoryStorage`` or ``TinyDB(path)`` they get a durable SQLite file.
 """
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -44,7 +45,16 @@ def pytest_configure():
         module.JSONStorage = JSONStorage
     tinydb.storages.MemoryStorage = MemoryStorage
     tinydb.TinyDB.default_storage_class = JSONStorage
-    tinydb.TinyDB.table_class = SqliteTable
+    if os.environ["TINYDB_SUITE_TABLE"] == "SqliteTable":
+        tinydb.TinyDB.table_class = SqliteTable
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what ``TINYDB_SUITE_NOT_OURS`` names; ``--deselect`` would take prefixes."""
+    names = os.environ["TINYDB_SUITE_NOT_OURS"].split()
+    left_out = [item for item in items if f"{item.path.name}::{item.originalname}" in names]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,238 @@
+import threading
+
+import pytest
+
+from kasal_jupyter.errors import StoreError
+from kasal_jupyter.store import engine as engine_module
+from kasal_jupyter.store.database import Database
+
+
+@pytest.fixture
+def engine(db):
+    return db.storage.engine
+
+
+@pytest.fixture
+def other(db, tmp_path):
+    with Database(tmp_path / "notes.db", indexes={"notes": ("owner", "topic")}) as opened:
+        yield opened
+
+
+def in_a_thread(function):
+    """Call a function in another thread, and give what it gives."""
+    results = []
+    thread = threading.Thread(target=lambda: results.append(function()))
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+def fill_the_disk(engine):
+    """Let the file not grow any more; what SQLite then says is what it says when the disk is full."""
+    connection = engine._write_session._connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+
+
+def empty_the_disk(engine):
+    engine._write_session._connection.execute("PRAGMA max_page_count = 1000000")
+
+
+def test_a_transaction_is_seen_by_its_own_thread_until_it_is_committed(db, engine):
+    with engine.transaction():
+        db.insert({"n": 1})
+        db.insert({"n": 2})
+        assert len(db) == 2
+        assert in_a_thread(lambda: len(db)) == 0
+    assert in_a_thread(lambda: len(db)) == 2
+
+
+def test_a_transaction_that_raises_never_was(db, engine, other):
+    db.insert({"n": 0})
+    with pytest.raises(ZeroDivisionError), engine.transaction():  # noqa: PT012
+        db.insert({"n": 1})
+        db.update({"n": 5}, doc_ids=[1])
+        db.table("new").insert({})
+        _ = 1 / 0
+    for database in (db, other):
+        assert database.all() == [{"n": 0}]
+        assert database.tables() == {"_default"}
+
+
+def test_within_a_group_each_work_is_atomic_by_itself(db, engine, other):
+    with engine.group():
+        with engine.work():
+            db.insert({"n": 1})
+        with pytest.raises(ZeroDivisionError), engine.work():  # noqa: PT012
+            db.insert({"n": 2})
+            db.remove(doc_ids=[1])
+            _ = 1 / 0
+        with engine.work():
+            assert [document["n"] for document in db] == [1]
+            db.insert({"n": 3})
+    assert [document["n"] for document in db] == [1, 3]
+    assert [document["n"] for document in other] == [1, 3]
+
+
+def test_a_full_disk_leaves_memory_equal_to_the_disk(db, engine, other):
+    db.insert({"n": 1})
+    fill_the_disk(engine)
+    with pytest.raises(StoreError, match=r"full.*make room"):
+        db.insert_multiple({"text": "x" * 1_000} for _ in range(100))
+    assert db.all() == other.all() == [{"n": 1}]
+
+    empty_the_disk(engine)
+    db.insert({"n": 2})
+    assert [document["n"] for document in other] == [1, 2]
+
+
+def test_a_document_that_sqlite_refuses_leaves_the_store_usable(db):
+    db.insert({"n": 1})
+    too_large = db.table("_default").document_class({"n": 2}, 2**70)
+    with pytest.raises(OverflowError):
+        db.insert(too_large)
+    assert db.insert({"n": 3}) == 2
+
+
+def test_what_another_process_commits_is_seen(db, other):
+    db.insert({"n": 1})
+    assert other.all() == [{"n": 1}]
+    other.update({"n": 2})
+    other.table("notes").insert({"owner": "ada"})
+    assert db.all() == [{"n": 2}]
+    assert db.tables() == {"_default", "notes"}
+    assert db.table("notes").lookup_ids({"owner": "ada"}) == [1]
+    other.remove(doc_ids=[1])
+    other.drop_table("notes")
+    assert len(db) == 0
+    assert db.tables() == {"_default"}
+
+
+def test_a_cached_query_result_is_void_once_another_process_has_written(db, other):
+    from tinydb import where
+
+    db.insert({"n": 1})
+    assert db.count(where("n") == 1) == 1
+    other.insert({"n": 1})
+    assert db.count(where("n") == 1) == 2
+
+
+def test_writes_of_two_processes_build_on_each_other(db, other):
+    db.insert({"n": 0})
+    for _ in range(5):
+        for database in (db, other):
+            database.update(lambda document: document.update(n=document["n"] + 1), doc_ids=[1])
+            database.insert({})
+    assert db.get(doc_id=1) == other.get(doc_id=1) == {"n": 10}
+    assert len(db) == len(other) == 11
+
+
+def test_a_table_cleared_elsewhere_is_cleared_here(db, other):
+    db.insert_multiple({"n": n} for n in range(5))
+    assert len(other) == 5
+    db.truncate()
+    db.insert({"n": "new"})
+    assert other.all() == [{"n": "new"}]
+
+
+def test_only_what_another_process_changed_is_read(db, other, engine):
+    db.insert_multiple({"n": n} for n in range(300))
+    assert len(other) == 300
+    db.update({"n": "changed"}, doc_ids=[7])
+    session = other.storage.engine._read_session
+    statements = []
+    session._connection.set_trace_callback(statements.append)
+    changes = session.changes(other.storage.engine._memory.revision)
+    assert [row.doc_id for row in changes.rows] == [7]
+    assert not changes.whole
+
+    # And nothing but the version is asked for when nothing has changed.
+    assert other.get(doc_id=7) == {"n": "changed"}
+    statements.clear()
+    other.get(doc_id=8)
+    assert statements == ["PRAGMA data_version"]
+
+
+def test_a_large_change_elsewhere_is_left_to_a_transaction(db, other, engine, monkeypatch):
+    monkeypatch.setattr(engine_module, "BACKLOG", 10)
+    asked = []
+    engine.on_backlog = lambda: asked.append(True)
+    other.insert_multiple({} for _ in range(10))
+    assert (len(db), asked) == (10, [])
+    other.insert_multiple({} for _ in range(11))
+
+    assert (len(db), len(db), asked) == (10, 10, [True])
+    with engine.transaction():
+        pass
+    assert len(db) == 21
+
+
+def test_a_snapshot_is_of_one_moment(db, engine, other):
+    db.insert({"n": 1})
+    with engine.snapshot():
+        assert len(db) == 1
+        other.insert({"n": 2})
+        writing = threading.Thread(target=lambda: db.insert({"n": 3}))
+        writing.start()
+        assert len(db) == 1
+        with pytest.raises(RuntimeError, match="leave it"):
+            db.insert({})
+    writing.join()
+    assert len(db) == 3
+
+
+def test_a_commit_that_a_reader_has_taken_in_first_is_not_merged_over_newer_rows(db, engine, other):
+    """Between a commit and its merge, a reader can find both it and a later one in the file."""
+    db.insert({"n": 1})
+    commit = engine._write_session.commit
+
+    def commit_and_be_overtaken():
+        commit()
+        other.update({"n": 3}, doc_ids=[1])
+        assert in_a_thread(lambda: db.get(doc_id=1)) == {"n": 3}
+
+    engine._write_session.commit = commit_and_be_overtaken
+    db.update({"n": 2}, doc_ids=[1])
+    engine._write_session.commit = commit
+
+    assert db.get(doc_id=1) == {"n": 3}
+    db.insert({})
+    assert len(other) == 2
+
+
+def test_an_interrupt_after_a_commit_loses_nothing(db, engine, monkeypatch):
+    def interrupted(layer, revision):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        patch.setattr(engine._memory, "merge", interrupted)
+        db.insert({"n": 1})
+    db.insert({"n": 2})
+    assert [document["n"] for document in db] == [1, 2]
+
+
+def test_readers_never_see_half_of_a_transaction(db, notes, engine):
+    """One thread moves a document from topic to topic; others must always find it in exactly one."""
+    notes.insert_multiple([{"topic": "a"}, {"topic": "b"}])
+    done = threading.Event()
+    sums = set()
+
+    def read():
+        while not done.is_set():
+            with engine.snapshot():
+                sums.add(notes.lookup_count({"topic": "a"}) + notes.lookup_count({"topic": "b"}))
+                sums.add(len(notes.lookup({"topic": "a"})) + len(notes.lookup({"topic": "b"})))
+            sums.add(len(notes.all()))
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for n in range(200):
+        topic = "ab"[n % 2]
+        with engine.transaction():
+            notes.remove(doc_ids=notes.lookup_ids({})[:1])
+            notes.insert({"topic": topic})
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert sums == {2}

@@ -1,0 +1,141 @@
+import os
+import sqlite3
+import stat
+
+import pytest
+
+from kasal_jupyter.errors import StoreError, StoreTooNew
+from kasal_jupyter.store import engine as engine_module
+from kasal_jupyter.store import file as file_module
+from kasal_jupyter.store.database import Database
+from kasal_jupyter.store.store import Store
+
+posix = pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+
+
+def modes(folder):
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+
+
+@posix
+def test_folder_and_files_are_the_owner_s_alone(tmp_path):
+    old = os.umask(0)
+    try:
+        with Store.open(tmp_path / "a" / "data") as store:
+            store.change_now(lambda: store.db.table("notes").insert({}))
+            assert stat.S_IMODE((tmp_path / "a" / "data").stat().st_mode) == 0o700
+            files = ["kasal.db", "kasal.db-shm", "kasal.db-wal"]
+            assert modes(tmp_path / "a" / "data") == dict.fromkeys(files, 0o600)
+    finally:
+        os.umask(old)
+
+
+@posix
+def test_a_file_that_others_could_read_is_made_private(tmp_path):
+    Store.open(tmp_path).close()
+    (tmp_path / "kasal.db").chmod(0o644)
+    with Store.open(tmp_path):
+        assert set(modes(tmp_path).values()) == {0o600}
+
+
+def test_documents_are_rows_that_any_sqlite_program_reads(tmp_path):
+    with Database(tmp_path / "notes.db") as db:
+        db.insert({"text": "ä", "deep": {"n": 1}})
+    connection = sqlite3.connect(tmp_path / "notes.db")
+    rows = connection.execute(
+        "SELECT \"table\", id, json_extract(body, '$.text'), json_extract(body, '$.deep.n') FROM documents"
+    ).fetchall()
+    connection.close()
+    assert rows == [("_default", 1, "ä", 1)]
+
+
+def test_a_commit_is_an_fsync(tmp_path):
+    with Database(tmp_path / "notes.db") as db:
+        connection = db.storage.engine._write_session._connection
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == (b"wal",)
+
+
+def test_a_store_of_a_newer_version_is_refused_and_left_alone(tmp_path):
+    Store.open(tmp_path).close()
+    connection = sqlite3.connect(tmp_path / "kasal.db")
+    connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    before = (tmp_path / "kasal.db").read_bytes()
+
+    with pytest.raises(StoreTooNew, match=r"newer version .*pip install --upgrade kasal-jupyter"):
+        Store.open(tmp_path)
+    assert (tmp_path / "kasal.db").read_bytes() == before
+
+
+def test_another_program_s_database_is_refused(tmp_path):
+    connection = sqlite3.connect(tmp_path / "kasal.db")
+    connection.execute("CREATE TABLE theirs (a)")
+    connection.close()
+    with pytest.raises(StoreError, match="not a store of Kasal"):
+        Store.open(tmp_path)
+
+
+def test_what_is_no_database_is_refused(tmp_path):
+    (tmp_path / "kasal.db").write_text('{"crews": {}}' * 1_000)
+    with pytest.raises(StoreError, match=r"not a database.*import an export"):
+        Store.open(tmp_path)
+
+
+def test_a_damaged_file_is_refused(tmp_path, new_crew):
+    with Store.open(tmp_path) as store:
+        store.change_now(lambda: [store.crews.insert(new_crew()) for _ in range(200)])
+    data = bytearray((tmp_path / "kasal.db").read_bytes())
+    data[4096:-1] = b"\xff" * len(data[4096:-1])
+    (tmp_path / "kasal.db").write_bytes(data)
+    with pytest.raises(StoreError, match="damaged"):
+        Store.open(tmp_path)
+
+
+def test_a_damaged_document_is_named(tmp_path, new_crew):
+    with Store.open(tmp_path) as store:
+        store.change_now(lambda: store.crews.insert(new_crew()))
+    connection = sqlite3.connect(tmp_path / "kasal.db")
+    connection.execute("UPDATE documents SET body = '{'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(StoreError, match="table 'crews' is damaged at document 1"):
+        Store.open(tmp_path)
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "data").write_text("")
+    with pytest.raises(StoreError, match="it is a file"):
+        Store.open(tmp_path / "data")
+
+
+def test_old_tombstones_are_forgotten(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine_module, "PRUNE_EVERY", 10)
+    monkeypatch.setattr(file_module, "KEEP_TOMBSTONES", 20)
+    with Database(tmp_path / "notes.db") as db, Database(tmp_path / "notes.db") as other:
+        db.insert_multiple({"n": n} for n in range(100))
+        assert len(other) == 100
+        session = db.storage.engine._write_session._connection
+
+        def tombstones():
+            return session.execute("SELECT count(*) FROM documents WHERE body IS NULL").fetchone()[0]
+
+        for doc_id in range(1, 101):
+            db.remove(doc_ids=[doc_id])
+        assert 20 <= tombstones() <= 31
+
+        # The other one has missed deletions that are forgotten, and must read everything again.
+        db.insert({"n": "last"})
+        assert [document["n"] for document in other] == ["last"]
+        assert other.insert({}) == 102
+
+
+def test_the_highest_id_outlives_its_tombstone(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine_module, "PRUNE_EVERY", 0)
+    monkeypatch.setattr(file_module, "KEEP_TOMBSTONES", 0)
+    with Database(tmp_path / "notes.db") as db:
+        db.insert_multiple([{}, {}, {}])
+        db.remove(doc_ids=[2, 3])
+        db.table("other").insert_multiple({} for _ in range(5))
+    with Database(tmp_path / "notes.db") as db:
+        assert db.insert({}) == 4
