@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 from kasal_jupyter.errors import Unavailable
-from kasal_jupyter.runs.child import START_TIMEOUT, Child, last_words
+from kasal_jupyter.runs.child import START_TIMEOUT, Child, kill_group, last_words
 from kasal_jupyter.runs.environment import worker_environment
 
 
@@ -57,9 +57,10 @@ class SpareNursery:
         if self._next is None:
             return
         spare, self._next = self._next, None
+        spare.cancel()  # Nothing, where it is done.
         try:
             child = await spare
-        except Unavailable:
+        except (Unavailable, asyncio.CancelledError):
             return
         child.kill()
         await child.exited
@@ -79,7 +80,7 @@ async def _start(folder: Path) -> Child:
     ours.setblocking(False)
     log = folder / "spare.log"
     with theirs:
-        process = await asyncio.to_thread(_popen, theirs, folder, log)
+        process = await _started(theirs, folder, log)
     exited: asyncio.Future[int | None] = loop.create_future()
     # Not on the loop's own pool of threads, which a few long runs would fill.
     threading.Thread(target=_await_exit, args=(process, loop, exited), name="spare", daemon=True).start()
@@ -90,6 +91,7 @@ async def _start(folder: Path) -> Child:
         said = b""
     except asyncio.CancelledError:
         child.kill()
+        await exited
         ours.close()
         raise
     if not said:
@@ -98,6 +100,18 @@ async def _start(folder: Path) -> Child:
         ours.close()
         raise Unavailable(f"CrewAI could not be started. {last_words(log)}")
     return child
+
+
+async def _started(theirs: socket.socket, folder: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start the process off the loop; when cancelled, not before it can be killed."""
+    starting = asyncio.ensure_future(asyncio.to_thread(_popen, theirs, folder, log))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        process = await starting
+        kill_group(process.pid)
+        await asyncio.to_thread(process.wait)
+        raise
 
 
 def _await_exit(

@@ -6,7 +6,22 @@ import threading
 from typing import Any
 
 from crewai import Agent as CrewAIAgent
+from crewai.agents.agent_executor import AgentExecutor, AgentExecutorState
 from pydantic import Field, PrivateAttr
+
+
+class CrewExecutor(AgentExecutor):
+    """CrewAI's executor, without the class it makes for each of its instances.
+
+    CrewAI derives a pydantic class for the initial state of every executor, which takes 8 ms of
+    schema building, and then puts a plain ``AgentExecutorState`` in its place.
+    """
+
+    # A flow's steps are read from the class that defines them, and not from those above it.
+    _flow_definition = AgentExecutor.flow_definition()
+
+    def _create_initial_state(self) -> AgentExecutorState:
+        return AgentExecutorState()
 
 
 class CrewAgent(CrewAIAgent):
@@ -16,6 +31,7 @@ class CrewAgent(CrewAIAgent):
     tasks on one agent, or two delegations in one turn, would fail.
     """
 
+    executor_class: type[AgentExecutor] = CrewExecutor
     display_name: str = Field(default="", description="What the crew's owner calls the agent.")
 
     _turn: threading.Lock = PrivateAttr(default_factory=threading.Lock)
@@ -30,7 +46,7 @@ class CrewAgent(CrewAIAgent):
             self._turn.release()
 
     def _twin(self) -> CrewAgent:
-        """Make an agent like this one. The model is the same object: its calls and usage are counted together."""
+        """Make an agent like this one, with the very same model: calls and usage are counted together."""
         twin = CrewAgent(
             display_name=self.display_name,
             role=self.role,

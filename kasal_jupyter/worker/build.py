@@ -153,15 +153,16 @@ class _Builder:
         """Make a model for one agent: CrewAI counts usage by instance."""
         model = self._spec.models[name]
         if model.provider == "sandbox":
-            return SandboxLLM(
+            llm = SandboxLLM(
                 model=model.model,
                 label=name,
                 stream=settings.stream,
                 settings=sandbox,
                 inputs=self._spec.inputs,
-                answer_schemas=self._answer_schemas,
                 signal=self._signal,
             )
+            llm.expect_answers(self._answer_schemas)
+            return llm
         given = settings.model_dump(exclude_none=True)
         return OpenAILLM(
             model=model.model,
@@ -190,7 +191,8 @@ class _Builder:
         if task.context_tasks:
             optional["context"] = [earlier[one] for one in task.context_tasks]
         if task.output_schema is not None:
-            optional["output_json"] = model_of(task.output_schema, f"{task.title()}_result")
+            # As pydantic output: for JSON output CrewAI mends a broken answer with a client of its own.
+            optional["output_pydantic"] = model_of(task.output_schema, f"{task.title()}_result")
         made = Task(
             name=task.title(),
             description=description,

@@ -8,28 +8,19 @@ from typing import Any
 from crewai.hooks.dispatch import HookAborted
 from crewai.llms.providers.openai.completion import OpenAICompletion
 from crewai.utilities.agent_utils import is_context_length_exceeded
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from kasal_jupyter.models.sandbox import count_tokens
 from kasal_jupyter.worker.failures import ModelFailed, describe
-from kasal_jupyter.worker.stop import StopSignal
+from kasal_jupyter.worker.llm import ReportedLLM
 
 # CrewAI wraps every `call` in retries of its own, on top of those of OpenAI's client, which knows
 # Retry-After and does not blow a failing call up to nine. The function beneath has only the latter.
 _call: Callable[..., Any] = getattr(OpenAICompletion.call, "__wrapped__", OpenAICompletion.call)
 
 
-class OpenAILLM(OpenAICompletion):
-    """An OpenAI-compatible model.
-
-    Attributes
-    ----------
-    label
-        The model's name as the agent says it; events and errors carry it.
-    """
-
-    label: str = ""
-    signal: StopSignal = Field(default_factory=StopSignal, exclude=True)
+class OpenAILLM(ReportedLLM, OpenAICompletion):
+    """An OpenAI-compatible model."""
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Ask the model; see :meth:`OpenAICompletion.call`.

@@ -11,6 +11,7 @@ from typing import Any
 from kasal_jupyter.schemas.events import ErrorInfo, RequestedToolCall, TokenUsage
 from kasal_jupyter.worker.build import BuiltCrew
 from kasal_jupyter.worker.failures import describe
+from kasal_jupyter.worker.llm import asked
 from kasal_jupyter.worker.spans import OpenSpan, Spans
 
 MAX_TEXT = 200_000
@@ -120,13 +121,12 @@ class Report:
 
     def _llm_started(self, source: Any, event: Any) -> None:
         model = getattr(source, "label", "") or event.model
-        messages = event.messages if isinstance(event.messages, list) else _from_user(event.messages)
         settings = {ours: getattr(event, theirs) for theirs, ours in _SETTINGS.items()}
         span = self._spans.open(
             "llm",
             {
                 "type": "llm_call",
-                "messages": [_message(message) for message in messages],
+                "messages": [_message(message) for message in asked.get()],
                 "tools": [self._tool_name(_function(tool)["name"]) for tool in event.tools or ()],
                 "settings": {name: value for name, value in settings.items() if value is not None},
             },
@@ -199,10 +199,6 @@ def _error(event: Any, *, code: str, model: str | None = None) -> ErrorInfo:
     return describe(handled, model=model, code=code)
 
 
-def _from_user(text: str | None) -> list[dict[str, Any]]:
-    return [{"role": "user", "content": text}] if text else []
-
-
 def _message(message: dict[str, Any]) -> dict[str, Any]:
     """Give what the chat API knows of a message, without CrewAI's own marks."""
     kept = {
@@ -254,10 +250,8 @@ def _text(response: Any) -> str:
 
 
 def _structured(output: Any) -> Any:
-    try:
-        return json.loads(output.raw)
-    except ValueError:
-        return output.json_dict
+    """Give a task's result as JSON: as the model wrote it, or as CrewAI could read it."""
+    return json.loads(output.pydantic.model_dump_json() if output.pydantic is not None else output.raw)
 
 
 def _usage(usage: dict[str, Any] | None) -> TokenUsage | None:

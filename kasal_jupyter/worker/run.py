@@ -51,8 +51,9 @@ def serve_run(sock: socket.socket) -> NoReturn:
     spec = message.spec
     redirect_output(Path(spec.folder) / LOG_NAME)
     random.seed()
-    if numpy := sys.modules.get("numpy"):
-        numpy.random.seed()
+    # Only where it was used before the fork: the mere attribute would import it, for 10 ms.
+    if numpy_random := sys.modules.get("numpy.random"):
+        numpy_random.seed()
     stop = StopSignal()
     outbox = Outbox(sock, secrets=[model.api_key for model in spec.models.values() if model.api_key])
     done = threading.Event()

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 from crewai.events.types.llm_events import LLMCallType
-from crewai.llms.base_llm import BaseLLM, llm_call_context
+from crewai.llms.base_llm import llm_call_context
 from crewai.utilities.agent_utils import convert_tools_to_openai_schema
 from pydantic import BaseModel, Field, PrivateAttr
 
@@ -15,34 +15,29 @@ from kasal_jupyter.models.sandbox import SandboxReply, SandboxRequest, answer, c
 from kasal_jupyter.schemas.agents import SandboxSettings
 from kasal_jupyter.schemas.events import ErrorInfo
 from kasal_jupyter.worker.failures import ModelFailed
-from kasal_jupyter.worker.stop import StopSignal
+from kasal_jupyter.worker.llm import ReportedLLM
 
 CONTEXT_WINDOW = 200_000
 """Tokens the sandbox model takes: more than any test needs, so that nothing is summarised away."""
 
 
-class SandboxLLM(BaseLLM):
+class SandboxLLM(ReportedLLM):
     """Answers by :mod:`kasal_jupyter.models.sandbox`, through CrewAI's normal paths.
 
     Attributes
     ----------
-    label
-        The model's name as the agent says it; events carry it.
     settings
         Latency, failures, and how tools are called.
     inputs
         The run's inputs.
-    answer_schemas
-        JSON schemas of structured answers, by the id of CrewAI's task.
     """
 
     llm_type: str = "sandbox"
-    label: str = "sandbox"
     settings: SandboxSettings = Field(default_factory=SandboxSettings)
     inputs: dict[str, Any] = Field(default_factory=dict)
-    answer_schemas: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    signal: StopSignal = Field(default_factory=StopSignal, exclude=True)
 
+    # Not fields: pydantic would copy the dictionary, which is still being filled while the crew is built.
+    _answer_schemas: dict[str, dict[str, Any]] = PrivateAttr(default_factory=dict)
     _calls: int = PrivateAttr(default=0)
     _counting: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
@@ -108,6 +103,10 @@ class SandboxLLM(BaseLLM):
                 return response_model.model_validate_json(reply.text)
             return said
 
+    def expect_answers(self, schemas: dict[str, dict[str, Any]]) -> None:
+        """Take the JSON schemas of structured answers, by the ids of CrewAI's tasks."""
+        self._answer_schemas = schemas
+
     def supports_function_calling(self) -> bool:
         """Say whether tools are called natively; else CrewAI asks for ReAct text."""
         return self.settings.tool_calls == "native"
@@ -144,7 +143,7 @@ class SandboxLLM(BaseLLM):
         return list(convert_tools_to_openai_schema(executor.original_tools)[0])
 
     def _answer_schema(self, task: Any, response_model: type[BaseModel] | None) -> dict[str, Any] | None:
-        known = self.answer_schemas.get(str(getattr(task, "id", "")))
+        known = self._answer_schemas.get(str(getattr(task, "id", "")))
         if known is None and response_model is not None:
             return response_model.model_json_schema()
         return known

@@ -1,0 +1,168 @@
+"""Running crews in tests: a real backend on an event loop of its own, and specs written briefly."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from kasal_jupyter.runs.local import LocalBackend, LocalRun, StartMethod
+from kasal_jupyter.schemas.spec import RunSpec
+
+TIME = "2024-01-15T10:30:00Z"
+TIMEOUT = 60
+
+SECRETS = {
+    "OPENAI_API_KEY": "sk-of-the-server-itself",
+    "OPENAI_BASE_URL": "http://127.0.0.1:9/nowhere",
+    "MY_SECRET": "of-the-server-itself",
+    "JPY_API_TOKEN": "token-of-the-server-itself",
+    "REDIS_URL": "redis://127.0.0.1:9/nowhere",
+}
+"""What the server's environment holds while the tests' backend starts its processes."""
+
+_STAMPS = {"owner": "ada", "created_at": TIME, "updated_at": TIME}
+
+
+def agent(role: str, **fields: Any) -> dict[str, Any]:
+    """Describe an agent; its id is its role in lower case."""
+    return {
+        "id": role.lower(),
+        "crew_id": "crew_1",
+        "name": role,
+        "position": 0,
+        "role": role,
+        "goal": f"Be a good {role.lower()}",
+        "backstory": "You know your trade.",
+        "model": "sandbox",
+        **_STAMPS,
+        **fields,
+    }
+
+
+def task(
+    name: str, by: str | None, description: str, after: tuple[str, ...] = (), **fields: Any
+) -> dict[str, Any]:
+    """Describe a task, done by an agent after others whose results it gets."""
+    return {
+        "id": name,
+        "crew_id": "crew_1",
+        "agent_id": by,
+        "position": 0,
+        "description": description,
+        "expected_output": "A short text",
+        "context_tasks": list(after),
+        "context_texts": [],
+        **_STAMPS,
+        **fields,
+    }
+
+
+def crew(
+    folder: Path,
+    agents: list[dict[str, Any]],
+    tasks: list[dict[str, Any]],
+    *,
+    inputs: dict[str, Any] | None = None,
+    models: dict[str, dict[str, Any]] | None = None,
+    process: str = "sequential",
+) -> RunSpec:
+    """Describe a run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sandbox = {"name": "sandbox", "provider": "sandbox", "model": "sandbox"}
+    return RunSpec.model_validate(
+        {
+            "job_id": "job_1",
+            "crew": {"id": "crew_1", "name": "Tested", "process": process, **_STAMPS},
+            "agents": agents,
+            "tasks": tasks,
+            "inputs": inputs or {},
+            "models": {"sandbox": sandbox, **(models or {})},
+            "manager_model": "sandbox" if process == "hierarchical" else None,
+            "folder": str(folder),
+        }
+    )
+
+
+def openai_model(url: str, key: str = "sk-test-1234567890abcdef") -> dict[str, dict[str, Any]]:
+    """Describe a model that an OpenAI-compatible server serves, to be called *gpt*."""
+    return {
+        "gpt": {"name": "gpt", "provider": "openai", "model": "gpt-4o-mini", "api_key": key, "base_url": url}
+    }
+
+
+@dataclass
+class Record:
+    """A run as the server saw it."""
+
+    events: list[dict[str, Any]] = field(default_factory=list)
+    raw: list[bytes] = field(default_factory=list)
+    exited: Future[int | None] = field(default_factory=Future)
+    seen: threading.Condition = field(default_factory=threading.Condition)
+    handle: LocalRun | None = None
+
+    def take(self, lines: list[bytes]) -> None:
+        with self.seen:
+            self.raw.extend(lines)
+            self.events.extend(orjson.loads(line) for line in lines)
+            self.seen.notify_all()
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """Give the events of a type."""
+        return [event for event in self.events if event["type"] == kind]
+
+    def wait_for(self, kind: str) -> dict[str, Any]:
+        """Wait for an event of a type."""
+        with self.seen:
+            assert self.seen.wait_for(lambda: self.of(kind), TIMEOUT), f"no {kind} came"
+            return self.of(kind)[0]
+
+    @property
+    def end(self) -> dict[str, Any]:
+        """The last event."""
+        return self.events[-1]
+
+
+class Engine:
+    """A local backend that tests can call from where there is no event loop."""
+
+    def __init__(self, folder: Path, start_method: StartMethod | None = None) -> None:
+        self.folder = folder
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="engine")
+        self._thread.start()
+        self.backend = LocalBackend(folder, start_method=start_method)
+
+    def call(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine on the backend's loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(TIMEOUT)
+
+    def launch(self, spec: RunSpec) -> Record:
+        """Start a run."""
+        record = Record()
+        record.handle = self.call(self.backend.launch(spec, record.take, record.exited.set_result))
+        return record
+
+    def run(self, spec: RunSpec) -> Record:
+        """Start a run and wait for its end."""
+        record = self.launch(spec)
+        record.exited.result(TIMEOUT)
+        return record
+
+    def stop(self, record: Record) -> None:
+        """Stop a run."""
+        assert record.handle is not None
+        self.call(record.handle.stop())
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self.call(self.backend.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

@@ -1,0 +1,261 @@
+"""The local backend: processes that start, stop, die and leave nothing behind."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import orjson
+import psutil
+import pytest
+
+from kasal_jupyter.errors import Unavailable, WorkerLost
+from kasal_jupyter.runs.local import LocalBackend
+from kasal_jupyter.schemas.spec import RunMessage
+from tests.engine import SECRETS, Engine, agent, crew, openai_model, task
+from tests.servers.openai_server import OpenAIServer, Reply
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="process groups are looked at")
+
+
+def one_task(folder, **fields):
+    return crew(folder, [agent("Worker", **fields)], [task("t", "worker", "Work")])
+
+
+def assert_gone(pid):
+    """Wait for a process to be gone: a killed one takes the kernel a moment."""
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, f"process {pid} is still there"
+        time.sleep(0.01)
+
+
+def zygote_of(pid):
+    return psutil.Process(pid).ppid()
+
+
+def test_a_run_exits_with_0_after_its_end_event(engine, tmp_path):
+    record = engine.run(one_task(tmp_path))
+    assert record.exited.result() == 0
+    assert record.end["status"] == "completed"
+    assert engine.backend.warm
+    assert_gone(record.handle.pid)
+
+
+def test_runs_share_nothing_but_the_zygote(engine, tmp_path):
+    records = [
+        engine.launch(one_task(tmp_path / str(at), sandbox={"latency": 0.2}, tools=["file_reader"]))
+        for at in range(6)
+    ]
+    for record in records:
+        record.wait_for("llm_call")
+    assert len({record.handle.pid for record in records}) == 6
+    assert {os.getpgid(record.handle.pid) for record in records} == {record.handle.pid for record in records}
+    for record in records:
+        assert record.exited.result(60) == 0
+        assert record.of("tool_result")[0]["result"] == "output.log"
+
+
+@pytest.mark.parametrize("where", ["model", "tool", "http"])
+def test_a_stopped_run_is_gone_and_its_neighbour_is_not(engine, tmp_path, where):
+    with OpenAIServer(Reply("Never", hang=True)) as server:
+        hanging = {
+            "model": {"sandbox": {"latency": 3600}},
+            "tool": {"tools": ["wait"]},
+            "http": {"model": "gpt"},
+        }[where]
+        spec = crew(
+            tmp_path / "stopped",
+            [agent("Worker", **hanging)],
+            [task("t", "worker", "Work")],
+            models=openai_model(server.url),
+        )
+        if where == "tool":
+            # The tool's example is half a second; a whole minute comes from a model that says so.
+            server.replies[0] = Reply(calls=(("wait", {"seconds": 600}),))
+            spec = spec.model_copy(update={"agents": [spec.agents[0].model_copy(update={"model": "gpt"})]})
+        neighbour = engine.launch(one_task(tmp_path / "neighbour", sandbox={"latency": 0.6}))
+        stopped = engine.launch(spec)
+        stopped.wait_for("tool_call" if where == "tool" else "llm_call")
+        engine.stop(stopped)
+        assert stopped.exited.done()
+        assert_gone(stopped.handle.pid)
+        assert not [event for event in stopped.of("execution_status") if event["status"] != "running"]
+        assert neighbour.exited.result(60) == 0
+        assert neighbour.end["status"] == "completed"
+        if where == "http":
+            assert server.gone.wait(10), "the provider still thinks somebody listens"
+
+
+def test_stopping_a_run_that_is_over_does_nothing(engine, tmp_path):
+    record = engine.run(one_task(tmp_path))
+    engine.stop(record)
+    assert record.exited.result() == 0
+
+
+def test_a_run_that_was_asked_nicely_exits_by_itself(engine, tmp_path):
+    record = engine.launch(one_task(tmp_path, sandbox={"latency": 3600}))
+    record.wait_for("llm_call")
+    engine.call(_send(record))
+    assert record.exited.result(60) == 1
+
+
+async def _send(record):
+    record.handle.send(RunMessage(type="stop"))
+
+
+def test_a_killed_child_is_noticed_and_its_half_line_dropped(engine, tmp_path):
+    record = engine.launch(one_task(tmp_path, sandbox={"latency": 3600}))
+    record.wait_for("llm_call")
+    os.kill(record.handle.pid, signal.SIGKILL)
+    assert record.exited.result(60) == -signal.SIGKILL
+    assert all(orjson.loads(line) for line in record.raw)
+
+
+def test_a_reader_that_pauses_loses_nothing(engine, tmp_path):
+    words = {"answer_words": 5000}
+    spec = crew(
+        tmp_path,
+        [agent("Worker", sandbox=words)],
+        [task(f"t{at}", "worker", "Say it again " * 2000, context_texts=["word " * 5000]) for at in range(8)],
+    )
+    record = engine.launch(spec)
+    engine.call(_pause(record))
+    time.sleep(0.3)
+    before = len(record.raw)
+    engine.call(_resume(record))
+    assert record.exited.result(60) == 0
+    assert len(record.of("task_complete")) == 8
+    assert before < len(record.raw)
+
+
+async def _pause(record):
+    record.handle.pause_reading()
+
+
+async def _resume(record):
+    record.handle.resume_reading()
+
+
+def test_no_key_of_the_server_reaches_a_run(engine, tmp_path):
+    assert os.environ["OPENAI_API_KEY"] == SECRETS["OPENAI_API_KEY"]
+    record = engine.launch(one_task(tmp_path, sandbox={"latency": 3600}))
+    record.wait_for("llm_call")
+    environ = psutil.Process(record.handle.pid).environ()
+    assert not set(SECRETS) & set(environ)
+    assert not set(SECRETS.values()) & set(environ.values())
+    engine.stop(record)
+
+
+def test_the_zygote_has_one_thread_and_no_connection(engine, tmp_path):
+    record = engine.launch(one_task(tmp_path, sandbox={"latency": 3600}))
+    record.wait_for("llm_call")
+    zygote = psutil.Process(zygote_of(record.handle.pid))
+    assert zygote.num_threads() == 1
+    assert zygote.net_connections("inet") == [], (
+        "the server it warmed up against is gone, and it calls nobody"
+    )
+    engine.stop(record)
+
+
+def test_a_zygote_that_dies_takes_its_runs_along_and_is_replaced(tmp_path):
+    running = Engine(tmp_path)
+    try:
+        record = running.launch(one_task(tmp_path / "a", sandbox={"latency": 3600}))
+        record.wait_for("llm_call")
+        first = zygote_of(record.handle.pid)
+        os.kill(first, signal.SIGKILL)
+        assert record.exited.result(60) is None
+        assert_gone(record.handle.pid)
+        again = running.run(one_task(tmp_path / "b"))
+        assert again.exited.result() == 0
+        assert again.end["status"] == "completed"
+        last = running.launch(one_task(tmp_path / "c", sandbox={"latency": 3600}))
+        last.wait_for("llm_call")
+        second = zygote_of(last.handle.pid)
+    finally:
+        running.close()
+    assert_gone(second)
+    assert last.exited.result(0) == -signal.SIGKILL
+
+
+SERVER = """
+import sys
+from pathlib import Path
+from tests.engine import SECRETS, Engine, agent, crew, task
+
+folder = Path(sys.argv[1])
+running = Engine(folder, sys.argv[2])
+record = running.launch(
+    crew(folder / "run", [agent("Worker", sandbox={"latency": 3600})], [task("t", "worker", "Work")])
+)
+record.wait_for("llm_call")
+print(record.handle.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_when_the_server_is_killed_nothing_is_left(tmp_path, method):
+    root = Path(__file__).parents[2]
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(tmp_path), method],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=root,
+    )
+    with server:
+        child = int(server.stdout.readline())
+        below = [one.pid for one in psutil.Process(server.pid).children(recursive=True)]
+        assert child in below
+        server.kill()
+    for pid in below:
+        assert_gone(pid)
+
+
+def test_spawned_processes_run_crews_too(tmp_path):
+    running = Engine(tmp_path, "spawn")
+    try:
+        running.call(running.backend.start())
+        assert running.backend.warm
+        record = running.launch(one_task(tmp_path / "a", sandbox={"latency": 0.1}))
+        assert not running.backend.warm, "the next spare takes its time"
+        assert record.exited.result(60) == 0
+        assert record.end["status"] == "completed"
+        stopped = running.launch(one_task(tmp_path / "b", sandbox={"latency": 3600}))
+        stopped.wait_for("llm_call")
+        running.stop(stopped)
+        assert_gone(stopped.handle.pid)
+    finally:
+        running.close()
+    assert not [
+        one for one in psutil.Process().children() if "kasal_jupyter.worker.spare" in " ".join(one.cmdline())
+    ]
+
+
+def test_an_installation_without_crewai_says_so(tmp_path, monkeypatch):
+    broken = tmp_path / "broken"
+    (broken / "crewai").mkdir(parents=True)
+    (broken / "crewai" / "__init__.py").write_text("raise ImportError('no crewai today')", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(broken))
+    for method in ("fork", "spawn"):
+        running = Engine(tmp_path, method)
+        with pytest.raises(Unavailable, match="no crewai today"):
+            running.call(running.backend.start())
+        running.close()
+
+
+def test_a_closed_backend_launches_nothing(tmp_path):
+    running = Engine(tmp_path)
+    running.close()
+
+    async def launch():
+        backend = LocalBackend(tmp_path)
+        await backend.close()
+        with pytest.raises(WorkerLost):
+            await backend.launch(one_task(tmp_path / "run"), print, print)
+
+    asyncio.run(launch())

@@ -1,0 +1,58 @@
+"""Exceptions to error codes and sentences."""
+
+import httpx
+import openai
+import pytest
+
+from kasal_jupyter.worker.failures import ModelFailed, describe
+
+REQUEST = httpx.Request("POST", "http://127.0.0.1/v1")
+
+
+def answered(status, kind=openai.APIStatusError):
+    return kind(f"status {status}", response=httpx.Response(status, request=REQUEST), body=None)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (answered(401), "MODEL_AUTH"),
+        (answered(403), "MODEL_AUTH"),
+        (answered(404), "MODEL_NOT_FOUND"),
+        (answered(408), "MODEL_TIMEOUT"),
+        (answered(429), "RATE_LIMIT"),
+        (answered(400), "MODEL_ERROR"),
+        (answered(503), "MODEL_ERROR"),
+        (openai.APITimeoutError(REQUEST), "MODEL_TIMEOUT"),
+        (openai.APIConnectionError(request=REQUEST), "MODEL_UNREACHABLE"),
+        (ModelFailed("No.", code="CREW_INVALID"), "CREW_INVALID"),
+        (ValueError("context_length_exceeded"), "CONTEXT_OVERFLOW"),
+        (ValueError("anything"), "INTERNAL_ERROR"),
+    ],
+)
+def test_each_kind_of_failure_has_its_code(error, code):
+    described = describe(error, model="gpt-4")
+    assert described["code"] == code
+    assert described["message"]
+
+
+def test_the_cause_is_found_behind_what_wraps_it():
+    wrapped = ValueError("Model gpt-4 not found")
+    wrapped.__cause__ = answered(404)
+    assert describe(wrapped, model="gpt-4") == {
+        "code": "MODEL_NOT_FOUND",
+        "message": "gpt-4: the provider has no such model (404).",
+    }
+
+
+def test_what_came_before_and_was_dealt_with_is_not_the_cause():
+    error = ValueError("new")
+    error.__context__ = answered(401)
+    error.__suppress_context__ = True
+    assert describe(error)["message"] == "new"
+
+
+def test_a_message_is_one_line_of_bounded_length():
+    assert describe(ValueError("a\n  b"))["message"] == "a b"
+    assert describe(ValueError())["message"] == "ValueError."
+    assert len(describe(ValueError("x" * 10_000))["message"]) == 500
