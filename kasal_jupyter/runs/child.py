@@ -17,6 +17,9 @@ import psutil  # type: ignore[import-untyped]
 START_TIMEOUT = 180.0
 """Seconds a worker process may take to be warm; the first start after an install compiles CrewAI."""
 
+REAP_TIMEOUT = 5.0
+"""Seconds after a kill in which the process's end must have been reported."""
+
 
 @dataclass(slots=True, eq=False)
 class Child:
@@ -38,6 +41,12 @@ class Child:
         """Kill the process and all it has started."""
         if not self.exited.done():
             kill_group(self.pid)
+            # Its end is reported by its parent, which might be stuck; nobody is to wait for that for ever.
+            asyncio.get_running_loop().call_later(REAP_TIMEOUT, self._give_up)
+
+    def _give_up(self) -> None:
+        if not self.exited.done():
+            self.exited.set_result(None)
 
 
 class Nursery(Protocol):

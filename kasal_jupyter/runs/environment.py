@@ -38,6 +38,8 @@ def worker_environment(environ: Mapping[str, str], data_folder: Path) -> dict[st
     crewai = importlib.util.find_spec("crewai")
     if crewai is not None and not _compiled_or_writable(crewai):
         made["PYTHONPYCACHEPREFIX"] = str(data_folder.absolute() / "pycache")
+    # macOS kills a forked child that touches what its frameworks set up in the parent, unless told not to.
+    made["OBJC_DISABLE_INITIALIZE_FORK_SAFETY"] = "YES"
     made["PYTHONUNBUFFERED"] = "1"
     return made
 

@@ -83,7 +83,11 @@ class LocalBackend:
         child = await self._nursery.child()
         run = LocalRun(child, on_lines, on_exit, ended=self._runs.discard)
         self._runs.add(run)
-        await asyncio.get_running_loop().create_connection(lambda: run, sock=child.sock)
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: run, sock=child.sock)
+        except BaseException:
+            run.kill()  # Nobody will have a handle to do it with.
+            raise
         run.send(RunMessage(type="run", spec=spec))
         return run
 

@@ -30,6 +30,7 @@ class ZygoteNursery:
         self._folder = data_folder
         self._zygote: Zygote | None = None
         self._starting = asyncio.Lock()
+        self._closed = False
 
     @property
     def warm(self) -> bool:
@@ -51,14 +52,15 @@ class ZygoteNursery:
         raise Unavailable("The process that starts runs keeps dying.")
 
     async def close(self) -> None:
-        """End the zygote, and with it all its children."""
-        async with self._starting:
-            if self._zygote is not None:
-                await self._zygote.close()
-                self._zygote = None
+        """End the zygote, and with it all its children; also one that is still warming up."""
+        self._closed = True
+        if self._zygote is not None:
+            await self._zygote.close()
 
     async def _ready_zygote(self) -> Zygote:
         async with self._starting:
+            if self._closed:
+                raise Unavailable("The server is shutting down.")
             if self._zygote is None or not self._zygote.alive:
                 if self._zygote is not None:
                     await self._zygote.close()
@@ -78,6 +80,10 @@ class Zygote:
         self._forked: asyncio.Future[int] | None = None
         self._children: dict[int, asyncio.Future[int | None]] = {}
         self._buffer = b""
+        self._closed = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control, self._theirs = socket.socketpair()
+        self._control.setblocking(False)
 
     async def start(self, folder: Path) -> None:
         """Start the process and wait until it is warm.
@@ -87,12 +93,13 @@ class Zygote:
         Unavailable
             It died, or took too long.
         """
-        self._control, theirs = socket.socketpair()
-        self._control.setblocking(False)
         log = folder / "zygote.log"
-        with theirs:
+        with self._theirs:
             # Starting a process from a large one can take long enough to be felt on the loop.
-            self._process = await asyncio.to_thread(_popen, theirs, folder, log)
+            self._process = await asyncio.to_thread(_popen, self._theirs, folder, log)
+        if self._closed:
+            await self.close()
+            raise Unavailable("The server is shutting down.")
         self._loop.add_reader(self._control, self._readable)
         try:
             await asyncio.wait_for(self._ready, START_TIMEOUT)
@@ -108,6 +115,8 @@ class Zygote:
         ------
         ConnectionError
             The zygote is dead.
+        Unavailable
+            The system has no room for another process.
         """
         ours, theirs = socket.socketpair()
         try:
@@ -124,10 +133,12 @@ class Zygote:
         return Child(pid=pid, sock=ours, exited=self._children[pid])
 
     async def close(self) -> None:
-        """End the process, and wait until it is gone."""
+        """End the process, and wait until it is gone; one that is being started ends when it has been."""
+        self._closed = True
         self._lose()
-        kill_group(self._process.pid)
-        await asyncio.to_thread(self._process.wait)
+        if self._process is not None:
+            kill_group(self._process.pid)
+            await asyncio.to_thread(self._process.wait)
 
     def _readable(self) -> None:
         try:
@@ -155,6 +166,12 @@ class Zygote:
                     self._forked.set_result(pid)
                 else:
                     kill_group(pid)  # Whoever asked for it was cancelled.
+            case "refused":
+                if self._forked is not None and not self._forked.done():
+                    reason = message["reason"]
+                    self._forked.set_exception(
+                        Unavailable(f"No process can be started for the run: {reason}")
+                    )
             case "exited":
                 exited = self._children.pop(message["pid"], None)
                 if exited is not None and not exited.done():

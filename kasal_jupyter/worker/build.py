@@ -164,6 +164,9 @@ class _Builder:
             llm.expect_answers(self._answer_schemas)
             return llm
         given = settings.model_dump(exclude_none=True)
+        if model.base_url is None and "max_tokens" in given:
+            # OpenAI's newer models refuse the old name, which is all that other servers may know.
+            given["max_completion_tokens"] = given.pop("max_tokens")
         return OpenAILLM(
             model=model.model,
             label=name,

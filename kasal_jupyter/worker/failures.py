@@ -74,7 +74,11 @@ def _of_provider(error: BaseException, model: str) -> ErrorInfo | None:
         )
     if names & {"APITimeoutError", "TimeoutException"}:
         return ErrorInfo(code="MODEL_TIMEOUT", message=f"{model}: no answer within the time allowed.")
-    if names & {"APIConnectionError", "TransportError"}:
+    if "TransportError" in names and "ConnectError" not in names:
+        return ErrorInfo(
+            code="MODEL_UNREACHABLE", message=f"{model}: the connection to the provider broke off."
+        )
+    if names & {"APIConnectionError", "ConnectError"}:
         return ErrorInfo(code="MODEL_UNREACHABLE", message=f"{model}: the provider could not be reached.")
     status = getattr(error, "status_code", None)
     if not isinstance(status, int):

@@ -62,8 +62,8 @@ class Outbox:
             while self._waiting > MAX_WAITING and self._thread.is_alive():
                 self._changed.wait(1)
 
-    def close(self, timeout: float) -> None:
-        """Send what is queued, and end; at most so many seconds."""
+    def close(self, timeout: float | None) -> None:
+        """Send what is queued, and end; at most so many seconds, or for as long as it takes."""
         with self._changed:
             self._release_chunks()
             self._closing = True

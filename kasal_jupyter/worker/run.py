@@ -33,9 +33,6 @@ LOG_NAME = "output.log"
 STOP_GRACE = 0.2
 """Seconds a stopped run has to come to rest; the server kills it after 0.3."""
 
-FLUSH_TIMEOUT = 30.0
-"""Seconds the server may take to read a finished run's last events."""
-
 log = logging.getLogger(__name__)
 
 
@@ -122,9 +119,7 @@ def _obey(reader: LineReader, stop: StopSignal, outbox: Outbox, done: threading.
     """Wait for the server to say stop, or to vanish."""
     message = reader.read()
     if message is None:
-        if not done.is_set():
-            kill_own_group()
-        return
+        kill_own_group()
     stop.stop()
     if not done.wait(STOP_GRACE):
         leave(outbox, status=1)
@@ -132,7 +127,8 @@ def _obey(reader: LineReader, stop: StopSignal, outbox: Outbox, done: threading.
 
 def leave(outbox: Outbox, *, status: int) -> NoReturn:
     """End the process at once: CrewAI's own clean-up at exit takes a second and does nothing for us."""
-    outbox.close(timeout=STOP_GRACE if status else FLUSH_TIMEOUT)
+    # A run that ended by itself waits for a slow server for as long as there is one.
+    outbox.close(timeout=STOP_GRACE if status else None)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(status)

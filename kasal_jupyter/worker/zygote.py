@@ -5,7 +5,8 @@ stream socket pair. On it, in lines of JSON:
 
 - the zygote says ``ready`` once, with how long it took;
 - the server sends ``fork``, with a run's socket beside it (SCM_RIGHTS), one at a time;
-- the zygote answers ``forked`` with the child's pid, and later ``exited`` with its status.
+- the zygote answers ``forked`` with the child's pid, and later ``exited`` with its status;
+  or ``refused`` with the reason, where the system has no room for another process.
 
 When the server's end closes, for whatever reason, the zygote and all its children are gone.
 """
@@ -76,7 +77,14 @@ class Zygote:
 
     def _fork(self, run: socket.socket) -> None:
         run.set_inheritable(False)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except (
+            OSError
+        ) as error:  # No more processes, or no memory: that is one run's misfortune, not all runs' end.
+            run.close()
+            self._say(type="refused", reason=str(error))
+            return
         if pid == 0:
             self._become_child(run)
         run.close()

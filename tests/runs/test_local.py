@@ -248,6 +248,22 @@ def test_an_installation_without_crewai_says_so(tmp_path, monkeypatch):
         running.close()
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_closing_while_a_process_warms_up_leaves_none(tmp_path, method):
+    async def begin_and_close():
+        backend = LocalBackend(tmp_path, start_method=method)
+        starting = asyncio.create_task(backend.start())
+        while not (tmp_path / "crewai").exists():  # noqa: ASYNC110 - another process makes it
+            await asyncio.sleep(0.01)
+        await backend.close()
+        with pytest.raises((Unavailable, asyncio.CancelledError)):
+            await starting
+
+    asyncio.run(begin_and_close())
+    left = [" ".join(one.cmdline()) for one in psutil.Process().children()]
+    assert not [line for line in left if str(tmp_path) in line]
+
+
 def test_a_closed_backend_launches_nothing(tmp_path):
     running = Engine(tmp_path)
     running.close()

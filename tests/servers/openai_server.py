@@ -137,9 +137,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _stream(self, reply: Reply, asked: dict[str, Any]) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Connection", "close")
+        # As real servers do: so that a client can tell the end of the answer from a broken connection.
+        self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         self.close_connection = True
+
+        def write(data: bytes) -> None:
+            self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
 
         def send(choices: list[dict[str, Any]], **more: Any) -> None:
             whole = {
@@ -148,8 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "created": 0,
                 "model": asked["model"],
             }
-            self.wfile.write(b"data: " + json.dumps({**whole, "choices": choices, **more}).encode() + b"\n\n")
-            self.wfile.flush()
+            write(b"data: " + json.dumps({**whole, "choices": choices, **more}).encode() + b"\n\n")
 
         def delta(finish_reason: str | None = None, **given: Any) -> list[dict[str, Any]]:
             return [{"index": 0, "delta": given, "finish_reason": finish_reason}]
@@ -169,7 +172,8 @@ class _Handler(BaseHTTPRequestHandler):
         send(delta(reply.finish_reason))
         if reply.usage and asked.get("stream_options", {}).get("include_usage"):
             send([], usage=reply.usage)
-        self.wfile.write(b"data: [DONE]\n\n")
+        write(b"data: [DONE]\n\n")
+        write(b"")
 
     def _hang(self) -> None:
         """Wait until the client has gone, or the test is over."""

@@ -173,6 +173,46 @@ def test_a_prompt_that_is_too_long_is_told_apart(ask):
     assert record.end["error"]["code"] == "CONTEXT_OVERFLOW"
 
 
+def test_a_tool_that_does_not_exist_is_a_failed_call_that_the_model_is_told(ask):
+    record, server = ask(Reply(calls=(("abacus", {}),)), Reply("Then not."))
+    assert record.end["status"] == "completed"
+    (failed,) = record.of("tool_failed")
+    assert (failed["tool"], failed["error"]["code"]) == ("abacus", "TOOL_ERROR")
+    assert server.requests[1]["messages"][-1]["role"] == "tool"
+
+
+def test_wrong_arguments_are_a_failed_call_that_the_model_is_told(ask):
+    record, _ = ask(Reply(calls=(("calculator", {"sum": 1}),)), Reply("Sorry."))
+    assert record.end["status"] == "completed"
+    assert record.of("tool_failed")[0]["error"]["code"] == "TOOL_ERROR"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_empty_answer_fails_its_task(ask, stream):
+    record, _ = ask(Reply(""), stream=stream)
+    assert record.end["status"] == "failed"
+    assert record.end["error"]["code"] == "TASK_FAILED"
+    assert "empty" in record.end["error"]["message"].lower()
+
+
+def test_a_stream_that_breaks_off_fails_its_call(engine, tmp_path):
+    with OpenAIServer(Reply("Once upon a", hang=True)) as server:
+        record = engine.launch(
+            crew(
+                tmp_path,
+                [agent("Teller", model="gpt")],
+                [task("t", "teller", "Tell")],
+                models=openai_model(server.url),
+            )
+        )
+        record.wait_for("llm_chunk")
+        server.released.set()
+        record.exited.result(60)
+    check_spans(record)
+    assert record.end["status"] == "failed"
+    assert record.end["error"]["code"] == "MODEL_UNREACHABLE"
+
+
 def test_the_key_is_in_no_event(ask):
     record, _ = ask(
         Reply(calls=(("file_reader", {"path": KEY}),)), Reply(f"The key is {KEY}."), tools=("file_reader",)

@@ -32,12 +32,12 @@ Zygote(socket.socket(fileno=int(sys.argv[1])), serve).run()
 class Keeper:
     """The server's end of a zygote's socket."""
 
-    def __init__(self):
+    def __init__(self, before=""):
         self.control, theirs = socket.socketpair()
         self.control.settimeout(30)
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", SCRIPT, str(theirs.fileno())],
+                [sys.executable, "-c", before + SCRIPT, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stderr=subprocess.PIPE,
             )
@@ -93,6 +93,29 @@ def test_a_child_that_cannot_begin_says_70(zygote):
         assert zygote.heard() == {"type": "exited", "pid": pid, "status": 70}
     zygote.close()
     assert b"could not begin" in zygote.process.stderr.read()
+
+
+def test_a_system_without_room_for_a_process_refuses_one_run_and_no_more():
+    keeper = Keeper(
+        """
+import os
+fork, refusals = os.fork, [OSError("no more processes")]
+def sometimes():
+    if refusals:
+        raise refusals.pop()
+    return fork()
+os.fork = sometimes
+"""
+    )
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        socket.send_fds(keeper.control, [b"fork\n"], [theirs.fileno()])
+        assert keeper.heard() == {"type": "refused", "reason": "no more processes"}
+    pid, run = keeper.fork()
+    with run:
+        assert psutil.pid_exists(pid)
+    keeper.close()
+    keeper.process.stderr.close()
 
 
 def test_a_childs_socket_is_held_by_nobody_else(zygote):
