@@ -47,8 +47,9 @@ def describe(error: BaseException, *, model: str | None = None, code: str = "INT
     """
     chain = list(_chain(error))
     for one in chain:
-        if isinstance(one, ModelFailed):
-            return ErrorInfo(code=one.failure_code, message=one.message)
+        # ModelFailed, and RunFailed, which has to be an exception of CrewAI's.
+        if known_code := getattr(one, "failure_code", None):
+            return ErrorInfo(code=known_code, message=str(one))
     for one in chain:
         if known := _of_provider(one, model or "The model"):
             return known

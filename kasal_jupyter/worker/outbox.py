@@ -45,6 +45,7 @@ class Outbox:
         self._waiting = 0
         self._chunks: dict[int, dict[str, Any]] = {}
         self._chunks_due = 0.0
+        self._muted = False
         self._closing = False
         self._thread = threading.Thread(target=self._write, name="outbox", daemon=True)
         self._thread.start()
@@ -53,6 +54,8 @@ class Outbox:
         """Send an event; its time is now. Returns once it is queued."""
         stamped = {"time": utc_now_precise(), **event}
         with self._changed:
+            if self._muted:
+                return
             if event["type"] == "llm_chunk":
                 self._gather(stamped)
             else:
@@ -61,6 +64,13 @@ class Outbox:
             self._changed.notify_all()
             while self._waiting > MAX_WAITING and self._thread.is_alive():
                 self._changed.wait(1)
+
+    def mute(self) -> None:
+        """Send what is queued, and take nothing more."""
+        with self._changed:
+            self._release_chunks()
+            self._muted = True
+            self._changed.notify_all()
 
     def close(self, timeout: float | None) -> None:
         """Send what is queued, and end; at most so many seconds, or for as long as it takes."""

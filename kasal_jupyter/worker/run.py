@@ -24,7 +24,7 @@ from kasal_jupyter.worker.failures import ModelFailed, describe
 from kasal_jupyter.worker.outbox import Outbox
 from kasal_jupyter.worker.report import Report
 from kasal_jupyter.worker.spans import Spans
-from kasal_jupyter.worker.stop import RunFailed, StopSignal
+from kasal_jupyter.worker.stop import StopSignal
 from kasal_jupyter.worker.wire import LineReader
 
 LOG_NAME = "output.log"
@@ -101,12 +101,7 @@ def _kickoff(built: BuiltCrew, report: Report, stop: StopSignal) -> str:
 
 def _fail(error: BaseException, outbox: Outbox, spans: Spans, report: Report | None) -> None:
     failure = report.failure if report is not None else None
-    if isinstance(error, RunFailed):
-        described = error.error
-    elif failure is not None:
-        described = failure.error
-    else:
-        described = describe(error)
+    described = failure.error if failure is not None else describe(error)
     spans.end(described)
     event: dict[str, Any] = {"type": "error", **described}
     if failure is not None:
@@ -120,6 +115,8 @@ def _obey(reader: LineReader, stop: StopSignal, outbox: Outbox, done: threading.
     message = reader.read()
     if message is None:
         kill_own_group()
+    # What fails from here on fails because it was told to, which is no news to anybody.
+    outbox.mute()
     stop.stop()
     if not done.wait(STOP_GRACE):
         leave(outbox, status=1)

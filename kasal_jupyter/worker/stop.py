@@ -22,7 +22,7 @@ class RunFailed(HookAborted):
 
     def __init__(self, error: ErrorInfo) -> None:
         super().__init__(error["message"], source="kasal")
-        self.error = error
+        self.failure_code = error["code"]
 
 
 class StopSignal:

@@ -14,6 +14,7 @@ import pytest
 
 from kasal_jupyter.errors import Unavailable, WorkerLost
 from kasal_jupyter.runs.local import LocalBackend
+from kasal_jupyter.schemas.events import FAILING
 from kasal_jupyter.schemas.spec import RunMessage
 from tests.engine import SECRETS, Engine, agent, crew, openai_model, task
 from tests.servers.openai_server import OpenAIServer, Reply
@@ -84,6 +85,7 @@ def test_a_stopped_run_is_gone_and_its_neighbour_is_not(engine, tmp_path, where)
         assert stopped.exited.done()
         assert_gone(stopped.handle.pid)
         assert not [event for event in stopped.of("execution_status") if event["status"] != "running"]
+        assert not [event for event in stopped.events if event["type"] in FAILING | {"error"}]
         assert neighbour.exited.result(60) == 0
         assert neighbour.end["status"] == "completed"
         if where == "http":

@@ -306,6 +306,7 @@ def test_a_coworkers_failing_model_is_not_taken_for_its_answer(engine, tmp_path)
     check_spans(record)
     assert record.end["status"] == "failed"
     assert record.end["error"]["code"] == "MODEL_ERROR"
+    assert record.of("task_failed")[0]["error"] == record.end["error"]
     assert len(record.of("llm_call")) == 2
 
 
