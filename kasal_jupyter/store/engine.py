@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from kasal_jupyter.store.file import Session, WriteSession
 from kasal_jupyter.store.layer import Layer, Tables
 from kasal_jupyter.store.memory import Indexes, Memory
+from kasal_jupyter.store.session import Session, WriteSession
 
 PRUNE_EVERY = 1_000
 """Deletions between two prunings of the tombstones."""
 
-BACKLOG = 1_000
+BACKLOG = 500
 """Rows another process may have changed for a reader to take them in itself, in a few milliseconds."""
+
+REBUILD = 5_000
+"""Rows another process may have changed to be merged; readers wait for that. More, and all is read again."""
 
 
 class Engine:
@@ -42,20 +45,18 @@ class Engine:
     def __init__(self, path: Path, indexes: Indexes | None = None) -> None:
         self.on_backlog: Callable[[], None] | None = None
         self._memory = Memory(indexes or {})
-        self._write_session = WriteSession(path)
-        try:
-            self._read_session = Session(path)
-            self._writing = threading.RLock()
-            self._refreshing = threading.Lock()
-            self._writer_thread: int | None = None
-            self._snapshot_thread: int | None = None
-            self._layer: Layer | None = None
-            self._backlog = False
-            self._closed = False
+        self._writing = threading.RLock()
+        self._refreshing = threading.Lock()
+        self._writer_thread: int | None = None
+        self._snapshot_thread: int | None = None
+        self._layer: Layer | None = None
+        self._backlog = False
+        self._closed = False
+        with ExitStack() as opened:
+            self._write_session = opened.enter_context(closing(WriteSession(path)))
+            self._read_session = opened.enter_context(closing(Session(path)))
             self._take_in(self._read_session)
-        except BaseException:
-            self._write_session.close()
-            raise
+            opened.pop_all()
         if self._write_session.deletions > PRUNE_EVERY:
             with self.group():
                 pass
@@ -120,7 +121,8 @@ class Engine:
                 yield
                 self._commit()
             except BaseException:
-                # Whatever state the file is in, the next transaction reads it anew.
+                # It may be that the commit was done and an interrupt came before the merge:
+                # let the next transaction compare the tables with the file.
                 self._write_session.seen = None
                 self._write_session.rollback()
                 raise
@@ -169,12 +171,8 @@ class Engine:
         revision = session.write(layer, self._memory.revision)
         if session.deletions > PRUNE_EVERY:
             session.prune(revision)
-        # Until the merge is done the tables are behind the file: if it is interrupted,
-        # the next transaction finds the session's mark missing and reads the difference.
-        seen, session.seen = session.seen, None
         session.commit()
         self._memory.merge(layer, revision)
-        session.seen = seen
 
     def _refresh(self) -> None:
         """Take in what other processes have committed."""
@@ -195,6 +193,10 @@ class Engine:
 
     def _take_in(self, session: Session) -> None:
         version = session.data_version()
-        if version != session.seen:
-            self._memory.take_in(session.changes(self._memory.revision))
-            session.seen = version
+        if version == session.seen:
+            return
+        since = self._memory.revision
+        if session.count_changes(since) > REBUILD:
+            since = 0
+        self._memory.take_in(session.changes(since))
+        session.seen = version

@@ -5,22 +5,18 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from kasal_jupyter.errors import StoreError
 from kasal_jupyter.store.codec import decode
-from kasal_jupyter.store.file import Changes, RowChange
 from kasal_jupyter.store.layer import Layer
 from kasal_jupyter.store.rows import Keys, Rows, keys_of
+from kasal_jupyter.store.session import Changes, RowChange
 
 Indexes = Mapping[str, tuple[str, ...]]
 """The indexed fields of each table that has any."""
 
 
-@dataclass(frozen=True, slots=True)
-class _KeyedRow:
-    change: RowChange
-    keys: Keys
+_KeyedRow = tuple[RowChange, Keys]
 
 
 class Memory:
@@ -91,10 +87,10 @@ class Memory:
                     table.clear()
                 table.present = event.present
                 touched.add(event.name)
-            for row in rows:
-                if row.change.revision > since:
-                    _put(self._table(row.change.table), row)
-                    touched.add(row.change.table)
+            # Some of the rows may be here already: they were merged after the file was read.
+            for row, keys in rows:
+                _put(self._table(row.table), row, keys)
+                touched.add(row.table)
             for name in touched:
                 self._tables[name].version = next(self._versions)
             self.revision = changes.upto
@@ -105,8 +101,8 @@ class Memory:
         for event in changes.tables:
             tables[event.name] = self._new_table(event.name)
             tables[event.name].present = event.present
-        for row in rows:
-            _put(tables[row.change.table], row)
+        for row, keys in rows:
+            _put(tables[row.table], row, keys)
         with self.lock:
             if changes.upto < self.revision:
                 return
@@ -129,7 +125,7 @@ class Memory:
                         f"The store's table {row.table!r} is damaged at document {row.doc_id}: {error}. "
                         "Restore a backup, or import an export."
                     ) from error
-            keyed.append(_KeyedRow(row, keys))
+            keyed.append((row, keys))
         return keyed
 
     def _table(self, name: str) -> Rows:
@@ -142,8 +138,8 @@ class Memory:
         return Rows(self._indexes.get(name, ()))
 
 
-def _put(table: Rows, row: _KeyedRow) -> None:
-    if row.change.body is None:
-        table.remove(row.change.doc_id)
+def _put(table: Rows, row: RowChange, keys: Keys) -> None:
+    if row.body is None:
+        table.remove(row.doc_id)
     else:
-        table.put(row.change.doc_id, row.change.body, row.keys)
+        table.put(row.doc_id, row.body, keys)

@@ -70,8 +70,10 @@ class SqliteStorage(Storage):
             If the data is not what :meth:`read` gives.
         """
         with self.engine.transaction() as layer:
-            for name in layer.names():
-                if name not in data:
+            known = data.versions if isinstance(data, _Tables) else layer.names()
+            for name in known:
+                # A table that came after reading is not missing: its writer was not asked.
+                if name not in data and layer.reader(name).present:
                     layer.writer(name).drop()
             for name, table in data.items():
                 if isinstance(table, TableView):

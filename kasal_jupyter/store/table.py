@@ -230,10 +230,11 @@ class SqliteTable(Table):
             super()._update_table(updater)
             return
         with self._engine.transaction() as layer:
-            self._draft = TableDraft(layer.writer(self.name))
+            outer, draft = self._draft, TableDraft(layer.writer(self.name))
+            self._draft = draft
             try:
-                updater(self._draft)
-                self._draft.apply()
+                updater(draft)
+                draft.apply()
             finally:
-                self._draft = None
+                self._draft = outer
         self.clear_cache()

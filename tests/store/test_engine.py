@@ -5,6 +5,7 @@ import pytest
 from kasal_jupyter.errors import StoreError
 from kasal_jupyter.store import engine as engine_module
 from kasal_jupyter.store.database import Database
+from kasal_jupyter.store.table import SqliteTable
 
 
 @pytest.fixture
@@ -127,6 +128,31 @@ def test_writes_of_two_processes_build_on_each_other(db, other):
     assert len(db) == len(other) == 11
 
 
+def test_two_processes_inserting_at_once_do_not_choose_the_same_id(db, other, monkeypatch):
+    threads = []
+
+    class Overtaken(SqliteTable):
+        def _get_next_id(self):
+            chosen = super()._get_next_id()
+            threads.append(threading.Thread(target=lambda: other.table("notes").insert({"by": "other"})))
+            threads[-1].start()
+            # Long enough for the other to insert, if it is not kept waiting.
+            threads[-1].join(timeout=0.2)
+            return chosen
+
+    monkeypatch.setattr(db, "table_class", Overtaken)
+    assert db.table("notes").insert({"by": "this"}) == 1
+    threads[0].join()
+    assert [note["by"] for note in db.table("notes")] == ["this", "other"]
+
+
+def test_rows_are_read_while_none_is_exchanged(db, engine):
+    with engine.reading():
+        assert not in_a_thread(lambda: engine._memory.lock.acquire(blocking=False))
+    with engine.transaction(), engine.reading():
+        assert not in_a_thread(lambda: engine._memory.lock.acquire(blocking=False))
+
+
 def test_a_table_cleared_elsewhere_is_cleared_here(db, other):
     db.insert_multiple({"n": n} for n in range(5))
     assert len(other) == 5
@@ -165,6 +191,23 @@ def test_a_large_change_elsewhere_is_left_to_a_transaction(db, other, engine, mo
     with engine.transaction():
         pass
     assert len(db) == 21
+
+
+def test_after_a_very_large_change_elsewhere_everything_is_read_again(db, other, engine, monkeypatch):
+    monkeypatch.setattr(engine_module, "REBUILD", 10)
+    db.table("notes").insert({"owner": "ada"})
+    db.table("empty", persist_empty=True)
+    other.insert_multiple({"n": n} for n in range(20))
+    other.remove(doc_ids=[20])
+    other.table("notes").update({"owner": "bob"})
+
+    before = engine._memory._tables
+    assert db.insert({}) == 21
+    # Built aside and exchanged, so that readers need not wait while rows are merged.
+    assert engine._memory._tables is not before
+    assert len(db) == 20
+    assert db.table("notes").lookup_ids({"owner": "bob"}) == [1]
+    assert db.tables() == {"_default", "notes", "empty"}
 
 
 def test_a_snapshot_is_of_one_moment(db, engine, other):
@@ -207,7 +250,7 @@ def test_an_interrupt_after_a_commit_loses_nothing(db, engine, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
         patch.setattr(engine._memory, "merge", interrupted)
         db.insert({"n": 1})
-    db.insert({"n": 2})
+    assert db.insert({"n": 2}) == 2
     assert [document["n"] for document in db] == [1, 2]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from kasal_jupyter.errors import StoreError, StoreTooNew
 from kasal_jupyter.store import engine as engine_module
-from kasal_jupyter.store import file as file_module
+from kasal_jupyter.store import session as session_module
 from kasal_jupyter.store.database import Database
 from kasal_jupyter.store.store import Store
 
@@ -40,13 +40,13 @@ def test_a_file_that_others_could_read_is_made_private(tmp_path):
 
 def test_documents_are_rows_that_any_sqlite_program_reads(tmp_path):
     with Database(tmp_path / "notes.db") as db:
-        db.insert({"text": "ä", "deep": {"n": 1}})
+        db.insert({"text": "ä"})
     connection = sqlite3.connect(tmp_path / "notes.db")
     rows = connection.execute(
-        "SELECT \"table\", id, json_extract(body, '$.text'), json_extract(body, '$.deep.n') FROM documents"
+        "SELECT \"table\", id, typeof(body), json_extract(body, '$.text') FROM documents"
     ).fetchall()
     connection.close()
-    assert rows == [("_default", 1, "ä", 1)]
+    assert rows == [("_default", 1, "text", "ä")]
 
 
 def test_a_commit_is_an_fsync(tmp_path):
@@ -111,7 +111,7 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path):
 
 def test_old_tombstones_are_forgotten(tmp_path, monkeypatch):
     monkeypatch.setattr(engine_module, "PRUNE_EVERY", 10)
-    monkeypatch.setattr(file_module, "KEEP_TOMBSTONES", 20)
+    monkeypatch.setattr(session_module, "KEEP_TOMBSTONES", 20)
     with Database(tmp_path / "notes.db") as db, Database(tmp_path / "notes.db") as other:
         db.insert_multiple({"n": n} for n in range(100))
         assert len(other) == 100
@@ -132,7 +132,7 @@ def test_old_tombstones_are_forgotten(tmp_path, monkeypatch):
 
 def test_the_highest_id_outlives_its_tombstone(tmp_path, monkeypatch):
     monkeypatch.setattr(engine_module, "PRUNE_EVERY", 0)
-    monkeypatch.setattr(file_module, "KEEP_TOMBSTONES", 0)
+    monkeypatch.setattr(session_module, "KEEP_TOMBSTONES", 0)
     with Database(tmp_path / "notes.db") as db:
         db.insert_multiple([{}, {}, {}])
         db.remove(doc_ids=[2, 3])

@@ -49,6 +49,17 @@ def test_a_change_by_somebody_else_is_not_overwritten(stock, tmp_path):
     assert [document["n"] for document in stock] == [1, 2]
 
 
+def test_a_table_that_came_after_reading_is_not_dropped(stock, tmp_path):
+    stock.insert({"n": 1})
+    stock.table("gone").insert({})
+    mine = stock.storage.read()
+    with TinyDB(tmp_path / "deep" / "stock.db", storage=SqliteStorage) as theirs:
+        theirs.table("new").insert({})
+    del mine["gone"]
+    stock.storage.write(mine)
+    assert stock.tables() == {"_default", "new"}
+
+
 @pytest.mark.parametrize("data", [{"table": [1]}, {"table": {"1": "text"}}, {"table": {"one": {}}}])
 def test_what_is_no_table_is_refused(stock, data):
     stock.insert({"n": 1})

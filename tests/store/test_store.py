@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -230,6 +231,27 @@ def test_a_large_change_of_another_server_is_taken_in_by_the_writer(store, other
         assert store.crews.count() == 1_500
 
     asyncio.run(main())
+
+
+def test_changes_of_another_server_that_can_t_be_read_are_logged_and_tried_again(
+    store, other, new_crew, monkeypatch, caplog
+):
+    other.change_now(lambda: [other.crews.insert(new_crew()) for _ in range(1_500)])
+    with monkeypatch.context() as patch:
+        changes = store._engine._write_session.changes
+
+        def unreadable(since):
+            raise StoreError("unreadable")
+
+        patch.setattr(store._engine._write_session, "changes", unreadable)
+        assert store.crews.count() == 0
+        while not caplog.records:
+            time.sleep(0.001)
+        patch.setattr(store._engine._write_session, "changes", changes)
+    while store.crews.count() == 0:
+        time.sleep(0.001)
+    assert store.crews.count() == 1_500
+    assert "can't be read at the moment" in caplog.text
 
 
 def test_a_snapshot_holds_still(store, other, new_crew):

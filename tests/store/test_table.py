@@ -202,6 +202,12 @@ def test_ids_that_are_given_and_chosen_do_not_meet(notes):
     assert notes.insert_multiple([Document({}, doc_id=2), {}, {}]) == [2, 3, 4]
 
 
+def test_an_updater_may_insert_into_its_own_table(notes):
+    notes.insert({"n": 1})
+    notes.update(lambda note: notes.insert({"copy of": note["n"]}), where("n") == 1)
+    assert notes.all() == [{"n": 1}, {"copy of": 1}]
+
+
 def test_only_numbers_are_ids(notes):
     with pytest.raises(TypeError, match="must be an int"):
         notes.insert(Document({}, doc_id="seven"))
