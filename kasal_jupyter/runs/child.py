@@ -7,7 +7,9 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -99,6 +101,21 @@ def kill_group(pid: int) -> None:
     # A child that was forked a moment ago may not have its group yet.
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+
+
+async def started(start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+    """Start a process in a thread: from a large process that can take long enough to be felt on the loop.
+
+    When cancelled, the process is there for a moment, and killed.
+    """
+    starting = asyncio.ensure_future(asyncio.to_thread(start))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        process = await starting
+        kill_group(process.pid)
+        await asyncio.to_thread(process.wait)
+        raise
 
 
 def last_words(log: Path) -> str:

@@ -8,10 +8,11 @@ import socket
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 from kasal_jupyter.errors import Unavailable
-from kasal_jupyter.runs.child import START_TIMEOUT, Child, kill_group, last_words
+from kasal_jupyter.runs.child import START_TIMEOUT, Child, last_words, started
 from kasal_jupyter.runs.environment import worker_environment
 
 
@@ -79,8 +80,12 @@ async def _start(folder: Path) -> Child:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     log = folder / "spare.log"
-    with theirs:
-        process = await _started(theirs, folder, log)
+    try:
+        with theirs:
+            process = await started(partial(_popen, theirs, folder, log))
+    except BaseException:
+        ours.close()
+        raise
     exited: asyncio.Future[int | None] = loop.create_future()
     # Not on the loop's own pool of threads, which a few long runs would fill.
     threading.Thread(target=_await_exit, args=(process, loop, exited), name="spare", daemon=True).start()
@@ -100,18 +105,6 @@ async def _start(folder: Path) -> Child:
         ours.close()
         raise Unavailable(f"CrewAI could not be started. {last_words(log)}")
     return child
-
-
-async def _started(theirs: socket.socket, folder: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Start the process off the loop; when cancelled, not before it can be killed."""
-    starting = asyncio.ensure_future(asyncio.to_thread(_popen, theirs, folder, log))
-    try:
-        return await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        process = await starting
-        kill_group(process.pid)
-        await asyncio.to_thread(process.wait)
-        raise
 
 
 def _await_exit(

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from kasal_jupyter.errors import Unavailable
-from kasal_jupyter.runs.child import START_TIMEOUT, Child, kill_group, last_words
+from kasal_jupyter.runs.child import START_TIMEOUT, Child, kill_group, last_words, started
 from kasal_jupyter.runs.environment import worker_environment
+
+Forked = tuple[int, asyncio.Future[int | None]]
+"""A child's pid, and its exit status once it has one."""
 
 
 class ZygoteNursery:
@@ -77,7 +82,7 @@ class Zygote:
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._forking = asyncio.Lock()
-        self._forked: asyncio.Future[int] | None = None
+        self._forked: asyncio.Future[Forked] | None = None
         self._children: dict[int, asyncio.Future[int | None]] = {}
         self._buffer = b""
         self._closed = False
@@ -95,8 +100,7 @@ class Zygote:
         """
         log = folder / "zygote.log"
         with self._theirs:
-            # Starting a process from a large one can take long enough to be felt on the loop.
-            self._process = await asyncio.to_thread(_popen, self._theirs, folder, log)
+            self._process = await started(partial(_popen, self._theirs, folder, log))
         if self._closed:
             await self.close()
             raise Unavailable("The server is shutting down.")
@@ -119,18 +123,29 @@ class Zygote:
             The system has no room for another process.
         """
         ours, theirs = socket.socketpair()
+        ours.setblocking(False)
         try:
             async with self._forking:
-                self._forked = self._loop.create_future()
                 with theirs:
-                    socket.send_fds(self._control, [b"fork\n"], [theirs.fileno()])
-                pid = await self._forked
+                    pid, exited = await self._fork_with(theirs)
         except BaseException:
-            theirs.close()
             ours.close()
             raise
-        ours.setblocking(False)
-        return Child(pid=pid, sock=ours, exited=self._children[pid])
+        return Child(pid=pid, sock=ours, exited=exited)
+
+    async def _fork_with(self, theirs: socket.socket) -> Forked:
+        """Hand over a child's socket; also when cancelled, not before its child is known."""
+        if not self.alive:
+            raise ConnectionError("The zygote is gone.")
+        self._forked = self._loop.create_future()
+        socket.send_fds(self._control, [b"fork\n"], [theirs.fileno()])
+        try:
+            return await asyncio.shield(self._forked)
+        except asyncio.CancelledError:
+            with contextlib.suppress(ConnectionError, Unavailable):
+                pid, _ = await self._forked
+                kill_group(pid)
+            raise
 
     async def close(self) -> None:
         """End the process, and wait until it is gone; one that is being started ends when it has been."""
@@ -160,12 +175,10 @@ class Zygote:
                 if not self._ready.done():
                     self._ready.set_result(None)
             case "forked":
-                pid = message["pid"]
-                self._children[pid] = self._loop.create_future()
+                pid, exited = message["pid"], self._loop.create_future()
+                self._children[pid] = exited
                 if self._forked is not None and not self._forked.done():
-                    self._forked.set_result(pid)
-                else:
-                    kill_group(pid)  # Whoever asked for it was cancelled.
+                    self._forked.set_result((pid, exited))
             case "refused":
                 if self._forked is not None and not self._forked.done():
                     reason = message["reason"]
@@ -173,9 +186,9 @@ class Zygote:
                         Unavailable(f"No process can be started for the run: {reason}")
                     )
             case "exited":
-                exited = self._children.pop(message["pid"], None)
-                if exited is not None and not exited.done():
-                    exited.set_result(message["status"])
+                ended = self._children.pop(message["pid"], None)
+                if ended is not None and not ended.done():
+                    ended.set_result(message["status"])
 
     def _lose(self) -> None:
         """Take the zygote for dead: its children have no parent to report their end, so they end now."""

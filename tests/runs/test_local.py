@@ -277,3 +277,19 @@ def test_a_closed_backend_launches_nothing(tmp_path):
             await backend.launch(one_task(tmp_path / "run"), print, print)
 
     asyncio.run(launch())
+
+
+def test_a_launch_that_is_cancelled_leaves_no_process_and_confuses_nobody(engine, tmp_path):
+    async def launch_and_cancel():
+        launching = asyncio.create_task(engine.backend.launch(one_task(tmp_path / "a"), print, print))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        launching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await launching
+
+    for _ in range(3):
+        engine.call(launch_and_cancel())
+    record = engine.run(one_task(tmp_path / "b"))
+    assert record.exited.result() == 0
+    assert record.end["status"] == "completed"
