@@ -99,9 +99,13 @@ def connect(path: Path) -> sqlite3.Connection:
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=32
     )
     connection.text_factory = bytes
-    # FULL: a commit returns once the log is on the disk. On macOS only a "full" fsync is one.
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA fullfsync = ON")
+    try:
+        # FULL: a commit returns once the log is on the disk. On macOS only a "full" fsync is one.
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA fullfsync = ON")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
