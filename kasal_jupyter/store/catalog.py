@@ -7,7 +7,7 @@ To keep something new, add its collection here and a repository to
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.base import Document
@@ -49,12 +49,7 @@ AGENTS = Collection("agents", Agent, ("crew_id", "owner"), order="position")
 TASKS = Collection("tasks", Task, ("crew_id", "agent_id", "owner"), order="position")
 EXECUTIONS = Collection("executions", Execution, ("crew_id", "owner", "status", "server"))
 
-CATALOG: tuple[Collection[Crew] | Collection[Agent] | Collection[Task] | Collection[Execution], ...] = (
-    CREWS,
-    AGENTS,
-    TASKS,
-    EXECUTIONS,
-)
+CATALOG: tuple[Collection[Any], ...] = (CREWS, AGENTS, TASKS, EXECUTIONS)
 """Every collection."""
 
 INDEXES: Indexes = {collection.name: ("id", *collection.indexes) for collection in CATALOG}
