@@ -13,6 +13,7 @@ from kasal_jupyter.worker.build import BuiltCrew
 from kasal_jupyter.worker.failures import describe
 from kasal_jupyter.worker.llm import asked
 from kasal_jupyter.worker.spans import OpenSpan, Spans
+from kasal_jupyter.worker.stop import RunFailed
 
 MAX_TEXT = 200_000
 """Most characters of a prompt, a message or a tool's result in an event; results of tasks are given whole."""
@@ -29,7 +30,7 @@ _SETTINGS = {
 
 @dataclass(frozen=True, slots=True)
 class TaskFailure:
-    """The first task that failed, and why."""
+    """Where the run failed, and why."""
 
     error: ErrorInfo
     task_id: str | None
@@ -49,6 +50,7 @@ class Report:
 
     def __init__(self, built: BuiltCrew, spans: Spans) -> None:
         self.failure: TaskFailure | None = None
+        self._model_failure: TaskFailure | None = None
         self._built = built
         self._spans = spans
         self._calls: dict[str, OpenSpan] = {}
@@ -95,7 +97,10 @@ class Report:
         if span := self._spans.innermost("task"):
             error = _error(event, code="TASK_FAILED")
             if self.failure is None:
-                self.failure = TaskFailure(error=error, task_id=span.task_id, agent=span.agent)
+                # A task may only be the first to notice that another's model, or a coworker's, has failed.
+                noticed = isinstance(sys.exc_info()[1], RunFailed)
+                here = TaskFailure(error=error, task_id=span.task_id, agent=span.agent)
+                self.failure = self._model_failure if noticed and self._model_failure else here
             self._spans.fail(span, error)
 
     def _agent_started(self, _source: Any, event: Any) -> None:
@@ -156,7 +161,9 @@ class Report:
 
     def _llm_failed(self, source: Any, event: Any) -> None:
         if span := self._calls.pop(event.call_id, None):
-            self._spans.fail(span, _error(event, code="MODEL_ERROR", model=getattr(source, "label", None)))
+            error = _error(event, code="MODEL_ERROR", model=getattr(source, "label", None))
+            self._model_failure = TaskFailure(error=error, task_id=span.task_id, agent=span.agent)
+            self._spans.fail(span, error)
 
     def _tool_started(self, _source: Any, event: Any) -> None:
         self._spans.open(

@@ -13,8 +13,7 @@ from pydantic import BaseModel, Field, PrivateAttr
 
 from kasal_jupyter.models.sandbox import SandboxReply, SandboxRequest, answer, count_tokens
 from kasal_jupyter.schemas.agents import SandboxSettings
-from kasal_jupyter.schemas.events import ErrorInfo
-from kasal_jupyter.worker.failures import ModelFailed
+from kasal_jupyter.worker.failures import ModelFailed, describe
 from kasal_jupyter.worker.llm import ReportedLLM
 
 CONTEXT_WINDOW = 200_000
@@ -71,6 +70,8 @@ class SandboxLLM(ReportedLLM):
                 self._fail_where_set(number)
             except Exception as error:
                 self._emit_call_failed_event(str(error), from_task=from_task, from_agent=from_agent)
+                if isinstance(error, ModelFailed):
+                    self.signal.note_model_failure(describe(error), final=True)
                 raise
             request = SandboxRequest(
                 messages=written,
@@ -129,11 +130,9 @@ class SandboxLLM(ReportedLLM):
 
     def _fail_where_set(self, number: int) -> None:
         if number == self.settings.fail_at:
-            error = ErrorInfo(
-                code="MODEL_ERROR", message=f"{self.label}: call {number} of this agent was set to fail."
+            raise ModelFailed(
+                f"{self.label}: call {number} of this agent was set to fail.", code="MODEL_ERROR"
             )
-            self.signal.note_model_failure(error, final=True)
-            raise ModelFailed(error["message"], code=error["code"])
 
     def _react_tools(self, agent: Any) -> list[dict[str, Any]]:
         """Give the tools of an agent that CrewAI describes in the prompt instead of passing them."""

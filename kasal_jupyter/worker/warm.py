@@ -53,6 +53,13 @@ def quieten() -> None:
     crewai_event_bus._shutting_down = False  # noqa: SLF001
     crewai_event_bus._executor_initialized = False  # noqa: SLF001
     crewai_event_bus._has_pending_events = False  # noqa: SLF001
+    # CrewAI would keep every event of a run in memory, each piece of a streamed answer included,
+    # for checkpoints that are never taken here.
+    crewai_event_bus._record_event = _forget  # type: ignore[assignment,method-assign]  # noqa: SLF001
+
+
+def _forget(_event: object) -> None:
+    """Keep nothing."""
 
 
 def _last_event(spec: RunSpec) -> bytes:

@@ -307,6 +307,8 @@ def test_a_coworkers_failing_model_is_not_taken_for_its_answer(engine, tmp_path)
     assert record.end["status"] == "failed"
     assert record.end["error"]["code"] == "MODEL_ERROR"
     assert record.of("task_failed")[0]["error"] == record.end["error"]
+    (error,) = record.of("error")
+    assert (error["task_id"], error["agent"]) == ("t", "Writer")
     assert len(record.of("llm_call")) == 2
 
 
