@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from kasal_jupyter.schemas.agents import AgentName
 from kasal_jupyter.schemas.base import Document, Model, Name, Text
@@ -26,7 +26,22 @@ class TaskFields(Model):
     )
     tools: list[Name] = Field(default_factory=list, max_length=64, description="Tools besides its agent's.")
     async_execution: bool = Field(False, description="Whether the next task starts without waiting for it.")
-    output_schema: dict[str, Any] | None = Field(None, description="A JSON schema for its result.")
+    output_schema: dict[str, Any] | None = Field(None, description="A JSON schema for its result, an object.")
+
+    @field_validator("output_schema")
+    @classmethod
+    def _is_object_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+        if schema is None:
+            return None
+        from jsonschema import Draft202012Validator, SchemaError
+
+        try:
+            Draft202012Validator.check_schema(schema)
+        except SchemaError as error:
+            raise ValueError(f"not a JSON schema: {error.message}") from None
+        if schema.get("type") != "object":
+            raise ValueError('the schema must say "type": "object"; put other results into a property')
+        return schema
 
 
 class TaskCreate(TaskFields):

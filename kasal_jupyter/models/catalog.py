@@ -1,0 +1,110 @@
+"""LLM names: which provider serves them here, how it spells them, and with which key."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kasal_jupyter.schemas.spec import RunModel
+
+SANDBOX = "sandbox"
+
+OPENAI_DEFAULT = "gpt-4.1-mini"
+"""The model of an agent that names none, where only an OpenAI key says what is wanted; CrewAI's own default."""
+
+KEYLESS = "no-key"
+"""What is sent as key to an OpenAI-compatible server that was named without one: local servers ask for none."""
+
+_OPENAI_NAME = re.compile(r"(gpt|chatgpt|o\d|codex)([-.]|$)|ft:gpt-", re.IGNORECASE)
+
+_OTHER_PROVIDERS = {
+    "claude": "Anthropic",
+    "anthropic/": "Anthropic",
+    "gemini": "Google",
+    "azure/": "Azure",
+    "bedrock/": "Bedrock",
+    "ollama/": "Ollama",
+}
+
+
+class ModelUnavailable(ValueError):
+    """A model cannot run here; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class ModelCatalog:
+    """What models can run in this server.
+
+    Parameters
+    ----------
+    default_model
+        The model of an agent that names none; empty for *whatever a key says*.
+    environ
+        Where ``OPENAI_API_KEY`` and ``OPENAI_BASE_URL`` are looked up, at every call, so that a key
+        set later counts at once.
+    """
+
+    default_model: str = ""
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+
+    def resolve(self, name: str | None) -> RunModel:
+        """Find who serves a model.
+
+        Parameters
+        ----------
+        name
+            ``sandbox``, ``openai/<model>`` or a bare OpenAI name such as ``gpt-4``; None for the default.
+
+        Raises
+        ------
+        ModelUnavailable
+            The model cannot run here.
+        """
+        name = name or self.default_name()
+        if name == SANDBOX:
+            return RunModel(name=name, provider="sandbox", model=SANDBOX)
+        if name.startswith("openai/"):
+            return self._openai(name, name.removeprefix("openai/"))
+        if _OPENAI_NAME.match(name):
+            return self._openai(name, name)
+        for prefix, provider in _OTHER_PROVIDERS.items():
+            if name.startswith(prefix):
+                raise ModelUnavailable(
+                    f"{name!r} is served by {provider}, which is not available on this server; "
+                    f'use an OpenAI-compatible model as "openai/<model>", or "sandbox" to try without a model'
+                )
+        raise ModelUnavailable(
+            f"no provider is known for {name!r}; write "
+            f'"openai/{name}" where an OpenAI-compatible server serves it, or "sandbox" to try without a model'
+        )
+
+    def default_name(self) -> str:
+        """Give the model of an agent that names none.
+
+        Raises
+        ------
+        ModelUnavailable
+            There is no default model, and no key that suggests one.
+        """
+        if self.default_model:
+            return self.default_model
+        if self.environ.get("OPENAI_API_KEY"):
+            return OPENAI_DEFAULT
+        raise ModelUnavailable(
+            "the agent names no model, and the server has neither a default model nor OPENAI_API_KEY; "
+            'give the agent a model, or use "sandbox" to try without one'
+        )
+
+    def _openai(self, name: str, model: str) -> RunModel:
+        key = self.environ.get("OPENAI_API_KEY") or None
+        base_url = self.environ.get("OPENAI_BASE_URL") or None
+        if not model:
+            raise ModelUnavailable(f'{name!r} names no model; write it as "openai/<model>"')
+        if key is None and base_url is None:
+            raise ModelUnavailable(
+                f"{name!r} needs OPENAI_API_KEY in the server's environment (or OPENAI_BASE_URL for a server "
+                'that asks for no key); use "sandbox" to try without a model'
+            )
+        return RunModel(name=name, provider="openai", model=model, api_key=key or KEYLESS, base_url=base_url)

@@ -1,0 +1,338 @@
+"""Executions from the request to the end: accepted, queued, run, stopped, remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import statistics
+from collections import OrderedDict, deque
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kasal_jupyter.errors import Conflict, KasalError, NotFound, Unavailable
+from kasal_jupyter.models.catalog import ModelCatalog
+from kasal_jupyter.runs.backend import Backend
+from kasal_jupyter.runs.check import prepare_run
+from kasal_jupyter.runs.feed import POLL_SECONDS, Feed, watch
+from kasal_jupyter.runs.journal import Journal
+from kasal_jupyter.runs.presence import Presence
+from kasal_jupyter.runs.recovery import recover
+from kasal_jupyter.runs.run import Run, queued_event
+from kasal_jupyter.schemas.base import new_id, utc_now
+from kasal_jupyter.schemas.crews import WholeCrew
+from kasal_jupyter.schemas.executions import ENDED, Execution
+from kasal_jupyter.store.store import Store
+
+SECONDS_PER_TASK = 30
+"""The guess at a task's duration where a crew has no completed run yet."""
+
+OPEN_FEEDS = 64
+"""Feeds of runs that this server does not run kept at hand; an idle one is a few kilobytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunLimits:
+    """How much may go on at once.
+
+    Attributes
+    ----------
+    running
+        Runs at the same time; more wait in the queue.
+    queued
+        Runs that may wait; one more is refused.
+    """
+
+    running: int = 8
+    queued: int = 1_000
+
+
+class Runs:
+    """All executions of a data folder: this server's own, and what others on the folder run or ran.
+
+    Parameters
+    ----------
+    store
+        Where the summaries are kept.
+    folder
+        The data folder; journals are in its ``runs``.
+    backend
+        What runs a crew.
+    catalog
+        What models can run here.
+    limits
+        How much may go on at once.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        folder: Path,
+        backend: Backend,
+        catalog: ModelCatalog,
+        limits: RunLimits | None = None,
+    ) -> None:
+        self.store = store
+        self.folder = folder / "runs"
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        self.backend = backend
+        self.catalog = catalog
+        self.limits = limits or RunLimits()
+        self.presence = Presence(folder / "servers")
+        self._runs: dict[str, Run] = {}
+        self._queue: deque[Run] = deque()
+        self._feeds: OrderedDict[str, Feed] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._watched: set[str] = set()
+        self._minding = False
+        self._closing = False
+
+    # -- the life of a run ---------------------------------------------------------------------------
+
+    async def start(self, whole: WholeCrew, inputs: dict[str, Any], owner: str) -> Execution:
+        """Accept an execution: checked whole, on disk, and queued.
+
+        Raises
+        ------
+        NotRunnable
+            The crew cannot run like this; every fault is named, and nothing was stored.
+        Unavailable
+            The queue is full, or the server is shutting down.
+        """
+        if self._closing:
+            raise Unavailable("The server is shutting down; try again when it is back")
+        if len(self._queue) >= self.limits.queued:
+            raise Unavailable(f"{len(self._queue)} executions are waiting already; try again later")
+        job_id = new_id("job")
+        run_folder = self.folder / job_id
+        spec = prepare_run(job_id, whole, inputs, catalog=self.catalog, folder=str(run_folder))
+        execution = Execution(
+            id=job_id,
+            crew_id=whole.crew.id,
+            crew_name=whole.crew.name,
+            owner=owner,
+            server=self.presence.server_id,
+            status="queued",
+            progress=0,
+            inputs=inputs,
+            created_at=utc_now(),
+        )
+        run_folder.mkdir(mode=0o700)
+        journal = Journal.create(self._path(job_id))
+        run = Run(spec, Feed(journal), on_change=self._on_change)
+        run.feed.append([queued_event(spec)])
+        self._runs[job_id] = run
+        try:
+            await asyncio.gather(
+                asyncio.to_thread(journal.sync),
+                self.store.change(lambda: self.store.executions.insert(execution)),
+            )
+        except BaseException:
+            # Nothing was acknowledged, so nothing may stay.
+            del self._runs[job_id]
+            journal.close()
+            journal.path.unlink()
+            run_folder.rmdir()
+            raise
+        self._queue.append(run)
+        self._pump()
+        return execution
+
+    async def stop(self, job_id: str) -> Execution:
+        """End an execution at once: ask, wait 300 ms, kill its process group.
+
+        Raises
+        ------
+        Conflict
+            It had ended otherwise.
+        """
+        execution = await self.execution(job_id)
+        if execution.status == "stopped":
+            return execution
+        if execution.status in ENDED:
+            raise Conflict(f"Execution {job_id} is {execution.status} already; there is nothing to stop")
+        if run := self._runs.get(job_id):
+            if run in self._queue:
+                self._queue.remove(run)
+            await run.stop()
+        else:
+            # Another server runs it, and looks for this file.
+            self._stop_file(job_id).touch(mode=0o600)
+            feed = await self._feed(execution)
+            for _ in range(int(5 / POLL_SECONDS)):
+                feed.catch_up()
+                if feed.summary.ended:
+                    break
+                await asyncio.sleep(POLL_SECONDS)
+        return await self.execution(job_id)
+
+    async def close(self) -> None:
+        """Shut down: what still runs or waits is ended as ``interrupted``."""
+        self._closing = True
+        self._queue.clear()
+        await asyncio.gather(*(run.interrupt() for run in list(self._runs.values())))
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.backend.close()
+        self.presence.close()
+
+    # -- what is known of a run ----------------------------------------------------------------------
+
+    async def settle(self) -> None:
+        """End, as ``interrupted``, what servers that are gone left unfinished."""
+        for status in ("queued", "running"):
+            for execution in self.store.executions.find(status=status):
+                await self._current(execution)
+
+    async def execution(self, job_id: str) -> Execution:
+        """Give an execution as it stands now.
+
+        Raises
+        ------
+        NotFound
+            There is none with this id.
+        """
+        execution = self.store.executions.get(job_id)
+        if execution is None:
+            raise NotFound(f"There is no execution {job_id}")
+        return await self._current(execution)
+
+    async def current(self, executions: Iterable[Execution]) -> list[Execution]:
+        """Bring stored summaries up to date."""
+        return [await self._current(execution) for execution in executions]
+
+    async def feed(self, job_id: str) -> Feed:
+        """Give an execution's events, past and to come."""
+        execution = await self.execution(job_id)
+        feed = await self._feed(execution)
+        if not feed.summary.ended and job_id not in self._runs and job_id not in self._watched:
+            self._watched.add(job_id)
+            self._spawn(self._watch(feed))
+        return feed
+
+    def estimate(self, whole: WholeCrew) -> int:
+        """Guess how long a run will take, in seconds: the median of the crew's last 20 completed runs."""
+        past = self.store.executions.find(crew_id=whole.crew.id, status="completed")
+        durations = [execution.duration for execution in past[-20:] if execution.duration is not None]
+        if durations:
+            return max(1, round(statistics.median(durations)))
+        return SECONDS_PER_TASK * max(1, len(whole.tasks))
+
+    @property
+    def active(self) -> int:
+        """How many executions of this server run or wait."""
+        return len(self._runs)
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Launch what the limit admits."""
+        running = len(self._runs) - len(self._queue)
+        while self._queue and running < self.limits.running and not self._closing:
+            self._spawn(self._queue.popleft().launch(self.backend))
+            running += 1
+        if self._runs and not self._minding:
+            self._minding = True
+            self._spawn(self._mind_stop_files())
+
+    def _on_change(self, run: Run) -> None:
+        """Take a run's new state into the store, and give its place to the next when it has ended."""
+        job_id = run.spec.job_id
+        fields = run.feed.summary.fields()
+        if not run.feed.summary.ended:
+            self._spawn(self._save(job_id, fields))
+            return
+        self._spawn(self._finish(run, fields))
+
+    async def _finish(self, run: Run, fields: dict[str, Any]) -> None:
+        job_id = run.spec.job_id
+        await asyncio.to_thread(run.feed.journal.sync)
+        await self._save(job_id, fields)
+        run.feed.journal.close()
+        # Only now: until the store knows the end, the run itself answers for its state.
+        self._runs.pop(job_id, None)
+        self._remember(run.feed)
+        self._stop_file(job_id).unlink(missing_ok=True)
+        self._pump()
+
+    async def _save(self, job_id: str, fields: dict[str, Any]) -> None:
+        def save() -> None:
+            if self.store.executions.get(job_id) is not None:
+                self.store.executions.update(job_id, fields)
+
+        try:
+            await self.store.change(save)
+        except KasalError:
+            # The journal has it all; the summary is made from it again at the next start.
+            logging.getLogger(__name__).exception("could not store the state of %s", job_id)
+
+    async def _current(self, execution: Execution) -> Execution:
+        if execution.status in ENDED:
+            return execution
+        if run := self._runs.get(execution.id):
+            return _overlay(execution, run.feed)
+        if not self.presence.alive(execution.server):
+            await self.store.change(lambda: recover(self.store, self._path(execution.id), execution.id))
+            self._feeds.pop(execution.id, None)
+            return self.store.executions.get(execution.id) or execution
+        feed = await self._feed(execution)
+        feed.catch_up()
+        return _overlay(execution, feed)
+
+    async def _feed(self, execution: Execution) -> Feed:
+        if run := self._runs.get(execution.id):
+            return run.feed
+        if feed := self._feeds.get(execution.id):
+            self._feeds.move_to_end(execution.id)
+            return feed
+        feed = Feed(await asyncio.to_thread(Journal.open, self._path(execution.id)))
+        feed.catch_up()
+        self._remember(feed)
+        return feed
+
+    def _remember(self, feed: Feed) -> None:
+        self._feeds[feed.job_id] = feed
+        idle = [job_id for job_id, other in self._feeds.items() if not other.followed]
+        for job_id in idle[: max(0, len(self._feeds) - OPEN_FEEDS)]:
+            del self._feeds[job_id]
+
+    async def _watch(self, feed: Feed) -> None:
+        try:
+            # Give the subscriber a turn to come in.
+            await asyncio.sleep(POLL_SECONDS)
+            await watch(feed)
+        finally:
+            self._watched.discard(feed.job_id)
+
+    async def _mind_stop_files(self) -> None:
+        """Stop runs that another server on the folder was asked to stop."""
+        while self._runs:
+            for job_id, run in list(self._runs.items()):
+                if self._stop_file(job_id).exists():
+                    if run in self._queue:
+                        self._queue.remove(run)
+                    await run.stop()
+            await asyncio.sleep(2 * POLL_SECONDS)
+        self._minding = False
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logging.getLogger(__name__).error("a run's bookkeeping failed", exc_info=error)
+
+    def _path(self, job_id: str) -> Path:
+        return self.folder / f"{job_id}.jsonl"
+
+    def _stop_file(self, job_id: str) -> Path:
+        return self.folder / f"{job_id}.stop"
+
+
+def _overlay(execution: Execution, feed: Feed) -> Execution:
+    """Give a stored summary the state that the run's events tell."""
+    return Execution.model_validate({**execution.dump(), **feed.summary.fields()})
