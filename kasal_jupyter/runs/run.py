@@ -52,7 +52,7 @@ class Run:
             self._fail(error.code, error.message)
             self._exited.set()
             return
-        if self._stopping:
+        if self._told_to_stop():
             await self._handle.stop()
 
     async def stop(self) -> None:
@@ -73,6 +73,9 @@ class Run:
             await self._exited.wait()
         if not self.feed.summary.ended:
             self._write([last])
+
+    def _told_to_stop(self) -> bool:
+        return self._stopping
 
     def _on_lines(self, lines: list[bytes]) -> None:
         if self._stopping:
@@ -132,4 +135,5 @@ def _is_end(line: bytes) -> bool:
     if not any(mark in line for mark in _END_MARKS):
         return False
     event = orjson.loads(line)
-    return event["type"] == "error" or (event["type"] == "execution_status" and event["status"] != "running")
+    kind, status = event["type"], event.get("status")
+    return bool(kind == "error" or (kind == "execution_status" and status != "running"))

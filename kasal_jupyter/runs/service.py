@@ -211,6 +211,11 @@ class Runs:
             self._spawn(self._watch(feed))
         return feed
 
+    async def task_states(self, crew_id: str) -> dict[str, str]:
+        """Say how each task of a crew fared in its latest execution, by the task's id."""
+        latest = self.store.executions.page(order="newest", limit=1, crew_id=crew_id).documents
+        return (await self._current(latest[0])).task_states if latest else {}
+
     def estimate(self, whole: WholeCrew) -> int:
         """Guess how long a run will take, in seconds: the median of the crew's last 20 completed runs."""
         past = self.store.executions.find(crew_id=whole.crew.id, status="completed")

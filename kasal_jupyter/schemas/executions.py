@@ -112,3 +112,11 @@ class TraceRows(Model):
     """The answer of ``GET /executions/{job_id}/traces``."""
 
     traces: list[TraceRow]
+
+
+class ExecutionList(Model):
+    """The answer of ``GET /executions``."""
+
+    executions: list[ExecutionStatus]
+    total: int
+    page: int

@@ -248,7 +248,7 @@ def _assemble(
             faults.append(
                 Fault(f"tasks[{place}].agent", f"The crew has no agent {task.agent!r}; it has {names}")
             )
-        old_task = old_tasks.get(task.id or task.name)
+        old_task = old_tasks.get(task.id or task.name or "")
         if task.id is not None and old_task is None:
             faults.append(Fault(f"tasks[{place}].id", f"The crew has no task {task.id}; leave the id out"))
         made_tasks.append(

@@ -1,0 +1,200 @@
+"""``/ws``: the reference's *WebSocket Events*."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Literal
+
+import orjson
+from jupyter_server.auth.decorator import allow_unauthenticated
+from pydantic import Field
+from tornado.iostream import StreamClosedError
+from tornado.websocket import WebSocketHandler
+
+from kasal_jupyter.api.body import read_body
+from kasal_jupyter.api.fanout import frame
+from kasal_jupyter.api.handler import BaseHandler
+from kasal_jupyter.api.parts import Parts
+from kasal_jupyter.errors import Fault, InvalidRequest, KasalError
+from kasal_jupyter.schemas.base import Model
+
+QUEUE_BYTES = 1 << 20
+"""Events waiting for one client; one that lets more gather has stopped reading."""
+
+TOO_SLOW = 4008
+"""The close code for a client that stopped reading: it may come back with ``after``."""
+
+GRACE_SECONDS = 5.0
+"""How long such a client has to read the close code before the connection is cut."""
+
+MOST_SUBSCRIPTIONS = 100
+
+
+class SocketMessage(Model):
+    """What a client sends."""
+
+    type: Literal["subscribe", "unsubscribe"]
+    job_id: str
+    after: int = Field(0, ge=0, description="The seq of the last event already known.")
+
+
+class EventSocket(BaseHandler, WebSocketHandler):
+    """One client's connection, following any number of executions."""
+
+    parts: Parts
+
+    def initialize(self, parts: Parts) -> None:
+        """Take the parts the routes were made with."""
+        self.parts = parts
+        self._jobs: dict[str, asyncio.Task[None] | None] = {}
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._writer: asyncio.Task[None] | None = None
+        self._room = asyncio.Event()
+        self._room.set()
+        self._gone = False
+
+    @property
+    def ping_interval(self) -> float:
+        """Seconds between pings; Jupyter's own setting counts milliseconds."""
+        return 30.0
+
+    @property
+    def ping_timeout(self) -> float:
+        """Seconds a pong may take."""
+        return 25.0
+
+    async def prepare(self) -> None:  # type: ignore[override]
+        """Authenticate before the connection is upgraded."""
+        await self.identify()
+
+    @allow_unauthenticated
+    async def get(self, *args: Any, **kwargs: Any) -> None:
+        """Upgrade; ``prepare`` has authenticated the caller."""
+        await super().get(*args, **kwargs)
+
+    def check_origin(self, origin: str | None = None) -> bool:
+        """Refuse pages of other origins, unless the caller sent a token."""
+        return BaseHandler.check_origin(self, origin or "")
+
+    async def on_message(self, message: str | bytes) -> None:
+        """Take a message; a wrong one is answered, and changes nothing."""
+        job_id = None
+        try:
+            data = message.encode() if isinstance(message, str) else message
+            wanted = read_body(SocketMessage, data, "Invalid message")
+            job_id = wanted.job_id
+            if wanted.type == "subscribe":
+                await self._subscribe(job_id, wanted.after)
+            else:
+                self._unsubscribe(job_id)
+        except KasalError as error:
+            self.push(frame(orjson.dumps(_refusal(error, job_id))))
+
+    def on_close(self) -> None:
+        """Let go of everything."""
+        self._gone = True
+        self._room.set()
+        for job_id in list(self._jobs):
+            self._unsubscribe(job_id)
+
+    # -- as a receiver -------------------------------------------------------------------------------
+
+    def push(self, frames: bytes) -> None:
+        """Queue frames; a client that lets them pile up is closed."""
+        if self._gone:
+            return
+        self._pending.append(frames)
+        self._pending_bytes += len(frames)
+        if self._pending_bytes > QUEUE_BYTES:
+            self._cut()
+        elif self._writer is None:
+            self._writer = asyncio.create_task(self._write())
+
+    def done(self, job_id: str) -> None:
+        """Forget a run that has ended."""
+        self._unsubscribe(job_id)
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    async def _subscribe(self, job_id: str, after: int) -> None:
+        if job_id in self._jobs:
+            self._unsubscribe(job_id)
+        if len(self._jobs) >= MOST_SUBSCRIPTIONS:
+            reason = f"At most {MOST_SUBSCRIPTIONS} executions a connection; unsubscribe from one"
+            raise InvalidRequest("Too many subscriptions", faults=[Fault("job_id", reason)])
+        await self.parts.runs.execution(job_id)
+        self._jobs[job_id] = asyncio.create_task(self._follow(job_id, after))
+
+    def _unsubscribe(self, job_id: str) -> None:
+        task = self._jobs.pop(job_id, None)
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+        self.parts.fanouts.leave(job_id, self)
+
+    async def _follow(self, job_id: str, after: int) -> None:
+        """Send what the journal has behind ``after``, then join the live end without a gap or a duplicate."""
+        feed = await self.parts.runs.feed(job_id)
+        while not self._gone:
+            if lines := feed.journal.read(after):
+                after += len(lines)
+                self.push(b"".join(map(frame, lines)))
+                await self._drained()
+            elif feed.summary.ended:
+                self._jobs.pop(job_id, None)
+                return
+            elif fanout := self.parts.fanouts.of(feed, after):
+                fanout.join(self)
+                self._jobs[job_id] = None
+                return
+
+    async def _drained(self) -> None:
+        """Wait until the client has read most of what is queued: a long past is sent at its own pace."""
+        if self._pending_bytes > QUEUE_BYTES // 4:
+            self._room.clear()
+            await self._room.wait()
+        else:
+            await asyncio.sleep(0)
+
+    async def _write(self) -> None:
+        # One write at a time: the bytes queued behind it stay here, where they are counted.
+        try:
+            while self._pending and not self._gone:
+                data = b"".join(self._pending)
+                self._pending.clear()
+                stream = self._stream()
+                if stream is None:
+                    return
+                await stream.write(data)
+                self._pending_bytes = sum(map(len, self._pending))
+                self._room.set()
+        except StreamClosedError:
+            self._gone = True
+            self._room.set()
+        finally:
+            self._writer = None
+
+    def _stream(self) -> Any:
+        return self.ws_connection.stream if self.ws_connection is not None else None
+
+    def _cut(self) -> None:
+        """Close a client that has stopped reading.
+
+        The close frame is queued behind what the socket already holds, for a client that wakes up; the
+        connection is cut soon after, since one that does not will never read it.
+        """
+        self._gone = True
+        self._pending.clear()
+        self._room.set()
+        stream = self._stream()
+        self.close(TOO_SLOW, "too slow: reconnect and subscribe with after")
+        for job_id in list(self._jobs):
+            self._unsubscribe(job_id)
+        if stream is not None:
+            asyncio.get_running_loop().call_later(GRACE_SECONDS, stream.close)
+
+
+def _refusal(error: KasalError, job_id: str | None) -> dict[str, Any]:
+    """Give the answer to a wrong message. It has no ``seq``: it is no event of a run."""
+    refusal = {"type": "error", "message": error.message, "code": error.code, "details": error.details()}
+    return refusal | ({"job_id": job_id} if job_id else {})
