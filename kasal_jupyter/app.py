@@ -11,7 +11,7 @@ from typing import Any, cast
 from jupyter_server.extension.application import ExtensionApp
 from jupyter_server.serverapp import ServerApp
 from tornado.ioloop import PeriodicCallback
-from traitlets import Enum, Int, Unicode
+from traitlets import Enum, Int, Unicode, default
 
 from kasal_jupyter import __version__
 from kasal_jupyter.api.fanout import Fanouts
@@ -31,6 +31,12 @@ CLOSE_SECONDS = 10.0
 """How long the end of the extension may hold up the server's."""
 
 
+class StandaloneServer(ServerApp):
+    """The Jupyter server of `jupyter kasal`, with its own defaults; options and configuration still win."""
+
+    port_default_value = Int(8000)
+
+
 class KasalApp(ExtensionApp):
     """Kasal inside Jupyter: crews of agents on CrewAI, served under /v1.
 
@@ -47,11 +53,8 @@ class KasalApp(ExtensionApp):
     version = __version__
     extension_url = "/v1/crews"
     load_other_extensions = False
-    # Jupyter declares both as plain attributes.
-    serverapp_config: dict[str, Any] = {  # noqa: RUF012
-        "port": 8000,
-        "open_browser": False,
-    }
+    serverapp_class = StandaloneServer
+    # Jupyter declares it as a plain attribute.
     aliases: dict[str, Any] = {  # noqa: RUF012
         **ExtensionApp.aliases,
         "data-folder": "KasalApp.data_folder",
@@ -59,8 +62,8 @@ class KasalApp(ExtensionApp):
     }
 
     data_folder = Unicode(
-        help="Where crews, executions and journals are kept. Default: KASAL_DATA_DIR, else 'kasal' in Jupyter's "
-        "own data folder. Several servers of one user may share it.",
+        help="Where crews, executions and journals are kept. Default: KASAL_DATA_DIR, else 'kasal' in "
+        "Jupyter's own data folder. Several servers of one user may share it.",
     ).tag(config=True)
     default_model = Unicode(
         "",
@@ -89,8 +92,14 @@ class KasalApp(ExtensionApp):
         "'auto' forks wherever the system can.",
     ).tag(config=True)
 
+    @default("open_browser")
+    def _no_browser(self) -> bool:
+        return False
+
     parts: Parts | None = None
     _activity: PeriodicCallback | None = None
+    _waking: asyncio.Future[None] | None = None
+    _stopping = False
 
     @property
     def standalone(self) -> bool:
@@ -101,9 +110,8 @@ class KasalApp(ExtensionApp):
         """Open the data folder and build the parts."""
         folder = Path(self.data_folder).expanduser() if self.data_folder else default_data_folder()
         store = Store.open(folder)
-        backend = LocalBackend(
-            folder, start_method=None if self.start_method == "auto" else self.start_method
-        )
+        method = None if self.start_method == "auto" else cast("StartMethod", self.start_method)
+        backend = LocalBackend(folder, start_method=method)
         runs = Runs(
             store,
             folder,
@@ -131,6 +139,7 @@ class KasalApp(ExtensionApp):
 
     async def stop_extension(self) -> None:
         """End what runs, and let go of everything. Whatever happens here, the server goes on to exit."""
+        self._stopping = True
         if self._activity is not None:
             self._activity.stop()
         if self.parts is None:
@@ -152,12 +161,12 @@ class KasalApp(ExtensionApp):
         if self._waking is None and self.parts is not None:
             self._waking = asyncio.ensure_future(self._start_backend())
 
-    _waking: asyncio.Future[None] | None = None
-
     async def _start_backend(self) -> None:
         try:
             await self._backend.start()
         except Exception:
+            if self._stopping:
+                return
             # The next run tries again, and tells its caller; a server without an engine still serves.
             self.log.exception("Kasal's engine could not be started")
 
