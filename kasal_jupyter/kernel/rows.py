@@ -1,0 +1,182 @@
+"""The rows of a trace view: spans in order, with the words each is shown by.
+
+The HTML and the text view, and the lines of a terminal, all show these rows, so
+that they say the same. A task whose work is one agent's is one row: the agent's
+own span would only repeat it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from kasal_jupyter.kernel.clean import one_line
+from kasal_jupyter.kernel.figures import duration_text
+from kasal_jupyter.schemas.trace import Span, Trace
+
+DEEPEST = 24
+"""Levels that are drawn as levels; what lies deeper is drawn at the deepest."""
+
+MARKS = {"task": "▣", "agent": "◉", "llm": "◆", "tool": "●"}
+STATE_MARKS = {"failed": "✖", "stopped": "■"}
+STATUS_MARKS = {
+    "queued": "◷",
+    "running": "▶",
+    "completed": "✔",
+    "failed": "✖",
+    "stopped": "■",
+    "interrupted": "■",
+}
+KIND_WORDS = {"task": "task", "agent": "agent", "llm": "model call", "tool": "tool call"}
+
+
+@dataclass(slots=True)
+class Row:
+    """A span as a view shows it.
+
+    Attributes
+    ----------
+    title, note
+        Its name, and what is said behind it in a weaker colour; both cleaned.
+    work
+        The one agent's span that a task's row stands for as well.
+    before
+        The model call before this one by the same agent, to show only new messages.
+    """
+
+    span: Span
+    depth: int
+    title: str
+    note: str = ""
+    work: Span | None = None
+    before: Span | None = None
+    children: list[Row] = field(default_factory=list, repr=False)
+
+    @property
+    def mark(self) -> str:
+        """The row's sign: its kind, or how it ended badly."""
+        return STATE_MARKS.get(self.span.state) or MARKS[self.span.kind]
+
+    def walk(self) -> Iterator[Row]:
+        """Give the row and all below it, parents first."""
+        stack = [self]
+        while stack:
+            row = stack.pop()
+            yield row
+            stack.extend(reversed(row.children))
+
+
+def run_start(trace: Trace) -> float:
+    """Seconds from the first event to the run's start; before it, the run waited in the queue."""
+    summary = trace.summary
+    if summary.created_at and summary.started_at:
+        from kasal_jupyter.schemas.base import parse_time
+
+        return max(0.0, (parse_time(summary.started_at) - parse_time(summary.created_at)).total_seconds())
+    return min((root.start for root in trace.roots), default=0.0)
+
+
+def build_rows(trace: Trace) -> list[Row]:
+    """Give the rows of the trace's tasks, each with those below it."""
+    titles = {task["id"]: task for task in trace.queued.get("tasks", ())}
+    top = [_row(root, 0, _task_note(root, titles)) for root in trace.roots]
+    # Walked with a stack: how deep agents delegate to agents is the models' choice.
+    stack = list(top)
+    while stack:
+        row = stack.pop()
+        spans = row.span.children
+        if row.span.kind == "task" and len(spans) == 1 and spans[0].kind == "agent":
+            row.work = spans[0]
+            spans = spans[0].children
+        row.children = _below(spans, min(row.depth + 1, DEEPEST))
+        stack.extend(row.children)
+    return top
+
+
+def _below(spans: list[Span], depth: int) -> list[Row]:
+    rows: list[Row] = []
+    calls = 0
+    before: Span | None = None
+    again = _tried_again(spans)
+    for span in spans:
+        row = _row(span, depth, "")
+        if span.kind == "llm":
+            calls += 1
+            row.before, before = before, span
+            row.note = _llm_note(span, calls)
+        elif span.kind == "tool":
+            row.note = tool_note(span)
+        if span.state == "failed":
+            reason = f": {one_line(span.error, 120)}" if span.error else ""
+            row.note = f"failed{', tried again' if span.id in again else ''}{reason}"
+        elif span.state == "stopped":
+            row.note = "stopped"
+        rows.append(row)
+    return rows
+
+
+def _row(span: Span, depth: int, note: str) -> Row:
+    return Row(span=span, depth=depth, title=one_line(span.name, 160), note=note)
+
+
+def _tried_again(spans: list[Span]) -> set[int]:
+    """Give the failed spans that a later one of the same name follows."""
+    later: set[tuple[str, str]] = set()
+    again: set[int] = set()
+    for span in reversed(spans):
+        if span.state == "failed" and (span.kind, span.name) in later:
+            again.add(span.id)
+        later.add((span.kind, span.name))
+    return again
+
+
+def _task_note(span: Span, plans: dict[str, dict[str, Any]]) -> str:
+    parts = []
+    if span.agent:
+        parts.append(one_line(span.agent, 80))
+    plan = plans.get(span.opened.get("task_id") or "")
+    if plan and plan.get("context"):
+        names = (plans[task]["title"] if task in plans else task for task in plan["context"])
+        parts.append(one_line("context: " + ", ".join(names), 120))
+    if span.state == "failed":
+        parts.append("failed")
+    elif span.state == "stopped":
+        parts.append("stopped")
+    return " · ".join(parts)
+
+
+def _llm_note(span: Span, number: int) -> str:
+    parts = [f"call {number}"]
+    usage = span.closed.get("usage")
+    if usage:
+        parts.append(f"{usage['prompt_tokens']:,} in")
+        parts.append(f"{usage['completion_tokens']:,} out")
+        if usage.get("cached_tokens"):
+            parts.append(f"{usage['cached_tokens']:,} cached")
+    elif span.state == "completed":
+        parts.append("tokens unknown")
+    elif span.state == "running" and span.text:
+        parts.append("answering")
+    return " · ".join(parts)
+
+
+def tool_note(span: Span) -> str:
+    """Say what a tool was asked and what it answered, on one line."""
+    arguments = span.opened.get("arguments") or {}
+    asked = ", ".join(f"{key}={_short(value)}" for key, value in list(arguments.items())[:4])
+    result = span.closed.get("result")
+    answered = f" → {one_line(result, 60)}" if result else ""
+    return one_line(asked, 80) + answered
+
+
+def _short(value: object) -> str:
+    return one_line(value, 40) if isinstance(value, str) else one_line(repr(value), 40)
+
+
+def elapsed_text(trace: Trace, now: float | None = None) -> str:
+    """Write how long the run took, or has taken at ``now`` (seconds since its first event)."""
+    summary = trace.summary
+    if summary.duration is not None:
+        return duration_text(summary.duration)
+    return duration_text((trace.last_time if now is None else now) - run_start(trace))

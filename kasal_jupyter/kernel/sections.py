@@ -1,0 +1,98 @@
+"""What a span opens to: its prompt, messages, arguments, result and error, as labelled texts."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from kasal_jupyter.kernel.figures import counted
+from kasal_jupyter.kernel.rows import Row
+from kasal_jupyter.schemas.trace import Span
+
+
+class Section(NamedTuple):
+    """A labelled text of a span. ``bad`` marks an error."""
+
+    label: str
+    text: str
+    bad: bool = False
+
+
+def sections(row: Row) -> list[Section]:
+    """Give what the row's span holds, in reading order; nothing that is empty."""
+    span = row.span
+    match span.kind:
+        case "llm":
+            found = _model_call(span, row.before)
+        case "tool":
+            found = _tool_call(span)
+        case _:
+            found = _work(span, row.work)
+    if span.error:
+        found.append(Section("error", span.error, bad=True))
+    return [section for section in found if section.text]
+
+
+def _work(span: Span, work: Span | None) -> list[Section]:
+    agent = work or span
+    found = [Section("prompt", str(agent.opened.get("prompt") or ""))]
+    if tools := agent.opened.get("tools"):
+        found.append(Section("tools", ", ".join(tools)))
+    found.append(Section("result", str(span.closed.get("result") or "")))
+    if "structured" in span.closed:
+        found.append(Section("result as JSON", as_json(span.closed["structured"])))
+    return found
+
+
+def _tool_call(span: Span) -> list[Section]:
+    arguments = span.opened.get("arguments")
+    return [
+        Section("arguments", as_json(arguments) if arguments else ""),
+        Section("result", str(span.closed.get("result") or "")),
+    ]
+
+
+def _model_call(span: Span, before: Span | None) -> list[Section]:
+    messages = span.opened.get("messages") or []
+    known = _shared(before.opened.get("messages") or [], messages) if before else 0
+    found = []
+    if known:
+        found.append(Section("messages", f"{counted(known, 'message')} as in the call before, then:"))
+    found.extend(Section(str(message.get("role", "message")), _said(message)) for message in messages[known:])
+    if offered := span.opened.get("tools"):
+        found.append(Section("tools offered", ", ".join(offered)))
+    if settings := span.opened.get("settings"):
+        found.append(Section("settings", as_json(settings)))
+    found.append(Section("answer", str(span.closed.get("text") or span.text or "")))
+    calls = span.closed.get("tool_calls") or []
+    found.extend(Section("asks for a tool", f"{call['name']} {call['arguments']}") for call in calls)
+    if (reason := span.closed.get("finish_reason")) and reason not in {"stop", "tool_calls"}:
+        found.append(Section("finish reason", str(reason)))
+    return found
+
+
+def _shared(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> int:
+    """Count the messages that both calls begin with."""
+    known = 0
+    for earlier, later in zip(before, now, strict=False):
+        if earlier != later:
+            break
+        known += 1
+    return known
+
+
+def _said(message: dict[str, Any]) -> str:
+    content = message.get("content")
+    parts = [] if content is None else [content if isinstance(content, str) else as_json(content)]
+    parts.extend(
+        f"{call.get('function', {}).get('name', 'tool')} {call.get('function', {}).get('arguments', '')}"
+        for call in message.get("tool_calls") or []
+        if isinstance(call, dict)
+    )
+    return "\n".join(parts)
+
+
+def as_json(value: object) -> str:
+    """Write a value as JSON: on one line where it is short."""
+    line = json.dumps(value, ensure_ascii=False, default=str)
+    return line if len(line) <= 100 else json.dumps(value, ensure_ascii=False, indent=2, default=str)

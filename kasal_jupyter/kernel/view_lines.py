@@ -1,0 +1,93 @@
+"""The trace as a stream of lines, for a terminal: each is printed once, when its step is over."""
+
+from __future__ import annotations
+
+from kasal_jupyter.kernel.clean import clean, one_line
+from kasal_jupyter.kernel.figures import duration_text
+from kasal_jupyter.kernel.rows import MARKS, tool_note
+from kasal_jupyter.kernel.view_text import header_line
+from kasal_jupyter.schemas.events import COMPLETING, FAILING, Event, TaskPlan
+from kasal_jupyter.schemas.trace import Span, Trace
+
+
+class LineView:
+    """A growing tree. Feed it a run's events; print what it answers.
+
+    Parameters
+    ----------
+    width
+        Characters of a line, at the most.
+    """
+
+    def __init__(self, width: int = 110) -> None:
+        self.trace = Trace()
+        self.width = width
+        self._context: dict[str, list[str]] = {}
+
+    def feed(self, event: Event) -> list[str]:
+        """Take in the next event, and give the lines it adds to the tree."""
+        self.trace.feed(event)
+        if event["type"] == "execution_status":
+            if event["status"] == "queued":
+                return self._opening(event.get("tasks", []))
+            return self._ending() if self.trace.summary.ended else []
+        if event["type"] == "task_start":
+            return [self._task_line(self.trace.spans[event["span_id"]])]
+        if event["type"] == "agent_start":
+            span = self.trace.spans[event["span_id"]]
+            # The agent of a task is on the task's line; one that work was delegated to has its own.
+            return [self._line(span, MARKS["agent"], span.name, "")] if self._depth(span) > 1 else []
+        if event["type"] in COMPLETING or event["type"] in FAILING:
+            return self._closed(self.trace.spans[event["span_id"]])  # type: ignore[typeddict-item]
+        return []
+
+    def _opening(self, tasks: list[TaskPlan]) -> list[str]:
+        titles = {task["id"]: task["title"] for task in tasks}
+        self._context = {task["id"]: [titles[each] for each in task["context"]] for task in tasks}
+        return [f"{one_line(self.trace.summary.crew_name, 80)}  {self.trace.job_id}"]
+
+    def _task_line(self, span: Span) -> str:
+        note = one_line(span.agent or "", 60)
+        context = self._context.get(span.opened.get("task_id") or "")
+        if context:
+            note += one_line(f" · context: {', '.join(context)}", 120)
+        return one_line(f"├─ {MARKS['task']} {one_line(span.name, 80)}  {note}", self.width)
+
+    def _closed(self, span: Span) -> list[str]:
+        took = duration_text(span.duration or 0.0)
+        tokens = f" · {span.total_tokens:,} tokens" if span.total_tokens else ""
+        if span.kind == "task":
+            mark = "✖ failed" if span.state == "failed" else "✔"
+            return [f"│  └─ {mark} {took}{tokens}"]
+        if span.state == "failed":
+            return [self._line(span, "✖", span.name, f"{took} · {one_line(span.error or 'failed', 160)}")]
+        if span.kind == "llm":
+            usage = span.closed.get("usage")
+            counts = f" · {usage['prompt_tokens']:,} in · {usage['completion_tokens']:,} out" if usage else ""
+            return [self._line(span, MARKS["llm"], span.name, f"{took}{counts}")]
+        if span.kind == "tool":
+            return [self._line(span, MARKS["tool"], span.name, f"{took} · {tool_note(span)}")]
+        return []
+
+    def _line(self, span: Span, mark: str, name: str, note: str) -> str:
+        indent = "│  " * self._depth(span)
+        text = one_line(f"{mark} {one_line(name, 80)}  {note}", self.width - len(indent) - 3)
+        return f"{indent}├─ {text}"
+
+    def _depth(self, span: Span) -> int:
+        """Count the levels above a span that have a line of their own."""
+        depth = 0
+        above = self.trace.spans.get(span.parent_id) if span.parent_id is not None else None
+        while above is not None:
+            parent = self.trace.spans.get(above.parent_id) if above.parent_id is not None else None
+            if not (above.kind == "agent" and parent is not None and parent.kind == "task"):
+                depth += 1
+            above = parent
+        return min(depth, 12)
+
+    def _ending(self) -> list[str]:
+        summary = self.trace.summary
+        lines = [f"└─ {header_line(self.trace)}"]
+        if summary.error is not None:
+            lines.append(f"   {summary.error.code}: {clean(summary.error.message)}")
+        return lines
