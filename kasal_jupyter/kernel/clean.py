@@ -16,7 +16,7 @@ _BIDI = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 
 _SHOWN_AS: dict[int, str] = {
     **{code: chr(0x2400 + code) for code in range(0x20)},
-    **{code: "\N{REPLACEMENT CHARACTER}" for code in range(0x80, 0xA0)},
+    **dict.fromkeys(range(128, 160), "�"),
     **{code: f"<U+{code:04X}>" for code in _BIDI},
     0x09: "    ",
     0x0A: "\n",

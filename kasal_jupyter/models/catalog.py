@@ -12,10 +12,10 @@ from kasal_jupyter.schemas.spec import RunModel
 SANDBOX = "sandbox"
 
 OPENAI_DEFAULT = "gpt-4.1-mini"
-"""The model of an agent that names none, where only an OpenAI key says what is wanted; CrewAI's own default."""
+"""The model of an agent that names none, where a key says that OpenAI is wanted; CrewAI's own default."""
 
 KEYLESS = "no-key"
-"""What is sent as key to an OpenAI-compatible server that was named without one: local servers ask for none."""
+"""What is sent as key to an OpenAI-compatible server that was named without one."""
 
 _OPENAI_NAME = re.compile(r"(gpt|chatgpt|o\d|codex)([-.]|$)|ft:gpt-", re.IGNORECASE)
 
@@ -76,8 +76,8 @@ class ModelCatalog:
                     f'use an OpenAI-compatible model as "openai/<model>", or "sandbox" to try without a model'
                 )
         raise ModelUnavailable(
-            f"no provider is known for {name!r}; write "
-            f'"openai/{name}" where an OpenAI-compatible server serves it, or "sandbox" to try without a model'
+            f'no provider is known for {name!r}; write "openai/{name}" where an OpenAI-compatible server '
+            'serves it, or "sandbox" to try without a model'
         )
 
     def default_name(self) -> str:

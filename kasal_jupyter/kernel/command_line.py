@@ -1,0 +1,85 @@
+"""The words behind `%kasal`: options as a shell takes them, and values from the notebook."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+from kasal_jupyter.kernel.failure import CellError
+
+
+class WordsWanted(Exception):
+    """`--help` was asked for; the text is what to show."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises what a cell can show, instead of ending the process."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the words."""
+        raise CellError(f"{message}. {self.format_usage().strip()}")
+
+    def print_help(self, file: Any = None) -> None:  # noqa: ARG002
+        """Hand the help text to the cell."""
+        raise WordsWanted(self.format_help())
+
+
+def split(line: str) -> list[str]:
+    """Split a line into words, with a shell's quotes.
+
+    Raises
+    ------
+    CellError
+        A quote is not closed.
+    """
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise CellError(f"The line cannot be read: {error}; close the quote") from None
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Give ``; did you mean …?`` where a known word is near, else nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def read_inputs(words: Iterable[str], namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """Read ``key=value`` words.
+
+    Parameters
+    ----------
+    words
+        ``topic=tea`` gives the text; ``topic=$name`` the notebook's variable of that name.
+    namespace
+        The notebook's variables.
+
+    Raises
+    ------
+    CellError
+        A word has no ``=``, a variable does not exist, or its value cannot be sent.
+    """
+    inputs: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise CellError(f"{word!r} is no input; write it as name=value, with quotes around spaces")
+        inputs[key] = _variable(key, value[1:], namespace) if value.startswith("$") else value
+    return inputs
+
+
+def _variable(key: str, name: str, namespace: Mapping[str, Any]) -> Any:
+    if name not in namespace:
+        raise CellError(f"{key}=${name}: the notebook has no variable {name!r}{nearest(name, namespace)}")
+    value = namespace[name]
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise CellError(
+            f"{key}=${name} cannot be sent to a crew: {error}; pass text, numbers or lists"
+        ) from None
+    return value
