@@ -3,6 +3,7 @@
 import pytest
 
 from tests.engine import SECRETS, Engine
+from tests.server import start_server
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +16,18 @@ def engine(tmp_path_factory):
         running.call(running.backend.start())
         yield running
         running.close()
+
+
+@pytest.fixture(scope="session")
+def live_server(tmp_path_factory):
+    """A Jupyter server with the extension: ``url``, ``token``, ``folder``; one for all tests."""
+    server = start_server(tmp_path_factory.mktemp("server"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def api(live_server):
+    """A client of the live server's API, with the token; paths begin below ``/v1``."""
+    with live_server.client() as client:
+        yield client

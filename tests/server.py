@@ -1,0 +1,155 @@
+"""A real Jupyter server with the extension, as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import websocket
+
+TOKEN = "tests-own-token"
+
+KEYS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE")
+"""What must not reach a server whose tests say that no key is set."""
+
+
+@dataclass(slots=True)
+class LiveServer:
+    """A running server.
+
+    Attributes
+    ----------
+    url
+        Its base URL, without ``/v1`` and without a slash at its end; it contains an escaped character.
+    token
+        What a caller sends as ``Authorization: token …``.
+    folder
+        Its data folder.
+    log
+        What it printed.
+    """
+
+    url: str
+    token: str
+    folder: Path
+    log: Path
+    process: subprocess.Popen[bytes] = field(repr=False)
+
+    def client(self, **options: Any) -> httpx.Client:
+        """Give a client of the API with the token; paths begin below ``/v1``."""
+        headers = {"Authorization": f"token {self.token}"}
+        return httpx.Client(base_url=f"{self.url}/v1", headers=headers, timeout=60, **options)
+
+    def socket(self, timeout: float = 60) -> websocket.WebSocket:
+        """Open a WebSocket with the token."""
+        return websocket.create_connection(
+            f"{self.url.replace('http', 'ws', 1)}/v1/ws",
+            header=[f"Authorization: token {self.token}"],
+            timeout=timeout,
+        )
+
+    def close(self) -> None:
+        """End the server as a service does, and see that nothing of it is left."""
+        below = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.terminate()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"the server did not end; its log:\n{self.log.read_text()}") from None
+        finally:
+            _, left = psutil.wait_procs(below, timeout=10)
+            for process in left:
+                process.kill()
+        assert not left, f"processes were left behind: {left}"
+
+
+def start_server(
+    room: Path, *options: str, folder: Path | None = None, environ: Mapping[str, str] | None = None
+) -> LiveServer:
+    """Start a server and wait until it answers.
+
+    Parameters
+    ----------
+    room
+        Where its configuration, its runtime files and its log go.
+    options
+        More of Jupyter's command line, e.g. ``--KasalApp.max_running=1``.
+    folder
+        The data folder; else one of its own.
+    environ
+        More of its environment.
+    """
+    room.mkdir(parents=True, exist_ok=True)
+    folder = folder or room / "data"
+    log = room / "server.log"
+    kept = {name: value for name, value in os.environ.items() if name not in KEYS}
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "jupyter_server", "--allow-root", "--no-browser"),
+                "--ServerApp.jpserver_extensions={'kasal_jupyter': True}",
+                "--ServerApp.base_url=/a%40b/",
+                "--ServerApp.ip=127.0.0.1",
+                "--ServerApp.port=0",
+                f"--ServerApp.root_dir={room}",
+                "--ServerApp.allow_unauthenticated_access=False",
+                "--KasalApp.warm=start",
+                *options,
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={
+                **kept,
+                "JUPYTER_TOKEN": TOKEN,
+                "KASAL_DATA_DIR": str(folder),
+                "JUPYTER_CONFIG_DIR": str(room / "config"),
+                "JUPYTER_DATA_DIR": str(room / "jupyter"),
+                "JUPYTER_RUNTIME_DIR": str(room / "runtime"),
+                **(environ or {}),
+            },
+        )
+    try:
+        port = _port(process, room / "runtime" / f"jpserver-{process.pid}.json", log)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    server = LiveServer(f"http://127.0.0.1:{port}/a%40b", TOKEN, folder, log, process)
+    with server.client() as client:
+        assert client.get("/crews").status_code == 200, log.read_text()
+    return server
+
+
+def _port(process: subprocess.Popen[bytes], about: Path, log: Path) -> int:
+    """Wait for the file in which a Jupyter server tells where it listens."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        assert process.poll() is None, f"the server ended at once:\n{log.read_text()}"
+        if about.exists() and (text := about.read_text()):
+            try:
+                port = int(json.loads(text)["port"])
+            except json.JSONDecodeError:
+                port = 0
+            if port and _answers(port):
+                return port
+        time.sleep(0.05)
+    raise AssertionError(f"the server did not come up:\n{log.read_text()}")
+
+
+def _answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/a%40b/api").status_code == 200
+    except httpx.TransportError:
+        return False
