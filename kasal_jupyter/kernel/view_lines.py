@@ -50,7 +50,7 @@ class LineView:
         note = one_line(span.agent or "", 60)
         context = self._context.get(span.opened.get("task_id") or "")
         if context:
-            note += one_line(f" · context: {', '.join(context)}", 120)
+            note += " " + one_line(f"· context: {', '.join(context)}", 120)
         return one_line(f"├─ {MARKS['task']} {one_line(span.name, 80)}  {note}", self.width)
 
     def _closed(self, span: Span) -> list[str]:

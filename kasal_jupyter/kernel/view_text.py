@@ -39,15 +39,13 @@ def render_text(trace: Trace, *, width: int = 110) -> str:
     total = max(trace.last_time - origin, 1e-6)
     name_width = max(24, width - BAR - 22)
     for branch, row in rows[:MOST_ROWS]:
-        name = one_line(f"{branch}{row.mark} {row.title}  {row.note}".rstrip(), name_width)
+        words = one_line(f"{row.mark} {row.title}  {row.note}".rstrip(), max(16, name_width - len(branch)))
+        name = f"{branch}{words}"
         span = row.span
         took = duration_text((trace.last_time if span.end is None else span.end) - span.start)
         tokens = f"{span.total_tokens:,}" if span.total_tokens else ""
-        # The branch's own leading spaces are the tree: one_line folds them.
-        lines.append(
-            f"{_keep_indent(branch, name):<{name_width}} {bar(span, origin, total, trace.last_time)} "
-            f"{took:>10} {tokens:>8}".rstrip()
-        )
+        drawn = bar(span, origin, total, trace.last_time)
+        lines.append(f"{name:<{name_width}} {drawn} {took:>10} {tokens:>8}".rstrip())
     if len(rows) > MOST_ROWS:
         lines.append(f"… and {len(rows) - MOST_ROWS:,} more steps")
     summary = trace.summary
@@ -90,7 +88,3 @@ def _tree(rows: list[Row], indent: str) -> Iterator[tuple[str, Row]]:
         last = place == len(rows) - 1
         yield f"{indent}{'└─ ' if last else '├─ '}", row
         yield from _tree(row.children, f"{indent}{'   ' if last else '│  '}")
-
-
-def _keep_indent(branch: str, name: str) -> str:
-    return branch[: len(branch) - len(branch.lstrip(" "))] + name
