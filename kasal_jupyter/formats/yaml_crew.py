@@ -163,14 +163,16 @@ def code_reference(value: object) -> str | None:
     """Name the reference in a value that CrewAI would execute as code, if there is one."""
     if isinstance(value, str):
         return value if value.startswith("custom:") else None
+    tag = getattr(getattr(value, "tag", None), "value", None)
+    if tag:
+        return str(tag)
     if isinstance(value, Mapping):
         if "python" in value:
             return '{"python": …}'
         return next(filter(None, map(code_reference, value.values())), None)
     if isinstance(value, list):
         return next(filter(None, map(code_reference, value)), None)
-    tag = getattr(getattr(value, "tag", None), "value", None)
-    return str(tag) if tag else None
+    return None
 
 
 def plain(value: Any) -> Any:
