@@ -1,0 +1,66 @@
+from tests.crews import crew_body, new_crew
+
+
+def test_an_agent_as_the_reference_creates_it(api):
+    crew_id = new_crew(api, crew_body())
+    answer = api.post(
+        "/agents",
+        json={
+            "crew_id": crew_id,
+            "role": "Data Analyst",
+            "goal": "Analyze metrics",
+            "backstory": "Expert analyst with 10 years experience",
+            "model": "claude-3-opus",
+            "tools": ["web_search", "calculator"],
+        },
+    )
+    assert answer.status_code == 201
+    agent = answer.json()
+    assert agent == {"id": agent["id"], "status": "created"}
+    assert agent["id"].startswith("agent_")
+    stored = api.get(f"/crews/{crew_id}").json()["agents"][-1]
+    assert stored["id"] == agent["id"]
+    assert stored["backstory"] == "Expert analyst with 10 years experience"
+    assert stored["tools"] == ["web_search", "calculator"]
+
+
+def test_agents_in_a_list(api):
+    crew_id = new_crew(api, crew_body())
+    answer = api.get("/agents", params={"crew_id": crew_id})
+    assert answer.status_code == 200
+    listed = answer.json()
+    assert listed["total"] == 2
+    first, second = listed["agents"]
+    assert first == {
+        "id": first["id"],
+        "name": "Researcher",
+        "crew_id": crew_id,
+        "model": "sandbox",
+        "status": "ready",
+        "role": "Researcher",
+    }
+    assert second["name"] == "Writer"
+    ids = {agent["id"] for agent in api.get("/agents", params={"per_page": 500}).json()["agents"]}
+    assert {first["id"], second["id"]} <= ids
+
+
+def test_a_second_agent_of_a_role_gets_a_name_of_its_own(api):
+    crew_id = new_crew(api, crew_body())
+    body = {"crew_id": crew_id, "role": "Writer", "goal": "Write more"}
+    assert api.post("/agents", json=body).status_code == 201
+    names = [agent["name"] for agent in api.get("/agents", params={"crew_id": crew_id}).json()["agents"]]
+    assert names == ["Researcher", "Writer", "Writer 2"]
+
+
+def test_a_name_that_is_taken_is_refused(api):
+    crew_id = new_crew(api, crew_body())
+    answer = api.post("/agents", json={"crew_id": crew_id, "name": "Writer", "role": "W", "goal": "g"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["details"]["field"] == "name"
+    assert api.get("/agents", params={"crew_id": crew_id}).json()["total"] == 2
+
+
+def test_a_new_agent_is_a_change_of_its_crew(api):
+    crew_id = new_crew(api, crew_body())
+    api.post("/agents", json={"crew_id": crew_id, "role": "Critic", "goal": "g"})
+    assert api.get(f"/crews/{crew_id}").json()["version"] == 2
