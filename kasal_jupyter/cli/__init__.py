@@ -1,46 +1,65 @@
-"""The `jupyter kasal` command: a server of its own, or one of the sub-commands."""
+"""The `jupyter kasal` command: the standalone server, and the sub-commands beside it."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import cast
 
-COMMANDS = ("demo", "db")
-"""The sub-commands; anything else goes to the standalone server."""
+from kasal_jupyter.errors import KasalError
+
+INTERRUPTED = 130
+"""The exit status of a command ended by Ctrl-C, as shells have it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `jupyter kasal`.
+    """Carry out `jupyter kasal`.
+
+    Without a sub-command it is the standalone server, with Jupyter's own options (`--port`, `--help` …).
 
     Parameters
     ----------
     argv
-        The words behind `jupyter kasal`; else the process's.
+        The words behind the command's name; the process's own where none are given.
 
     Returns
     -------
     int
-        The exit status: 0, 1 for a failure that was explained, 130 for Ctrl-C.
+        The exit status: 1 where something was refused or failed, 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] not in COMMANDS:
+    try:
+        if words and not words[0].startswith("-"):
+            args = _parser().parse_args(words)
+            return cast("Callable[[argparse.Namespace], int]", args.handler)(args)
         from kasal_jupyter.app import KasalApp
 
-        KasalApp.launch_instance(words)  # type: ignore[no-untyped-call]
-        return 0
-    from kasal_jupyter.cli import db, demo
-    from kasal_jupyter.errors import KasalError
-
-    parser = argparse.ArgumentParser(prog="jupyter kasal")
-    subparsers = parser.add_subparsers(required=True)
-    demo.register(subparsers)
-    db.register(subparsers)
-    arguments = parser.parse_args(words)
-    try:
-        return int(arguments.handler(arguments))
+        KasalApp.launch_instance(words)
     except KasalError as error:
         print(f"jupyter kasal: {error.message}", file=sys.stderr)
+        for fault in error.faults:
+            print(f"  {fault.field}: {fault.reason}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has gone (`| head`). Python would complain once more as it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    from kasal_jupyter.cli import db, demo
+
+    parser = argparse.ArgumentParser(
+        prog="jupyter kasal",
+        description="Kasal inside Jupyter. Without a command: a server of its own on port 8000; "
+        "its options are listed by `jupyter kasal --help`.",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    demo.register(commands)
+    db.register(commands)
+    return parser

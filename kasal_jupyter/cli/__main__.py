@@ -1,4 +1,4 @@
-"""`python -m kasal_jupyter.cli`: the same as `jupyter kasal`."""
+"""``python -m kasal_jupyter.cli`` is `jupyter kasal`."""
 
 import sys
 

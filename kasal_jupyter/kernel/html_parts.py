@@ -124,7 +124,7 @@ def axis_ticks(seconds: float) -> list[tuple[float, str]]:
     ticks = [(0.0, "0")]
     at = step
     # A tick too close to the end would be written over by it.
-    while at < seconds * 0.8:
+    while at < seconds * 0.76:
         text = duration_text(at)
         ticks.append((at, text.replace(".0 s", " s")))
         at += step

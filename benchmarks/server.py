@@ -1,0 +1,113 @@
+"""What the extension and the magics cost, and how soon a run begins: `python benchmarks/server.py`.
+
+- the start of a Jupyter server with the extension, beside one without it;
+- `%load_ext kasal_jupyter` in a fresh process;
+- from `POST /v1/executions` to the first model call, as a WebSocket client sees it, beside a cold
+  `python -c` that builds and kicks off a crew like it (see `benchmarks/engine.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from kasal_jupyter.cli.server_process import ServerProcess
+from kasal_jupyter.kernel.client import Client
+from kasal_jupyter.schemas.agents import CrewAgent
+from kasal_jupyter.schemas.crews import CrewCreate
+from kasal_jupyter.schemas.tasks import CrewTask
+
+CREW = CrewCreate(
+    name="One task",
+    agents=[CrewAgent(name="writer", role="Writer", goal="Write", model="sandbox")],
+    tasks=[CrewTask(name="write", description="Write a line", expected_output="A line", agent="writer")],
+)
+
+
+def server_start(*, enabled: bool) -> float:
+    """Give the seconds until a Jupyter server says that it runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        places = dict.fromkeys(("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "KASAL_DATA_DIR"), folder)
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "jupyter_server", "--allow-root", "--no-browser", "--port=0"),
+                f"--ServerApp.jpserver_extensions={{'kasal_jupyter': {enabled}}}",
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **places, "JUPYTER_TOKEN": "benchmark"},
+        )
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "is running at" in line:
+                break
+        took = time.perf_counter() - began
+        process.terminate()
+        process.stderr.close()
+        process.wait()
+        return took
+
+
+def load_ext() -> float:
+    """Give the seconds that `%load_ext kasal_jupyter` takes in a process that has IPython already."""
+    code = (
+        "import time; from IPython.core.interactiveshell import InteractiveShell; shell = InteractiveShell();"
+        "began = time.perf_counter(); shell.run_line_magic('load_ext', 'kasal_jupyter');"
+        "print(time.perf_counter() - began)"
+    )
+    return float(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    )
+
+
+def first_calls(rounds: int) -> list[float]:
+    """Give the seconds from the request to the first model call's event, for each round, on a warm server."""
+    took = []
+    with tempfile.TemporaryDirectory() as folder, ServerProcess(Path(folder)) as server:
+        client = Client(server.connect())
+        crew = client.create_crew(CREW)
+        for _ in range(rounds + 1):
+            began = time.perf_counter()
+            job = client.start(crew.id)
+            calls = (event for event in client.follow(job.job_id) if event["type"] == "llm_call")
+            next(calls)
+            took.append(time.perf_counter() - began)
+            list(calls)
+        client.close()
+    # The first round waits for the engine to load.
+    return took[1:]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    starts = [(server_start(enabled=False), server_start(enabled=True)) for _ in range(5)]
+    without, with_it = (statistics.median(each) for each in zip(*starts, strict=True))
+    calls = sorted(first_calls(arguments.rounds))
+    figures = {
+        "server start without the extension, s": without,
+        "server start with it, s": with_it,
+        "the extension adds, ms (target 300)": 1000 * (with_it - without),
+        "%load_ext, ms (target 200)": 1000 * statistics.median(load_ext() for _ in range(5)),
+        "POST to first model call, p50 ms (target 100)": 1000 * statistics.median(calls),
+        "POST to first model call, p95 ms": 1000 * calls[int(len(calls) * 0.95)],
+    }
+    if arguments.json:
+        print(json.dumps(figures))
+        return
+    for name, value in figures.items():
+        print(f"{name:<50} {value:10.2f}")
+
+
+if __name__ == "__main__":
+    main()
