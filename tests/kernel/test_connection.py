@@ -1,0 +1,88 @@
+"""Which server a kernel talks to."""
+
+import json
+
+import pytest
+
+from kasal_jupyter.errors import Unavailable
+from kasal_jupyter.kernel.connection import Connection, find_server
+
+VARIABLES = (
+    "KASAL_URL",
+    "KASAL_TOKEN",
+    "JUPYTERHUB_SERVICE_URL",
+    "JUPYTERHUB_SERVICE_PREFIX",
+    "JUPYTERHUB_API_TOKEN",
+    "JPY_PARENT_PID",
+)
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch, tmp_path):
+    """An environment that names no server; gives the folder of the runtime files."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
+    return tmp_path
+
+
+def write_server(folder, pid, url, token):
+    (folder / f"jpserver-{pid}.json").write_text(json.dumps({"url": url, "token": token, "pid": pid}))
+
+
+def in_hub(monkeypatch):
+    monkeypatch.setenv("JUPYTERHUB_SERVICE_URL", "http://0.0.0.0:8888/user/ada/")
+    monkeypatch.setenv("JUPYTERHUB_SERVICE_PREFIX", "/user/ada/")
+    monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "of-the-hub")
+
+
+def test_what_is_given_wins_over_everything(monkeypatch):
+    monkeypatch.setenv("KASAL_URL", "http://elsewhere:1")
+    monkeypatch.setenv("KASAL_TOKEN", "of-elsewhere")
+    assert find_server("http://here:2/base/", "mine") == Connection("http://here:2/base", "mine")
+
+
+def test_environment_wins_over_the_hub(monkeypatch):
+    in_hub(monkeypatch)
+    monkeypatch.setenv("KASAL_URL", "http://elsewhere:1/base/")
+    monkeypatch.setenv("KASAL_TOKEN", "of-elsewhere")
+    assert find_server() == Connection("http://elsewhere:1/base", "of-elsewhere")
+
+
+def test_hubs_server_is_reached_on_loopback(monkeypatch, nowhere):
+    write_server(nowhere, 42, "http://localhost:8889/", "of-the-parent")
+    monkeypatch.setenv("JPY_PARENT_PID", "42")
+    in_hub(monkeypatch)
+    assert find_server() == Connection("http://127.0.0.1:8888/user/ada", "of-the-hub")
+
+
+def test_server_that_started_the_kernel_is_found_among_others(monkeypatch, nowhere):
+    write_server(nowhere, 41, "http://localhost:8888/", "of-somebody-else")
+    write_server(nowhere, 42, "http://localhost:8889/a%40b/", "mine")
+    monkeypatch.setenv("JPY_PARENT_PID", "42")
+    assert find_server() == Connection("http://localhost:8889/a%40b", "mine")
+
+
+@pytest.mark.parametrize("parent", [None, "42"])
+def test_somebody_elses_server_is_never_taken(monkeypatch, nowhere, parent):
+    write_server(nowhere, 41, "http://localhost:8888/", "of-somebody-else")
+    if parent:
+        monkeypatch.setenv("JPY_PARENT_PID", parent)
+    with pytest.raises(Unavailable, match="%kasal connect") as refused:
+        find_server()
+    assert "\n" not in refused.value.message
+
+
+def test_half_written_file_names_no_server(monkeypatch, nowhere):
+    (nowhere / "jpserver-42.json").write_text('{"url": "http://loc')
+    monkeypatch.setenv("JPY_PARENT_PID", "42")
+    with pytest.raises(Unavailable):
+        find_server()
+
+
+def test_token_is_sent_and_not_shown():
+    connection = Connection("https://hub/user/ada", "secret")
+    assert connection.headers == {"Authorization": "token secret"}
+    assert connection.socket_url == "wss://hub/user/ada/v1/ws"
+    assert "secret" not in repr(connection)
+    assert Connection("http://here", "").headers == {}
