@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return cast("Callable[[argparse.Namespace], int]", args.handler)(args)
         from kasal_jupyter.app import KasalApp
 
-        KasalApp.launch_instance(words)
+        KasalApp.launch_instance(words)  # type: ignore[no-untyped-call]
     except KasalError as error:
         print(f"jupyter kasal: {error.message}", file=sys.stderr)
         for fault in error.faults:
