@@ -11,6 +11,9 @@ from kasal_jupyter.errors import Fault, InvalidRequest
 
 M = TypeVar("M", bound=BaseModel)
 
+MOST_NESTING = 100
+"""How deep a body's lists and objects may nest; events and documents hold it some levels deeper again."""
+
 _REASONS = {
     "missing": "Field required",
     "extra_forbidden": "Unknown field; remove it or correct its name",
@@ -39,6 +42,9 @@ def read_body(model: type[M], body: bytes, message: str) -> M:
     except orjson.JSONDecodeError as error:
         reason = f"Not valid JSON: {error}" if body.strip() else "A JSON object is required"
         raise InvalidRequest(message, faults=[Fault("body", reason)]) from None
+    if _nests_deeper(data, MOST_NESTING):
+        reason = f"Nested more than {MOST_NESTING} levels deep; make it flatter"
+        raise InvalidRequest(message, faults=[Fault("body", reason)])
     try:
         return model.model_validate(data, strict=True)
     except ValidationError as error:
@@ -51,6 +57,21 @@ def faults_of(error: ValidationError) -> list[Fault]:
         Fault(_path(item["loc"]), _REASONS.get(item["type"], item["msg"]))
         for item in error.errors(include_url=False, include_input=False)
     ]
+
+
+def _nests_deeper(data: object, most: int) -> bool:
+    level = [data]
+    for _ in range(most + 1):
+        inner: list[object] = []
+        for each in level:
+            if isinstance(each, dict):
+                inner += each.values()
+            elif isinstance(each, list):
+                inner += each
+        if not inner:
+            return False
+        level = inner
+    return True
 
 
 def _path(location: tuple[str | int, ...]) -> str:

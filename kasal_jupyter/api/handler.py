@@ -110,6 +110,7 @@ class ApiHandler(BaseHandler):
         """Take the parts the routes were made with."""
         self.parts = parts
         self._body = bytearray()
+        self._overflown = False
 
     def __init_subclass__(cls) -> None:
         # ``identify`` authenticates every method; the mark tells Jupyter's own check so.
@@ -134,12 +135,17 @@ class ApiHandler(BaseHandler):
 
     def data_received(self, chunk: bytes) -> None:
         """Take a piece of the body."""
-        if len(self._body) + len(chunk) > self.parts.body_limit:
-            raise self._too_large()
-        self._body += chunk
+        # Tornado cuts the connection where this raises: the refusal waits until the body has passed.
+        self._overflown = self._overflown or len(self._body) + len(chunk) > self.parts.body_limit
+        if self._overflown:
+            self._body.clear()
+        else:
+            self._body += chunk
 
     def body(self, model: type[M]) -> M:
         """Give the request's body, validated."""
+        if self._overflown:
+            raise self._too_large()
         return read_body(model, bytes(self._body), self.message)
 
     def answer(self, model: BaseModel, status: int = 200) -> None:

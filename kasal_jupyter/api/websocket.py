@@ -18,8 +18,11 @@ from kasal_jupyter.api.parts import Parts
 from kasal_jupyter.errors import Fault, InvalidRequest, KasalError
 from kasal_jupyter.schemas.base import Model
 
-QUEUE_BYTES = 1 << 20
-"""Events waiting for one client; one that lets more gather has stopped reading."""
+QUEUE_BYTES = 2 << 20
+"""Bytes waiting for one client behind which nothing more is queued: it has stopped reading.
+
+More than a page of a journal and a quarter of this, so that a client which reads its past stays below it.
+"""
 
 TOO_SLOW = 4008
 """The close code for a client that stopped reading: it may come back with ``after``."""
@@ -52,6 +55,7 @@ class EventSocket(BaseHandler, WebSocketHandler):
         self._writer: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
         self._room.set()
+        self._past = asyncio.Lock()
         self._gone = False
 
     @property
@@ -104,11 +108,13 @@ class EventSocket(BaseHandler, WebSocketHandler):
         """Queue frames; a client that lets them pile up is closed."""
         if self._gone:
             return
-        self._pending.append(frames)
-        self._pending_bytes += len(frames)
+        # What waits already counts, not what comes: one event may be larger than the whole queue.
         if self._pending_bytes > QUEUE_BYTES:
             self._cut()
-        elif self._writer is None:
+            return
+        self._pending.append(frames)
+        self._pending_bytes += len(frames)
+        if self._writer is None:
             self._writer = asyncio.create_task(self._write())
 
     def done(self, job_id: str) -> None:
@@ -133,19 +139,31 @@ class EventSocket(BaseHandler, WebSocketHandler):
         self.parts.fanouts.leave(job_id, self)
 
     async def _follow(self, job_id: str, after: int) -> None:
+        try:
+            await self._catch_up(job_id, after)
+        except KasalError as error:
+            self._jobs.pop(job_id, None)
+            self.push(frame(orjson.dumps(_refusal(error, job_id))))
+
+    async def _catch_up(self, job_id: str, after: int) -> None:
         """Send what the journal has behind ``after``, then join the live end without a gap or a duplicate."""
         feed = await self.parts.runs.feed(job_id)
         while not self._gone:
-            if lines := feed.journal.read(after):
-                after += len(lines)
-                self.push(b"".join(map(frame, lines)))
-                await self._drained()
-            elif feed.summary.ended:
+            # One page of the past at a time, however many runs the client catches up with.
+            async with self._past:
+                if lines := feed.journal.read(after):
+                    after += len(lines)
+                    self.push(b"".join(map(frame, lines)))
+                    await self._drained()
+                    continue
+            if feed.summary.ended:
                 self._jobs.pop(job_id, None)
                 return
-            elif fanout := self.parts.fanouts.of(feed, after):
+            if fanout := self.parts.fanouts.of(feed, after):
                 fanout.join(self)
                 self._jobs[job_id] = None
+                # A run of another server is watched only while somebody follows it, and the past took time.
+                await self.parts.runs.feed(job_id)
                 return
 
     async def _drained(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -71,10 +70,3 @@ class Feed:
             self.summary.feed(orjson.loads(line))
         for deliver in tuple(self._subscribers):
             deliver(first, lines)
-
-
-async def watch(feed: Feed) -> None:
-    """Follow a run that another server runs, until it ends or nobody follows it any more."""
-    while not feed.summary.ended and feed.followed:
-        feed.catch_up()
-        await asyncio.sleep(POLL_SECONDS)

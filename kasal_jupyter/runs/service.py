@@ -15,7 +15,7 @@ from kasal_jupyter.errors import Conflict, KasalError, NotFound, Unavailable
 from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.runs.backend import Backend
 from kasal_jupyter.runs.check import prepare_run
-from kasal_jupyter.runs.feed import POLL_SECONDS, Feed, watch
+from kasal_jupyter.runs.feed import POLL_SECONDS, Feed
 from kasal_jupyter.runs.journal import Journal
 from kasal_jupyter.runs.presence import Presence
 from kasal_jupyter.runs.recovery import recover
@@ -291,7 +291,11 @@ class Runs:
         if feed := self._feeds.get(execution.id):
             self._feeds.move_to_end(execution.id)
             return feed
-        feed = Feed(await asyncio.to_thread(Journal.open, self._path(execution.id)))
+        journal = await asyncio.to_thread(Journal.open, self._path(execution.id))
+        if feed := self._feeds.get(execution.id):
+            # Somebody else asked meanwhile, and may follow that one already.
+            return feed
+        feed = Feed(journal)
         feed.catch_up()
         self._remember(feed)
         return feed
@@ -303,10 +307,15 @@ class Runs:
             del self._feeds[job_id]
 
     async def _watch(self, feed: Feed) -> None:
+        """Follow a run that another server runs, until it ends or nobody follows it any more."""
         try:
             # Give the subscriber a turn to come in.
             await asyncio.sleep(POLL_SECONDS)
-            await watch(feed)
+            while not feed.summary.ended and feed.followed:
+                # It also ends the run as interrupted where its server is gone.
+                await self.execution(feed.job_id)
+                feed.catch_up()
+                await asyncio.sleep(POLL_SECONDS)
         finally:
             self._watched.discard(feed.job_id)
 

@@ -1,0 +1,74 @@
+from kasal_jupyter.schemas.summary import RunSummary, summarise
+from tests.schemas.events import FAILED, answer, queued, span, status, usage
+
+
+def test_progress_never_goes_back_and_is_100_only_at_completion():
+    summary = RunSummary()
+    seen = []
+    for event in [
+        queued("one", "two", "three"),
+        status("running"),
+        span("task_start", 1),
+        span("task_complete", 1, result="r"),
+        # Done once more, as a retry does it.
+        span("task_start", 2),
+        span("task_complete", 2, result="r"),
+        span("task_complete", 3, task="two", result="r"),
+        span("task_complete", 4, task="three", result="r"),
+        status("completed", result="r"),
+    ]:
+        summary.feed(event)
+        seen.append(summary.progress)
+    assert seen == sorted(seen)
+    assert seen[-2:] == [99, 100]
+    assert seen.count(100) == 1
+
+
+def test_a_run_that_fails_does_not_reach_100():
+    summary = summarise(
+        [queued("one"), status("running"), span("task_complete", 1), status("failed", error=FAILED)]
+    )
+    assert summary.progress == 99
+    assert summary.error.code == "RATE_LIMIT"
+
+
+def test_a_run_without_tasks_has_no_progress():
+    assert summarise([queued()]).progress == 0
+
+
+def test_the_error_event_says_more_than_the_end_does():
+    error = {"type": "error", "time": queued()["time"], "task_id": "one", **FAILED}
+    summary = summarise([queued("one"), error, status("failed", error={"code": "X", "message": "less"})])
+    assert summary.fields()["error"] == {**FAILED, "task": "one"}
+
+
+def test_what_ran_when_the_run_was_stopped_is_stopped():
+    summary = summarise(
+        [queued("one", "two"), status("running"), span("task_start", 1), status("stopped", 5)]
+    )
+    assert summary.task_states == {"one": "stopped", "two": "created"}
+    assert summary.fields()["current_task"] is None
+    assert summary.duration == 4
+
+
+def test_times_are_told_in_whole_seconds():
+    fields = summarise([queued("one"), status("running", 1.75), status("completed", 3.25)]).fields()
+    assert fields["started_at"] == "2024-01-15T10:30:01Z"
+    assert fields["ended_at"] == "2024-01-15T10:30:03Z"
+    assert fields["duration"] == 1.5
+
+
+def test_tokens_and_calls_are_summed_and_unknown_ones_are_not_guessed():
+    summary = summarise(
+        [
+            queued("one"),
+            span("llm_call", 1, model="m"),
+            answer(1, None, usage(10, 2)),
+            span("llm_call", 2, model="m"),
+            answer(2, None, None),
+            span("tool_call", 3, tool="t"),
+            span("llm_call", 4, model="m"),
+            answer(4, None, usage(5, 1)),
+        ]
+    )
+    assert summary.usage().model_dump() == {**usage(15, 3), "llm_calls": 3, "tool_calls": 1}

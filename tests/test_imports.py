@@ -1,0 +1,42 @@
+"""The server and the kernel never import CrewAI: it costs seconds and 200 MB."""
+
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import kasal_jupyter
+import kasal_jupyter.kernel
+
+
+def loaded_by(*modules):
+    """Give the names of all modules that a fresh interpreter has after importing some."""
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def modules_of(package):
+    return [
+        f"{package.__name__}.{module.name}"
+        for module in pkgutil.iter_modules(package.__path__)
+        if not module.name.startswith("__")
+    ]
+
+
+def test_the_server_does_not_import_crewai():
+    loaded = loaded_by("kasal_jupyter.app")
+    assert "kasal_jupyter.runs.service" in loaded
+    assert not {"crewai", "openai", "litellm", "chromadb"} & loaded
+
+
+def test_the_kernel_side_imports_neither_crewai_nor_the_server():
+    loaded = loaded_by(*modules_of(kasal_jupyter.kernel))
+    assert "kasal_jupyter.kernel.client" in loaded
+    assert not {"crewai", "openai", "tinydb", "jupyter_server"} & loaded
+
+
+@pytest.mark.parametrize("heavy", ["crewai", "pydantic", "tornado", "jupyter_server", "IPython", "httpx"])
+def test_the_package_itself_imports_nothing_heavy(heavy):
+    assert heavy not in loaded_by("kasal_jupyter")
