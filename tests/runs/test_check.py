@@ -1,0 +1,91 @@
+"""The check before a run: every fault at once, by field."""
+
+import pytest
+
+from kasal_jupyter.errors import NotRunnable
+from kasal_jupyter.models.catalog import ModelCatalog
+from kasal_jupyter.runs.check import prepare_run
+from kasal_jupyter.schemas.agents import Agent
+from kasal_jupyter.schemas.crews import Crew, WholeCrew
+from kasal_jupyter.schemas.tasks import Task
+
+STAMPS = {"owner": "jupyter", "created_at": "2026-11-24T12:00:00Z", "updated_at": "2026-11-24T12:00:00Z"}
+
+
+def agent(**fields):
+    known = {"id": "agent_1", "crew_id": "crew_1", "name": "writer", "role": "Writer", "goal": "Write"}
+    return Agent(**{**known, "model": "sandbox", "position": 0, **STAMPS, **fields})
+
+
+def task(number, **fields):
+    known = {
+        "id": f"task_{number}",
+        "name": f"step {number}",
+        "description": "Do it",
+        "expected_output": "It",
+    }
+    return Task(
+        **{**known, "crew_id": "crew_1", "agent_id": "agent_1", "position": number, **STAMPS, **fields}
+    )
+
+
+def prepare(agents, tasks, inputs=None, **crew):
+    whole = WholeCrew(crew=Crew(id="crew_1", name="Tea", **STAMPS, **crew), agents=agents, tasks=tasks)
+    return prepare_run("job_1", whole, inputs or {}, catalog=ModelCatalog(environ={}), folder="/nowhere")
+
+
+def fields(*args, **crew):
+    with pytest.raises(NotRunnable) as caught:
+        prepare(*args, **crew)
+    return [fault.field for fault in caught.value.faults]
+
+
+def test_a_sound_crew_becomes_a_message_for_its_process():
+    spec = prepare([agent()], [task(1), task(2, context=["step 1", "Notes from Q3"])])
+    assert spec.models["sandbox"].provider == "sandbox"
+    assert spec.tasks[1].context_tasks == ["task_1"]
+    assert spec.tasks[1].context_texts == ["Notes from Q3"]
+
+
+def test_every_fault_is_told_at_once():
+    found = fields(
+        [agent(model="gpt-4", tools=["no_such_tool"], goal="Write about {topic}")],
+        [task(1, agent_id=None, context=["step 2"]), task(2)],
+    )
+    assert set(found) == {
+        "agents[0].tools[0]",
+        "agents[0].model",
+        "tasks[0].context",
+        "tasks[0].agent",
+        "inputs.topic",
+    }
+
+
+def test_a_crew_without_agents_and_tasks_says_both():
+    assert fields([], []) == ["agents", "tasks"]
+
+
+def test_circular_context_is_one_fault_that_draws_the_circle():
+    with pytest.raises(NotRunnable) as caught:
+        prepare([agent()], [task(1, context=["step 2"]), task(2, context=["step 1"])])
+    assert [fault.field for fault in caught.value.faults] == ["tasks[0].context"]
+    assert (
+        "step 1 → step 2 → step 1" in caught.value.message
+        or "step 2 → step 1 → step 2" in caught.value.message
+    )
+
+
+def test_crewais_rules_for_asynchronous_tasks_are_faults_by_field():
+    several_at_the_end = [task(1, async_execution=True), task(2, async_execution=True)]
+    assert fields([agent()], several_at_the_end) == ["tasks[1].async_execution"]
+    waits_for_its_neighbour = [
+        task(1, async_execution=True),
+        task(2, async_execution=True, context=["step 1"]),
+        task(3),
+    ]
+    assert fields([agent()], waits_for_its_neighbour) == ["tasks[1].context"]
+
+
+def test_a_hierarchical_crew_needs_no_agent_on_a_task_and_gets_a_manager():
+    spec = prepare([agent()], [task(1, agent_id=None)], process="hierarchical")
+    assert spec.manager_model == "sandbox"
