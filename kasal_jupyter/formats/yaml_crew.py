@@ -29,7 +29,7 @@ from typing import Any
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.schemas.agents import AgentFields
@@ -40,6 +40,11 @@ INVALID = "The crew's YAML cannot be used"
 
 _SPELLINGS = {"llm": "model", "manager_llm": "manager_model"}
 """CrewAI's words for ours."""
+
+_MEMBERS = ("agents", "tasks")
+
+_NAMES_CODE = ("tools", "llm", "model", "manager_llm", "manager_model", "agent", "context")
+"""Where CrewAI would take a reference for code; prompts and JSON schemas are plain text and data."""
 
 _AGENT_KEYS = {*AgentFields.model_fields, "llm"} - {"name"}
 _TASK_KEYS = {*TaskFields.model_fields, "agent"} - {"name"}
@@ -75,7 +80,9 @@ class _Reader:
                 hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
                 self.fault(where, line, f"{key!r} is no field here; {hint}")
                 continue
-            if reference := code_reference(value):
+            if key in _MEMBERS:
+                continue
+            if key in _NAMES_CODE and (reference := code_reference(value)):
                 self.fault(
                     where, line, f"{reference} would execute code, which a crew's YAML may not; name a tool"
                 )
@@ -104,12 +111,13 @@ def load_crew(text: str, name: str | None = None) -> CrewCreate:
     body = reader.fields(root, "", _CREW_KEYS)
     agents = _members(reader, root, "agents", _AGENT_KEYS)
     tasks = _members(reader, root, "tasks", _TASK_KEYS)
+    nodes = {str(key): node for key, node in (root.get("tasks") or {}).items()} if tasks else {}
     for task_name, task in tasks.items():
         agent = task.get("agent")
-        if agent is not None and agent not in agents:
+        if agent is not None and (not isinstance(agent, str) or agent not in agents):
             close = difflib.get_close_matches(str(agent), list(agents), n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(agents) or 'none'}"
-            node = root["tasks"][task_name]
+            node = nodes[task_name]
             reader.fault(
                 f"tasks.{task_name}.agent", line_of(node, "agent"), f"there is no agent {agent!r}; {hint}"
             )
@@ -196,6 +204,9 @@ def _parse(text: str) -> CommentedMap:
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         reason = f"line {line}: {' '.join(str(error.problem or error.context).split())}"
+        raise InvalidRequest(f"{INVALID}: {reason}", faults=[Fault("yaml", reason)]) from None
+    except YAMLError as error:
+        reason = " ".join(str(error).split())
         raise InvalidRequest(f"{INVALID}: {reason}", faults=[Fault("yaml", reason)]) from None
     if not isinstance(root, CommentedMap):
         reason = "line 1: a crew begins with `agents:` and `tasks:`"

@@ -170,6 +170,9 @@ class Client:
                 timeout=REQUEST_SECONDS,
                 suppress_origin=True,
             )
+        except websocket.WebSocketBadStatusException as error:
+            # The server is there, and refuses: trying again would change nothing.
+            raise _refusal(error.status_code, bytes(error.resp_body or b"")) from None
         except websocket.WebSocketException as error:
             raise ConnectionError(str(error)) from error
         try:

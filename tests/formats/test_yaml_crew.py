@@ -93,3 +93,24 @@ def test_what_is_no_crew_is_refused_with_its_line(text, line):
 
 def test_a_crew_needs_a_name():
     assert ("name", "the crew has no name; write `name:` or give one on the first line") in faults(TEXT, None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ("agent: researcher", "agent: [researcher]", "tasks.facts.agent"),
+        ("  facts:", "  1:", "tasks.report.context"),
+        ("role: Writer", "role: Wri\x01ter", "yaml"),
+    ],
+)
+def test_odd_values_are_refused_or_read_but_never_a_crash(old, new, field):
+    text = TEXT.replace(old, new, 1)
+    if field == "tasks.report.context":
+        assert load_crew(text, "Tea").tasks[0].name == "1"
+    else:
+        assert field in [where for where, _ in faults(text)]
+
+
+def test_prompts_and_schemas_may_say_what_code_references_say():
+    text = TEXT.replace("role: Writer", "role: 'custom: tailor'")
+    assert load_crew(text, "Tea").agents[1].role == "custom: tailor"
