@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kasal_jupyter.schemas.summary import RunSummary
+from kasal_jupyter.schemas.trace import Trace
 
 
 def duration_text(seconds: float) -> str:
@@ -23,8 +23,9 @@ def counted(number: int, singular: str, plural: str | None = None) -> str:
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
-def run_figures(summary: RunSummary) -> str:
+def run_figures(trace: Trace) -> str:
     """Write what a run did: ``3 tasks · 6 model calls · 4 tool calls · 1 error recovered``."""
+    summary = trace.summary
     parts = []
     if summary.tasks_total:
         done = "" if summary.tasks_done == summary.tasks_total else f"{summary.tasks_done} of "
@@ -33,7 +34,9 @@ def run_figures(summary: RunSummary) -> str:
         parts.append(counted(summary.llm_calls, "model call"))
     if summary.tool_calls:
         parts.append(counted(summary.tool_calls, "tool call"))
-    if summary.errors:
+    # The calls that failed: the tasks and the run that they took down are no further errors.
+    errors = sum(span.state == "failed" and span.kind in {"llm", "tool"} for span in trace.spans.values())
+    if errors:
         recovered = " recovered" if summary.status == "completed" else ""
-        parts.append(counted(summary.errors, "error") + recovered)
+        parts.append(counted(errors, "error") + recovered)
     return " · ".join(parts)

@@ -12,8 +12,8 @@ separators that style hides make them a sentence.
 
 from __future__ import annotations
 
-from kasal_jupyter.kernel.clean import escape
-from kasal_jupyter.kernel.figures import counted
+from kasal_jupyter.kernel.clean import escape, one_line
+from kasal_jupyter.kernel.figures import counted, duration_text
 
 BLUE, GREEN, ORANGE, RED, GREY = "#4a6cf7", "#14b37d", "#f58220", "#dc3a3a", "#8a8f98"
 BAR_COLOURS = {"task": BLUE, "agent": "#8d6cf0", "llm": GREEN, "tool": ORANGE}
@@ -54,20 +54,33 @@ def separator(text: str = " · ") -> str:
     return f"{HIDDEN}{text}</span>"
 
 
-def labelled_text(label: str, text: str, *, bad: bool = False, most: int = LONGEST_TEXT) -> str:
-    """Give a text under its label, folded behind its size where it is long."""
+def is_long(text: str) -> bool:
+    """Say whether a text is folded rather than shown."""
+    return len(text) > LONG_TEXT or text.count("\n") >= 12
+
+
+def remark(text: str) -> str:
+    """Give a small line without a text below it."""
+    return f'<div style="font-size:11px;{MUTED}">{escape(text)}</div>'
+
+
+def labelled_text(label: str, text: str, *, bad: bool = False) -> str:
+    """Give a text under its label, folded behind its size where it is long; or the label alone."""
+    # A label may be a foreign text as well: the role of a message is what its sender wrote.
+    label = one_line(label, 60)
+    if not text:
+        return remark(label)
     size = len(text)
-    shown = escape(text[:most])
-    if size > most:
-        shown += f"\n… {counted(size - most, 'more character')} in the run's events"
+    shown = escape(text[:LONGEST_TEXT])
+    if size > LONGEST_TEXT:
+        shown += f"\n… {counted(size - LONGEST_TEXT, 'more character')} in the run's events"
     edge = f";border-left:3px solid {RED}" if bad else ""
     box = f'<pre style="{PRE}{edge}">{shown}</pre>'
-    label = escape(label)
-    if size <= LONG_TEXT and text.count("\n") < 12:
-        return f'<div style="font-size:11px;{MUTED}">{label}</div>{box}'
+    if not is_long(text):
+        return f"{remark(label)}{box}"
     return (
         '<details><summary style="font-size:11px;cursor:pointer">'
-        f'<span style="{MUTED}">{label}, {counted(size, "character")}</span></summary>{box}</details>'
+        f'<span style="{MUTED}">{escape(label)}, {counted(size, "character")}</span></summary>{box}</details>'
     )
 
 
@@ -116,8 +129,6 @@ def _ticks(seconds: float) -> list[str]:
 
 def axis_ticks(seconds: float) -> list[tuple[float, str]]:
     """Give round times for an axis of that length, two or three between its ends, with their texts."""
-    from kasal_jupyter.kernel.figures import duration_text
-
     if seconds <= 0:
         return [(0.0, "0")]
     step = next(size for size in _steps() if seconds / size <= 4)

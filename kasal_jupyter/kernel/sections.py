@@ -11,10 +11,10 @@ from kasal_jupyter.schemas.trace import Span
 
 
 class Section(NamedTuple):
-    """A labelled text of a span. ``bad`` marks an error."""
+    """A labelled text of a span; a label alone is a remark. ``bad`` marks an error."""
 
     label: str
-    text: str
+    text: str = ""
     bad: bool = False
 
 
@@ -30,15 +30,16 @@ def sections(row: Row) -> list[Section]:
             found = _work(span, row.work)
     if span.error:
         found.append(Section("error", span.error, bad=True))
-    return [section for section in found if section.text]
+    return found
 
 
 def _work(span: Span, work: Span | None) -> list[Section]:
     agent = work or span
-    found = [Section("prompt", str(agent.opened.get("prompt") or ""))]
-    if tools := agent.opened.get("tools"):
-        found.append(Section("tools", ", ".join(tools)))
-    found.append(Section("result", str(span.closed.get("result") or "")))
+    found = [
+        *_text("prompt", agent.opened.get("prompt")),
+        *_text("tools", ", ".join(agent.opened.get("tools") or ())),
+        *_text("result", span.closed.get("result")),
+    ]
     if "structured" in span.closed:
         found.append(Section("result as JSON", as_json(span.closed["structured"])))
     return found
@@ -47,28 +48,30 @@ def _work(span: Span, work: Span | None) -> list[Section]:
 def _tool_call(span: Span) -> list[Section]:
     arguments = span.opened.get("arguments")
     return [
-        Section("arguments", as_json(arguments) if arguments else ""),
-        Section("result", str(span.closed.get("result") or "")),
+        *_text("arguments", as_json(arguments) if arguments else None),
+        *_text("result", span.closed.get("result")),
     ]
 
 
 def _model_call(span: Span, before: Span | None) -> list[Section]:
     messages = span.opened.get("messages") or []
     known = _shared(before.opened.get("messages") or [], messages) if before else 0
-    found = []
-    if known:
-        found.append(Section("messages", f"{counted(known, 'message')} as in the call before, then:"))
-    found.extend(Section(str(message.get("role", "message")), _said(message)) for message in messages[known:])
-    if offered := span.opened.get("tools"):
-        found.append(Section("tools offered", ", ".join(offered)))
+    found = [Section(f"{counted(known, 'message')} as in the call before")] if known else []
+    for message in messages[known:]:
+        found += _text(str(message.get("role", "message")), _said(message))
+    found += _text("tools offered", ", ".join(span.opened.get("tools") or ()))
     if settings := span.opened.get("settings"):
         found.append(Section("settings", as_json(settings)))
-    found.append(Section("answer", str(span.closed.get("text") or span.text or "")))
-    calls = span.closed.get("tool_calls") or []
-    found.extend(Section("asks for a tool", f"{call['name']} {call['arguments']}") for call in calls)
-    if (reason := span.closed.get("finish_reason")) and reason not in {"stop", "tool_calls"}:
-        found.append(Section("finish reason", str(reason)))
+    found += _text("answer", span.closed.get("text") or span.text)
+    for call in span.closed.get("tool_calls") or ():
+        found += _text("asks for a tool", f"{call['name']} {call['arguments']}")
+    if (reason := span.closed.get("finish_reason")) not in {None, "stop", "tool_calls"}:
+        found += _text("finish reason", reason)
     return found
+
+
+def _text(label: str, text: str | None) -> list[Section]:
+    return [Section(label, text)] if text else []
 
 
 def _shared(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> int:

@@ -8,11 +8,11 @@ it outlives the kernel and passes the sanitisers (see
 from __future__ import annotations
 
 from kasal_jupyter.kernel import html_parts as parts
-from kasal_jupyter.kernel.clean import clean, escape, one_line
+from kasal_jupyter.kernel.clean import escape, one_line
 from kasal_jupyter.kernel.figures import counted, duration_text, run_figures
 from kasal_jupyter.kernel.rows import KIND_WORDS, STATUS_MARKS, Row, build_rows, elapsed_text, run_start
 from kasal_jupyter.kernel.sections import sections
-from kasal_jupyter.schemas.trace import Span, Trace
+from kasal_jupyter.schemas.trace import Trace
 
 MOST_BYTES = 1_500_000
 """Size of a whole view; steps beyond it are counted, not drawn."""
@@ -86,7 +86,7 @@ class _View:
 
     def add(self, piece: str) -> None:
         self.html.append(piece)
-        self.size += len(piece) if piece.isascii() else len(piece.encode())
+        self.size += _bytes_of(piece)
 
     def rows(self, top: list[Row]) -> None:
         rows = [row for root in top for row in root.walk()]
@@ -131,7 +131,11 @@ class _View:
         colour = parts.RED if failed else parts.BAR_COLOURS[span.kind]
         end = self.now if span.end is None else span.end
         weight = "font-weight:600;" if span.kind == "task" else ""
-        note = f' <span style="{parts.MUTED}">{escape(row.note)}</span>' if row.note else ""
+        note = (
+            f'{parts.separator(":")} <span style="{parts.MUTED}">{escape(row.note)}</span>'
+            if row.note
+            else ""
+        )
         name_colour = f"color:{parts.RED};" if failed else ""
         took = duration_text(end - span.start)
         if span.end is None:
@@ -159,18 +163,25 @@ class _View:
         )
 
     def sections(self, row: Row) -> str:
+        texts = ""
+        room = SECTION_BYTES - self.size
         found = sections(row)
-        if not found:
+        for place, section in enumerate(found):
+            # One step alone may hold a conversation larger than a whole view may be.
+            if room < 0:
+                texts += parts.remark(f"{counted(len(found) - place, 'more text')} in the run's events")
+                break
+            text = parts.labelled_text(section.label, section.text, bad=section.bad)
+            texts += text
+            room -= _bytes_of(text)
+        if not texts:
             return ""
-        texts = "".join(
-            parts.labelled_text(section.label, section.text, bad=section.bad) for section in found
-        )
         return f'<div style="margin:1px 0 6px {row.depth * 18 + 36}px">{texts}</div>'
 
     def folded(self, row: Row, inside: str) -> str:
         if not inside:
             return ""
-        labels = ", ".join(section.label for section in sections(row))
+        labels = ", ".join(section.label for section in sections(row)[:8])
         return (
             f'<details><summary style="cursor:pointer;font-size:11px;padding-left:{row.depth * 18 + 18}px">'
             f'<span style="{parts.MUTED}">{escape(labels)}</span></summary>{inside}</details>'
@@ -187,24 +198,30 @@ class _View:
         )
 
 
+def _bytes_of(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
 def _header(trace: Trace, name: str, now: float) -> str:
     summary = trace.summary
     colour = parts.STATUS_COLOURS[summary.status]
     figures = [elapsed_text(trace, now)]
     if summary.total_tokens:
         figures.append(f"{summary.total_tokens:,} tokens")
-    if done := run_figures(summary):
+    if done := run_figures(trace):
         figures.append(done)
     waited = run_start(trace)
     if waited >= 0.5 and summary.started_at:
         figures.append(f"waited {duration_text(waited)}")
-    gap = f"{parts.separator()}&#8195;"
     when = f"{summary.created_at[:10]} {summary.created_at[11:16]} UTC" if summary.created_at else ""
     origin = " · ".join(part for part in (escape(one_line(trace.job_id, 60)), when) if part)
+    told = "".join(
+        f'{parts.separator()}<span style="padding-left:14px">{figure}</span>' for figure in figures
+    )
     return (
-        f'<div style="font-size:15px"><span dir="auto" style="font-weight:700">{name}</span>{gap}'
-        f'<span style="font-weight:700;color:{colour}">{STATUS_MARKS[summary.status]} {summary.status}</span>{gap}'
-        f"{gap.join(figures)}</div>"
+        f'<div style="font-size:15px"><span dir="auto" style="font-weight:700">{name}</span>{parts.separator()}'
+        f'<span style="font-weight:700;padding-left:14px;color:{colour}">{STATUS_MARKS[summary.status]} '
+        f"{summary.status}</span>{told}</div>"
         f'<div style="text-align:right;font-size:11px;{parts.MUTED}">{origin}</div>'
     )
 
@@ -233,12 +250,10 @@ def _outcome(trace: Trace) -> str:
 
 
 def _panel(label: str, text: str, colour: str) -> str:
-    size = len(text)
-    head = text[: parts.LONG_TEXT]
-    whole = ""
-    if size > parts.LONG_TEXT or text.count("\n") > 12:
-        head = "\n".join(head.splitlines()[:12]).rstrip() + " …"
-        whole = parts.labelled_text("whole answer", clean(text) if size > parts.LONG_TEXT else text + " ")
+    head, whole = text, ""
+    if parts.is_long(text):
+        head = "\n".join(text[: parts.LONG_TEXT].splitlines()[:12]).rstrip() + " …"
+        whole = parts.labelled_text(f"whole {label.lower()}", text)
     return (
         f'<div style="border-left:3px solid {colour};background:{parts.PANEL};padding:4px 12px 6px;margin-bottom:6px">'
         f'<div style="font-size:11px;{parts.MUTED}">{label}</div>'
@@ -272,17 +287,10 @@ def _latest(rows: list[Row]) -> list[Row]:
     """Give the rows that a redrawn view has room for: every task if possible, and the latest steps."""
     if len(rows) <= LIVE_ROWS:
         return rows
-    kept: set[int] = {row.span.id for row in rows if row.depth == 0}
-    if len(kept) > LIVE_ROWS // 2:
-        kept = {row.span.id for row in [row for row in rows if row.depth == 0][-LIVE_ROWS // 2 :]}
-
-    def latest(row: Row) -> tuple[bool, float]:
-        return _running(row.span), row.span.start
-
-    steps = sorted((row for row in rows if row.span.id not in kept), key=latest, reverse=True)
-    kept |= {row.span.id for row in steps[: LIVE_ROWS - len(kept)]}
+    tasks = [row for row in rows if row.depth == 0]
+    steps = [row for row in rows if row.depth > 0]
+    steps.sort(key=lambda row: (row.span.end is None, row.span.start), reverse=True)
+    shown = tasks[-LIVE_ROWS // 2 :]
+    shown += steps[: LIVE_ROWS - len(shown)]
+    kept = {row.span.id for row in shown}
     return [row for row in rows if row.span.id in kept]
-
-
-def _running(span: Span) -> bool:
-    return span.end is None

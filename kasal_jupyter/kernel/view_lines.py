@@ -1,11 +1,15 @@
-"""The trace as a stream of lines, for a terminal: each is printed once, when its step is over."""
+"""The trace as a stream of lines, for a terminal: each is printed once, when its step is over.
+
+Tasks may run at the same time. A line then belongs to the task whose heading was printed last,
+so the heading is printed again before a line of another task.
+"""
 
 from __future__ import annotations
 
 from kasal_jupyter.kernel.clean import clean, one_line
 from kasal_jupyter.kernel.figures import duration_text
-from kasal_jupyter.kernel.rows import MARKS, tool_note
-from kasal_jupyter.kernel.view_text import header_line
+from kasal_jupyter.kernel.rows import MARKS, STATE_MARKS, tool_note
+from kasal_jupyter.kernel.view_text import fitted, header_line
 from kasal_jupyter.schemas.events import COMPLETING, FAILING, Event, TaskPlan
 from kasal_jupyter.schemas.trace import Span, Trace
 
@@ -23,6 +27,7 @@ class LineView:
         self.trace = Trace()
         self.width = width
         self._context: dict[str, list[str]] = {}
+        self._heading: int | None = None
 
     def feed(self, event: Event) -> list[str]:
         """Take in the next event, and give the lines it adds to the tree."""
@@ -36,22 +41,34 @@ class LineView:
         if event["type"] == "agent_start":
             span = self.trace.spans[event["span_id"]]
             # The agent of a task is on the task's line; one that work was delegated to has its own.
-            return [self._line(span, MARKS["agent"], span.name, "")] if self._depth(span) > 1 else []
+            return self._below(span, [self._line(span, MARKS["agent"], "")]) if self._depth(span) > 1 else []
         if event["type"] in COMPLETING or event["type"] in FAILING:
-            return self._closed(self.trace.spans[event["span_id"]])  # type: ignore[typeddict-item]
+            # Unknown where only the tail of a run was asked for.
+            closed = self.trace.spans.get(event["span_id"])  # type: ignore[typeddict-item]
+            return self._below(closed, self._closed(closed)) if closed else []
         return []
 
     def _opening(self, tasks: list[TaskPlan]) -> list[str]:
         titles = {task["id"]: task["title"] for task in tasks}
-        self._context = {task["id"]: [titles[each] for each in task["context"]] for task in tasks}
+        self._context = {task["id"]: [titles.get(each, each) for each in task["context"]] for task in tasks}
         return [f"{one_line(self.trace.summary.crew_name, 80)}  {self.trace.job_id}"]
 
-    def _task_line(self, span: Span) -> str:
+    def _task_line(self, span: Span, more: str = "") -> str:
+        self._heading = span.id
         note = one_line(span.agent or "", 60)
         context = self._context.get(span.opened.get("task_id") or "")
-        if context:
+        if context and not more:
             note += " " + one_line(f"· context: {', '.join(context)}", 120)
-        return one_line(f"├─ {MARKS['task']} {one_line(span.name, 80)}  {note}", self.width)
+        return fitted(f"├─ {MARKS['task']} {one_line(span.name, 80)} {note}{more}", self.width).rstrip()
+
+    def _below(self, span: Span, lines: list[str]) -> list[str]:
+        """Give the lines, under their task's heading again where another task's stands above."""
+        root = span
+        while root.parent_id is not None and (above := self.trace.spans.get(root.parent_id)):
+            root = above
+        if not lines or root.id == self._heading:
+            return lines
+        return [self._task_line(root, " (continued)"), *lines]
 
     def _closed(self, span: Span) -> list[str]:
         took = duration_text(span.duration or 0.0)
@@ -60,19 +77,20 @@ class LineView:
             mark = "✖ failed" if span.state == "failed" else "✔"
             return [f"│  └─ {mark} {took}{tokens}"]
         if span.state == "failed":
-            return [self._line(span, "✖", span.name, f"{took} · {one_line(span.error or 'failed', 160)}")]
+            return [
+                self._line(span, STATE_MARKS["failed"], f"{took} · {one_line(span.error or 'failed', 160)}")
+            ]
         if span.kind == "llm":
             usage = span.closed.get("usage")
             counts = f" · {usage['prompt_tokens']:,} in · {usage['completion_tokens']:,} out" if usage else ""
-            return [self._line(span, MARKS["llm"], span.name, f"{took}{counts}")]
+            return [self._line(span, MARKS["llm"], f"{took}{counts}")]
         if span.kind == "tool":
-            return [self._line(span, MARKS["tool"], span.name, f"{took} · {tool_note(span)}")]
+            return [self._line(span, MARKS["tool"], f"{took} · {tool_note(span)}")]
         return []
 
-    def _line(self, span: Span, mark: str, name: str, note: str) -> str:
+    def _line(self, span: Span, mark: str, note: str) -> str:
         indent = "│  " * self._depth(span)
-        text = one_line(f"{mark} {one_line(name, 80)}  {note}", self.width - len(indent) - 3)
-        return f"{indent}├─ {text}"
+        return fitted(f"{indent}├─ {mark} {one_line(span.name, 80)} {note}", self.width).rstrip()
 
     def _depth(self, span: Span) -> int:
         """Count the levels above a span that have a line of their own."""

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 
 from kasal_jupyter.kernel.clean import clean, one_line
-from kasal_jupyter.kernel.figures import duration_text, run_figures
+from kasal_jupyter.kernel.figures import counted, duration_text, run_figures
 from kasal_jupyter.kernel.rows import STATUS_MARKS, Row, build_rows, elapsed_text, run_start
 from kasal_jupyter.schemas.trace import Span, Trace
 
 BAR = 20
 """Characters of the time axis."""
 
+NARROWEST = 40
+"""Characters of a line that are used at the least."""
+
+NO_BARS_BELOW = 72
+"""Characters of a line below which its name needs the room of the bar."""
+
 MOST_ROWS = 400
 """Rows that are drawn; what comes after is counted."""
+
+MOST_ANSWER_LINES = 40
+"""Lines of the answer that are shown; the whole is the result's ``output``."""
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -26,33 +36,23 @@ def render_text(trace: Trace, *, width: int = 110) -> str:
     trace
         What is known of the run so far.
     width
-        Characters of a line.
+        Characters of a line; at least 40 are used.
 
     Returns
     -------
     str
         A header, the tree with its bars, durations and tokens, and the answer or the error.
     """
-    lines = [header_line(trace)]
-    rows = list(_tree(build_rows(trace), ""))
-    origin = run_start(trace)
-    total = max(trace.last_time - origin, 1e-6)
-    name_width = max(24, width - BAR - 22)
-    for branch, row in rows[:MOST_ROWS]:
-        words = one_line(f"{row.mark} {row.title}  {row.note}".rstrip(), max(16, name_width - len(branch)))
-        name = f"{branch}{words}"
-        span = row.span
-        took = duration_text((trace.last_time if span.end is None else span.end) - span.start)
-        tokens = f"{span.total_tokens:,}" if span.total_tokens else ""
-        drawn = bar(span, origin, total, trace.last_time)
-        lines.append(f"{name:<{name_width}} {drawn} {took:>10} {tokens:>8}".rstrip())
+    width = max(width, NARROWEST)
+    rows = list(_tree(build_rows(trace)))
+    lines = [header_line(trace), *(_line(trace, branch, row, width) for branch, row in rows[:MOST_ROWS])]
     if len(rows) > MOST_ROWS:
-        lines.append(f"… and {len(rows) - MOST_ROWS:,} more steps")
+        lines.append(f"… and {counted(len(rows) - MOST_ROWS, 'more step')}")
     summary = trace.summary
     if summary.result is not None:
-        lines += ["", clean(summary.result)]
+        lines += ["", *_excerpt(summary.result)]
     elif summary.error is not None:
-        lines += ["", f"{summary.error.code}: {clean(summary.error.message)}"]
+        lines += ["", *_excerpt(f"{summary.error.code}: {summary.error.message}")]
     return "\n".join(lines)
 
 
@@ -65,26 +65,76 @@ def header_line(trace: Trace) -> str:
     ]
     if summary.total_tokens:
         parts.append(f"{summary.total_tokens:,} tokens")
-    if figures := run_figures(summary):
+    if figures := run_figures(trace):
         parts.append(figures)
-    parts.append(trace.job_id)
+    parts.append(one_line(trace.job_id, 60))
     return "  ".join(parts)
 
 
 def bar(span: Span, origin: float, total: float, now: float) -> str:
-    """Draw a span's place on the time axis with block characters, at an eighth of a character's precision."""
+    """Draw a span's place on the time axis with block characters.
+
+    Its end is drawn to an eighth of a character; no block begins so finely, so its start to a whole one.
+    """
     start = max(0.0, min(1.0, (span.start - origin) / total)) * BAR
     end = max(0.0, min(1.0, ((now if span.end is None else span.end) - origin) / total)) * BAR
     first = min(int(start), BAR - 1)
-    length = max(end - first, 0.125)
-    full = min(int(length), BAR - first)
-    part = _EIGHTHS[round((length - full) * 8)] if first + full < BAR else ""
-    blocks = "█" * full + part.strip()
+    full, part = divmod(max(1, round((end - first) * 8)), 8)
+    blocks = "█" * full + _EIGHTHS[part].strip()
     return f"▕{' ' * first}{blocks:<{BAR - first}}▏"
 
 
-def _tree(rows: list[Row], indent: str) -> Iterator[tuple[str, Row]]:
-    for place, row in enumerate(rows):
-        last = place == len(rows) - 1
+def fitted(text: str, width: int) -> str:
+    """Cut or pad a text to so many columns of a terminal, in which East Asian letters take two."""
+    used = columns_of(text)
+    if used <= width:
+        return text + " " * (width - used)
+    kept, used = "", 0
+    for char in text:
+        columns = columns_of(char)
+        if used + columns > width - 1:
+            break
+        kept += char
+        used += columns
+    return f"{kept}…{' ' * (width - 1 - used)}"
+
+
+def columns_of(text: str) -> int:
+    """Count the columns that a terminal shows a text in."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def _columns(char: str) -> int:
+    if unicodedata.category(char) in {"Mn", "Me", "Cf"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def _line(trace: Trace, branch: str, row: Row, width: int) -> str:
+    span = row.span
+    origin = run_start(trace)
+    total = max(trace.last_time - origin, 1e-6)
+    took = duration_text((trace.last_time if span.end is None else span.end) - span.start)
+    tokens = f"{span.total_tokens:,}" if span.total_tokens else ""
+    drawn = f" {bar(span, origin, total, trace.last_time)}" if width >= NO_BARS_BELOW else ""
+    columns = f"{drawn} {took:>10} {tokens:>8}"
+    name = f"{branch}{row.mark} {row.title}  {row.note}".rstrip()
+    return f"{fitted(name, width - len(columns))}{columns}".rstrip()
+
+
+def _excerpt(text: str) -> list[str]:
+    """Give the text's lines as they are: wrapping them would break its tables and code."""
+    lines = clean(text[: MOST_ANSWER_LINES * 1_000]).splitlines()
+    if len(lines) > MOST_ANSWER_LINES or len(text) > MOST_ANSWER_LINES * 1_000:
+        return [*lines[:MOST_ANSWER_LINES], f"… {counted(len(text), 'character')} in all"]
+    return lines
+
+
+def _tree(top: list[Row]) -> Iterator[tuple[str, Row]]:
+    """Give each row behind its branches, walked with a stack: agents may delegate as deep as they like."""
+    stack = [(row, "", row is top[-1]) for row in reversed(top)]
+    while stack:
+        row, indent, last = stack.pop()
         yield f"{indent}{'└─ ' if last else '├─ '}", row
-        yield from _tree(row.children, f"{indent}{'   ' if last else '│  '}")
+        below = f"{indent}{'   ' if last else '│  '}"
+        stack.extend((child, below, child is row.children[-1]) for child in reversed(row.children))
