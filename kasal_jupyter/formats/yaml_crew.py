@@ -29,14 +29,20 @@ from typing import Any
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from kasal_jupyter.errors import Fault, InvalidRequest
+from kasal_jupyter.formats.yaml_text import (
+    INVALID,
+    fill_names,
+    line_of,
+    mark_names,
+    parse_mapping,
+    plain,
+    tag_of,
+)
 from kasal_jupyter.schemas.agents import AgentFields
 from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails, CrewFields
 from kasal_jupyter.schemas.tasks import TaskFields
-
-INVALID = "The crew's YAML cannot be used"
 
 _SPELLINGS = {"llm": "model", "manager_llm": "manager_model"}
 """CrewAI's words for ours."""
@@ -53,8 +59,9 @@ _CREW_KEYS = {*CrewFields.model_fields, "manager_llm", "agents", "tasks"}
 
 @dataclass(slots=True)
 class _Reader:
-    """The faults of one text, as they are found, and where each field stands."""
+    """The faults of one text, as they are found, and the values of its ``{{names}}``."""
 
+    values: Mapping[str, Any]
     faults: list[Fault] = field(default_factory=list)
 
     def fault(self, path: str, line: int | None, reason: str) -> None:
@@ -76,22 +83,23 @@ class _Reader:
             line = line_of(node, key)
             where = f"{path}.{key}" if path else str(key)
             if key not in known:
-                close = difflib.get_close_matches(str(key), known, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
-                self.fault(where, line, f"{key!r} is no field here; {hint}")
+                hint = _near(str(key), known) or f"; there are {', '.join(known)}"
+                self.fault(where, line, f"{key!r} is no field here{hint}")
                 continue
             if key in _MEMBERS:
                 continue
-            if key in _NAMES_CODE and (reference := code_reference(value)):
-                self.fault(
-                    where, line, f"{reference} would execute code, which a crew's YAML may not; name a tool"
-                )
+            reference = tag_of(value) or (code_reference(value) if key in _NAMES_CODE else None)
+            if reference:
+                self.fault(where, line, f"{reference} would execute code, which a crew's YAML may not")
                 continue
-            found[_SPELLINGS.get(key, key)] = plain(value)
+            missing: set[str] = set()
+            found[_SPELLINGS.get(key, key)] = fill_names(plain(value), self.values, missing)
+            for name in sorted(missing):
+                self.fault(where, line, f"{{{{{name}}}}} has no value{_near(name, self.values)}")
         return found
 
 
-def load_crew(text: str, name: str | None = None) -> CrewCreate:
+def load_crew(text: str, name: str | None = None, values: Mapping[str, Any] | None = None) -> CrewCreate:
     """Read a crew.
 
     Parameters
@@ -100,27 +108,28 @@ def load_crew(text: str, name: str | None = None) -> CrewCreate:
         The YAML.
     name
         The crew's name, where the text need not have one; it wins over the text's.
+    values
+        What each ``{{name}}`` in the text stands for; without it they stay as they are, as each
+        ``{placeholder}`` of a run does.
 
     Raises
     ------
     InvalidRequest
         With every fault, each with its line and its field.
     """
-    root = _parse(text)
-    reader = _Reader()
+    if values is not None:
+        text = mark_names(text)
+    root = parse_mapping(text, "a crew begins with `agents:` and `tasks:`")
+    reader = _Reader(values or {})
     body = reader.fields(root, "", _CREW_KEYS)
     agents = _members(reader, root, "agents", _AGENT_KEYS)
     tasks = _members(reader, root, "tasks", _TASK_KEYS)
     nodes = {str(key): node for key, node in (root.get("tasks") or {}).items()} if tasks else {}
-    for task_name, task in tasks.items():
-        agent = task.get("agent")
-        if agent is not None and (not isinstance(agent, str) or agent not in agents):
-            close = difflib.get_close_matches(str(agent), list(agents), n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(agents) or 'none'}"
-            node = nodes[task_name]
-            reader.fault(
-                f"tasks.{task_name}.agent", line_of(node, "agent"), f"there is no agent {agent!r}; {hint}"
-            )
+    for place, (task_name, task) in enumerate(tasks.items()):
+        earlier = list(tasks)[:place]
+        _check_references(
+            reader, nodes[task_name], f"tasks.{task_name}", task, agents=agents, earlier=earlier
+        )
     if name is not None:
         body["name"] = name
     elif "name" not in body:
@@ -142,8 +151,14 @@ def dump_crew(crew: CrewCreate | CrewDetails) -> str:
         head: dict[str, Any] = {"name": crew.name, "description": crew.description}
         head |= {"process": crew.configuration.process, "manager_llm": crew.configuration.manager_model}
         agents = [agent.model_dump(exclude_defaults=True) for agent in crew.agents]
+        titles = {task.id: task.name or f"task_{number}" for number, task in enumerate(crew.tasks, 1)}
         tasks = [
-            {**task.model_dump(exclude_defaults=True), "agent": names.get(task.agent_id or "")}
+            task.model_dump(exclude_defaults=True)
+            | {
+                "name": titles[task.id],
+                "agent": names.get(task.agent_id or ""),
+                "context": [titles.get(entry, entry) for entry in task.context],
+            }
             for task in crew.tasks
         ]
     else:
@@ -152,8 +167,8 @@ def dump_crew(crew: CrewCreate | CrewDetails) -> str:
         agents = [agent.model_dump(exclude_defaults=True) for agent in crew.agents]
         tasks = [task.model_dump(exclude_defaults=True) for task in crew.tasks]
     out = {key: value for key, value in head.items() if value}
-    out["agents"] = _by_name(agents, _AGENT_KEYS, "role")
-    out["tasks"] = _by_name(tasks, _TASK_KEYS, "id")
+    out["agents"] = _by_name(agents, _AGENT_KEYS)
+    out["tasks"] = _by_name(tasks, _TASK_KEYS)
     stream = io.StringIO()
     yaml = YAML()
     yaml.width = 100
@@ -161,19 +176,10 @@ def dump_crew(crew: CrewCreate | CrewDetails) -> str:
     return stream.getvalue()
 
 
-def line_of(node: CommentedMap, key: object) -> int | None:
-    """Give the line that a key stands on, counted from 1."""
-    places = node.lc.data or {}
-    return int(places[key][0]) + 1 if key in places else None
-
-
 def code_reference(value: object) -> str | None:
     """Name the reference in a value that CrewAI would execute as code, if there is one."""
     if isinstance(value, str):
         return value if value.startswith("custom:") else None
-    tag = getattr(getattr(value, "tag", None), "value", None)
-    if tag:
-        return str(tag)
     if isinstance(value, Mapping):
         if "python" in value:
             return '{"python": …}'
@@ -183,35 +189,33 @@ def code_reference(value: object) -> str | None:
     return None
 
 
-def plain(value: Any) -> Any:
-    """Give a value as plain Python types."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [plain(each) for each in value]
-    if isinstance(value, bool) or value is None:
-        return value
-    for kind in (int, float, str):
-        if isinstance(value, kind):
-            return kind(value)
-    return value
+def _check_references(
+    reader: _Reader,
+    node: CommentedMap,
+    path: str,
+    task: Mapping[str, Any],
+    *,
+    agents: Iterable[str],
+    earlier: list[str],
+) -> None:
+    """Note the agents and tasks that a task names and that are not there."""
+    agent = task.get("agent")
+    if agent is not None and (not isinstance(agent, str) or agent not in agents):
+        hint = _near(str(agent), agents) or f"; there are {', '.join(agents) or 'none'}"
+        line = line_of(node, "agent")
+        reader.fault(f"{path}.agent", line, f"there is no agent {agent!r}{hint}")
+    context = task.get("context")
+    for entry in context if isinstance(context, list) else ():
+        # More than one word is a text that the task is given as it is; one word is a task's name.
+        if isinstance(entry, str) and entry not in earlier and not any(char.isspace() for char in entry):
+            hint = _near(entry, earlier) or f"; before it there are {', '.join(earlier) or 'none'}"
+            line = line_of(node, "context")
+            reader.fault(f"{path}.context", line, f"there is no earlier task {entry!r}{hint}")
 
 
-def _parse(text: str) -> CommentedMap:
-    # The round-trip loader constructs no objects: a tag such as !!python/object stays a tag.
-    try:
-        root = YAML(typ="rt", pure=True).load(text)
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        reason = f"line {line}: {' '.join(str(error.problem or error.context).split())}"
-        raise InvalidRequest(f"{INVALID}: {reason}", faults=[Fault("yaml", reason)]) from None
-    except YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise InvalidRequest(f"{INVALID}: {reason}", faults=[Fault("yaml", reason)]) from None
-    if not isinstance(root, CommentedMap):
-        reason = "line 1: a crew begins with `agents:` and `tasks:`"
-        raise InvalidRequest(f"{INVALID}: {reason}", faults=[Fault("yaml", reason)])
-    return root
+def _near(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _members(reader: _Reader, root: CommentedMap, key: str, known: set[str]) -> dict[str, dict[str, Any]]:
@@ -237,6 +241,7 @@ def _validate(
     try:
         return CrewCreate.model_validate(body, strict=True)
     except ValidationError as error:
+        refused = {fault.field for fault in reader.faults}
         for item in error.errors(include_url=False, include_input=False):
             steps = list(item["loc"])
             node: Any = root
@@ -248,8 +253,10 @@ def _validate(
                 if isinstance(node, CommentedMap) and known in node:
                     line = line_of(node, known) or line
                     node = node[known]
-            reason = "Field required" if item["type"] == "missing" else item["msg"]
-            reader.fault(".".join(map(str, steps)), line, reason)
+            path = ".".join(map(str, steps))
+            # A field that was refused above is not missing besides.
+            if path not in refused:
+                reader.fault(path, line, item["msg"])
         return None
 
 
@@ -257,14 +264,14 @@ def _spelled(name: str) -> str:
     return next((theirs for theirs, ours in _SPELLINGS.items() if ours == name), name)
 
 
-def _by_name(members: list[dict[str, Any]], known: set[str], fallback: str) -> dict[str, dict[str, Any]]:
+def _by_name(members: list[dict[str, Any]], known: set[str]) -> dict[str, dict[str, Any]]:
+    """Give members by their names: an agent without one is called by its role, a task by its place."""
     named = {}
     for number, member in enumerate(members, 1):
-        name = member.get("name") or member.get(fallback) or f"task_{number}"
-        fields = {
+        name = member.get("name") or member.get("role") or f"task_{number}"
+        named[str(name)] = {
             _spelled(key): value
             for key, value in member.items()
             if key in known and value not in (None, [], {})
         }
-        named[str(name)] = fields
     return named

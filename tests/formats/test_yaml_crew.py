@@ -4,6 +4,7 @@ import pytest
 
 from kasal_jupyter.errors import InvalidRequest
 from kasal_jupyter.formats.yaml_crew import dump_crew, load_crew
+from kasal_jupyter.schemas.crews import CrewDetails
 
 TEXT = """\
 process: sequential
@@ -104,9 +105,11 @@ def test_a_crew_needs_a_name():
     ],
 )
 def test_odd_values_are_refused_or_read_but_never_a_crash(old, new, field):
-    text = TEXT.replace(old, new, 1)
+    text = TEXT.replace(old, new, 1).replace(
+        "context: [facts]", "context: ['1']" if new == "  1:" else "context: [facts]"
+    )
     if field == "tasks.report.context":
-        assert load_crew(text, "Tea").tasks[0].name == "1"
+        assert load_crew(text, "Tea").tasks[1].context == ["1"]
     else:
         assert field in [where for where, _ in faults(text)]
 
@@ -114,3 +117,124 @@ def test_odd_values_are_refused_or_read_but_never_a_crash(old, new, field):
 def test_prompts_and_schemas_may_say_what_code_references_say():
     text = TEXT.replace("role: Writer", "role: 'custom: tailor'")
     assert load_crew(text, "Tea").agents[1].role == "custom: tailor"
+
+
+def test_a_tag_is_refused_wherever_it_stands():
+    found = faults(TEXT.replace("role: Writer", "role: !!python/name:os.system x"))
+    assert len(found) == 1
+    assert found[0][0] == "agents.writer.role"
+    assert "python/name:os.system would execute code" in found[0][1]
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("fact", "did you mean 'facts'?"),
+        ("report", "before it there are facts"),
+        ("later", "before it there are facts"),
+    ],
+)
+def test_a_context_of_one_word_names_an_earlier_task(entry, said):
+    found = faults(TEXT.replace("[facts]", f"[{entry}]"))
+    assert found == [("tasks.report.context", f"line 25: there is no earlier task {entry!r}; {said}")]
+
+
+def test_a_context_of_several_words_is_a_text():
+    crew = load_crew(TEXT.replace("[facts]", "[facts, Previous analysis from Q3]"), "Tea")
+    assert crew.tasks[1].context == ["facts", "Previous analysis from Q3"]
+
+
+def test_names_in_double_braces_get_the_values_and_placeholders_stay():
+    text = TEXT.replace("llm: sandbox", "llm: {{model}}\n    max_iter: {{ most }}").replace(
+        "goal: Find facts", "goal: Find {{most}} facts about {topic}"
+    )
+    crew = load_crew(text, "Tea", {"model": "gpt-4", "most": 5})
+    assert crew.agents[0].model == "gpt-4"
+    assert crew.agents[0].max_iter == 5
+    assert crew.agents[0].goal == "Find 5 facts about {topic}"
+
+
+def test_a_value_is_data_and_no_yaml():
+    crew = load_crew(TEXT.replace("goal: Find facts", "goal: {{goal}}"), "Tea", {"goal": "a\ntools: [x]"})
+    assert crew.agents[0].goal == "a\ntools: [x]"
+    assert crew.agents[0].tools == ["calculator"]
+
+
+def test_a_name_without_a_value_is_refused_with_the_nearest():
+    text = TEXT.replace("goal: Find facts", "goal: Find {{topik}}")
+    with pytest.raises(InvalidRequest, match=r"line 5: \{\{topik\}\} has no value; did you mean 'topic'\?"):
+        load_crew(text, "Tea", {"topic": "tea"})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("agents: " + "[" * 5_000, "line 1: it nests deeper than 50 levels"),
+        (
+            "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+            + "".join(
+                f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n"
+                for old, new in ("ab", "bc", "cd", "de", "ef")
+            ),
+            "line 5: it has more than 100,000 values",
+        ),
+    ],
+)
+def test_a_text_that_would_blow_up_is_refused_before_it_does(text, said):
+    assert faults(text) == [("yaml", said)]
+
+
+def test_a_stored_crew_is_written_with_names_for_ids():
+    now = {
+        "owner": "ada",
+        "created_at": "2026-11-24T12:00:00Z",
+        "updated_at": "2026-11-24T12:00:00Z",
+        "crew_id": "c",
+    }
+    agent = {"id": "agent_1", "name": "writer", "role": "Writer", "goal": "Write", "position": 0} | now
+    task = {"description": "Write", "expected_output": "Text", "agent_id": "agent_1"} | now
+    tasks = [
+        {"id": "task_1", "position": 0} | task,
+        {"id": "task_2", "position": 1, "context": ["task_1"]} | task,
+    ]
+    stored = CrewDetails.model_validate(
+        {
+            "id": "crew_1",
+            "name": "Tea",
+            "description": "",
+            "status": "active",
+            "agents": [agent],
+            "tasks": tasks,
+            "configuration": {"process": "sequential", "manager_model": None},
+            "version": 1,
+            "created_at": now["created_at"],
+            "updated_at": now["updated_at"],
+        }
+    )
+    crew = load_crew(dump_crew(stored))
+    assert [(task.name, task.agent, task.context) for task in crew.tasks] == [
+        ("task_1", "writer", []),
+        ("task_2", "writer", ["task_1"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: b",
+        "- x",
+        "'quoted'",
+        "# no comment",
+        "two\nlines\n\n  indented ",
+        "{topic}",
+        "yes",
+        "1",
+        "é 茶 \U0001f375",
+        "tab\there",
+    ],
+)
+def test_any_text_survives_the_way_there_and_back(text):
+    crew = load_crew(TEXT, "Tea")
+    agent = crew.agents[0].model_copy(update={"goal": text, "backstory": text})
+    crew = crew.model_copy(update={"agents": [agent, *crew.agents[1:]]})
+    assert load_crew(dump_crew(crew)) == crew

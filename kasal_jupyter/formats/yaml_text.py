@@ -1,0 +1,153 @@
+"""YAML as a text with lines: read without executing anything, and without blowing up.
+
+The round-trip loader constructs no objects, and knows where each key stands. What it
+would still do is recurse as deep as a text nests, and hand out an alias's node again at
+every mention, so that a kilobyte may stand for gigabytes. The limits here are far beyond
+any crew's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent
+
+from kasal_jupyter.errors import Fault, InvalidRequest
+
+INVALID = "The crew's YAML cannot be used"
+
+DEEPEST = 50
+"""Levels of a text."""
+
+MOST_NODES = 100_000
+"""Values of a text, those counted again that an alias repeats."""
+
+_OPEN, _CLOSE = "\ue000", "\ue001"
+"""What stands for the braces of ``{{name}}`` while YAML is read, to which they are mappings."""
+
+_NAME = re.compile(r"\{\{\s*([^\W\d]\w*)\s*\}\}")
+_MARKED = re.compile(f"{_OPEN}(\\w+){_CLOSE}")
+
+
+def parse_mapping(text: str, expected: str) -> CommentedMap:
+    """Read a text that is one mapping.
+
+    Parameters
+    ----------
+    text
+        The YAML.
+    expected
+        What to say where it is none.
+
+    Raises
+    ------
+    InvalidRequest
+        It is no YAML, no mapping, or too large; with the line.
+    """
+    try:
+        _measure(text)
+        root = YAML(typ="rt", pure=True).load(text)
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise refusal(f"line {line}: {' '.join(str(error.problem or error.context).split())}") from None
+    except YAMLError as error:
+        raise refusal(" ".join(str(error).split())) from None
+    if not isinstance(root, CommentedMap):
+        raise refusal(f"line 1: {expected}")
+    return root
+
+
+def refusal(reason: str) -> InvalidRequest:
+    """Make the error for a text that cannot be read at all."""
+    return InvalidRequest(f"{INVALID}: {reason}", faults=[Fault("yaml", reason)])
+
+
+def line_of(node: CommentedMap, key: object) -> int | None:
+    """Give the line that a key stands on, counted from 1."""
+    places = node.lc.data or {}
+    return int(places[key][0]) + 1 if key in places else None
+
+
+def tag_of(value: object) -> str | None:
+    """Name a tag such as ``!!python/object`` in a value, if there is one; YAML's own types have none here."""
+    tag = getattr(getattr(value, "tag", None), "value", None)
+    if tag:
+        return str(tag)
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return next(filter(None, map(tag_of, inside)), None)
+
+
+def plain(value: Any) -> Any:
+    """Give a value as plain Python types."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [plain(each) for each in value]
+    if isinstance(value, bool) or value is None:
+        return value
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return value
+
+
+def mark_names(text: str) -> str:
+    """Give the text with each ``{{name}}`` as something that YAML reads as text, quoted or not."""
+    return _NAME.sub(rf"{_OPEN}\1{_CLOSE}", text)
+
+
+def fill_names(value: Any, values: Mapping[str, Any], missing: set[str]) -> Any:
+    """Give a plain value with the marked names replaced.
+
+    A text that is one name alone becomes its value, a number say; within other text it is written out.
+
+    Parameters
+    ----------
+    value
+        What :func:`plain` gave.
+    values
+        The names' values.
+    missing
+        Takes the names that have none.
+    """
+    if isinstance(value, dict):
+        return {key: fill_names(each, values, missing) for key, each in value.items()}
+    if isinstance(value, list):
+        return [fill_names(each, values, missing) for each in value]
+    if not isinstance(value, str):
+        return value
+    names = _MARKED.findall(value)
+    missing.update(name for name in names if name not in values)
+    if any(name not in values for name in names):
+        return value
+    if (alone := _MARKED.fullmatch(value)) and isinstance(values[alone[1]], (bool, int, float, list, dict)):
+        return values[alone[1]]
+    return _MARKED.sub(lambda found: str(values[found[1]]), value)
+
+
+def _measure(text: str) -> None:
+    """Refuse a text that nests or repeats beyond the limits, before anything is built of it."""
+    sizes: dict[str, int] = {}
+    # The size and the anchor of each collection around the place; the text itself is the first.
+    around: list[tuple[int, str | None]] = [(0, None)]
+    for event in YAML(typ="rt", pure=True).parse(text):
+        anchor = event.anchor if isinstance(event, NodeEvent) else None
+        if isinstance(event, CollectionStartEvent):
+            around.append((1, anchor))
+        elif isinstance(event, CollectionEndEvent):
+            size, of = around.pop()
+            if of is not None:
+                sizes[of] = size
+            around[-1] = (around[-1][0] + size, around[-1][1])
+        elif isinstance(event, NodeEvent):
+            size = sizes.get(str(anchor), 1) if isinstance(event, AliasEvent) else 1
+            around[-1] = (around[-1][0] + size, around[-1][1])
+        if len(around) > DEEPEST:
+            raise refusal(f"line {event.start_mark.line + 1}: it nests deeper than {DEEPEST} levels")
+        if around[-1][0] > MOST_NODES:
+            raise refusal(f"line {event.start_mark.line + 1}: it has more than {MOST_NODES:,} values")
