@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import orjson
@@ -12,6 +11,7 @@ from pydantic import BaseModel
 
 from kasal_jupyter import errors
 from kasal_jupyter.kernel.connection import Connection
+from kasal_jupyter.kernel.refusal import refusal_of
 from kasal_jupyter.schemas.crews import (
     CrewCreate,
     CrewCreated,
@@ -23,7 +23,6 @@ from kasal_jupyter.schemas.crews import (
 )
 from kasal_jupyter.schemas.events import Event
 from kasal_jupyter.schemas.executions import (
-    ENDED,
     ExecutionAccepted,
     ExecutionList,
     ExecutionStatus,
@@ -34,28 +33,10 @@ from kasal_jupyter.schemas.executions import (
 
 if TYPE_CHECKING:
     import httpx
-    import websocket
 
 M = TypeVar("M", bound=BaseModel)
 
 REQUEST_SECONDS = 30.0
-RECEIVE_SECONDS = 0.2
-"""How long a wait for the next event lasts before the interrupt of a notebook is looked at again."""
-
-LOST_SECONDS = 30.0
-"""How long a lost connection is tried again."""
-
-_BY_STATUS: dict[int, type[errors.KasalError]] = {
-    400: errors.InvalidRequest,
-    401: errors.Unauthorized,
-    403: errors.Forbidden,
-    404: errors.NotFound,
-    405: errors.MethodNotAllowed,
-    409: errors.Conflict,
-    412: errors.PreconditionFailed,
-    429: errors.TooManyRequests,
-    503: errors.Unavailable,
-}
 
 
 class Client:
@@ -81,10 +62,15 @@ class Client:
         """The Jupyter server's base URL."""
         return self._connection.url
 
-    def crews(self, name: str | None = None) -> list[CrewSummary]:
-        """Give the crews, newest first; with ``name``, those of exactly that name."""
+    def crews(self, name: str | None = None, *, seconds: float = REQUEST_SECONDS) -> list[CrewSummary]:
+        """Give the crews, newest first; with ``name``, those of exactly that name.
+
+        ``seconds`` is how long the answer may take.
+        """
         query: dict[str, str | int] = {"per_page": 500} | ({"name": name} if name else {})
-        return self._get(CrewList, "/crews", query).crews
+        return CrewList.model_validate_json(
+            self._request("GET", "/crews", query=query, seconds=seconds)
+        ).crews
 
     def crew(self, crew_id: str) -> CrewDetails:
         """Give a crew whole."""
@@ -95,8 +81,12 @@ class Client:
         return self._send(CrewCreated, "POST", "/crews", crew)
 
     def update_crew(self, crew_id: str, crew: CrewCreate | CrewUpdate) -> CrewUpdated:
-        """Change a crew; given lists of agents and tasks replace the old ones."""
-        return self._send(CrewUpdated, "PUT", f"/crews/{quote(crew_id, safe='')}", crew)
+        """Change a crew; given lists of agents and tasks replace the old ones.
+
+        A :class:`CrewCreate` is the whole crew: what it leaves out gets its default again.
+        """
+        path = f"/crews/{quote(crew_id, safe='')}"
+        return self._send(CrewUpdated, "PUT", path, crew, whole=isinstance(crew, CrewCreate))
 
     def delete_crew(self, crew_id: str) -> None:
         """Delete a crew with its agents and tasks."""
@@ -124,8 +114,10 @@ class Client:
         path = f"/executions/{quote(job_id, safe='')}/stop"
         return ExecutionStopped.model_validate_json(self._request("POST", path))
 
-    def follow(self, job_id: str, after: int = 0) -> Iterator[Event]:
-        """Give an execution's events as they come, to its end.
+    def follow(
+        self, job_id: str, after: int = 0, on_idle: Callable[[], None] | None = None
+    ) -> Iterator[Event]:
+        """Give an execution's events as they come, to its end: in order, without a gap, each once.
 
         A lost connection is made again, and goes on where it broke off.
 
@@ -135,77 +127,45 @@ class Client:
             The execution.
         after
             The ``seq`` of the last event already known.
+        on_idle
+            Called some times a second while no event comes.
+
+        Raises
+        ------
+        Unavailable
+            The connection was lost, and did not come back in half a minute.
         """
-        lost_at: float | None = None
-        while True:
-            try:
-                for event in self._stream(job_id, after):
-                    lost_at = None
-                    after = event["seq"]
-                    yield event
-                    if event["type"] == "execution_status" and event["status"] in ENDED:
-                        return
-            except OSError as error:
-                lost_at = lost_at or time.monotonic()
-                if time.monotonic() - lost_at > LOST_SECONDS:
-                    raise errors.Unavailable(
-                        f"The connection to {self.url} was lost and did not come back ({error}); "
-                        f"{job_id} may still run: look again with its status"
-                    ) from None
-                time.sleep(RECEIVE_SECONDS)
+        from kasal_jupyter.kernel.stream import follow_events
+
+        return follow_events(self._connection, job_id, after, on_idle)
 
     def close(self) -> None:
         """Let go of the connections."""
         if self._http is not None:
             self._http.close()
 
-    def _stream(self, job_id: str, after: int) -> Iterator[Event]:
-        """Give the events of one connection, until it breaks with an OSError."""
-        import websocket
-
-        try:
-            socket = websocket.create_connection(
-                self._connection.socket_url,
-                header=[f"{name}: {value}" for name, value in self._connection.headers.items()],
-                timeout=REQUEST_SECONDS,
-                suppress_origin=True,
-            )
-        except websocket.WebSocketBadStatusException as error:
-            # The server is there, and refuses: trying again would change nothing.
-            raise _refusal(error.status_code, bytes(error.resp_body or b"")) from None
-        except websocket.WebSocketException as error:
-            raise ConnectionError(str(error)) from error
-        try:
-            socket.settimeout(RECEIVE_SECONDS)
-            socket.send(orjson.dumps({"type": "subscribe", "job_id": job_id, "after": after}).decode())
-            while True:
-                event = _receive(socket)
-                if event is None:
-                    continue
-                if "seq" not in event:
-                    raise errors.KasalError(
-                        str(event.get("message", "The server refused to send the run's events"))
-                    )
-                yield cast("Event", event)
-        finally:
-            socket.close(timeout=1)
-
     def _get(self, model: type[M], path: str, query: dict[str, Any] | None = None) -> M:
         return model.model_validate_json(self._request("GET", path, query=query))
 
-    def _send(self, model: type[M], method: str, path: str, body: BaseModel) -> M:
-        data = body.model_dump_json(exclude_unset=True).encode()
+    def _send(self, model: type[M], method: str, path: str, body: BaseModel, *, whole: bool = False) -> M:
+        data = body.model_dump_json(exclude_unset=not whole).encode()
         return model.model_validate_json(self._request(method, path, data))
 
     def _request(
-        self, method: str, path: str, body: bytes | None = None, query: dict[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        query: dict[str, Any] | None = None,
+        seconds: float = REQUEST_SECONDS,
     ) -> bytes:
         import httpx
 
         if self._http is None:
-            # The server is this user's own, mostly on loopback: a proxy of the environment is not for it.
+            # A proxy of the environment is not for a server on this machine.
             self._http = httpx.Client(
-                headers=self._connection.headers, timeout=REQUEST_SECONDS, trust_env=False
+                headers=self._connection.headers, trust_env=not self._connection.is_local
             )
         try:
             answer = self._http.request(
@@ -214,40 +174,12 @@ class Client:
                 content=body,
                 params=query,
                 headers={"Content-Type": "application/json"} if body is not None else None,
+                timeout=seconds,
             )
         except httpx.HTTPError as error:
             raise errors.Unavailable(
                 f"The server at {self.url} does not answer: {error or type(error).__name__}"
             ) from None
         if answer.status_code >= 400:
-            raise _refusal(answer.status_code, answer.content)
+            raise refusal_of(answer.status_code, answer.content)
         return answer.content
-
-
-def _receive(socket: websocket.WebSocket) -> dict[str, Any] | None:
-    """Give the next message, or None where none came in time."""
-    import websocket
-
-    try:
-        data = socket.recv()
-    except websocket.WebSocketTimeoutException:
-        return None
-    except websocket.WebSocketException as error:
-        raise ConnectionError(str(error)) from error
-    if not data:
-        raise ConnectionError("the server closed the connection")
-    return cast("dict[str, Any]", orjson.loads(data))
-
-
-def _refusal(status: int, content: bytes) -> errors.KasalError:
-    kind = _BY_STATUS.get(status, errors.KasalError)
-    try:
-        error = orjson.loads(content)["error"]
-        details = error["details"]
-        listed = details.get("errors") or ([details] if details else [])
-        faults = [errors.Fault(each["field"], each["reason"]) for each in listed]
-        refusal = kind(error["message"], faults=faults)
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return kind(f"The server answered {status}, and not as Kasal does; is the extension enabled there?")
-    refusal.code = error["code"]  # type: ignore[misc]
-    return refusal

@@ -54,7 +54,8 @@ def read_inputs(words: Iterable[str], namespace: Mapping[str, Any]) -> dict[str,
     Parameters
     ----------
     words
-        ``topic=tea`` gives the text; ``topic=$name`` the notebook's variable of that name.
+        ``topic=tea`` gives the text; ``topic=$name`` the value of the notebook's variable, and
+        ``'rows=$len(df)'`` that of an expression; ``price=$$5`` the text *$5*.
     namespace
         The notebook's variables.
 
@@ -68,18 +69,55 @@ def read_inputs(words: Iterable[str], namespace: Mapping[str, Any]) -> dict[str,
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise CellError(f"{word!r} is no input; write it as name=value, with quotes around spaces")
-        inputs[key] = _variable(key, value[1:], namespace) if value.startswith("$") else value
+        if value.startswith("$$"):
+            inputs[key] = value[1:]
+        elif value.startswith("$"):
+            inputs[key] = sendable(word, _value(word, value[1:], namespace))
+        else:
+            inputs[key] = value
     return inputs
 
 
-def _variable(key: str, name: str, namespace: Mapping[str, Any]) -> Any:
-    if name not in namespace:
-        raise CellError(f"{key}=${name}: the notebook has no variable {name!r}{nearest(name, namespace)}")
-    value = namespace[name]
+def _value(word: str, expression: str, namespace: Mapping[str, Any]) -> Any:
+    if expression.isidentifier() and expression in namespace:
+        return namespace[expression]
+    try:
+        code = compile(expression, word, "eval")
+    except SyntaxError:
+        # An amount of money, say: prices=$5 million.
+        raise CellError(
+            f"{word}: what follows the $ is no Python expression; write $$ for a dollar"
+        ) from None
+    try:
+        # The notebook's own author wrote it, into the notebook's own cell.
+        return eval(code, dict(namespace))  # noqa: S307
+    except NameError as error:
+        name = str(error.name)
+        raise CellError(f"{word}: the notebook has no variable {name!r}{nearest(name, namespace)}") from None
+
+
+def sendable(word: str, value: Any) -> Any:
+    """Give a value as JSON knows it: a table as CSV text, an array as lists, a date as text.
+
+    Raises
+    ------
+    CellError
+        It is none of these.
+    """
+    # By what they can do, not by their class: pandas, polars and numpy need not be installed.
+    for method, options in (
+        ("to_csv", {"index": False}),
+        ("write_csv", {}),
+        ("tolist", {}),
+        ("isoformat", {}),
+    ):
+        if hasattr(value, method):
+            value = getattr(value, method)(**options)
+            break
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise CellError(
-            f"{key}=${name} cannot be sent to a crew: {error}; pass text, numbers or lists"
+            f"{word} cannot be sent to a crew: {error}; pass text, numbers, lists or a table"
         ) from None
     return value

@@ -9,10 +9,10 @@ from typing import Any
 
 from kasal_jupyter.kernel.cards import Shown, crew_card
 from kasal_jupyter.kernel.client import Client
-from kasal_jupyter.kernel.command_line import Parser, nearest, read_inputs
+from kasal_jupyter.kernel.command_line import Parser, nearest, read_inputs, sendable
 from kasal_jupyter.kernel.connection import find_server
 from kasal_jupyter.kernel.failure import CellError
-from kasal_jupyter.kernel.figures import duration_text
+from kasal_jupyter.kernel.figures import counted, duration_text
 from kasal_jupyter.kernel.result import RunResult
 from kasal_jupyter.kernel.runner import follow, follow_in_background
 from kasal_jupyter.schemas.crews import CrewSummary
@@ -56,7 +56,7 @@ def connect(session: Session, words: Namespace, cell: str | None) -> None:
     del cell
     session.connect(words.url, words.token)
     count = len(session.client.crews())
-    print(f"Connected to {words.url}: {count} crews")  # noqa: T201 - it is the answer
+    print(f"Connected to {session.client.url}: {counted(count, 'crew')}")  # noqa: T201 - it is the answer
 
 
 def crew(session: Session, words: Namespace, cell: str | None) -> Shown:
@@ -67,7 +67,7 @@ def crew(session: Session, words: Namespace, cell: str | None) -> Shown:
         raise CellError(
             "The crew is read from the cell: begin it with %%kasal crew NAME and write YAML below"
         )
-    body = load_crew(cell, " ".join(words.name) or None)
+    body = load_crew(cell, " ".join(words.name) or None, session.namespace)
     known = session.client.crews(name=body.name)
     if known:
         session.client.update_crew(known[0].id, body)
@@ -158,7 +158,10 @@ def parser_of(name: str) -> Parser:
     elif name == "run":
         parser.add_argument("crew", help="the crew's name or id")
         parser.add_argument(
-            "inputs", nargs="*", metavar="name=value", help="an input; $name takes a variable"
+            "inputs",
+            nargs="*",
+            metavar="name=value",
+            help="an input; $name takes a variable, '$len(df)' a value",
         )
         parser.add_argument("--bg", action="store_true", help="go on at once; the view goes on updating")
     elif name in {"status", "traces", "stop"}:
@@ -167,11 +170,15 @@ def parser_of(name: str) -> Parser:
 
 
 def _find_crew(client: Client, word: str) -> CrewSummary:
-    found = client.crews()
-    for each in found:
+    named = client.crews(name=word)
+    if len(named) > 1:
+        ids = ", ".join(each.id for each in named)
+        raise CellError(f"There are {len(named)} crews {word!r}; say which by its id: {ids}")
+    known = named or client.crews()
+    for each in known:
         if word in {each.name, each.id}:
             return each
-    names = [each.name for each in found]
+    names = [each.name for each in known]
     raise CellError(f"There is no crew {word!r}{nearest(word, names)}; `%kasal crews` lists them")
 
 
@@ -187,7 +194,7 @@ def _cell_inputs(cell: str | None) -> dict[str, Any]:
         raise CellError(f"The inputs in the cell are not YAML: {error}") from None
     if not isinstance(inputs, dict):
         raise CellError("The cell holds the run's inputs: write them as name: value, one a line")
-    return {str(key): value for key, value in inputs.items()}
+    return {str(key): sendable(str(key), value) for key, value in inputs.items()}
 
 
 def _whole(client: Client, job_id: str) -> RunResult:

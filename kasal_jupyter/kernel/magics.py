@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 WORDS = ("connect", "crew", "crews", "ps", "run", "status", "stop", "traces")
 """The sub-commands, here to be completed without loading them; a test compares them."""
 
+COMPLETION_SECONDS = 2.0
+"""How long the completion of a crew's name waits for the server: the kernel does nothing else meanwhile."""
+
 
 @magics_class
 class KasalMagics(Magics):
@@ -82,7 +85,7 @@ class KasalMagics(Magics):
         from kasal_jupyter.errors import KasalError
 
         try:
-            return [each.name for each in self.session.client.crews()]
+            return [each.name for each in self.session.client.crews(seconds=COMPLETION_SECONDS)]
         except KasalError:
             # No server, no names: a key pressed for completion is no place for an error.
             return []

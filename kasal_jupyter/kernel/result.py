@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from kasal_jupyter.kernel.view_html import render_html
-from kasal_jupyter.kernel.view_text import render_text
+from kasal_jupyter.kernel.view_text import header_line, render_text
 from kasal_jupyter.schemas.events import Event
 from kasal_jupyter.schemas.executions import Status, Usage
 from kasal_jupyter.schemas.trace import Span, Trace
@@ -32,7 +32,7 @@ class RunResult:
         self.job_id = job_id
         self.trace = Trace(job_id=job_id)
         self.events: list[Event] = []
-        self._drawn = False
+        self._drawn_in: int | None = None
 
     def feed(self, event: Event) -> None:
         """Take in the next event."""
@@ -79,8 +79,8 @@ class RunResult:
         )
 
     def drawn(self) -> RunResult:
-        """Note that the view stands under the cell already, so that the cell's value is not drawn again."""
-        self._drawn = True
+        """Note that the view stands under this cell already: as the cell's value it is not drawn again."""
+        self._drawn_in = _cell_number()
         return self
 
     def __repr__(self) -> str:
@@ -90,14 +90,24 @@ class RunResult:
         return render_html(self.trace)
 
     def _ipython_display_(self) -> None:
-        if self._drawn:
-            self._drawn = False
+        if self._drawn_in is not None and self._drawn_in == _cell_number():
             return
-        from IPython.display import display
+        # IPython then asks for the representations above.
+        raise NotImplementedError
 
-        display(bundle(self.trace), raw=True)  # type: ignore[no-untyped-call]
 
-
-def bundle(trace: Trace, *, live: bool = False, now: float | None = None) -> dict[str, Any]:
+def bundle(trace: Trace) -> dict[str, Any]:
     """Give a trace in every form that a notebook may show."""
-    return {"text/html": render_html(trace, live=live, now=now), "text/plain": render_text(trace)}
+    return {"text/html": render_html(trace), "text/plain": render_text(trace)}
+
+
+def live_bundle(trace: Trace, now: float) -> dict[str, Any]:
+    """Give a running trace in small: several such are sent a second."""
+    return {"text/html": render_html(trace, live=True, now=now), "text/plain": header_line(trace, now)}
+
+
+def _cell_number() -> int | None:
+    from IPython.core.getipython import get_ipython
+
+    shell = get_ipython()
+    return None if shell is None else int(shell.execution_count)

@@ -6,8 +6,8 @@ import threading
 
 from kasal_jupyter.errors import KasalError
 from kasal_jupyter.kernel.client import Client
-from kasal_jupyter.kernel.failure import RunFailed
-from kasal_jupyter.kernel.live import LiveView
+from kasal_jupyter.kernel.failure import CellError, RunFailed
+from kasal_jupyter.kernel.live import View, view_of
 from kasal_jupyter.kernel.result import RunResult
 
 
@@ -22,14 +22,16 @@ def follow(client: Client, job_id: str) -> RunResult:
         It ended otherwise than completed.
     """
     result = RunResult(job_id)
-    view = LiveView(result)
+    view = view_of(result)
     try:
-        for event in client.follow(job_id):
+        for event in client.follow(job_id, on_idle=view.tick):
             view.feed(event)
     except KeyboardInterrupt:
         client.stop(job_id)
-        for event in client.follow(job_id, after=len(result.events)):
+        for event in client.follow(job_id, after=result.trace.summary.seq):
             view.feed(event)
+        if result.status == "completed":
+            raise RunFailed(f"{job_id} was interrupted here, but had completed just before") from None
         raise RunFailed(f"{job_id} was stopped, on the server as well") from None
     if result.status != "completed":
         raise RunFailed(failure_text(result))
@@ -39,7 +41,7 @@ def follow(client: Client, job_id: str) -> RunResult:
 def follow_in_background(client: Client, job_id: str) -> BackgroundRun:
     """Draw a run under the cell that started it, while the notebook goes on."""
     run = BackgroundRun(job_id)
-    view = LiveView(run)
+    view = view_of(run)
     run.begin(client, view)
     return run
 
@@ -54,7 +56,7 @@ class BackgroundRun(RunResult):
         """Why the run could not be followed to its end, where that is so; the run itself goes on."""
         self._thread: threading.Thread | None = None
 
-    def begin(self, client: Client, view: LiveView) -> None:
+    def begin(self, client: Client, view: View) -> None:
         """Follow the run in a thread of its own."""
         self._thread = threading.Thread(
             target=self._follow, args=(client, view), name=f"kasal-{self.job_id}", daemon=True
@@ -68,18 +70,20 @@ class BackgroundRun(RunResult):
         ------
         RunFailed
             It ended otherwise than completed.
+        CellError
+            It could not be followed to its end.
         """
         if self._thread is not None:
             self._thread.join(timeout)
         if self.lost is not None:
-            raise self.lost
+            raise CellError(self.lost.message)
         if self.trace.summary.ended and self.status != "completed":
             raise RunFailed(failure_text(self))
         return self
 
-    def _follow(self, client: Client, view: LiveView) -> None:
+    def _follow(self, client: Client, view: View) -> None:
         try:
-            for event in client.follow(self.job_id):
+            for event in client.follow(self.job_id, on_idle=view.tick):
                 view.feed(event)
         except KasalError as error:
             self.lost = error

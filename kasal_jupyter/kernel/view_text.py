@@ -56,12 +56,12 @@ def render_text(trace: Trace, *, width: int = 110) -> str:
     return "\n".join(lines)
 
 
-def header_line(trace: Trace) -> str:
-    """Give the run on one line: crew, state, time, tokens, figures, id."""
+def header_line(trace: Trace, now: float | None = None) -> str:
+    """Give the run on one line: crew, state, time (so far, at ``now``), tokens, figures, id."""
     summary = trace.summary
     parts = [
         f"{one_line(summary.crew_name, 80)}  {STATUS_MARKS[summary.status]} {summary.status}",
-        elapsed_text(trace),
+        elapsed_text(trace, now),
     ]
     if summary.total_tokens:
         parts.append(f"{summary.total_tokens:,} tokens")

@@ -1,10 +1,131 @@
 """The client, against a real server."""
 
+import socket
+import threading
+from contextlib import contextmanager, suppress
+from urllib.parse import urlsplit
+
 import pytest
 
-from kasal_jupyter.errors import NotFound, Unauthorized, Unavailable
+from kasal_jupyter.errors import InvalidRequest, NotFound, NotRunnable, Unauthorized, Unavailable
+from kasal_jupyter.kernel import stream
 from kasal_jupyter.kernel.client import Client
 from kasal_jupyter.kernel.connection import Connection
+from kasal_jupyter.kernel.refusal import refusal_of
+from kasal_jupyter.schemas.crews import CrewCreate
+
+CREW = {
+    "name": "Followed",
+    "description": "Told once",
+    "agents": [{"name": "writer", "role": "Writer", "goal": "Write", "model": "sandbox"}],
+    "tasks": [
+        {"name": str(number), "description": "Write", "expected_output": "Text", "agent": "writer"}
+        for number in range(3)
+    ],
+}
+
+FOREVER = 1 << 30
+
+
+@pytest.fixture
+def client(live_server):
+    client = Client(Connection(live_server.url, live_server.token))
+    yield client
+    client.close()
+
+
+@contextmanager
+def breaking_line(server_url, lengths):
+    """Put a line before a server; a connection breaks after so many bytes, and holds when none are left."""
+    server = urlsplit(server_url)
+    ends = [socket.create_server(("127.0.0.1", 0))]
+
+    def accept():
+        with suppress(OSError):
+            while True:
+                near, _ = ends[0].accept()
+                far = socket.create_connection((server.hostname, server.port))
+                ends.extend((near, far))
+                length = lengths.pop(0) if lengths else FOREVER
+                for arguments in ((near, far, FOREVER), (far, near, length)):
+                    threading.Thread(target=carry, args=arguments, daemon=True).start()
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{ends[0].getsockname()[1]}{server.path}"
+    finally:
+        shut(*ends)
+        thread.join(10)
+        for end in ends:
+            end.close()
+
+
+def carry(source, target, length):
+    with suppress(OSError):
+        while length > 0 and (data := source.recv(min(length, 4096))):
+            target.sendall(data)
+            length -= len(data)
+    shut(source, target)
+
+
+def shut(*ends):
+    for end in ends:
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_run_is_followed_across_broken_lines_without_a_gap_or_a_duplicate(client, live_server):
+    crew = client.create_crew(CrewCreate.model_validate(CREW))
+    job_id = client.start(crew.id).job_id
+    whole = list(client.follow(job_id))
+    # The first two break in the middle of the events, the third during the handshake.
+    lengths = [1_500, 2_500, 20]
+    with breaking_line(live_server.url, lengths) as url:
+        events = list(Client(Connection(url, live_server.token)).follow(job_id))
+    assert lengths == []
+    assert events == whole
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+
+
+def test_following_goes_on_behind_what_is_known(client):
+    crew = client.create_crew(CrewCreate.model_validate(CREW))
+    job_id = client.start(crew.id).job_id
+    whole = list(client.follow(job_id))
+    assert list(client.follow(job_id, after=4)) == whole[4:]
+
+
+def test_while_nothing_comes_the_caller_gets_its_turn(client):
+    slow = CREW | {"agents": [CREW["agents"][0] | {"sandbox": {"latency": 3600}}]}
+    job_id = client.start(client.create_crew(CrewCreate.model_validate(slow)).id).job_id
+    turns = []
+
+    def turn():
+        turns.append(1)
+        if len(turns) == 3:
+            client.stop(job_id)
+
+    events = list(client.follow(job_id, on_idle=turn))
+    assert len(turns) >= 3
+    assert events[-1]["status"] == "stopped"
+
+
+def test_a_line_that_stays_broken_is_given_up(client, live_server, monkeypatch):
+    monkeypatch.setattr(stream, "LOST_SECONDS", 0.3)
+    with (
+        breaking_line(live_server.url, [20] * 100) as url,
+        pytest.raises(Unavailable, match="job_1 may still run"),
+    ):
+        next(Client(Connection(url, live_server.token)).follow("job_1"))
+
+
+def test_an_updated_crew_is_what_was_sent_and_no_more(client):
+    crew = client.create_crew(CrewCreate.model_validate(CREW))
+    before = client.crew(crew.id)
+    client.update_crew(crew.id, CrewCreate.model_validate({**CREW, "description": ""}))
+    after = client.crew(crew.id)
+    assert after.description == ""
+    assert [task.id for task in after.tasks] == [task.id for task in before.tasks]
 
 
 def test_a_wrong_token_is_refused_at_once_on_both_ways(live_server):
@@ -16,13 +137,32 @@ def test_a_wrong_token_is_refused_at_once_on_both_ways(live_server):
     client.close()
 
 
-def test_what_does_not_exist_is_not_found_with_the_servers_words(live_server):
-    client = Client(Connection(live_server.url, live_server.token))
+def test_what_does_not_exist_is_not_found_with_the_servers_words(client):
     with pytest.raises(NotFound, match="job_unknown"):
         client.execution("job_unknown")
-    client.close()
+    with pytest.raises(NotFound, match="job_unknown"):
+        next(client.follow("job_unknown"))
 
 
 def test_a_server_that_is_not_there_is_named():
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9"):
         Client(Connection("http://127.0.0.1:9", "")).crews()
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "kind"),
+    [
+        (400, NotRunnable("No key").body(), NotRunnable),
+        (400, {"error": {"code": "NEWER", "message": "?", "details": {}}}, InvalidRequest),
+        (502, "<html>Bad Gateway</html>", None),
+        (404, {"message": "Jupyter's own"}, NotFound),
+    ],
+)
+def test_a_refusal_is_read_whoever_wrote_it(status, content, kind):
+    import orjson
+
+    error = refusal_of(status, orjson.dumps(content))
+    if kind is None:
+        assert "502" in error.message
+    else:
+        assert type(error) is kind

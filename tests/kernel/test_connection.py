@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from kasal_jupyter.errors import Unavailable
+from kasal_jupyter.errors import InvalidRequest, Unavailable
 from kasal_jupyter.kernel.connection import Connection, find_server
 
 VARIABLES = (
@@ -86,3 +86,30 @@ def test_token_is_sent_and_not_shown():
     assert connection.socket_url == "wss://hub/user/ada/v1/ws"
     assert "secret" not in repr(connection)
     assert Connection("http://here", "").headers == {}
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://here:2/base/lab?token=mine",
+        "http://here:2/base/lab/tree/notebooks/a.ipynb?token=mine",
+        "http://here:2/base/tree?token=mine",
+        "http://here:2/base/?token=mine",
+        "http://here:2/base/v1/crews?token=mine",
+        "http://here:2/base/api/v1?token=mine",
+    ],
+)
+def test_an_address_may_be_copied_from_a_browser(address):
+    assert find_server(address) == Connection("http://here:2/base", "mine")
+
+
+@pytest.mark.parametrize("address", ["here:8888", "localhost", "ftp://here", "http://"])
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(InvalidRequest, match="begins with http"):
+        find_server(address)
+
+
+def test_only_a_server_elsewhere_is_reached_through_a_proxy():
+    assert Connection("http://localhost:8888/a", "").is_local
+    assert Connection("http://[::1]:8888", "").is_local
+    assert not Connection("https://localhost.example.org", "").is_local

@@ -1,6 +1,7 @@
 """The magics in a real kernel, against a real server."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -127,6 +128,55 @@ def test_the_view_is_not_drawn_twice_where_the_run_is_the_cells_value(kernel):
     assert len(kernel.run('%kasal run "Tea report" topic=tea').shown) == 1
 
 
+def test_a_result_that_was_kept_is_drawn_in_a_later_cell(kernel):
+    kernel.run('result = %kasal run "Tea report" topic=tea')
+    for _ in range(2):
+        assert "<details" in kernel.run("result").shown[0]["text/html"]
+
+
+def test_the_view_goes_on_while_nothing_happens(kernel):
+    cell = kernel.run("""
+from kasal_jupyter.kernel.live import LiveView
+from kasal_jupyter.kernel.result import RunResult
+view = LiveView(RunResult(result.job_id))
+view.feed(result.events[0])  # drawn: it is the first
+view.tick()                  # not drawn: nothing came, and it was drawn just now
+view._drawn_at -= 1.5
+view.tick()                  # drawn: time goes on
+""")
+    assert len(cell.updates) == 2
+    assert "<details" not in cell.updates[-1]["text/html"]
+
+
+def test_a_terminal_gets_lines_and_no_redraws(live_server, tmp_path):
+    code = (
+        "from IPython.core.interactiveshell import InteractiveShell; shell = InteractiveShell.instance();"
+        "shell.run_line_magic('load_ext', 'kasal_jupyter');"
+        "shell.run_cell('%kasal run \"Tea report\" topic=tea')"
+    )
+    environ = {"KASAL_URL": live_server.url, "KASAL_TOKEN": live_server.token, "IPYTHONDIR": str(tmp_path)}
+    text = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | environ, capture_output=True, text=True, check=True
+    ).stdout
+    assert text.count("├─ ▣ facts") == 1
+    assert text.count("✔ completed") == 1
+
+
+def test_an_expression_of_the_notebook_is_an_input(kernel, api):
+    kernel.run("import numpy; rows = numpy.array([3, 4])")
+    kernel.run("result = %kasal run 'Tea report' 'topic=$len(rows)' rows=$rows price=$$5 year=2024")
+    job_id = kernel.value("result.job_id")
+    inputs = api.get(f"/executions/{job_id}").json()["inputs"]
+    assert inputs == {"topic": 2, "rows": [3, 4], "price": "$5", "year": "2024"}
+
+
+def test_names_in_double_braces_are_the_notebooks(kernel, api):
+    kernel.run("wanted = 'facts and figures'")
+    kernel.run(CREW.format(name="Named", sandbox="{}").replace("goal: Find facts", "goal: Find {{wanted}}"))
+    crew_id = api.get("/crews", params={"name": "Named"}).json()["crews"][0]["id"]
+    assert api.get(f"/crews/{crew_id}").json()["agents"][0]["goal"] == "Find facts and figures about {topic}"
+
+
 def test_a_value_of_the_notebook_is_an_input(kernel, api):
     kernel.run("subject = 'green tea'")
     kernel.run('result = %kasal run "Tea report" topic=$subject')
@@ -177,6 +227,9 @@ def test_the_kernels_interrupt_stops_the_run_on_the_server(kernel, api):
         ('%kasal run "Tea report"', "{topic}"),
         ('%kasal run "Tea report" topic=$nothing', "no variable 'nothing'"),
         ('%kasal run "Tea report', "close the quote"),
+        ('%kasal run "Tea report" topic=$print', "cannot be sent to a crew"),
+        ('%kasal run "Tea report" "topic=$5 million"', "write $$ for a dollar"),
+        ("%kasal connect localhost:8888", "begins with http://"),
         (
             "%%kasal crew Bad\nagents:\n  a:\n    rol: x\n",
             "line 3: 'rol' is no field here; did you mean 'role'?",

@@ -1,0 +1,125 @@
+"""An execution's events over the WebSocket, across lost connections."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
+
+from kasal_jupyter import errors
+from kasal_jupyter.kernel.connection import Connection
+from kasal_jupyter.kernel.refusal import read_refusal, refusal_of
+from kasal_jupyter.schemas.events import Event
+from kasal_jupyter.schemas.executions import ENDED
+
+if TYPE_CHECKING:
+    import websocket
+
+CONNECT_SECONDS = 10.0
+RECEIVE_SECONDS = 0.2
+"""How long a wait for the next event lasts before the caller gets its turn."""
+
+SILENCE_SECONDS = 90.0
+"""After so long without a byte the connection is dead: the server pings every 30 seconds."""
+
+LOST_SECONDS = 30.0
+"""How long a lost connection is tried again."""
+
+LONGEST_PAUSE = 2.0
+"""Most seconds between two tries."""
+
+
+def follow_events(
+    connection: Connection, job_id: str, after: int, on_idle: Callable[[], None] | None
+) -> Iterator[Event]:
+    """Give an execution's events in order, each once, to its end; see :meth:`Client.follow`."""
+    lost_at: float | None = None
+    pause = RECEIVE_SECONDS
+    while True:
+        try:
+            for event in _one_connection(connection, job_id, after, on_idle):
+                # What comes twice after a reconnection is passed over; what is missing is asked for again.
+                if event["seq"] <= after:
+                    continue
+                if event["seq"] > after + 1:
+                    raise ConnectionError(f"event {after + 1} is missing")
+                lost_at, pause = None, RECEIVE_SECONDS
+                after = event["seq"]
+                yield event
+                if event["type"] == "execution_status" and event["status"] in ENDED:
+                    return
+        except OSError as error:
+            lost_at = lost_at or time.monotonic()
+            if time.monotonic() - lost_at > LOST_SECONDS:
+                raise errors.Unavailable(
+                    f"The connection to {connection.url} was lost and did not come back ({error}); "
+                    f"{job_id} may still run: look again with its status"
+                ) from None
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+            if on_idle is not None:
+                on_idle()
+
+
+def _one_connection(
+    connection: Connection, job_id: str, after: int, on_idle: Callable[[], None] | None
+) -> Iterator[Event]:
+    """Give the events of one connection, until it breaks with an OSError."""
+    socket = _connect(connection)
+    try:
+        socket.settimeout(RECEIVE_SECONDS)
+        socket.send(orjson.dumps({"type": "subscribe", "job_id": job_id, "after": after}).decode())
+        heard_at = time.monotonic()
+        while True:
+            data = _receive(socket)
+            if data is not None:
+                heard_at = time.monotonic()
+            elif time.monotonic() - heard_at > SILENCE_SECONDS:
+                raise ConnectionError("the server fell silent")
+            if not data:
+                if on_idle is not None:
+                    on_idle()
+                continue
+            message = cast("dict[str, Any]", orjson.loads(data))
+            if "seq" not in message:
+                # No event of the run but the answer to the subscription: a refusal, to be told as it is.
+                raise read_refusal(message)
+            yield cast("Event", message)
+    finally:
+        socket.close(timeout=1)
+
+
+def _connect(connection: Connection) -> websocket.WebSocket:
+    import websocket
+
+    try:
+        return websocket.create_connection(
+            connection.socket_url,
+            header=[f"{name}: {value}" for name, value in connection.headers.items()],
+            timeout=CONNECT_SECONDS,
+            suppress_origin=True,
+        )
+    except websocket.WebSocketBadStatusException as error:
+        # A proxy whose server restarts answers 502 to 504; any other refusal would be repeated.
+        if error.status_code >= 500:
+            raise ConnectionError(f"the server answers {error.status_code}") from error
+        raise refusal_of(error.status_code, bytes(error.resp_body or b"")) from None
+    except websocket.WebSocketException as error:
+        raise ConnectionError(str(error)) from error
+
+
+def _receive(socket: websocket.WebSocket) -> bytes | None:
+    """Give the next message, ``b""`` for a ping or pong, None where nothing came in time."""
+    import websocket
+
+    try:
+        opcode, data = socket.recv_data(control_frame=True)
+    except websocket.WebSocketTimeoutException:
+        return None
+    except websocket.WebSocketException as error:
+        raise ConnectionError(str(error)) from error
+    if opcode == websocket.ABNF.OPCODE_CLOSE:
+        raise ConnectionError("the server closed the connection")
+    return bytes(data) if opcode == websocket.ABNF.OPCODE_TEXT else b""
