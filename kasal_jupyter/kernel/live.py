@@ -12,6 +12,9 @@ from kasal_jupyter.schemas.events import Event
 REDRAW_SECONDS = 0.2
 """Least time between two redraws: the kernel's output channel takes a megabyte a second in all."""
 
+DRAWING_SHARE = 0.1
+"""Most of the kernel's time that redraws take: those of a run of thousands of steps come less often."""
+
 IDLE_SECONDS = 1.0
 """Time between two redraws while nothing happens but that time goes on."""
 
@@ -49,6 +52,7 @@ class LiveView:
         self.result = result
         self._fed_at = time.monotonic()
         self._drawn_at = 0.0
+        self._cost = 0.0
         self._handle = display({"text/plain": "Starting …"}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
 
     def feed(self, event: Event) -> None:
@@ -63,11 +67,14 @@ class LiveView:
     def tick(self) -> None:
         """Redraw if it is time: at once for an event, now and then for the time that goes on."""
         now = time.monotonic()
-        wait = REDRAW_SECONDS if self._fed_at > self._drawn_at else IDLE_SECONDS
+        wait = max(
+            REDRAW_SECONDS if self._fed_at > self._drawn_at else IDLE_SECONDS, self._cost / DRAWING_SHARE
+        )
         if now - self._drawn_at >= wait and not self.result.trace.summary.ended:
             # The run's clock is the server's; what has passed since its latest event is the same on ours.
             trace = self.result.trace
             self._update(live_bundle(trace, trace.last_time + now - self._fed_at))
+            self._cost = self._drawn_at - now
 
     def _update(self, shown: dict[str, object]) -> None:
         if self._handle is not None:
