@@ -97,27 +97,20 @@ def _value(word: str, expression: str, namespace: Mapping[str, Any]) -> Any:
 
 
 def sendable(word: str, value: Any) -> Any:
-    """Give a value as JSON knows it: a table as CSV text, an array as lists, a date as text.
+    """Give a value as JSON knows it: an array as lists, a date as text.
 
     Raises
     ------
     CellError
         It is none of these.
     """
-    # By what they can do, not by their class: pandas, polars and numpy need not be installed.
-    for method, options in (
-        ("to_csv", {"index": False}),
-        ("write_csv", {}),
-        ("tolist", {}),
-        ("isoformat", {}),
-    ):
+    # By what they can do, not by their class: numpy need not be installed.
+    for method in ("tolist", "isoformat"):
         if hasattr(value, method):
-            value = getattr(value, method)(**options)
+            value = getattr(value, method)()
             break
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise CellError(
-            f"{word} cannot be sent to a crew: {error}; pass text, numbers, lists or a table"
-        ) from None
+        raise CellError(f"{word} cannot be sent to a crew: {error}; pass text, numbers or lists") from None
     return value

@@ -27,6 +27,9 @@ SILENCE_SECONDS = 90.0
 LOST_SECONDS = 30.0
 """How long a lost connection is tried again."""
 
+STEADY_SECONDS = 5.0
+"""How long a connection must hold to count as one, where no event comes over it."""
+
 LONGEST_PAUSE = 2.0
 """Most seconds between two tries."""
 
@@ -38,8 +41,11 @@ def follow_events(
     lost_at: float | None = None
     pause = RECEIVE_SECONDS
     while True:
+        up_at: float | None = None
         try:
-            for event in _one_connection(connection, job_id, after, on_idle):
+            socket = _connect(connection)
+            up_at = time.monotonic()
+            for event in _events_of(socket, job_id, after, on_idle):
                 # What comes twice after a reconnection is passed over; what is missing is asked for again.
                 if event["seq"] <= after:
                     continue
@@ -51,8 +57,11 @@ def follow_events(
                 if event["type"] == "execution_status" and event["status"] in ENDED:
                     return
         except OSError as error:
-            lost_at = lost_at or time.monotonic()
-            if time.monotonic() - lost_at > LOST_SECONDS:
+            now = time.monotonic()
+            # A connection that held for a while ended the outage, though the run had nothing to say.
+            if lost_at is None or (up_at is not None and now - up_at > STEADY_SECONDS):
+                lost_at, pause = now, RECEIVE_SECONDS
+            if now - lost_at > LOST_SECONDS:
                 raise errors.Unavailable(
                     f"The connection to {connection.url} was lost and did not come back ({error}); "
                     f"{job_id} may still run: look again with its status"
@@ -63,11 +72,10 @@ def follow_events(
                 on_idle()
 
 
-def _one_connection(
-    connection: Connection, job_id: str, after: int, on_idle: Callable[[], None] | None
+def _events_of(
+    socket: websocket.WebSocket, job_id: str, after: int, on_idle: Callable[[], None] | None
 ) -> Iterator[Event]:
     """Give the events of one connection, until it breaks with an OSError."""
-    socket = _connect(connection)
     try:
         socket.settimeout(RECEIVE_SECONDS)
         socket.send(orjson.dumps({"type": "subscribe", "job_id": job_id, "after": after}).decode())

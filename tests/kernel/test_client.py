@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
@@ -117,6 +118,35 @@ def test_a_line_that_stays_broken_is_given_up(client, live_server, monkeypatch):
         pytest.raises(Unavailable, match="job_1 may still run"),
     ):
         next(Client(Connection(url, live_server.token)).follow("job_1"))
+
+
+def test_breaks_that_lie_far_apart_are_no_outage(client, live_server, monkeypatch):
+    # Each connection holds longer than an outage may last, and no event comes over it before it breaks.
+    monkeypatch.setattr(stream, "LOST_SECONDS", 0.2)
+    monkeypatch.setattr(stream, "STEADY_SECONDS", 0.3)
+    slow = CREW | {"agents": [CREW["agents"][0] | {"sandbox": {"latency": 3600}}]}
+    job_id = client.start(client.create_crew(CrewCreate.model_validate(slow)).id).job_id
+    follower = client.follow(job_id)
+    seen = 0
+    while next(follower)["type"] != "llm_call":
+        seen += 1
+    breaks = []
+
+    def hold(socket, job_id, after, on_idle):
+        if len(breaks) == 3:
+            client.stop(job_id)
+            yield from events_of(socket, job_id, after, on_idle)
+            return
+        time.sleep(0.4)
+        socket.close()
+        breaks.append(after)
+        raise ConnectionError("the line broke")
+
+    events_of = stream._events_of
+    monkeypatch.setattr(stream, "_events_of", hold)
+    events = list(client.follow(job_id, after=seen + 1))
+    assert breaks == [seen + 1] * 3
+    assert events[-1]["status"] == "stopped"
 
 
 def test_an_updated_crew_is_what_was_sent_and_no_more(client):
