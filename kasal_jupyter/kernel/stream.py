@@ -97,6 +97,8 @@ def _events_of(
             yield cast("Event", message)
     finally:
         socket.close(timeout=1)
+        # Where the server has closed first, the library's close leaves the socket open.
+        socket.shutdown()
 
 
 def _connect(connection: Connection) -> websocket.WebSocket:

@@ -181,10 +181,10 @@ def test_a_client_that_stops_reading_is_closed_and_others_get_everything(api, li
             texts.append(text)
         else:
             # So much at once may be too much for a busy machine; who comes back gets the rest.
-            connection.close()
+            connection.shutdown()
             connection = live_server.socket()
             subscribe(connection, job_id, after=len(texts))
-    connection.close()
+    connection.shutdown()
     assert texts == journal(live_server, job_id)
     got = read_until_closed(deaf)
     deaf.shutdown()

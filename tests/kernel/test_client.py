@@ -1,5 +1,6 @@
 """The client, against a real server."""
 
+import json
 import socket
 import threading
 import time
@@ -7,6 +8,8 @@ from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 import pytest
+import websocket
+from websockets.sync.server import serve
 
 from kasal_jupyter.errors import InvalidRequest, NotFound, NotRunnable, Unauthorized, Unavailable
 from kasal_jupyter.kernel import stream
@@ -147,6 +150,31 @@ def test_breaks_that_lie_far_apart_are_no_outage(client, live_server, monkeypatc
     events = list(client.follow(job_id, after=seen + 1))
     assert breaks == [seen + 1] * 3
     assert events[-1]["status"] == "stopped"
+
+
+def test_a_connection_that_the_server_closes_leaves_no_socket_open(monkeypatch):
+    end = {"seq": 1, "job_id": "job_1", "type": "execution_status", "status": "completed"}
+    answers = [None, json.dumps(end)]
+
+    def serve_one(connection):
+        connection.recv()
+        if answer := answers.pop(0):
+            connection.send(answer)
+        connection.close(4008, "too slow")
+
+    opened = []
+    create_connection = websocket.create_connection
+
+    def create(*arguments, **options):
+        opened.append(create_connection(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(websocket, "create_connection", create)
+    with serve(serve_one, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.socket.getsockname()[1]}"
+        assert list(Client(Connection(url, "")).follow("job_1")) == [end]
+    assert [each.sock for each in opened] == [None, None]
 
 
 def test_an_updated_crew_is_what_was_sent_and_no_more(client):
