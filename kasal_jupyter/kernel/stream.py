@@ -98,7 +98,7 @@ def _events_of(
     finally:
         socket.close(timeout=1)
         # Where the server has closed first, the library's close leaves the socket open.
-        socket.shutdown()
+        socket.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _connect(connection: Connection) -> websocket.WebSocket:
