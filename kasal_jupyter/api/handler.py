@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Callable
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 import orjson
 from jupyter_server.auth.decorator import allow_unauthenticated
@@ -120,7 +121,26 @@ class ApiHandler(BaseHandler):
                 setattr(cls, name, allow_unauthenticated(method))
 
     async def prepare(self) -> None:  # type: ignore[override]
-        """Authenticate, and refuse what must not be read further."""
+        """Admit the request, or have it refused once its body has passed.
+
+        Tornado cuts the connection of a request that is answered before its body was read, under the
+        feet of a client that sends its next request there.
+        """
+        refusal: KasalError | web.HTTPError | None = None
+        try:
+            await self.admit()
+        except (KasalError, web.HTTPError) as error:
+            refusal = error
+        if int(self.request.headers.get("Content-Length") or 0) > self.parts.body_limit:
+            # So much is not worth waiting for.
+            self.set_header("Connection", "close")
+            raise refusal or self._too_large()
+        if refusal is not None:
+            assert self.request.method is not None
+            setattr(self, self.request.method.lower(), _raising(refusal))
+
+    async def admit(self) -> None:
+        """Authenticate, and refuse foreign pages."""
         self.caller = await self.identify()
         self.parts.wake()
         self.set_cors_headers()
@@ -130,8 +150,6 @@ class ApiHandler(BaseHandler):
             )
         if self.request.method not in {"GET", "HEAD", "OPTIONS"}:
             self.check_xsrf_cookie()
-        if int(self.request.headers.get("Content-Length") or 0) > self.parts.body_limit:
-            raise self._too_large()
 
     def data_received(self, chunk: bytes) -> None:
         """Take a piece of the body."""
@@ -176,10 +194,17 @@ class ApiHandler(BaseHandler):
 class UnknownRoute(ApiHandler):
     """Every path under ``/v1`` that is nothing."""
 
-    async def prepare(self) -> None:  # type: ignore[override]
+    async def admit(self) -> None:
         """Say so, whatever the method."""
-        await super().prepare()
+        await super().admit()
         raise NotFound(f"There is nothing at {self.request.path}")
+
+
+def _raising(error: Exception) -> Callable[..., NoReturn]:
+    def refuse(*_: str) -> NoReturn:
+        raise error
+
+    return refuse
 
 
 def _as_kasal_error(error: BaseException | None, status: int) -> KasalError:

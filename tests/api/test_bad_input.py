@@ -1,5 +1,6 @@
 import http.client
 import json
+import time
 from urllib.parse import urlsplit
 
 import httpx
@@ -163,6 +164,32 @@ def test_a_body_over_the_limit(live_server, chunked):
     assert answer.status == 400
     assert body["error"]["details"]["field"] == "body"
     assert "2097152" in body["error"]["details"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("path", "token", "status"),
+    [("/nothing", True, 404), ("/crews", False, 401), ("/crews/crew_1", True, 405), ("/crews", True, 400)],
+)
+def test_a_refusal_leaves_the_connection_to_the_next_request(live_server, path, token, status):
+    url = urlsplit(live_server.url)
+    connection = http.client.HTTPConnection(url.hostname, url.port, timeout=30)
+    headers = {"Authorization": f"token {live_server.token}"}
+    body = b'{"colour": "red"}'
+    connection.putrequest("POST", f"{url.path}/v1{path}")
+    for name, value in {**(headers if token else {}), "Content-Length": str(len(body))}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    # The server has seen what it will refuse before it sees the body.
+    time.sleep(0.3)
+    connection.send(body)
+    answer = connection.getresponse()
+    answer.read()
+    assert answer.status == status
+    before = connection.sock
+    connection.request("GET", f"{url.path}/v1/crews", headers=headers)
+    assert connection.getresponse().status == 200
+    assert connection.sock is before is not None
+    connection.close()
 
 
 @pytest.mark.usefixtures("unchanged")
