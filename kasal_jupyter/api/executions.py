@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.paging import read_number, read_page
 from kasal_jupyter.runs.traces import trace_rows
@@ -64,7 +66,9 @@ class TracesHandler(ApiHandler):
         feed = await self.parts.runs.feed(job_id)
         after = read_number(self, "after", 0, least=0, most=10**12)
         limit = read_number(self, "limit", 10_000, least=1, most=10_000)
-        self.answer(TraceRows(traces=trace_rows(feed.journal, after, limit)))
+        # In a thread: a long run's events take longer to read than the loop may be held up.
+        rows = await asyncio.to_thread(trace_rows, feed.journal, after, limit)
+        self.answer(TraceRows(traces=rows))
 
 
 class StopHandler(ApiHandler):

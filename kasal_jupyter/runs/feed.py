@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import orjson
 
@@ -32,6 +33,19 @@ class Feed:
     journal: Journal
     summary: RunSummary = field(default_factory=RunSummary)
     _subscribers: set[Deliver] = field(default_factory=set)
+
+    @classmethod
+    def open(cls, path: Path) -> Feed:
+        """Open the feed of a run that another server runs, or that has ended.
+
+        Raises
+        ------
+        NotFound
+            Its journal is gone.
+        """
+        feed = cls(Journal.open(path))
+        feed.catch_up()
+        return feed
 
     @property
     def job_id(self) -> str:

@@ -88,16 +88,23 @@ class Journal:
             The numbered events as written, without their line ends.
         """
         assert self._out is not None, "the journal was opened for reading"
-        numbered = []
-        for line in lines:
-            self.seq += 1
-            numbered.append(b'{"seq":%d,"job_id":"%b",%b' % (self.seq, self.job_id.encode(), line[1:]))
-        data = b"".join(line + b"\n" for line in numbered)
-        self._write(data)
-        for seq, line in enumerate(numbered, self.seq - len(numbered) + 1):
+        job_id = self.job_id.encode()
+        numbered = [
+            b'{"seq":%d,"job_id":"%b",%b' % (seq, job_id, line[1:])
+            for seq, line in enumerate(lines, self.seq + 1)
+        ]
+        try:
+            self._write(b"".join(line + b"\n" for line in numbered))
+        except OSError:
+            # A full disk, say: half a line would spoil the one behind it.
+            os.ftruncate(self._out, self._size)
+            raise
+        # Only now: another thread may read, and must not look for what is not there yet.
+        for seq, line in enumerate(numbered, self.seq + 1):
             self._size += len(line) + 1
             if seq % STRIDE == 0:
                 self._offsets.append(self._size)
+            self.seq = seq
         return numbered
 
     def read(self, after: int = 0, limit: int = STRIDE) -> list[bytes]:

@@ -50,8 +50,10 @@ def recover(store: Store, path: Path, job_id: str) -> None:
             job_id, {"status": "interrupted", "ended_at": utc_now(), "error": {**INTERRUPTED, "task": None}}
         )
         return
-    if not summarise(journal.events()).ended:
-        journal.append([interrupted_event()])
+    summary = summarise(journal.events())
+    if not summary.ended:
+        for line in journal.append([interrupted_event()]):
+            summary.feed(orjson.loads(line))
         journal.sync()
-    store.executions.update(job_id, summarise(journal.events()).fields())
+    store.executions.update(job_id, summary.fields())
     journal.close()

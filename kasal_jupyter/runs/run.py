@@ -75,6 +75,7 @@ class Run:
             self._write([last])
 
     def _told_to_stop(self) -> bool:
+        # Asked anew: it may have been told while it was launched.
         return self._stopping
 
     def _on_lines(self, lines: list[bytes]) -> None:

@@ -7,6 +7,7 @@ import logging
 import statistics
 from collections import OrderedDict, deque
 from collections.abc import Coroutine, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,22 +120,21 @@ class Runs:
             created_at=utc_now(),
         )
         run_folder.mkdir(mode=0o700)
-        journal = Journal.create(self._path(job_id))
-        run = Run(spec, Feed(journal), on_change=self._on_change)
-        run.feed.append([queued_event(spec)])
-        self._runs[job_id] = run
-        try:
+        with ExitStack() as undo:
+            # Until the run is acknowledged, nothing of it may stay where anything fails.
+            undo.callback(run_folder.rmdir)
+            journal = Journal.create(self._path(job_id))
+            undo.callback(journal.path.unlink)
+            undo.callback(journal.close)
+            run = Run(spec, Feed(journal), on_change=self._on_change)
+            run.feed.append([queued_event(spec)])
+            self._runs[job_id] = run
+            undo.callback(self._runs.pop, job_id)
             await asyncio.gather(
                 asyncio.to_thread(journal.sync),
                 self.store.change(lambda: self.store.executions.insert(execution)),
             )
-        except BaseException:
-            # Nothing was acknowledged, so nothing may stay.
-            del self._runs[job_id]
-            journal.close()
-            journal.path.unlink()
-            run_folder.rmdir()
-            raise
+            undo.pop_all()
         self._queue.append(run)
         self._pump()
         return execution
@@ -153,9 +153,7 @@ class Runs:
         if execution.status in ENDED:
             raise Conflict(f"Execution {job_id} is {execution.status} already; there is nothing to stop")
         if run := self._runs.get(job_id):
-            if run in self._queue:
-                self._queue.remove(run)
-            await run.stop()
+            await self._stop_own(run)
         else:
             # Another server runs it, and looks for this file.
             self._stop_file(job_id).touch(mode=0o600)
@@ -218,8 +216,10 @@ class Runs:
 
     def estimate(self, whole: WholeCrew) -> int:
         """Guess how long a run will take, in seconds: the median of the crew's last 20 completed runs."""
-        past = self.store.executions.find(crew_id=whole.crew.id, status="completed")
-        durations = [execution.duration for execution in past[-20:] if execution.duration is not None]
+        past = self.store.executions.page(
+            order="newest", limit=20, crew_id=whole.crew.id, status="completed"
+        ).documents
+        durations = [execution.duration for execution in past if execution.duration is not None]
         if durations:
             return max(1, round(statistics.median(durations)))
         return SECONDS_PER_TASK * max(1, len(whole.tasks))
@@ -240,6 +240,11 @@ class Runs:
         if self._runs and not self._minding:
             self._minding = True
             self._spawn(self._mind_stop_files())
+
+    async def _stop_own(self, run: Run) -> None:
+        if run in self._queue:
+            self._queue.remove(run)
+        await run.stop()
 
     def _on_change(self, run: Run) -> None:
         """Take a run's new state into the store, and give its place to the next when it has ended."""
@@ -291,14 +296,13 @@ class Runs:
         if feed := self._feeds.get(execution.id):
             self._feeds.move_to_end(execution.id)
             return feed
-        journal = await asyncio.to_thread(Journal.open, self._path(execution.id))
+        # To fold a long journal takes longer than the loop may be held up.
+        opened = await asyncio.to_thread(Feed.open, self._path(execution.id))
         if feed := self._feeds.get(execution.id):
             # Somebody else asked meanwhile, and may follow that one already.
             return feed
-        feed = Feed(journal)
-        feed.catch_up()
-        self._remember(feed)
-        return feed
+        self._remember(opened)
+        return opened
 
     def _remember(self, feed: Feed) -> None:
         self._feeds[feed.job_id] = feed
@@ -324,9 +328,7 @@ class Runs:
         while self._runs:
             for job_id, run in list(self._runs.items()):
                 if self._stop_file(job_id).exists():
-                    if run in self._queue:
-                        self._queue.remove(run)
-                    await run.stop()
+                    await self._stop_own(run)
             await asyncio.sleep(2 * POLL_SECONDS)
         self._minding = False
 

@@ -1,3 +1,6 @@
+import errno
+import os
+
 import orjson
 import pytest
 
@@ -48,6 +51,25 @@ def test_a_page_anywhere(journal, path, after, limit):
 def test_behind_the_end_there_is_nothing(journal):
     journal.append([line(1)])
     assert journal.read(1) == journal.read(99) == journal.read(0, 0) == []
+
+
+def test_what_a_full_disk_takes_half_of_is_taken_back(journal, path, monkeypatch):
+    first = journal.append([line(1)])
+
+    def half(out, data):
+        if len(data) < 40:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(out, data[: len(data) // 2])
+
+    write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", half)
+        with pytest.raises(OSError, match="No space"):
+            journal.append([line(2), line(3)])
+    assert journal.seq == 1
+    assert journal.append([line(2)]) == journal.read(1)
+    assert path.read_bytes().splitlines() == [*first, *journal.read(1)]
+    assert [orjson.loads(text)["seq"] for text in journal.read()] == [1, 2]
 
 
 def test_a_torn_last_line_does_not_count_and_is_written_over(journal, path):

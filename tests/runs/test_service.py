@@ -1,8 +1,17 @@
+import asyncio
+import errno
 import json
 
 import pytest
 
-from tests.crews import new_crew, slow_crew, start, wait_for
+from kasal_jupyter.models.catalog import ModelCatalog
+from kasal_jupyter.runs.journal import Journal
+from kasal_jupyter.runs.local import LocalBackend
+from kasal_jupyter.runs.service import Runs
+from kasal_jupyter.schemas.crews import CrewCreate
+from kasal_jupyter.store.crews import Crews
+from kasal_jupyter.store.store import Store
+from tests.crews import crew_body, new_crew, slow_crew, start, wait_for
 from tests.server import start_server
 
 
@@ -81,3 +90,22 @@ def test_a_run_whose_server_was_killed_is_interrupted(pair):
         assert state["error"]["code"] == "INTERRUPTED"
         assert state["usage"]["llm_calls"] == 1
         connection.close()
+
+
+def test_what_cannot_be_accepted_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full(journal, lines):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def start():
+        with Store.open(tmp_path) as store:
+            whole = await Crews(store).create(CrewCreate.model_validate(crew_body()), "jupyter")
+            runs = Runs(store, tmp_path, LocalBackend(tmp_path), ModelCatalog(environ={}))
+            with monkeypatch.context() as patch:
+                patch.setattr(Journal, "append", full)
+                with pytest.raises(OSError, match="No space"):
+                    await runs.start(whole, {"topic": "tea"}, "jupyter")
+            left = (list(runs.folder.iterdir()), runs.active, store.executions.find())
+            await runs.close()
+            return left
+
+    assert asyncio.run(start()) == ([], 0, [])
