@@ -15,7 +15,7 @@ from kasal_jupyter.schemas.crews import (
     CrewUpdate,
     CrewUpdated,
 )
-from kasal_jupyter.store.crews import INVALID_CREW
+from kasal_jupyter.store.assembly import INVALID_CREW
 
 
 class CrewsHandler(ApiHandler):

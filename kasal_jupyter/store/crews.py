@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from kasal_jupyter.errors import Fault, InvalidRequest, NotFound, PreconditionFailed
-from kasal_jupyter.schemas.agents import Agent, AgentCreate, AgentFields, CrewAgent
+from kasal_jupyter.schemas.agents import Agent, AgentCreate
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.context import read_contexts
 from kasal_jupyter.schemas.crews import Crew, CrewCreate, CrewUpdate, WholeCrew
-from kasal_jupyter.schemas.tasks import CrewTask, Task, TaskCreate
+from kasal_jupyter.schemas.tasks import Task, TaskCreate
+from kasal_jupyter.store.assembly import as_crew_agent, as_crew_task, assemble, make_agent
 from kasal_jupyter.store.store import Store
-
-INVALID_CREW = "Invalid crew configuration"
-"""The message of the reference's own example of an error."""
 
 
 class Crews:
@@ -37,16 +34,15 @@ class Crews:
         NotFound
             There is no such crew.
         """
-        crew = self.store.crews.get(crew_id)
+        # Of one moment: a change may replace the agents and tasks between two reads.
+        with self.store.snapshot():
+            crew = self.store.crews.get(crew_id)
+            agents = self.store.agents.find(crew_id=crew_id)
+            tasks = self.store.tasks.find(crew_id=crew_id)
         if crew is None:
-            raise NotFound(
-                f"There is no crew {crew_id}", faults=[Fault("crew_id", f"There is no crew {crew_id}")]
-            )
-        return WholeCrew.model_construct(
-            crew=crew,
-            agents=sorted(self.store.agents.find(crew_id=crew_id), key=lambda agent: agent.position),
-            tasks=sorted(self.store.tasks.find(crew_id=crew_id), key=lambda task: task.position),
-        )
+            text = f"There is no crew {crew_id}"
+            raise NotFound(text, faults=[Fault("crew_id", text)])
+        return WholeCrew.model_construct(crew=crew, agents=agents, tasks=tasks)
 
     async def create(self, body: CrewCreate, owner: str) -> WholeCrew:
         """Store a new crew.
@@ -64,7 +60,7 @@ class Crews:
             created_at=now,
             updated_at=now,
         )
-        whole = _assemble(crew, body.agents, body.tasks, before=None)
+        whole = assemble(crew, body.agents, body.tasks, before=None)
 
         def insert() -> None:
             self.store.crews.insert(crew)
@@ -108,10 +104,10 @@ class Crews:
             crew = _touched(before.crew).model_copy(update=fields)
             self.store.crews.replace(crew)
             if body.agents is not None or body.tasks is not None:
-                whole = _assemble(
+                whole = assemble(
                     crew,
-                    [_as_member(agent) for agent in before.agents] if body.agents is None else body.agents,
-                    [_as_crew_task(task) for task in before.tasks] if body.tasks is None else body.tasks,
+                    [as_crew_agent(agent) for agent in before.agents] if body.agents is None else body.agents,
+                    [as_crew_task(task) for task in before.tasks] if body.tasks is None else body.tasks,
                     before=before,
                 )
                 self.store.agents.delete_where(crew_id=crew_id)
@@ -157,7 +153,7 @@ class Crews:
                     "Invalid agent",
                     faults=[Fault("name", f"The crew has an agent {body.name!r}; choose another name")],
                 )
-            agent = _agent(body, whole.crew, owner, position=_next(whole.agents), taken=names)
+            agent = make_agent(body, whole.crew, owner, position=_next(whole.agents), taken=names)
             self.store.agents.insert(agent)
             self.store.crews.replace(_touched(whole.crew))
             return agent
@@ -215,103 +211,6 @@ class Crews:
             self.store.agents.insert(agent)
         for task in whole.tasks:
             self.store.tasks.insert(task)
-
-
-def _assemble(
-    crew: Crew, agents: Sequence[CrewAgent], tasks: Sequence[CrewTask], *, before: WholeCrew | None
-) -> WholeCrew:
-    """Make a crew's documents of what a body says, or refuse it with every fault."""
-    faults: list[Fault] = []
-    if not agents:
-        faults.append(Fault("agents", "At least one agent required"))
-    faults += _duplicates("agents", [agent.name for agent in agents])
-    faults += _duplicates("tasks", [task.name for task in tasks])
-    old_agents = {key: agent for agent in (before.agents if before else []) for key in (agent.id, agent.name)}
-    old_tasks = {
-        key: task for task in (before.tasks if before else []) for key in (task.id, task.name) if key
-    }
-    taken = {agent.name for agent in agents if agent.name}
-    made_agents: list[Agent] = []
-    for place, agent in enumerate(agents):
-        old = old_agents.get(agent.id or agent.name or agent.role)
-        if agent.id is not None and old is None:
-            faults.append(Fault(f"agents[{place}].id", f"The crew has no agent {agent.id}; leave the id out"))
-        made = _agent(agent, crew, crew.owner, position=place, taken=taken, old=old)
-        taken.add(made.name)
-        made_agents.append(made)
-    by_key = {key: agent.id for agent in reversed(made_agents) for key in (agent.role, agent.name, agent.id)}
-    made_tasks: list[Task] = []
-    for place, task in enumerate(tasks):
-        agent_id = by_key.get(task.agent) if task.agent else None
-        if task.agent and agent_id is None:
-            names = ", ".join(agent.name for agent in made_agents)
-            faults.append(
-                Fault(f"tasks[{place}].agent", f"The crew has no agent {task.agent!r}; it has {names}")
-            )
-        old_task = old_tasks.get(task.id or task.name or "")
-        if task.id is not None and old_task is None:
-            faults.append(Fault(f"tasks[{place}].id", f"The crew has no task {task.id}; leave the id out"))
-        made_tasks.append(
-            Task(
-                **task.model_dump(exclude={"id", "agent"}),
-                id=old_task.id if old_task else new_id("task"),
-                crew_id=crew.id,
-                agent_id=agent_id,
-                position=place,
-                owner=crew.owner,
-                created_at=old_task.created_at if old_task else crew.updated_at,
-                updated_at=crew.updated_at,
-            )
-        )
-    faults += read_contexts(made_tasks)[1]
-    if faults:
-        raise InvalidRequest(INVALID_CREW, faults=faults)
-    return WholeCrew.model_construct(crew=crew, agents=made_agents, tasks=made_tasks)
-
-
-def _agent(
-    body: AgentFields, crew: Crew, owner: str, *, position: int, taken: set[str], old: Agent | None = None
-) -> Agent:
-    fields: dict[str, Any] = body.model_dump(exclude={"id", "crew_id"})
-    fields["name"] = body.name or _free_name(body.role, taken)
-    now = utc_now()
-    return Agent(
-        **fields,
-        id=old.id if old else new_id("agent"),
-        crew_id=crew.id,
-        position=position,
-        owner=owner,
-        created_at=old.created_at if old else now,
-        updated_at=now,
-    )
-
-
-def _free_name(role: str, taken: set[str]) -> str:
-    """Name an agent after its role, numbered where the crew has that name already."""
-    name = " ".join(role.split())[:180]
-    number = 1
-    free = name
-    while free in taken:
-        number += 1
-        free = f"{name} {number}"
-    return free
-
-
-def _duplicates(field: str, names: Sequence[str | None]) -> list[Fault]:
-    return [
-        Fault(f"{field}[{place}].name", f"{name!r} is used twice; names are unique in a crew")
-        for place, name in enumerate(names)
-        if name is not None and name in names[:place]
-    ]
-
-
-def _as_member(agent: Agent) -> CrewAgent:
-    return CrewAgent.model_validate(agent.model_dump(include=set(CrewAgent.model_fields)))
-
-
-def _as_crew_task(task: Task) -> CrewTask:
-    fields = task.model_dump(include=set(CrewTask.model_fields))
-    return CrewTask.model_validate({**fields, "agent": task.agent_id})
 
 
 def _touched(crew: Crew) -> Crew:

@@ -125,3 +125,16 @@ def test_a_crew_is_deleted_with_its_agents_and_tasks(api):
     assert api.get("/agents", params={"crew_id": crew_id}).json()["agents"] == []
     assert api.get("/tasks", params={"crew_id": crew_id}).json()["tasks"] == []
     assert len(api.get("/agents", params={"crew_id": other}).json()["agents"]) == 2
+
+
+def test_an_agents_name_wins_over_anothers_role(api):
+    agents = [
+        {"name": "first", "role": "Writer", "goal": "Write", "model": "sandbox"},
+        {"name": "Writer", "role": "Editor", "goal": "Edit", "model": "sandbox"},
+    ]
+    task = {"description": "Do it", "expected_output": "It"}
+    tasks = [{**task, "name": who, "agent": who} for who in ("Writer", "Editor", "first")]
+    crew_id = api.post("/crews", json={"name": "Named", "agents": agents, "tasks": tasks}).json()["id"]
+    crew = api.get(f"/crews/{crew_id}").json()
+    names = {agent["id"]: agent["name"] for agent in crew["agents"]}
+    assert [names[task["agent_id"]] for task in crew["tasks"]] == ["Writer", "Writer", "first"]
