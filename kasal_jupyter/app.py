@@ -174,6 +174,3 @@ class KasalApp(ExtensionApp):
         if self.parts and self.parts.runs.active and self.serverapp is not None:
             times = self.serverapp.web_app.settings["last_activity_times"]
             times["kasal_jupyter"] = datetime.now(UTC)
-
-
-main = KasalApp.launch_instance

@@ -23,7 +23,8 @@ error body is the reference's *Error Response Format*.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -42,6 +43,12 @@ class Fault:
 
     field: str
     reason: str
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Give ``; did you mean …?`` for the end of a reason where a known word is near, else nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 class KasalError(Exception):

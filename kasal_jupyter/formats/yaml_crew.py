@@ -20,7 +20,6 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from kasal_jupyter.errors import Fault, InvalidRequest
+from kasal_jupyter.errors import Fault, InvalidRequest, nearest
 from kasal_jupyter.formats.yaml_text import (
     INVALID,
     fill_names,
@@ -83,7 +82,7 @@ class _Reader:
             line = line_of(node, key)
             where = f"{path}.{key}" if path else str(key)
             if key not in known:
-                hint = _near(str(key), known) or f"; there are {', '.join(known)}"
+                hint = nearest(str(key), known) or f"; there are {', '.join(known)}"
                 self.fault(where, line, f"{key!r} is no field here{hint}")
                 continue
             if key in _MEMBERS:
@@ -95,7 +94,7 @@ class _Reader:
             missing: set[str] = set()
             found[_SPELLINGS.get(key, key)] = fill_names(plain(value), self.values, missing)
             for name in sorted(missing):
-                self.fault(where, line, f"{{{{{name}}}}} has no value{_near(name, self.values)}")
+                self.fault(where, line, f"{{{{{name}}}}} has no value{nearest(name, self.values)}")
         return found
 
 
@@ -201,21 +200,16 @@ def _check_references(
     """Note the agents and tasks that a task names and that are not there."""
     agent = task.get("agent")
     if agent is not None and (not isinstance(agent, str) or agent not in agents):
-        hint = _near(str(agent), agents) or f"; there are {', '.join(agents) or 'none'}"
+        hint = nearest(str(agent), agents) or f"; there are {', '.join(agents) or 'none'}"
         line = line_of(node, "agent")
         reader.fault(f"{path}.agent", line, f"there is no agent {agent!r}{hint}")
     context = task.get("context")
     for entry in context if isinstance(context, list) else ():
         # More than one word is a text that the task is given as it is; one word is a task's name.
         if isinstance(entry, str) and entry not in earlier and not any(char.isspace() for char in entry):
-            hint = _near(entry, earlier) or f"; before it there are {', '.join(earlier) or 'none'}"
+            hint = nearest(entry, earlier) or f"; before it there are {', '.join(earlier) or 'none'}"
             line = line_of(node, "context")
             reader.fault(f"{path}.context", line, f"there is no earlier task {entry!r}{hint}")
-
-
-def _near(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _members(reader: _Reader, root: CommentedMap, key: str, known: set[str]) -> dict[str, dict[str, Any]]:
@@ -246,7 +240,7 @@ def _validate(
             steps = list(item["loc"])
             node: Any = root
             line: int | None = None
-            if len(steps) > 1 and steps[0] in {"agents", "tasks"} and isinstance(steps[1], int):
+            if len(steps) > 1 and steps[0] in _MEMBERS and isinstance(steps[1], int):
                 steps[1] = (agents if steps[0] == "agents" else tasks)[steps[1]]
             for step in steps:
                 known = step if not isinstance(node, CommentedMap) or step in node else _spelled(str(step))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
+from kasal_jupyter.errors import nearest
 from kasal_jupyter.kernel.failure import CellError
 
 
@@ -40,12 +40,6 @@ def split(line: str) -> list[str]:
         return shlex.split(line)
     except ValueError as error:
         raise CellError(f"The line cannot be read: {error}; close the quote") from None
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Give ``; did you mean …?`` where a known word is near, else nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def read_inputs(words: Iterable[str], namespace: Mapping[str, Any]) -> dict[str, Any]:

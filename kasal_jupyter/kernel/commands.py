@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kasal_jupyter.errors import nearest
 from kasal_jupyter.kernel.cards import Shown, crew_card
 from kasal_jupyter.kernel.client import Client
-from kasal_jupyter.kernel.command_line import Parser, nearest, read_inputs, sendable
+from kasal_jupyter.kernel.command_line import Parser, read_inputs, sendable
 from kasal_jupyter.kernel.connection import find_server
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.figures import counted, duration_text

@@ -29,8 +29,8 @@ class KasalMagics(Magics):
     @line_cell_magic
     def kasal(self, line: str, cell: str | None = None) -> Any:
         """Work with crews; `%kasal` alone says what can be typed."""
-        from kasal_jupyter.errors import KasalError
-        from kasal_jupyter.kernel.command_line import WordsWanted, nearest, split
+        from kasal_jupyter.errors import KasalError, nearest
+        from kasal_jupyter.kernel.command_line import WordsWanted, split
         from kasal_jupyter.kernel.commands import COMMANDS, parser_of
         from kasal_jupyter.kernel.failure import CellError
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,12 +11,9 @@ from kasal_jupyter.models.catalog import ModelCatalog, ModelUnavailable
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.context import TaskContext, read_contexts
 from kasal_jupyter.schemas.crews import WholeCrew
-from kasal_jupyter.schemas.spec import RunModel, RunSpec, RunTask
+from kasal_jupyter.schemas.spec import PLACEHOLDER, RunModel, RunSpec, RunTask
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.tools.catalog import builtin_tools
-
-PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_\-]*)\}")
-"""What CrewAI replaces by an input."""
 
 
 @dataclass(slots=True)

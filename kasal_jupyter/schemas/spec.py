@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field
@@ -10,6 +11,9 @@ from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.base import Model
 from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.schemas.tasks import Task
+
+PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_\-]*)\}")
+"""What CrewAI replaces by an input, wherever it stands in a crew's texts."""
 
 
 class RunModel(Model):

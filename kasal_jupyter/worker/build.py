@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from crewai.tools.base_tool import BaseTool
 from crewai.utilities.i18n import I18N_DEFAULT
 from crewai.utilities.string_utils import sanitize_tool_name
 
+from kasal_jupyter.models.catalog import KEYLESS
 from kasal_jupyter.schemas.agents import Agent, ModelSettings, SandboxSettings
-from kasal_jupyter.schemas.spec import RunSpec, RunTask
+from kasal_jupyter.schemas.spec import PLACEHOLDER, RunSpec, RunTask
 from kasal_jupyter.tools.catalog import find_tool
 from kasal_jupyter.tools.tool import ToolContext
 from kasal_jupyter.worker.agent import CrewAgent
@@ -22,9 +22,6 @@ from kasal_jupyter.worker.openai_llm import OpenAILLM
 from kasal_jupyter.worker.sandbox_llm import SandboxLLM
 from kasal_jupyter.worker.stop import StopSignal
 from kasal_jupyter.worker.tool import crew_tool, model_of
-
-_PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_\-]*)}")
-"""What CrewAI takes for a placeholder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +108,7 @@ class _Builder:
             for task in self._spec.tasks
             for text in (task.description, task.expected_output, *task.context_texts)
         ]
-        literal = {name: f"{{{name}}}" for text in texts for name in _PLACEHOLDER.findall(text)}
+        literal = {name: f"{{{name}}}" for text in texts for name in PLACEHOLDER.findall(text)}
         return {**literal, **self._spec.inputs}
 
     def _agent(self, agent: Agent) -> CrewAgent:
@@ -172,7 +169,7 @@ class _Builder:
             label=name,
             provider="openai",
             # The client insists on a key; servers without keys take any.
-            api_key=model.api_key or "none",
+            api_key=model.api_key or KEYLESS,
             base_url=model.base_url,
             # A model of another server must not be sent on to OpenAI's Responses API.
             custom_openai=model.base_url is not None,
