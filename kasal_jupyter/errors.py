@@ -60,15 +60,20 @@ class KasalError(Exception):
         One readable sentence.
     faults
         Every fault found, the first one first; shown as the error's ``details``.
+    retry_after
+        Seconds after which the same request may succeed, where that is known.
     """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "INTERNAL_ERROR"
 
-    def __init__(self, message: str, *, faults: Sequence[Fault] = ()) -> None:
+    def __init__(
+        self, message: str, *, faults: Sequence[Fault] = (), retry_after: int | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.faults = tuple(faults)
+        self.retry_after = retry_after
 
     def details(self) -> dict[str, Any]:
         """Give the ``details`` object: the first fault as the reference shows it, then all of them."""
