@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 from kasal_jupyter.schemas.agents import Agent
+from kasal_jupyter.schemas.auth import ApiKey, Session
 from kasal_jupyter.schemas.base import Document
 from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.schemas.executions import Execution
 from kasal_jupyter.schemas.tasks import Task
+from kasal_jupyter.schemas.users import User
 from kasal_jupyter.store.memory import Indexes
 
 D = TypeVar("D", bound=Document)
@@ -48,8 +50,11 @@ CREWS = Collection("crews", Crew, ("owner",))
 AGENTS = Collection("agents", Agent, ("crew_id", "owner"), order="position")
 TASKS = Collection("tasks", Task, ("crew_id", "agent_id", "owner"), order="position")
 EXECUTIONS = Collection("executions", Execution, ("crew_id", "owner", "status", "server"))
+USERS = Collection("users", User, ("email",))
+SESSIONS = Collection("sessions", Session, ("user_id",))
+API_KEYS = Collection("api_keys", ApiKey, ("owner", "digest"))
 
-CATALOG: tuple[Collection[Any], ...] = (CREWS, AGENTS, TASKS, EXECUTIONS)
+CATALOG: tuple[Collection[Any], ...] = (CREWS, AGENTS, TASKS, EXECUTIONS, USERS, SESSIONS, API_KEYS)
 """Every collection."""
 
 INDEXES: Indexes = {collection.name: ("id", *collection.indexes) for collection in CATALOG}

@@ -12,10 +12,23 @@ from tinydb import TinyDB
 
 from kasal_jupyter.errors import StoreError
 from kasal_jupyter.schemas.agents import Agent
+from kasal_jupyter.schemas.auth import ApiKey, Session
 from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.schemas.executions import Execution
 from kasal_jupyter.schemas.tasks import Task
-from kasal_jupyter.store.catalog import AGENTS, CREWS, EXECUTIONS, INDEXES, TASKS, Collection, D
+from kasal_jupyter.schemas.users import User
+from kasal_jupyter.store.catalog import (
+    AGENTS,
+    API_KEYS,
+    CREWS,
+    EXECUTIONS,
+    INDEXES,
+    SESSIONS,
+    TASKS,
+    USERS,
+    Collection,
+    D,
+)
 from kasal_jupyter.store.database import Database
 from kasal_jupyter.store.folder import FILE_NAME, make_private_folder
 from kasal_jupyter.store.repository import Repository
@@ -43,7 +56,7 @@ class Store:
     ----------
     db
         The TinyDB itself, with all of its API.
-    crews, agents, tasks, executions
+    crews, agents, tasks, executions, users, sessions, api_keys
         The collections.
     """
 
@@ -58,6 +71,9 @@ class Store:
         self.agents: Repository[Agent] = self.repository(AGENTS)
         self.tasks: Repository[Task] = self.repository(TASKS)
         self.executions: Repository[Execution] = self.repository(EXECUTIONS)
+        self.users: Repository[User] = self.repository(USERS)
+        self.sessions: Repository[Session] = self.repository(SESSIONS)
+        self.api_keys: Repository[ApiKey] = self.repository(API_KEYS)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
