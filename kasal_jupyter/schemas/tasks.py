@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from kasal_jupyter.schemas.agents import AgentName
 from kasal_jupyter.schemas.base import Document, Model, Name, Text
+from kasal_jupyter.schemas.json_schema import object_schema
 
 TaskState = Literal["created", "running", "completed", "failed", "stopped"]
 """How a task fared in its crew's latest execution; ``created`` before the first."""
@@ -31,17 +32,7 @@ class TaskFields(Model):
     @field_validator("output_schema")
     @classmethod
     def _is_object_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
-        if schema is None:
-            return None
-        from jsonschema import Draft202012Validator, SchemaError
-
-        try:
-            Draft202012Validator.check_schema(schema)
-        except SchemaError as error:
-            raise ValueError(f"not a JSON schema: {error.message}") from None
-        if schema.get("type") != "object":
-            raise ValueError('the schema must say "type": "object"; put other results into a property')
-        return schema
+        return None if schema is None else object_schema(schema)
 
 
 class TaskCreate(TaskFields):
