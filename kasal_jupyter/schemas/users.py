@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
-from kasal_jupyter.schemas.base import Document
+from kasal_jupyter.schemas.base import Document, Given, Model
 
 Role = Literal["admin", "editor", "viewer"]
 """``viewer`` reads, ``editor`` changes and runs what is theirs, ``admin`` sees everybody's things."""
@@ -19,15 +20,21 @@ PASSWORD_LENGTHS = (8, 1024)
 
 # Something, an @, something without blanks. No dot is asked for behind it: accounts of an intranet are
 # ada@lab or ada@host.local, and only a letter that arrives would prove that an address is real.
+_EMAIL = r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+$"
+
+
+def _checked_email(text: str) -> str:
+    if not re.match(_EMAIL, text):
+        raise ValueError("an e-mail address looks like user@example.com")
+    return text
+
+
 Email = Annotated[
     str,
-    StringConstraints(
-        strip_whitespace=True,
-        to_lower=True,
-        min_length=3,
-        max_length=254,
-        pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+$",
-    ),
+    StringConstraints(strip_whitespace=True, to_lower=True, min_length=3, max_length=254),
+    # Not pydantic's own pattern: its error shows the expression to people.
+    AfterValidator(_checked_email),
+    WithJsonSchema({"type": "string", "minLength": 3, "maxLength": 254, "pattern": _EMAIL}),
 ]
 """An e-mail address, in lower case: Ada@Example.com and ada@example.com are one account."""
 
@@ -46,3 +53,81 @@ class User(Document):
     disabled: bool = False
     created_at: str
     updated_at: str
+
+    def details(self) -> UserDetails:
+        """Give what may be shown of the user."""
+        return UserDetails.model_validate(self.model_dump(include=set(UserDetails.model_fields)))
+
+
+class UserCreate(Model):
+    """The body of ``POST /users``."""
+
+    email: Email
+    password: Password = Field(repr=False)
+    tier: Tier = "free"
+    role: Role = "editor"
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "email": "user@example.com",
+                    "password": "secure_password",
+                    "tier": "pro",
+                    "role": "editor",
+                }
+            ]
+        }
+    )
+
+
+class UserUpdate(Model):
+    """The body of ``PUT /users/{user_id}``: what is given changes.
+
+    A new password ends every login of the user; so does ``disabled``, which stops their API keys as well.
+    """
+
+    email: Given[Email] = None
+    password: Given[Password] = Field(None, repr=False)
+    tier: Given[Tier] = None
+    role: Given[Role] = None
+    disabled: Given[bool] = None
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"tier": "enterprise", "role": "admin"}]})
+
+
+class UserDetails(Model):
+    """A user as an answer shows them."""
+
+    id: str
+    email: str
+    tier: Tier
+    role: Role
+    disabled: bool
+    created_at: str
+    updated_at: str
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "user_4t9k2m0x7q1z",
+                    "email": "user@example.com",
+                    "tier": "pro",
+                    "role": "editor",
+                    "disabled": False,
+                    "created_at": "2024-01-15T10:30:00Z",
+                    "updated_at": "2024-01-15T10:30:00Z",
+                }
+            ]
+        }
+    )
+
+
+class UserList(Model):
+    """The answer of ``GET /users``."""
+
+    users: list[UserDetails]
+    total: int
+    page: int
+    per_page: int

@@ -1,0 +1,193 @@
+"""The gate: who a token says is asking, and how often they may."""
+
+from __future__ import annotations
+
+import hmac
+import math
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from kasal_jupyter.auth.api_keys import PREFIX, digest
+from kasal_jupyter.auth.caller import SERVER_OWNER, Caller
+from kasal_jupyter.auth.rates import Allowance, RateMeter, rates_of
+from kasal_jupyter.auth.tokens import Claims, Clock, TokenSigner, invalid_token, looks_like_token
+from kasal_jupyter.errors import Unauthorized
+from kasal_jupyter.schemas.base import parse_time
+from kasal_jupyter.store.catalog import API_KEYS, SESSIONS, USERS, Collection
+from kasal_jupyter.store.store import Store
+
+REMEMBERED = 10_000
+"""Tokens that are remembered with whom they mean; 1 kB each."""
+
+SANDBOX_OWNER = "sandbox"
+"""Whose things are what the sandbox token's bearers make."""
+
+SANDBOX = Caller(owner=SANDBOX_OWNER, name="Sandbox", role="editor", tier="pro", sandbox=True)
+
+_OF_TOKEN = (USERS, SESSIONS)
+_OF_KEY = (USERS, API_KEYS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A token that was checked.
+
+    Attributes
+    ----------
+    caller
+        Whom it means.
+    expires
+        When it ends, in seconds since 1970.
+    source
+        The collections that this was read from.
+    versions
+        Their state.
+    claims
+        What the token says, if it is signed: that stays true whatever changes.
+    """
+
+    caller: Caller
+    expires: float
+    source: tuple[Collection[Any], ...]
+    versions: tuple[int, ...]
+    claims: Claims | None = None
+
+
+class Gate:
+    """Tells callers by what they send, and counts their requests.
+
+    Parameters
+    ----------
+    store
+        The opened data folder.
+    signer
+        Reads tokens.
+    meter
+        Counts requests.
+    sandbox_token
+        What lets into the sandbox; empty: nothing does.
+    enterprise_burst
+        Requests a minute of the tier without an hourly limit; 0: any number.
+    clock
+        Gives the time.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        signer: TokenSigner,
+        meter: RateMeter,
+        *,
+        sandbox_token: str = "",
+        enterprise_burst: int = 0,
+        clock: Clock = time.time,
+    ) -> None:
+        self._store = store
+        self._signer = signer
+        self._meter = meter
+        self._sandbox_token = sandbox_token.encode()
+        self._rates = rates_of(enterprise_burst)
+        self._clock = clock
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+
+    def recognise(self, token: str) -> Caller | None:
+        """Tell whom a token means.
+
+        A token that was checked is remembered. It is checked anew once a user, a session or a key has
+        changed anywhere on the data folder, so that whatever is revoked or changed holds at once.
+
+        Parameters
+        ----------
+        token
+            What was sent.
+
+        Returns
+        -------
+        Caller or None
+            None where it is not one of ours, and so is Jupyter's business.
+
+        Raises
+        ------
+        Unauthorized
+            It is one of ours, and invalid, expired or revoked.
+        """
+        known = self._known.get(token)
+        if known is not None:
+            if known.expires > self._clock() and known.versions == self._store.versions(*known.source):
+                return known.caller
+            del self._known[token]
+        if self._sandbox_token and hmac.compare_digest(token.encode(), self._sandbox_token):
+            return SANDBOX
+        if token.startswith(PREFIX):
+            found = self._by_key(token)
+        elif looks_like_token(token):
+            found = self._by_token(token, known.claims if known else None)
+        else:
+            return None
+        self._known[token] = found
+        if len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+        return found.caller
+
+    def spend(self, caller: Caller) -> Allowance | None:
+        """Count a request of a caller.
+
+        All tokens and keys of a user share one account; whoever Jupyter let in has none.
+
+        Returns
+        -------
+        Allowance or None
+            What is left; None where nothing is limited.
+
+        Raises
+        ------
+        TooManyRequests
+            Nothing is left.
+        """
+        rates = self._rates[caller.tier]
+        if not rates or caller.owner == SERVER_OWNER:
+            return None
+        return self._meter.spend(caller.owner, rates)
+
+    # In both, the versions are taken before anything is read: what is remembered may be newer than it says,
+    # never older.
+
+    def _by_token(self, token: str, claims: Claims | None) -> _Known:
+        if claims is None or claims.expires <= self._clock():
+            claims = self._signer.read(token, "access")
+        versions = self._store.versions(*_OF_TOKEN)
+        session = self._store.sessions.get(claims.session_id)
+        if session is None or session.user_id != claims.user_id:
+            raise invalid_token()
+        caller = self._user(claims.user_id, session.id)
+        return _Known(caller, claims.expires, _OF_TOKEN, versions, claims)
+
+    def _by_key(self, key: str) -> _Known:
+        versions = self._store.versions(*_OF_KEY)
+        found = self._store.api_keys.find(digest=digest(key))
+        if not found:
+            raise Unauthorized("The API key is not valid; make a new one with POST /auth/keys")
+        document = found[0]
+        expires = math.inf if document.expires_at is None else parse_time(document.expires_at).timestamp()
+        if expires <= self._clock():
+            raise Unauthorized(f"The API key {document.name!r} has expired; make a new one")
+        if document.owner == SERVER_OWNER:
+            caller = Caller(SERVER_OWNER, document.name, "admin", "enterprise")
+        else:
+            caller = self._user(document.owner, None)
+        return _Known(caller, expires, _OF_KEY, versions)
+
+    def _user(self, user_id: str, session_id: str | None) -> Caller:
+        user = self._store.users.get(user_id)
+        if user is None or user.disabled:
+            raise invalid_token()
+        return Caller(
+            owner=user.id,
+            name=user.email,
+            role=user.role,
+            tier=user.tier,
+            user_id=user.id,
+            session_id=session_id,
+        )

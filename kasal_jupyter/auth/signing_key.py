@@ -1,0 +1,62 @@
+"""The secret that tokens are signed with: one a data folder, whichever server came first."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+from filelock import FileLock
+
+from kasal_jupyter.errors import StoreError
+
+FILE_NAME = "tokens.key"
+"""The secret's file in the data folder. Without it every login has to be made again."""
+
+KEY_BYTES = 32
+"""As long as what HS256 makes of it, as RFC 7518 (section 3.2) asks."""
+
+
+def signing_key(folder: Path) -> bytes:
+    """Give the data folder's secret, which is made where there is none.
+
+    Several servers that start on an empty folder at the same time get the same one.
+
+    Raises
+    ------
+    StoreError
+        It can't be read or made, or is damaged.
+    """
+    path = folder / FILE_NAME
+    try:
+        try:
+            key = path.read_bytes()
+        except FileNotFoundError:
+            key = _make(path)
+    except OSError as error:
+        raise StoreError(f"The secret {path} can't be read or made: {error.strerror}.") from error
+    if len(key) != KEY_BYTES:
+        raise StoreError(
+            f"The secret {path} is damaged. Delete it, and a new one is made; everybody has to log in again."
+        )
+    return key
+
+
+def _make(path: Path) -> bytes:
+    with FileLock(path.with_suffix(".lock"), mode=0o600):
+        if path.exists():
+            return path.read_bytes()
+        key = secrets.token_bytes(KEY_BYTES)
+        # Written aside, since others read without the lock; mkstemp makes it the owner's alone.
+        handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(key)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(aside).replace(path)
+        except BaseException:
+            Path(aside).unlink(missing_ok=True)
+            raise
+        return key

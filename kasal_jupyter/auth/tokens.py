@@ -1,0 +1,142 @@
+"""JSON Web Tokens: what a login hands out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kasal_jupyter.errors import Unauthorized
+from kasal_jupyter.schemas.auth import ACCESS_SECONDS
+from kasal_jupyter.schemas.base import new_id
+
+ISSUER = "kasal"
+
+REFRESH_SECONDS = 30 * 86_400
+"""How long a login lasts that is not refreshed."""
+
+MOST_CHARACTERS = 4_096
+"""Longer than any token of ours: nothing that long is even decoded."""
+
+Kind = Literal["access", "refresh"]
+
+Clock = Callable[[], float]
+"""Gives the time, in seconds since 1970."""
+
+_ALGORITHM = "HS256"
+_INVALID = "The token is invalid or was revoked; log in again"
+_EXPIRED = "The token has expired; refresh it, or log in again"
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a valid token says.
+
+    Attributes
+    ----------
+    user_id
+        Whose it is (``sub``).
+    session_id
+        The login it comes from (``sid``).
+    jti
+        Its own id.
+    expires
+        When it ends (``exp``), in seconds since 1970.
+    """
+
+    user_id: str
+    session_id: str
+    jti: str
+    expires: int
+
+
+def looks_like_token(text: str) -> bool:
+    """Say whether a text has the form of a JSON Web Token, whoever made it."""
+    # eyJ is {" in base64: how the header of every such token begins.
+    return text.startswith("eyJ") and text.count(".") == 2
+
+
+def invalid_token() -> Unauthorized:
+    """Give the one answer to every token that is not good, and never was or no longer is."""
+    return Unauthorized(_INVALID)
+
+
+class TokenSigner:
+    """Signs tokens, and reads those it signed.
+
+    Parameters
+    ----------
+    key
+        The secret; see :func:`kasal_jupyter.auth.signing_key.signing_key`.
+    clock
+        Gives the time.
+    """
+
+    def __init__(self, key: bytes, clock: Clock = time.time) -> None:
+        self._key = key
+        self._clock = clock
+
+    def access(self, user_id: str, session_id: str) -> str:
+        """Make a token for requests."""
+        return self._sign("access", user_id, session_id, new_id("token"), ACCESS_SECONDS)
+
+    def refresh(self, user_id: str, session_id: str, jti: str) -> str:
+        """Make a token for ``POST /auth/refresh`` with the id that its session remembers."""
+        return self._sign("refresh", user_id, session_id, jti, REFRESH_SECONDS)
+
+    def read(self, token: str, kind: Kind) -> Claims:
+        """Read a token. That its session still exists is for the caller to see.
+
+        Raises
+        ------
+        Unauthorized
+            It was not signed here, is of another kind, or has expired.
+        """
+        import jwt
+
+        if len(token) > MOST_CHARACTERS:
+            raise invalid_token()
+        try:
+            # Times are compared here, with this object's clock.
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                self._key,
+                algorithms=[_ALGORITHM],
+                issuer=ISSUER,
+                options={
+                    "require": ["iss", "sub", "sid", "jti", "typ", "iat", "exp"],
+                    "verify_exp": False,
+                    "verify_iat": False,
+                    "verify_aud": False,
+                },
+            )
+        except jwt.InvalidTokenError:
+            raise invalid_token() from None
+        if claims["typ"] != kind:
+            raise Unauthorized(
+                "This is a refresh token; send it to POST /auth/refresh, and use the access token it gives"
+                if claims["typ"] == "refresh"
+                else _INVALID
+            )
+        # The library looks at the types of the others.
+        if not isinstance(claims["exp"], int) or not isinstance(claims["sid"], str):
+            raise invalid_token()
+        if claims["exp"] <= self._clock():
+            raise Unauthorized(_EXPIRED)
+        return Claims(claims["sub"], claims["sid"], claims["jti"], claims["exp"])
+
+    def _sign(self, kind: Kind, user_id: str, session_id: str, jti: str, seconds: int) -> str:
+        import jwt
+
+        now = int(self._clock())
+        claims = {
+            "iss": ISSUER,
+            "sub": user_id,
+            "sid": session_id,
+            "jti": jti,
+            "typ": kind,
+            "iat": now,
+            "exp": now + seconds,
+        }
+        return jwt.encode(claims, self._key, algorithm=_ALGORITHM)
