@@ -10,9 +10,10 @@ from kasal_jupyter.auth.failures import FailedLogins
 from kasal_jupyter.auth.passwords import Passwords
 from kasal_jupyter.auth.tokens import REFRESH_SECONDS, Clock, TokenSigner, invalid_token
 from kasal_jupyter.auth.users import Users
-from kasal_jupyter.errors import Unauthorized
+from kasal_jupyter.errors import Fault, InvalidRequest, Unauthorized
 from kasal_jupyter.schemas.auth import Session, Tokens
 from kasal_jupyter.schemas.base import new_id
+from kasal_jupyter.schemas.users import UserUpdate
 from kasal_jupyter.store.store import Store
 
 MOST_SESSIONS = 100
@@ -142,6 +143,39 @@ class Sessions:
     async def logout(self, session_id: str) -> None:
         """End a session, and with it all of its tokens."""
         await self._store.change(lambda: self._store.sessions.delete(session_id))
+
+    async def change_password(self, user_id: str, current: str, password: str, address: str) -> None:
+        """Change a user's own password, which ends all of their logins.
+
+        Parameters
+        ----------
+        user_id
+            The user.
+        current, password
+            The password as it is, and as it is to be.
+        address
+            Where the request comes from: whoever has stolen a token may guess here no more than at a login.
+
+        Raises
+        ------
+        InvalidRequest
+            The current password is another one.
+        NotFound
+            There is no such user.
+        TooManyRequests
+            Too many guesses were wrong.
+        """
+        user = self._users.get(user_id)
+        try:
+            with self._failures.attempt(user.email, address):
+                if not await self._passwords.verify(user.password_hash, current):
+                    raise Unauthorized(_WRONG)  # noqa: TRY301  # what counts as a failed attempt
+        except Unauthorized:
+            raise InvalidRequest(
+                "The password was not changed",
+                faults=[Fault("current_password", "This is not your current password")],
+            ) from None
+        await self._users.update(user_id, UserUpdate(password=password))
 
     def _tokens(self, session: Session) -> Tokens:
         return Tokens(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kasal_jupyter.auth.passwords import Passwords
-from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, NotFound
+from kasal_jupyter.errors import Conflict, Fault, NotFound
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.users import User, UserCreate, UserUpdate
 from kasal_jupyter.store.store import Store
@@ -40,6 +40,10 @@ class Users:
         if user is None:
             raise NotFound(f"There is no user {user_id}")
         return user
+
+    def all(self) -> list[User]:
+        """Give all users, the oldest first."""
+        return self._store.users.find()
 
     def find(self, email: str) -> User | None:
         """Give the user with an e-mail address, or None."""
@@ -113,24 +117,6 @@ class Users:
             return self._store.users.update(user_id, {**fields, "updated_at": utc_now()})
 
         return await self._store.change(change)
-
-    async def change_password(self, user_id: str, current: str, password: str) -> None:
-        """Change a user's own password, which ends all of their logins.
-
-        Raises
-        ------
-        InvalidRequest
-            The current password is another one.
-        NotFound
-            There is no such user.
-        """
-        user = self.get(user_id)
-        if not await self._passwords.verify(user.password_hash, current):
-            raise InvalidRequest(
-                "The password was not changed",
-                faults=[Fault("current_password", "This is not your current password")],
-            )
-        await self.update(user_id, UserUpdate(password=password))
 
     async def rehash(self, user: User, password: str) -> User:
         """Store a password anew that was hashed with parameters of another time; no login ends.

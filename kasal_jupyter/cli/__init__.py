@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from kasal_jupyter.cli import db, demo
+    from kasal_jupyter.cli import db, demo, user
 
     parser = argparse.ArgumentParser(
         prog="jupyter kasal",
@@ -62,4 +62,5 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     demo.register(commands)
     db.register(commands)
+    user.register(commands)
     return parser

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, JsonValue, StringConstraints, WithJsonSchema
 
-from kasal_jupyter.schemas.base import Document, Model, Name
+from kasal_jupyter.schemas.base import Document, ListQuery, Model, Name
 from kasal_jupyter.schemas.users import PASSWORD_LENGTHS, Password, Role, Tier
 
 ACCESS_SECONDS = 86_400
@@ -166,6 +166,12 @@ class KeyCreate(Model):
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"name": "nightly report", "expires_at": "2030-01-15T10:30:00Z"}]}
     )
+
+
+class KeyQuery(ListQuery):
+    """The query of ``GET /auth/keys``; `search` looks in names."""
+
+    sort: Literal["created_at", "-created_at", "name", "-name"] = "-created_at"
 
 
 class KeySummary(Model):

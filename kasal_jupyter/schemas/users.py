@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
-from kasal_jupyter.schemas.base import Document, Given, Model
+from kasal_jupyter.schemas.base import Document, Given, ListQuery, Model
 
 Role = Literal["admin", "editor", "viewer"]
 """``viewer`` reads, ``editor`` changes and runs what is theirs, ``admin`` sees everybody's things."""
@@ -94,6 +94,14 @@ class UserUpdate(Model):
     disabled: Given[bool] = None
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"tier": "enterprise", "role": "admin"}]})
+
+
+class UserQuery(ListQuery):
+    """The query of ``GET /users``; `search` looks in e-mail addresses."""
+
+    tier: Tier | None = None
+    role: Role | None = None
+    sort: Literal["created_at", "-created_at", "updated_at", "-updated_at", "email", "-email"] = "-created_at"
 
 
 class UserDetails(Model):

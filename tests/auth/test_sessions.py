@@ -5,7 +5,7 @@ import pytest
 from kasal_jupyter.auth import sessions
 from kasal_jupyter.auth.failures import PER_ACCOUNT
 from kasal_jupyter.auth.tokens import REFRESH_SECONDS
-from kasal_jupyter.errors import TooManyRequests, Unauthorized
+from kasal_jupyter.errors import InvalidRequest, TooManyRequests, Unauthorized
 from kasal_jupyter.schemas.users import UserUpdate
 from tests.auth.conftest import ADDRESS, PASSWORD
 
@@ -182,3 +182,24 @@ def test_tokens_are_not_in_the_store(store, login):
     assert tokens.access_token not in stored
     assert tokens.refresh_token not in stored
     assert "eyJ" not in repr(tokens)
+
+
+def test_ones_own_password_is_changed_by_whoever_knows_it(accounts, ada, login):
+    def change(current):
+        asyncio.run(accounts.sessions.change_password(ada.id, current, "another one", ADDRESS))
+
+    tokens = login()
+    for _ in range(PER_ACCOUNT.amount - 1):
+        with pytest.raises(InvalidRequest) as refusal:
+            change("a guess")
+        assert refusal.value.details()["field"] == "current_password"
+    change(PASSWORD)
+    refused(accounts, tokens)
+    login(password="another one")
+    # Guesses count as those at a login do.
+    with pytest.raises(InvalidRequest):
+        change("a guess")
+    with pytest.raises(TooManyRequests):
+        change("another one")
+    with pytest.raises(TooManyRequests):
+        login(password="another one")

@@ -4,7 +4,7 @@ import pytest
 from argon2 import PasswordHasher
 from pydantic import ValidationError
 
-from kasal_jupyter.errors import Conflict, InvalidRequest, NotFound
+from kasal_jupyter.errors import Conflict, NotFound
 from kasal_jupyter.schemas.users import UserCreate, UserUpdate
 from tests.auth.conftest import EMAIL, PASSWORD
 
@@ -86,16 +86,6 @@ def test_a_user_who_is_not_there_is_told(accounts):
         asyncio.run(accounts.users.update("user_9", UserUpdate(role="viewer")))
     with pytest.raises(NotFound):
         accounts.users.by_email("nobody@example.com")
-
-
-def test_ones_own_password_is_changed_by_whoever_knows_it(accounts, ada, login):
-    with pytest.raises(InvalidRequest) as refused:
-        asyncio.run(accounts.users.change_password(ada.id, "a guess", "another one"))
-    assert refused.value.details()["field"] == "current_password"
-    login()
-
-    asyncio.run(accounts.users.change_password(ada.id, PASSWORD, "another one"))
-    login(password="another one")
 
 
 def test_a_hash_of_another_time_is_made_anew_at_the_next_login(accounts, store, ada, login):

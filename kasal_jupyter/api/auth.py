@@ -1,0 +1,159 @@
+"""``/auth``: the reference's *Authentication Endpoints*, and what a user has besides."""
+
+from __future__ import annotations
+
+from kasal_jupyter.api.handler import ApiHandler
+from kasal_jupyter.api.listing import list_page
+from kasal_jupyter.api.operation import operation
+from kasal_jupyter.errors import Fault, Forbidden, InvalidRequest
+from kasal_jupyter.schemas.auth import (
+    KeyCreate,
+    KeyCreated,
+    KeyList,
+    KeyQuery,
+    LoginRequest,
+    Me,
+    PasswordChange,
+    RefreshRequest,
+    Tokens,
+)
+
+TAG = "Authentication Endpoints"
+
+
+class LoginHandler(ApiHandler):
+    """``POST /auth/login``."""
+
+    tag = TAG
+    message = "Invalid login"
+
+    @operation(
+        "Login with credentials",
+        access="anyone",
+        body=LoginRequest,
+        answers={200: Tokens},
+        errors=(401, 429, 503),
+    )
+    async def post(self) -> None:
+        """Give tokens for an e-mail address and a password.
+
+        After 10 failures in 15 minutes of an account, or 50 from an address, nothing is tried for a while.
+        """
+        body = self.body(LoginRequest)
+        sessions = self.parts.accounts.sessions
+        self.answer(await sessions.login(body.email, body.password, self.request.remote_ip or ""))
+
+
+class RefreshHandler(ApiHandler):
+    """``POST /auth/refresh``."""
+
+    tag = TAG
+    message = "Invalid refresh"
+
+    @operation(
+        "Refresh access token", access="anyone", body=RefreshRequest, answers={200: Tokens}, errors=(401,)
+    )
+    async def post(self) -> None:
+        """Give new tokens for a refresh token, which is used up by it.
+
+        A refresh token that comes a second time was stolen: all tokens of its login are revoked.
+        """
+        self.answer(await self.parts.accounts.sessions.refresh(self.body(RefreshRequest).refresh_token))
+
+
+class LogoutHandler(ApiHandler):
+    """``POST /auth/logout``."""
+
+    tag = TAG
+    message = "There is no login to end"
+
+    @operation("Invalidate tokens", access="viewer", answers={204: None}, in_maintenance=True)
+    async def post(self) -> None:
+        """Revoke the access token that the request is made with, and the refresh token that came with it."""
+        if self.caller.session_id is None:
+            reason = (
+                "The request was made with no access token of POST /auth/login. Revoke an API key with "
+                "DELETE /auth/keys/{key_id}; leave Jupyter on its own log-out page"
+            )
+            raise InvalidRequest(self.message, faults=[Fault("Authorization", reason)])
+        await self.parts.accounts.sessions.logout(self.caller.session_id)
+        self.nothing()
+
+
+class MeHandler(ApiHandler):
+    """``GET /auth/me`` and ``PUT /auth/me``."""
+
+    tag = TAG
+    message = "The password was not changed"
+
+    @operation("Tell who the caller is", access="viewer", answers={200: Me}, in_maintenance=True)
+    async def get(self) -> None:
+        """Tell who the caller is to this server, and with which rights."""
+        caller = self.caller
+        self.answer(
+            Me(
+                id=caller.user_id,
+                name=caller.name,
+                email=caller.name if caller.user_id else None,
+                role=caller.role,
+                tier=caller.tier,
+                owner=caller.owner,
+                sandbox=caller.sandbox,
+            )
+        )
+
+    @operation(
+        "Change one's own password", access="viewer", body=PasswordChange, answers={204: None}, errors=(429,)
+    )
+    async def put(self) -> None:
+        """Change the caller's password, which ends all of their logins, this one too. API keys stay."""
+        body = self.body(PasswordChange)
+        if self.caller.user_id is None:
+            reason = "You are no user of Kasal's own, so there is no password here to change"
+            raise InvalidRequest(self.message, faults=[Fault("current_password", reason)])
+        await self.parts.accounts.sessions.change_password(
+            self.caller.user_id, body.current_password, body.password, self.request.remote_ip or ""
+        )
+        self.nothing()
+
+
+class KeysHandler(ApiHandler):
+    """``GET /auth/keys`` and ``POST /auth/keys``."""
+
+    tag = TAG
+    message = "Invalid API key"
+
+    @operation("List API keys", access="viewer", query=KeyQuery, answers={200: KeyList})
+    async def get(self) -> None:
+        """List the caller's own API keys, the newest first where no other order is asked for."""
+        query = self.query(KeyQuery)
+        page = await list_page(
+            self.parts.store.api_keys, query, {"owner": self.caller.owner}, searched=("name",)
+        )
+        keys = [key.summary() for key in page.documents]
+        self.answer(KeyList(keys=keys, total=page.total, page=query.page, per_page=query.per_page))
+
+    @operation(
+        "Create API key", access="viewer", body=KeyCreate, answers={201: KeyCreated}, errors=(403, 409)
+    )
+    async def post(self) -> None:
+        """Make a key that acts as the caller until it expires or is revoked. It is shown this once."""
+        body = self.body(KeyCreate)
+        if self.caller.sandbox:
+            raise Forbidden("The sandbox has no API keys; use its token")
+        document, key = await self.parts.accounts.api_keys.create(self.caller.owner, body)
+        self.answer(KeyCreated(**document.summary().model_dump(), key=key), 201)
+
+
+class KeyHandler(ApiHandler):
+    """``DELETE /auth/keys/{key_id}``."""
+
+    tag = TAG
+
+    @operation("Revoke API key", access="viewer", answers={204: None}, errors=(404,))
+    async def delete(self, key_id: str) -> None:
+        """Revoke a key of the caller's own; an admin may revoke anybody's."""
+        keys = self.parts.accounts.api_keys
+        self.own(keys.get(key_id), f"API key {key_id}")
+        await keys.revoke(key_id)
+        self.nothing()
