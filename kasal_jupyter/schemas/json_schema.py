@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from typing import Any
+from functools import lru_cache
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 
 def object_schema(schema: dict[str, Any]) -> dict[str, Any]:
@@ -15,30 +19,41 @@ def object_schema(schema: dict[str, Any]) -> dict[str, Any]:
         It is no JSON schema, describes something else, or refers to another document: what reads it
         later would fetch that, from wherever the schema's author likes.
     """
-    from jsonschema import Draft202012Validator, SchemaError
-
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        raise ValueError(f"not a JSON schema: {error.message}") from None
-    if schema.get("type") != "object":
-        raise ValueError('the schema must say "type": "object"; put other results into a property')
-    for reference in _references(schema):
-        if not reference.startswith("#"):
-            raise ValueError(
-                f"the schema may refer to its own parts only, as in #/$defs/name, not to {reference!r}"
-            )
+    if fault := _fault(json.dumps(schema)):
+        raise ValueError(fault)
     return schema
 
 
-def _references(part: Any) -> Iterator[str]:
+@lru_cache(maxsize=512)
+def _fault(written: str) -> str | None:
+    """Say what is wrong with a schema. It takes a millisecond, and stored ones are read again and again."""
+    from jsonschema import Draft202012Validator, SchemaError
+
+    schema = json.loads(written)
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        return f"not a JSON schema: {error.message}"
+    if schema.get("type") != "object":
+        return 'the schema must say "type": "object"; put other results into a property'
+    for reference in _references(schema):
+        if not reference.startswith("#"):
+            return f"the schema may refer to its own parts only, as in #/$defs/name, not to {reference!r}"
+    return None
+
+
+def _references(schema: Any) -> Iterator[str]:
     """Give every ``$ref``, wherever it stands: CrewAI follows those in examples, too."""
-    waiting = [part]
+    waiting = [schema]
     while waiting:
-        each = waiting.pop()
-        if isinstance(each, dict):
-            if isinstance(reference := each.get("$ref"), str):
+        part = waiting.pop()
+        if isinstance(part, dict):
+            if isinstance(reference := part.get("$ref"), str):
                 yield reference
-            waiting += each.values()
-        elif isinstance(each, list):
-            waiting += each
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
+
+
+ObjectSchema = Annotated[dict[str, Any], AfterValidator(object_schema)]
+"""A JSON schema of an object, as a field of a body."""

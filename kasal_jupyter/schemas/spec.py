@@ -11,6 +11,7 @@ from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.base import Model
 from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.schemas.tasks import Task
+from kasal_jupyter.schemas.tools import RunTool
 
 PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_\-]*)\}")
 """What CrewAI replaces by an input, wherever it stands in a crew's texts."""
@@ -49,6 +50,10 @@ class RunSpec(Model):
     tasks: list[RunTask]
     inputs: dict[str, Any]
     models: dict[str, RunModel] = Field(description="By the name the agents use.")
+    tools: list[RunTool] = Field(default_factory=list, description="The custom tools that it may use.")
+    allowed_hosts: list[str] = Field(
+        default_factory=list, description="Hosts and networks besides the public ones that tools may call."
+    )
     manager_model: str | None = Field(
         description="The manager's, in a hierarchical crew; a key of ``models``."
     )

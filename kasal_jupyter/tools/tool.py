@@ -47,7 +47,7 @@ class Tool:
     parameters: dict[str, Any]
     function: Callable[..., str] = field(repr=False)
 
-    def run(self, context: ToolContext, **arguments: Any) -> str:
+    def run(self, context: ToolContext, /, **arguments: Any) -> str:
         """Call the tool.
 
         Parameters

@@ -16,6 +16,8 @@ from kasal_jupyter.models.catalog import KEYLESS
 from kasal_jupyter.schemas.agents import Agent, ModelSettings, SandboxSettings
 from kasal_jupyter.schemas.spec import PLACEHOLDER, RunSpec, RunTask
 from kasal_jupyter.tools.catalog import find_tool
+from kasal_jupyter.tools.guard import HostGuard
+from kasal_jupyter.tools.http_tool import http_tool
 from kasal_jupyter.tools.tool import ToolContext
 from kasal_jupyter.worker.agent import CrewAgent
 from kasal_jupyter.worker.openai_llm import OpenAILLM
@@ -62,6 +64,8 @@ class _Builder:
         self._spec = spec
         self._signal = signal
         self._context = ToolContext(Path(spec.folder))
+        self._custom = {tool.name: tool for tool in spec.tools}
+        self._guard = HostGuard(spec.allowed_hosts)
         self._tools: dict[str, BaseTool] = {}
         # Every LLM holds this one dictionary; it is filled as the tasks are made.
         self._answer_schemas: dict[str, dict[str, Any]] = {}
@@ -179,7 +183,9 @@ class _Builder:
 
     def _tool(self, name: str) -> BaseTool:
         if name not in self._tools:
-            self._tools[name] = crew_tool(find_tool(name), self._context)
+            custom = self._custom.get(name)
+            tool = http_tool(custom, self._guard) if custom is not None else find_tool(name)
+            self._tools[name] = crew_tool(tool, self._context)
         return self._tools[name]
 
     def _task(self, task: RunTask, agents: dict[str, CrewAgent] | None, earlier: dict[str, Task]) -> Task:

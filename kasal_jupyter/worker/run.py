@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from kasal_jupyter.schemas.events import ErrorInfo
 from kasal_jupyter.schemas.spec import RunSpec
+from kasal_jupyter.tools.http_tool import secrets_of
 from kasal_jupyter.worker.build import BuiltCrew, build_crew
 from kasal_jupyter.worker.failures import ModelFailed, describe
 from kasal_jupyter.worker.outbox import Outbox
@@ -52,7 +53,7 @@ def serve_run(sock: socket.socket) -> NoReturn:
     if numpy_random := sys.modules.get("numpy.random"):
         numpy_random.seed()
     stop = StopSignal()
-    outbox = Outbox(sock, secrets=[model.api_key for model in spec.models.values() if model.api_key])
+    outbox = Outbox(sock, secrets=_secrets(spec))
     done = threading.Event()
     threading.Thread(target=_obey, args=(reader, stop, outbox, done), name="control", daemon=True).start()
     execute(spec, outbox, stop)
@@ -81,6 +82,12 @@ def execute(spec: RunSpec, outbox: Outbox, stop: StopSignal) -> None:
     if not stop.stopped:
         spans.end(ErrorInfo(code="INTERNAL_ERROR", message="It was left unfinished."))
         outbox.emit({"type": "execution_status", "status": "completed", "result": result})
+
+
+def _secrets(spec: RunSpec) -> list[str]:
+    """Give what must never get out of a run."""
+    keys = [model.api_key for model in spec.models.values() if model.api_key]
+    return [*keys, *(secret for tool in spec.tools for secret in secrets_of(tool))]
 
 
 def _built(spec: RunSpec, stop: StopSignal) -> BuiltCrew:

@@ -23,7 +23,7 @@ class CrewTool(BaseTool):
     _tool: Tool = PrivateAttr()
     _context: ToolContext = PrivateAttr()
 
-    def _run(self, **arguments: Any) -> str:
+    def _run(self, /, **arguments: Any) -> str:
         return self._tool.run(self._context, **arguments)
 
 

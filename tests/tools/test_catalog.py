@@ -22,7 +22,7 @@ def test_names_are_unique_and_sorted():
 
 
 def test_a_tool_is_found_by_its_name():
-    assert find_tool("calculator").category == "Computation"
+    assert find_tool("calculator").category == "computation"
 
 
 def test_an_unknown_tool_is_named_in_the_error():

@@ -119,7 +119,7 @@ def _run(_context: ToolContext, expression: str) -> str:
 TOOL = Tool(
     name="calculator",
     description="Works out an arithmetic expression exactly, such as 2 * (3 + 4) or sqrt(2) ** 3.",
-    category="Computation",
+    category="computation",
     parameters={
         "type": "object",
         "properties": {

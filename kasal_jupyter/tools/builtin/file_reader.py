@@ -31,7 +31,7 @@ def _run(context: ToolContext, path: str = ".") -> str:
 TOOL = Tool(
     name="file_reader",
     description="Reads a text file in the run's working folder, or lists a folder there.",
-    category="Files",
+    category="data",
     parameters={
         "type": "object",
         "properties": {

@@ -19,7 +19,7 @@ def _run(_context: ToolContext, seconds: float) -> str:
 TOOL = Tool(
     name="wait",
     description="Waits some seconds, at most ten minutes, and says so.",
-    category="Time",
+    category="time",
     parameters={
         "type": "object",
         "properties": {

@@ -1,0 +1,168 @@
+"""``/tools``: the reference's *Tool Management*."""
+
+from __future__ import annotations
+
+from kasal_jupyter.api.handler import ApiHandler
+from kasal_jupyter.api.listing import list_page
+from kasal_jupyter.api.operation import operation
+from kasal_jupyter.errors import NotFound, nearest
+from kasal_jupyter.schemas.base import Updated
+from kasal_jupyter.schemas.tools import (
+    CustomTool,
+    CustomToolCreate,
+    CustomToolDetails,
+    CustomToolList,
+    CustomToolQuery,
+    CustomToolUpdate,
+    ToolDeleteQuery,
+    ToolInfo,
+    ToolList,
+    ToolQuery,
+    ToolRegistered,
+)
+from kasal_jupyter.store.tools import INVALID_TOOL
+from kasal_jupyter.tools.catalog import builtin_tools
+from kasal_jupyter.tools.http_tool import FREE_PARAMETERS
+
+
+class ToolResource(ApiHandler):
+    """What the resources of tools share."""
+
+    tag = "Tool Management"
+    message = INVALID_TOOL
+
+    def usable(self) -> list[ToolInfo]:
+        """Give the tools that the caller's crews can use: the built-in ones, and the caller's own."""
+        builtin = [
+            ToolInfo(
+                name=tool.name,
+                description=tool.description,
+                category=tool.category,
+                custom=False,
+                tool_id=None,
+                parameters=tool.parameters,
+            )
+            for tool in builtin_tools()
+        ]
+        custom = [
+            ToolInfo(
+                name=tool.name,
+                description=tool.description,
+                category=tool.category,
+                custom=True,
+                tool_id=tool.id,
+                parameters=tool.parameters or FREE_PARAMETERS,
+            )
+            for tool in self.parts.store.tools.find(owner=self.caller.owner)
+        ]
+        return [*custom, *(tool for tool in builtin if tool.name not in {own.name for own in custom})]
+
+
+class ToolsHandler(ToolResource):
+    """``GET /tools``."""
+
+    @operation("List available tools", access="viewer", query=ToolQuery, answers={200: ToolList})
+    async def get(self) -> None:
+        """List the built-in tools and the caller's custom ones; `search` looks in names and descriptions."""
+        query = self.query(ToolQuery)
+        text = (query.search or "").casefold()
+        tools = [
+            tool
+            for tool in self.usable()
+            if (query.category is None or tool.category.casefold() == query.category.casefold())
+            and (text in tool.name.casefold() or text in tool.description.casefold())
+        ]
+        field = query.sort.removeprefix("-")
+        tools.sort(key=lambda tool: (getattr(tool, field), tool.name), reverse=query.sort.startswith("-"))
+        shown = tools[query.offset : query.offset + query.per_page]
+        self.answer(ToolList(tools=shown, total=len(tools), page=query.page, per_page=query.per_page))
+
+
+class ToolHandler(ToolResource):
+    """``GET /tools/{name}``."""
+
+    @operation("Get a tool", access="viewer", answers={200: ToolInfo}, errors=(404,))
+    async def get(self, name: str) -> None:
+        """Give a built-in tool, or a custom one of the caller's, by its name."""
+        tools = {tool.name: tool for tool in self.usable()}
+        if name not in tools:
+            raise NotFound(f"There is no tool {name!r}{nearest(name, tools)}")
+        self.answer(tools[name])
+
+
+class CustomToolsHandler(ToolResource):
+    """``GET`` and ``POST /tools/custom``."""
+
+    @operation("List custom tools", access="viewer", query=CustomToolQuery, answers={200: CustomToolList})
+    async def get(self) -> None:
+        """List custom tools; `search` looks in names, descriptions and endpoints. Secrets are never shown."""
+        query = self.query(CustomToolQuery)
+        page = await list_page(
+            self.parts.store.tools,
+            query,
+            self.caller.scope,
+            searched=("name", "description", "endpoint"),
+            equal={"category": query.category},
+        )
+        tools = [tool.details() for tool in page.documents]
+        self.answer(CustomToolList(tools=tools, total=page.total, page=query.page, per_page=query.per_page))
+
+    @operation(
+        "Register custom tool",
+        access="editor",
+        body=CustomToolCreate,
+        answers={201: ToolRegistered},
+        errors=(409,),
+    )
+    async def post(self) -> None:
+        """Register an HTTP endpoint that agents can call by the tool's name.
+
+        Endpoints on this machine and on private networks are refused, here and at each call, unless the
+        server's administrator allows them. A tool with a `bearer`, `api_key` or `basic` `auth_type` can be
+        registered without its `secret`; crews that use it cannot run before it is added.
+        """
+        tool = await self.parts.tools.register(self.body(CustomToolCreate), self.caller.owner)
+        self.answer(ToolRegistered(tool_id=tool.id), 201)
+
+
+class CustomToolHandler(ToolResource):
+    """``GET``, ``PUT`` and ``DELETE /tools/custom/{tool_id}``."""
+
+    @operation("Get a custom tool", access="viewer", answers={200: CustomToolDetails}, errors=(404,))
+    async def get(self, tool_id: str) -> None:
+        """Give a custom tool whole, but for its secret."""
+        self.answer(self._tool(tool_id).details())
+
+    @operation(
+        "Update a custom tool",
+        access="editor",
+        body=CustomToolUpdate,
+        answers={200: Updated},
+        errors=(404, 409),
+    )
+    async def put(self, tool_id: str) -> None:
+        """Change what the body gives.
+
+        A secret of null takes the stored one away. Where the endpoint moves to another host, the secret has
+        to be given again. A tool that agents or tasks use keeps its name (409).
+        """
+        self._tool(tool_id)
+        await self.parts.tools.update(tool_id, self.body(CustomToolUpdate))
+        self.answer(Updated(id=tool_id))
+
+    @operation(
+        "Delete a custom tool",
+        access="editor",
+        query=ToolDeleteQuery,
+        answers={204: None},
+        errors=(404, 409),
+    )
+    async def delete(self, tool_id: str) -> None:
+        """Delete a custom tool with its secret; one that agents or tasks use is kept (409), unless forced."""
+        query = self.query(ToolDeleteQuery)
+        self._tool(tool_id)
+        await self.parts.tools.delete(tool_id, force=query.force)
+        self.nothing()
+
+    def _tool(self, tool_id: str) -> CustomTool:
+        return self.own(self.parts.store.tools.get(tool_id), f"tool {tool_id}")

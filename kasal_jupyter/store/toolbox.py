@@ -1,0 +1,74 @@
+"""The tools that one owner's crews can use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kasal_jupyter.errors import nearest
+from kasal_jupyter.schemas.tools import CustomTool, RunTool
+from kasal_jupyter.store.secrets import SecretBox, SecretLost
+from kasal_jupyter.tools.catalog import builtin_tools
+
+
+class ToolUnavailable(Exception):
+    """A tool cannot be used here; its text says why and what to do, for a fault."""
+
+
+class Toolbox:
+    """The built-in tools, and some custom ones.
+
+    Parameters
+    ----------
+    custom
+        The custom tools.
+    secrets
+        What unseals their secrets.
+    allowed_hosts
+        Hosts besides the public ones that the tools may call.
+    """
+
+    def __init__(
+        self,
+        custom: Iterable[CustomTool] = (),
+        secrets: SecretBox | None = None,
+        allowed_hosts: Iterable[str] = (),
+    ) -> None:
+        self.allowed_hosts = list(allowed_hosts)
+        self._custom = {tool.name: tool for tool in custom}
+        self._secrets = secrets
+
+    def names(self) -> list[str]:
+        """Give the names of all tools."""
+        return sorted({*self._custom, *(tool.name for tool in builtin_tools())})
+
+    def resolve(self, name: str) -> RunTool | None:
+        """Give a custom tool with its secret; None for a built-in one, of which a run knows everything.
+
+        Raises
+        ------
+        ToolUnavailable
+            There is no such tool, or its secret is missing.
+        """
+        # The owner's own first: a built-in one that a later version brings must not take its place.
+        if tool := self._custom.get(name):
+            return RunTool(**tool.definition(), secret=self._secret(tool))
+        if name in (known := self.names()):
+            return None
+        hint = nearest(name, known) or f"; there are {', '.join(known)}"
+        raise ToolUnavailable(f"There is no tool {name!r}{hint}")
+
+    def _secret(self, tool: CustomTool) -> str | None:
+        if tool.auth_type == "none":
+            return None
+        if tool.sealed_secret is None or self._secrets is None:
+            raise ToolUnavailable(
+                f"The tool {tool.name!r} has no secret for auth_type {tool.auth_type}; "
+                f"add it with PUT /tools/custom/{tool.id}"
+            )
+        try:
+            return self._secrets.open(tool.sealed_secret)
+        except SecretLost:
+            raise ToolUnavailable(
+                f"The secret of the tool {tool.name!r} cannot be read in this data folder; "
+                f"give it again with PUT /tools/custom/{tool.id}"
+            ) from None
