@@ -4,37 +4,74 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+from jupyter_server.base.handlers import AuthenticatedFileHandler
 from jupyter_server.extension.application import ExtensionApp
 from jupyter_server.serverapp import ServerApp
 from tornado.ioloop import PeriodicCallback
-from traitlets import Enum, Int, Unicode, default
+from traitlets import Bool, Bunch, Enum, Int, List, TraitError, Unicode, default, validate
 
 from kasal_jupyter import __version__
 from kasal_jupyter.api.fanout import Fanouts
+from kasal_jupyter.api.figures import count_run, show_runs
 from kasal_jupyter.api.parts import Parts
 from kasal_jupyter.api.routes import routes
-from kasal_jupyter.models.catalog import ModelCatalog
+from kasal_jupyter.auth.accounts import Accounts
+from kasal_jupyter.auth.maintenance import MaintenanceMode
+from kasal_jupyter.models.catalog import ModelCatalog, SandboxCatalog
 from kasal_jupyter.runs.local import LocalBackend, StartMethod
 from kasal_jupyter.runs.service import RunLimits, Runs
 from kasal_jupyter.store.crews import Crews
 from kasal_jupyter.store.folder import default_data_folder
+from kasal_jupyter.store.members import Members
+from kasal_jupyter.store.memories import Memories
+from kasal_jupyter.store.secrets import SecretBox
 from kasal_jupyter.store.store import Store
+from kasal_jupyter.store.tools import CustomTools
+from kasal_jupyter.tools.guard import HostGuard
 
 ACTIVITY_MS = 30_000
 """How often runs are reported as activity, so that a culler does not end a server that works."""
+
+SANDBOX_FOLDER = "sandbox"
+"""Where, in the data folder, each server has its sandbox."""
 
 CLOSE_SECONDS = 10.0
 """How long the end of the extension may hold up the server's."""
 
 
 class StandaloneServer(ServerApp):
-    """The Jupyter server of `jupyter kasal`, with its own defaults; options and configuration still win."""
+    """The Jupyter server of `jupyter kasal`, with its own defaults; options and configuration still win.
+
+    It serves Jupyter's login and nothing else of Jupyter, unless `KasalApp.with_jupyter` asks for it.
+    """
 
     port_default_value = Int(8000)
+
+    @property
+    def _whole(self) -> bool:
+        return isinstance(self.starter_app, KasalApp) and self.starter_app.with_jupyter
+
+    @property
+    def default_services(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The parts of Jupyter that are served."""
+        return ServerApp.default_services if self._whole else ("auth",)
+
+    def init_webapp(self) -> None:
+        """Set the web application up, without the files that Jupyter's contents serve beside its services."""
+        super().init_webapp()
+        if self._whole:
+            return
+        router = self.web_app.wildcard_router
+        router.rules = [
+            rule
+            for rule in router.rules
+            if not (isinstance(rule.target, type) and issubclass(rule.target, AuthenticatedFileHandler))
+        ]
 
 
 class KasalApp(ExtensionApp):
@@ -48,10 +85,11 @@ class KasalApp(ExtensionApp):
     app_name = "kasal_jupyter"
     description = (
         "Kasal inside Jupyter: a server of its own, with the API under /v1 and /api/v1.\n\n"
-        "Sub-commands: `jupyter kasal demo`, `jupyter kasal db export|import`; each has --help."
+        "Sub-commands: `jupyter kasal demo`, `jupyter kasal user add|list|set|passwd|disable|enable`, "
+        "`jupyter kasal db export|import`; each has --help."
     )
     version = __version__
-    extension_url = "/v1/crews"
+    extension_url = "/v1/docs"
     load_other_extensions = False
     serverapp_class = StandaloneServer
     # Jupyter declares it as a plain attribute.
@@ -92,11 +130,44 @@ class KasalApp(ExtensionApp):
         "'auto' forks wherever the system can.",
     ).tag(config=True)
 
+    with_jupyter = Bool(
+        False,
+        help="Whether a standalone server serves Jupyter's kernels, files and terminals as well as the API.",
+    ).tag(config=True)
+    enterprise_burst = Int(
+        0, min=0, help="Requests a minute of users in the tier 'enterprise'; 0: any number."
+    ).tag(config=True)
+    allowed_hosts = List(
+        Unicode(),
+        help="Hosts and networks that custom tools may call although they are not public, e.g. "
+        "['127.0.0.1', '10.0.0.0/8', 'intranet.local'].",
+    ).tag(config=True)
+    sandbox_token = Unicode(
+        help="A token for a workspace of its own, where every model is the sandbox model; "
+        "it is thrown away when the server ends. Default: KASAL_SANDBOX_TOKEN, else there is none.",
+    ).tag(config=True)
+
+    @validate("allowed_hosts")
+    def _are_hosts(self, proposal: Bunch) -> list[str]:
+        hosts: list[str] = proposal["value"]
+        try:
+            HostGuard(hosts)
+        except ValueError as error:
+            raise TraitError(f"KasalApp.allowed_hosts: {error}") from None
+        return hosts
+
+    @default("sandbox_token")
+    def _sandbox_token_from_environment(self) -> str:
+        return os.environ.get("KASAL_SANDBOX_TOKEN", "")
+
     @default("open_browser")
     def _no_browser(self) -> bool:
         return False
 
     parts: Parts | None = None
+    _sandbox_parts: Parts | None = None
+    _accounts: Accounts | None = None
+    _backend: LocalBackend | None = None
     _activity: PeriodicCallback | None = None
     _waking: asyncio.Future[None] | None = None
     _stopping = False
@@ -108,19 +179,54 @@ class KasalApp(ExtensionApp):
 
     def initialize_settings(self) -> None:
         """Open the data folder and build the parts."""
+        # Jupyter hands every trait on to all handlers and templates.
+        self.settings[f"{self.name}_config"].pop("sandbox_token", None)
         folder = Path(self.data_folder).expanduser() if self.data_folder else default_data_folder()
         store = Store.open(folder)
         method = None if self.start_method == "auto" else cast("StartMethod", self.start_method)
-        backend = LocalBackend(folder, start_method=method)
-        runs = Runs(
-            store,
-            folder,
-            backend,
-            ModelCatalog(self.default_model, os.environ),
-            RunLimits(running=self.max_running, queued=self.max_queued),
+        self._backend = LocalBackend(folder, start_method=method)
+        self._accounts = Accounts.open(
+            store, folder, sandbox_token=self.sandbox_token, enterprise_burst=self.enterprise_burst
         )
-        self.parts = Parts(store, Crews(store), runs, Fanouts(), self.max_body_bytes, self._wake)
-        self._backend = backend
+        catalog = ModelCatalog(self.default_model, os.environ)
+        self.parts = self._workspace(store, folder, catalog, MaintenanceMode(store))
+        self.parts.runs.on_end = count_run
+        show_runs(self.parts.runs)
+
+    def _workspace(
+        self, store: Store, folder: Path, catalog: ModelCatalog, maintenance: MaintenanceMode
+    ) -> Parts:
+        """Build the parts over a store."""
+        assert self._backend is not None
+        assert self._accounts is not None
+        limits = RunLimits(running=self.max_running, queued=self.max_queued)
+        crews = Crews(store)
+        tools = CustomTools(store, SecretBox(folder), HostGuard(self.allowed_hosts))
+        return Parts(
+            store=store,
+            crews=crews,
+            members=Members(crews),
+            tools=tools,
+            memories=Memories(store),
+            runs=Runs(store, folder, self._backend, catalog, limits=limits, toolbox=tools.toolbox),
+            fanouts=Fanouts(),
+            accounts=self._accounts,
+            maintenance=maintenance,
+            body_limit=self.max_body_bytes,
+            wake=self._wake,
+            sandbox=self._sandbox,
+        )
+
+    async def _sandbox(self) -> Parts:
+        """Give the sandbox's parts, made when the first asks for them."""
+        if self._sandbox_parts is None:
+            assert self.parts is not None
+            runs = self.parts.runs
+            folder = runs.folder.parent / SANDBOX_FOLDER / runs.presence.server_id
+            self._sandbox_parts = self._workspace(
+                Store.open(folder), folder, SandboxCatalog(), self.parts.maintenance
+            )
+        return self._sandbox_parts
 
     def initialize_handlers(self) -> None:
         """Serve the API."""
@@ -132,6 +238,7 @@ class KasalApp(ExtensionApp):
         """Begin work once the server's loop runs."""
         assert self.parts is not None
         await self.parts.runs.settle()
+        await asyncio.to_thread(self._drop_old_sandboxes)
         if self.warm == "start" or self.standalone:
             self._wake()
         self._activity = PeriodicCallback(self._report_activity, ACTIVITY_MS)
@@ -145,15 +252,36 @@ class KasalApp(ExtensionApp):
         if self.parts is None:
             return
         try:
-            await asyncio.wait_for(self.parts.runs.close(), CLOSE_SECONDS)
-            self.parts.store.close()
+            await asyncio.wait_for(self._close(self.parts), CLOSE_SECONDS)
         except Exception:
             # The border of the process: Jupyter Server would never exit if this raised.
             self.log.exception("Kasal did not close cleanly")
 
+    async def _close(self, parts: Parts) -> None:
+        opened = [parts] if self._sandbox_parts is None else [self._sandbox_parts, parts]
+        for each in opened:
+            await each.runs.close()
+        if self._backend is not None:
+            await self._backend.close()
+        if self._accounts is not None:
+            self._accounts.close()
+        for each in opened:
+            each.store.close()
+        if self._sandbox_parts is not None:
+            shutil.rmtree(self._sandbox_parts.runs.folder.parent, ignore_errors=True)
+
+    def _drop_old_sandboxes(self) -> None:
+        """Throw away what servers that were killed have left of theirs."""
+        assert self.parts is not None
+        runs = self.parts.runs
+        for folder in (runs.folder.parent / SANDBOX_FOLDER).glob("server_*"):
+            if not runs.presence.alive(folder.name):
+                shutil.rmtree(folder, ignore_errors=True)
+
     def current_activity(self) -> dict[str, int] | None:
         """Tell Jupyter Server what goes on, so that it does not shut down an idle-looking server."""
-        active = self.parts.runs.active if self.parts else 0
+        opened = [parts for parts in (self.parts, self._sandbox_parts) if parts is not None]
+        active = sum(parts.runs.active for parts in opened)
         return {"executions": active} if active else None
 
     def _wake(self) -> None:
@@ -162,6 +290,7 @@ class KasalApp(ExtensionApp):
             self._waking = asyncio.ensure_future(self._start_backend())
 
     async def _start_backend(self) -> None:
+        assert self._backend is not None
         try:
             await self._backend.start()
         except Exception:
@@ -171,6 +300,6 @@ class KasalApp(ExtensionApp):
             self.log.exception("Kasal's engine could not be started")
 
     def _report_activity(self) -> None:
-        if self.parts and self.parts.runs.active and self.serverapp is not None:
+        if self.current_activity() and self.serverapp is not None:
             times = self.serverapp.web_app.settings["last_activity_times"]
             times["kasal_jupyter"] = datetime.now(UTC)

@@ -67,9 +67,7 @@ class KasalError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "INTERNAL_ERROR"
 
-    def __init__(
-        self, message: str, *, faults: Sequence[Fault] = (), retry_after: int | None = None
-    ) -> None:
+    def __init__(self, message: str, *, faults: Sequence[Fault] = (), retry_after: int | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.faults = tuple(faults)

@@ -72,6 +72,8 @@ def crew(
     inputs: dict[str, Any] | None = None,
     models: dict[str, dict[str, Any]] | None = None,
     process: str = "sequential",
+    tools: list[dict[str, Any]] | None = None,
+    allowed_hosts: list[str] | None = None,
 ) -> RunSpec:
     """Describe a run."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,6 +86,8 @@ def crew(
             "tasks": tasks,
             "inputs": inputs or {},
             "models": {"sandbox": sandbox, **(models or {})},
+            "tools": tools or [],
+            "allowed_hosts": allowed_hosts or [],
             "manager_model": "sandbox" if process == "hierarchical" else None,
             "folder": str(folder),
         }

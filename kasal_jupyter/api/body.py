@@ -1,15 +1,18 @@
-"""Request bodies: read strictly, and refused with every fault by field."""
+"""What a request says: bodies and queries, read strictly, and refused with every fault by field."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from kasal_jupyter.errors import Fault, InvalidRequest
+from kasal_jupyter.errors import Fault, InvalidRequest, nearest
+from kasal_jupyter.schemas.base import Query
 
 M = TypeVar("M", bound=BaseModel)
+Q = TypeVar("Q", bound=Query)
 
 MOST_NESTING = 100
 """How deep a body's lists and objects may nest; events and documents hold it some levels deeper again."""
@@ -49,6 +52,47 @@ def read_body(model: type[M], body: bytes, message: str) -> M:
         return model.model_validate(data, strict=True)
     except ValidationError as error:
         raise InvalidRequest(message, faults=faults_of(error)) from None
+
+
+def read_query(model: type[Q], arguments: Mapping[str, Sequence[bytes]]) -> Q:
+    """Read a query.
+
+    Parameters
+    ----------
+    model
+        What may be asked.
+    arguments
+        The values by name, as Tornado takes the query apart; the last of several counts.
+
+    Raises
+    ------
+    InvalidRequest
+        A parameter is unknown or wrong; every fault is named.
+    """
+    given = {name: values[-1] for name, values in arguments.items() if not _passes(name)}
+    if not given:
+        return model()
+    known = [field.alias or name for name, field in model.model_fields.items()]
+    faults = [
+        Fault(name, f"Unknown parameter{nearest(name, known)}; there are {', '.join(known) or 'none here'}")
+        for name in given
+        if name not in known
+    ]
+    try:
+        texts = {name: value.decode() for name, value in given.items() if name in known}
+        read = model.model_validate_strings(texts)
+    except UnicodeDecodeError:
+        raise InvalidRequest("Invalid query", faults=[Fault("query", "Not valid UTF-8")]) from None
+    except ValidationError as error:
+        raise InvalidRequest("Invalid query", faults=[*faults, *faults_of(error)]) from None
+    if faults:
+        raise InvalidRequest("Invalid query", faults=faults)
+    return read
+
+
+def _passes(name: str) -> bool:
+    """Say whether a parameter is not the operation's: a credential, or JupyterLab's against caches."""
+    return name in {"token", "_xsrf"} or name.isdigit()
 
 
 def faults_of(error: ValidationError) -> list[Fault]:

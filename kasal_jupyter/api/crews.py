@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
+
+import orjson
+
 from kasal_jupyter.api.handler import ApiHandler
-from kasal_jupyter.api.paging import read_page
+from kasal_jupyter.api.listing import list_page
+from kasal_jupyter.api.operation import operation
+from kasal_jupyter.errors import Fault, InvalidRequest
+from kasal_jupyter.schemas.base import Updated
 from kasal_jupyter.schemas.crews import (
     Crew,
     CrewConfiguration,
@@ -11,82 +19,162 @@ from kasal_jupyter.schemas.crews import (
     CrewCreated,
     CrewDetails,
     CrewList,
+    CrewQuery,
     CrewSummary,
     CrewUpdate,
-    CrewUpdated,
+    WholeCrew,
 )
 from kasal_jupyter.store.assembly import INVALID_CREW
+
+IF_MATCH = {"If-Match": "The crew's ETag as it was read: 412 if it was changed since."}
+
+_TAG = re.compile(r'"(\d{1,18})"')
+"""A crew's ETag: its version."""
 
 
 class CrewsHandler(ApiHandler):
     """``GET /crews`` and ``POST /crews``."""
 
+    tag = "Crew Management"
     message = INVALID_CREW
 
+    @operation("List all crews", access="viewer", query=CrewQuery, answers={200: CrewList})
     async def get(self) -> None:
-        """List crews, newest first; ``?name=`` gives those of exactly that name."""
-        page = read_page(self)
-        name = self.get_query_argument("name", None)
-        crews = self.parts.store.crews
-        if name is None:
-            found = crews.page(
-                order="newest", offset=page.offset, limit=page.per_page, owner=self.caller.owner
+        """List crews, the newest first where no other order is asked for.
+
+        `search` looks in names and descriptions.
+        """
+        query = self.query(CrewQuery)
+        if query.sort == "-created_at" and query.search is None and query.name is None:
+            bodies, total = self.parts.store.crews.bodies(
+                newest=True, offset=query.offset, limit=query.per_page, **self.caller.scope
             )
-            shown, total = found.documents, found.total
-        else:
-            named = [
-                crew for crew in crews.find(order="newest", owner=self.caller.owner) if crew.name == name
-            ]
-            shown, total = named[page.offset : page.offset + page.per_page], len(named)
-        self.answer(CrewList(crews=[self._summary(crew) for crew in shown], total=total, page=page.page))
-
-    async def post(self) -> None:
-        """Create a crew."""
-        whole = await self.parts.crews.create(self.body(CrewCreate), self.caller.owner)
-        self.answer(CrewCreated(id=whole.crew.id, name=whole.crew.name, status=whole.status()), 201)
-
-    def _summary(self, crew: Crew) -> CrewSummary:
-        agents = self.parts.store.agents.count(crew_id=crew.id)
-        tasks = self.parts.store.tasks.count(crew_id=crew.id)
-        return CrewSummary(
-            id=crew.id,
-            name=crew.name,
-            status="active" if agents and tasks else "configuring",
-            agents_count=agents,
-            created_at=crew.created_at,
+            self.write_bytes(
+                b'{"crews":[%b],"total":%d,"page":%d,"per_page":%d}'
+                % (b",".join(map(_summary_bytes, bodies)), total, query.page, query.per_page)
+            )
+            return
+        page = await list_page(
+            self.parts.store.crews,
+            query,
+            self.caller.scope,
+            searched=("name", "description"),
+            equal={"name": query.name},
         )
+        crews = [_summary(crew) for crew in page.documents]
+        self.answer(CrewList(crews=crews, total=page.total, page=query.page, per_page=query.per_page))
+
+    @operation("Create new crew", access="editor", body=CrewCreate, answers={201: CrewCreated})
+    async def post(self) -> None:
+        """Create a crew, with its agents and tasks at once if they are given."""
+        whole = await self.parts.crews.create(self.body(CrewCreate), self.caller.owner)
+        crew = whole.crew
+        self.set_header("ETag", etag(crew))
+        self.answer(CrewCreated(id=crew.id, name=crew.name, status=crew.status), 201)
 
 
 class CrewHandler(ApiHandler):
     """``GET``, ``PUT`` and ``DELETE /crews/{crew_id}``."""
 
+    tag = "Crew Management"
     message = INVALID_CREW
 
+    @operation(
+        "Get crew details",
+        access="viewer",
+        answers={200: CrewDetails, 304: None},
+        errors=(404,),
+        headers={"If-None-Match": "The ETag of the crew as it is known: 304 if it has not changed."},
+    )
     async def get(self, crew_id: str) -> None:
-        """Give a crew whole."""
-        whole = self.parts.crews.whole(crew_id)
-        crew = whole.crew
-        self.answer(
-            CrewDetails(
-                id=crew.id,
-                name=crew.name,
-                description=crew.description,
-                status=whole.status(),
-                agents=whole.agents,
-                tasks=whole.tasks,
-                configuration=CrewConfiguration(process=crew.process, manager_model=crew.manager_model),
-                version=crew.version,
-                created_at=crew.created_at,
-                updated_at=crew.updated_at,
-            )
-        )
+        """Give a crew whole, and its version as `ETag`."""
+        whole = self._whole(crew_id)
+        tag = etag(whole.crew)
+        self.set_header("ETag", tag)
+        if tag in _tags(self.request.headers.get("If-None-Match", "")):
+            self.set_status(304)
+            self.finish()
+            return
+        self.answer(_details(whole))
 
+    @operation(
+        "Update crew configuration",
+        access="editor",
+        body=CrewUpdate,
+        answers={200: Updated},
+        errors=(404, 412),
+        headers=IF_MATCH,
+    )
     async def put(self, crew_id: str) -> None:
-        """Change a crew."""
-        await self.parts.crews.update(crew_id, self.body(CrewUpdate))
-        self.answer(CrewUpdated(id=crew_id))
+        """Change what the body gives.
 
+        A given list of agents or tasks replaces the whole list; agents and tasks keep their ids where the new
+        list has the same id or name.
+        """
+        self._whole(crew_id)
+        crew = await self.parts.crews.update(crew_id, self.body(CrewUpdate), version=self._expected())
+        self.set_header("ETag", etag(crew))
+        self.answer(Updated(id=crew_id))
+
+    @operation("Delete crew", access="editor", answers={204: None}, errors=(404, 412), headers=IF_MATCH)
     async def delete(self, crew_id: str) -> None:
-        """Delete a crew with its agents and tasks."""
-        await self.parts.crews.delete(crew_id)
+        """Delete a crew with its agents, its tasks and its memory; its past executions stay."""
+        self._whole(crew_id)
+        await self.parts.crews.delete(crew_id, version=self._expected())
         self.nothing()
+
+    def _whole(self, crew_id: str) -> WholeCrew:
+        self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
+        return self.parts.crews.whole(crew_id)
+
+    def _expected(self) -> int | None:
+        """Give the version that the crew must still have; None where the client asks for none."""
+        text = self.request.headers.get("If-Match", "").strip()
+        if text in {"", "*"}:
+            return None
+        if (tag := _TAG.fullmatch(text)) is None:
+            reason = 'Send the ETag that GET /crews/{crew_id} gave, e.g. "3", or *'
+            raise InvalidRequest("Invalid header", faults=[Fault("If-Match", reason)])
+        return int(tag[1])
+
+
+def etag(crew: Crew) -> str:
+    """Give a crew's ETag (RFC 9110, section 8.8.3): a strong one, its version."""
+    return f'"{crew.version}"'
+
+
+def _tags(header: str) -> list[str]:
+    # A cache on the way may have made a weak tag of a strong one; to read again, that is good enough.
+    return [tag.strip().removeprefix("W/") for tag in header.split(",")]
+
+
+def _summary(crew: Crew) -> CrewSummary:
+    return CrewSummary(
+        id=crew.id,
+        name=crew.name,
+        status=crew.status,
+        agents_count=crew.agents_count,
+        created_at=crew.created_at,
+    )
+
+
+@lru_cache(maxsize=10_000)
+def _summary_bytes(body: bytes) -> bytes:
+    """Give the summary of a stored crew as JSON: each is made once, until the crew changes."""
+    return _summary(Crew.model_validate(orjson.loads(body))).model_dump_json().encode()
+
+
+def _details(whole: WholeCrew) -> CrewDetails:
+    crew = whole.crew
+    return CrewDetails(
+        id=crew.id,
+        name=crew.name,
+        description=crew.description,
+        status=crew.status,
+        agents=whole.agents,
+        tasks=whole.tasks,
+        configuration=CrewConfiguration(process=crew.process, manager_model=crew.manager_model),
+        version=crew.version,
+        created_at=crew.created_at,
+        updated_at=crew.updated_at,
+    )

@@ -2,82 +2,170 @@
 
 from __future__ import annotations
 
-import asyncio
+import hashlib
+import re
+
+import orjson
 
 from kasal_jupyter.api.handler import ApiHandler
-from kasal_jupyter.api.paging import read_number, read_page
-from kasal_jupyter.runs.traces import trace_rows
+from kasal_jupyter.api.listing import list_page
+from kasal_jupyter.api.operation import operation
+from kasal_jupyter.errors import Conflict, Fault, InvalidRequest
+from kasal_jupyter.runs.keyed import KeyedRequest
 from kasal_jupyter.schemas.executions import (
+    ENDED,
     Execution,
     ExecutionAccepted,
     ExecutionCreate,
     ExecutionList,
+    ExecutionQuery,
+    ExecutionResult,
     ExecutionStatus,
     ExecutionStopped,
-    TraceRows,
 )
+
+KEY = "Idempotency-Key"
+
+_KEY_FORM = re.compile(r"[\x21-\x7e]{1,200}")
 
 
 class ExecutionsHandler(ApiHandler):
     """``GET /executions`` and ``POST /executions``."""
 
+    tag = "Execution Management"
     message = "Invalid execution"
 
+    @operation("List executions", access="viewer", query=ExecutionQuery, answers={200: ExecutionList})
     async def get(self) -> None:
-        """List executions, newest first; ``?crew_id=`` and ``?status=`` narrow them down."""
-        page = read_page(self)
-        criteria = {"owner": self.caller.owner}
-        for name in ("crew_id", "status"):
-            if value := self.get_query_argument(name, None):
-                criteria[name] = value
-        found = self.parts.store.executions.page(
-            order="newest", offset=page.offset, limit=page.per_page, **criteria
+        """List executions, the newest first where no other order is asked for.
+
+        `search` looks in the crews' names and in the results.
+        """
+        query = self.query(ExecutionQuery)
+        page = await list_page(
+            self.parts.store.executions,
+            query,
+            {**self.caller.scope, "crew_id": query.crew_id, "status": query.status},
+            searched=("crew_name", "result"),
+            least={"created_at": query.since},
+            below={"created_at": query.until},
         )
-        executions = await self.parts.runs.current(found.documents)
+        executions = await self.parts.runs.current(page.documents)
         self.answer(
             ExecutionList(
-                executions=[_status(each) for each in executions], total=found.total, page=page.page
+                executions=[_status(each) for each in executions],
+                total=page.total,
+                page=query.page,
+                per_page=query.per_page,
             )
         )
 
+    @operation(
+        "Start crew execution",
+        access="editor",
+        body=ExecutionCreate,
+        answers={202: ExecutionAccepted},
+        errors=(404, 409),
+        headers={KEY: "A text of your choice: sent again with it, the same request starts no second run."},
+    )
     async def post(self) -> None:
-        """Start an execution: checked and on disk when this answers."""
+        """Start an execution: it was checked whole, and is on the disk, when this answers.
+
+        `inputs` has a value for each placeholder in the crew's texts.
+        """
         body = self.body(ExecutionCreate)
-        whole = self.parts.crews.whole(body.crew_id)
-        execution = await self.parts.runs.start(whole, body.inputs, self.caller.owner)
-        self.answer(
-            ExecutionAccepted(job_id=execution.id, estimated_duration=self.parts.runs.estimate(whole)), 202
+        self.own(self.parts.store.crews.get(body.crew_id), f"crew {body.crew_id}", field="crew_id")
+        execution = await self.parts.runs.start(
+            self.parts.crews.whole(body.crew_id),
+            body.inputs,
+            self.caller.owner,
+            request=self._keyed(body),
         )
+        self.answer(
+            ExecutionAccepted(job_id=execution.id, estimated_duration=execution.estimated_duration), 202
+        )
+
+    def _keyed(self, body: ExecutionCreate) -> KeyedRequest | None:
+        key = self.request.headers.get(KEY)
+        if key is None:
+            return None
+        if not _KEY_FORM.fullmatch(key):
+            reason = "1 to 200 printable ASCII characters without blanks, a UUID for example"
+            raise InvalidRequest("Invalid header", faults=[Fault(KEY, reason)])
+        written = orjson.dumps(body.model_dump(), option=orjson.OPT_SORT_KEYS)
+        return KeyedRequest(f"{self.caller.owner}/{key}", hashlib.sha256(written).hexdigest())
 
 
 class ExecutionHandler(ApiHandler):
-    """``GET /executions/{job_id}``."""
+    """``GET`` and ``DELETE /executions/{job_id}``."""
 
+    tag = "Execution Management"
+
+    @operation("Get execution status", access="viewer", answers={200: ExecutionStatus}, errors=(404,))
     async def get(self, job_id: str) -> None:
-        """Give an execution's state."""
-        self.answer(_status(await self.parts.runs.execution(job_id)))
+        """Give an execution's state, with its result and its usage as far as they are there."""
+        self.answer(_status(await execution_of(self, job_id)))
+
+    @operation("Delete an execution", access="editor", answers={204: None}, errors=(404, 409))
+    async def delete(self, job_id: str) -> None:
+        """Delete an execution that has ended, with its trace and its files."""
+        await execution_of(self, job_id)
+        await self.parts.runs.delete(job_id)
+        self.nothing()
 
 
-class TracesHandler(ApiHandler):
-    """``GET /executions/{job_id}/traces``."""
+class ResultHandler(ApiHandler):
+    """``GET /executions/{job_id}/result``."""
 
+    tag = "Execution Management"
+
+    @operation("Get execution result", access="viewer", answers={200: ExecutionResult}, errors=(404, 409))
     async def get(self, job_id: str) -> None:
-        """Give what was done, a row a model call, tool call and task; ``?after=`` goes on from a ``seq``."""
-        feed = await self.parts.runs.feed(job_id)
-        after = read_number(self, "after", 0, least=0, most=10**12)
-        limit = read_number(self, "limit", 10_000, least=1, most=10_000)
-        # In a thread: a long run's events take longer to read than the loop may be held up.
-        rows = await asyncio.to_thread(trace_rows, feed.journal, after, limit)
-        self.answer(TraceRows(traces=rows))
+        """Give what came of an execution that has ended, and what it used; 409 before."""
+        execution = await execution_of(self, job_id)
+        if execution.status not in ENDED:
+            raise Conflict(f"Execution {job_id} is {execution.status}; its result comes when it has ended")
+        self.answer(
+            ExecutionResult(
+                job_id=execution.id,
+                status=execution.status,
+                result=execution.result,
+                error=execution.error,
+                usage=execution.usage,
+                duration=execution.duration,
+            )
+        )
 
 
 class StopHandler(ApiHandler):
     """``POST /executions/{job_id}/stop``."""
 
+    tag = "Execution Management"
+
+    @operation(
+        "Stop execution",
+        access="editor",
+        answers={200: ExecutionStopped},
+        errors=(404, 409),
+        in_maintenance=True,
+    )
     async def post(self, job_id: str) -> None:
-        """Stop an execution; its processes are gone when this answers."""
+        """Stop an execution; its processes are gone when this answers. 409 where it had ended otherwise."""
+        await execution_of(self, job_id)
         execution = await self.parts.runs.stop(job_id)
         self.answer(ExecutionStopped(job_id=execution.id, status=execution.status))
+
+
+async def execution_of(handler: ApiHandler, job_id: str) -> Execution:
+    """Give an execution as it stands now, if the caller may see it.
+
+    Raises
+    ------
+    NotFound
+        There is none for this caller.
+    """
+    handler.own(handler.parts.store.executions.get(job_id), f"execution {job_id}")
+    return await handler.parts.runs.execution(job_id)
 
 
 def _status(execution: Execution) -> ExecutionStatus:

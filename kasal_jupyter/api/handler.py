@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import logging
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, NoReturn, TypeVar
 
 import orjson
-from jupyter_server.auth.decorator import allow_unauthenticated
+from jupyter_server.auth import User
 from jupyter_server.base.handlers import JupyterHandler
 from pydantic import BaseModel
 from tornado import web
 
-from kasal_jupyter.api.body import read_body
+from kasal_jupyter.api.body import read_body, read_query
+from kasal_jupyter.api.figures import count_request
+from kasal_jupyter.api.operation import RANK, Access, Operation, operation_of
 from kasal_jupyter.api.parts import Parts
-from kasal_jupyter.auth.caller import Caller, caller_of
+from kasal_jupyter.auth.caller import Caller, Owned, caller_of
 from kasal_jupyter.errors import (
     Fault,
     Forbidden,
@@ -26,8 +31,26 @@ from kasal_jupyter.errors import (
     Unauthorized,
     Unavailable,
 )
+from kasal_jupyter.schemas.base import Query
 
 M = TypeVar("M", bound=BaseModel)
+Q = TypeVar("Q", bound=Query)
+D = TypeVar("D", bound=Owned)
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+"""The methods that a resource may have; HEAD comes with GET."""
+
+NOBODY = Caller(owner="", name="", role="viewer")
+"""The caller of an operation that is for anyone, where none is known."""
+
+SENT_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID"
+"""Request headers that pages of other origins may send."""
+
+TOLD_HEADERS = "ETag, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset"
+"""Headers of answers that pages of other origins may read."""
+
+_BEARER = re.compile(r"(?:token|bearer)\s+(\S+)\s*$", re.IGNORECASE)
+"""How a token is sent: in Jupyter's way and in RFC 6750's."""
 
 _BY_STATUS: dict[int, tuple[type[KasalError], str]] = {
     400: (InvalidRequest, "Bad Request"),
@@ -44,26 +67,73 @@ _BY_STATUS: dict[int, tuple[type[KasalError], str]] = {
 class BaseHandler(JupyterHandler):
     """Who asks, and the reference's errors: what REST and WebSocket share."""
 
+    parts: Parts
+
+    _kasal_token = False
+    _rate: Mapping[str, str] = MappingProxyType({})
+
     async def identify(self) -> Caller:
         """Give the caller, or refuse the request.
 
-        Jupyter's own ``prepare`` is not used: it answers a caller it does not know with a redirection to
-        its login page or a 403, where the reference says 401.
+        A token of ours decides alone: where it is invalid, a valid cookie beside it counts for nothing.
+        Everybody else is whoever Jupyter says. Jupyter's own ``prepare`` is not used: it answers a caller
+        it does not know with a redirection to its login page or a 403, where the reference says 401.
 
         Raises
         ------
         Unauthorized, Forbidden
-            Jupyter does not know the caller, or the request comes from a foreign host or page.
+            The caller is unknown, or the request comes from a foreign host.
         """
         if not self.check_host():
             raise Forbidden("The Host header names no host of this server")
+        token = self.sent_token()
+        if token and (caller := self.parts.accounts.gate.recognise(token)):
+            return self.welcome(caller)
         user = self.identity_provider.get_user(self)
         if inspect.isawaitable(user):
             user = await user
         self.current_user = self._jupyter_current_user = user
         if user is None:
             raise Unauthorized("Send a valid token: Authorization: Bearer <token>")
+        by_header = token and "Authorization" in self.request.headers
+        if by_header and self.identity_provider.auth_enabled and not self.token_authenticated:
+            # A cookie let the caller in, but the token that came with it is nobody's.
+            raise Unauthorized("The token is not valid; send a valid one, or none")
         return caller_of(user)
+
+    def sent_token(self) -> str:
+        """Give the token that the request carries, whoever's it is; empty where it carries none."""
+        sent = _BEARER.match(self.request.headers.get("Authorization", ""))
+        return sent[1] if sent else self.get_query_argument("token", "")
+
+    def welcome(self, caller: Caller) -> Caller:
+        """Take in a caller whom a token of ours names, where Jupyter looks for its user."""
+        self._kasal_token = True
+        self.current_user = self._jupyter_current_user = User(username=caller.name)
+        return caller
+
+    @property
+    def token_authenticated(self) -> bool:
+        """Whether a token was sent: then no page of another origin can have made the browser do it."""
+        return self._kasal_token or super().token_authenticated
+
+    def skip_check_origin(self) -> bool:
+        """Whether pages of other origins may call: with a token."""
+        return self._kasal_token or super().skip_check_origin()
+
+    def set_default_headers(self) -> None:
+        """Set what every answer has; the values are made once for a server, not for each answer."""
+        headers: dict[str, str] | None = self.settings.get("kasal_default_headers")
+        if headers is None:
+            super().set_default_headers()
+            self.set_header("Cache-Control", "no-store")
+            headers = self.settings["kasal_default_headers"] = dict(self._headers.get_all())
+            return
+        for name, value in headers.items():
+            self._headers[name] = value
+        # Tornado clears all headers before it answers with an error, and calls this.
+        for name, value in self._rate.items():
+            self._headers[name] = value
 
     def write_bytes(self, data: bytes) -> None:
         """Answer with JSON that is ready."""
@@ -77,7 +147,9 @@ class BaseHandler(JupyterHandler):
         if isinstance(error, Unauthorized):
             self.set_header("WWW-Authenticate", "Bearer")
         if isinstance(error, MethodNotAllowed):
-            self.set_header("Allow", ", ".join(self._methods()))
+            self.set_header("Allow", ", ".join(self.methods()))
+        if error.retry_after is not None:
+            self.set_header("Retry-After", str(error.retry_after))
         self.write_bytes(orjson.dumps(error.body()))
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
@@ -85,13 +157,15 @@ class BaseHandler(JupyterHandler):
         if not (isinstance(value, KasalError) and value.status < 500):
             super().log_exception(typ, value, tb)
 
-    def _methods(self) -> list[str]:
-        return [
-            name
-            for name in self.SUPPORTED_METHODS
-            if getattr(type(self), name.lower()) is not getattr(web.RequestHandler, name.lower())
-            and name not in {"HEAD", "OPTIONS"}
-        ]
+    @classmethod
+    def methods(cls) -> list[str]:
+        """Give the HTTP methods that the resource has."""
+        return [name for name in METHODS if operation_of(cls, name)]
+
+    @property
+    def content_security_policy(self) -> str:
+        """Let nothing an answer says be executed."""
+        return f"{super().content_security_policy}; default-src 'none'"
 
 
 @web.stream_request_body
@@ -101,24 +175,31 @@ class ApiHandler(BaseHandler):
     The body is streamed, so that one over the limit is refused before it fills the memory.
     """
 
+    tag: ClassVar[str] = ""
+    """The part of the API that the resource belongs to, as the reference's headings name them."""
+
     message: ClassVar[str] = "Invalid request"
     """The error's message when a body of this resource is wrong."""
 
-    parts: Parts
-    caller: Caller
+    caller: Caller = NOBODY
 
-    def initialize(self, parts: Parts) -> None:
-        """Take the parts the routes were made with."""
+    def initialize(self, parts: Parts, template: str) -> None:
+        """Take the parts and the path's template the route was made with."""
         self.parts = parts
+        self.template = template
         self._body = bytearray()
         self._overflown = False
 
     def __init_subclass__(cls) -> None:
-        # ``identify`` authenticates every method; the mark tells Jupyter's own check so.
         super().__init_subclass__()
-        for name in ("get", "post", "put", "patch", "delete"):
-            if method := cls.__dict__.get(name):
-                setattr(cls, name, allow_unauthenticated(method))
+        if "get" in cls.__dict__:
+            # Tornado leaves the body of the answer out.
+            cls.head = cls.get
+
+    @property
+    def operation(self) -> Operation | None:
+        """What is asked for; None where the resource has no such method."""
+        return operation_of(type(self), self.request.method or "")
 
     async def prepare(self) -> None:  # type: ignore[override]
         """Admit the request, or have it refused once its body has passed.
@@ -140,16 +221,63 @@ class ApiHandler(BaseHandler):
             setattr(self, self.request.method.lower(), _raising(refusal))
 
     async def admit(self) -> None:
-        """Authenticate, and refuse foreign pages."""
+        """Let the request in: who asks, how often, in which state the server is, and with which right."""
+        operation = self.operation
+        # OPTIONS is what a browser asks, without credentials, before a page of another origin may call.
+        for_anyone = self.request.method == "OPTIONS" or (
+            operation is not None and operation.access == "anyone"
+        )
+        if "Origin" in self.request.headers:
+            self._tell_origin(for_anyone=for_anyone)
+        if for_anyone:
+            return
         self.caller = await self.identify()
-        self.parts.wake()
-        self.set_cors_headers()
+        self._count_against_limit()
         if not self.check_origin():
             raise Forbidden(
                 "The request comes from a page of another origin, which this server does not allow"
             )
-        if self.request.method not in {"GET", "HEAD", "OPTIONS"}:
+        if self.request.method not in {"GET", "HEAD"}:
             self.check_xsrf_cookie()
+        if operation is not None:
+            if not operation.in_maintenance:
+                self.parts.maintenance.check()
+            require(operation.access, self.caller)
+        if self.caller.sandbox:
+            self.parts = await self.parts.sandbox()
+        self.parts.wake()
+
+    def _tell_origin(self, *, for_anyone: bool) -> None:
+        """Let a page of another origin read the answer, refusals included, unless a cookie speaks for it."""
+        if self.allow_origin or self.allow_origin_pat:
+            self.set_cors_headers()
+        elif for_anyone or self.sent_token():
+            self.set_header("Access-Control-Allow-Origin", self.request.headers["Origin"])
+            self.set_header("Vary", "Origin")
+            self.set_header("Access-Control-Expose-Headers", TOLD_HEADERS)
+
+    def _count_against_limit(self) -> None:
+        try:
+            allowance = self.parts.accounts.gate.spend(self.caller)
+        except TooManyRequests as refusal:
+            self._rate = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(refusal.retry_after)}
+            raise
+        if allowance is not None:
+            self._rate = {
+                "X-RateLimit-Limit": str(allowance.limit),
+                "X-RateLimit-Remaining": str(allowance.remaining),
+                "X-RateLimit-Reset": str(allowance.reset),
+            }
+            for name, value in self._rate.items():
+                self._headers[name] = value
+
+    def options(self, *_: str) -> None:
+        """Tell a browser what pages of other origins may send: with a token, everything."""
+        self.set_header("Allow", ", ".join(self.methods()))
+        if "Origin" in self.request.headers:
+            self.set_header("Access-Control-Allow-Methods", ", ".join(self.methods()))
+            self.set_header("Access-Control-Allow-Headers", SENT_HEADERS)
+        self.nothing()
 
     def data_received(self, chunk: bytes) -> None:
         """Take a piece of the body."""
@@ -160,14 +288,51 @@ class ApiHandler(BaseHandler):
         else:
             self._body += chunk
 
+    # -- what a method works with --------------------------------------------------------------------
+
     def body(self, model: type[M]) -> M:
         """Give the request's body, validated."""
+        assert self.operation is not None
+        assert self.operation.body is model, "the operation declares another body"
         if self._overflown:
             raise self._too_large()
         return read_body(model, bytes(self._body), self.message)
 
+    def query(self, model: type[Q]) -> Q:
+        """Give the request's query, validated."""
+        assert self.operation is not None
+        assert self.operation.query is model, "the operation declares another query"
+        return read_query(model, self.request.query_arguments)
+
+    def own(self, document: D | None, what: str, *, field: str | None = None) -> D:
+        """Give a document that the caller may see.
+
+        Parameters
+        ----------
+        document
+            What was found, if anything was.
+        what
+            What was asked for, e.g. ``crew crew_4t9k2m0x7q1z``.
+        field
+            The body's field that named it, if one did.
+
+        Raises
+        ------
+        NotFound
+            There is none, or it is somebody else's: nobody learns that from the answer.
+        """
+        if document is None or not self.caller.sees(document):
+            text = f"There is no {what}"
+            raise NotFound(text, faults=[Fault(field, text)] if field else [])
+        return document
+
     def answer(self, model: BaseModel, status: int = 200) -> None:
         """Answer with a model as JSON."""
+        assert self.operation is not None
+        declared = self.operation.answers[status]
+        assert type(model) is (declared[0] if isinstance(declared, tuple) else declared), (
+            "the operation declares another answer"
+        )
         self.set_status(status)
         self.write_bytes(model.model_dump_json().encode())
 
@@ -179,16 +344,17 @@ class ApiHandler(BaseHandler):
     def compute_etag(self) -> None:
         """Leave Tornado's content hash out: it costs a pass over every answer."""
 
-    @property
-    def content_security_policy(self) -> str:
-        """Let nothing an answer says be executed."""
-        return f"{super().content_security_policy}; default-src 'none'"
-
     def _too_large(self) -> InvalidRequest:
         limit = self.parts.body_limit
         return InvalidRequest(
             self.message, faults=[Fault("body", f"Larger than {limit} bytes; send less at once")]
         )
+
+    def _log(self) -> None:
+        """Count every request; write down only what went wrong, since a line costs as much as an answer."""
+        count_request(self.template, self.request, self.get_status())
+        if self.get_status() >= 400 or self.log.isEnabledFor(logging.DEBUG):
+            super()._log()
 
 
 class UnknownRoute(ApiHandler):
@@ -198,6 +364,18 @@ class UnknownRoute(ApiHandler):
         """Say so, whatever the method."""
         await super().admit()
         raise NotFound(f"There is nothing at {self.request.path}")
+
+
+def require(access: Access, caller: Caller) -> None:
+    """Refuse a caller whose role is too low.
+
+    Raises
+    ------
+    Forbidden
+        It is.
+    """
+    if access != "anyone" and RANK[caller.role] < RANK[access]:
+        raise Forbidden(f"This needs the role {access}; yours is {caller.role}. Ask an administrator")
 
 
 def _raising(error: Exception) -> Callable[..., NoReturn]:

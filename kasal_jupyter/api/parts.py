@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from kasal_jupyter.api.fanout import Fanouts
+from kasal_jupyter.auth.accounts import Accounts
+from kasal_jupyter.auth.maintenance import MaintenanceMode
 from kasal_jupyter.runs.service import Runs
 from kasal_jupyter.store.crews import Crews
+from kasal_jupyter.store.members import Members
+from kasal_jupyter.store.memories import Memories
 from kasal_jupyter.store.store import Store
+from kasal_jupyter.store.tools import CustomTools
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of the running extension.
+    """The parts of the running extension, in one of its workspaces: the regular one, or the sandbox.
 
     Attributes
     ----------
+    accounts
+        Who asks, and how often they may.
+    maintenance
+        Whether anybody is served.
     body_limit
         Most bytes of a request's body.
     wake
         Has the engine load, where it does not yet: whoever asks anything is likely to run a crew.
+    sandbox
+        Gives the sandbox's parts: a store and executions apart from all others.
     """
 
     store: Store
     crews: Crews
+    members: Members
+    tools: CustomTools
+    memories: Memories
     runs: Runs
     fanouts: Fanouts
+    accounts: Accounts
+    maintenance: MaintenanceMode
     body_limit: int
     wake: Callable[[], None]
+    sandbox: Callable[[], Awaitable[Parts]]

@@ -2,40 +2,74 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from jupyter_server.utils import url_path_join
 from tornado.web import RequestHandler
 
-from kasal_jupyter.api.agents import AgentsHandler
+from kasal_jupyter.api.agents import AgentHandler, AgentsHandler
+from kasal_jupyter.api.auth import (
+    KeyHandler,
+    KeysHandler,
+    LoginHandler,
+    LogoutHandler,
+    MeHandler,
+    RefreshHandler,
+)
 from kasal_jupyter.api.crews import CrewHandler, CrewsHandler
-from kasal_jupyter.api.executions import ExecutionHandler, ExecutionsHandler, StopHandler, TracesHandler
-from kasal_jupyter.api.handler import UnknownRoute
+from kasal_jupyter.api.executions import ExecutionHandler, ExecutionsHandler, ResultHandler, StopHandler
+from kasal_jupyter.api.handler import ApiHandler, UnknownRoute
+from kasal_jupyter.api.maintenance import HealthHandler, MaintenanceHandler, MetricsHandler
+from kasal_jupyter.api.memory import MemoryClearHandler, MemoryHandler
 from kasal_jupyter.api.parts import Parts
-from kasal_jupyter.api.tasks import TasksHandler
+from kasal_jupyter.api.tasks import TaskHandler, TasksHandler
+from kasal_jupyter.api.tools import CustomToolHandler, CustomToolsHandler, ToolHandler, ToolsHandler
+from kasal_jupyter.api.traces import EventsHandler, TracesHandler
+from kasal_jupyter.api.users import UserHandler, UsersHandler
 from kasal_jupyter.api.websocket import EventSocket
 
-_ID = r"([^/]+)"
-
-ROUTES: list[tuple[str, type[RequestHandler]]] = [
+RESOURCES: list[tuple[str, type[ApiHandler]]] = [
+    ("/auth/login", LoginHandler),
+    ("/auth/refresh", RefreshHandler),
+    ("/auth/logout", LogoutHandler),
+    ("/auth/me", MeHandler),
+    ("/auth/keys", KeysHandler),
+    ("/auth/keys/{key_id}", KeyHandler),
     ("/crews", CrewsHandler),
-    (f"/crews/{_ID}", CrewHandler),
+    ("/crews/{crew_id}", CrewHandler),
     ("/agents", AgentsHandler),
-    ("/tasks", TasksHandler),
+    ("/agents/{agent_id}", AgentHandler),
     ("/executions", ExecutionsHandler),
-    (f"/executions/{_ID}", ExecutionHandler),
-    (f"/executions/{_ID}/traces", TracesHandler),
-    (f"/executions/{_ID}/stop", StopHandler),
-    ("/ws", EventSocket),
-    (r"(?:/.*)?", UnknownRoute),
+    ("/executions/{job_id}", ExecutionHandler),
+    ("/executions/{job_id}/traces", TracesHandler),
+    ("/executions/{job_id}/events", EventsHandler),
+    ("/executions/{job_id}/result", ResultHandler),
+    ("/executions/{job_id}/stop", StopHandler),
+    ("/tasks", TasksHandler),
+    ("/tasks/{task_id}", TaskHandler),
+    ("/users", UsersHandler),
+    ("/users/{user_id}", UserHandler),
+    ("/tools", ToolsHandler),
+    # Before the tools by name: no tool is called that.
+    ("/tools/custom", CustomToolsHandler),
+    ("/tools/custom/{tool_id}", CustomToolHandler),
+    ("/tools/{name}", ToolHandler),
+    ("/memory/{crew_id}", MemoryHandler),
+    ("/memory/{crew_id}/clear", MemoryClearHandler),
+    ("/health", HealthHandler),
+    ("/metrics", MetricsHandler),
+    ("/maintenance", MaintenanceHandler),
 ]
-"""The API, below its prefix; the last answers for every path that is nothing."""
+"""The resources by the templates of their paths, in the reference's order."""
+
+_NAME = re.compile(r"\{[a-z_]+\}")
 
 
 def routes(
     parts: Parts, base_url: str, prefixes: list[str]
 ) -> list[tuple[str, type[RequestHandler], dict[str, Any]]]:
-    """Give the routes for Tornado.
+    """Give the routes for Tornado; the last answers for every path that is nothing.
 
     Parameters
     ----------
@@ -46,8 +80,13 @@ def routes(
     prefixes
         Where the API is served: ``/v1``, and ``/api/v1`` in standalone mode.
     """
+    served: list[tuple[str, str, type[RequestHandler]]] = [
+        *((_NAME.sub("([^/]+)", template), template, handler) for template, handler in RESOURCES),
+        ("/ws", "/ws", EventSocket),
+        ("(?:/.*)?", "other", UnknownRoute),
+    ]
     return [
-        (url_path_join(base_url, prefix) + path + "$", handler, {"parts": parts})
+        (f"{url_path_join(base_url, prefix)}{path}$", handler, {"parts": parts, "template": template})
         for prefix in prefixes
-        for path, handler in ROUTES
+        for path, template, handler in served
     ]

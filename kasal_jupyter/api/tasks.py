@@ -3,49 +3,89 @@
 from __future__ import annotations
 
 from kasal_jupyter.api.handler import ApiHandler
-from kasal_jupyter.api.paging import read_page
-from kasal_jupyter.schemas.tasks import TaskCreate, TaskCreated, TaskList, TaskSummary
+from kasal_jupyter.api.listing import list_page
+from kasal_jupyter.api.operation import operation
+from kasal_jupyter.schemas.base import Updated
+from kasal_jupyter.schemas.tasks import (
+    Task,
+    TaskCreate,
+    TaskCreated,
+    TaskDetails,
+    TaskList,
+    TaskQuery,
+    TaskSummary,
+    TaskUpdate,
+)
 
 
 class TasksHandler(ApiHandler):
     """``GET /tasks`` and ``POST /tasks``."""
 
+    tag = "Task Management"
     message = "Invalid task"
 
+    @operation("List tasks", access="viewer", query=TaskQuery, answers={200: TaskList})
     async def get(self) -> None:
-        """List tasks, each with how it fared in its crew's latest run; ``?crew_id=`` gives one crew's."""
-        page = read_page(self)
-        crew_id = self.get_query_argument("crew_id", None)
-        criteria = {"owner": self.caller.owner} | ({"crew_id": crew_id} if crew_id else {})
-        found = self.parts.store.tasks.page(
-            order="created", offset=page.offset, limit=page.per_page, **criteria
-        )
-        states: dict[str, str] = {}
-        for each in {task.crew_id for task in found.documents}:
-            states |= await self.parts.runs.task_states(each)
-        self.answer(
-            TaskList.model_validate(
-                {
-                    "tasks": [
-                        TaskSummary.model_validate(
-                            {
-                                "id": task.id,
-                                "description": task.description,
-                                "agent_id": task.agent_id,
-                                "status": states.get(task.id, "created"),
-                                "name": task.name,
-                                "crew_id": task.crew_id,
-                            }
-                        )
-                        for task in found.documents
-                    ],
-                    "total": found.total,
-                    "page": page.page,
-                }
-            )
-        )
+        """List tasks, each with how it fared in its crew's latest execution.
 
+        `search` looks in names, descriptions and expected outputs.
+        """
+        query = self.query(TaskQuery)
+        page = await list_page(
+            self.parts.store.tasks,
+            query,
+            {**self.caller.scope, "crew_id": query.crew_id, "agent_id": query.agent_id},
+            searched=("name", "description", "expected_output"),
+        )
+        states = await self.parts.runs.task_states({task.crew_id for task in page.documents})
+        tasks = [
+            TaskSummary(
+                id=task.id,
+                description=task.description,
+                agent_id=task.agent_id,
+                status=states.get(task.id, "created"),
+                name=task.name,
+                crew_id=task.crew_id,
+            )
+            for task in page.documents
+        ]
+        self.answer(TaskList(tasks=tasks, total=page.total, page=query.page, per_page=query.per_page))
+
+    @operation("Create task", access="editor", body=TaskCreate, answers={201: TaskCreated}, errors=(404,))
     async def post(self) -> None:
-        """Add a task to its agent's crew."""
-        task = await self.parts.crews.add_task(self.body(TaskCreate), self.caller.owner)
+        """Add a task to the end of its agent's crew."""
+        body = self.body(TaskCreate)
+        self.own(self.parts.store.agents.get(body.agent_id), f"agent {body.agent_id}", field="agent_id")
+        task = await self.parts.members.add_task(body)
         self.answer(TaskCreated(id=task.id), 201)
+
+
+class TaskHandler(ApiHandler):
+    """``GET``, ``PUT`` and ``DELETE /tasks/{task_id}``."""
+
+    tag = "Task Management"
+    message = "Invalid task"
+
+    @operation("Get a task", access="viewer", answers={200: TaskDetails}, errors=(404,))
+    async def get(self, task_id: str) -> None:
+        """Give a task whole, with how it fared in its crew's latest execution."""
+        task = self._task(task_id)
+        states = await self.parts.runs.task_states([task.crew_id])
+        self.answer(TaskDetails(**task.model_dump(), status=states.get(task_id, "created")))
+
+    @operation("Update a task", access="editor", body=TaskUpdate, answers={200: Updated}, errors=(404, 409))
+    async def put(self, task_id: str) -> None:
+        """Change what the body gives."""
+        self._task(task_id)
+        await self.parts.members.update_task(task_id, self.body(TaskUpdate))
+        self.answer(Updated(id=task_id))
+
+    @operation("Delete a task", access="editor", answers={204: None}, errors=(404, 409))
+    async def delete(self, task_id: str) -> None:
+        """Take a task out of its crew; one whose result others get is kept (409)."""
+        self._task(task_id)
+        await self.parts.members.delete_task(task_id)
+        self.nothing()
+
+    def _task(self, task_id: str) -> Task:
+        return self.own(self.parts.store.tasks.get(task_id), f"task {task_id}")

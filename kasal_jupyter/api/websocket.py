@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import orjson
 from jupyter_server.auth.decorator import allow_unauthenticated
-from pydantic import Field
+from pydantic import ConfigDict, Field
+from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketHandler
 
@@ -15,7 +16,8 @@ from kasal_jupyter.api.body import read_body
 from kasal_jupyter.api.fanout import frame
 from kasal_jupyter.api.handler import BaseHandler
 from kasal_jupyter.api.parts import Parts
-from kasal_jupyter.errors import Fault, InvalidRequest, KasalError
+from kasal_jupyter.auth.caller import Caller
+from kasal_jupyter.errors import Fault, InvalidRequest, KasalError, NotFound, Unauthorized
 from kasal_jupyter.schemas.base import Model
 
 QUEUE_BYTES = 2 << 20
@@ -33,22 +35,47 @@ GRACE_SECONDS = 5.0
 MOST_SUBSCRIPTIONS = 100
 
 
-class SocketMessage(Model):
-    """What a client sends."""
+UNKNOWN_CALLER = 4401
+"""The close code for a client that sent no valid token."""
+
+AUTH_SECONDS = 10.0
+"""How long a client that sent no token with its request may take to send one."""
+
+MOST_UNKNOWN = 100
+"""Connections that may wait for their token at the same time."""
+
+
+class SubscribeMessage(Model):
+    """What a client sends to follow an execution, or no longer."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"type": "subscribe", "job_id": "job_qwerty123"}]}
+    )
 
     type: Literal["subscribe", "unsubscribe"]
     job_id: str
     after: int = Field(0, ge=0, description="The seq of the last event already known.")
 
 
+class AuthMessage(Model):
+    """What a client sends first that cannot send a token with its request, as browsers cannot."""
+
+    type: Literal["auth"]
+    token: str
+
+
 class EventSocket(BaseHandler, WebSocketHandler):
     """One client's connection, following any number of executions."""
 
-    parts: Parts
+    _unknown = 0
+    """Connections of this process that wait for their token."""
 
-    def initialize(self, parts: Parts) -> None:
-        """Take the parts the routes were made with."""
+    def initialize(self, parts: Parts, template: str) -> None:
+        """Take the parts and the path's template the route was made with."""
         self.parts = parts
+        self.template = template
+        self._caller: Caller | None = None
+        self._deadline: asyncio.TimerHandle | None = None
         self._jobs: dict[str, asyncio.Task[None] | None] = {}
         self._pending: list[bytes] = []
         self._pending_bytes = 0
@@ -69,36 +96,66 @@ class EventSocket(BaseHandler, WebSocketHandler):
         return 25.0
 
     async def prepare(self) -> None:  # type: ignore[override]
-        """Authenticate before the connection is upgraded."""
-        await self.identify()
+        """Authenticate before the connection is upgraded, where the request says who asks.
+
+        A cookie that a page of another origin makes the browser send says nothing.
+        """
+        self.parts.maintenance.check()
+        try:
+            caller = await self.identify()
+        except Unauthorized:
+            upgrades = self.request.headers.get("Upgrade", "").lower() == "websocket"
+            if not upgrades or self.sent_token() or EventSocket._unknown >= MOST_UNKNOWN:
+                raise
+            return
+        if self.token_authenticated or BaseHandler.check_origin(self):
+            await self._let_in(caller)
 
     @allow_unauthenticated
     async def get(self, *args: Any, **kwargs: Any) -> None:
         """Upgrade; ``prepare`` has authenticated the caller."""
         await super().get(*args, **kwargs)
 
-    def check_origin(self, origin: str | None = None) -> bool:
-        """Refuse pages of other origins, unless the caller sent a token."""
-        return BaseHandler.check_origin(self, origin or "")
+    def check_origin(self, origin_to_satisfy_tornado: str = "") -> bool:  # noqa: ARG002 - Jupyter's name
+        """Let pages of every origin connect: they still need a token, see :meth:`prepare`."""
+        return True
+
+    def open(self, *args: str, **kwargs: str) -> None:  # noqa: ARG002 - as Tornado calls it
+        """Give a client that is not known yet a moment to say who it is."""
+        if self._caller is None:
+            EventSocket._unknown += 1
+            self._deadline = asyncio.get_running_loop().call_later(
+                AUTH_SECONDS, self.close, UNKNOWN_CALLER, "send a token within 10 seconds"
+            )
 
     async def on_message(self, message: str | bytes) -> None:
         """Take a message; a wrong one is answered, and changes nothing."""
         job_id = None
         try:
             data = message.encode() if isinstance(message, str) else message
-            wanted = read_body(SocketMessage, data, "Invalid message")
+            if _is_auth(data):
+                await self._authenticate(read_body(AuthMessage, data, "Invalid message").token)
+                return
+            wanted = read_body(SubscribeMessage, data, "Invalid message")
             job_id = wanted.job_id
+            if self._caller is None:
+                raise Unauthorized('Say who you are first: {"type": "auth", "token": "…"}')
             if wanted.type == "subscribe":
-                await self._subscribe(job_id, wanted.after)
+                await self._subscribe(self._caller, job_id, wanted.after)
             else:
                 self._unsubscribe(job_id)
         except KasalError as error:
             self.push(frame(orjson.dumps(_refusal(error, job_id))))
+            if self._caller is None:
+                if self._writer is not None:
+                    await self._writer
+                self.close(UNKNOWN_CALLER, "no valid token")
 
     def on_close(self) -> None:
         """Let go of everything."""
         self._gone = True
         self._room.set()
+        self._stop_waiting()
         for job_id in list(self._jobs):
             self._unsubscribe(job_id)
 
@@ -123,12 +180,48 @@ class EventSocket(BaseHandler, WebSocketHandler):
 
     # -- inside --------------------------------------------------------------------------------------
 
-    async def _subscribe(self, job_id: str, after: int) -> None:
+    async def _authenticate(self, token: str) -> None:
+        """Take the token of a first message: one of ours, or Jupyter's own."""
+        caller = self.parts.accounts.gate.recognise(token)
+        if caller is None:
+            caller = await self._ask_jupyter(token)
+        await self._let_in(caller)
+        self._stop_waiting()
+        self.push(frame(orjson.dumps({"type": "authenticated", "name": caller.name})))
+
+    async def _ask_jupyter(self, token: str) -> Caller:
+        """Tell whom a token of Jupyter's means, whatever provider of identities the server has.
+
+        Those look at requests, and may set a cookie, which a connection that is a WebSocket already refuses:
+        so they are asked about a request like the connection's, with the token.
+        """
+        headers = HTTPHeaders({"Host": self.request.host, "Authorization": f"Bearer {token}"})
+        request = HTTPServerRequest(
+            "GET", self.request.uri, headers=headers, connection=self.request.connection
+        )
+        return await _Asking(self.application, request, parts=self.parts).identify()
+
+    async def _let_in(self, caller: Caller) -> None:
+        self.parts.accounts.gate.spend(caller)
+        if caller.sandbox:
+            self.parts = await self.parts.sandbox()
+        self._caller = caller
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+            EventSocket._unknown -= 1
+
+    async def _subscribe(self, caller: Caller, job_id: str, after: int) -> None:
         if job_id in self._jobs:
             self._unsubscribe(job_id)
         if len(self._jobs) >= MOST_SUBSCRIPTIONS:
             reason = f"At most {MOST_SUBSCRIPTIONS} executions a connection; unsubscribe from one"
             raise InvalidRequest("Too many subscriptions", faults=[Fault("job_id", reason)])
+        stored = self.parts.store.executions.get(job_id)
+        if stored is None or not caller.sees(stored):
+            raise NotFound(f"There is no execution {job_id}")
         await self.parts.runs.execution(job_id)
         self._jobs[job_id] = asyncio.create_task(self._follow(job_id, after))
 
@@ -210,6 +303,22 @@ class EventSocket(BaseHandler, WebSocketHandler):
             self._unsubscribe(job_id)
         if stream is not None:
             asyncio.get_running_loop().call_later(GRACE_SECONDS, stream.close)
+
+
+class _Asking(BaseHandler):
+    """A request that is never answered."""
+
+    def initialize(self, parts: Parts) -> None:
+        self.parts = parts
+
+
+def _is_auth(data: bytes) -> bool:
+    """Say whether a message is one that says who asks; what is wrong with it, its model says."""
+    try:
+        message = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(message, dict) and message.get("type") == "auth"
 
 
 def _refusal(error: KasalError, job_id: str | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from kasal_jupyter import errors
 from kasal_jupyter.kernel.connection import Connection
 from kasal_jupyter.kernel.refusal import refusal_of
+from kasal_jupyter.schemas.base import Updated
 from kasal_jupyter.schemas.crews import (
     CrewCreate,
     CrewCreated,
@@ -19,7 +20,6 @@ from kasal_jupyter.schemas.crews import (
     CrewList,
     CrewSummary,
     CrewUpdate,
-    CrewUpdated,
 )
 from kasal_jupyter.schemas.events import Event
 from kasal_jupyter.schemas.executions import (
@@ -80,13 +80,13 @@ class Client:
         """Create a crew."""
         return self._send(CrewCreated, "POST", "/crews", crew)
 
-    def update_crew(self, crew_id: str, crew: CrewCreate | CrewUpdate) -> CrewUpdated:
+    def update_crew(self, crew_id: str, crew: CrewCreate | CrewUpdate) -> Updated:
         """Change a crew; given lists of agents and tasks replace the old ones.
 
         A :class:`CrewCreate` is the whole crew: what it leaves out gets its default again.
         """
         path = f"/crews/{quote(crew_id, safe='')}"
-        return self._send(CrewUpdated, "PUT", path, crew, whole=isinstance(crew, CrewCreate))
+        return self._send(Updated, "PUT", path, crew, whole=isinstance(crew, CrewCreate))
 
     def delete_crew(self, crew_id: str) -> None:
         """Delete a crew with its agents and tasks."""

@@ -108,3 +108,11 @@ class ModelCatalog:
                 'that asks for no key); use "sandbox" to try without a model'
             )
         return RunModel(name=name, provider="openai", model=model, api_key=key or KEYLESS, base_url=base_url)
+
+
+class SandboxCatalog(ModelCatalog):
+    """Models in the sandbox: by whatever name one is asked for, it is the sandbox model."""
+
+    def resolve(self, name: str | None) -> RunModel:
+        """Give the sandbox model under the name that was asked for."""
+        return RunModel(name=name or SANDBOX, provider="sandbox", model=SANDBOX)

@@ -9,20 +9,23 @@ from typing import Any
 from kasal_jupyter.errors import Fault, NotRunnable
 from kasal_jupyter.models.catalog import ModelCatalog, ModelUnavailable
 from kasal_jupyter.schemas.agents import Agent
-from kasal_jupyter.schemas.context import TaskContext, read_contexts
+from kasal_jupyter.schemas.context import read_contexts
 from kasal_jupyter.schemas.crews import WholeCrew
+from kasal_jupyter.schemas.readiness import content_faults
 from kasal_jupyter.schemas.spec import PLACEHOLDER, RunModel, RunSpec, RunTask
-from kasal_jupyter.schemas.tasks import Task
-from kasal_jupyter.tools.catalog import builtin_tools
+from kasal_jupyter.schemas.tools import RunTool
+from kasal_jupyter.store.toolbox import Toolbox, ToolUnavailable
 
 
 @dataclass(slots=True)
 class _Check:
-    """The faults and the models of one crew, as they are found."""
+    """The faults, the models and the custom tools of one crew, as they are found."""
 
     catalog: ModelCatalog
+    toolbox: Toolbox
     faults: list[Fault] = field(default_factory=list)
     models: dict[str, RunModel] = field(default_factory=dict)
+    custom: dict[str, RunTool] = field(default_factory=dict)
 
     def model(self, name: str | None, where: str) -> str | None:
         """Resolve a model's name and give the name to use; None, with a fault, where it cannot run."""
@@ -35,19 +38,25 @@ class _Check:
         return model.name
 
     def tools(self, names: Sequence[str], where: str) -> None:
-        """Note the tools that do not exist."""
-        known = [tool.name for tool in builtin_tools()]
+        """Note the tools that cannot be used, and take the custom ones along."""
         for place, name in enumerate(names):
-            if name not in known:
-                self.faults.append(
-                    Fault(
-                        f"{where}.tools[{place}]", f"There is no tool {name!r}; there are {', '.join(known)}"
-                    )
-                )
+            try:
+                custom = self.toolbox.resolve(name)
+            except ToolUnavailable as error:
+                self.faults.append(Fault(f"{where}.tools[{place}]", str(error)))
+                continue
+            if custom is not None:
+                self.custom[name] = custom
 
 
 def prepare_run(
-    job_id: str, whole: WholeCrew, inputs: Mapping[str, Any], *, catalog: ModelCatalog, folder: str
+    job_id: str,
+    whole: WholeCrew,
+    inputs: Mapping[str, Any],
+    *,
+    catalog: ModelCatalog,
+    toolbox: Toolbox,
+    folder: str,
 ) -> RunSpec:
     """Check a crew whole and make the message that starts its run.
 
@@ -61,6 +70,8 @@ def prepare_run(
         Values for the crew's ``{placeholders}``.
     catalog
         What models can run here.
+    toolbox
+        What tools the crew's owner can use.
     folder
         The run's own folder.
 
@@ -69,19 +80,13 @@ def prepare_run(
     NotRunnable
         With every fault that was found, by field.
     """
-    check = _Check(catalog)
-    if not whole.agents:
-        check.faults.append(Fault("agents", "At least one agent required"))
-    if not whole.tasks:
-        check.faults.append(Fault("tasks", "At least one task required"))
+    check = _Check(catalog, toolbox)
+    check.faults += content_faults(whole.crew.process, whole.agents, whole.tasks)
     agents = [_checked_agent(check, place, agent) for place, agent in enumerate(whole.agents)]
     for place, task in enumerate(whole.tasks):
         check.tools(task.tools, f"tasks[{place}]")
-    contexts, faults = read_contexts(whole.tasks)
-    check.faults += faults
+    contexts, _ = read_contexts(whole.tasks)
     manager = _manager(check, whole)
-    check.faults += _agent_faults(whole)
-    check.faults += _async_faults(whole.tasks, contexts)
     check.faults += _input_faults(whole, inputs)
     if check.faults:
         count = len(check.faults)
@@ -100,6 +105,8 @@ def prepare_run(
         ],
         inputs=dict(inputs),
         models=check.models,
+        tools=list(check.custom.values()),
+        allowed_hosts=toolbox.allowed_hosts,
         manager_model=manager,
         folder=folder,
     )
@@ -131,45 +138,6 @@ def _manager(check: _Check, whole: WholeCrew) -> str | None:
     if not name and whole.agents:
         name = whole.agents[0].model or ""
     return check.model(name or None, "manager_model")
-
-
-def _agent_faults(whole: WholeCrew) -> Iterator[Fault]:
-    known = {agent.id for agent in whole.agents}
-    for place, task in enumerate(whole.tasks):
-        if task.agent_id is None and whole.crew.process == "sequential":
-            yield Fault(
-                f"tasks[{place}].agent", "A task of a sequential crew needs an agent; name one of the crew's"
-            )
-        elif task.agent_id is not None and task.agent_id not in known:
-            yield Fault(
-                f"tasks[{place}].agent", f"The crew has no agent {task.agent_id}; name one of the crew's"
-            )
-
-
-def _async_faults(tasks: Sequence[Task], contexts: Sequence[TaskContext]) -> Iterator[Fault]:
-    """CrewAI's rules for asynchronous tasks, which it would otherwise raise on building the crew."""
-    trailing = 0
-    for task in reversed(tasks):
-        if not task.async_execution:
-            break
-        trailing += 1
-    if trailing > 1:
-        yield Fault(
-            f"tasks[{len(tasks) - 1}].async_execution",
-            "At most one asynchronous task may stand at the end; make the last task synchronous",
-        )
-    places = {task.id: place for place, task in enumerate(tasks)}
-    for place, (task, context) in enumerate(zip(tasks, contexts, strict=True)):
-        if not task.async_execution:
-            continue
-        for other in context.tasks:
-            between = tasks[places[other] : place]
-            if between and all(each.async_execution for each in between):
-                yield Fault(
-                    f"tasks[{place}].context",
-                    f"It is asynchronous and cannot wait for {tasks[places[other]].title()!r}, which is too, "
-                    "directly before it; put a synchronous task between, or make this one synchronous",
-                )
 
 
 def _input_faults(whole: WholeCrew, inputs: Mapping[str, Any]) -> Iterator[Fault]:

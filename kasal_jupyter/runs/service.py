@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import statistics
-from collections import OrderedDict, deque
-from collections.abc import Coroutine, Iterable
+import shutil
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,21 +16,21 @@ from kasal_jupyter.errors import Conflict, KasalError, NotFound, Unavailable
 from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.runs.backend import Backend
 from kasal_jupyter.runs.check import prepare_run
+from kasal_jupyter.runs.estimate import estimate
 from kasal_jupyter.runs.feed import POLL_SECONDS, Feed
+from kasal_jupyter.runs.feeds import Feeds
 from kasal_jupyter.runs.journal import Journal
+from kasal_jupyter.runs.keyed import KeyedRequest, started_with
 from kasal_jupyter.runs.presence import Presence
 from kasal_jupyter.runs.recovery import recover
 from kasal_jupyter.runs.run import Run, queued_event
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.crews import WholeCrew
 from kasal_jupyter.schemas.executions import ENDED, Execution
+from kasal_jupyter.schemas.summary import RunSummary
+from kasal_jupyter.schemas.tasks import TaskState
 from kasal_jupyter.store.store import Store
-
-SECONDS_PER_TASK = 30
-"""The guess at a task's duration where a crew has no completed run yet."""
-
-OPEN_FEEDS = 64
-"""Feeds of runs that this server does not run kept at hand; an idle one is a few kilobytes."""
+from kasal_jupyter.store.toolbox import Toolbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,8 @@ class Runs:
         What models can run here.
     limits
         How much may go on at once.
+    toolbox
+        Gives the tools that an owner's crews can use; the built-in ones alone, where nothing is given.
     """
 
     def __init__(
@@ -72,42 +74,73 @@ class Runs:
         folder: Path,
         backend: Backend,
         catalog: ModelCatalog,
+        *,
         limits: RunLimits | None = None,
+        toolbox: Callable[[str], Toolbox] | None = None,
     ) -> None:
         self.store = store
         self.folder = folder / "runs"
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self.backend = backend
         self.catalog = catalog
+        self.toolbox = toolbox or (lambda _owner: Toolbox())
         self.limits = limits or RunLimits()
         self.presence = Presence(folder / "servers")
         self._runs: dict[str, Run] = {}
         self._queue: deque[Run] = deque()
-        self._feeds: OrderedDict[str, Feed] = OrderedDict()
+        self._feeds = Feeds(self.folder)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._watched: set[str] = set()
         self._minding = False
         self._closing = False
+        self.on_end: Callable[[RunSummary], None] | None = None
+        """Told of every run of this server that has ended."""
 
     # -- the life of a run ---------------------------------------------------------------------------
 
-    async def start(self, whole: WholeCrew, inputs: dict[str, Any], owner: str) -> Execution:
+    async def start(
+        self, whole: WholeCrew, inputs: dict[str, Any], owner: str, *, request: KeyedRequest | None = None
+    ) -> Execution:
         """Accept an execution: checked whole, on disk, and queued.
+
+        Parameters
+        ----------
+        whole
+            The crew.
+        inputs
+            Values for its ``{placeholders}``.
+        owner
+            Whose execution it is.
+        request
+            The key that the client sent along: a request that comes again with it gives the execution
+            that the first has started.
 
         Raises
         ------
         NotRunnable
             The crew cannot run like this; every fault is named, and nothing was stored.
+        Conflict
+            The key was used for something else.
         Unavailable
             The queue is full, or the server is shutting down.
         """
+        if request is not None and (first := started_with(self.store, request)):
+            return first
         if self._closing:
-            raise Unavailable("The server is shutting down; try again when it is back")
+            raise Unavailable("The server is shutting down; try again when it is back", retry_after=10)
         if len(self._queue) >= self.limits.queued:
-            raise Unavailable(f"{len(self._queue)} executions are waiting already; try again later")
+            raise Unavailable(
+                f"{len(self._queue)} executions are waiting already; try again later", retry_after=30
+            )
         job_id = new_id("job")
         run_folder = self.folder / job_id
-        spec = prepare_run(job_id, whole, inputs, catalog=self.catalog, folder=str(run_folder))
+        spec = prepare_run(
+            job_id,
+            whole,
+            inputs,
+            catalog=self.catalog,
+            toolbox=self.toolbox(whole.crew.owner),
+            folder=str(run_folder),
+        )
         execution = Execution(
             id=job_id,
             crew_id=whole.crew.id,
@@ -118,7 +151,18 @@ class Runs:
             progress=0,
             inputs=inputs,
             created_at=utc_now(),
+            estimated_duration=estimate(self.store, whole),
+            idempotency_key=request.key if request else None,
+            request_digest=request.digest if request else None,
         )
+
+        def insert() -> Execution | None:
+            # Asked in the transaction: of two such requests at the same time, on whatever servers, one wins.
+            first = started_with(self.store, request) if request is not None else None
+            if first is None:
+                self.store.executions.insert(execution)
+            return first
+
         run_folder.mkdir(mode=0o700)
         with ExitStack() as undo:
             # Until the run is acknowledged, nothing of it may stay where anything fails.
@@ -130,10 +174,12 @@ class Runs:
             run.feed.append([queued_event(spec)])
             self._runs[job_id] = run
             undo.callback(self._runs.pop, job_id)
-            await asyncio.gather(
+            _, first = await asyncio.gather(
                 asyncio.to_thread(journal.sync),
-                self.store.change(lambda: self.store.executions.insert(execution)),
+                self.store.change(insert),
             )
+            if first is not None:
+                return first
             undo.pop_all()
         self._queue.append(run)
         self._pump()
@@ -157,7 +203,7 @@ class Runs:
         else:
             # Another server runs it, and looks for this file.
             self._stop_file(job_id).touch(mode=0o600)
-            feed = await self._feed(execution)
+            feed = await self._feeds.get(job_id)
             for _ in range(int(5 / POLL_SECONDS)):
                 feed.catch_up()
                 if feed.summary.ended:
@@ -165,14 +211,31 @@ class Runs:
                 await asyncio.sleep(POLL_SECONDS)
         return await self.execution(job_id)
 
+    async def delete(self, job_id: str) -> None:
+        """Delete an execution that has ended, with its journal and its files.
+
+        Raises
+        ------
+        NotFound
+            There is none with this id.
+        Conflict
+            It has not ended.
+        """
+        execution = await self.execution(job_id)
+        if execution.status not in ENDED or job_id in self._runs:
+            raise Conflict(f"Execution {job_id} is {execution.status}; stop it first")
+        await self.store.change(lambda: self.store.executions.delete(job_id))
+        self._feeds.forget(job_id)
+        # A crash in between leaves files that nothing refers to, never an execution without its journal.
+        await asyncio.to_thread(self._delete_files, job_id)
+
     async def close(self) -> None:
-        """Shut down: what still runs or waits is ended as ``interrupted``."""
+        """Shut down: what runs or waits is ended as ``interrupted``. The backend is left to its owner."""
         self._closing = True
         self._queue.clear()
         await asyncio.gather(*(run.interrupt() for run in list(self._runs.values())))
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.backend.close()
         self.presence.close()
 
     # -- what is known of a run ----------------------------------------------------------------------
@@ -203,26 +266,27 @@ class Runs:
     async def feed(self, job_id: str) -> Feed:
         """Give an execution's events, past and to come."""
         execution = await self.execution(job_id)
-        feed = await self._feed(execution)
-        if not feed.summary.ended and job_id not in self._runs and job_id not in self._watched:
-            self._watched.add(job_id)
-            self._spawn(self._watch(feed))
+        if run := self._runs.get(job_id):
+            return run.feed
+        feed = await self._feeds.get(execution.id)
+        if self._feeds.claim(feed):
+            # It also ends the run as interrupted where its server is gone.
+            self._spawn(self._feeds.watch(feed, lambda: self.execution(job_id)))
         return feed
 
-    async def task_states(self, crew_id: str) -> dict[str, str]:
-        """Say how each task of a crew fared in its latest execution, by the task's id."""
-        latest = self.store.executions.page(order="newest", limit=1, crew_id=crew_id).documents
-        return (await self._current(latest[0])).task_states if latest else {}
+    async def task_states(self, crew_ids: Iterable[str]) -> dict[str, TaskState]:
+        """Say how each task of some crews fared in its crew's latest execution, by the task's id."""
+        states: dict[str, TaskState] = {}
+        for crew_id in crew_ids:
+            latest = self.store.executions.page(order="newest", limit=1, crew_id=crew_id).documents
+            for execution in latest:
+                states |= (await self._current(execution)).task_states
+        return states
 
-    def estimate(self, whole: WholeCrew) -> int:
-        """Guess how long a run will take, in seconds: the median of the crew's last 20 completed runs."""
-        past = self.store.executions.page(
-            order="newest", limit=20, crew_id=whole.crew.id, status="completed"
-        ).documents
-        durations = [execution.duration for execution in past if execution.duration is not None]
-        if durations:
-            return max(1, round(statistics.median(durations)))
-        return SECONDS_PER_TASK * max(1, len(whole.tasks))
+    @property
+    def waiting(self) -> int:
+        """How many executions of this server wait for a place."""
+        return len(self._queue)
 
     @property
     def active(self) -> int:
@@ -230,6 +294,10 @@ class Runs:
         return len(self._runs)
 
     # -- inside --------------------------------------------------------------------------------------
+
+    def _delete_files(self, job_id: str) -> None:
+        self._path(job_id).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / job_id, ignore_errors=True)
 
     def _pump(self) -> None:
         """Launch what the limit admits."""
@@ -262,7 +330,9 @@ class Runs:
         run.feed.journal.close()
         # Only now: until the store knows the end, the run itself answers for its state.
         self._runs.pop(job_id, None)
-        self._remember(run.feed)
+        if self.on_end is not None:
+            self.on_end(run.feed.summary)
+        self._feeds.remember(run.feed)
         self._stop_file(job_id).unlink(missing_ok=True)
         self._pump()
 
@@ -284,44 +354,11 @@ class Runs:
             return _overlay(execution, run.feed)
         if not self.presence.alive(execution.server):
             await self.store.change(lambda: recover(self.store, self._path(execution.id), execution.id))
-            self._feeds.pop(execution.id, None)
+            self._feeds.forget(execution.id)
             return self.store.executions.get(execution.id) or execution
-        feed = await self._feed(execution)
+        feed = await self._feeds.get(execution.id)
         feed.catch_up()
         return _overlay(execution, feed)
-
-    async def _feed(self, execution: Execution) -> Feed:
-        if run := self._runs.get(execution.id):
-            return run.feed
-        if feed := self._feeds.get(execution.id):
-            self._feeds.move_to_end(execution.id)
-            return feed
-        # To fold a long journal takes longer than the loop may be held up.
-        opened = await asyncio.to_thread(Feed.open, self._path(execution.id))
-        if feed := self._feeds.get(execution.id):
-            # Somebody else asked meanwhile, and may follow that one already.
-            return feed
-        self._remember(opened)
-        return opened
-
-    def _remember(self, feed: Feed) -> None:
-        self._feeds[feed.job_id] = feed
-        idle = [job_id for job_id, other in self._feeds.items() if not other.followed]
-        for job_id in idle[: max(0, len(self._feeds) - OPEN_FEEDS)]:
-            del self._feeds[job_id]
-
-    async def _watch(self, feed: Feed) -> None:
-        """Follow a run that another server runs, until it ends or nobody follows it any more."""
-        try:
-            # Give the subscriber a turn to come in.
-            await asyncio.sleep(POLL_SECONDS)
-            while not feed.summary.ended and feed.followed:
-                # It also ends the run as interrupted where its server is gone.
-                await self.execution(feed.job_id)
-                feed.catch_up()
-                await asyncio.sleep(POLL_SECONDS)
-        finally:
-            self._watched.discard(feed.job_id)
 
     async def _mind_stop_files(self) -> None:
         """Stop runs that another server on the folder was asked to stop."""

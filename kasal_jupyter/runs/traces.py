@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
+from kasal_jupyter.runs.filter import EventFilter
 from kasal_jupyter.runs.journal import Journal
 from kasal_jupyter.schemas.base import parse_time, whole_seconds
 from kasal_jupyter.schemas.events import COMPLETING, FAILING, OPENING
@@ -20,8 +22,31 @@ _ACTIONS = {
 """What a row's ``action`` is; a tool's row has the tool's name, as the reference shows it."""
 
 
-def trace_rows(journal: Journal, after: int, limit: int) -> list[TraceRow]:
-    """Give a row for every span that has ended, agents' own aside: their answer is their task's.
+@dataclass(slots=True)
+class TraceFold:
+    """Makes rows of a run's events as they come: one for every span that has ended.
+
+    Agents' own spans are left out: their answer is their task's.
+    """
+
+    _began: dict[int, str] = field(default_factory=dict)
+
+    def feed(self, event: dict[str, Any]) -> TraceRow | None:
+        """Take the next event in, and give the row that it ends."""
+        kind = event["type"]
+        if kind in OPENING:
+            self._began[event["span_id"]] = event["time"]
+            return None
+        if kind not in COMPLETING and kind not in FAILING and kind != "error":
+            return None
+        start = self._began.pop(event.get("span_id", 0), None)
+        return None if kind.startswith("agent") else _row(event, start)
+
+
+def trace_rows(
+    journal: Journal, after: int, limit: int, wanted: EventFilter | None = None
+) -> tuple[list[TraceRow], bool]:
+    """Give a part of a run's rows.
 
     Parameters
     ----------
@@ -31,22 +56,29 @@ def trace_rows(journal: Journal, after: int, limit: int) -> list[TraceRow]:
         The ``seq`` of the last row already known; 0 for none.
     limit
         Most rows.
+    wanted
+        Which rows; all of them, if it is None.
+
+    Returns
+    -------
+    rows
+        In the order in which they ended.
+    more
+        Whether the journal goes on behind them.
     """
     rows: list[TraceRow] = []
-    began: dict[int, str] = {}
+    fold = TraceFold()
     seen = 0
-    while len(rows) < limit and (lines := journal.read(seen)):
-        seen += len(lines)
+    while lines := journal.read(seen):
         for line in lines:
-            event = cast("dict[str, Any]", orjson.loads(line))
-            kind = event["type"]
-            if kind in OPENING:
-                began[event["span_id"]] = event["time"]
-            elif kind in COMPLETING or kind in FAILING or kind == "error":
-                start = began.pop(event.get("span_id", 0), None)
-                if event["seq"] > after and not kind.startswith("agent") and len(rows) < limit:
-                    rows.append(_row(event, start))
-    return rows
+            seen += 1
+            event = orjson.loads(line)
+            row = fold.feed(event)
+            if row is not None and row.seq > after and (wanted is None or wanted.takes(event)):
+                rows.append(row)
+                if len(rows) == limit:
+                    return rows, seen < journal.seq
+    return rows, False
 
 
 def _row(event: dict[str, Any], start: str | None) -> TraceRow:

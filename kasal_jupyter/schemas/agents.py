@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from kasal_jupyter.schemas.base import Document, LongText, Model, Name, Text
+from kasal_jupyter.schemas.base import Document, Given, ListQuery, LongText, Model, Name, Text
 
 
 class ModelSettings(Model):
@@ -52,7 +52,41 @@ class AgentFields(Model):
 class AgentCreate(AgentFields):
     """The body of ``POST /agents``."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "crew_id": "crew_abc123",
+                    "role": "Data Analyst",
+                    "goal": "Analyze metrics",
+                    "backstory": "Expert analyst with 10 years experience",
+                    "model": "claude-3-opus",
+                    "tools": ["web_search", "calculator"],
+                }
+            ]
+        }
+    )
+
     crew_id: str
+
+
+class AgentUpdate(Model):
+    """The body of ``PUT /agents/{agent_id}``: what is given changes."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"goal": "Find what is new", "model": "gpt-4"}]}
+    )
+
+    name: Given[Name] = None
+    role: Given[Text] = None
+    goal: Given[Text] = None
+    backstory: Given[LongText] = None
+    model: Name | None = None
+    tools: Given[Annotated[list[Name], Field(max_length=64)]] = None
+    allow_delegation: Given[bool] = None
+    max_iter: Annotated[int, Field(ge=1, le=200)] | None = None
+    settings: Given[ModelSettings] = None
+    sandbox: Given[SandboxSettings] = None
 
 
 class CrewAgent(AgentFields):
@@ -73,6 +107,13 @@ class Agent(AgentFields, Document):
     updated_at: str
 
 
+class AgentQuery(ListQuery):
+    """The query of ``GET /agents``."""
+
+    crew_id: str | None = Field(None, description="One crew's agents.")
+    sort: Literal["created_at", "-created_at", "name", "-name", "position"] = "created_at"
+
+
 class AgentSummary(Model):
     """An agent as a list shows it."""
 
@@ -90,6 +131,7 @@ class AgentList(Model):
     agents: list[AgentSummary]
     total: int
     page: int
+    per_page: int
 
 
 class AgentCreated(Model):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic.json_schema import SkipJsonSchema
 
 ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's base 32 in lower case: no letter that is read as a digit."""
@@ -32,6 +33,33 @@ class Document(Model):
         return self.model_dump(mode="json")
 
 
+class Query(Model):
+    """The parameters behind a path's question mark. This one has none."""
+
+
+class ListQuery(Query):
+    """Which part of a list is asked for; pages count from 1."""
+
+    page: int = Field(1, ge=1, le=10**9)
+    per_page: int = Field(100, ge=1, le=500)
+    search: str | None = Field(None, min_length=1, max_length=200, description="Text that an item contains.")
+    sort: str | None = Field(
+        None, description="The field to sort by; a minus before it turns the order round."
+    )
+
+    @property
+    def offset(self) -> int:
+        """Items before the page."""
+        return (self.page - 1) * self.per_page
+
+
+class Updated(Model):
+    """The answer to a change, as the reference's *Update crew configuration* has it."""
+
+    id: str
+    updated: Literal[True] = True
+
+
 Name = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\r\n\t]*$")
 ]
@@ -39,6 +67,24 @@ Name = Annotated[
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=100_000, pattern=r"\S")]
 """A prompt text that may not be blank, at most 100,000 characters."""
+
+T = TypeVar("T")
+
+
+def _not_null(value: object) -> object:
+    if value is None:
+        raise ValueError("null is no value here; leave the field out to keep what it is")
+    return value
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
+Given = Annotated[
+    T | SkipJsonSchema[None], BeforeValidator(_not_null), Field(json_schema_extra=_without_default)
+]
+"""A field of a partial update: where it is left out, nothing changes; ``null`` is refused."""
 
 LongText = Annotated[str, StringConstraints(max_length=100_000)]
 """A text that may be empty."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from kasal_jupyter.schemas.agents import Agent, CrewAgent
-from kasal_jupyter.schemas.base import Document, LongText, Model, Name
+from kasal_jupyter.schemas.base import Document, Given, ListQuery, LongText, Model, Name
 from kasal_jupyter.schemas.tasks import CrewTask, Task
 
 Process = Literal["sequential", "hierarchical"]
 
 CrewStatus = Literal["configuring", "active"]
-"""``configuring`` until the crew has an agent and a task, ``active`` from then on."""
+"""``configuring`` until the crew's content could run (see ``readiness``), ``active`` from then on."""
 
 
 class CrewFields(Model):
@@ -28,6 +28,21 @@ class CrewFields(Model):
 class CrewCreate(CrewFields):
     """The body of ``POST /crews``."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Marketing Crew",
+                    "description": "Content generation team",
+                    "process": "hierarchical",
+                    "agents": [
+                        {"role": "Content Writer", "goal": "Create engaging content", "model": "gpt-4"}
+                    ],
+                }
+            ]
+        }
+    )
+
     agents: list[CrewAgent] = Field(default_factory=list, max_length=200)
     tasks: list[CrewTask] = Field(default_factory=list, max_length=1_000)
 
@@ -35,12 +50,16 @@ class CrewCreate(CrewFields):
 class CrewUpdate(Model):
     """The body of ``PUT /crews/{crew_id}``: what is given changes; a given list replaces the whole list."""
 
-    name: Name | None = None
-    description: LongText | None = None
-    process: Process | None = None
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"name": "Updated Crew Name", "process": "sequential"}]}
+    )
+
+    name: Given[Name] = None
+    description: Given[LongText] = None
+    process: Given[Process] = None
     manager_model: Name | None = None
-    agents: list[CrewAgent] | None = Field(None, max_length=200)
-    tasks: list[CrewTask] | None = Field(None, max_length=1_000)
+    agents: Given[Annotated[list[CrewAgent], Field(max_length=200)]] = None
+    tasks: Given[Annotated[list[CrewTask], Field(max_length=1_000)]] = None
 
 
 class Crew(CrewFields, Document):
@@ -49,6 +68,10 @@ class Crew(CrewFields, Document):
     id: str
     owner: str
     version: int = Field(1, ge=1, description="Counts the changes to the crew, its agents and its tasks.")
+    status: CrewStatus = Field(
+        "configuring", description="Derived from its agents and tasks, at each change."
+    )
+    agents_count: int = Field(0, ge=0, description="Derived, so that a list reads nothing but crews.")
     created_at: str
     updated_at: str
 
@@ -60,9 +83,12 @@ class WholeCrew(Model):
     agents: list[Agent]
     tasks: list[Task]
 
-    def status(self) -> CrewStatus:
-        """Say whether the crew has what a run needs."""
-        return "active" if self.agents and self.tasks else "configuring"
+
+class CrewQuery(ListQuery):
+    """The query of ``GET /crews``."""
+
+    name: str | None = Field(None, description="Crews of exactly this name.")
+    sort: Literal["created_at", "-created_at", "updated_at", "-updated_at", "name", "-name"] = "-created_at"
 
 
 class CrewSummary(Model):
@@ -81,6 +107,7 @@ class CrewList(Model):
     crews: list[CrewSummary]
     total: int
     page: int
+    per_page: int
 
 
 class CrewConfiguration(Model):
@@ -111,10 +138,3 @@ class CrewCreated(Model):
     id: str
     name: str
     status: CrewStatus
-
-
-class CrewUpdated(Model):
-    """The answer of ``PUT /crews/{crew_id}``."""
-
-    id: str
-    updated: Literal[True] = True

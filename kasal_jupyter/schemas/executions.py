@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from kasal_jupyter.schemas.base import Document, Model
+from kasal_jupyter.schemas.base import Document, ListQuery, Model, Query
+from kasal_jupyter.schemas.tasks import TaskState
+
+TIME_PATTERN = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"
+"""A time as the reference writes it."""
 
 Status = Literal["queued", "running", "completed", "failed", "stopped", "interrupted"]
 
@@ -16,6 +20,17 @@ ENDED: frozenset[str] = frozenset({"completed", "failed", "stopped", "interrupte
 
 class ExecutionCreate(Model):
     """The body of ``POST /executions``."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "crew_id": "crew_abc123",
+                    "inputs": {"topic": "Q4 Marketing Strategy", "deadline": "2024-12-31"},
+                }
+            ]
+        }
+    )
 
     crew_id: str
     inputs: dict[str, Any] = Field(default_factory=dict, description="Values for the crew's {placeholders}.")
@@ -66,7 +81,26 @@ class Execution(Document):
     result: str | None = None
     error: ExecutionError | None = None
     usage: Usage = Field(default_factory=Usage)
-    task_states: dict[str, str] = Field(default_factory=dict, description="How each task fared, by its id.")
+    task_states: dict[str, TaskState] = Field(
+        default_factory=dict, description="How each task fared, by its id."
+    )
+    estimated_duration: int = Field(0, ge=0, description="Seconds, as it was guessed when it was accepted.")
+    idempotency_key: str | None = Field(None, description="The owner and the key it was asked for with.")
+    request_digest: str | None = Field(None, description="Of what was asked for with that key.")
+
+
+class ExecutionQuery(ListQuery):
+    """The query of ``GET /executions``."""
+
+    crew_id: str | None = Field(None, description="One crew's executions.")
+    status: Status | None = Field(None, description="Those in one state.")
+    since: str | None = Field(
+        None, pattern=TIME_PATTERN, description="Those accepted at this time or later, 2024-01-15T10:30:00Z."
+    )
+    until: str | None = Field(None, pattern=TIME_PATTERN, description="Those accepted before this time.")
+    sort: Literal["created_at", "-created_at", "duration", "-duration", "crew_name", "-crew_name"] = (
+        "-created_at"
+    )
 
 
 class ExecutionStatus(Model):
@@ -108,10 +142,41 @@ class TraceRow(Model):
     duration_ms: float | None
 
 
+class ExecutionResult(Model):
+    """The answer of ``GET /executions/{job_id}/result``."""
+
+    job_id: str
+    status: Status
+    result: str | None
+    error: ExecutionError | None
+    usage: Usage
+    duration: float | None
+
+
+class CursorQuery(Query):
+    """Which part of a run's events or trace is asked for."""
+
+    after: int = Field(0, ge=0, le=10**12, description="The seq of the last one already known.")
+    limit: int = Field(10_000, ge=1, le=10_000, description="Most to give at once; a stream has no limit.")
+    kind: str | None = Field(None, max_length=100, description="Types of event, separated by commas.")
+    agent: str | None = Field(None, max_length=200, description="One agent's, by its name.")
+    task: str | None = Field(None, max_length=200, description="One task's, by its id or its name.")
+
+
 class TraceRows(Model):
     """The answer of ``GET /executions/{job_id}/traces``."""
 
     traces: list[TraceRow]
+    next: int | None = Field(description="What to give as after for the rows behind these; null at the end.")
+
+
+class EventPage(Model):
+    """The answer of ``GET /executions/{job_id}/events``."""
+
+    events: list[dict[str, Any]]
+    next: int | None = Field(
+        description="What to give as after for the events behind these; null at the end."
+    )
 
 
 class ExecutionList(Model):
@@ -120,3 +185,4 @@ class ExecutionList(Model):
     executions: list[ExecutionStatus]
     total: int
     page: int
+    per_page: int

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field
 
 from kasal_jupyter.schemas.agents import AgentName
-from kasal_jupyter.schemas.base import Document, Model, Name, Text
-from kasal_jupyter.schemas.json_schema import object_schema
+from kasal_jupyter.schemas.base import Document, Given, ListQuery, Model, Name, Text
+from kasal_jupyter.schemas.json_schema import ObjectSchema
 
 TaskState = Literal["created", "running", "completed", "failed", "stopped"]
 """How a task fared in its crew's latest execution; ``created`` before the first."""
@@ -27,18 +27,41 @@ class TaskFields(Model):
     )
     tools: list[Name] = Field(default_factory=list, max_length=64, description="Tools besides its agent's.")
     async_execution: bool = Field(False, description="Whether the next task starts without waiting for it.")
-    output_schema: dict[str, Any] | None = Field(None, description="A JSON schema for its result, an object.")
-
-    @field_validator("output_schema")
-    @classmethod
-    def _is_object_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
-        return None if schema is None else object_schema(schema)
+    output_schema: ObjectSchema | None = Field(None, description="A JSON schema for its result, an object.")
 
 
 class TaskCreate(TaskFields):
     """The body of ``POST /tasks``."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "agent_id": "agent_001",
+                    "description": "Analyze competitor pricing",
+                    "expected_output": "Markdown report",
+                    "context": ["Previous analysis from Q3"],
+                }
+            ]
+        }
+    )
+
     agent_id: str
+
+
+class TaskUpdate(Model):
+    """The body of ``PUT /tasks/{task_id}``: what is given changes."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"description": "Analyze our own pricing"}]})
+
+    agent_id: str | None = None
+    name: Name | None = None
+    description: Given[Text] = None
+    expected_output: Given[Text] = None
+    context: Given[Annotated[list[Text], Field(max_length=64)]] = None
+    tools: Given[Annotated[list[Name], Field(max_length=64)]] = None
+    async_execution: Given[bool] = None
+    output_schema: ObjectSchema | None = None
 
 
 class CrewTask(TaskFields):
@@ -64,6 +87,20 @@ class Task(TaskFields, Document):
         return self.name or self.description.strip().splitlines()[0][:80]
 
 
+class TaskDetails(Task):
+    """The answer of ``GET /tasks/{task_id}``."""
+
+    status: TaskState
+
+
+class TaskQuery(ListQuery):
+    """The query of ``GET /tasks``."""
+
+    crew_id: str | None = Field(None, description="One crew's tasks.")
+    agent_id: str | None = Field(None, description="One agent's tasks.")
+    sort: Literal["created_at", "-created_at", "description", "-description", "position"] = "created_at"
+
+
 class TaskSummary(Model):
     """A task as a list shows it."""
 
@@ -81,6 +118,7 @@ class TaskList(Model):
     tasks: list[TaskSummary]
     total: int
     page: int
+    per_page: int
 
 
 class TaskCreated(Model):

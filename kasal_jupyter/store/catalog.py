@@ -14,7 +14,10 @@ from kasal_jupyter.schemas.auth import ApiKey, Session
 from kasal_jupyter.schemas.base import Document
 from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.schemas.executions import Execution
+from kasal_jupyter.schemas.maintenance import Maintenance
+from kasal_jupyter.schemas.memory import Memory
 from kasal_jupyter.schemas.tasks import Task
+from kasal_jupyter.schemas.tools import CustomTool
 from kasal_jupyter.schemas.users import User
 from kasal_jupyter.store.memory import Indexes
 
@@ -49,12 +52,27 @@ class Collection(Generic[D]):
 CREWS = Collection("crews", Crew, ("owner",))
 AGENTS = Collection("agents", Agent, ("crew_id", "owner"), order="position")
 TASKS = Collection("tasks", Task, ("crew_id", "agent_id", "owner"), order="position")
-EXECUTIONS = Collection("executions", Execution, ("crew_id", "owner", "status", "server"))
+EXECUTIONS = Collection("executions", Execution, ("crew_id", "owner", "status", "server", "idempotency_key"))
 USERS = Collection("users", User, ("email",))
 SESSIONS = Collection("sessions", Session, ("user_id",))
 API_KEYS = Collection("api_keys", ApiKey, ("owner", "digest"))
+TOOLS = Collection("tools", CustomTool, ("owner", "name"))
+MEMORIES = Collection("memories", Memory, ("shelf",))
 
-CATALOG: tuple[Collection[Any], ...] = (CREWS, AGENTS, TASKS, EXECUTIONS, USERS, SESSIONS, API_KEYS)
+SETTINGS = Collection("settings", Maintenance, ())
+
+CATALOG: tuple[Collection[Any], ...] = (
+    CREWS,
+    AGENTS,
+    TASKS,
+    EXECUTIONS,
+    USERS,
+    SESSIONS,
+    API_KEYS,
+    TOOLS,
+    MEMORIES,
+    SETTINGS,
+)
 """Every collection."""
 
 INDEXES: Indexes = {collection.name: ("id", *collection.indexes) for collection in CATALOG}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kasal_jupyter.errors import Fault, InvalidRequest, NotFound, PreconditionFailed
-from kasal_jupyter.schemas.agents import Agent, AgentCreate
+from kasal_jupyter.errors import Fault, NotFound, PreconditionFailed
+from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.base import new_id, utc_now
-from kasal_jupyter.schemas.context import read_contexts
 from kasal_jupyter.schemas.crews import Crew, CrewCreate, CrewUpdate, WholeCrew
-from kasal_jupyter.schemas.tasks import Task, TaskCreate
-from kasal_jupyter.store.assembly import as_crew_agent, as_crew_task, assemble, make_agent
+from kasal_jupyter.schemas.readiness import content_faults
+from kasal_jupyter.schemas.tasks import Task
+from kasal_jupyter.store.assembly import as_crew_agent, as_crew_task, assemble
+from kasal_jupyter.store.memories import MEMORY_TYPES, forget
 from kasal_jupyter.store.store import Store
 
 
@@ -61,13 +62,14 @@ class Crews:
             updated_at=now,
         )
         whole = assemble(crew, body.agents, body.tasks, before=None)
+        crew = described(crew, whole.agents, whole.tasks)
 
         def insert() -> None:
             self.store.crews.insert(crew)
             self._insert_members(whole)
 
         await self.store.change(insert)
-        return whole
+        return WholeCrew.model_construct(crew=crew, agents=whole.agents, tasks=whole.tasks)
 
     async def update(self, crew_id: str, body: CrewUpdate, *, version: int | None = None) -> Crew:
         """Change what the body gives; a given list of agents or tasks replaces the whole list.
@@ -93,16 +95,11 @@ class Crews:
 
         def change() -> Crew:
             before = self.whole(crew_id)
-            if version is not None and before.crew.version != version:
-                raise PreconditionFailed(
-                    f"The crew is at version {before.crew.version}; read it again and repeat the change"
-                )
-            given = body.model_dump(exclude_unset=True, exclude={"agents", "tasks"})
-            fields = {
-                name: value for name, value in given.items() if value is not None or name == "manager_model"
-            }
-            crew = _touched(before.crew).model_copy(update=fields)
-            self.store.crews.replace(crew)
+            _require_version(before.crew, version)
+            crew = before.crew.model_copy(
+                update=body.model_dump(exclude_unset=True, exclude={"agents", "tasks"})
+            )
+            agents, tasks = before.agents, before.tasks
             if body.agents is not None or body.tasks is not None:
                 whole = assemble(
                     crew,
@@ -113,98 +110,32 @@ class Crews:
                 self.store.agents.delete_where(crew_id=crew_id)
                 self.store.tasks.delete_where(crew_id=crew_id)
                 self._insert_members(whole)
+                agents, tasks = whole.agents, whole.tasks
+            crew = touched(crew, agents, tasks)
+            self.store.crews.replace(crew)
             return crew
 
         return await self.store.change(change)
 
-    async def delete(self, crew_id: str) -> None:
-        """Delete a crew with its agents and tasks; its past executions stay.
+    async def delete(self, crew_id: str, *, version: int | None = None) -> None:
+        """Delete a crew with its agents, tasks and memories; its past executions stay.
 
         Raises
         ------
         NotFound
             There is no such crew.
+        PreconditionFailed
+            The crew has not this version.
         """
 
         def delete() -> None:
-            self.whole(crew_id)
+            _require_version(self.whole(crew_id).crew, version)
             self.store.tasks.delete_where(crew_id=crew_id)
             self.store.agents.delete_where(crew_id=crew_id)
+            forget(self.store, crew_id, *MEMORY_TYPES)
             self.store.crews.delete(crew_id)
 
         await self.store.change(delete)
-
-    async def add_agent(self, body: AgentCreate, owner: str) -> Agent:
-        """Add an agent to a crew.
-
-        Raises
-        ------
-        NotFound
-            There is no such crew.
-        InvalidRequest
-            The crew has an agent of this name.
-        """
-
-        def insert() -> Agent:
-            whole = self.whole(body.crew_id)
-            names = {agent.name for agent in whole.agents}
-            if body.name in names:
-                raise InvalidRequest(
-                    "Invalid agent",
-                    faults=[Fault("name", f"The crew has an agent {body.name!r}; choose another name")],
-                )
-            agent = make_agent(body, whole.crew, owner, position=_next(whole.agents), taken=names)
-            self.store.agents.insert(agent)
-            self.store.crews.replace(_touched(whole.crew))
-            return agent
-
-        return await self.store.change(insert)
-
-    async def add_task(self, body: TaskCreate, owner: str) -> Task:
-        """Add a task to the end of its agent's crew.
-
-        Raises
-        ------
-        NotFound
-            There is no such agent.
-        InvalidRequest
-            The crew has a task of this name, or the context cannot work.
-        """
-
-        def insert() -> Task:
-            agent = self.store.agents.get(body.agent_id)
-            if agent is None:
-                text = f"There is no agent {body.agent_id}"
-                raise NotFound(text, faults=[Fault("agent_id", text)])
-            whole = self.whole(agent.crew_id)
-            if body.name is not None and body.name in {task.name for task in whole.tasks}:
-                raise InvalidRequest(
-                    "Invalid task",
-                    faults=[Fault("name", f"The crew has a task {body.name!r}; choose another name")],
-                )
-            now = utc_now()
-            task = Task(
-                **body.model_dump(),
-                id=new_id("task"),
-                crew_id=agent.crew_id,
-                position=_next(whole.tasks),
-                owner=owner,
-                created_at=now,
-                updated_at=now,
-            )
-            _, faults = read_contexts([*whole.tasks, task])
-            own = f"tasks[{len(whole.tasks)}]."
-            if mine := [
-                Fault(each.field.removeprefix(own), each.reason)
-                for each in faults
-                if each.field.startswith(own)
-            ]:
-                raise InvalidRequest("Invalid task", faults=mine)
-            self.store.tasks.insert(task)
-            self.store.crews.replace(_touched(whole.crew))
-            return task
-
-        return await self.store.change(insert)
 
     def _insert_members(self, whole: WholeCrew) -> None:
         for agent in whole.agents:
@@ -213,9 +144,22 @@ class Crews:
             self.store.tasks.insert(task)
 
 
-def _touched(crew: Crew) -> Crew:
-    return crew.model_copy(update={"version": crew.version + 1, "updated_at": utc_now()})
+def described(crew: Crew, agents: Sequence[Agent], tasks: Sequence[Task]) -> Crew:
+    """Give a crew's document with what follows from its agents and tasks."""
+    faults = content_faults(crew.process, agents, tasks)
+    return crew.model_copy(
+        update={"agents_count": len(agents), "status": "configuring" if faults else "active"}
+    )
 
 
-def _next(members: Sequence[Agent] | Sequence[Task]) -> int:
-    return max((member.position for member in members), default=-1) + 1
+def touched(crew: Crew, agents: Sequence[Agent], tasks: Sequence[Task]) -> Crew:
+    """Give a crew's document after a change to it, or to its agents and tasks."""
+    changed = crew.model_copy(update={"version": crew.version + 1, "updated_at": utc_now()})
+    return described(changed, agents, tasks)
+
+
+def _require_version(crew: Crew, version: int | None) -> None:
+    if version is not None and crew.version != version:
+        raise PreconditionFailed(
+            f"The crew is at version {crew.version}; read it again and repeat the change"
+        )

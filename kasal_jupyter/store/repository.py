@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Generic
 
@@ -31,6 +31,65 @@ class Page(Generic[D]):
     total: int
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which documents of a list are wanted, and in which order, where no index tells.
+
+    Attributes
+    ----------
+    sort
+        The field to sort by.
+    descending
+        Whether the greatest comes first.
+    equal
+        Values that fields must have.
+    least, below
+        Bounds of fields; a document is taken whose value is at least the one and below the other.
+    search
+        A text that one of the fields in ``searched`` must contain, whatever its case.
+    searched
+        Those fields.
+    offset, limit
+        The part of the result to give.
+    """
+
+    sort: str
+    descending: bool = False
+    equal: Mapping[str, Any] = field(default_factory=dict)
+    least: Mapping[str, str] = field(default_factory=dict)
+    below: Mapping[str, str] = field(default_factory=dict)
+    search: str | None = None
+    searched: tuple[str, ...] = ()
+    offset: int = 0
+    limit: int | None = None
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether nothing is left out."""
+        return not (self.equal or self.least or self.below) and self.search is None
+
+    def takes(self, row: Mapping[str, Any]) -> bool:
+        """Say whether a document is wanted."""
+        if any(row[name] != value for name, value in self.equal.items()):
+            return False
+        if any(row[name] < value for name, value in self.least.items()):
+            return False
+        if any(row[name] >= value for name, value in self.below.items()):
+            return False
+        if self.search is None:
+            return True
+        text = self.search.casefold()
+        return any(text in str(row.get(name) or "").casefold() for name in self.searched)
+
+    def key(self, row: Mapping[str, Any]) -> tuple[bool, Any]:
+        """Give a document's place; what has no value comes last."""
+        value = row.get(self.sort)
+        return (
+            (value is None) != self.descending,
+            value.casefold() if isinstance(value, str) else value or 0,
+        )
+
+
 class Repository(Generic[D]):
     """Reads and changes the documents of one collection.
 
@@ -55,6 +114,10 @@ class Repository(Generic[D]):
         self._table = table
         self._engine = engine
         self._collection = collection
+
+    def version(self) -> int:
+        """Give a number that is another one whenever the collection has changed, by whomever."""
+        return self._engine.version(self._collection.name)
 
     def get(self, document_id: str) -> D | None:
         """Give the document with the id, or None."""
@@ -95,6 +158,33 @@ class Repository(Generic[D]):
             total = self._table.lookup_count(criteria)
             rows = self._table.lookup(criteria, newest_first=order == "newest", offset=offset, limit=limit)
         return Page([self._read(row) for row in rows], total)
+
+    def bodies(
+        self, *, newest: bool = False, offset: int = 0, limit: int | None = 100, **criteria: str | None
+    ) -> tuple[list[bytes], int]:
+        """Give a part of the documents that fit as they are stored, encoded, and how many fit.
+
+        Nothing is decoded: for answers that are made of the stored bytes.
+        """
+        with self._engine.snapshot():
+            total = self._table.lookup_count(criteria)
+            rows = self._table.lookup_bodies(criteria, newest_first=newest, offset=offset, limit=limit)
+        return [body for _, body in rows], total
+
+    def select(self, wanted: Selection, **criteria: str | None) -> Page[D]:
+        """Look through the documents that fit, for what no index answers.
+
+        It reads every one of them, so that it is for a thread: 10,000 take some 50 ms.
+        """
+        found = [row for row in self._table.lookup(criteria) if wanted.takes(row)]
+        # Rows come in the order they were made, more exactly than their times tell, and a stable sort
+        # keeps that order among equals.
+        if wanted.sort != "created_at":
+            found.sort(key=wanted.key, reverse=wanted.descending)
+        elif wanted.descending:
+            found.reverse()
+        end = None if wanted.limit is None else wanted.offset + wanted.limit
+        return Page([self._read(row) for row in found[wanted.offset : end]], len(found))
 
     def count(self, **criteria: str | None) -> int:
         """Count the documents that fit."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from tinydb import TinyDB
 
@@ -15,7 +15,10 @@ from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.auth import ApiKey, Session
 from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.schemas.executions import Execution
+from kasal_jupyter.schemas.maintenance import Maintenance
+from kasal_jupyter.schemas.memory import Memory
 from kasal_jupyter.schemas.tasks import Task
+from kasal_jupyter.schemas.tools import CustomTool
 from kasal_jupyter.schemas.users import User
 from kasal_jupyter.store.catalog import (
     AGENTS,
@@ -23,8 +26,11 @@ from kasal_jupyter.store.catalog import (
     CREWS,
     EXECUTIONS,
     INDEXES,
+    MEMORIES,
     SESSIONS,
+    SETTINGS,
     TASKS,
+    TOOLS,
     USERS,
     Collection,
     D,
@@ -56,7 +62,7 @@ class Store:
     ----------
     db
         The TinyDB itself, with all of its API.
-    crews, agents, tasks, executions, users, sessions, api_keys
+    crews, agents, tasks, executions, users, sessions, api_keys, tools, memories, settings
         The collections.
     """
 
@@ -74,6 +80,9 @@ class Store:
         self.users: Repository[User] = self.repository(USERS)
         self.sessions: Repository[Session] = self.repository(SESSIONS)
         self.api_keys: Repository[ApiKey] = self.repository(API_KEYS)
+        self.tools: Repository[CustomTool] = self.repository(TOOLS)
+        self.memories: Repository[Memory] = self.repository(MEMORIES)
+        self.settings: Repository[Maintenance] = self.repository(SETTINGS)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -107,6 +116,10 @@ class Store:
         """
         with self._engine.snapshot():
             yield
+
+    def versions(self, *collections: Collection[Any]) -> tuple[int, ...]:
+        """Give a number for each collection that is another one whenever it has changed, by whomever."""
+        return self._engine.versions(collection.name for collection in collections)
 
     async def change(self, work: Callable[[], T]) -> T:
         """Carry out a change in the writer's thread; on return it is durable.

@@ -64,6 +64,18 @@ class SqliteTable(Table):
         LookupError
             If a field has no index.
         """
+        rows = self.lookup_bodies(criteria, newest_first=newest_first, offset=offset, limit=limit)
+        return [self.document_class(decode(body), doc_id) for doc_id, body in rows]
+
+    def lookup_bodies(
+        self,
+        criteria: Mapping[str, Any],
+        *,
+        newest_first: bool = False,
+        offset: int = 0,
+        limit: int | None = None,
+    ) -> list[tuple[int, bytes]]:
+        """Give what :meth:`lookup` gives as ids and encoded documents, as they are stored."""
         assert self._engine is not None
         with self._engine.reading() as tables:
             table = tables.reader(self.name)
@@ -75,7 +87,7 @@ class SqliteTable(Table):
             rows = [(doc_id, table.body(doc_id)) for doc_id in ids]
         if newest_first:
             rows.reverse()
-        return [self.document_class(decode(body), doc_id) for doc_id, body in rows if body is not None]
+        return [(doc_id, body) for doc_id, body in rows if body is not None]
 
     def lookup_ids(self, criteria: Mapping[str, Any]) -> list[int]:
         """Give the ids of the documents that have all of the values, ascending.

@@ -25,7 +25,7 @@ def test_a_crew_in_a_list(api):
     answer = api.get("/crews")
     assert answer.status_code == 200
     listed = answer.json()
-    assert set(listed) == {"crews", "total", "page"}
+    assert set(listed) == {"crews", "total", "page", "per_page"}
     assert listed["page"] == 1
     assert listed["total"] >= 1
     # Newest first.

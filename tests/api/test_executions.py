@@ -55,7 +55,7 @@ def test_an_execution_that_completed(api, report):
 def test_traces_are_rows_of_what_was_done(api, report):
     answer = api.get(f"/executions/{report['job_id']}/traces")
     assert answer.status_code == 200
-    assert set(answer.json()) == {"traces"}
+    assert set(answer.json()) == {"traces", "next"}
     rows = answer.json()["traces"]
     assert [row["action"] for row in rows] == [
         *("llm_call", "calculator", "llm_call", "task_complete"),
@@ -119,7 +119,7 @@ def test_executions_in_a_list(api):
     crew_id, first = run(api, crew_body())
     second = wait_for(api, start(api, crew_id))
     listed = api.get("/executions", params={"crew_id": crew_id}).json()
-    assert listed == {"executions": [second, first], "total": 2, "page": 1}
+    assert listed == {"executions": [second, first], "total": 2, "page": 1, "per_page": 100}
     failed = api.get("/executions", params={"crew_id": crew_id, "status": "failed"}).json()
     assert failed["total"] == 0
 

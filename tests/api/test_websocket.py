@@ -1,10 +1,15 @@
 import json
 import socket
 
+import httpx
 import pytest
 import websocket
 
 from tests.crews import ENDED, crew_body, new_crew, run, slow_crew, start, wait_for
+
+
+def socket_url(live_server):
+    return f"{live_server.url.replace('http', 'ws', 1)}/v1/ws"
 
 
 def subscribe(connection, job_id, **fields):
@@ -156,10 +161,51 @@ def test_nothing_comes_after_unsubscribing(api, connection):
     assert {json.loads(text)["job_id"] for text in to_the_end(connection)} == {other}
 
 
-def test_a_caller_we_do_not_know_is_refused_before_the_upgrade(live_server):
-    with pytest.raises(websocket.WebSocketBadStatusException) as refusal:
-        websocket.create_connection(f"{live_server.url.replace('http', 'ws', 1)}/v1/ws")
-    assert refusal.value.status_code == 401
+@pytest.mark.parametrize("token", ["wrong", "kasal_wrong", "eyJhbGciOiJub25lIn0.e30."])
+def test_a_wrong_token_is_refused_before_the_upgrade(live_server, token):
+    for how in ({"header": [f"Authorization: Bearer {token}"]}, {}):
+        with pytest.raises(websocket.WebSocketBadStatusException) as refusal:
+            websocket.create_connection(f"{socket_url(live_server)}?token={'' if how else token}", **how)
+        assert refusal.value.status_code == 401
+
+
+def test_the_token_may_come_as_the_first_message(api, live_server):
+    job_id = start(api, new_crew(api, crew_body()))
+    connection = websocket.create_connection(socket_url(live_server), timeout=60)
+    connection.send(json.dumps({"type": "auth", "token": live_server.token}))
+    assert json.loads(connection.recv())["type"] == "authenticated"
+    subscribe(connection, job_id)
+    assert json.loads(to_the_end(connection)[-1])["status"] == "completed"
+    connection.shutdown()
+
+
+@pytest.mark.parametrize(
+    "first",
+    [{"type": "subscribe", "job_id": "job_1"}, {"type": "auth", "token": "wrong"}, {"type": "auth"}, {}],
+)
+def test_a_caller_who_says_nothing_valid_first_is_closed(live_server, first):
+    connection = websocket.create_connection(socket_url(live_server), timeout=60)
+    connection.send(json.dumps(first))
+    assert json.loads(connection.recv())["type"] == "error"
+    opcode, data = connection.recv_data()
+    assert opcode == websocket.ABNF.OPCODE_CLOSE
+    assert int.from_bytes(data[:2]) == 4401
+    connection.shutdown()
+
+
+def test_a_page_of_another_origin_is_not_let_in_by_a_cookie(live_server):
+    with httpx.Client() as browser:
+        browser.get(f"{live_server.url}/login", params={"token": live_server.token})
+        cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    answers = []
+    for origin in (live_server.url.rsplit("/", 1)[0], "http://evil.example"):
+        connection = websocket.create_connection(
+            socket_url(live_server), cookie=cookie, origin=origin, timeout=60
+        )
+        connection.send(json.dumps({"type": "subscribe", "job_id": "job_nope"}))
+        answers.append(json.loads(connection.recv())["code"])
+        connection.shutdown()
+    assert answers == ["NOT_FOUND", "UNAUTHORIZED"]
 
 
 def test_a_client_that_stops_reading_is_closed_and_others_get_everything(api, live_server, connection):

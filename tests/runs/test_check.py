@@ -8,6 +8,8 @@ from kasal_jupyter.runs.check import prepare_run
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.crews import Crew, WholeCrew
 from kasal_jupyter.schemas.tasks import Task
+from kasal_jupyter.schemas.tools import CustomTool
+from kasal_jupyter.store.toolbox import Toolbox
 
 STAMPS = {"owner": "jupyter", "created_at": "2026-11-24T12:00:00Z", "updated_at": "2026-11-24T12:00:00Z"}
 
@@ -29,9 +31,16 @@ def task(number, **fields):
     )
 
 
-def prepare(agents, tasks, inputs=None, **crew):
+def prepare(agents, tasks, inputs=None, toolbox=None, **crew):
     whole = WholeCrew(crew=Crew(id="crew_1", name="Tea", **STAMPS, **crew), agents=agents, tasks=tasks)
-    return prepare_run("job_1", whole, inputs or {}, catalog=ModelCatalog(environ={}), folder="/nowhere")
+    return prepare_run(
+        "job_1",
+        whole,
+        inputs or {},
+        catalog=ModelCatalog(environ={}),
+        toolbox=toolbox or Toolbox(),
+        folder="/nowhere",
+    )
 
 
 def fields(*args, **crew):
@@ -89,3 +98,34 @@ def test_crewais_rules_for_asynchronous_tasks_are_faults_by_field():
 def test_a_hierarchical_crew_needs_no_agent_on_a_task_and_gets_a_manager():
     spec = prepare([agent()], [task(1, agent_id=None)], process="hierarchical")
     assert spec.manager_model == "sandbox"
+
+
+def custom(**fields):
+    known = {
+        "id": "tool_1",
+        "name": "crm_lookup",
+        "description": "Looks up",
+        "endpoint": "https://crm.example/",
+    }
+    return CustomTool(**{**known, **STAMPS, **fields})
+
+
+def test_the_custom_tools_that_are_used_go_along_with_the_run():
+    toolbox = Toolbox([custom(), custom(id="tool_2", name="unused")], allowed_hosts=["10.0.0.0/8"])
+    spec = prepare(
+        [agent(tools=["crm_lookup", "calculator"])], [task(1, tools=["crm_lookup"])], toolbox=toolbox
+    )
+    assert [tool.name for tool in spec.tools] == ["crm_lookup"]
+    assert spec.allowed_hosts == ["10.0.0.0/8"]
+    assert prepare([agent()], [task(1)], toolbox=toolbox).tools == []
+
+
+def test_a_tool_without_its_secret_and_a_mistyped_one_are_told_by_field():
+    toolbox = Toolbox([custom(auth_type="bearer")])
+    with pytest.raises(NotRunnable) as caught:
+        prepare([agent(tools=["calculator", "crm_lookup"])], [task(1, tools=["crm_lokup"])], toolbox=toolbox)
+    secret, hint = caught.value.faults
+    assert secret.field == "agents[0].tools[1]"
+    assert "PUT /tools/custom/tool_1" in secret.reason
+    assert hint.field == "tasks[0].tools[0]"
+    assert "did you mean 'crm_lookup'?" in hint.reason

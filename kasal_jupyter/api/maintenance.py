@@ -1,0 +1,74 @@
+"""``/maintenance`` and ``/health``: the state of the server as a whole."""
+
+from __future__ import annotations
+
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+
+from kasal_jupyter import __version__
+from kasal_jupyter.api.handler import ApiHandler
+from kasal_jupyter.api.operation import Media, operation
+from kasal_jupyter.schemas.health import Health
+from kasal_jupyter.schemas.maintenance import MaintenanceState, MaintenanceUpdate
+
+
+class MaintenanceHandler(ApiHandler):
+    """``GET /maintenance`` and ``PUT /maintenance``."""
+
+    tag = "Administration"
+    message = "Invalid maintenance mode"
+
+    @operation(
+        "Tell whether the server is in maintenance mode",
+        access="viewer",
+        answers={200: MaintenanceState},
+        in_maintenance=True,
+    )
+    async def get(self) -> None:
+        """Give the mode's state."""
+        self.answer(self.parts.maintenance.state)
+
+    @operation(
+        "Switch maintenance mode on or off",
+        access="admin",
+        body=MaintenanceUpdate,
+        answers={200: MaintenanceState},
+        in_maintenance=True,
+    )
+    async def put(self) -> None:
+        """Have everything else answered with 503, on every server of the data folder, or no longer.
+
+        Executions that run go on, and can be stopped.
+        """
+        self.answer(await self.parts.maintenance.switch(self.body(MaintenanceUpdate)))
+
+
+class HealthHandler(ApiHandler):
+    """``GET /health``."""
+
+    tag = "Administration"
+
+    @operation("Tell whether the server works", access="anyone", answers={200: Health})
+    async def get(self) -> None:
+        """Say that the server answers, and whether it takes requests. It needs no token."""
+        enabled = self.parts.maintenance.state.enabled
+        self.answer(Health(status="maintenance" if enabled else "ok", version=__version__))
+
+
+class MetricsHandler(ApiHandler):
+    """``GET /metrics``."""
+
+    tag = "Administration"
+
+    @operation(
+        "Give figures for Prometheus",
+        access="admin",
+        answers={200: Media("text/plain", "Prometheus's text format.")},
+        in_maintenance=True,
+    )
+    async def get(self) -> None:
+        """Give the figures of the process, Jupyter's own among them.
+
+        Where Jupyter's ``/metrics`` is served, it shows the same.
+        """
+        self.set_header("Content-Type", CONTENT_TYPE_LATEST)
+        self.finish(generate_latest(REGISTRY))

@@ -1,0 +1,130 @@
+"""Operations: what each method of a resource takes, answers and requires.
+
+One declaration serves the handler, which checks against it, and the OpenAPI document, the docs page and the
+Postman collection, which are made from it: they cannot say anything else than what is served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from jupyter_server.auth.decorator import allow_unauthenticated
+from pydantic import BaseModel
+
+from kasal_jupyter.schemas.base import Query
+from kasal_jupyter.schemas.users import Role
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+Access = Literal["anyone", "viewer", "editor", "admin"]
+"""Who may call: anyone at all, any known caller, or a role and those above it."""
+
+RANK: Mapping[Role, int] = {"viewer": 1, "editor": 2, "admin": 3}
+"""How much a role may, by its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """An answer that is not one JSON object.
+
+    Attributes
+    ----------
+    type
+        Its media type, e.g. ``text/html``.
+    description
+        What it holds.
+    """
+
+    type: str
+    description: str
+
+
+Answer = type[BaseModel] | Media | tuple[type[BaseModel], Media] | None
+"""A model as JSON, another medium, either as ``Accept`` says, or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one resource.
+
+    Attributes
+    ----------
+    summary
+        A line that names it.
+    description
+        The handler's docstring.
+    access
+        Who may call it.
+    body
+        The model of the request's body, if there is one.
+    query
+        The model of its query.
+    answers
+        What it gives, by status.
+    errors
+        The statuses of refusals besides those that every operation may answer.
+    headers
+        Request headers it understands, with a description each.
+    in_maintenance
+        Whether it is served in maintenance mode as well.
+    """
+
+    summary: str
+    description: str
+    access: Access
+    body: type[BaseModel] | None
+    query: type[Query]
+    answers: Mapping[int, Answer]
+    errors: tuple[int, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    in_maintenance: bool = False
+
+    @property
+    def model(self) -> BaseModel | type[BaseModel] | None:
+        """The model of the regular answer, if that is JSON."""
+        for answer in self.answers.values():
+            if isinstance(answer, tuple):
+                return answer[0]
+            if isinstance(answer, type):
+                return answer
+        return None
+
+
+def operation(
+    summary: str,
+    *,
+    access: Access,
+    answers: Mapping[int, Answer],
+    body: type[BaseModel] | None = None,
+    query: type[Query] = Query,
+    errors: tuple[int, ...] = (),
+    headers: Mapping[str, str] | None = None,
+    in_maintenance: bool = False,
+) -> Callable[[Method], Method]:
+    """Declare a handler's method as an operation of the API; see :class:`Operation`."""
+
+    def declare(method: Method) -> Method:
+        described = Operation(
+            summary=summary,
+            description=(method.__doc__ or "").strip(),
+            access=access,
+            body=body,
+            query=query,
+            answers=answers,
+            errors=errors,
+            headers=headers or {},
+            in_maintenance=in_maintenance,
+        )
+        # The base handler authenticates every method; the mark tells Jupyter's own check so.
+        marked: Any = allow_unauthenticated(method)
+        marked.operation = described
+        return marked  # type: ignore[no-any-return]
+
+    return declare
+
+
+def operation_of(handler: type, method: str) -> Operation | None:
+    """Give the operation behind an HTTP method of a handler; None where there is none."""
+    return getattr(getattr(handler, method.lower(), None), "operation", None)

@@ -1,0 +1,221 @@
+"""What happened in an execution: its trace and its events, by page or as they come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import orjson
+from tornado.iostream import StreamClosedError
+
+from kasal_jupyter.api.executions import execution_of
+from kasal_jupyter.api.handler import ApiHandler
+from kasal_jupyter.api.operation import Media, operation
+from kasal_jupyter.errors import Fault, InvalidRequest
+from kasal_jupyter.runs.feed import Feed
+from kasal_jupyter.runs.filter import EventFilter
+from kasal_jupyter.runs.traces import TraceFold, trace_rows
+from kasal_jupyter.schemas.executions import CursorQuery, EventPage, TraceRows
+
+PAGE_BYTES = 4 << 20
+"""About how many bytes of events one answer has at the most."""
+
+SIGN_OF_LIFE_SECONDS = 15.0
+"""How often a stream says that it is still there, so that no proxy takes it for dead."""
+
+STREAM = Media(
+    "text/event-stream", "The same as Server-Sent Events, one a message, until the execution ends."
+)
+
+LAST_EVENT_ID = {
+    "Last-Event-ID": "The seq of the last one already known, as a browser's EventSource sends it."
+}
+
+Lines = Callable[[bytes], Iterable[bytes]]
+"""Makes what is streamed of an event's line: itself, its row, or nothing."""
+
+
+class StreamHandler(ApiHandler):
+    """What can be asked for as a stream: with ``Accept: text/event-stream``."""
+
+    _gone = False
+    _news: asyncio.Event
+
+    def on_connection_close(self) -> None:
+        """Let a stream that waits for news end."""
+        self._gone = True
+        if hasattr(self, "_news"):
+            self._news.set()
+
+    def wants_stream(self) -> bool:
+        """Say whether the client asks for a stream."""
+        return "text/event-stream" in self.request.headers.get("Accept", "")
+
+    def cursor(self, query: CursorQuery) -> int:
+        """Give the number of the last event that the client knows.
+
+        Raises
+        ------
+        InvalidRequest
+            It is no number.
+        """
+        text = self.request.headers.get("Last-Event-ID", "")
+        if not text:
+            return query.after
+        if not (text.isascii() and text.isdigit() and len(text) < 13):
+            raise InvalidRequest(
+                "Invalid header", faults=[Fault("Last-Event-ID", "A whole number is required")]
+            )
+        return int(text)
+
+    async def stream(self, feed: Feed, after: int, lines: Lines) -> None:
+        """Send what there is and what comes, until the execution ends or the client goes.
+
+        The client's own pace is kept: nothing is read from the journal before it has taken what it got.
+
+        Parameters
+        ----------
+        feed
+            The execution's.
+        after
+            The ``seq`` of the last event already known.
+        lines
+            Given every event from the first on, in order.
+        """
+        if feed.summary.ended and after >= feed.journal.seq:
+            # A browser's EventSource comes back for more after every end, until it hears this.
+            self.nothing()
+            return
+        self._headers["Content-Type"] = "text/event-stream"
+        # nginx would hold messages back to fill its buffer.
+        self._headers["X-Accel-Buffering"] = "no"
+        self._news = asyncio.Event()
+        unsubscribe = feed.subscribe(lambda *_: self._news.set())
+        seen = 0
+        try:
+            await self.flush()
+            while not self._gone:
+                self._news.clear()
+                page = feed.journal.read(seen)
+                for line in page:
+                    seen += 1
+                    if seen > after:
+                        self.write(b"".join(_message(seen, data) for data in lines(line)))
+                    else:
+                        list(lines(line))
+                if page:
+                    await self.flush()
+                elif feed.summary.ended:
+                    break
+                elif not await _within(self._news, SIGN_OF_LIFE_SECONDS):
+                    self.write(b": still here\n\n")
+                    await self.flush()
+        except StreamClosedError:
+            return
+        finally:
+            unsubscribe()
+        if not self._gone:
+            self.finish()
+
+
+class TracesHandler(StreamHandler):
+    """``GET /executions/{job_id}/traces``."""
+
+    tag = "Execution Management"
+
+    @operation(
+        "Get execution trace",
+        access="viewer",
+        query=CursorQuery,
+        answers={200: (TraceRows, STREAM), 204: None},
+        errors=(404,),
+        headers=LAST_EVENT_ID,
+    )
+    async def get(self, job_id: str) -> None:
+        """Give what was done, a row for each model call, tool call and task, in the order of their ends.
+
+        `next` goes on behind the rows given. With `Accept: text/event-stream` the rows come as they are made;
+        204 says that none will come any more.
+        """
+        query = self.query(CursorQuery)
+        wanted = EventFilter.read(query.kind, query.agent, query.task)
+        await execution_of(self, job_id)
+        feed = await self.parts.runs.feed(job_id)
+        if self.wants_stream():
+            fold = TraceFold()
+
+            def rows_of(line: bytes) -> Iterable[bytes]:
+                event = orjson.loads(line)
+                row = fold.feed(event)
+                return [row.model_dump_json().encode()] if row is not None and wanted.takes(event) else []
+
+            await self.stream(feed, self.cursor(query), rows_of)
+            return
+        # In a thread: a long run's events take longer to read than the loop may be held up.
+        rows, more = await asyncio.to_thread(trace_rows, feed.journal, query.after, query.limit, wanted)
+        self.answer(TraceRows(traces=rows, next=rows[-1].seq if more else None))
+
+
+class EventsHandler(StreamHandler):
+    """``GET /executions/{job_id}/events``."""
+
+    tag = "Execution Management"
+
+    @operation(
+        "Get execution events",
+        access="viewer",
+        query=CursorQuery,
+        answers={200: (EventPage, STREAM), 204: None},
+        errors=(404,),
+        headers=LAST_EVENT_ID,
+    )
+    async def get(self, job_id: str) -> None:
+        """Give every event of an execution, as the WebSocket sends them.
+
+        Each model call comes with its messages and its answer, each tool call with its arguments. `next` goes
+        on behind the events given. With `Accept: text/event-stream` they come as they happen; 204 says that
+        none will come any more.
+        """
+        query = self.query(CursorQuery)
+        wanted = EventFilter.read(query.kind, query.agent, query.task)
+        await execution_of(self, job_id)
+        feed = await self.parts.runs.feed(job_id)
+        if self.wants_stream():
+            await self.stream(feed, self.cursor(query), lambda line: [line] if _wanted(line, wanted) else [])
+            return
+        lines, last = await asyncio.to_thread(_page, feed, query, wanted)
+        following = str(last).encode() if last < feed.journal.seq else b"null"
+        self.write_bytes(b'{"events":[%b],"next":%b}' % (b",".join(lines), following))
+
+
+def _page(feed: Feed, query: CursorQuery, wanted: EventFilter) -> tuple[list[bytes], int]:
+    """Give a page's events and the number of the last event that was looked at."""
+    lines: list[bytes] = []
+    last, size = query.after, 0
+    while len(lines) < query.limit and size < PAGE_BYTES and (read := feed.journal.read(last)):
+        for line in read:
+            last += 1
+            if _wanted(line, wanted):
+                lines.append(line)
+                size += len(line)
+                if len(lines) == query.limit or size >= PAGE_BYTES:
+                    break
+    return lines, last
+
+
+def _wanted(line: bytes, wanted: EventFilter) -> bool:
+    return wanted.takes_all or wanted.takes(orjson.loads(line))
+
+
+def _message(seq: int, data: bytes) -> bytes:
+    """Write a message of a stream; JSON has no line ends of its own."""
+    return b"id: %d\ndata: %b\n\n" % (seq, data)
+
+
+async def _within(news: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await news.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,36 @@
+"""Maintenance mode: the reference's error 503."""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict, Field
+
+from kasal_jupyter.schemas.base import Document, LongText, Model
+
+MAINTENANCE_ID = "maintenance"
+"""The id of the one document there is."""
+
+
+class MaintenanceUpdate(Model):
+    """The body of ``PUT /maintenance``."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"enabled": False, "message": "The disk is being replaced", "retry_after": 600}]
+        }
+    )
+
+    enabled: bool
+    message: LongText = Field("", max_length=500, description="Why, for those who are refused.")
+    retry_after: int = Field(300, ge=1, le=86_400 * 7, description="Seconds after which they may try again.")
+
+
+class MaintenanceState(MaintenanceUpdate):
+    """The answer of ``GET /maintenance`` and ``PUT /maintenance``."""
+
+    since: str | None = Field(None, description="When it was switched on.")
+
+
+class Maintenance(MaintenanceState, Document):
+    """The state as it is stored."""
+
+    id: str = MAINTENANCE_ID
