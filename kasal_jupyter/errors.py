@@ -144,10 +144,31 @@ class PreconditionFailed(KasalError):
 
 
 class TooManyRequests(KasalError):
-    """The caller's rate limit is used up."""
+    """The caller's rate limit is used up.
+
+    Parameters
+    ----------
+    message
+        One readable sentence.
+    faults, retry_after
+        As of every error.
+    limit
+        How many requests the rate admits, where it is the caller's to know.
+    """
 
     status = 429
     code = "RATE_LIMIT"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        faults: Sequence[Fault] = (),
+        retry_after: int | None = None,
+        limit: int | None = None,
+    ) -> None:
+        super().__init__(message, faults=faults, retry_after=retry_after)
+        self.limit = limit
 
 
 class Unavailable(KasalError):

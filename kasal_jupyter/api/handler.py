@@ -70,7 +70,7 @@ class BaseHandler(JupyterHandler):
     parts: Parts
 
     _kasal_token = False
-    _rate: Mapping[str, str] = MappingProxyType({})
+    _told: Mapping[str, str] = MappingProxyType({})
 
     async def identify(self) -> Caller:
         """Give the caller, or refuse the request.
@@ -132,8 +132,13 @@ class BaseHandler(JupyterHandler):
         for name, value in headers.items():
             self._headers[name] = value
         # Tornado clears all headers before it answers with an error, and calls this.
-        for name, value in self._rate.items():
+        for name, value in self._told.items():
             self._headers[name] = value
+
+    def tell(self, name: str, value: str) -> None:
+        """Set a header that the answer has whatever comes of the request."""
+        self._headers[name] = value
+        self._told = {**self._told, name: value}
 
     def write_bytes(self, data: bytes) -> None:
         """Answer with JSON that is ready."""
@@ -252,24 +257,23 @@ class ApiHandler(BaseHandler):
         if self.allow_origin or self.allow_origin_pat:
             self.set_cors_headers()
         elif for_anyone or self.sent_token():
-            self.set_header("Access-Control-Allow-Origin", self.request.headers["Origin"])
-            self.set_header("Vary", "Origin")
-            self.set_header("Access-Control-Expose-Headers", TOLD_HEADERS)
+            self.tell("Access-Control-Allow-Origin", self.request.headers["Origin"])
+            self.tell("Vary", "Origin")
+            self.tell("Access-Control-Expose-Headers", TOLD_HEADERS)
 
     def _count_against_limit(self) -> None:
         try:
             allowance = self.parts.accounts.gate.spend(self.caller)
         except TooManyRequests as refusal:
-            self._rate = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(refusal.retry_after)}
+            if refusal.limit is not None:
+                self.tell("X-RateLimit-Limit", str(refusal.limit))
+            self.tell("X-RateLimit-Remaining", "0")
+            self.tell("X-RateLimit-Reset", str(refusal.retry_after))
             raise
         if allowance is not None:
-            self._rate = {
-                "X-RateLimit-Limit": str(allowance.limit),
-                "X-RateLimit-Remaining": str(allowance.remaining),
-                "X-RateLimit-Reset": str(allowance.reset),
-            }
-            for name, value in self._rate.items():
-                self._headers[name] = value
+            self.tell("X-RateLimit-Limit", str(allowance.limit))
+            self.tell("X-RateLimit-Remaining", str(allowance.remaining))
+            self.tell("X-RateLimit-Reset", str(allowance.reset))
 
     def options(self, *_: str) -> None:
         """Tell a browser what pages of other origins may send: with a token, everything."""

@@ -105,7 +105,9 @@ class RateMeter:
             if not self._counters.acquire_sliding_window_entry(name, rate.amount, rate.seconds):
                 seconds = self.wait(name, rate)
                 raise TooManyRequests(
-                    f"More than {rate.words}; try again in {seconds} s", retry_after=seconds
+                    f"More than {rate.words}; try again in {seconds} s",
+                    retry_after=seconds,
+                    limit=rate.amount,
                 )
         return self.left(name, rates[-1])
 

@@ -28,7 +28,7 @@ def register(subparsers: Subparsers) -> None:
     export = commands.add_parser(
         "export",
         help="write everything into a JSON file that TinyDB opens",
-        description="Write crews, agents, tasks and executions into a JSON file that TinyDB opens. "
+        description="Write crews, executions, users and all else into a JSON file that TinyDB opens. "
         "Servers may go on working meanwhile. Traces are in the data folder's runs/ and not in the file.",
     )
     export.add_argument("file", type=Path, metavar="FILE", help="the JSON file; an older one is replaced")
