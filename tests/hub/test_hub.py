@@ -3,7 +3,6 @@
 import json
 
 import httpx
-import pytest
 import websocket
 
 from tests.crews import ENDED, crew_body, new_crew, start, wait_for
@@ -84,6 +83,13 @@ def test_a_users_cookies_open_nobody_elses_server(hub, alices_browser, bob):
     assert answer.status_code in {401, 403}
 
 
+def test_a_wrong_token_is_not_mended_by_a_cookie(alices_browser):
+    assert alices_browser.get("/crews").status_code == 200
+    for wrong in ("Bearer wrong", "token wrong", "Bearer eyJhbGciOiJIUzI1NiJ9.e30.wrong"):
+        answer = alices_browser.get("/crews", headers={"Authorization": wrong})
+        assert answer.status_code == 401, wrong
+
+
 def test_a_run_is_followed_through_the_proxy(alice):
     with alice.client() as api:
         connection = alice.socket()
@@ -98,18 +104,37 @@ def test_a_run_is_followed_through_the_proxy(alice):
         assert wait_for(api, job_id)["result"] == events[-1]["result"]
 
 
-def test_the_websocket_opens_to_the_users_own_pages(hub, alices_browser, alice, bob):
+def knows(server, *messages, **options):
+    """Say whether a server's WebSocket lets a client in that connects like this and sends this first."""
+    try:
+        connection = server.socket(**options)
+    except websocket.WebSocketBadStatusException as refused:
+        if refused.status_code not in {401, 403}:
+            raise
+        return False
+    for message in (*messages, {"type": "subscribe", "job_id": "job_nope"}):
+        connection.send(json.dumps(message))
+        answer = json.loads(connection.recv())
+        if answer.get("code") == "UNAUTHORIZED":
+            break
+    connection.close()
+    assert answer["code"] in {"NOT_FOUND", "UNAUTHORIZED"}
+    return answer["code"] == "NOT_FOUND"
+
+
+def test_the_websocket_knows_the_users_own_pages(hub, alices_browser, alice, bob):
     sent = [f"Cookie: {cookies(alices_browser, '/user/alice/')}"]
-    alice.socket(header=sent, origin=hub.url).close()
-    for server, options in (
-        (alice, {"header": sent, "origin": "http://elsewhere.example"}),
-        (alice, {"header": []}),
-        (bob, {"header": sent, "origin": hub.url}),
-        (bob, {"header": [f"Authorization: Bearer {alice.token}"]}),
-    ):
-        with pytest.raises(websocket.WebSocketBadStatusException) as refused:
-            server.socket(**options)
-        assert refused.value.status_code in {401, 403}
+    assert knows(alice, header=sent, origin=hub.url)
+    assert not knows(alice, header=sent, origin="http://elsewhere.example")
+    assert not knows(bob, header=sent, origin=hub.url)
+    assert not knows(alice, header=[])
+    assert not knows(bob, header=[f"Authorization: Bearer {alice.token}"])
+
+
+def test_the_websocket_takes_the_users_token_as_a_first_message(alice, bob):
+    elsewhere = {"header": [], "origin": "http://elsewhere.example"}
+    assert knows(alice, {"type": "auth", "token": alice.token}, **elsewhere)
+    assert not knows(alice, {"type": "auth", "token": bob.token}, **elsewhere)
 
 
 def test_a_kernel_finds_its_users_server(alice):
