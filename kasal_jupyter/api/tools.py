@@ -8,6 +8,7 @@ from kasal_jupyter.api.operation import operation
 from kasal_jupyter.errors import NotFound, nearest
 from kasal_jupyter.schemas.base import Updated
 from kasal_jupyter.schemas.tools import (
+    FREE_PARAMETERS,
     CustomTool,
     CustomToolCreate,
     CustomToolDetails,
@@ -22,7 +23,6 @@ from kasal_jupyter.schemas.tools import (
 )
 from kasal_jupyter.store.tools import INVALID_TOOL
 from kasal_jupyter.tools.catalog import builtin_tools
-from kasal_jupyter.tools.http_tool import FREE_PARAMETERS
 
 
 class ToolResource(ApiHandler):

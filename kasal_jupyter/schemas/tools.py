@@ -22,6 +22,18 @@ ToolName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 DEFAULT_HEADER = "X-API-Key"
 """The header of an API key where none is named."""
 
+FREE_PARAMETERS: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "input": {
+            "type": "string",
+            "description": 'What to send: a text, or a JSON object such as {"city": "Rome"}.',
+        }
+    },
+    "additionalProperties": False,
+}
+"""The arguments of a tool that declares none."""
+
 _OWN_HEADERS = frozenset(
     {"host", "connection", "content-length", "content-type", "transfer-encoding", "accept-encoding"}
 )
@@ -221,6 +233,21 @@ class ToolInfo(Model):
     custom: bool
     tool_id: str | None = Field(description="A custom tool's; None for a built-in one.")
     parameters: dict[str, Any] = Field(description="The JSON schema of its arguments.")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "salesforce_api",
+                    "description": "Query Salesforce data",
+                    "category": "custom",
+                    "custom": True,
+                    "tool_id": "tool_custom_001",
+                    "parameters": {"type": "object", "properties": {"input": {"type": "string"}}},
+                }
+            ]
+        }
+    )
 
 
 class ToolQuery(ListQuery):

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 
 from kasal_jupyter import __version__
-from kasal_jupyter.schemas.tools import DEFAULT_HEADER, IN_PATH, RunTool
+from kasal_jupyter.schemas.tools import DEFAULT_HEADER, FREE_PARAMETERS, IN_PATH, RunTool
 from kasal_jupyter.tools.fetch import Answer, fetch
 from kasal_jupyter.tools.guard import HostGuard
 from kasal_jupyter.tools.tool import Tool, ToolContext
@@ -28,18 +28,6 @@ MAX_ERROR_CHARACTERS = 500
 
 MIN_SECRET = 8
 """Characters below which a secret is not looked for in answers: it would be found in any text."""
-
-FREE_PARAMETERS: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "input": {
-            "type": "string",
-            "description": 'What to send: a text, or a JSON object such as {"city": "Rome"}.',
-        }
-    },
-    "additionalProperties": False,
-}
-"""The arguments of a tool that declares none."""
 
 
 def http_tool(definition: RunTool, guard: HostGuard) -> Tool:

@@ -33,7 +33,9 @@ class ModelFailed(KasalError):
         self.failure_code = code
 
 
-def describe(error: BaseException, *, model: str | None = None, code: str = "INTERNAL_ERROR") -> ErrorInfo:
+def describe(
+    error: BaseException, *, model: str | None = None, code: str = "INTERNAL_ERROR", of_tool: bool = False
+) -> ErrorInfo:
     """Say what went wrong.
 
     Parameters
@@ -44,13 +46,15 @@ def describe(error: BaseException, *, model: str | None = None, code: str = "INT
         The name of the model that was asked, where one was.
     code
         The code of an exception that nothing else is known about.
+    of_tool
+        Whether a tool raised it: tools speak HTTP, too, and their timeouts are not a model's.
     """
     chain = list(_chain(error))
     for one in chain:
         # ModelFailed, and RunFailed, which has to be an exception of CrewAI's.
         if known_code := getattr(one, "failure_code", None):
             return ErrorInfo(code=known_code, message=str(one))
-    for one in chain:
+    for one in () if of_tool else chain:
         if known := _of_provider(one, model or "The model"):
             return known
     return ErrorInfo(code=code, message=_sentence(error))

@@ -203,7 +203,7 @@ def _error(event: Any, *, code: str, model: str | None = None) -> ErrorInfo:
     handled = event.error if isinstance(event.error, BaseException) else sys.exc_info()[1]
     if handled is None:
         return ErrorInfo(code=code, message=str(event.error))
-    return describe(handled, model=model, code=code)
+    return describe(handled, model=model, code=code, of_tool=code == "TOOL_ERROR")
 
 
 def _message(message: dict[str, Any]) -> dict[str, Any]:

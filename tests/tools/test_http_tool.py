@@ -4,9 +4,9 @@ import base64
 
 import pytest
 
-from kasal_jupyter.schemas.tools import RunTool
+from kasal_jupyter.schemas.tools import FREE_PARAMETERS, RunTool
 from kasal_jupyter.tools.guard import HostGuard, HostRefused
-from kasal_jupyter.tools.http_tool import FREE_PARAMETERS, MAX_CHARACTERS, http_tool, secrets_of
+from kasal_jupyter.tools.http_tool import MAX_CHARACTERS, http_tool, secrets_of
 from kasal_jupyter.tools.tool import ToolContext
 from tests.servers.endpoint_server import redirect, reply
 

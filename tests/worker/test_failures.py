@@ -56,3 +56,10 @@ def test_a_message_is_one_line_of_bounded_length():
     assert describe(ValueError("a\n  b"))["message"] == "a b"
     assert describe(ValueError())["message"] == "ValueError."
     assert len(describe(ValueError("x" * 10_000))["message"]) == 500
+
+
+def test_a_tool_s_timeout_is_not_a_model_s():
+    error = ValueError("api.example did not answer within 5 seconds.")
+    error.__cause__ = type("TimeoutException", (Exception,), {})()
+    assert describe(error, code="TOOL_ERROR", of_tool=True) == {"code": "TOOL_ERROR", "message": str(error)}
+    assert describe(error)["code"] == "MODEL_TIMEOUT"
