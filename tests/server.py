@@ -18,6 +18,8 @@ import websocket
 
 TOKEN = "tests-own-token"
 
+_EXTENSION = "--ServerApp.jpserver_extensions={'kasal_jupyter': True}"
+
 KEYS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE")
 """What must not reach a server whose tests say that no key is set."""
 
@@ -75,7 +77,12 @@ class LiveServer:
 
 
 def start_server(
-    room: Path, *options: str, folder: Path | None = None, environ: Mapping[str, str] | None = None
+    room: Path,
+    *options: str,
+    folder: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    ready: str = "/crews",
+    standalone: bool = False,
 ) -> LiveServer:
     """Start a server and wait until it answers.
 
@@ -89,16 +96,20 @@ def start_server(
         The data folder; else one of its own.
     environ
         More of its environment.
+    ready
+        What it must answer with 200 to be up.
+    standalone
+        Whether it is a server of Kasal's own, `jupyter kasal`, instead of a Jupyter server.
     """
     room.mkdir(parents=True, exist_ok=True)
     folder = folder or room / "data"
     log = room / "server.log"
     kept = {name: value for name, value in os.environ.items() if name not in KEYS}
+    server_of = ["kasal_jupyter.cli"] if standalone else ["jupyter_server", _EXTENSION]
     with log.open("wb") as out:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "jupyter_server", "--allow-root", "--no-browser"),
-                "--ServerApp.jpserver_extensions={'kasal_jupyter': True}",
+                *(sys.executable, "-m", *server_of, "--allow-root", "--no-browser"),
                 "--ServerApp.base_url=/a%40b/",
                 "--ServerApp.ip=127.0.0.1",
                 "--ServerApp.port=0",
@@ -128,7 +139,7 @@ def start_server(
         raise
     server = LiveServer(f"http://127.0.0.1:{port}/a%40b", TOKEN, folder, log, process)
     with server.client() as client:
-        assert client.get("/crews").status_code == 200, log.read_text()
+        assert client.get(ready).status_code == 200, log.read_text()
     return server
 
 
@@ -150,6 +161,6 @@ def _port(process: subprocess.Popen[bytes], about: Path, log: Path) -> int:
 
 def _answers(port: int) -> bool:
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/a%40b/api").status_code == 200
+        return httpx.get(f"http://127.0.0.1:{port}/a%40b/v1/health").status_code == 200
     except httpx.TransportError:
         return False

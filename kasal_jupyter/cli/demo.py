@@ -80,7 +80,9 @@ def _run_crew(client: Client, *, as_json: bool) -> bool:
 def _keep(server: ServerProcess, connection: Connection) -> None:
     """Leave the server up until Ctrl-C, which is the regular end here."""
     _say(
-        f"\nThe server stays up: {connection.url}/v1/crews?token={connection.token}\n"
+        f"\nThe server stays up: {connection.url}/v1/docs\n"
+        f"Token: {connection.token}\n"
+        f"Sandbox token: {server.sandbox_token}\n"
         f"In a notebook: %kasal connect {connection.url} --token {connection.token}\n"
         "Ctrl-C stops it and deletes its folder."
     )

@@ -39,11 +39,22 @@ class ServerProcess:
     ----------
     folder
         An empty folder. All the server reads and writes is in it: its data, its configuration, its log.
+    *options
+        More of its command line.
+
+    Attributes
+    ----------
+    log_path
+        Where its log is.
+    sandbox_token
+        What lets into its sandbox.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.log_path = folder / "server.log"
+        self.sandbox_token = f"sandbox_{secrets.token_urlsafe(24)}"
         self._folder = folder
+        self._options = options
         self._token = secrets.token_urlsafe(24)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -61,6 +72,7 @@ class ServerProcess:
                     f"--ServerApp.root_dir={self._folder / 'notebooks'}",
                     "--no-browser",
                     "--allow-root",
+                    *self._options,
                 ],
                 env=self._environment(),
                 # In a session of its own, Ctrl-C reaches us alone; a server without a terminal asks nothing.
@@ -118,6 +130,7 @@ class ServerProcess:
             **os.environ,
             # The command line is readable to everybody on the machine; the environment is not.
             "JUPYTER_TOKEN": self._token,
+            "KASAL_SANDBOX_TOKEN": self.sandbox_token,
             "KASAL_DATA_DIR": str(self._folder / "kasal"),
             "JUPYTER_CONFIG_DIR": str(self._folder / "config"),
             "JUPYTER_DATA_DIR": str(self._folder / "data"),

@@ -39,6 +39,8 @@ class Run:
         self._handle: RunHandle | None = None
         self._stopping = False
         self._exited = asyncio.Event()
+        self.put_away = asyncio.Event()
+        """Set once the run has ended and the store knows it."""
         self._launching = False
 
     async def launch(self, backend: Backend) -> None:

@@ -222,8 +222,11 @@ class Runs:
             It has not ended.
         """
         execution = await self.execution(job_id)
-        if execution.status not in ENDED or job_id in self._runs:
+        if execution.status not in ENDED:
             raise Conflict(f"Execution {job_id} is {execution.status}; stop it first")
+        if run := self._runs.get(job_id):
+            # It has just ended, and is still being put away.
+            await run.put_away.wait()
         await self.store.change(lambda: self.store.executions.delete(job_id))
         self._feeds.forget(job_id)
         # A crash in between leaves files that nothing refers to, never an execution without its journal.
@@ -330,6 +333,7 @@ class Runs:
         run.feed.journal.close()
         # Only now: until the store knows the end, the run itself answers for its state.
         self._runs.pop(job_id, None)
+        run.put_away.set()
         if self.on_end is not None:
             self.on_end(run.feed.summary)
         self._feeds.remember(run.feed)

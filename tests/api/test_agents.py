@@ -1,3 +1,5 @@
+import pytest
+
 from tests.crews import crew_body, new_crew
 
 
@@ -64,3 +66,54 @@ def test_a_new_agent_is_a_change_of_its_crew(api):
     crew_id = new_crew(api, crew_body())
     api.post("/agents", json={"crew_id": crew_id, "role": "Critic", "goal": "g"})
     assert api.get(f"/crews/{crew_id}").json()["version"] == 2
+
+
+def test_an_agent_whole_changed_and_deleted(api):
+    crew_id = new_crew(api, crew_body())
+    agent_id = api.post("/agents", json={"crew_id": crew_id, "role": "Critic", "goal": "g"}).json()["id"]
+    agent = api.get(f"/agents/{agent_id}").json()
+    assert agent in api.get(f"/crews/{crew_id}").json()["agents"]
+    change = {"goal": "Find faults", "model": None, "tools": ["wait"], "settings": {"temperature": 0.5}}
+    assert api.put(f"/agents/{agent_id}", json=change).json() == {"id": agent_id, "updated": True}
+    changed = api.get(f"/agents/{agent_id}").json()
+    assert changed == {
+        **agent,
+        **change,
+        "settings": {**agent["settings"], "temperature": 0.5},
+        "updated_at": changed["updated_at"],
+    }
+    assert api.delete(f"/agents/{agent_id}").status_code == 204
+    assert api.get(f"/agents/{agent_id}").status_code == 404
+    crew = api.get(f"/crews/{crew_id}").json()
+    assert crew["version"] == 4
+    assert len(crew["agents"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"goal": None}, "goal"),
+        ({"gaol": "x"}, "gaol"),
+        ({"name": "Writer"}, "name"),
+        ({"tools": None}, "tools"),
+    ],
+)
+def test_an_agents_wrong_change_changes_nothing(api, body, field):
+    crew_id = new_crew(api, crew_body())
+    before = api.get(f"/crews/{crew_id}").json()
+    answer = api.put(f"/agents/{before['agents'][0]['id']}", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["details"]["field"] == field
+    assert api.get(f"/crews/{crew_id}").json() == before
+
+
+def test_an_agent_that_is_needed_stays(api):
+    crew_id = new_crew(api, crew_body())
+    before = api.get(f"/crews/{crew_id}").json()
+    answer = api.delete(f"/agents/{before['agents'][0]['id']}")
+    assert answer.status_code == 409
+    assert "research" in answer.json()["error"]["message"]
+    alone = new_crew(api, {"name": "One", "agents": [{"role": "R", "goal": "G"}]})
+    [agent] = api.get(f"/crews/{alone}").json()["agents"]
+    assert api.delete(f"/agents/{agent['id']}").status_code == 409
+    assert api.get(f"/crews/{crew_id}").json() == before

@@ -138,3 +138,54 @@ def test_an_agents_name_wins_over_anothers_role(api):
     crew = api.get(f"/crews/{crew_id}").json()
     names = {agent["id"]: agent["name"] for agent in crew["agents"]}
     assert [names[task["agent_id"]] for task in crew["tasks"]] == ["Writer", "Writer", "first"]
+
+
+def test_a_lost_update_is_refused(api):
+    crew_id = new_crew(api, crew_body())
+    read = api.get(f"/crews/{crew_id}")
+    tag = read.headers["etag"]
+    first = api.put(f"/crews/{crew_id}", json={"name": "First"}, headers={"If-Match": tag})
+    assert first.status_code == 200
+    assert first.headers["etag"] == api.get(f"/crews/{crew_id}").headers["etag"] != tag
+    for answer in (
+        api.put(f"/crews/{crew_id}", json={"name": "Second"}, headers={"If-Match": tag}),
+        api.delete(f"/crews/{crew_id}", headers={"If-Match": tag}),
+    ):
+        assert answer.status_code == 412
+        assert answer.json()["error"]["code"] == "PRECONDITION_FAILED"
+    assert api.get(f"/crews/{crew_id}").json()["name"] == "First"
+    wrong = api.put(f"/crews/{crew_id}", json={"name": "Third"}, headers={"If-Match": "yesterday's"})
+    assert wrong.json()["error"]["details"]["field"] == "If-Match"
+    any_version = api.put(f"/crews/{crew_id}", json={"name": "Fourth"}, headers={"If-Match": "*"})
+    assert any_version.status_code == 200
+    assert (
+        api.delete(f"/crews/{crew_id}", headers={"If-Match": any_version.headers["etag"]}).status_code == 204
+    )
+
+
+def test_a_change_to_an_agent_or_a_task_is_one_of_the_crew(api):
+    crew_id = new_crew(api, crew_body())
+    tags = [api.get(f"/crews/{crew_id}").headers["etag"]]
+    crew = api.get(f"/crews/{crew_id}").json()
+    api.put(f"/agents/{crew['agents'][0]['id']}", json={"goal": "Another"})
+    tags.append(api.get(f"/crews/{crew_id}").headers["etag"])
+    api.put(f"/tasks/{crew['tasks'][0]['id']}", json={"description": "Another"})
+    tags.append(api.get(f"/crews/{crew_id}").headers["etag"])
+    assert len(set(tags)) == 3
+
+
+def test_what_has_not_changed_is_not_sent_again(api):
+    crew_id = new_crew(api, crew_body())
+    tag = api.get(f"/crews/{crew_id}").headers["etag"]
+    for known in (tag, f"W/{tag}", f'"0", {tag}'):
+        answer = api.get(f"/crews/{crew_id}", headers={"If-None-Match": known})
+        assert (answer.status_code, answer.content) == (304, b"")
+    assert api.get(f"/crews/{crew_id}", headers={"If-None-Match": '"0"'}).status_code == 200
+
+
+def test_the_head_of_a_resource(api):
+    crew_id = new_crew(api, crew_body())
+    head, whole = api.head(f"/crews/{crew_id}"), api.get(f"/crews/{crew_id}")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == whole.headers["content-length"]
+    assert head.headers["etag"] == whole.headers["etag"]

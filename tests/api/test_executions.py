@@ -1,6 +1,9 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
-from tests.crews import crew_body, is_time, new_crew, run, slow_crew, start, wait_for
+from tests.accounts import log_in
+from tests.crews import ENDED, crew_body, is_time, new_crew, run, slow_crew, start, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +138,94 @@ def test_a_crew_that_is_deleted_leaves_its_executions(api):
     crew_id, state = run(api, crew_body())
     api.delete(f"/crews/{crew_id}")
     assert api.get(f"/executions/{state['job_id']}").json() == state
+
+
+def test_a_retry_with_the_same_key_starts_nothing_again(api, live_server):
+    crew_id = new_crew(api, crew_body())
+    body = {"crew_id": crew_id, "inputs": {"topic": "tea", "more": [1, 2]}}
+    key = {"Idempotency-Key": "4f9e6a0c-retry"}
+    first = api.post("/executions", json=body, headers=key)
+    assert first.status_code == 202
+    again = api.post("/executions", json=dict(reversed(body.items())), headers=key)
+    assert (again.status_code, again.json()) == (202, first.json())
+    wait_for(api, first.json()["job_id"])
+    assert api.post("/executions", json=body, headers=key).json() == first.json()
+    assert api.get("/executions", params={"crew_id": crew_id}).json()["total"] == 1
+    other = api.post("/executions", json={**body, "inputs": {"topic": "coffee"}}, headers=key)
+    assert other.status_code == 409
+    assert first.json()["job_id"] in other.json()["error"]["message"]
+    # Somebody else's key is another key.
+    with log_in(live_server) as ada:
+        own = {"crew_id": new_crew(ada, crew_body()), "inputs": {"topic": "tea"}}
+        assert ada.post("/executions", json=own, headers=key).status_code == 202
+
+
+def test_many_such_requests_at_once_start_one_run(api, live_server):
+    crew_id = new_crew(api, crew_body())
+    body = {"crew_id": crew_id, "inputs": {"topic": "tea"}}
+    before = len(list((live_server.folder / "runs").glob("*.jsonl")))
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(
+                lambda _: api.post("/executions", json=body, headers={"Idempotency-Key": "once"}),
+                range(16),
+            )
+        )
+    assert {answer.status_code for answer in answers} == {202}
+    [job_id] = {answer.json()["job_id"] for answer in answers}
+    wait_for(api, job_id)
+    assert api.get("/executions", params={"crew_id": crew_id}).json()["total"] == 1
+    assert len(list((live_server.folder / "runs").glob("*.jsonl"))) == before + 1
+
+
+@pytest.mark.parametrize("key", ["", "two words", "x" * 201])
+def test_a_key_that_is_none_is_refused(api, key):
+    body = {"crew_id": new_crew(api, crew_body()), "inputs": {"topic": "tea"}}
+    answer = api.post("/executions", json=body, headers={"Idempotency-Key": key})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["details"]["field"] == "Idempotency-Key"
+
+
+def test_the_result_comes_at_the_end(api, report):
+    result = api.get(f"/executions/{report['job_id']}/result").json()
+    assert result == {name: report[name] for name in result}
+    assert set(result) == {"job_id", "status", "result", "error", "usage", "duration"}
+    assert result["usage"]["total_tokens"] > 0
+    job_id = start(api, new_crew(api, slow_crew()))
+    early = api.get(f"/executions/{job_id}/result")
+    assert early.status_code == 409
+    api.post(f"/executions/{job_id}/stop")
+    assert api.get(f"/executions/{job_id}/result").json()["status"] == "stopped"
+
+
+def test_an_execution_is_deleted_with_all_it_left(api, live_server):
+    crew_id, execution = run(api, crew_body())
+    job_id = execution["job_id"]
+    assert api.delete(f"/executions/{job_id}").status_code == 204
+    for path in ("", "/traces", "/events", "/result"):
+        assert api.get(f"/executions/{job_id}{path}").status_code == 404
+    assert not list((live_server.folder / "runs").glob(f"{job_id}*"))
+    assert api.get("/executions", params={"crew_id": crew_id}).json()["total"] == 0
+    assert api.delete(f"/executions/{job_id}").status_code == 404
+
+
+def test_a_running_execution_is_not_deleted(api):
+    job_id = start(api, new_crew(api, slow_crew()))
+    wait_for(api, job_id, "running")
+    answer = api.delete(f"/executions/{job_id}")
+    assert answer.status_code == 409
+    assert "stop it first" in answer.json()["error"]["message"]
+    api.post(f"/executions/{job_id}/stop")
+    assert api.delete(f"/executions/{job_id}").status_code == 204
+
+
+def test_progress_never_goes_back_and_the_current_task_is_named(api):
+    job_id = start(api, new_crew(api, crew_body(latency=0.05)))
+    states = []
+    while not states or states[-1]["status"] not in ENDED:
+        states.append(api.get(f"/executions/{job_id}").json())
+    progress = [state["progress"] for state in states]
+    assert progress == sorted(progress)
+    assert [state["status"] for state in states if state["progress"] == 100] == ["completed"]
+    named = {state["current_task"] for state in states if state["status"] == "running"}
+    assert named >= {"research", "report"}

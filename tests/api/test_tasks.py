@@ -1,3 +1,5 @@
+import pytest
+
 from tests.crews import crew_body, new_crew, run, slow_crew, start, wait_for
 
 
@@ -62,3 +64,76 @@ def test_a_failed_task_says_so(api):
     crew_id, execution = run(api, crew_body(fail_at=1))
     assert execution["status"] == "failed"
     assert states(api, crew_id) == ["failed", "created"]
+
+
+def test_a_task_whole_changed_and_deleted(api):
+    crew_id = new_crew(api, crew_body())
+    crew = api.get(f"/crews/{crew_id}").json()
+    research, report = crew["tasks"]
+    assert api.get(f"/tasks/{report['id']}").json() == {**report, "status": "created"}
+    change = {
+        "description": "Write about {topic}, briefly",
+        "agent_id": crew["agents"][0]["id"],
+        "context": [],
+    }
+    assert api.put(f"/tasks/{report['id']}", json=change).json() == {"id": report["id"], "updated": True}
+    assert api.get(f"/tasks/{report['id']}").json().items() >= change.items()
+    # Nothing gets its result any more.
+    assert api.delete(f"/tasks/{research['id']}").status_code == 204
+    assert api.get(f"/tasks/{research['id']}").status_code == 404
+    assert api.get(f"/crews/{crew_id}").json()["version"] == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"description": None}, "description"),
+        ({"agent_id": "agent_nope"}, "agent_id"),
+        ({"name": "report"}, "name"),
+        ({"context": ["task_000000000000"]}, "context[0]"),
+        ({"context": ["report"]}, "context"),
+        ({"output_schema": {"type": "array"}}, "output_schema"),
+    ],
+)
+def test_a_tasks_wrong_change_changes_nothing(api, body, field):
+    crew_id = new_crew(api, crew_body())
+    before = api.get(f"/crews/{crew_id}").json()
+    answer = api.put(f"/tasks/{before['tasks'][0]['id']}", json=body)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["details"]["field"] == field
+    assert api.get(f"/crews/{crew_id}").json() == before
+
+
+def test_a_task_whose_result_is_needed_stays_and_keeps_its_name(api):
+    crew_id = new_crew(api, crew_body())
+    before = api.get(f"/crews/{crew_id}").json()
+    research = before["tasks"][0]["id"]
+    for answer in (api.delete(f"/tasks/{research}"), api.put(f"/tasks/{research}", json={"name": "other"})):
+        assert answer.status_code == 409
+        assert "report" in answer.json()["error"]["message"]
+    assert api.get(f"/crews/{crew_id}").json() == before
+
+
+def test_a_crew_is_active_once_its_content_could_run(api):
+    def status():
+        listed = api.get("/crews", params={"search": name}).json()["crews"]
+        [crew] = [crew for crew in listed if crew["id"] == crew_id]
+        assert crew["status"] == api.get(f"/crews/{crew_id}").json()["status"]
+        return crew["status"]
+
+    name = "Growing Crew"
+    answer = api.post("/crews", json={"name": name, "agents": [{"role": "R", "goal": "G"}]}).json()
+    crew_id = answer["id"]
+    assert answer["status"] == status() == "configuring"
+    agent_id = api.get(f"/crews/{crew_id}").json()["agents"][0]["id"]
+    task = {"agent_id": agent_id, "description": "d", "expected_output": "e"}
+    task_id = api.post("/tasks", json=task).json()["id"]
+    assert status() == "active"
+    # Nobody is left to do it.
+    assert api.put(f"/tasks/{task_id}", json={"agent_id": None}).status_code == 200
+    assert status() == "configuring"
+    # A manager hands it out.
+    assert api.put(f"/crews/{crew_id}", json={"process": "hierarchical"}).status_code == 200
+    assert status() == "active"
+    assert api.delete(f"/tasks/{task_id}").status_code == 204
+    assert status() == "configuring"
