@@ -23,8 +23,9 @@ from kasal_jupyter.api.routes import routes
 from kasal_jupyter.auth.accounts import Accounts
 from kasal_jupyter.auth.maintenance import MaintenanceMode
 from kasal_jupyter.models.catalog import ModelCatalog, SandboxCatalog
+from kasal_jupyter.runs.limits import RunLimits
 from kasal_jupyter.runs.local import LocalBackend, StartMethod
-from kasal_jupyter.runs.service import RunLimits, Runs
+from kasal_jupyter.runs.service import Runs
 from kasal_jupyter.store.crews import Crews
 from kasal_jupyter.store.folder import default_data_folder
 from kasal_jupyter.store.members import Members

@@ -42,6 +42,7 @@ class ExecutionsHandler(ApiHandler):
         `search` looks in the crews' names and in the results.
         """
         query = self.query(ExecutionQuery)
+        await self.parts.runs.put_away()
         page = await list_page(
             self.parts.store.executions,
             query,

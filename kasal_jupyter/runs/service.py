@@ -8,7 +8,6 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from kasal_jupyter.runs.feed import POLL_SECONDS, Feed
 from kasal_jupyter.runs.feeds import Feeds
 from kasal_jupyter.runs.journal import Journal
 from kasal_jupyter.runs.keyed import KeyedRequest, started_with
+from kasal_jupyter.runs.limits import RunLimits
 from kasal_jupyter.runs.presence import Presence
 from kasal_jupyter.runs.recovery import recover
 from kasal_jupyter.runs.run import Run, queued_event
@@ -31,22 +31,6 @@ from kasal_jupyter.schemas.summary import RunSummary
 from kasal_jupyter.schemas.tasks import TaskState
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.store.toolbox import Toolbox
-
-
-@dataclass(frozen=True, slots=True)
-class RunLimits:
-    """How much may go on at once.
-
-    Attributes
-    ----------
-    running
-        Runs at the same time; more wait in the queue.
-    queued
-        Runs that may wait; one more is refused.
-    """
-
-    running: int = 8
-    queued: int = 1_000
 
 
 class Runs:
@@ -131,6 +115,7 @@ class Runs:
             raise Unavailable(
                 f"{len(self._queue)} executions are waiting already; try again later", retry_after=30
             )
+        await self.put_away()
         job_id = new_id("job")
         run_folder = self.folder / job_id
         spec = prepare_run(
@@ -265,6 +250,12 @@ class Runs:
     async def current(self, executions: Iterable[Execution]) -> list[Execution]:
         """Bring stored summaries up to date."""
         return [await self._current(execution) for execution in executions]
+
+    async def put_away(self) -> None:
+        """Wait until the store knows the end of every run that has ended: it lags some milliseconds behind."""
+        for run in list(self._runs.values()):
+            if run.feed.summary.ended:
+                await run.put_away.wait()
 
     async def feed(self, job_id: str) -> Feed:
         """Give an execution's events, past and to come."""

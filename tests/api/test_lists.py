@@ -113,3 +113,13 @@ def test_a_crew_in_the_fast_list_is_as_in_the_slow_one(ada):
     slow = ada.get("/crews?search=a").json()["crews"]
     assert {crew["id"]: crew for crew in slow}.items() <= {crew["id"]: crew for crew in fast}.items()
     assert len(slow) == 4
+
+
+def test_a_run_that_has_ended_is_in_the_list_of_those(ada):
+    crew_id = new_crew(ada, crew_body())
+    for count in range(1, 4):
+        wait_for(ada, start(ada, crew_id))
+        assert (
+            ada.get("/executions", params={"crew_id": crew_id, "status": "completed"}).json()["total"]
+            == count
+        )
