@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import tempfile
 from pathlib import Path
 
-from filelock import FileLock
-
 from kasal_jupyter.errors import StoreError
+from kasal_jupyter.store.key_file import key_file
 
 FILE_NAME = "tokens.key"
 """The secret's file in the data folder. Without it every login has to be made again."""
@@ -30,10 +27,7 @@ def signing_key(folder: Path) -> bytes:
     """
     path = folder / FILE_NAME
     try:
-        try:
-            key = path.read_bytes()
-        except FileNotFoundError:
-            key = _make(path)
+        key = key_file(path, lambda: secrets.token_bytes(KEY_BYTES))
     except OSError as error:
         raise StoreError(f"The secret {path} can't be read or made: {error.strerror}.") from error
     if len(key) != KEY_BYTES:
@@ -41,22 +35,3 @@ def signing_key(folder: Path) -> bytes:
             f"The secret {path} is damaged. Delete it, and a new one is made; everybody has to log in again."
         )
     return key
-
-
-def _make(path: Path) -> bytes:
-    with FileLock(path.with_suffix(".lock"), mode=0o600):
-        if path.exists():
-            return path.read_bytes()
-        key = secrets.token_bytes(KEY_BYTES)
-        # Written aside, since others read without the lock; mkstemp makes it the owner's alone.
-        handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(key)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(aside).replace(path)
-        except BaseException:
-            Path(aside).unlink(missing_ok=True)
-            raise
-        return key

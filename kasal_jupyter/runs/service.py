@@ -252,7 +252,7 @@ class Runs:
         return [await self._current(execution) for execution in executions]
 
     async def put_away(self) -> None:
-        """Wait until the store knows the end of every run that has ended: it lags some milliseconds behind."""
+        """Wait until the store knows of every run that has ended: it lags some milliseconds behind."""
         for run in list(self._runs.values()):
             if run.feed.summary.ended:
                 await run.put_away.wait()

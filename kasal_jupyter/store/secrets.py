@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
 from kasal_jupyter.errors import KasalError, StoreError
+from kasal_jupyter.store.key_file import key_file
 
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet
@@ -67,31 +65,7 @@ class SecretBox:
             from cryptography.fernet import Fernet
 
             try:
-                self._fernet = Fernet(self._read() or self._make())
+                self._fernet = Fernet(key_file(self._path, Fernet.generate_key))
             except (OSError, ValueError) as error:
                 raise StoreError(f"The key {self._path} can't be used: {error}") from error
         return self._fernet
-
-    def _read(self) -> bytes | None:
-        try:
-            return self._path.read_bytes()
-        except FileNotFoundError:
-            return None
-
-    def _make(self) -> bytes:
-        """Make the key, unless another server of the folder has just done so."""
-        from cryptography.fernet import Fernet
-
-        with FileLock(self._path.with_suffix(".lock")):
-            if there := self._read():
-                return there
-            key = Fernet.generate_key()
-            aside = self._path.with_suffix(".new")
-            aside.unlink(missing_ok=True)
-            with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(key)
-                file.flush()
-                # What is encrypted with it is durable, and nothing without it.
-                os.fsync(file.fileno())
-            aside.replace(self._path)
-            return key
