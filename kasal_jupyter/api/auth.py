@@ -67,7 +67,7 @@ class LogoutHandler(ApiHandler):
     tag = TAG
     message = "There is no login to end"
 
-    @operation("Invalidate tokens", access="viewer", answers={204: None}, in_maintenance=True)
+    @operation("Invalidate tokens", access="viewer", answers={204: None}, errors=(400,), in_maintenance=True)
     async def post(self) -> None:
         """Revoke the access token that the request is made with, and the refresh token that came with it."""
         if self.caller.session_id is None:

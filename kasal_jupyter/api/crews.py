@@ -28,6 +28,8 @@ from kasal_jupyter.store.assembly import INVALID_CREW
 
 IF_MATCH = {"If-Match": "The crew's ETag as it was read: 412 if it was changed since."}
 
+ETAG = {"ETag": "The crew's version, for `If-Match` and `If-None-Match`."}
+
 _TAG = re.compile(r'"(\d{1,18})"')
 """A crew's ETag: its version."""
 
@@ -64,7 +66,13 @@ class CrewsHandler(ApiHandler):
         crews = [_summary(crew) for crew in page.documents]
         self.answer(CrewList(crews=crews, total=page.total, page=query.page, per_page=query.per_page))
 
-    @operation("Create new crew", access="editor", body=CrewCreate, answers={201: CrewCreated})
+    @operation(
+        "Create new crew",
+        access="editor",
+        body=CrewCreate,
+        answers={201: CrewCreated},
+        answer_headers=ETAG,
+    )
     async def post(self) -> None:
         """Create a crew, with its agents and tasks at once if they are given."""
         whole = await self.parts.crews.create(self.body(CrewCreate), self.caller.owner)
@@ -85,6 +93,7 @@ class CrewHandler(ApiHandler):
         answers={200: CrewDetails, 304: None},
         errors=(404,),
         headers={"If-None-Match": "The ETag of the crew as it is known: 304 if it has not changed."},
+        answer_headers=ETAG,
     )
     async def get(self, crew_id: str) -> None:
         """Give a crew whole, and its version as `ETag`."""
@@ -104,6 +113,7 @@ class CrewHandler(ApiHandler):
         answers={200: Updated},
         errors=(404, 412),
         headers=IF_MATCH,
+        answer_headers=ETAG,
     )
     async def put(self, crew_id: str) -> None:
         """Change what the body gives.

@@ -67,6 +67,8 @@ class Operation:
         The statuses of refusals besides those that every operation may answer.
     headers
         Request headers it understands, with a description each.
+    answer_headers
+        Headers that its answers have, but for a 204, with a description each.
     in_maintenance
         Whether it is served in maintenance mode as well.
     """
@@ -79,6 +81,7 @@ class Operation:
     answers: Mapping[int, Answer]
     errors: tuple[int, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+    answer_headers: Mapping[str, str] = field(default_factory=dict)
     in_maintenance: bool = False
 
     @property
@@ -101,6 +104,7 @@ def operation(
     query: type[Query] = Query,
     errors: tuple[int, ...] = (),
     headers: Mapping[str, str] | None = None,
+    answer_headers: Mapping[str, str] | None = None,
     in_maintenance: bool = False,
 ) -> Callable[[Method], Method]:
     """Declare a handler's method as an operation of the API; see :class:`Operation`."""
@@ -115,6 +119,7 @@ def operation(
             answers=answers,
             errors=errors,
             headers=headers or {},
+            answer_headers=answer_headers or {},
             in_maintenance=in_maintenance,
         )
         # The base handler authenticates every method; the mark tells Jupyter's own check so.

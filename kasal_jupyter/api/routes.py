@@ -18,6 +18,7 @@ from kasal_jupyter.api.auth import (
     RefreshHandler,
 )
 from kasal_jupyter.api.crews import CrewHandler, CrewsHandler
+from kasal_jupyter.api.docs import OpenApiHandler
 from kasal_jupyter.api.executions import ExecutionHandler, ExecutionsHandler, ResultHandler, StopHandler
 from kasal_jupyter.api.handler import ApiHandler, UnknownRoute
 from kasal_jupyter.api.maintenance import HealthHandler, MaintenanceHandler, MetricsHandler
@@ -60,6 +61,7 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/health", HealthHandler),
     ("/metrics", MetricsHandler),
     ("/maintenance", MaintenanceHandler),
+    ("/openapi.json", OpenApiHandler),
 ]
 """The resources by the templates of their paths, in the reference's order."""
 

@@ -106,6 +106,44 @@ class Agent(AgentFields, Document):
     created_at: str
     updated_at: str
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "agent_001",
+                    "crew_id": "crew_abc123",
+                    "name": "Research Agent",
+                    "role": "Researcher",
+                    "goal": "Find what matters",
+                    "backstory": "Knows where to look",
+                    "model": "gpt-4",
+                    "tools": ["web_search"],
+                    "allow_delegation": False,
+                    "max_iter": None,
+                    "settings": {
+                        "temperature": 0.2,
+                        "top_p": None,
+                        "max_tokens": None,
+                        "seed": None,
+                        "stop": None,
+                        "timeout": None,
+                        "stream": True,
+                    },
+                    "sandbox": {
+                        "latency": 0.0,
+                        "answer_words": 40,
+                        "fail_at": None,
+                        "tool_calls": "native",
+                    },
+                    "position": 0,
+                    "owner": "user_4t9k2m0x7q1z",
+                    "created_at": "2024-01-15T10:30:00Z",
+                    "updated_at": "2024-01-15T10:30:00Z",
+                }
+            ]
+        }
+    )
+
 
 class AgentQuery(ListQuery):
     """The query of ``GET /agents``."""
@@ -133,12 +171,36 @@ class AgentList(Model):
     page: int
     per_page: int
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "agents": [
+                        {
+                            "id": "agent_001",
+                            "name": "Research Agent",
+                            "crew_id": "crew_abc123",
+                            "model": "gpt-4",
+                            "status": "ready",
+                            "role": "Researcher",
+                        }
+                    ],
+                    "total": 1,
+                    "page": 1,
+                    "per_page": 100,
+                }
+            ]
+        }
+    )
+
 
 class AgentCreated(Model):
     """The answer of ``POST /agents``."""
 
     id: str
     status: Literal["created"] = "created"
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"id": "agent_002", "status": "created"}]})
 
 
 AgentName = Annotated[str, Field(description="The name, role or id of an agent of the same crew.")]

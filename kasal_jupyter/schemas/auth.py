@@ -205,3 +205,7 @@ class KeyList(Model):
     total: int
     page: int
     per_page: int
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"keys": [_KEY_EXAMPLE], "total": 1, "page": 1, "per_page": 100}]}
+    )

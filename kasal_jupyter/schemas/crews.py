@@ -109,6 +109,27 @@ class CrewList(Model):
     page: int
     per_page: int
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "crews": [
+                        {
+                            "id": "crew_abc123",
+                            "name": "Customer Support Crew",
+                            "status": "active",
+                            "agents_count": 3,
+                            "created_at": "2024-01-15T10:30:00Z",
+                        }
+                    ],
+                    "total": 15,
+                    "page": 1,
+                    "per_page": 100,
+                }
+            ]
+        }
+    )
+
 
 class CrewConfiguration(Model):
     """The ``configuration`` of a crew."""
@@ -131,6 +152,25 @@ class CrewDetails(Model):
     created_at: str
     updated_at: str
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "crew_abc123",
+                    "name": "Customer Support Crew",
+                    "description": "",
+                    "status": "configuring",
+                    "agents": [],
+                    "tasks": [],
+                    "configuration": {"process": "sequential", "manager_model": None},
+                    "version": 1,
+                    "created_at": "2024-01-15T10:30:00Z",
+                    "updated_at": "2024-01-15T10:30:00Z",
+                }
+            ]
+        }
+    )
+
 
 class CrewCreated(Model):
     """The answer of ``POST /crews``."""
@@ -138,3 +178,9 @@ class CrewCreated(Model):
     id: str
     name: str
     status: CrewStatus
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"id": "crew_xyz789", "name": "Marketing Crew", "status": "configuring"}]
+        }
+    )

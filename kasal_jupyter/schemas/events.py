@@ -20,7 +20,9 @@ them as it appends to the journal. ``seq`` counts 1, 2, 3 … without a gap.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired
+
+from typing_extensions import TypedDict  # pydantic reads no others on Python 3.11
 
 from kasal_jupyter.schemas.executions import Status
 

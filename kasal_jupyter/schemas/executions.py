@@ -43,6 +43,12 @@ class ExecutionAccepted(Model):
     status: Literal["queued"] = "queued"
     estimated_duration: int = Field(description="Seconds, from the crew's own past runs where there are any.")
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"job_id": "job_qwerty123", "status": "queued", "estimated_duration": 300}]
+        }
+    )
+
 
 class ExecutionError(Model):
     """Why an execution failed."""
@@ -103,6 +109,30 @@ class ExecutionQuery(ListQuery):
     )
 
 
+_STATUS_EXAMPLE: dict[str, Any] = {
+    "job_id": "job_qwerty123",
+    "status": "running",
+    "progress": 65,
+    "current_task": "Analyzing data",
+    "started_at": "2024-01-15T14:00:00Z",
+    "crew_id": "crew_abc123",
+    "crew_name": "Marketing Crew",
+    "created_at": "2024-01-15T13:59:59Z",
+    "ended_at": None,
+    "duration": None,
+    "inputs": {"topic": "Q4 Marketing Strategy", "deadline": "2024-12-31"},
+    "result": None,
+    "error": None,
+    "usage": {
+        "prompt_tokens": 0,
+        "completion_tokens": 0,
+        "total_tokens": 0,
+        "llm_calls": 0,
+        "tool_calls": 0,
+    },
+}
+
+
 class ExecutionStatus(Model):
     """The answer of ``GET /executions/{job_id}``."""
 
@@ -121,12 +151,18 @@ class ExecutionStatus(Model):
     error: ExecutionError | None
     usage: Usage
 
+    model_config = ConfigDict(json_schema_extra={"examples": [_STATUS_EXAMPLE]})
+
 
 class ExecutionStopped(Model):
     """The answer of ``POST /executions/{job_id}/stop``."""
 
     job_id: str
     status: Status
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"job_id": "job_qwerty123", "status": "stopped"}]}
+    )
 
 
 class TraceRow(Model):
@@ -152,6 +188,27 @@ class ExecutionResult(Model):
     usage: Usage
     duration: float | None
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "job_id": "job_qwerty123",
+                    "status": "completed",
+                    "result": "# Q4 Marketing Strategy ...",
+                    "error": None,
+                    "usage": {
+                        "prompt_tokens": 1200,
+                        "completion_tokens": 300,
+                        "total_tokens": 1500,
+                        "llm_calls": 4,
+                        "tool_calls": 2,
+                    },
+                    "duration": 12.5,
+                }
+            ]
+        }
+    )
+
 
 class CursorQuery(Query):
     """Which part of a run's events or trace is asked for."""
@@ -169,13 +226,59 @@ class TraceRows(Model):
     traces: list[TraceRow]
     next: int | None = Field(description="What to give as after for the rows behind these; null at the end.")
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "traces": [
+                        {
+                            "timestamp": "2024-01-15T14:00:05Z",
+                            "agent": "Research Agent",
+                            "action": "web_search",
+                            "result": "Found 15 relevant articles",
+                            "seq": 7,
+                            "type": "tool_result",
+                            "task_id": "task_001",
+                            "duration_ms": 812.4,
+                        }
+                    ],
+                    "next": None,
+                }
+            ]
+        }
+    )
+
 
 class EventPage(Model):
     """The answer of ``GET /executions/{job_id}/events``."""
 
-    events: list[dict[str, Any]]
+    # The union itself is made of this module's types, and shall not be checked again for each answer.
+    events: list[dict[str, Any]] = Field(json_schema_extra={"items": {"$ref": "#/components/schemas/Event"}})
     next: int | None = Field(
         description="What to give as after for the events behind these; null at the end."
+    )
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "events": [
+                        {
+                            "seq": 3,
+                            "job_id": "job_qwerty123",
+                            "time": "2024-01-15T14:00:00.512345Z",
+                            "type": "task_start",
+                            "span_id": 1,
+                            "parent_id": None,
+                            "task_id": "task_001",
+                            "task": "Generate report",
+                            "agent": "Research Agent",
+                        }
+                    ],
+                    "next": 3,
+                }
+            ]
+        }
     )
 
 
@@ -186,3 +289,9 @@ class ExecutionList(Model):
     total: int
     page: int
     per_page: int
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"executions": [_STATUS_EXAMPLE], "total": 1, "page": 1, "per_page": 100}]
+        }
+    )

@@ -29,6 +29,19 @@ class MaintenanceState(MaintenanceUpdate):
 
     since: str | None = Field(None, description="When it was switched on.")
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "enabled": True,
+                    "message": "The disk is being replaced",
+                    "retry_after": 600,
+                    "since": "2024-01-15T10:30:00Z",
+                }
+            ]
+        }
+    )
+
 
 class Maintenance(MaintenanceState, Document):
     """The state as it is stored."""

@@ -92,6 +92,30 @@ class TaskDetails(Task):
 
     status: TaskState
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "task_001",
+                    "crew_id": "crew_abc123",
+                    "agent_id": "agent_001",
+                    "name": None,
+                    "description": "Generate report",
+                    "expected_output": "Markdown report",
+                    "context": [],
+                    "tools": [],
+                    "async_execution": False,
+                    "output_schema": None,
+                    "position": 0,
+                    "owner": "user_4t9k2m0x7q1z",
+                    "created_at": "2024-01-15T10:30:00Z",
+                    "updated_at": "2024-01-15T10:30:00Z",
+                    "status": "completed",
+                }
+            ]
+        }
+    )
+
 
 class TaskQuery(ListQuery):
     """The query of ``GET /tasks``."""
@@ -120,9 +144,33 @@ class TaskList(Model):
     page: int
     per_page: int
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "tasks": [
+                        {
+                            "id": "task_001",
+                            "description": "Generate report",
+                            "agent_id": "agent_001",
+                            "status": "completed",
+                            "name": None,
+                            "crew_id": "crew_abc123",
+                        }
+                    ],
+                    "total": 1,
+                    "page": 1,
+                    "per_page": 100,
+                }
+            ]
+        }
+    )
+
 
 class TaskCreated(Model):
     """The answer of ``POST /tasks``."""
 
     id: str
     status: Literal["created"] = "created"
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"id": "task_002", "status": "created"}]})

@@ -214,6 +214,25 @@ class RunTool(CustomToolFields):
     secret: str | None = Field(None, repr=False)
 
 
+_CUSTOM_EXAMPLE: dict[str, Any] = {
+    "name": "salesforce_api",
+    "description": "Query Salesforce data",
+    "endpoint": "https://api.example.com/salesforce",
+    "method": "POST",
+    "auth_type": "bearer",
+    "username": None,
+    "header": None,
+    "parameters": None,
+    "timeout": 30.0,
+    "category": "custom",
+    "tool_id": "tool_custom_001",
+    "owner": "user_4t9k2m0x7q1z",
+    "has_secret": False,
+    "created_at": "2024-01-15T10:30:00Z",
+    "updated_at": "2024-01-15T10:30:00Z",
+}
+
+
 class CustomToolDetails(CustomToolFields):
     """A custom tool as it is shown."""
 
@@ -222,6 +241,8 @@ class CustomToolDetails(CustomToolFields):
     has_secret: bool
     created_at: str
     updated_at: str
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_CUSTOM_EXAMPLE]})
 
 
 class ToolInfo(Model):
@@ -272,6 +293,36 @@ class ToolList(Model):
     page: int
     per_page: int
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "tools": [
+                        {
+                            "name": "web_search",
+                            "description": "Search the web",
+                            "category": "research",
+                            "custom": False,
+                            "tool_id": None,
+                            "parameters": {"type": "object", "properties": {"query": {"type": "string"}}},
+                        },
+                        {
+                            "name": "file_reader",
+                            "description": "Read files",
+                            "category": "data",
+                            "custom": False,
+                            "tool_id": None,
+                            "parameters": {"type": "object", "properties": {"path": {"type": "string"}}},
+                        },
+                    ],
+                    "total": 2,
+                    "page": 1,
+                    "per_page": 100,
+                }
+            ]
+        }
+    )
+
 
 class CustomToolList(Model):
     """The answer of ``GET /tools/custom``."""
@@ -280,6 +331,10 @@ class CustomToolList(Model):
     total: int
     page: int
     per_page: int
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"tools": [_CUSTOM_EXAMPLE], "total": 1, "page": 1, "per_page": 100}]}
+    )
 
 
 class ToolRegistered(Model):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
@@ -104,6 +104,17 @@ class UserQuery(ListQuery):
     sort: Literal["created_at", "-created_at", "updated_at", "-updated_at", "email", "-email"] = "-created_at"
 
 
+_USER_EXAMPLE: dict[str, Any] = {
+    "id": "user_4t9k2m0x7q1z",
+    "email": "user@example.com",
+    "tier": "pro",
+    "role": "editor",
+    "disabled": False,
+    "created_at": "2024-01-15T10:30:00Z",
+    "updated_at": "2024-01-15T10:30:00Z",
+}
+
+
 class UserDetails(Model):
     """A user as an answer shows them."""
 
@@ -115,21 +126,7 @@ class UserDetails(Model):
     created_at: str
     updated_at: str
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "user_4t9k2m0x7q1z",
-                    "email": "user@example.com",
-                    "tier": "pro",
-                    "role": "editor",
-                    "disabled": False,
-                    "created_at": "2024-01-15T10:30:00Z",
-                    "updated_at": "2024-01-15T10:30:00Z",
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_USER_EXAMPLE]})
 
 
 class UserList(Model):
@@ -139,3 +136,7 @@ class UserList(Model):
     total: int
     page: int
     per_page: int
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"users": [_USER_EXAMPLE], "total": 1, "page": 1, "per_page": 100}]}
+    )

@@ -1,0 +1,235 @@
+"""The OpenAPI document, made from what the handlers declare and the schemas they work with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from http import HTTPStatus
+
+import orjson
+from pydantic import BaseModel
+
+from kasal_jupyter import __version__
+from kasal_jupyter.api.components import (
+    RATE_HEADERS,
+    REF,
+    SECURITY,
+    Json,
+    Mode,
+    Schemas,
+    error_name,
+    error_responses,
+    markdown,
+    query_parameters,
+)
+from kasal_jupyter.api.endpoints import ID_EXAMPLES, Endpoint, Resources, endpoints
+from kasal_jupyter.api.operation import Answer, Media, Operation
+from kasal_jupyter.api.websocket import AuthMessage, SubscribeMessage
+from kasal_jupyter.schemas.errors import ErrorBody
+from kasal_jupyter.schemas.events import Event
+
+INTRODUCTION = """\
+Crews of agents on CrewAI, served by the Jupyter server: define them, run them, watch what they do.
+
+**Who asks.** Log in with `POST /auth/login` and send the access token as `Authorization: Bearer …`, or use
+an API key of `POST /auth/keys`. Whoever the Jupyter server itself has let in needs no second login.
+
+**Lists** answer a page: `page` counts from 1, `per_page` says how long one is, `total` how many there are;
+`search` and `sort` work on every list.
+
+**Errors** have one form, see `ErrorBody`. Besides those an operation names, a path that is nothing is
+answered with 404, and a method that a resource does not have with 405 and `Allow`.
+
+**Requests.** Unknown fields and unknown parameters are errors. A body is 2 MiB at the most, where the
+server's `max_body_bytes` says nothing else. `HEAD` is served where `GET` is.
+"""
+
+TAGS: Mapping[str, str] = {
+    "Authentication Endpoints": "Log in, refresh and end logins; who one is; API keys.",
+    "Crew Management": "Crews: agents and tasks that belong together.",
+    "Agent Management": "The agents of crews.",
+    "Execution Management": "Run crews, and see what they did.",
+    "Task Management": "The tasks of crews.",
+    "Administration": "Users, and the server as a whole.",
+    "Tool Management": "Built-in tools, and HTTP endpoints as tools.",
+    "Memory Management": "What crews remember.",
+    "WebSocket Events": "What happens in executions, as it happens.",
+    "Testing": "This document, its page, and the Postman collection.",
+}
+"""What the parts of the API are about."""
+
+HEADER_FORMS: Mapping[str, Json] = {
+    "If-Match": {"pattern": r'^("[0-9]{1,18}"|\*)$', "examples": ['"3"']},
+    "If-None-Match": {"examples": ['"3"']},
+    "Idempotency-Key": {
+        "pattern": r"^[!-~]{1,200}$",
+        "examples": ["0b9a3c1e-8a64-4d0e-9d0b-6a2f3a5f7c11"],
+    },
+    "Last-Event-ID": {"pattern": "^[0-9]{1,12}$", "examples": ["17"]},
+}
+"""What the request headers look like."""
+
+WEBSOCKET = """\
+Follow executions as they happen. A token comes with the request (header or `token`), or as the first
+message, within 10 seconds, from those who cannot send one with it.
+
+Messages are JSON objects in text frames. The client sends `auth`, `subscribe` and `unsubscribe`; `after` is
+the `seq` of the last event already known, so that nothing is missed and nothing comes twice after a
+reconnection. The server sends the events of the executions subscribed to, in order, from the first one behind
+`after`; `{"type": "authenticated", "name": …}` in answer to `auth`; and `{"type": "error", "code": …,
+"message": …, "details": …, "job_id": …}`, which has no `seq`, in answer to a message that is wrong.
+
+The connection is closed with 4401 where no valid token comes, and with 4008 where the client stops reading:
+connect again, and subscribe with `after`.
+"""
+
+
+class OpenApi:
+    """The document, but for the servers' addresses.
+
+    Parameters
+    ----------
+    resources
+        The resources by the templates of their paths, in the order they shall have.
+    """
+
+    def __init__(self, resources: Resources) -> None:
+        self.endpoints = list(endpoints(resources))
+        self._schemas = Schemas(models_of(self.endpoints), {"Event": Event})
+        self.document: Json = {
+            "openapi": "3.1.0",
+            "info": {"title": "Kasal API", "version": __version__, "description": INTRODUCTION},
+            "tags": [
+                {"name": name, "description": TAGS[name]}
+                for name in dict.fromkeys([*(each.tag for each in self.endpoints), "WebSocket Events"])
+            ],
+            "security": [{name: []} for name in SECURITY],
+            "paths": self._paths(),
+            "components": {
+                "schemas": self._schemas.components,
+                "responses": error_responses(),
+                "securitySchemes": SECURITY,
+            },
+        }
+        self._json = orjson.dumps(self.document)
+
+    def to_json(self, server: str) -> bytes:
+        """Give the document as JSON.
+
+        Parameters
+        ----------
+        server
+            Where the API is: its address, or its path on the server that the document comes from.
+        """
+        return b'{"servers":%b,%b' % (orjson.dumps([{"url": server}]), self._json[1:])
+
+    def _paths(self) -> Json:
+        paths: Json = {}
+        for endpoint in self.endpoints:
+            item = paths.setdefault(endpoint.path, {})
+            if endpoint.path_names and not item:
+                item["parameters"] = [
+                    {
+                        "name": name,
+                        "in": "path",
+                        "required": True,
+                        "schema": {"type": "string", "minLength": 1, "examples": [ID_EXAMPLES[name]]},
+                    }
+                    for name in endpoint.path_names
+                ]
+            item[endpoint.method.lower()] = self._operation(endpoint)
+        paths["/ws"] = {"get": self._websocket()}
+        return paths
+
+    def _operation(self, endpoint: Endpoint) -> Json:
+        operation = endpoint.operation
+        written: Json = {
+            "operationId": endpoint.id,
+            "tags": [endpoint.tag],
+            "summary": operation.summary,
+            "description": f"{markdown(operation.description)}\n\n{endpoint.needs}",
+        }
+        parameters = query_parameters(operation.query) + [
+            {
+                "name": name,
+                "in": "header",
+                "required": False,
+                "description": text,
+                "schema": {"type": "string", **HEADER_FORMS[name]},
+            }
+            for name, text in operation.headers.items()
+        ]
+        if parameters:
+            written["parameters"] = parameters
+        if operation.body:
+            written["requestBody"] = {
+                "required": True,
+                "content": {"application/json": {"schema": self._schemas.of(operation.body, "validation")}},
+            }
+        written["responses"] = self._responses(endpoint)
+        if operation.access == "anyone":
+            written["security"] = []
+        return written
+
+    def _responses(self, endpoint: Endpoint) -> Json:
+        operation = endpoint.operation
+        responses: Json = {}
+        for status, answer in operation.answers.items():
+            response: Json = {"description": HTTPStatus(status).phrase}
+            headers = _headers(operation, status)
+            if headers:
+                response["headers"] = headers
+            if content := self._content(answer):
+                response["content"] = content
+            responses[str(status)] = response
+        for status in endpoint.errors:
+            responses[str(status)] = {"$ref": f"#/components/responses/{error_name(status)}"}
+        return responses
+
+    def _content(self, answer: Answer) -> Json:
+        if answer is None:
+            return {}
+        if isinstance(answer, Media):
+            return {answer.type: {"schema": {"type": "string", "description": answer.description}}}
+        if isinstance(answer, tuple):
+            return self._content(answer[0]) | self._content(answer[1])
+        return {"application/json": {"schema": self._schemas.of(answer, "serialization")}}
+
+    def _websocket(self) -> Json:
+        messages = [self._schemas.of(model, "validation") for model in (AuthMessage, SubscribeMessage)]
+        return {
+            "operationId": "open_websocket",
+            "tags": ["WebSocket Events"],
+            "summary": "Follow executions over a WebSocket",
+            "description": WEBSOCKET,
+            "security": [*({name: []} for name in SECURITY), {}],
+            "responses": {
+                "101": {"description": "The connection is a WebSocket from here on."},
+                **{
+                    str(status): {"$ref": f"#/components/responses/{error_name(status)}"}
+                    for status in (400, 401, 403, 429, 500, 503)
+                },
+            },
+            "x-websocket": {"client": messages, "server": [{"$ref": REF.format(model="Event")}]},
+        }
+
+
+def models_of(described: Iterable[Endpoint]) -> Iterator[tuple[type[BaseModel], Mode]]:
+    """Give the models that the operations take and answer with."""
+    for endpoint in described:
+        if body := endpoint.operation.body:
+            yield body, "validation"
+        for answer in endpoint.operation.answers.values():
+            model = answer[0] if isinstance(answer, tuple) else answer
+            if isinstance(model, type):
+                yield model, "serialization"
+    yield ErrorBody, "validation"
+    yield AuthMessage, "validation"
+    yield SubscribeMessage, "validation"
+
+
+def _headers(operation: Operation, status: int) -> Json:
+    headers: Json = {} if operation.access == "anyone" else dict(RATE_HEADERS)
+    for name, text in operation.answer_headers.items():
+        if status != 204:
+            headers[name] = {"description": text, "schema": {"type": "string"}}
+    return headers
