@@ -149,7 +149,7 @@ class AgentQuery(ListQuery):
     """The query of ``GET /agents``."""
 
     crew_id: str | None = Field(None, description="One crew's agents.")
-    sort: Literal["created_at", "-created_at", "name", "-name", "position"] = "created_at"
+    sort: Literal["created_at", "-created_at", "name", "-name", "position", "-position"] = "created_at"
 
 
 class AgentSummary(Model):

@@ -122,7 +122,9 @@ class TaskQuery(ListQuery):
 
     crew_id: str | None = Field(None, description="One crew's tasks.")
     agent_id: str | None = Field(None, description="One agent's tasks.")
-    sort: Literal["created_at", "-created_at", "description", "-description", "position"] = "created_at"
+    sort: Literal["created_at", "-created_at", "description", "-description", "position", "-position"] = (
+        "created_at"
+    )
 
 
 class TaskSummary(Model):
