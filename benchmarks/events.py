@@ -256,6 +256,8 @@ def crew(tasks: int, description: str, **sandbox: Any) -> dict[str, Any]:
                 "description": description,
                 "expected_output": "A line",
                 "agent": "Emitter",
+                # Without, a task is told the results of all before it, and events grow with every task.
+                "context": ["t0"] if number else [],
             }
             for number in range(tasks)
         ],

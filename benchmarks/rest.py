@@ -28,10 +28,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+import psutil
 
 CONNECTIONS = 32
 CREWS = 20
@@ -44,19 +46,24 @@ _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 @dataclass(frozen=True)
 class Target:
-    """A page to ask for: its address, and the token to send."""
+    """A page to ask for: its address, the token to send, and the server's process."""
 
     url: str
     token: str
+    pid: int
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Requests a second; the times in milliseconds."""
+    """Requests a second; their times in milliseconds; the server's CPU time for each, in microseconds.
+
+    The last hardly depends on what else the machine does.
+    """
 
     rate: float
     p50: float
     p99: float
+    cpu: float
 
 
 # -- the servers ---------------------------------------------------------------------------------------
@@ -148,7 +155,8 @@ def kasal(folder: Path, crews: int) -> tuple[subprocess.Popen[bytes], Target]:
     login = {"email": "user@example.com", "password": PASSWORD}
     user = call(f"{url}/users", TOKEN, "POST", login | {"tier": "enterprise", "role": "editor"})
     asyncio.run(fill(folder, user["id"], crews))
-    target = Target(f"{url}/crews", call(f"{url}/auth/login", "", "POST", login)["access_token"])
+    token = call(f"{url}/auth/login", "", "POST", login)["access_token"]
+    target = Target(f"{url}/crews", token, process.pid)
     assert call(target.url, target.token)["total"] == crews
     return process, target
 
@@ -184,18 +192,28 @@ def wrk(target: Target, seconds: int) -> Measured:
     """Ask for a page as fast as it is given."""
     options = ("-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "--timeout", "30s")
     header = f"Authorization: Bearer {target.token}"
+    before = cpu_seconds(target.pid)
     done = subprocess.run(
         ["wrk", *options, "-H", header, target.url], capture_output=True, text=True, check=True
     )
     assert "Non-2xx" not in done.stdout, done.stdout
     assert "Socket errors" not in done.stdout, done.stdout
+    used = cpu_seconds(target.pid) - before
     rate = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
+    count = re.search(r"(\d+) requests in", done.stdout)
     assert rate is not None, done.stdout
+    assert count is not None, done.stdout
     times = {
         int(percent): float(value) * _UNITS[unit]
         for percent, value, unit in re.findall(r"(\d+)%\s+([\d.]+)(us|ms|s)", done.stdout)
     }
-    return Measured(float(rate[1]), times[50], times[99])
+    return Measured(float(rate[1]), times[50], times[99], 1e6 * used / int(count[1]))
+
+
+def cpu_seconds(pid: int) -> float:
+    """Give the CPU time that a process has used."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
 
 
 def in_turn(targets: dict[str, Target], rounds: int, seconds: int) -> dict[str, Measured]:
@@ -242,9 +260,10 @@ def all_servers(folder: Path) -> Iterator[tuple[dict[str, Target], dict[int, Tar
             process.terminate()
             process.wait()
 
-        def run(command: list[str], port: int, name: str, **environ: str) -> str:
-            stack.callback(end, started(command, port, folder / name, **environ))
-            return f"http://127.0.0.1:{port}/v1/crews"
+        def run(name: str, token: str, port: int, *command: str, **environ: str) -> Target:
+            process = started([*command], port, folder / name, **environ)
+            stack.callback(end, process)
+            return Target(f"http://127.0.0.1:{port}/v1/crews", token, process.pid)
 
         ours = {}
         for crews in (CREWS, *SIZES):
@@ -258,14 +277,13 @@ def all_servers(folder: Path) -> Iterator[tuple[dict[str, Target], dict[int, Tar
         import fastapi_server
 
         token = fastapi_server.fill(CREWS)
-        uvicorn = ["-m", "uvicorn", "fastapi_server:app", f"--port={fastapi}", "--no-access-log"]
+        part = (__file__, "--part")
+        uvicorn = ("-m", "uvicorn", "fastapi_server:app", f"--port={fastapi}", "--no-access-log")
         compared = {
             "kasal": ours[CREWS],
-            "bare": Target(run([__file__, "--part", "bare", str(bare), str(page)], bare, "bare"), ""),
-            "jupyter": Target(
-                run([__file__, "--part", "jupyter", str(jupyter), str(page)], jupyter, "jupyter"), TOKEN
-            ),
-            "fastapi": Target(run(uvicorn, fastapi, "fastapi", **environ), token),
+            "bare": run("bare", "", bare, *part, "bare", str(bare), str(page)),
+            "jupyter": run("jupyter", TOKEN, jupyter, *part, "jupyter", str(jupyter), str(page)),
+            "fastapi": run("fastapi", token, fastapi, *uvicorn, **environ),
         }
         shown = call(compared["fastapi"].url, token)["crews"]
         assert [list(crew) for crew in shown] == [
@@ -290,8 +308,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, all_servers(Path(folder)) as (compared, ours):
         pages = {f"{size:,} crews stored": ours[size] for size in SIZES}
         many = ours[SIZES[-1]]
-        pages["page 50"] = Target(f"{many.url}?page=50", many.token)
-        pages["a search"] = Target(f"{many.url}?search=crew+0999", many.token)
+        pages["page 50"] = replace(many, url=f"{many.url}?page=50")
+        pages["a search"] = replace(many, url=f"{many.url}?search=crew+0999")
         measured = in_turn(compared, arguments.rounds, arguments.seconds)
         sizes = in_turn(pages, arguments.rounds, arguments.seconds)
         written = {size: after_a_write(ours[size]) for size in SIZES}
@@ -310,9 +328,9 @@ def main() -> None:
         everything = {name: vars(each) for name, each in (measured | sizes).items()}
         print(json.dumps({"pages": everything, "figures": figures}))
         return
-    print(f"{'':<24} {'requests/s':>10} {'p50 ms':>8} {'p99 ms':>8}")
+    print(f"{'':<24} {'requests/s':>10} {'p50 ms':>8} {'p99 ms':>8} {'CPU us':>8}")
     for name, each in (measured | sizes).items():
-        print(f"{name:<24} {each.rate:>10,.0f} {each.p50:>8.1f} {each.p99:>8.1f}")
+        print(f"{name:<24} {each.rate:>10,.0f} {each.p50:>8.1f} {each.p99:>8.1f} {each.cpu:>8.0f}")
     print()
     for name, value in figures.items():
         print(f"{name:<54} {value:8.2f}")
