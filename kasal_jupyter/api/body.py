@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TypeVar
 
 import orjson
@@ -71,7 +72,8 @@ def read_query(model: type[Q], arguments: Mapping[str, Sequence[bytes]]) -> Q:
     """
     given = {name: values[-1] for name, values in arguments.items() if not _passes(name)}
     if not given:
-        return model()
+        empty: Q = _nothing_given(model)
+        return empty
     known = [field.alias or name for name, field in model.model_fields.items()]
     faults = [
         Fault(name, f"Unknown parameter{nearest(name, known)}; there are {', '.join(known) or 'none here'}")
@@ -88,6 +90,12 @@ def read_query(model: type[Q], arguments: Mapping[str, Sequence[bytes]]) -> Q:
     if faults:
         raise InvalidRequest("Invalid query", faults=faults)
     return read
+
+
+@cache
+def _nothing_given(model: type[Q]) -> Q:
+    # It cannot be changed, so that one serves every request.
+    return model()
 
 
 def _passes(name: str) -> bool:

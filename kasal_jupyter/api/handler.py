@@ -6,6 +6,7 @@ import inspect
 import logging
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, ClassVar, NoReturn, TypeVar
 
@@ -46,6 +47,9 @@ NOBODY = Caller(owner="", name="", role="viewer")
 SENT_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID"
 """Request headers that pages of other origins may send."""
 
+MOST_HOSTS = 1_000
+"""Names of this server that are remembered: a client may send any of a whole network's."""
+
 TOLD_HEADERS = "ETag, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset"
 """Headers of answers that pages of other origins may read."""
 
@@ -84,18 +88,41 @@ class BaseHandler(JupyterHandler):
         Unauthorized, Forbidden
             The caller is unknown, or the request comes from a foreign host.
         """
+        return self.recognised() or await self.ask_jupyter()
+
+    def recognised(self) -> Caller | None:
+        """Give the caller that a token of ours names; None where there is no such token.
+
+        Raises
+        ------
+        Unauthorized, Forbidden
+            The token is one of ours and invalid, or the request comes from a foreign host.
+        """
         if not self.check_host():
             raise Forbidden("The Host header names no host of this server")
         token = self.sent_token()
-        if token and (caller := self.parts.accounts.gate.recognise(token)):
-            return self.welcome(caller)
+        if not token or (caller := self.parts.accounts.gate.recognise(token)) is None:
+            return None
+        self._kasal_token = True
+        # Where Jupyter looks for its user.
+        self.current_user = self._jupyter_current_user = _user_named(caller.name)
+        return caller
+
+    async def ask_jupyter(self) -> Caller:
+        """Give the caller that Jupyter has let in: by its token, by its cookie, or by JupyterHub.
+
+        Raises
+        ------
+        Unauthorized
+            It knows none.
+        """
         user = self.identity_provider.get_user(self)
         if inspect.isawaitable(user):
             user = await user
         self.current_user = self._jupyter_current_user = user
         if user is None:
             raise Unauthorized("Send a valid token: Authorization: Bearer <token>")
-        by_header = token and "Authorization" in self.request.headers
+        by_header = "Authorization" in self.request.headers and self.sent_token()
         if by_header and self.identity_provider.auth_enabled and not self.token_authenticated:
             # A cookie let the caller in, but the token that came with it is nobody's.
             raise Unauthorized("The token is not valid; send a valid one, or none")
@@ -105,12 +132,6 @@ class BaseHandler(JupyterHandler):
         """Give the token that the request carries, whoever's it is; empty where it carries none."""
         sent = _BEARER.match(self.request.headers.get("Authorization", ""))
         return sent[1] if sent else self.get_query_argument("token", "")
-
-    def welcome(self, caller: Caller) -> Caller:
-        """Take in a caller whom a token of ours names, where Jupyter looks for its user."""
-        self._kasal_token = True
-        self.current_user = self._jupyter_current_user = User(username=caller.name)
-        return caller
 
     @property
     def token_authenticated(self) -> bool:
@@ -140,9 +161,20 @@ class BaseHandler(JupyterHandler):
         self._headers[name] = value
         self._told = {**self._told, name: value}
 
+    def check_host(self) -> bool:
+        """Say whether the request names a host of this server; each name is looked at once."""
+        known: set[str] = self.settings.setdefault("kasal_hosts", set())
+        host = self.request.host
+        if host in known:
+            return True
+        allowed = super().check_host()
+        if allowed and len(known) < MOST_HOSTS:
+            known.add(host)
+        return allowed
+
     def write_bytes(self, data: bytes) -> None:
         """Answer with JSON that is ready."""
-        self.set_header("Content-Type", "application/json")
+        self._headers["Content-Type"] = "application/json"
         self.finish(data)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
@@ -236,7 +268,11 @@ class ApiHandler(BaseHandler):
             self._tell_origin(for_anyone=for_anyone)
         if for_anyone:
             return
-        self.caller = await self.identify()
+        with self.parts.store.one_look():
+            if operation is not None and not operation.in_maintenance:
+                self.parts.maintenance.check()
+            caller = self.recognised()
+        self.caller = caller or await self.ask_jupyter()
         self._count_against_limit()
         if not self.check_origin():
             raise Forbidden(
@@ -245,8 +281,6 @@ class ApiHandler(BaseHandler):
         if self.request.method not in {"GET", "HEAD"}:
             self.check_xsrf_cookie()
         if operation is not None:
-            if not operation.in_maintenance:
-                self.parts.maintenance.check()
             require(operation.access, self.caller)
         if self.caller.sandbox:
             self.parts = await self.parts.sandbox()
@@ -348,6 +382,10 @@ class ApiHandler(BaseHandler):
     def compute_etag(self) -> None:
         """Leave Tornado's content hash out: it costs a pass over every answer."""
 
+    def check_etag_header(self) -> bool:
+        """Leave Tornado's comparison out as well: resources that have versions compare those."""
+        return False
+
     def _too_large(self) -> InvalidRequest:
         limit = self.parts.body_limit
         return InvalidRequest(
@@ -357,7 +395,8 @@ class ApiHandler(BaseHandler):
     def _log(self) -> None:
         """Count every request; write down only what went wrong, since a line costs as much as an answer."""
         count_request(self.template, self.request, self.get_status())
-        if self.get_status() >= 400 or self.log.isEnabledFor(logging.DEBUG):
+        # Not the logger's own level: Jupyter leaves that at DEBUG, and filters behind it.
+        if self.get_status() >= 400 or self.settings["serverapp"].log_level <= logging.DEBUG:
             super()._log()
 
 
@@ -368,6 +407,11 @@ class UnknownRoute(ApiHandler):
         """Say so, whatever the method."""
         await super().admit()
         raise NotFound(f"There is nothing at {self.request.path}")
+
+
+@lru_cache(maxsize=1_000)
+def _user_named(name: str) -> User:
+    return User(username=name)
 
 
 def require(access: Access, caller: Caller) -> None:

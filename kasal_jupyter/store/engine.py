@@ -49,6 +49,7 @@ class Engine:
         self._refreshing = threading.Lock()
         self._writer_thread: int | None = None
         self._snapshot_thread: int | None = None
+        self._looked_thread: int | None = None
         self._layer: Layer | None = None
         self._backlog = False
         self._closed = False
@@ -99,6 +100,20 @@ class Engine:
                 yield
             finally:
                 self._snapshot_thread = None
+
+    @contextmanager
+    def one_look(self) -> Iterator[None]:
+        """Let several reads of this thread make do with one look for what other processes have committed.
+
+        A look is a system call or two. Unlike in a snapshot nothing waits; there must be no ``await`` inside
+        all the same, or others' reads would go without a look.
+        """
+        self._refresh()
+        self._looked_thread = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._looked_thread = None
 
     def version(self, name: str) -> int:
         """Give a number that changes when the table does, as committed."""
@@ -182,7 +197,8 @@ class Engine:
 
     def _refresh(self) -> None:
         """Take in what other processes have committed."""
-        if self._snapshot_thread == threading.get_ident() or self._backlog:
+        thread = threading.get_ident()
+        if self._backlog or thread == self._snapshot_thread or thread == self._looked_thread:  # noqa: PLR1714
             return
         with self._refreshing:
             if self.on_backlog is None:

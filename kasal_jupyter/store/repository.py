@@ -166,9 +166,7 @@ class Repository(Generic[D]):
 
         Nothing is decoded: for answers that are made of the stored bytes.
         """
-        with self._engine.snapshot():
-            total = self._table.lookup_count(criteria)
-            rows = self._table.lookup_bodies(criteria, newest_first=newest, offset=offset, limit=limit)
+        rows, total = self._table.lookup_bodies(criteria, newest_first=newest, offset=offset, limit=limit)
         return [body for _, body in rows], total
 
     def select(self, wanted: Selection, **criteria: str | None) -> Page[D]:

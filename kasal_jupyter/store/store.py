@@ -117,6 +117,12 @@ class Store:
         with self._engine.snapshot():
             yield
 
+    @contextmanager
+    def one_look(self) -> Iterator[None]:
+        """Let several reads make do with one look for what others have changed; no ``await`` inside."""
+        with self._engine.one_look():
+            yield
+
     def versions(self, *collections: Collection[Any]) -> tuple[int, ...]:
         """Give a number for each collection that is another one whenever it has changed, by whomever."""
         return self._engine.versions(collection.name for collection in collections)

@@ -64,7 +64,7 @@ class SqliteTable(Table):
         LookupError
             If a field has no index.
         """
-        rows = self.lookup_bodies(criteria, newest_first=newest_first, offset=offset, limit=limit)
+        rows, _ = self.lookup_bodies(criteria, newest_first=newest_first, offset=offset, limit=limit)
         return [self.document_class(decode(body), doc_id) for doc_id, body in rows]
 
     def lookup_bodies(
@@ -74,8 +74,8 @@ class SqliteTable(Table):
         newest_first: bool = False,
         offset: int = 0,
         limit: int | None = None,
-    ) -> list[tuple[int, bytes]]:
-        """Give what :meth:`lookup` gives as ids and encoded documents, as they are stored."""
+    ) -> tuple[list[tuple[int, bytes]], int]:
+        """Give what :meth:`lookup` gives, as ids and encoded documents, and how many match in all."""
         assert self._engine is not None
         with self._engine.reading() as tables:
             table = tables.reader(self.name)
@@ -87,7 +87,7 @@ class SqliteTable(Table):
             rows = [(doc_id, table.body(doc_id)) for doc_id in ids]
         if newest_first:
             rows.reverse()
-        return [(doc_id, body) for doc_id, body in rows if body is not None]
+        return [(doc_id, body) for doc_id, body in rows if body is not None], count
 
     def lookup_ids(self, criteria: Mapping[str, Any]) -> list[int]:
         """Give the ids of the documents that have all of the values, ascending.

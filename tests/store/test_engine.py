@@ -5,6 +5,7 @@ import pytest
 from kasal_jupyter.errors import StoreError
 from kasal_jupyter.store import engine as engine_module
 from kasal_jupyter.store.database import Database
+from kasal_jupyter.store.session import Session
 from kasal_jupyter.store.table import SqliteTable
 
 
@@ -279,3 +280,23 @@ def test_readers_never_see_half_of_a_transaction(db, notes, engine):
     for reader in readers:
         reader.join()
     assert sums == {2}
+
+
+def test_several_reads_make_do_with_one_look(engine, other, monkeypatch):
+    looks = []
+    look = Session.data_version
+
+    def counted(session):
+        looks.append(session)
+        return look(session)
+
+    monkeypatch.setattr(Session, "data_version", counted)
+    with engine.one_look():
+        before = engine.version("notes")
+        engine.versions(["notes", "others"])
+        with engine.reading():
+            pass
+    assert len(looks) == 1
+    # Behind it, every read looks again and sees what others have written.
+    other.table("notes").insert({"owner": "ada"})
+    assert engine.version("notes") != before
