@@ -13,8 +13,6 @@ from kasal_jupyter.schemas.summary import RunSummary
 if TYPE_CHECKING:
     from kasal_jupyter.runs.service import Runs
 
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-
 _REQUESTS = Counter("kasal_http_requests", "Requests of the Kasal API.", ["method", "route", "status"])
 _SECONDS = Histogram("kasal_http_request_seconds", "Time to answer a request.", ["route"])
 _RUNNING = Gauge("kasal_executions_running", "Executions that run at the moment, on this server.")
@@ -39,9 +37,7 @@ def count_request(route: str, request: HTTPServerRequest, status: int) -> None:
     status
         The status of its answer.
     """
-    # A client may call its methods what it likes, and each would be a series.
-    method = request.method if request.method in _METHODS else "other"
-    _requests(method, route, status).inc()
+    _requests(request.method, route, status).inc()
     _seconds(route).observe(request.request_time())
 
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NoReturn, TypeVar
 
 import orjson
 from jupyter_server.auth import User
+from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.base.handlers import JupyterHandler
 from pydantic import BaseModel
 from tornado import web
@@ -40,6 +41,11 @@ D = TypeVar("D", bound=Owned)
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 """The methods that a resource may have; HEAD comes with GET."""
+
+OTHER = "OTHER"
+"""Stands for every method that HTTP does not know."""
+
+NO_SUCH_METHOD = "The resource is there, and has no such method"
 
 NOBODY = Caller(owner="", name="", role="viewer")
 """The caller of an operation that is for anyone, where none is known."""
@@ -212,6 +218,8 @@ class ApiHandler(BaseHandler):
     The body is streamed, so that one over the limit is refused before it fills the memory.
     """
 
+    SUPPORTED_METHODS = (*web.RequestHandler.SUPPORTED_METHODS, OTHER)
+
     tag: ClassVar[str] = ""
     """The part of the API that the resource belongs to, as the reference's headings name them."""
 
@@ -224,6 +232,9 @@ class ApiHandler(BaseHandler):
         """Take the parts and the path's template the route was made with."""
         self.parts = parts
         self.template = template
+        if self.request.method not in self.SUPPORTED_METHODS:
+            # Tornado would answer at once, and cut the connection since the body was not read.
+            self.request.method = OTHER
         self._body = bytearray()
         self._overflown = False
 
@@ -309,6 +320,12 @@ class ApiHandler(BaseHandler):
             self.tell("X-RateLimit-Remaining", str(allowance.remaining))
             self.tell("X-RateLimit-Reset", str(allowance.reset))
 
+    @allow_unauthenticated
+    def other(self, *_: str) -> None:
+        """Refuse a method that HTTP does not know."""
+        raise MethodNotAllowed(NO_SUCH_METHOD)
+
+    @allow_unauthenticated
     def options(self, *_: str) -> None:
         """Tell a browser what pages of other origins may send: with a token, everything."""
         self.set_header("Allow", ", ".join(self.methods()))
@@ -440,7 +457,7 @@ def _as_kasal_error(error: BaseException | None, status: int) -> KasalError:
         status = error.status_code
     kind, text = _BY_STATUS.get(status, (KasalError, "Internal Error"))
     if status == 405:
-        text = "The resource is there, and has no such method"
+        text = NO_SUCH_METHOD
     if isinstance(error, web.HTTPError) and error.log_message and status < 500:
         text = error.log_message % error.args if error.args else error.log_message
     return kind(text)

@@ -87,8 +87,13 @@ def test_figures_for_prometheus_beside_jupyters_own(api, live_server):
     assert grown('kasal_executions_ended_total{status="completed"}') == 1
     assert grown('kasal_tokens_total{kind="prompt"}') > 0
     assert grown('kasal_http_requests_total{method="POST",route="/executions",status="202"}') == 1
-    assert grown('kasal_http_requests_total{method="other",route="/crews",status="405"}') == 1
+    assert grown('kasal_http_requests_total{method="OTHER",route="/crews",status="405"}') == 1
     assert not [name for name in after if job_id in name]
     assert "process_cpu_seconds_total" in after
     jupyters = api.get(f"{live_server.url}/metrics")
     assert 'kasal_executions_ended_total{status="completed"}' in jupyters.text
+
+
+def test_every_endpoint_says_whom_it_lets_in(live_server):
+    # Jupyter lists those that do not, where it is told to let nobody in otherwise.
+    assert "registered for /a%40b/v1" not in live_server.log.read_text()
