@@ -63,8 +63,8 @@ ERROR_TEXTS: Mapping[int, str] = {
 
 RATE_HEADERS: Json = {
     "X-RateLimit-Limit": {
-        "description": "Requests that the caller's tier admits in the window that is nearest its end; "
-        "absent where there is no limit, as are the next two.",
+        "description": "Requests that the caller's tier admits by its longest limit; absent where there is "
+        "no limit, as are the next two.",
         "schema": {"type": "integer"},
     },
     "X-RateLimit-Remaining": {

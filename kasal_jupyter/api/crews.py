@@ -139,8 +139,8 @@ class CrewHandler(ApiHandler):
 
     def _expected(self) -> int | None:
         """Give the version that the crew must still have; None where the client asks for none."""
-        text = self.request.headers.get("If-Match", "").strip()
-        if text in {"", "*"}:
+        text = self.request.headers.get("If-Match", "*").strip()
+        if text == "*":
             return None
         if (tag := _TAG.fullmatch(text)) is None:
             reason = 'Send the ETag that GET /crews/{crew_id} gave, e.g. "3", or *'

@@ -64,7 +64,7 @@ HEADER_FORMS: Mapping[str, Json] = {
         "pattern": r"^[!-~]{1,200}$",
         "examples": ["0b9a3c1e-8a64-4d0e-9d0b-6a2f3a5f7c11"],
     },
-    "Last-Event-ID": {"pattern": "^[0-9]{1,12}$", "examples": ["17"]},
+    "Last-Event-ID": {"pattern": "^[0-9]{0,12}$", "examples": ["17"]},
 }
 """What the request headers look like."""
 
@@ -189,7 +189,8 @@ class OpenApi:
         if answer is None:
             return {}
         if isinstance(answer, Media):
-            return {answer.type: {"schema": {"type": "string", "description": answer.description}}}
+            kind = "object" if answer.type == "application/json" else "string"
+            return {answer.type: {"schema": {"type": kind, "description": answer.description}}}
         if isinstance(answer, tuple):
             return self._content(answer[0]) | self._content(answer[1])
         return {"application/json": {"schema": self._schemas.of(answer, "serialization")}}

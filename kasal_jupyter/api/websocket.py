@@ -114,6 +114,10 @@ class EventSocket(BaseHandler, WebSocketHandler):
     @allow_unauthenticated
     async def get(self, *args: Any, **kwargs: Any) -> None:
         """Upgrade; ``prepare`` has authenticated the caller."""
+        if self.request.headers.get("Upgrade", "").lower() != "websocket":
+            # Tornado would say so in HTML.
+            reason = "This is a WebSocket; connect with a client for those, at ws:// or wss://"
+            raise InvalidRequest("Invalid request", faults=[Fault("Upgrade", reason)])
         await super().get(*args, **kwargs)
 
     def check_origin(self, origin_to_satisfy_tornado: str = "") -> bool:  # noqa: ARG002 - Jupyter's name

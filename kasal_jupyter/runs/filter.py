@@ -7,16 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from kasal_jupyter.errors import Fault, InvalidRequest, nearest
-
-KINDS: Mapping[str, frozenset[str]] = {
-    "task": frozenset({"task_start", "task_complete", "task_failed"}),
-    "agent": frozenset({"agent_start", "agent_complete", "agent_failed"}),
-    "llm": frozenset({"llm_call", "llm_chunk", "llm_response", "llm_failed"}),
-    "tool": frozenset({"tool_call", "tool_result", "tool_failed"}),
-    "status": frozenset({"execution_status"}),
-    "error": frozenset({"error"}),
-}
-"""The types of event by kind."""
+from kasal_jupyter.schemas.executions import KINDS
 
 TYPES: frozenset[str] = frozenset().union(*KINDS.values())
 """Every type of event."""

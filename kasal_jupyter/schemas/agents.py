@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from kasal_jupyter.schemas.base import Document, Given, ListQuery, LongText, Model, Name, Text
+from kasal_jupyter.schemas.base import WHOLE, Document, Given, ListQuery, LongText, Model, Name, Text
 
 
 class ModelSettings(Model):
@@ -14,8 +14,10 @@ class ModelSettings(Model):
 
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
-    max_tokens: int | None = Field(None, ge=1, description="Most tokens of one answer.")
-    seed: int | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=10**9), WHOLE] | None = Field(
+        None, description="Most tokens of one answer."
+    )
+    seed: Annotated[int, Field(ge=-(2**53), le=2**53), WHOLE] | None = None
     stop: list[str] | None = Field(None, max_length=16)
     timeout: float | None = Field(None, gt=0, le=3600, description="Seconds one call may take.")
     stream: bool = Field(True, description="Whether answers arrive in pieces.")
@@ -25,11 +27,18 @@ class SandboxSettings(Model):
     """How the sandbox model behaves for an agent; other models pass it over."""
 
     latency: float = Field(0.0, ge=0, le=86_400, description="Seconds before each answer.")
-    answer_words: int = Field(40, ge=1, le=5_000, description="Words of a plain answer, at the most.")
-    fail_at: int | None = Field(None, ge=1, description="The call, counted from 1, that fails.")
+    answer_words: Annotated[int, Field(ge=1, le=5_000), WHOLE] = Field(
+        40, description="Words of a plain answer, at the most."
+    )
+    fail_at: Annotated[int, Field(ge=1, le=10**9), WHOLE] | None = Field(
+        None, description="The call, counted from 1, that fails."
+    )
     tool_calls: Literal["native", "react"] = Field(
         "native", description="Whether tools are called as the API's tool calls or in ReAct text."
     )
+
+
+MaxIter = Annotated[int, Field(ge=1, le=200), WHOLE]
 
 
 class AgentFields(Model):
@@ -44,7 +53,7 @@ class AgentFields(Model):
     )
     tools: list[Name] = Field(default_factory=list, max_length=64)
     allow_delegation: bool = False
-    max_iter: int | None = Field(None, ge=1, le=200, description="Most model calls for one task.")
+    max_iter: MaxIter | None = Field(None, description="Most model calls for one task.")
     settings: ModelSettings = Field(default_factory=ModelSettings)
     sandbox: SandboxSettings = Field(default_factory=SandboxSettings)
 
@@ -84,7 +93,7 @@ class AgentUpdate(Model):
     model: Name | None = None
     tools: Given[Annotated[list[Name], Field(max_length=64)]] = None
     allow_delegation: Given[bool] = None
-    max_iter: Annotated[int, Field(ge=1, le=200)] | None = None
+    max_iter: MaxIter | None = None
     settings: Given[ModelSettings] = None
     sandbox: Given[SandboxSettings] = None
 

@@ -29,7 +29,8 @@ def _in_utc(text: str) -> str:
         time = datetime.fromisoformat(text.upper())
         if time.tzinfo is None:
             raise ValueError("a time needs its zone: 2030-01-15T10:30:00Z")
-        return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        # Not by strftime, which leaves the noughts of the year 971 out.
+        return f"{time.astimezone(UTC).replace(tzinfo=None, microsecond=0).isoformat()}Z"
     except OverflowError:
         raise ValueError("this time is out of range") from None
 

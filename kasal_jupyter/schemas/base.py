@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
-from pydantic.json_schema import SkipJsonSchema
 
 ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's base 32 in lower case: no letter that is read as a digit."""
@@ -79,14 +78,23 @@ def _not_null(value: object) -> object:
     return value
 
 
-def _without_default(schema: dict[str, Any]) -> None:
+def _never_null(schema: dict[str, Any]) -> None:
     schema.pop("default", None)
+    (given,) = (each for each in schema.pop("anyOf") if each != {"type": "null"})
+    schema.update({**given, **schema})
 
 
-Given = Annotated[
-    T | SkipJsonSchema[None], BeforeValidator(_not_null), Field(json_schema_extra=_without_default)
-]
+# A union that hides null from its JSON schema by itself would name its branches in the paths of faults.
+Given = Annotated[T | None, BeforeValidator(_not_null), Field(json_schema_extra=_never_null)]
 """A field of a partial update: where it is left out, nothing changes; ``null`` is refused."""
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+"""For integers of bodies, behind their bounds: JSON does not tell 3 from 3.0."""
 
 LongText = Annotated[str, StringConstraints(max_length=100_000)]
 """A text that may be empty."""

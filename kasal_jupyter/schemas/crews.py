@@ -30,6 +30,8 @@ class CrewCreate(CrewFields):
 
     model_config = ConfigDict(
         json_schema_extra={
+            # The field has a default for the sake of the error, which is the reference's.
+            "required": ["name", "agents"],
             "examples": [
                 {
                     "name": "Marketing Crew",
@@ -39,11 +41,11 @@ class CrewCreate(CrewFields):
                         {"role": "Content Writer", "goal": "Create engaging content", "model": "gpt-4"}
                     ],
                 }
-            ]
+            ],
         }
     )
 
-    agents: list[CrewAgent] = Field(default_factory=list, max_length=200)
+    agents: list[CrewAgent] = Field(default_factory=list, max_length=200, json_schema_extra={"minItems": 1})
     tasks: list[CrewTask] = Field(default_factory=list, max_length=1_000)
 
 
@@ -58,7 +60,7 @@ class CrewUpdate(Model):
     description: Given[LongText] = None
     process: Given[Process] = None
     manager_model: Name | None = None
-    agents: Given[Annotated[list[CrewAgent], Field(max_length=200)]] = None
+    agents: Given[Annotated[list[CrewAgent], Field(max_length=200, json_schema_extra={"minItems": 1})]] = None
     tasks: Given[Annotated[list[CrewTask], Field(max_length=1_000)]] = None
 
 

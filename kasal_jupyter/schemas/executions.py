@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -13,6 +14,18 @@ TIME_PATTERN = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"
 """A time as the reference writes it."""
 
 Status = Literal["queued", "running", "completed", "failed", "stopped", "interrupted"]
+
+KINDS: Mapping[str, frozenset[str]] = {
+    "task": frozenset({"task_start", "task_complete", "task_failed"}),
+    "agent": frozenset({"agent_start", "agent_complete", "agent_failed"}),
+    "llm": frozenset({"llm_call", "llm_chunk", "llm_response", "llm_failed"}),
+    "tool": frozenset({"tool_call", "tool_result", "tool_failed"}),
+    "status": frozenset({"execution_status"}),
+    "error": frozenset({"error"}),
+}
+"""The types of event by kind."""
+
+_KIND = f"({'|'.join(sorted(KINDS.keys() | frozenset().union(*KINDS.values())))})"
 
 ENDED: frozenset[str] = frozenset({"completed", "failed", "stopped", "interrupted"})
 """The states an execution never leaves."""
@@ -215,7 +228,13 @@ class CursorQuery(Query):
 
     after: int = Field(0, ge=0, le=10**12, description="The seq of the last one already known.")
     limit: int = Field(10_000, ge=1, le=10_000, description="Most to give at once; a stream has no limit.")
-    kind: str | None = Field(None, max_length=100, description="Types of event, separated by commas.")
+    kind: str | None = Field(
+        None,
+        max_length=100,
+        description="Kinds or types of event, separated by commas.",
+        # Not checked as a pattern: the filter's own error names the kinds there are.
+        json_schema_extra={"pattern": f"^ *{_KIND}? *(, *{_KIND}? *)*$"},
+    )
     agent: str | None = Field(None, max_length=200, description="One agent's, by its name.")
     task: str | None = Field(None, max_length=200, description="One task's, by its id or its name.")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, WithJsonSchema
 
 
 def object_schema(schema: dict[str, Any]) -> dict[str, Any]:
@@ -55,5 +55,12 @@ def _references(schema: Any) -> Iterator[str]:
             waiting += part
 
 
-ObjectSchema = Annotated[dict[str, Any], AfterValidator(object_schema)]
+OBJECT_SCHEMA_FORM: dict[str, Any] = {
+    "type": "object",
+    "properties": {"type": {"const": "object"}},
+    "required": ["type"],
+}
+"""What can be said of a JSON schema of an object without the schema of all schemas."""
+
+ObjectSchema = Annotated[dict[str, Any], AfterValidator(object_schema), WithJsonSchema(OBJECT_SCHEMA_FORM)]
 """A JSON schema of an object, as a field of a body."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import ConfigDict, Field
 
-from kasal_jupyter.schemas.base import Document, LongText, Model
+from kasal_jupyter.schemas.base import WHOLE, Document, LongText, Model
 
 MAINTENANCE_ID = "maintenance"
 """The id of the one document there is."""
@@ -21,7 +23,9 @@ class MaintenanceUpdate(Model):
 
     enabled: bool
     message: LongText = Field("", max_length=500, description="Why, for those who are refused.")
-    retry_after: int = Field(300, ge=1, le=86_400 * 7, description="Seconds after which they may try again.")
+    retry_after: Annotated[int, Field(ge=1, le=86_400 * 7), WHOLE] = Field(
+        300, description="Seconds after which they may try again."
+    )
 
 
 class MaintenanceState(MaintenanceUpdate):

@@ -6,10 +6,10 @@ import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from kasal_jupyter.schemas.base import Document, Given, ListQuery, Model, Name, Query
-from kasal_jupyter.schemas.json_schema import object_schema
+from kasal_jupyter.schemas.json_schema import OBJECT_SCHEMA_FORM, object_schema
 
 AuthType = Literal["none", "bearer", "api_key", "basic"]
 """How a tool shows its endpoint who it is: not at all, by a bearer token, a header, or user and password."""
@@ -98,13 +98,18 @@ Header = Annotated[
 Timeout = Annotated[float, Field(gt=0, le=600)]
 """Seconds."""
 
-Endpoint = Annotated[str, StringConstraints(min_length=1, max_length=2_000), AfterValidator(_endpoint)]
+Endpoint = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=2_000),
+    AfterValidator(_endpoint),
+    Field(json_schema_extra={"pattern": r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s@#\\]+$"}),
+]
 """An ``http`` or ``https`` address, whose path may have ``{parameters}``."""
 
 Secret = Annotated[str, StringConstraints(min_length=1, max_length=8_000), AfterValidator(_secret)]
 """A token, a key or a password."""
 
-Parameters = Annotated[dict[str, Any], AfterValidator(_parameters)]
+Parameters = Annotated[dict[str, Any], AfterValidator(_parameters), WithJsonSchema(OBJECT_SCHEMA_FORM)]
 """The JSON schema of a tool's arguments."""
 
 Username = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f:]+$")]

@@ -96,6 +96,46 @@ def test_a_wrong_field_is_named(api, path, body, field):
     refused(api.post(path, json=body), 400, "VALIDATION_ERROR", field)
 
 
+def test_a_wrong_field_of_a_change_is_named_as_plainly(api):
+    crew_id = new_crew(api, crew_body())
+    body = {"name": "", "process": "none", "agents": [{"role": "Writer", "settings": {"stop": 3}}]}
+    details = refused(api.put(f"/crews/{crew_id}", json=body), 400, "VALIDATION_ERROR", "name")
+    named = ["name", "process", "agents[0].goal", "agents[0].settings.stop"]
+    assert sorted(fault["field"] for fault in details["errors"]) == sorted(named)
+    details = refused(api.put(f"/crews/{crew_id}", json={"name": None}), 400, "VALIDATION_ERROR", "name")
+    assert "null is no value here" in details["reason"]
+
+
+def test_a_whole_number_may_be_written_as_a_fraction(api):
+    """In JSON 3.0 is 3; some clients write all numbers so."""
+    body = crew_body()
+    body["agents"][0] |= {"max_iter": 3.0, "settings": {"seed": 7.0}}
+    crew_id = new_crew(api, body)
+    agent = api.get(f"/crews/{crew_id}").json()["agents"][0]
+    assert (agent["max_iter"], agent["settings"]["seed"]) == (3, 7)
+    for wrong in ({"max_iter": 3.5}, {"max_iter": "3"}, {"max_iter": 201.0}):
+        refused(api.put(f"/agents/{agent['id']}", json=wrong), 400, "VALIDATION_ERROR", "max_iter")
+    beyond = {"settings": {"seed": 1e30}}
+    refused(api.put(f"/agents/{agent['id']}", json=beyond), 400, "VALIDATION_ERROR", "settings.seed")
+
+
+def test_an_empty_if_match_is_no_consent(api):
+    crew_id = new_crew(api, crew_body())
+    answer = api.delete(f"/crews/{crew_id}", headers={"If-Match": ""})
+    refused(answer, 400, "VALIDATION_ERROR", "If-Match")
+    assert api.get(f"/crews/{crew_id}").status_code == 200
+
+
+@pytest.mark.parametrize("time", ["0971-12-03T08:51:57.99+06:32", "2024-01-15T10:30:00Z"])
+def test_a_key_that_would_have_expired_already(api, time):
+    answer = api.post("/auth/keys", json={"name": "late", "expires_at": time})
+    refused(answer, 400, "VALIDATION_ERROR", "expires_at")
+
+
+def test_a_request_to_the_websocket_that_is_none(api):
+    refused(api.get("/ws"), 400, "VALIDATION_ERROR", "Upgrade")
+
+
 @pytest.mark.usefixtures("unchanged")
 def test_every_fault_is_told_at_once(api):
     body = {"name": "", "agents": [{"role": "R"}], "colour": "red"}
