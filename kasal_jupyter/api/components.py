@@ -113,6 +113,10 @@ class _Schemas(GenerateJsonSchema):
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - as pydantic calls it
         return False
 
+    def sort(self, value: Any, parent_key: str | None = None) -> Any:  # noqa: ARG002
+        # By the alphabet it would be, the examples too.
+        return value
+
     def default_schema(self, schema: Any) -> Json:
         if self.mode == "serialization":
             return self.generate_inner(schema["schema"])

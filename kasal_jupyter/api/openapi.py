@@ -49,13 +49,13 @@ TAGS: Mapping[str, str] = {
     "Agent Management": "The agents of crews.",
     "Execution Management": "Run crews, and see what they did.",
     "Task Management": "The tasks of crews.",
-    "Administration": "Users, and the server as a whole.",
     "Tool Management": "Built-in tools, and HTTP endpoints as tools.",
     "Memory Management": "What crews remember.",
     "WebSocket Events": "What happens in executions, as it happens.",
     "Testing": "This document, its page, and the Postman collection.",
+    "Administration": "Users, and the server as a whole.",
 }
-"""What the parts of the API are about."""
+"""What the parts of the API are about, in the reference's order."""
 
 HEADER_FORMS: Mapping[str, Json] = {
     "If-Match": {"pattern": r'^("[0-9]{1,18}"|\*)$', "examples": ['"3"']},
@@ -98,10 +98,7 @@ class OpenApi:
         self.document: Json = {
             "openapi": "3.1.0",
             "info": {"title": "Kasal API", "version": __version__, "description": INTRODUCTION},
-            "tags": [
-                {"name": name, "description": TAGS[name]}
-                for name in dict.fromkeys([*(each.tag for each in self.endpoints), "WebSocket Events"])
-            ],
+            "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
             "security": [{name: []} for name in SECURITY],
             "paths": self._paths(),
             "components": {

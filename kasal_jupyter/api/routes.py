@@ -18,7 +18,7 @@ from kasal_jupyter.api.auth import (
     RefreshHandler,
 )
 from kasal_jupyter.api.crews import CrewHandler, CrewsHandler
-from kasal_jupyter.api.docs import OpenApiHandler
+from kasal_jupyter.api.docs import DocsFileHandler, DocsHandler, OpenApiHandler
 from kasal_jupyter.api.executions import ExecutionHandler, ExecutionsHandler, ResultHandler, StopHandler
 from kasal_jupyter.api.handler import ApiHandler, UnknownRoute
 from kasal_jupyter.api.maintenance import HealthHandler, MaintenanceHandler, MetricsHandler
@@ -62,6 +62,7 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/metrics", MetricsHandler),
     ("/maintenance", MaintenanceHandler),
     ("/openapi.json", OpenApiHandler),
+    ("/docs", DocsHandler),
 ]
 """The resources by the templates of their paths, in the reference's order."""
 
@@ -84,6 +85,7 @@ def routes(
     """
     served: list[tuple[str, str, type[RequestHandler]]] = [
         *((_NAME.sub("([^/]+)", template), template, handler) for template, handler in RESOURCES),
+        ("/docs/([^/]+)", "/docs/{file}", DocsFileHandler),
         ("/ws", "/ws", EventSocket),
         ("(?:/.*)?", "other", UnknownRoute),
     ]

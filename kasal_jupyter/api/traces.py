@@ -138,6 +138,7 @@ class TracesHandler(StreamHandler):
         204 says that none will come any more.
         """
         query = self.query(CursorQuery)
+        after = self.cursor(query)
         wanted = EventFilter.read(query.kind, query.agent, query.task)
         await execution_of(self, job_id)
         feed = await self.parts.runs.feed(job_id)
@@ -149,10 +150,10 @@ class TracesHandler(StreamHandler):
                 row = fold.feed(event)
                 return [row.model_dump_json().encode()] if row is not None and wanted.takes(event) else []
 
-            await self.stream(feed, self.cursor(query), rows_of)
+            await self.stream(feed, after, rows_of)
             return
         # In a thread: a long run's events take longer to read than the loop may be held up.
-        rows, more = await asyncio.to_thread(trace_rows, feed.journal, query.after, query.limit, wanted)
+        rows, more = await asyncio.to_thread(trace_rows, feed.journal, after, query.limit, wanted)
         self.answer(TraceRows(traces=rows, next=rows[-1].seq if more else None))
 
 
@@ -177,28 +178,29 @@ class EventsHandler(StreamHandler):
         none will come any more.
         """
         query = self.query(CursorQuery)
+        after = self.cursor(query)
         wanted = EventFilter.read(query.kind, query.agent, query.task)
         await execution_of(self, job_id)
         feed = await self.parts.runs.feed(job_id)
         if self.wants_stream():
-            await self.stream(feed, self.cursor(query), lambda line: [line] if _wanted(line, wanted) else [])
+            await self.stream(feed, after, lambda line: [line] if _wanted(line, wanted) else [])
             return
-        lines, last = await asyncio.to_thread(_page, feed, query, wanted)
+        lines, last = await asyncio.to_thread(_page, feed, after, query.limit, wanted)
         following = str(last).encode() if last < feed.journal.seq else b"null"
         self.write_bytes(b'{"events":[%b],"next":%b}' % (b",".join(lines), following))
 
 
-def _page(feed: Feed, query: CursorQuery, wanted: EventFilter) -> tuple[list[bytes], int]:
+def _page(feed: Feed, after: int, limit: int, wanted: EventFilter) -> tuple[list[bytes], int]:
     """Give a page's events and the number of the last event that was looked at."""
     lines: list[bytes] = []
-    last, size = query.after, 0
-    while len(lines) < query.limit and size < PAGE_BYTES and (read := feed.journal.read(last)):
+    last, size = after, 0
+    while len(lines) < limit and size < PAGE_BYTES and (read := feed.journal.read(last)):
         for line in read:
             last += 1
             if _wanted(line, wanted):
                 lines.append(line)
                 size += len(line)
-                if len(lines) == query.limit or size >= PAGE_BYTES:
+                if len(lines) == limit or size >= PAGE_BYTES:
                     break
     return lines, last
 

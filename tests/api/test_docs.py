@@ -1,0 +1,146 @@
+"""The API's page in a real browser."""
+
+import os
+import shutil
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from playwright.sync_api import sync_playwright
+
+from tests.accounts import log_in
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        missing = "the browser tests need chromium; install it, e.g. from the system's packages"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A page that says at its end that nothing was amiss and no other host was asked."""
+    page = browser.new_page(viewport={"width": 1200, "height": 1000})
+    page.set_default_timeout(30_000)
+    wrong, hosts = [], set()
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
+    yield page
+    page.close()
+    assert wrong == []
+    assert hosts - {None, ""} == {"127.0.0.1"}
+
+
+def open_docs(page, url):
+    page.goto(f"{url}/v1/docs")
+    page.locator(".opblock").first.wait_for()
+
+
+def operation(page, name):
+    """Open an operation's box."""
+    box = page.locator(f".opblock[id$='-{name}']")
+    box.locator(".opblock-summary").click()
+    box.locator(".opblock-body").wait_for()
+    return box
+
+
+def test_all_operations_are_shown(page, live_server):
+    document = httpx.get(f"{live_server.url}/v1/openapi.json").json()
+    open_docs(page, live_server.url)
+    shown = page.locator(".opblock-tag").all_inner_texts()
+    assert [text.splitlines()[0] for text in shown] == [tag["name"] for tag in document["tags"]]
+    methods = [method for item in document["paths"].values() for method in item.keys() - {"parameters"}]
+    assert page.locator(".opblock").count() == len(methods)
+    assert page.locator(".opblock-summary-path", has_text="/crews/").first.is_visible()
+    example = (
+        operation(page, "create_crew")
+        .locator(".opblock-section-request-body .body-param__example")
+        .inner_text()
+    )
+    assert "Content Writer" in example
+    assert example.index('"name"') < example.index('"agents"')
+
+
+def test_it_calls_the_api_with_a_token(page, live_server):
+    with log_in(live_server, "editor") as client:
+        token = client.headers["Authorization"].removeprefix("Bearer ")
+        open_docs(page, live_server.url)
+        page.locator(".btn.authorize").first.click()
+        page.locator("#auth-bearer-value").fill(token)
+        page.locator(".auth-container", has_text="bearer").get_by_role(
+            "button", name="Apply credentials"
+        ).click()
+        page.keyboard.press("Escape")
+        page.locator(".btn-done").first.click()
+        box = operation(page, "create_crew")
+        box.locator(".try-out__btn").click()
+        box.locator(".execute").click()
+        answer = box.locator(".live-responses-table .response").first
+        answer.wait_for()
+        assert answer.locator(".response-col_status").inner_text().startswith("201")
+        assert [crew["name"] for crew in client.get("/crews").json()["crews"]] == ["Marketing Crew"]
+
+
+def test_who_logs_in_there_goes_on_with_the_token(page, live_server):
+    with log_in(live_server, "viewer") as client:
+        email = client.get("/auth/me").json()["email"]
+    open_docs(page, live_server.url)
+    box = operation(page, "login")
+    box.locator(".try-out__btn").click()
+    box.locator("textarea").fill(f'{{"email": "{email}", "password": "secure_password"}}')
+    box.locator(".execute").click()
+    box.locator(".live-responses-table .response").first.wait_for()
+    box = operation(page, "get_me")
+    box.locator(".try-out__btn").click()
+    box.locator(".execute").click()
+    answer = box.locator(".live-responses-table .response").first
+    answer.wait_for()
+    assert email in answer.inner_text()
+
+
+def test_the_token_in_its_address_is_taken_over(page, live_server):
+    page.goto(f"{live_server.url}/v1/docs?token={live_server.token}")
+    page.locator(".opblock").first.wait_for()
+    page.locator(".btn.authorize.locked").wait_for()
+    assert "token" not in page.url
+
+
+def test_only_its_own_scripts_may_run(live_server):
+    policies = []
+    for _ in range(2):
+        answer = httpx.get(f"{live_server.url}/v1/docs")
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        policies.append(answer.headers["content-security-policy"])
+        nonce = policies[-1].partition("'nonce-")[2].partition("'")[0]
+        assert answer.text.count("<script") == answer.text.count(f'nonce="{nonce}"') == 2
+        assert "unsafe" not in policies[-1]
+        assert "default-src 'none'" in policies[-1]
+    assert policies[0] != policies[1]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "identity"])
+def test_its_files_come_whole_and_once(live_server, encoding):
+    url = f"{live_server.url}/v1/docs/swagger-ui-bundle.js"
+    whole = httpx.get(url, headers={"Accept-Encoding": encoding})
+    assert whole.status_code == 200
+    assert "SwaggerUIBundle" in whole.text
+    assert whole.headers.get("content-encoding", "identity") == encoding
+    again = httpx.get(url, headers={"If-None-Match": whole.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize("name", ["swagger-ui.html", "..%2Fdocs.py", "%2Fetc%2Fpasswd", "docs.js%00"])
+def test_it_has_no_other_files(live_server, name):
+    answer = httpx.get(f"{live_server.url}/v1/docs/{name}")
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "NOT_FOUND"
