@@ -109,7 +109,8 @@ class BaseHandler(JupyterHandler):
         token = self.sent_token()
         if not token or (caller := self.parts.accounts.gate.recognise(token)) is None:
             return None
-        self._kasal_token = True
+        # The second is where JupyterHub's check for XSRF looks, which it puts in the place of Jupyter's.
+        self._kasal_token = self._token_authenticated = True
         # Where Jupyter looks for its user.
         self.current_user = self._jupyter_current_user = _user_named(caller.name)
         return caller

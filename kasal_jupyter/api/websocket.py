@@ -173,10 +173,22 @@ class EventSocket(BaseHandler, WebSocketHandler):
         if self._pending_bytes > QUEUE_BYTES:
             self._cut()
             return
-        self._pending.append(frames)
-        self._pending_bytes += len(frames)
-        if self._writer is None:
-            self._writer = asyncio.create_task(self._write())
+        if self._writer is not None:
+            self._pending.append(frames)
+            self._pending_bytes += len(frames)
+            return
+        # Mostly the socket takes it all at once, and a task would cost more than the write itself.
+        stream = self._stream()
+        if stream is None:
+            return
+        try:
+            written = stream.write(frames)
+        except StreamClosedError:
+            self._gone = True
+            return
+        if not written.done():
+            self._pending_bytes = len(frames)
+            self._writer = asyncio.create_task(self._write_on(written))
 
     def done(self, job_id: str) -> None:
         """Forget a run that has ended."""
@@ -271,9 +283,12 @@ class EventSocket(BaseHandler, WebSocketHandler):
         else:
             await asyncio.sleep(0)
 
-    async def _write(self) -> None:
+    async def _write_on(self, written: asyncio.Future[None]) -> None:
         # One write at a time: the bytes queued behind it stay here, where they are counted.
         try:
+            await written
+            self._pending_bytes = sum(map(len, self._pending))
+            self._room.set()
             while self._pending and not self._gone:
                 data = b"".join(self._pending)
                 self._pending.clear()

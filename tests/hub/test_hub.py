@@ -137,6 +137,31 @@ def test_the_websocket_takes_the_users_token_as_a_first_message(alice, bob):
     assert not knows(alice, {"type": "auth", "token": bob.token}, **elsewhere)
 
 
+def test_a_users_guest_gets_in_with_a_login_of_the_api_alone(alice, bob):
+    # The guest is nobody to the hub; its owner, alice, gives the guest an account of the API.
+    account = {"email": "guest@example.com", "password": "the guest's own"}
+    with alice.client() as hers:
+        assert hers.post("/users", json=account | {"tier": "pro", "role": "editor"}).status_code == 201
+        her_crew = new_crew(hers, crew_body("Not the guest's"))
+    tokens = httpx.post(f"{alice.url}/v1/auth/login", json=account).json()
+    with alice.client(tokens["access_token"]) as guests:
+        crew_id = new_crew(guests, crew_body("The guest's"))
+        assert [crew["id"] for crew in guests.get("/crews").json()["crews"]] == [crew_id]
+        assert guests.get(f"/crews/{her_crew}").status_code == 404
+        job_id = start(guests, crew_id)
+        connection = alice.socket(header=[f"Authorization: Bearer {tokens['access_token']}"])
+        connection.send(json.dumps({"type": "subscribe", "job_id": job_id}))
+        assert json.loads(connection.recv())["job_id"] == job_id
+        connection.close()
+        assert wait_for(guests, job_id)["status"] == "completed"
+        assert guests.delete(f"/crews/{crew_id}").status_code == 204
+        # It opens the API and nothing else, and nothing of anybody else's.
+        for path in ("/api/contents", "/api/kernels"):
+            assert guests.get(f"{alice.url}{path}").status_code in {302, 401, 403}
+    with bob.client(tokens["access_token"]) as guests:
+        assert guests.get("/crews").status_code == 401
+
+
 def test_a_kernel_finds_its_users_server(alice):
     with alice.client() as api, running_kernel(alice) as kernel_id:
         new_crew(api, crew_body("For the notebook"))
