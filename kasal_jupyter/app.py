@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import shutil
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +15,7 @@ from jupyter_server.base.handlers import AuthenticatedFileHandler
 from jupyter_server.extension.application import ExtensionApp
 from jupyter_server.serverapp import ServerApp
 from tornado.ioloop import PeriodicCallback
-from traitlets import Bool, Bunch, Enum, Int, List, TraitError, Unicode, default, validate
+from traitlets import Bool, Enum, Int, List, TraitError, Unicode, default
 
 from kasal_jupyter import __version__
 from kasal_jupyter.api.fanout import Fanouts
@@ -149,15 +150,6 @@ class KasalApp(ExtensionApp):
         "it is thrown away when the server ends. Default: KASAL_SANDBOX_TOKEN, else there is none.",
     ).tag(config=True)
 
-    @validate("allowed_hosts")
-    def _are_hosts(self, proposal: Bunch) -> list[str]:
-        hosts: list[str] = proposal["value"]
-        try:
-            HostGuard(hosts)
-        except ValueError as error:
-            raise TraitError(f"KasalApp.allowed_hosts: {error}") from None
-        return hosts
-
     @default("sandbox_token")
     def _sandbox_token_from_environment(self) -> str:
         return os.environ.get("KASAL_SANDBOX_TOKEN", "")
@@ -183,6 +175,7 @@ class KasalApp(ExtensionApp):
         """Open the data folder and build the parts."""
         # Jupyter hands every trait on to all handlers and templates.
         self.settings[f"{self.name}_config"].pop("sandbox_token", None)
+        self._require_valid_settings()
         folder = Path(self.data_folder).expanduser() if self.data_folder else default_data_folder()
         store = Store.open(folder)
         method = None if self.start_method == "auto" else cast("StartMethod", self.start_method)
@@ -194,6 +187,29 @@ class KasalApp(ExtensionApp):
         self.parts = self._workspace(store, folder, catalog, MaintenanceMode(store))
         self.parts.runs.on_end = count_run
         show_runs(self.parts.runs)
+
+    def _require_valid_settings(self) -> None:
+        """Refuse to serve with settings that are wrong.
+
+        Where one is, Jupyter logs it and goes on with the defaults of all: another data folder, say.
+
+        Raises
+        ------
+        TraitError
+            One is; a standalone server exits.
+        """
+        assert self.serverapp is not None
+        try:
+            # The server's has the command line; a setting that was wrong has kept it out of our own.
+            self._load_config(self.serverapp.config)
+            HostGuard(self.allowed_hosts)
+        except (TraitError, ValueError) as error:
+            if isinstance(error, ValueError):
+                error = TraitError(f"KasalApp.allowed_hosts: {error}")
+            self.log.critical("Kasal is not served: %s", error)
+            if self.standalone:
+                sys.exit(1)
+            raise error from None
 
     def _workspace(
         self, store: Store, folder: Path, catalog: ModelCatalog, maintenance: MaintenanceMode

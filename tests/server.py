@@ -81,7 +81,7 @@ def start_server(
     *options: str,
     folder: Path | None = None,
     environ: Mapping[str, str] | None = None,
-    ready: str = "/crews",
+    ready: str | None = "/crews",
     standalone: bool = False,
 ) -> LiveServer:
     """Start a server and wait until it answers.
@@ -97,7 +97,7 @@ def start_server(
     environ
         More of its environment.
     ready
-        What it must answer with 200 to be up.
+        What it must answer with 200 to be up; None for one that does not serve the API.
     standalone
         Whether it is a server of Kasal's own, `jupyter kasal`, instead of a Jupyter server.
     """
@@ -132,18 +132,21 @@ def start_server(
             },
         )
     try:
-        port = _port(process, room / "runtime" / f"jpserver-{process.pid}.json", log)
+        about = room / "runtime" / f"jpserver-{process.pid}.json"
+        port = _port(process, about, log, "/v1/health" if ready else "/login")
     except BaseException:
         process.kill()
         process.wait()
         raise
     server = LiveServer(f"http://127.0.0.1:{port}/a%40b", TOKEN, folder, log, process)
+    if ready is None:
+        return server
     with server.client() as client:
         assert client.get(ready).status_code == 200, log.read_text()
     return server
 
 
-def _port(process: subprocess.Popen[bytes], about: Path, log: Path) -> int:
+def _port(process: subprocess.Popen[bytes], about: Path, log: Path, page: str) -> int:
     """Wait for the file in which a Jupyter server tells where it listens."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
@@ -153,14 +156,14 @@ def _port(process: subprocess.Popen[bytes], about: Path, log: Path) -> int:
                 port = int(json.loads(text)["port"])
             except json.JSONDecodeError:
                 port = 0
-            if port and _answers(port):
+            if port and _answers(port, page):
                 return port
         time.sleep(0.05)
     raise AssertionError(f"the server did not come up:\n{log.read_text()}")
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, page: str) -> bool:
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/a%40b/v1/health").status_code == 200
+        return httpx.get(f"http://127.0.0.1:{port}/a%40b{page}").status_code == 200
     except httpx.TransportError:
         return False

@@ -29,6 +29,7 @@ from kasal_jupyter.errors import (
     KasalError,
     MethodNotAllowed,
     NotFound,
+    StoreError,
     TooManyRequests,
     Unauthorized,
     Unavailable,
@@ -452,6 +453,9 @@ def _raising(error: Exception) -> Callable[..., NoReturn]:
 
 
 def _as_kasal_error(error: BaseException | None, status: int) -> KasalError:
+    if isinstance(error, StoreError):
+        # Its words are for whoever runs the server: they name files.
+        return StoreError("The store can't be read or written; the server's log says why")
     if isinstance(error, KasalError):
         return error
     if isinstance(error, web.HTTPError):
