@@ -169,6 +169,9 @@ class Schemas:
         self._references, defs = TypeAdapter.json_schemas(inputs, ref_template=REF, schema_generator=_Schemas)
         named = {name: self._references[name, "serialization"] for name in others}
         self.components: Json = describe({**defs.get("$defs", {}), **named})
+        for schema in self.components.values():
+            # It repeats the name, but where one model is read and written in two forms, and so has two names.
+            schema.pop("title", None)
 
     def of(self, model: type[BaseModel], mode: Mode) -> Json:
         """Give the reference to a model's schema."""

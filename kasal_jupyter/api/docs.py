@@ -14,6 +14,7 @@ from kasal_jupyter.api.endpoints import endpoints
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.openapi import OpenApi, models_of
 from kasal_jupyter.api.operation import Media, operation
+from kasal_jupyter.api.postman import Postman
 from kasal_jupyter.errors import NotFound
 
 # Of all packages on the index that bring a current Swagger UI, this one pulls no web framework in.
@@ -54,6 +55,21 @@ class OpenApiHandler(DescriptionHandler):
     async def get(self) -> None:
         """Describe every operation of the API, with the schemas of what it takes and answers."""
         self.write_bytes((await openapi()).to_json(self.prefix))
+
+
+class PostmanHandler(DescriptionHandler):
+    """``GET /postman.json``."""
+
+    @operation(
+        "Get the Postman collection",
+        access="anyone",
+        answers={200: Media("application/json", "A Postman collection of version 2.1.")},
+    )
+    async def get(self) -> None:
+        """Give every request as a collection for Postman, with examples, and a login that keeps its token."""
+        collection = await asyncio.to_thread(_postman, await openapi())
+        address = f"{self.request.protocol}://{self.request.host}{self.prefix}"
+        self.write_bytes(collection.to_json(address))
 
 
 class DocsHandler(DescriptionHandler):
@@ -151,3 +167,8 @@ def _openapi() -> OpenApi:
     from kasal_jupyter.api.routes import RESOURCES
 
     return OpenApi(RESOURCES)
+
+
+@cache
+def _postman(document: OpenApi) -> Postman:
+    return Postman(document.endpoints)

@@ -18,7 +18,7 @@ from kasal_jupyter.api.auth import (
     RefreshHandler,
 )
 from kasal_jupyter.api.crews import CrewHandler, CrewsHandler
-from kasal_jupyter.api.docs import DocsFileHandler, DocsHandler, OpenApiHandler
+from kasal_jupyter.api.docs import DocsFileHandler, DocsHandler, OpenApiHandler, PostmanHandler
 from kasal_jupyter.api.executions import ExecutionHandler, ExecutionsHandler, ResultHandler, StopHandler
 from kasal_jupyter.api.handler import ApiHandler, UnknownRoute
 from kasal_jupyter.api.maintenance import HealthHandler, MaintenanceHandler, MetricsHandler
@@ -63,6 +63,7 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/maintenance", MaintenanceHandler),
     ("/openapi.json", OpenApiHandler),
     ("/docs", DocsHandler),
+    ("/postman.json", PostmanHandler),
 ]
 """The resources by the templates of their paths, in the reference's order."""
 

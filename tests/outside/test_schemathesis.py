@@ -1,0 +1,166 @@
+"""Schemathesis asks for all that the OpenAPI document says may be asked, and much that it says may not."""
+
+import json
+import os
+import re
+import subprocess
+from collections import defaultdict
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from kasal_jupyter.schemas.base import new_id
+from tests.crews import crew_body, new_crew, slow_crew, start, wait_for
+from tests.outside.programs import installed, needed
+
+CONFIG = Path(__file__).with_name("schemathesis.toml")
+
+BY_THEMSELVES = ("update_maintenance", "logout")
+"""Operations after which no other one would be served."""
+
+
+def new_admin(server):
+    """Make a user who may do everything as often as they like; give their id and a token."""
+    account = {"email": f"{new_id('user')}@example.com", "password": "no example's password"}
+    with server.client() as owner:
+        user = owner.post("/users", json={**account, "role": "admin", "tier": "enterprise"})
+        assert user.status_code == 201, user.text
+        tokens = owner.post("/auth/login", json=account).json()
+    return user.json()["id"], tokens["access_token"]
+
+
+@pytest.fixture(scope="module")
+def document(server):
+    """The OpenAPI document, where the ids of its examples are those of things that there are."""
+    document = httpx.get(f"{server.url}/v1/openapi.json").json()
+    runnable = json.loads(json.dumps(crew_body("Runnable Crew")).replace("{topic}", "tea"))
+    with server.client() as owner:
+        crew_id = new_crew(owner, runnable)
+        # The agents and tasks of a crew that is changed would soon be gone.
+        other = owner.get(f"/crews/{new_crew(owner, crew_body('Other Crew'))}").json()
+        job_id = start(owner, crew_id)
+        wait_for(owner, job_id)
+        running = start(owner, new_crew(owner, slow_crew()))
+        there = {
+            "/crews/{crew_id}": {"crew_abc123": new_crew(owner, crew_body("Changed Crew"))},
+            "/executions/{job_id}/stop": {"job_qwerty123": running},
+        }
+    usual = {
+        "crew_abc123": crew_id,
+        "agent_001": other["agents"][0]["id"],
+        "task_001": other["tasks"][0]["id"],
+        "job_qwerty123": job_id,
+    }
+    schemas = _with_ids(document["components"]["schemas"], usual)
+    paths = {path: _with_ids(item, usual | there.get(path, {})) for path, item in document["paths"].items()}
+    for path, item in paths.items():
+        if "delete" in item:
+            # These stay. What is deleted are things that Schemathesis has made.
+            item["delete"].setdefault("parameters", []).extend(document["paths"][path]["parameters"])
+    yield {**document, "paths": paths, "components": {**document["components"], "schemas": schemas}}
+    with server.client() as owner:
+        for state in ("queued", "running"):
+            found = owner.get("/executions", params={"status": state, "per_page": 500}).json()
+            for execution in found["executions"]:
+                owner.post(f"/executions/{execution['job_id']}/stop")
+
+
+def _with_ids(part, ids):
+    text = json.dumps(part)
+    for example, real in ids.items():
+        text = text.replace(f'"{example}"', f'"{real}"')
+    return json.loads(text)
+
+
+@pytest.fixture
+def fuzz(server, document, tmp_path):
+    """Run Schemathesis and give its report, and each operation's statuses."""
+    program = needed(installed("st"), "this needs schemathesis; `pip install schemathesis` installs it")
+
+    def run(*options):
+        url = f"{server.url}/v1"
+        _, token = new_admin(server)
+        victim, _ = new_admin(server)
+        (tmp_path / "openapi.json").write_text(json.dumps(document))
+        ended = subprocess.run(
+            [
+                *(program, "--config-file", str(CONFIG), "--no-color"),
+                *("run", "openapi.json", "--url", url, "--checks", "all", "--warnings", "off"),
+                *(
+                    "--report",
+                    "json,har",
+                    "--report-json-path",
+                    "report.json",
+                    "--report-har-path",
+                    "all.har",
+                ),
+                *options,
+            ],
+            cwd=tmp_path,
+            env={**os.environ, "KASAL_TOKEN": token, "KASAL_USER": victim, "NO_PROXY": "127.0.0.1"},
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        report = json.loads((tmp_path / "report.json").read_text())
+        return report, statuses(tmp_path / "all.har", document, url)
+
+    return run
+
+
+def statuses(har, document, url):
+    """Give the statuses that each operation was answered with."""
+    base = urlsplit(url).path
+    patterns = [
+        (
+            re.compile(f"{re.escape(base)}{re.sub(r'{[a-z_]+}', '[^/]+', path)}"),
+            method,
+            described["operationId"],
+        )
+        for path, item in document["paths"].items()
+        for method, described in item.items()
+        if method != "parameters"
+    ]
+    seen = defaultdict(set)
+    for entry in json.loads(har.read_text())["log"]["entries"]:
+        path = urlsplit(entry["request"]["url"]).path
+        for pattern, method, name in patterns:
+            if entry["request"]["method"].lower() == method and pattern.fullmatch(path):
+                seen[name].add(entry["response"]["status"])
+                break
+    return seen
+
+
+def test_no_operation_fails_or_breaks_its_word(fuzz):
+    excluded = [part for name in BY_THEMSELVES for part in ("--exclude-operation-id", name)]
+    report, seen = fuzz(*excluded)
+    operations = report["operations"]
+    assert operations["tested"] == operations["total"] - len(BY_THEMSELVES)
+    assert report["test_cases"]["errored"] == 0
+    assert report["failures"] == []
+    # Where hardly anything succeeds, hardly anything is checked.
+    failing = {name for name, answers in seen.items() if not answers & {200, 201, 202, 204}}
+    assert len(failing) <= 6, failing
+    assert not any(status >= 500 for answers in seen.values() for status in answers)
+
+
+def test_maintenance_mode(fuzz, server):
+    try:
+        report, seen = fuzz("--include-operation-id", "update_maintenance", "--max-examples", "50")
+    finally:
+        with server.client() as owner:
+            answer = owner.put("/maintenance", json={"enabled": False})
+    assert answer.status_code == 200
+    assert report["operations"]["tested"] == 1
+    assert seen["update_maintenance"] >= {200, 400, 401}
+
+
+def test_logout(fuzz):
+    """The first one succeeds; whatever the token is used for then is refused."""
+    report, seen = fuzz("--include-operation-id", "logout", "--phases", "coverage,fuzzing")
+    assert report["operations"]["tested"] == 1
+    assert seen["logout"] == {204, 401}
