@@ -76,7 +76,7 @@ class Task(TaskFields, Document):
 
     id: str
     crew_id: str
-    agent_id: str | None = Field(description="None where a manager hands the task out.")
+    agent_id: str | None = Field(description="Null where a manager hands the task out.")
     position: int = Field(ge=0, description="Its place in the crew's order.")
     owner: str
     created_at: str

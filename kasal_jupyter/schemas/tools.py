@@ -257,7 +257,7 @@ class ToolInfo(Model):
     description: str
     category: str
     custom: bool
-    tool_id: str | None = Field(description="A custom tool's; None for a built-in one.")
+    tool_id: str | None = Field(description="A custom tool's; null for a built-in one.")
     parameters: dict[str, Any] = Field(description="The JSON schema of its arguments.")
 
     model_config = ConfigDict(

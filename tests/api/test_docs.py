@@ -91,6 +91,18 @@ def test_it_calls_the_api_with_a_token(page, live_server):
         assert [crew["name"] for crew in client.get("/crews").json()["crews"]] == ["Marketing Crew"]
 
 
+def test_whom_jupyter_has_let_in_needs_no_token(page, live_server):
+    entered = page.context.request.get(f"{live_server.url}/login?token={live_server.token}")
+    assert entered.ok
+    open_docs(page, live_server.url)
+    box = operation(page, "create_crew")
+    box.locator(".try-out__btn").click()
+    box.locator(".execute").click()
+    answer = box.locator(".live-responses-table .response").first
+    answer.wait_for()
+    assert answer.locator(".response-col_status").inner_text().startswith("201")
+
+
 def test_who_logs_in_there_goes_on_with_the_token(page, live_server):
     with log_in(live_server, "viewer") as client:
         email = client.get("/auth/me").json()["email"]

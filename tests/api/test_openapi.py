@@ -9,7 +9,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.operation import Operation, operation_of
-from kasal_jupyter.api.routes import RESOURCES
+from kasal_jupyter.api.routes import RESOURCES, routes
 from tests.accounts import log_in
 from tests.crews import crew_body, run
 
@@ -57,6 +57,12 @@ def test_every_method_of_every_route_is_in_it(document):
     assert operations(document).keys() == {*declared(), ("/ws", "get")}
     for path, handler in RESOURCES:
         assert handler.methods(), f"{path} has no operation"
+
+
+def test_nothing_else_is_served(document):
+    templates = {options["template"] for _, _, options in routes(None, "/", ["/v1"])}
+    # The files of the page, and what answers for paths that are nothing.
+    assert templates - {"/docs/{file}", "other"} == document["paths"].keys()
 
 
 def test_every_method_of_a_handler_is_an_operation():

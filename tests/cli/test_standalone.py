@@ -24,6 +24,19 @@ def test_the_api_is_served_under_both_prefixes(server, prefix):
     websocket.create_connection(url, timeout=60).close()
 
 
+@pytest.mark.parametrize("prefix", ["/v1", "/api/v1"])
+def test_the_api_says_of_itself_where_it_is(server, prefix):
+    assert get(server, f"{prefix}/openapi.json").json()["servers"] == [{"url": prefix}]
+    (address,) = (
+        variable["value"]
+        for variable in get(server, f"{prefix}/postman.json").json()["variable"]
+        if variable["key"] == "baseUrl"
+    )
+    assert address == f"{server.url}{prefix}"
+    assert get(server, f"{prefix}/docs").status_code == 200
+    assert get(server, f"{prefix}/docs/docs.js").status_code == 200
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -1,6 +1,7 @@
 """Kasal on JupyterHub: who gets in where, through the hub's proxy."""
 
 import json
+import re
 
 import httpx
 import websocket
@@ -51,6 +52,19 @@ def test_who_sends_nothing_is_asked_for_a_token(alice):
     answer = httpx.get(f"{alice.url}/v1/crews")
     assert answer.status_code == 401
     assert answer.json()["error"]["code"] == "UNAUTHORIZED"
+
+
+def test_the_apis_page_works_behind_the_proxy(alice):
+    with alice.client() as client:
+        page = client.get("/docs")
+        assert "'nonce-" in page.headers["content-security-policy"]
+        files = re.findall(r'(?:src|href)="(docs/[^"]+)"', page.text)
+        assert len(files) == 4
+        for name in files:
+            # As a browser takes it, from the page's own address.
+            assert client.get(page.url.join(name)).status_code == 200
+        document = client.get(page.url.join("openapi.json")).json()
+        assert client.get(f"{page.url.join(document['servers'][0]['url'])}/health").status_code == 200
 
 
 def test_a_page_of_the_users_server_may_write(alices_browser, alice):
