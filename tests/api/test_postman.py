@@ -76,7 +76,7 @@ def test_every_variable_is_declared(collection):
     used = set(
         re.findall(r"\{\{([^$}]+)\}\}", json.dumps(collection["item"]) + json.dumps(collection["auth"]))
     )
-    assert used == variables(collection).keys() - {"refresh_token"} | {"refresh_token"}
+    assert used == variables(collection).keys()
 
 
 def test_every_id_that_is_used_is_kept_when_it_is_made(collection):
