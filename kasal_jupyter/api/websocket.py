@@ -9,7 +9,7 @@ import orjson
 from jupyter_server.auth.decorator import allow_unauthenticated
 from pydantic import ConfigDict, Field
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
-from tornado.iostream import StreamClosedError
+from tornado.iostream import IOStream, StreamClosedError
 from tornado.websocket import WebSocketHandler
 
 from kasal_jupyter.api.body import read_body
@@ -177,17 +177,17 @@ class EventSocket(BaseHandler, WebSocketHandler):
             self._pending.append(frames)
             self._pending_bytes += len(frames)
             return
-        # Mostly the socket takes it all at once, and a task would cost more than the write itself.
         stream = self._stream()
-        if stream is None:
+        # Mostly the socket takes it all at once, and a task would cost more than the write itself.
+        if stream is None or not (rest := _sent_at_once(stream, frames)):
             return
         try:
-            written = stream.write(frames)
+            written = stream.write(rest)
         except StreamClosedError:
             self._gone = True
             return
         if not written.done():
-            self._pending_bytes = len(frames)
+            self._pending_bytes = len(rest)
             self._writer = asyncio.create_task(self._write_on(written))
 
     def done(self, job_id: str) -> None:
@@ -329,6 +329,21 @@ class _Asking(BaseHandler):
 
     def initialize(self, parts: Parts) -> None:
         self.parts = parts
+
+
+def _sent_at_once(stream: IOStream, frames: bytes) -> bytes:
+    """Hand frames to a stream's socket, and give what it does not take now.
+
+    The stream's own ``write`` makes a future each time, which is half the cost of an event to 500 sockets.
+    """
+    # An encrypted stream's socket is its own affair, and nothing may overtake what a stream holds back.
+    if type(stream) is not IOStream or stream.closed() or stream.writing():
+        return frames
+    try:
+        return frames[stream.socket.send(frames) :]
+    except OSError:
+        # It is full, or broken, which the stream finds out as well, and closes.
+        return frames
 
 
 def _is_auth(data: bytes) -> bool:
