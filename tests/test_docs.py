@@ -155,7 +155,9 @@ def test_every_error_code():
     kinds = [errors.KasalError]
     for kind in kinds:
         kinds += kind.__subclasses__()
-    raised = {(str(kind.status), kind.code) for kind in kinds}
+    # The notebook's side has one of its own, which no server answers with.
+    served = [kind for kind in kinds if not kind.__module__.startswith("kasal_jupyter.kernel")]
+    raised = {(str(kind.status), kind.code) for kind in served}
     assert {(status, CODE.findall(code)[0]) for status, code, _ in table("status")} == raised
 
 
