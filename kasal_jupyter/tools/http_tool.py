@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 import httpx
 
-from kasal_jupyter import __version__
 from kasal_jupyter.schemas.tools import DEFAULT_HEADER, FREE_PARAMETERS, IN_PATH, RunTool
 from kasal_jupyter.tools.fetch import Answer, fetch
 from kasal_jupyter.tools.guard import HostGuard
@@ -91,7 +90,7 @@ class _Endpoint:
         url = httpx.URL(self._filled(rest))
         headers = {
             "Accept": "application/json, text/*;q=0.9, */*;q=0.5",
-            "User-Agent": f"kasal-jupyter/{__version__}",
+            "User-Agent": "kasal-jupyter",
             **self._credentials(),
         }
         if self._tool.method in {"GET", "DELETE"}:
