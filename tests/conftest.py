@@ -1,6 +1,10 @@
 """What tests of several rooms share."""
 
+import os
+import shutil
+
 import pytest
+from playwright.sync_api import sync_playwright
 
 from tests.engine import SECRETS, Engine
 from tests.server import start_server
@@ -31,3 +35,18 @@ def api(live_server):
     """A client of the live server's API, with the token; paths begin below ``/v1``."""
     with live_server.client() as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real browser, for one module: while it is there, its event loop stands in the way of others."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        missing = "the browser tests need chromium; install it, e.g. from the system's packages"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield running
+        running.close()

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import websocket
+
+from tests.processes import end
 
 TOKEN = "tests-own-token"
 
@@ -61,19 +62,7 @@ class LiveServer:
 
     def close(self) -> None:
         """End the server as a service does, and see that nothing of it is left."""
-        below = psutil.Process(self.process.pid).children(recursive=True)
-        self.process.terminate()
-        try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise AssertionError(f"the server did not end; its log:\n{self.log.read_text()}") from None
-        finally:
-            _, left = psutil.wait_procs(below, timeout=10)
-            for process in left:
-                process.kill()
-        assert not left, f"processes were left behind: {left}"
+        end(self.process, self.log)
 
 
 def start_server(

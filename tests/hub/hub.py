@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import websocket
+
+from tests.processes import end
 
 USERS = ("alice", "bob")
 PASSWORD = "everybody's"
@@ -140,19 +141,7 @@ class Hub:
 
     def close(self) -> None:
         """End the hub, which ends its proxy and the servers, and see that nothing of them is left."""
-        below = psutil.Process(self.process.pid).children(recursive=True)
-        self.process.terminate()
-        try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise AssertionError(f"the hub did not end; its log:\n{self.log.read_text()}") from None
-        finally:
-            _, left = psutil.wait_procs(below, timeout=10)
-            for process in left:
-                process.kill()
-        assert not left, f"processes were left behind: {left}"
+        end(self.process, self.log)
 
 
 def cookie(session: httpx.Client, name: str, path: str) -> str:

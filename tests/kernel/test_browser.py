@@ -1,30 +1,15 @@
 """The saved notebook's trace in a real browser."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from kasal_jupyter.kernel.view_html import render_html
 from kasal_jupyter.schemas.trace import build_trace
 from tests.kernel.test_views import HOSTILE, events
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "quickstart.ipynb"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("the browser tests need chromium; install it, e.g. from the system's packages")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
-        yield running
-        running.close()
 
 
 @pytest.fixture
