@@ -17,7 +17,6 @@ from jupyter_server.serverapp import ServerApp
 from tornado.ioloop import PeriodicCallback
 from traitlets import Bool, Enum, Int, List, TraitError, Unicode, default
 
-from kasal_jupyter import __version__
 from kasal_jupyter.api.fanout import Fanouts
 from kasal_jupyter.api.figures import count_run, show_runs
 from kasal_jupyter.api.parts import Parts
@@ -36,6 +35,7 @@ from kasal_jupyter.store.secrets import SecretBox
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.store.tools import CustomTools
 from kasal_jupyter.tools.guard import HostGuard
+from kasal_jupyter.version import __version__
 
 ACTIVITY_MS = 30_000
 """How often runs are reported as activity, so that a culler does not end a server that works."""

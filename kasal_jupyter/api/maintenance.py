@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
-from kasal_jupyter import __version__
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.operation import Media, operation
 from kasal_jupyter.schemas.health import Health
 from kasal_jupyter.schemas.maintenance import MaintenanceState, MaintenanceUpdate
+from kasal_jupyter.version import __version__
 
 
 class MaintenanceHandler(ApiHandler):

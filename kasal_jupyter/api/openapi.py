@@ -8,7 +8,6 @@ from http import HTTPStatus
 import orjson
 from pydantic import BaseModel
 
-from kasal_jupyter import __version__
 from kasal_jupyter.api.components import (
     RATE_HEADERS,
     REF,
@@ -26,6 +25,7 @@ from kasal_jupyter.api.operation import Answer, Media, Operation
 from kasal_jupyter.api.websocket import AuthMessage, SubscribeMessage
 from kasal_jupyter.schemas.errors import ErrorBody
 from kasal_jupyter.schemas.events import Event
+from kasal_jupyter.version import __version__
 
 INTRODUCTION = """\
 Crews of agents on CrewAI, served by the Jupyter server: define them, run them, watch what they do.

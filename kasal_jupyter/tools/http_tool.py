@@ -15,6 +15,7 @@ from kasal_jupyter.schemas.tools import DEFAULT_HEADER, FREE_PARAMETERS, IN_PATH
 from kasal_jupyter.tools.fetch import Answer, fetch
 from kasal_jupyter.tools.guard import HostGuard
 from kasal_jupyter.tools.tool import Tool, ToolContext
+from kasal_jupyter.version import __version__
 
 MAX_BYTES = 2_000_000
 """Most of an answer that is read."""
@@ -90,7 +91,7 @@ class _Endpoint:
         url = httpx.URL(self._filled(rest))
         headers = {
             "Accept": "application/json, text/*;q=0.9, */*;q=0.5",
-            "User-Agent": "kasal-jupyter",
+            "User-Agent": f"kasal-jupyter/{__version__}",
             **self._credentials(),
         }
         if self._tool.method in {"GET", "DELETE"}:
