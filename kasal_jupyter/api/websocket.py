@@ -12,9 +12,9 @@ from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.websocket import WebSocketHandler
 
+from kasal_jupyter.api.base import BaseHandler
 from kasal_jupyter.api.body import read_body
 from kasal_jupyter.api.fanout import frame
-from kasal_jupyter.api.handler import BaseHandler
 from kasal_jupyter.api.parts import Parts
 from kasal_jupyter.auth.caller import Caller
 from kasal_jupyter.errors import Fault, InvalidRequest, KasalError, NotFound, Unauthorized

@@ -1,3 +1,5 @@
+import time
+
 import httpx
 import pytest
 import websocket
@@ -99,3 +101,11 @@ def test_figures_for_prometheus_beside_jupyters_own(api, live_server):
 def test_every_endpoint_says_whom_it_lets_in(live_server):
     # Jupyter lists those that do not, where it is told to let nobody in otherwise.
     assert "registered for /a%40b/v1" not in live_server.log.read_text()
+
+
+def test_every_answer_has_its_own_date(api):
+    first = api.get("/health").headers["date"]
+    end = time.monotonic() + 30
+    while api.get("/health").headers["date"] == first:
+        assert time.monotonic() < end
+        time.sleep(0.05)
