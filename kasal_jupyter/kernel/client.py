@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote
 
 import orjson
@@ -23,13 +23,21 @@ from kasal_jupyter.schemas.crews import (
 )
 from kasal_jupyter.schemas.events import Event
 from kasal_jupyter.schemas.executions import (
+    CrewCheck,
+    CrewChecked,
     ExecutionAccepted,
+    ExecutionCreate,
     ExecutionList,
     ExecutionStatus,
     ExecutionStopped,
+    ToolAnswer,
+    ToolAnswered,
     TraceRow,
     TraceRows,
 )
+from kasal_jupyter.schemas.memory import CrewMemory
+from kasal_jupyter.schemas.models import ModelInfo, ModelList
+from kasal_jupyter.schemas.tools import ClientTool, ToolInfo, ToolList
 
 if TYPE_CHECKING:
     import httpx
@@ -37,6 +45,9 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=BaseModel)
 
 REQUEST_SECONDS = 30.0
+
+MOST = 500
+"""The longest page that the API gives."""
 
 
 class Client:
@@ -67,7 +78,7 @@ class Client:
 
         ``seconds`` is how long the answer may take.
         """
-        query: dict[str, str | int] = {"per_page": 500} | ({"name": name} if name else {})
+        query: dict[str, str | int] = {"per_page": MOST} | ({"name": name} if name else {})
         return CrewList.model_validate_json(
             self._request("GET", "/crews", query=query, seconds=seconds)
         ).crews
@@ -80,22 +91,54 @@ class Client:
         """Create a crew."""
         return self._send(CrewCreated, "POST", "/crews", crew)
 
-    def update_crew(self, crew_id: str, crew: CrewCreate | CrewUpdate) -> Updated:
+    def update_crew(
+        self, crew_id: str, crew: CrewCreate | CrewUpdate, *, version: int | None = None
+    ) -> Updated:
         """Change a crew; given lists of agents and tasks replace the old ones.
 
         A :class:`CrewCreate` is the whole crew: what it leaves out gets its default again.
+
+        Parameters
+        ----------
+        crew_id
+            The crew.
+        crew
+            What it shall be.
+        version
+            The version it must still have, as :class:`CrewDetails` gives it; any, by default.
+
+        Raises
+        ------
+        PreconditionFailed
+            Somebody has changed it since.
         """
         path = f"/crews/{quote(crew_id, safe='')}"
-        return self._send(Updated, "PUT", path, crew, whole=isinstance(crew, CrewCreate))
+        body = crew.model_dump_json(exclude_unset=not isinstance(crew, CrewCreate)).encode()
+        headers = {"If-Match": f'"{version}"'} if version is not None else {}
+        return Updated.model_validate_json(self._request("PUT", path, body, headers=headers))
+
+    def check(
+        self, crew_id: str, inputs: dict[str, Any] | None = None, tools: Sequence[ClientTool] = ()
+    ) -> CrewChecked:
+        """Check whether a crew could run now, and say what keeps it from that."""
+        body = CrewCheck(inputs=inputs or {}, tools=list(tools))
+        return self._send(CrewChecked, "POST", f"/crews/{quote(crew_id, safe='')}/check", body)
 
     def delete_crew(self, crew_id: str) -> None:
         """Delete a crew with its agents and tasks."""
         self._request("DELETE", f"/crews/{quote(crew_id, safe='')}")
 
-    def start(self, crew_id: str, inputs: dict[str, Any] | None = None) -> ExecutionAccepted:
-        """Start an execution."""
-        body = {"crew_id": crew_id, "inputs": inputs or {}}
-        return ExecutionAccepted.model_validate_json(self._request("POST", "/executions", orjson.dumps(body)))
+    def start(
+        self, crew_id: str, inputs: dict[str, Any] | None = None, tools: Sequence[ClientTool] = ()
+    ) -> ExecutionAccepted:
+        """Start an execution; the given tools are this client's to answer for."""
+        body = ExecutionCreate(crew_id=crew_id, inputs=inputs or {}, tools=list(tools))
+        return self._send(ExecutionAccepted, "POST", "/executions", body)
+
+    def answer_tool(self, job_id: str, call_id: str, answer: ToolAnswer) -> None:
+        """Answer a ``tool_request`` of a run that was started with tools of this client's."""
+        path = f"/executions/{quote(job_id, safe='')}/tool_calls/{quote(call_id, safe='')}"
+        self._send(ToolAnswered, "POST", path, answer)
 
     def execution(self, job_id: str) -> ExecutionStatus:
         """Give an execution's state."""
@@ -139,6 +182,24 @@ class Client:
 
         return follow_events(self._connection, job_id, after, on_idle)
 
+    def tools(self) -> list[ToolInfo]:
+        """Give the tools that the server's agents can use."""
+        return self._get(ToolList, "/tools", {"per_page": MOST}).tools
+
+    def models(self, *, seconds: float = REQUEST_SECONDS) -> list[ModelInfo]:
+        """Give the models that the server knows, with whether they can run."""
+        return ModelList.model_validate_json(
+            self._request("GET", "/models", query={"per_page": MOST}, seconds=seconds)
+        ).models
+
+    def memory(self, crew_id: str) -> CrewMemory:
+        """Give what a crew remembers."""
+        return self._get(CrewMemory, f"/memory/{quote(crew_id, safe='')}")
+
+    def health(self) -> dict[str, Any]:
+        """Give the server's state."""
+        return cast("dict[str, Any]", orjson.loads(self._request("GET", "/health")))
+
     def close(self) -> None:
         """Let go of the connections."""
         if self._http is not None:
@@ -147,8 +208,8 @@ class Client:
     def _get(self, model: type[M], path: str, query: dict[str, Any] | None = None) -> M:
         return model.model_validate_json(self._request("GET", path, query=query))
 
-    def _send(self, model: type[M], method: str, path: str, body: BaseModel, *, whole: bool = False) -> M:
-        data = body.model_dump_json(exclude_unset=not whole).encode()
+    def _send(self, model: type[M], method: str, path: str, body: BaseModel) -> M:
+        data = body.model_dump_json(exclude_unset=True).encode()
         return model.model_validate_json(self._request(method, path, data))
 
     def _request(
@@ -158,6 +219,7 @@ class Client:
         body: bytes | None = None,
         *,
         query: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
         seconds: float = REQUEST_SECONDS,
     ) -> bytes:
         import httpx
@@ -173,7 +235,7 @@ class Client:
                 f"{self.url}/v1{path}",
                 content=body,
                 params=query,
-                headers={"Content-Type": "application/json"} if body is not None else None,
+                headers=({"Content-Type": "application/json"} if body is not None else {}) | (headers or {}),
                 timeout=seconds,
             )
         except httpx.HTTPError as error:

@@ -12,7 +12,7 @@ tool call. One event opens it and another closes it, both with its ``span_id``;
     task_start   task_complete  | task_failed
     agent_start  agent_complete | agent_failed
     llm_call     llm_response   | llm_failed      llm_chunk
-    tool_call    tool_result    | tool_failed
+    tool_call    tool_result    | tool_failed     tool_request
 
 A run's process writes its events without ``seq`` and ``job_id``; the server adds
 them as it appends to the journal. ``seq`` counts 1, 2, 3 … without a gap.
@@ -172,6 +172,8 @@ class LlmResponse(SpanEvent):
     tool_calls: list[RequestedToolCall]
     usage: TokenUsage | None
     """None where the provider sent none: unknown, not zero."""
+    cost: NotRequired[float | None]
+    """US dollars, by the model's price on the day; None where tokens or price are unknown."""
     finish_reason: str | None
 
 
@@ -187,6 +189,18 @@ class ToolCall(SpanEvent):
     """A tool is called."""
 
     type: Literal["tool_call"]
+    tool: str
+    arguments: dict[str, Any]
+
+
+class ToolRequest(SpanEvent):
+    """A tool that the run's client brought is called: the client is to answer.
+
+    It stands within the span of the ``tool_call``, which the answer closes like any other.
+    """
+
+    type: Literal["tool_request"]
+    call_id: str
     tool: str
     arguments: dict[str, Any]
 
@@ -230,6 +244,7 @@ Event = (
     | LlmResponse
     | LlmFailed
     | ToolCall
+    | ToolRequest
     | ToolResult
     | ToolFailed
     | ErrorEvent

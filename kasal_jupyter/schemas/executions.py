@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 
 from kasal_jupyter.schemas.base import Document, ListQuery, Model, Query
 from kasal_jupyter.schemas.tasks import TaskState
+from kasal_jupyter.schemas.tools import ClientTool
 
 TIME_PATTERN = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"
 """A time as the reference writes it."""
@@ -19,7 +20,7 @@ KINDS: Mapping[str, frozenset[str]] = {
     "task": frozenset({"task_start", "task_complete", "task_failed"}),
     "agent": frozenset({"agent_start", "agent_complete", "agent_failed"}),
     "llm": frozenset({"llm_call", "llm_chunk", "llm_response", "llm_failed"}),
-    "tool": frozenset({"tool_call", "tool_result", "tool_failed"}),
+    "tool": frozenset({"tool_call", "tool_request", "tool_result", "tool_failed"}),
     "status": frozenset({"execution_status"}),
     "error": frozenset({"error"}),
 }
@@ -47,6 +48,72 @@ class ExecutionCreate(Model):
 
     crew_id: str
     inputs: dict[str, Any] = Field(default_factory=dict, description="Values for the crew's {placeholders}.")
+    tools: list[ClientTool] = Field(
+        default_factory=list, max_length=64, description="Tools that whoever starts the run answers for."
+    )
+
+
+class ToolAnswer(Model):
+    """The body of ``POST /executions/{job_id}/tool_calls/{call_id}``: a result, or why there is none."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"result": "17.50"}]})
+
+    result: str | None = Field(None, description="What the agent is given.")
+    error: str | None = Field(None, description="What went wrong, for the agent.")
+
+
+class ToolAnswered(Model):
+    """The answer of ``POST /executions/{job_id}/tool_calls/{call_id}``."""
+
+    call_id: str
+    status: Literal["answered"] = "answered"
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"call_id": "call_1f6w0c2m9k3x", "status": "answered"}]}
+    )
+
+
+class CrewCheck(Model):
+    """The body of ``POST /crews/{crew_id}/check``: what a run would be started with."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": {"topic": "tea prices"}}]})
+
+    inputs: dict[str, Any] = Field(default_factory=dict, description="Values for the crew's {placeholders}.")
+    tools: list[ClientTool] = Field(
+        default_factory=list, max_length=64, description="Tools that the run's client would answer for."
+    )
+
+
+class CrewFault(Model):
+    """Something that keeps a crew from running."""
+
+    field: str
+    reason: str
+
+
+class CrewChecked(Model):
+    """The answer of ``POST /crews/{crew_id}/check``."""
+
+    runnable: bool
+    faults: list[CrewFault]
+    estimated_duration: int = Field(description="Seconds, from the crew's own past runs where there are any.")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "runnable": False,
+                    "faults": [
+                        {
+                            "field": "inputs.topic",
+                            "reason": "{topic} in tasks[0].description has no value; pass it in inputs",
+                        }
+                    ],
+                    "estimated_duration": 300,
+                }
+            ]
+        }
+    )
 
 
 class ExecutionAccepted(Model):
@@ -79,6 +146,9 @@ class Usage(Model):
     total_tokens: int = 0
     llm_calls: int = 0
     tool_calls: int = 0
+    cost: float | None = Field(
+        0.0, description="US dollars, by each model's price on the day; null where one is unknown."
+    )
 
 
 class Execution(Document):

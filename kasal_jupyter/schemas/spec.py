@@ -11,7 +11,7 @@ from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.base import Model
 from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.schemas.tasks import Task
-from kasal_jupyter.schemas.tools import RunTool
+from kasal_jupyter.schemas.tools import ClientTool, RunTool
 
 PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_\-]*)\}")
 """What CrewAI replaces by an input, wherever it stands in a crew's texts."""
@@ -51,6 +51,9 @@ class RunSpec(Model):
     inputs: dict[str, Any]
     models: dict[str, RunModel] = Field(description="By the name the agents use.")
     tools: list[RunTool] = Field(default_factory=list, description="The custom tools that it may use.")
+    client_tools: list[ClientTool] = Field(
+        default_factory=list, description="Those that the run's client answers for, as far as they are used."
+    )
     allowed_hosts: list[str] = Field(
         default_factory=list, description="Hosts and networks besides the public ones that tools may call."
     )
@@ -60,8 +63,20 @@ class RunSpec(Model):
     folder: str = Field(description="The run's own working folder, absolute, made by the server.")
 
 
-class RunMessage(Model):
-    """What the server sends a run's process, one JSON line each: ``run`` first, ``stop`` at most once."""
+class RunToolAnswer(Model):
+    """What became of a ``tool_request``: exactly one of ``result`` and ``error``."""
 
-    type: Literal["run", "stop"]
+    call_id: str
+    result: str | None = None
+    error: str | None = None
+
+
+class RunMessage(Model):
+    """What the server sends a run's process, one JSON line each.
+
+    ``run`` comes first, then any number of ``tool_answer``, and ``stop`` at most once.
+    """
+
+    type: Literal["run", "tool_answer", "stop"]
     spec: RunSpec | None = None
+    answer: RunToolAnswer | None = None

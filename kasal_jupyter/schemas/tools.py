@@ -213,6 +213,30 @@ class CustomTool(CustomToolFields, Document):
         )
 
 
+ClientToolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+"""A client's tool's name: what every provider takes, and what a Python function may be called."""
+
+
+class ClientTool(Model):
+    """A tool that the client which starts a run brings along, and answers for while it runs.
+
+    A notebook's functions are such tools. Nothing stores them.
+    """
+
+    name: ClientToolName
+    description: str = Field("", max_length=4_000, description="For the model: what it does, when to use it.")
+    parameters: Annotated[dict[str, Any], AfterValidator(_parameters), WithJsonSchema(OBJECT_SCHEMA_FORM)] = (
+        Field(
+            default_factory=lambda: {"type": "object", "properties": {}},
+            description="A JSON schema of its arguments.",
+        )
+    )
+    timeout: float = Field(60.0, gt=0, le=3_600, description="Seconds the client may take for an answer.")
+    for_all: bool = Field(
+        False, description="Whether every agent has it, not only those whose tools, or whose task's, name it."
+    )
+
+
 class RunTool(CustomToolFields):
     """A custom tool with its secret, for the run's process alone; nothing writes this object down."""
 

@@ -1,0 +1,64 @@
+"""Models: what can run on this server."""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict, Field
+
+from kasal_jupyter.schemas.base import ListQuery, Model
+
+
+class ModelPrice(Model):
+    """What a model costs, in US dollars a million tokens, as its provider lists it."""
+
+    input: float
+    output: float
+
+
+class ModelInfo(Model):
+    """A model, and whether it can run here and now."""
+
+    name: str = Field(description="What an agent's model is called to use it.")
+    provider: str
+    available: bool = Field(description="Whether a run may use it now: there is a key, or none is needed.")
+    reason: str | None = Field(None, description="Why it is not available, and what to do.")
+    context_window: int | None = Field(None, description="Tokens; null where unknown.")
+    price: ModelPrice | None = Field(None, description="Null where unknown.")
+    default: bool = Field(False, description="Whether agents that name no model get it.")
+
+
+class ModelQuery(ListQuery):
+    """The query of ``GET /models``."""
+
+    available: bool | None = Field(None, description="Only those that can run, or only the others.")
+
+
+class ModelList(Model):
+    """The answer of ``GET /models``."""
+
+    models: list[ModelInfo]
+    total: int
+    page: int
+    per_page: int
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "models": [
+                        {
+                            "name": "gpt-4.1-mini",
+                            "provider": "openai",
+                            "available": True,
+                            "reason": None,
+                            "context_window": 1_047_576,
+                            "price": {"input": 0.4, "output": 1.6},
+                            "default": True,
+                        }
+                    ],
+                    "total": 1,
+                    "page": 1,
+                    "per_page": 100,
+                }
+            ]
+        }
+    )
