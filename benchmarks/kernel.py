@@ -1,8 +1,10 @@
 """What drawing a trace costs: `python benchmarks/kernel.py`.
 
-At 100, 1,000 and 5,000 steps: folding the events, one redraw of the live view (of which there are up to
-five a second, in the user's own interpreter), the view that is kept, its text, and how large each is. Also
-what the first `%kasal` of a notebook imports; `%load_ext` is measured by `benchmarks/server.py`.
+At 100, 1,000 and 5,000 steps: folding the events, one redraw of the live view (of which there are several a
+second, in the user's own interpreter), the view that is kept, its text, and how large each is. Also
+`%load_ext` in a fresh interpreter, and what the first `%kasal` of a notebook imports.
+
+How late the live view is, from the event in the worker, is measured by `benchmarks/live.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from kasal_jupyter.kernel.view_html import render_html
+from kasal_jupyter.kernel.view_live import render_live
 from kasal_jupyter.kernel.view_text import render_text
 from kasal_jupyter.schemas.events import Event
 from kasal_jupyter.schemas.trace import build_trace
@@ -76,6 +79,20 @@ def milliseconds(draw: Callable[[], object]) -> float:
     return 1000 * statistics.median(times)
 
 
+def load_ext() -> float:
+    """Give the milliseconds that `%load_ext kasal_jupyter` takes in a fresh IPython."""
+    code = (
+        "import time; from IPython.core.interactiveshell import InteractiveShell as Shell; shell = Shell();"
+        "began = time.perf_counter(); shell.run_line_magic('load_ext', 'kasal_jupyter');"
+        "print(time.perf_counter() - began)"
+    )
+    runs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        for _ in range(ROUNDS)
+    ]
+    return 1000 * statistics.median(float(run.stdout) for run in runs)
+
+
 def first_use() -> float:
     """Give the milliseconds that the first `%kasal` of a notebook spends on imports, IPython being there."""
     code = (
@@ -87,6 +104,7 @@ def first_use() -> float:
 
 
 def main() -> None:
+    print(f"%load_ext kasal_jupyter: {load_ext():.1f} ms")
     print(f"imports of the first %kasal: {first_use():.0f} ms\n")
     print("  steps      fold  live redraw         kept view        text")
     for steps in SIZES:
@@ -94,10 +112,10 @@ def main() -> None:
         whole = build_trace(events)
         running = build_trace(run_of(steps, ended=False))
         fold = milliseconds(lambda events=events: build_trace(events))
-        live = milliseconds(lambda running=running: render_html(running, live=True))
+        live = milliseconds(lambda running=running: render_live(running))
         kept = milliseconds(lambda whole=whole: render_html(whole))
         text = milliseconds(lambda whole=whole: render_text(whole))
-        live_size = len(render_html(running, live=True).encode()) / 1000
+        live_size = len(render_live(running).encode()) / 1000
         kept_size = len(render_html(whole).encode()) / 1000
         text_size = len(render_text(whole).encode()) / 1000
         print(

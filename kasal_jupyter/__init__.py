@@ -1,12 +1,21 @@
 """Kasal inside Jupyter: crews of agents, run on real CrewAI, watched live.
 
 The package is two things: a Jupyter server extension that serves the Kasal API
-under ``/v1`` (:mod:`kasal_jupyter.app`), and a kernel-side library of magics
-(:mod:`kasal_jupyter.kernel`). Importing the package itself loads neither.
+under ``/v1`` (:mod:`kasal_jupyter.app`), and a kernel-side library: the magics, and
+the same in plain Python. ::
+
+    import kasal_jupyter as kasal
+
+    writer = kasal.Agent(role="Writer", goal="Write about {topic}", llm="sandbox")
+    report = kasal.Task("Write a report about {topic}", "One paragraph", writer)
+    result = kasal.Crew("Market research", tasks=[report]).run(topic="tea prices")
+
+Importing the package itself loads neither: each name loads what it needs when it is used.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kasal_jupyter.version import __version__
@@ -14,7 +23,51 @@ from kasal_jupyter.version import __version__
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-__all__ = ["__version__", "load_ipython_extension"]
+    from kasal_jupyter.kernel.crew import Agent, Crew, Task
+    from kasal_jupyter.kernel.executions import Run, Runs
+    from kasal_jupyter.kernel.notebook_tools import tool
+    from kasal_jupyter.kernel.python_api import connect, runs
+    from kasal_jupyter.kernel.result import RunResult
+
+__all__ = [
+    "Agent",
+    "Crew",
+    "Run",
+    "RunResult",
+    "Runs",
+    "Task",
+    "__version__",
+    "connect",
+    "load_ipython_extension",
+    "runs",
+    "tool",
+]
+
+_PLACES = {
+    "Agent": "crew",
+    "Crew": "crew",
+    "Run": "executions",
+    "RunResult": "result",
+    "Runs": "executions",
+    "Task": "crew",
+    "connect": "python_api",
+    "runs": "python_api",
+    "tool": "notebook_tools",
+}
+"""The names that are taken from the kernel side when they are used, and the modules that have them."""
+
+
+def __getattr__(name: str) -> Any:
+    place = _PLACES.get(name)
+    if place is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.kernel.{place}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def _jupyter_server_extension_points() -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from kasal_jupyter.api.fanout import Fanouts
 from kasal_jupyter.api.figures import count_run, show_runs
 from kasal_jupyter.api.parts import Parts
 from kasal_jupyter.api.routes import routes
+from kasal_jupyter.api.websocket import EventSocket
 from kasal_jupyter.auth.accounts import Accounts
 from kasal_jupyter.auth.maintenance import MaintenanceMode
 from kasal_jupyter.models.catalog import ModelCatalog, SandboxCatalog
@@ -43,6 +44,9 @@ ACTIVITY_MS = 30_000
 SANDBOX_FOLDER = "sandbox"
 """Where, in the data folder, each server has its sandbox."""
 
+RUNS_SECONDS = 2.0
+"""How long runs may take to end by themselves when the server does."""
+
 CLOSE_SECONDS = 10.0
 """How long the end of the extension may hold up the server's."""
 
@@ -55,6 +59,8 @@ class StandaloneServer(ServerApp):
 
     port_default_value = Int(8000)
 
+    _idle: PeriodicCallback | None = None
+
     @property
     def _whole(self) -> bool:
         return isinstance(self.starter_app, KasalApp) and self.starter_app.with_jupyter
@@ -63,6 +69,16 @@ class StandaloneServer(ServerApp):
     def default_services(self) -> tuple[str, ...]:  # type: ignore[override]
         """The parts of Jupyter that are served."""
         return ServerApp.default_services if self._whole else ("auth",)
+
+    def init_shutdown_no_activity(self) -> None:
+        """Have the server end when it is idle, where that is asked for.
+
+        Jupyter looks once a minute, which is late for a short time.
+        """
+        if self.shutdown_no_activity_timeout > 0:
+            every = min(60.0, max(0.5, self.shutdown_no_activity_timeout / 10))
+            self._idle = PeriodicCallback(self.shutdown_no_activity, every * 1_000)
+            self._idle.start()
 
     def init_webapp(self) -> None:
         """Set the web application up, without the files that Jupyter's contents serve beside its services."""
@@ -171,12 +187,17 @@ class KasalApp(ExtensionApp):
         """Whether the server was started for this extension alone."""
         return self.serverapp is not None and self.serverapp.starter_app is self
 
+    @property
+    def folder(self) -> Path:
+        """The data folder."""
+        return Path(self.data_folder).expanduser() if self.data_folder else default_data_folder()
+
     def initialize_settings(self) -> None:
         """Open the data folder and build the parts."""
         # Jupyter hands every trait on to all handlers and templates.
         self.settings[f"{self.name}_config"].pop("sandbox_token", None)
         self._require_valid_settings()
-        folder = Path(self.data_folder).expanduser() if self.data_folder else default_data_folder()
+        folder = self.folder
         store = Store.open(folder)
         method = None if self.start_method == "auto" else cast("StartMethod", self.start_method)
         self._backend = LocalBackend(folder, start_method=method)
@@ -280,10 +301,12 @@ class KasalApp(ExtensionApp):
 
     async def _close(self, parts: Parts) -> None:
         opened = [parts] if self._sandbox_parts is None else [self._sandbox_parts, parts]
-        for each in opened:
-            await each.runs.close()
+        closing = asyncio.gather(*(each.runs.close() for each in opened))
+        await asyncio.wait([closing], timeout=RUNS_SECONDS)
         if self._backend is not None:
+            # A run that waits for the engine goes on waiting until there is none to come.
             await self._backend.close()
+        await closing
         if self._accounts is not None:
             self._accounts.close()
         for each in opened:
@@ -300,10 +323,16 @@ class KasalApp(ExtensionApp):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def current_activity(self) -> dict[str, int] | None:
-        """Tell Jupyter Server what goes on, so that it does not shut down an idle-looking server."""
+        """Tell Jupyter Server what goes on, so that it does not shut down an idle-looking server.
+
+        Requests are told of as Jupyter's own are, by the time of the last.
+        """
         opened = [parts for parts in (self.parts, self._sandbox_parts) if parts is not None]
-        active = sum(parts.runs.active for parts in opened)
-        return {"executions": active} if active else None
+        counts = {
+            "executions": sum(parts.runs.active for parts in opened),
+            "sockets": len(EventSocket.opened),
+        }
+        return {what: count for what, count in counts.items() if count} or None
 
     def _wake(self) -> None:
         """Have the engine load in the background."""

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from kasal_jupyter.runs.local import LocalBackend, LocalRun, StartMethod
-from kasal_jupyter.schemas.spec import RunSpec
+from kasal_jupyter.schemas.spec import RunMessage, RunSpec
 
 TIME = "2024-01-15T10:30:00Z"
 TIMEOUT = 60
@@ -74,6 +74,7 @@ def crew(
     process: str = "sequential",
     tools: list[dict[str, Any]] | None = None,
     allowed_hosts: list[str] | None = None,
+    client_tools: list[dict[str, Any]] | None = None,
 ) -> RunSpec:
     """Describe a run."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,6 +89,7 @@ def crew(
             "models": {"sandbox": sandbox, **(models or {})},
             "tools": tools or [],
             "allowed_hosts": allowed_hosts or [],
+            "client_tools": client_tools or [],
             "manager_model": "sandbox" if process == "hierarchical" else None,
             "folder": str(folder),
         }
@@ -158,6 +160,11 @@ class Engine:
         record = self.launch(spec)
         record.exited.result(TIMEOUT)
         return record
+
+    def send(self, record: Record, message: RunMessage) -> None:
+        """Send a run a message."""
+        assert record.handle is not None
+        self._loop.call_soon_threadsafe(record.handle.send, message)
 
     def stop(self, record: Record) -> None:
         """Stop a run."""

@@ -11,6 +11,7 @@ from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.listing import list_page
 from kasal_jupyter.api.operation import operation
 from kasal_jupyter.errors import Fault, InvalidRequest
+from kasal_jupyter.runs.dry_run import dry_run
 from kasal_jupyter.schemas.base import Updated
 from kasal_jupyter.schemas.crews import (
     Crew,
@@ -24,6 +25,7 @@ from kasal_jupyter.schemas.crews import (
     CrewUpdate,
     WholeCrew,
 )
+from kasal_jupyter.schemas.executions import CrewCheck, CrewChecked
 from kasal_jupyter.store.assembly import INVALID_CREW
 
 IF_MATCH = {"If-Match": "The crew's ETag as it was read: 412 if it was changed since."}
@@ -146,6 +148,29 @@ class CrewHandler(ApiHandler):
             reason = 'Send the ETag that GET /crews/{crew_id} gave, e.g. "3", or *'
             raise InvalidRequest("Invalid header", faults=[Fault("If-Match", reason)])
         return int(tag[1])
+
+
+class CrewCheckHandler(ApiHandler):
+    """``POST /crews/{crew_id}/check``."""
+
+    tag = "Crew Management"
+    message = "Invalid check"
+
+    @operation(
+        "Check whether a crew can run",
+        access="editor",
+        body=CrewCheck,
+        answers={200: CrewChecked},
+        errors=(404,),
+    )
+    async def post(self, crew_id: str) -> None:
+        """Check a crew as *Start crew execution* does, without starting or storing anything.
+
+        `faults` has everything that keeps it from running, each with the field that it is about.
+        """
+        body = self.body(CrewCheck)
+        self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
+        self.answer(dry_run(self.parts.runs, self.parts.crews.whole(crew_id), body.inputs, body.tools))
 
 
 def etag(crew: Crew) -> str:

@@ -17,6 +17,7 @@ ID_EXAMPLES: Mapping[str, str] = {
     "agent_id": "agent_001",
     "job_id": "job_qwerty123",
     "task_id": "task_001",
+    "call_id": "call_1f6w0c2m9k3x",
     "user_id": "user_4t9k2m0x7q1z",
     "key_id": "key_4t9k2m0x7q1z",
     "tool_id": "tool_custom_001",
@@ -69,6 +70,9 @@ class Endpoint:
             case "POST" if self.operation.answers.keys() == {201} or self.path.count("/") == 1:
                 verb = "create"
                 words[-1] = words[-1].removesuffix("s")
+            case "POST" if self.path.endswith("}"):
+                # What waits for one answer.
+                verb = "answer"
             case "POST":
                 verb = words.pop()
             case "PUT":

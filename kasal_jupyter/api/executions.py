@@ -22,7 +22,10 @@ from kasal_jupyter.schemas.executions import (
     ExecutionResult,
     ExecutionStatus,
     ExecutionStopped,
+    ToolAnswer,
+    ToolAnswered,
 )
+from kasal_jupyter.schemas.spec import RunToolAnswer
 
 KEY = "Idempotency-Key"
 
@@ -81,6 +84,7 @@ class ExecutionsHandler(ApiHandler):
             body.inputs,
             self.caller.owner,
             request=self._keyed(body),
+            tools=body.tools,
         )
         self.answer(
             ExecutionAccepted(job_id=execution.id, estimated_duration=execution.estimated_duration), 202
@@ -155,6 +159,32 @@ class StopHandler(ApiHandler):
         await execution_of(self, job_id)
         execution = await self.parts.runs.stop(job_id)
         self.answer(ExecutionStopped(job_id=execution.id, status=execution.status))
+
+
+class ToolCallHandler(ApiHandler):
+    """``POST /executions/{job_id}/tool_calls/{call_id}``."""
+
+    tag = "Execution Management"
+    message = "Invalid answer"
+
+    @operation(
+        "Answer a tool call",
+        access="editor",
+        body=ToolAnswer,
+        answers={200: ToolAnswered},
+        errors=(404, 409),
+        in_maintenance=True,
+    )
+    async def post(self, job_id: str, call_id: str) -> None:
+        """Answer a `tool_request` of an execution that was started with tools of yours.
+
+        Either `result`, or `error`: the agent is told what went wrong, and may go on.
+        """
+        body = self.body(ToolAnswer)
+        await execution_of(self, job_id)
+        run = await self.parts.runs.running(job_id)
+        run.calls.answer(RunToolAnswer(call_id=call_id, **body.model_dump(exclude_unset=True)))
+        self.answer(ToolAnswered(call_id=call_id))
 
 
 async def execution_of(handler: ApiHandler, job_id: str) -> Execution:

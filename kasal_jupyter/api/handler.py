@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import ClassVar, NoReturn, TypeVar
 
 from jupyter_server.auth.decorator import allow_unauthenticated
@@ -245,6 +246,8 @@ class ApiHandler(BaseHandler):
     def _log(self) -> None:
         """Count every request; write down only what went wrong, since a line costs as much as an answer."""
         count_request(self.template, self.request, self.get_status())
+        # As Jupyter's own handlers do: an idle server may be set to end itself.
+        self.settings["kasal_last_activity"] = datetime.now(UTC)
         # Not the logger's own level: Jupyter leaves that at DEBUG, and filters behind it.
         if self.get_status() >= 400 or self.settings["serverapp"].log_level <= logging.DEBUG:
             super()._log()

@@ -50,6 +50,7 @@ TAGS: Mapping[str, str] = {
     "Execution Management": "Run crews, and see what they did.",
     "Task Management": "The tasks of crews.",
     "Tool Management": "Built-in tools, and HTTP endpoints as tools.",
+    "Model Management": "What agents think with, and what it costs.",
     "Memory Management": "What crews remember.",
     "WebSocket Events": "What happens in executions, as it happens.",
     "Testing": "This document, its page, and the Postman collection.",

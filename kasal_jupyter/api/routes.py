@@ -17,12 +17,19 @@ from kasal_jupyter.api.auth import (
     MeHandler,
     RefreshHandler,
 )
-from kasal_jupyter.api.crews import CrewHandler, CrewsHandler
+from kasal_jupyter.api.crews import CrewCheckHandler, CrewHandler, CrewsHandler
 from kasal_jupyter.api.docs import DocsFileHandler, DocsHandler, OpenApiHandler, PostmanHandler
-from kasal_jupyter.api.executions import ExecutionHandler, ExecutionsHandler, ResultHandler, StopHandler
+from kasal_jupyter.api.executions import (
+    ExecutionHandler,
+    ExecutionsHandler,
+    ResultHandler,
+    StopHandler,
+    ToolCallHandler,
+)
 from kasal_jupyter.api.handler import ApiHandler, UnknownRoute
 from kasal_jupyter.api.maintenance import HealthHandler, MaintenanceHandler, MetricsHandler
 from kasal_jupyter.api.memory import MemoryClearHandler, MemoryHandler
+from kasal_jupyter.api.models import ModelsHandler
 from kasal_jupyter.api.parts import Parts
 from kasal_jupyter.api.tasks import TaskHandler, TasksHandler
 from kasal_jupyter.api.tools import CustomToolHandler, CustomToolsHandler, ToolHandler, ToolsHandler
@@ -39,6 +46,7 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/auth/keys/{key_id}", KeyHandler),
     ("/crews", CrewsHandler),
     ("/crews/{crew_id}", CrewHandler),
+    ("/crews/{crew_id}/check", CrewCheckHandler),
     ("/agents", AgentsHandler),
     ("/agents/{agent_id}", AgentHandler),
     ("/executions", ExecutionsHandler),
@@ -47,6 +55,7 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/executions/{job_id}/events", EventsHandler),
     ("/executions/{job_id}/result", ResultHandler),
     ("/executions/{job_id}/stop", StopHandler),
+    ("/executions/{job_id}/tool_calls/{call_id}", ToolCallHandler),
     ("/tasks", TasksHandler),
     ("/tasks/{task_id}", TaskHandler),
     ("/users", UsersHandler),
@@ -56,6 +65,7 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/tools/custom", CustomToolsHandler),
     ("/tools/custom/{tool_id}", CustomToolHandler),
     ("/tools/{name}", ToolHandler),
+    ("/models", ModelsHandler),
     ("/memory/{crew_id}", MemoryHandler),
     ("/memory/{crew_id}/clear", MemoryClearHandler),
     ("/health", HealthHandler),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Literal
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Literal
 
 import orjson
 from jupyter_server.auth.decorator import allow_unauthenticated
@@ -15,10 +17,12 @@ from tornado.websocket import WebSocketHandler
 from kasal_jupyter.api.base import BaseHandler
 from kasal_jupyter.api.body import read_body
 from kasal_jupyter.api.fanout import frame
+from kasal_jupyter.api.handler import require
 from kasal_jupyter.api.parts import Parts
 from kasal_jupyter.auth.caller import Caller
 from kasal_jupyter.errors import Fault, InvalidRequest, KasalError, NotFound, Unauthorized
 from kasal_jupyter.schemas.base import Model
+from kasal_jupyter.schemas.executions import ENDED
 
 QUEUE_BYTES = 2 << 20
 """Bytes waiting for one client behind which nothing more is queued: it has stopped reading.
@@ -55,6 +59,9 @@ class SubscribeMessage(Model):
     type: Literal["subscribe", "unsubscribe"]
     job_id: str
     after: int = Field(0, ge=0, description="The seq of the last event already known.")
+    serve: bool = Field(
+        False, description="Whether this connection's client answers the calls of tools that it brought."
+    )
 
 
 class AuthMessage(Model):
@@ -67,6 +74,9 @@ class AuthMessage(Model):
 class EventSocket(BaseHandler, WebSocketHandler):
     """One client's connection, following any number of executions."""
 
+    opened: ClassVar[set[EventSocket]] = set()
+    """Connections of this process that are open."""
+
     _unknown = 0
     """Connections of this process that wait for their token."""
 
@@ -77,6 +87,7 @@ class EventSocket(BaseHandler, WebSocketHandler):
         self._caller: Caller | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._jobs: dict[str, asyncio.Task[None] | None] = {}
+        self._served: dict[str, Callable[[], None]] = {}
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._writer: asyncio.Task[None] | None = None
@@ -126,6 +137,7 @@ class EventSocket(BaseHandler, WebSocketHandler):
 
     def open(self, *args: str, **kwargs: str) -> None:  # noqa: ARG002 - as Tornado calls it
         """Give a client that is not known yet a moment to say who it is."""
+        EventSocket.opened.add(self)
         if self._caller is None:
             EventSocket._unknown += 1
             self._deadline = asyncio.get_running_loop().call_later(
@@ -145,7 +157,7 @@ class EventSocket(BaseHandler, WebSocketHandler):
             if self._caller is None:
                 raise Unauthorized('Say who you are first: {"type": "auth", "token": "…"}')
             if wanted.type == "subscribe":
-                await self._subscribe(self._caller, job_id, wanted.after)
+                await self._subscribe(self._caller, wanted)
             else:
                 self._unsubscribe(job_id)
         except KasalError as error:
@@ -157,6 +169,9 @@ class EventSocket(BaseHandler, WebSocketHandler):
 
     def on_close(self) -> None:
         """Let go of everything."""
+        EventSocket.opened.discard(self)
+        # A server that ends itself when idle counts from here.
+        self.settings["kasal_last_activity"] = datetime.now(UTC)
         self._gone = True
         self._room.set()
         self._stop_waiting()
@@ -229,7 +244,8 @@ class EventSocket(BaseHandler, WebSocketHandler):
             self._deadline = None
             EventSocket._unknown -= 1
 
-    async def _subscribe(self, caller: Caller, job_id: str, after: int) -> None:
+    async def _subscribe(self, caller: Caller, wanted: SubscribeMessage) -> None:
+        job_id = wanted.job_id
         if job_id in self._jobs:
             self._unsubscribe(job_id)
         if len(self._jobs) >= MOST_SUBSCRIPTIONS:
@@ -238,20 +254,29 @@ class EventSocket(BaseHandler, WebSocketHandler):
         stored = self.parts.store.executions.get(job_id)
         if stored is None or not caller.sees(stored):
             raise NotFound(f"There is no execution {job_id}")
-        await self.parts.runs.execution(job_id)
-        self._jobs[job_id] = asyncio.create_task(self._follow(job_id, after))
+        if wanted.serve:
+            # What an agent is told in a tool's name is no viewer's to say.
+            require("editor", caller)
+        execution = await self.parts.runs.execution(job_id)
+        if wanted.serve and execution.status not in ENDED:
+            run = await self.parts.runs.running(job_id)
+            if not self._gone:
+                self._served[job_id] = run.calls.attend()
+        self._jobs[job_id] = asyncio.create_task(self._follow(job_id, wanted.after))
 
     def _unsubscribe(self, job_id: str) -> None:
         task = self._jobs.pop(job_id, None)
         if task is not None and task is not asyncio.current_task():
             task.cancel()
         self.parts.fanouts.leave(job_id, self)
+        if leave := self._served.pop(job_id, None):
+            leave()
 
     async def _follow(self, job_id: str, after: int) -> None:
         try:
             await self._catch_up(job_id, after)
         except KasalError as error:
-            self._jobs.pop(job_id, None)
+            self._unsubscribe(job_id)
             self.push(frame(orjson.dumps(_refusal(error, job_id))))
 
     async def _catch_up(self, job_id: str, after: int) -> None:
@@ -266,7 +291,7 @@ class EventSocket(BaseHandler, WebSocketHandler):
                     await self._drained()
                     continue
             if feed.summary.ended:
-                self._jobs.pop(job_id, None)
+                self._unsubscribe(job_id)
                 return
             if fanout := self.parts.fanouts.of(feed, after):
                 fanout.join(self)

@@ -6,18 +6,75 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import cast
 
-from kasal_jupyter.errors import KasalError
+from kasal_jupyter.cli.quick_start import quick_imports
+from kasal_jupyter.errors import KasalError, nearest
 
 INTERRUPTED = 130
-"""The exit status of a command ended by Ctrl-C, as shells have it."""
+"""The exit status of a command ended by Ctrl-C, as shells have it, and of a run that was stopped."""
+
+WRONG_USAGE = 2
+"""The exit status where the words could not be understood, as argparse has it."""
+
+
+class WrongUsage(KasalError):
+    """The words of a command cannot be understood."""
+
+
+_GROUPS = {
+    "Run crews": {
+        "run": "run a crew, from a YAML file or by its name, and watch it",
+        "ps": "list the latest executions",
+        "status": "tell how an execution stands",
+        "wait": "wait for an execution's end, and print its answer",
+        "traces": "show what an execution's agents did; --follow watches it",
+        "stop": "stop an execution",
+        "crews": "list the crews",
+        "export": "write a crew as YAML, or an execution's trace",
+    },
+    "The server and its data": {
+        "demo": "run a crew on a server of its own, and watch it; needs no key and no network",
+        "server": "list or stop the private servers that notebooks and terminals have started",
+        "user": "add, list and change users",
+        "db": "export the store to a JSON file, or import one",
+    },
+}
+"""The sub-commands; each is the module of its name."""
+
+_MODULES = {"ps": "executions", "status": "executions", "wait": "run", "traces": "run", "stop": "executions"}
+"""Where that module has another name."""
+
+COMMANDS = {name: summary for group in _GROUPS.values() for name, summary in group.items()}
+
+_DESCRIPTION = """\
+usage: jupyter kasal COMMAND [--help]
+       jupyter kasal [SERVER OPTIONS]
+
+Kasal inside Jupyter: crews of agents on CrewAI.
+"""
+
+_SERVER = """\
+Without a command it is a server of its own, with the API under /v1 and /api/v1:
+  --port=8000            where it listens
+  --ip=localhost         on which address
+  --data-folder=FOLDER   where it keeps crews, executions and traces
+  --default-model=MODEL  the model of agents that name none
+  --help-all             all its options, Jupyter's among them
+
+The commands talk to the server that KASAL_URL and KASAL_TOKEN (or --url and --token) name, else to the
+Jupyter server in whose terminal they are typed, else to a private server of yours, which they start.
+
+Exit status: 0 done, or the run has completed; 1 refused, or the run has failed; 2 wrong usage;
+130 ended by Ctrl-C, or the run was stopped or interrupted.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out `jupyter kasal`.
 
-    Without a sub-command it is the standalone server, with Jupyter's own options (`--port`, `--help` …).
+    Without a sub-command it is the standalone server, with Jupyter's own options (`--port` …).
 
     Parameters
     ----------
@@ -27,21 +84,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit status: 1 where something was refused or failed, 130 after Ctrl-C.
+        The exit status: 1 where something was refused or failed, 2 where the words were wrong, 130 after
+        Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
+        if words and words[0] in {"-h", "--help", "help"}:
+            print(help_text())
+            return 0
         if words and not words[0].startswith("-"):
-            args = _parser().parse_args(words)
-            return cast("Callable[[argparse.Namespace], int]", args.handler)(args)
-        from kasal_jupyter.app import KasalApp
+            return _run_command(words)
+        with quick_imports():
+            from kasal_jupyter.app import KasalApp
 
         KasalApp.launch_instance(words)  # type: ignore[no-untyped-call]
     except KasalError as error:
-        print(f"jupyter kasal: {error.message}", file=sys.stderr)
+        from kasal_jupyter.kernel.clean import clean
+
+        print(f"jupyter kasal: {clean(error.message)}", file=sys.stderr)
         for fault in error.faults:
-            print(f"  {fault.field}: {fault.reason}", file=sys.stderr)
-        return 1
+            if fault.reason not in error.message or len(error.faults) > 1:
+                print(clean(f"  {fault.field}: {fault.reason}"), file=sys.stderr)
+        return WRONG_USAGE if isinstance(error, WrongUsage) else 1
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -51,16 +115,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    from kasal_jupyter.cli import db, demo, user
+def help_text() -> str:
+    """Give what `jupyter kasal --help` says."""
+    lines = [_DESCRIPTION]
+    for title, commands in _GROUPS.items():
+        lines += [f"{title}:", *(f"  {name:<8} {summary}" for name, summary in commands.items()), ""]
+    return "\n".join([*lines, _SERVER]).rstrip()
 
-    parser = argparse.ArgumentParser(
-        prog="jupyter kasal",
-        description="Kasal inside Jupyter. Without a command: a server of its own on port 8000; "
-        "its options are listed by `jupyter kasal --help`.",
-    )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    demo.register(commands)
-    db.register(commands)
-    user.register(commands)
-    return parser
+
+def _run_command(words: list[str]) -> int:
+    name = words[0]
+    if name not in COMMANDS:
+        print(
+            f"jupyter kasal: there is no command {name!r}{nearest(name, COMMANDS)}\n"
+            f"There are {', '.join(COMMANDS)}; `jupyter kasal --help` says what they do",
+            file=sys.stderr,
+        )
+        return WRONG_USAGE
+    parser = argparse.ArgumentParser(prog="jupyter kasal")
+    # The modules of the other commands are not loaded.
+    module = import_module(f"kasal_jupyter.cli.{_MODULES.get(name, name)}")
+    module.register(parser.add_subparsers(required=True, metavar="COMMAND"))
+    args, rest = parser.parse_known_args(words)
+    if "values" in args and not any(word.startswith("-") for word in rest):
+        # Behind an option, argparse does not take more of a list of words.
+        args.values += rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return cast("Callable[[argparse.Namespace], int]", args.handler)(args)

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import orjson
-
-from kasal_jupyter.cli.demo_crew import INPUTS, demo_crew
+from kasal_jupyter.cli.run_view import view_on
 from kasal_jupyter.cli.server_process import ServerProcess, ended_by_signals
 from kasal_jupyter.kernel.clean import clean
 from kasal_jupyter.kernel.client import Client
 from kasal_jupyter.kernel.connection import Connection
-from kasal_jupyter.kernel.view_lines import LineView
-from kasal_jupyter.schemas.events import Event
+from kasal_jupyter.kernel.demo_crew import INPUTS, demo_crew
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # argparse has no other name
@@ -64,14 +60,13 @@ def _run_crew(client: Client, *, as_json: bool) -> bool:
     try:
         crew = client.create_crew(demo_crew())
         job_id = client.start(crew.id, INPUTS).job_id
-        _say("starting the engine (CrewAI; it takes some seconds, and longest the first time) …")
-        view = LineView(shutil.get_terminal_size((110, 24)).columns)
-        for event in client.follow(job_id):
-            lines = view.feed(event)
-            _print([_json_line(event)] if as_json else lines)
+        _say("starting the engine (CrewAI; some seconds, longest the first time) …")
+        with view_on(sys.stdout, as_json=as_json) as view:
+            for event in client.follow(job_id):
+                view.feed(event)
         summary = view.trace.summary
         if summary.result is not None and not as_json:
-            _print(["", clean(summary.result)])
+            print(f"\n{clean(summary.result)}", flush=True)
         return summary.status == "completed"
     finally:
         client.close()
@@ -90,15 +85,6 @@ def _keep(server: ServerProcess, connection: Connection) -> None:
         server.wait()
     except KeyboardInterrupt:
         _say("")
-
-
-def _json_line(event: Event) -> str:
-    return orjson.dumps(event).decode()
-
-
-def _print(lines: list[str]) -> None:
-    for line in lines:
-        print(line, flush=True)
 
 
 def _say(text: str) -> None:

@@ -30,6 +30,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from kasal_jupyter.errors import Fault, InvalidRequest, nearest
+from kasal_jupyter.formats.yaml_source import WIDTH, Layout, by_layout
 from kasal_jupyter.formats.yaml_text import (
     INVALID,
     fill_names,
@@ -170,8 +171,8 @@ def dump_crew(crew: CrewCreate | CrewDetails) -> str:
     out["tasks"] = _by_name(tasks, _TASK_KEYS)
     stream = io.StringIO()
     yaml = YAML()
-    yaml.width = 100
-    yaml.dump(out, stream)
+    yaml.width = WIDTH
+    yaml.dump(by_layout(out, Layout()), stream)
     return stream.getvalue()
 
 

@@ -101,7 +101,12 @@ def mark_names(text: str) -> str:
     return _NAME.sub(rf"{_OPEN}\1{_CLOSE}", text)
 
 
-def fill_names(value: Any, values: Mapping[str, Any], missing: set[str]) -> Any:
+def names_in(text: str) -> list[str]:
+    """Give the names that stand in double braces in a text, each once."""
+    return list(dict.fromkeys(_NAME.findall(text)))
+
+
+def fill_names(value: Any, values: Mapping[str, Any], missing: set[str], *, whole: bool = False) -> Any:
     """Give a plain value with the marked names replaced.
 
     A text that is one name alone becomes its value, a number say; within other text it is written out.
@@ -114,18 +119,21 @@ def fill_names(value: Any, values: Mapping[str, Any], missing: set[str]) -> Any:
         The names' values.
     missing
         Takes the names that have none.
+    whole
+        Whether one name alone becomes its value whatever that is, a DataFrame say.
     """
     if isinstance(value, dict):
-        return {key: fill_names(each, values, missing) for key, each in value.items()}
+        return {key: fill_names(each, values, missing, whole=whole) for key, each in value.items()}
     if isinstance(value, list):
-        return [fill_names(each, values, missing) for each in value]
+        return [fill_names(each, values, missing, whole=whole) for each in value]
     if not isinstance(value, str):
         return value
     names = _MARKED.findall(value)
     missing.update(name for name in names if name not in values)
     if any(name not in values for name in names):
         return value
-    if (alone := _MARKED.fullmatch(value)) and isinstance(values[alone[1]], (bool, int, float, list, dict)):
+    alone = _MARKED.fullmatch(value)
+    if alone and (whole or isinstance(values[alone[1]], (bool, int, float, list, dict))):
         return values[alone[1]]
     return _MARKED.sub(lambda found: str(values[found[1]]), value)
 

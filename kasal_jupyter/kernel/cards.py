@@ -1,4 +1,4 @@
-"""What sub-commands show: a crew's card, lists."""
+"""What sub-commands show: lists, and the answer to a check."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from html import escape
 
 from kasal_jupyter.kernel.clean import clean, one_line
-from kasal_jupyter.schemas.crews import CrewDetails
+from kasal_jupyter.kernel.figures import counted, duration_text
+from kasal_jupyter.schemas.executions import CrewChecked
 
 
 class Shown:
@@ -25,7 +26,7 @@ class Shown:
     def __init__(self, title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         self.title = title
         self.heads = heads
-        self.rows = [[one_line(cell, 200) for cell in row] for row in rows]
+        self.rows = [[one_line(cell, 400) for cell in row] for row in rows]
 
     def __repr__(self) -> str:
         if not self.rows:
@@ -53,22 +54,31 @@ class Shown:
         return f"<div>{title}<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
 
 
-def crew_card(crew: CrewDetails, verb: str) -> Shown:
-    """Show a crew: its tasks in order, who does them and what they build on."""
-    agents = {agent.id: agent for agent in crew.agents}
-    names = {task.id: task.title() for task in crew.tasks}
-    rows = []
-    for number, task in enumerate(crew.tasks, 1):
-        agent = agents.get(task.agent_id or "")
-        rows.append(
-            [
-                str(number),
-                task.title(),
-                agent.name if agent else "(the manager chooses)",
-                (agent.model or "default") if agent else "",
-                ", ".join([*(agent.tools if agent else []), *task.tools]),
-                ", ".join(names.get(entry, entry) for entry in task.context),
-            ]
+class Checked(Shown):
+    """Whether a crew could run now, and what keeps it from that.
+
+    Attributes
+    ----------
+    runnable
+        Whether it could.
+    faults
+        What keeps it from that, each with its ``field`` and its ``reason``.
+    estimated_duration
+        Seconds that a run may take, from the crew's own past runs where there are any.
+    """
+
+    def __init__(self, name: str, answer: CrewChecked) -> None:
+        self.runnable = answer.runnable
+        self.faults = answer.faults
+        self.estimated_duration = answer.estimated_duration
+        about = duration_text(answer.estimated_duration)
+        title = (
+            f"✔ {name} can run; it may take about {about}"
+            if answer.runnable
+            else f"✖ {name} cannot run yet: {counted(len(answer.faults), 'fault')}"
         )
-    title = f"{crew.name}: {verb}, {crew.configuration.process}, {crew.status} ({crew.id})"
-    return Shown(title, ["", "task", "agent", "model", "tools", "builds on"], rows)
+        rows = [[each.field, each.reason] for each in self.faults]
+        super().__init__(title, ["field", "what is wrong"], rows)
+
+    def __bool__(self) -> bool:
+        return self.runnable

@@ -10,8 +10,9 @@ import orjson
 from pydantic import BaseModel
 
 from kasal_jupyter import errors
-from kasal_jupyter.kernel.connection import Connection
+from kasal_jupyter.kernel.connection import Connection, print_line
 from kasal_jupyter.kernel.refusal import refusal_of
+from kasal_jupyter.schemas.auth import Me
 from kasal_jupyter.schemas.base import Updated
 from kasal_jupyter.schemas.crews import (
     CrewCreate,
@@ -57,6 +58,8 @@ class Client:
     ----------
     connection
         Where the server is.
+    seconds
+        How long an answer may take, where a method is not told otherwise.
 
     Notes
     -----
@@ -64,8 +67,9 @@ class Client:
     that it cannot be reached.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, seconds: float = REQUEST_SECONDS) -> None:
         self._connection = connection
+        self._seconds = seconds
         self._http: httpx.Client | None = None
 
     @property
@@ -73,7 +77,12 @@ class Client:
         """The Jupyter server's base URL."""
         return self._connection.url
 
-    def crews(self, name: str | None = None, *, seconds: float = REQUEST_SECONDS) -> list[CrewSummary]:
+    @property
+    def connection(self) -> Connection:
+        """Where the server is; another one, once a private server has ended and was started again."""
+        return self._connection
+
+    def crews(self, name: str | None = None, *, seconds: float | None = None) -> list[CrewSummary]:
         """Give the crews, newest first; with ``name``, those of exactly that name.
 
         ``seconds`` is how long the answer may take.
@@ -144,13 +153,30 @@ class Client:
         """Give an execution's state."""
         return self._get(ExecutionStatus, f"/executions/{quote(job_id, safe='')}")
 
-    def executions(self, per_page: int = 20) -> list[ExecutionStatus]:
-        """Give the latest executions, newest first."""
-        return self._get(ExecutionList, "/executions", {"per_page": per_page}).executions
+    def executions(
+        self, per_page: int = 20, *, crew_id: str | None = None, status: str | None = None
+    ) -> list[ExecutionStatus]:
+        """Give the latest executions, newest first: all, or one crew's, or those in one state."""
+        query: dict[str, Any] = {"per_page": per_page, "crew_id": crew_id, "status": status}
+        given = {name: value for name, value in query.items() if value is not None}
+        return self._get(ExecutionList, "/executions", given).executions
 
-    def traces(self, job_id: str) -> list[TraceRow]:
-        """Give what an execution's agents did, a row a step."""
-        return self._get(TraceRows, f"/executions/{quote(job_id, safe='')}/traces").traces
+    def delete_execution(self, job_id: str) -> None:
+        """Delete an execution that has ended, with its journal."""
+        self._request("DELETE", f"/executions/{quote(job_id, safe='')}")
+
+    def traces(self, job_id: str, **only: str | int | None) -> list[TraceRow]:
+        """Give what an execution's agents did, a row a step.
+
+        Parameters
+        ----------
+        job_id
+            The execution.
+        **only
+            Which rows: ``kind``, ``agent``, ``task``, ``limit``, ``after``, as the API takes them.
+        """
+        query = {name: value for name, value in only.items() if value is not None}
+        return self._get(TraceRows, f"/executions/{quote(job_id, safe='')}/traces", query).traces
 
     def stop(self, job_id: str) -> ExecutionStopped:
         """Stop an execution; its processes are gone when this returns."""
@@ -158,7 +184,13 @@ class Client:
         return ExecutionStopped.model_validate_json(self._request("POST", path))
 
     def follow(
-        self, job_id: str, after: int = 0, on_idle: Callable[[], None] | None = None
+        self,
+        job_id: str,
+        after: int = 0,
+        on_idle: Callable[[], None] | None = None,
+        *,
+        serve: bool = False,
+        on_connect: Callable[[], None] | None = None,
     ) -> Iterator[Event]:
         """Give an execution's events as they come, to its end: in order, without a gap, each once.
 
@@ -172,21 +204,26 @@ class Client:
             The ``seq`` of the last event already known.
         on_idle
             Called some times a second while no event comes.
+        serve
+            Whether this client answers the calls of the tools that it brought.
+        on_connect
+            Called before the first events of each connection, the past among them.
 
         Raises
         ------
         Unavailable
             The connection was lost, and did not come back in half a minute.
         """
-        from kasal_jupyter.kernel.stream import follow_events
+        from kasal_jupyter.kernel.stream import Following, follow_events
 
-        return follow_events(self._connection, job_id, after, on_idle)
+        following = Following(job_id, after, serve=serve, on_idle=on_idle, on_connect=on_connect)
+        return follow_events(self._connection, following)
 
     def tools(self) -> list[ToolInfo]:
         """Give the tools that the server's agents can use."""
         return self._get(ToolList, "/tools", {"per_page": MOST}).tools
 
-    def models(self, *, seconds: float = REQUEST_SECONDS) -> list[ModelInfo]:
+    def models(self, *, seconds: float | None = None) -> list[ModelInfo]:
         """Give the models that the server knows, with whether they can run."""
         return ModelList.model_validate_json(
             self._request("GET", "/models", query={"per_page": MOST}, seconds=seconds)
@@ -195,6 +232,10 @@ class Client:
     def memory(self, crew_id: str) -> CrewMemory:
         """Give what a crew remembers."""
         return self._get(CrewMemory, f"/memory/{quote(crew_id, safe='')}")
+
+    def me(self) -> Me:
+        """Give who we are to the server."""
+        return self._get(Me, "/auth/me")
 
     def health(self) -> dict[str, Any]:
         """Give the server's state."""
@@ -220,24 +261,31 @@ class Client:
         *,
         query: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
-        seconds: float = REQUEST_SECONDS,
+        seconds: float | None = None,
     ) -> bytes:
         import httpx
 
-        if self._http is None:
-            # A proxy of the environment is not for a server on this machine.
-            self._http = httpx.Client(
-                headers=self._connection.headers, trust_env=not self._connection.is_local
-            )
-        try:
-            answer = self._http.request(
+        headers = ({"Content-Type": "application/json"} if body is not None else {}) | (headers or {})
+
+        def ask() -> httpx.Response:
+            return self._connected().request(
                 method,
                 f"{self.url}/v1{path}",
                 content=body,
                 params=query,
-                headers=({"Content-Type": "application/json"} if body is not None else {}) | (headers or {}),
-                timeout=seconds,
+                headers=headers,
+                timeout=seconds or self._seconds,
             )
+
+        try:
+            try:
+                answer = ask()
+            except httpx.ConnectError:
+                # Nothing was sent. A private server ends when it is idle, and is started again.
+                if not self._connection.private:
+                    raise
+                self._join_again()
+                answer = ask()
         except httpx.HTTPError as error:
             raise errors.Unavailable(
                 f"The server at {self.url} does not answer: {error or type(error).__name__}"
@@ -245,3 +293,21 @@ class Client:
         if answer.status_code >= 400:
             raise refusal_of(answer.status_code, answer.content)
         return answer.content
+
+    def _connected(self) -> httpx.Client:
+        import httpx
+
+        if self._http is None:
+            # A proxy of the environment is not for a server on this machine.
+            self._http = httpx.Client(
+                headers=self._connection.headers, trust_env=not self._connection.is_local
+            )
+        return self._http
+
+    def _join_again(self) -> None:
+        """Go on with the user's private server that there is now, where the one before has ended."""
+        from kasal_jupyter.kernel.private_server import private_server
+
+        self.close()
+        self._http = None
+        self._connection = private_server(print_line)

@@ -1,34 +1,89 @@
-"""The words behind `%kasal`: options as a shell takes them, and values from the notebook."""
+"""The words behind `%kasal`: split as a shell splits them, options as a shell takes them."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
-from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any, NoReturn, Self
 
 from kasal_jupyter.errors import nearest
 from kasal_jupyter.kernel.failure import CellError
 
 
-class WordsWanted(Exception):
-    """`--help` was asked for; the text is what to show."""
+class Word(str):
+    """A word as a shell reads it, that remembers how it was written.
+
+    Attributes
+    ----------
+    raw
+        The word with its quotes: they tell a text from Python.
+    """
+
+    __slots__ = ("raw",)
+
+    raw: str
+
+    def __new__(cls, text: str, raw: str) -> Self:  # noqa: D102 - see the class
+        word = super().__new__(cls, text)
+        word.raw = raw
+        return word
+
+    @property
+    def quoted(self) -> bool:
+        """Whether it begins with a quote."""
+        return self.raw[:1] in {"'", '"'}
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser that raises what a cell can show, instead of ending the process."""
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line split into words.
 
-    def error(self, message: str) -> NoReturn:
-        """Refuse the words."""
-        raise CellError(f"{message}. {self.format_usage().strip()}")
+    Attributes
+    ----------
+    words
+        The whole words.
+    last
+        What stands behind the last blank, while the line is still being typed; empty behind a blank.
+    open_quote
+        The quote that ``last`` has not closed, or nothing.
+    trouble
+        Why the line is no whole one, or nothing.
+    """
 
-    def print_help(self, file: Any = None) -> None:  # noqa: ARG002
-        """Hand the help text to the cell."""
-        raise WordsWanted(self.format_help())
+    words: list[Word]
+    last: Word
+    open_quote: str = ""
+    trouble: str = ""
 
 
-def split(line: str) -> list[str]:
+def scan(line: str) -> Line:
+    """Split a line that is still being typed."""
+    stream = StringIO(line)
+    lexer = shlex.shlex(stream, posix=True)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    words: list[Word] = []
+    while True:
+        begin = stream.tell()
+        try:
+            text = lexer.get_token()
+        except ValueError as error:
+            # Where it is in the line: in a quote, behind a backslash; the type hints know nothing of it.
+            state = vars(lexer)["state"]
+            quote = state if state in {"'", '"'} else ""
+            return Line(words, Word(lexer.token, line[begin:].lstrip()), quote, str(error))
+        if text is None:
+            break
+        words.append(Word(text, line[begin : stream.tell()].strip()))
+    if words and not line[-1:].isspace():
+        return Line(words[:-1], words[-1])
+    return Line(words, Word("", ""))
+
+
+def split(line: str) -> list[Word]:
     """Split a line into words, with a shell's quotes.
 
     Raises
@@ -36,75 +91,118 @@ def split(line: str) -> list[str]:
     CellError
         A quote is not closed.
     """
-    try:
-        return shlex.split(line)
-    except ValueError as error:
-        raise CellError(f"The line cannot be read: {error}; close the quote") from None
+    found = scan(line)
+    if found.trouble:
+        raise CellError(f"The line cannot be read: {found.trouble}; close the quote")
+    return [*found.words, *([found.last] if found.last.raw else [])]
 
 
-def read_inputs(words: Iterable[str], namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """Read ``key=value`` words.
+def quoted(text: str, quote: str = "") -> str:
+    """Write a text as one word, in quotes where it needs them or where ``quote`` asks for them."""
+    if not quote and text and all(char.isalnum() or char in "_-+./:@%," for char in text) and text[0] != "-":
+        return text
+    if quote == "'" and "'" not in text:
+        return f"'{text}'"
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+class WordsWanted(Exception):
+    """`--help` was asked for; the text is what to show."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises what a cell can show, instead of ending the process.
+
+    Options and words may be mixed, as a shell's commands mostly take them.
+    """
+
+    def __init__(self, prog: str, description: str, examples: Iterable[str] = ()) -> None:
+        shown = "".join(f"\n  {example}" for example in examples)
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=f"for example:{shown}" if shown else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            add_help=False,
+        )
+        self.add_argument("-h", "--help", action="store_true", help="show this")
+
+    def read(self, words: Sequence[str]) -> argparse.Namespace:
+        """Read the words.
+
+        Raises
+        ------
+        WordsWanted
+            They ask for help.
+        CellError
+            They cannot be read; it says what is wrong, and the nearest option where one is misspelt.
+        """
+        if "-h" in words or "--help" in words:
+            raise WordsWanted(self.format_help().rstrip())
+        found, unknown = self.parse_known_intermixed_args(list(words))
+        for word in unknown:
+            if word.startswith("-"):
+                name = word.partition("=")[0]
+                hint = nearest(name, self.options) or f"; there are {', '.join(self.options)}"
+                self.error(f"there is no option {name}{hint}")
+            self.error(f"{str(word)!r} is one word too many; put quotes around a name with blanks")
+        for name, value in vars(found).items():
+            # How a word was written says something of inputs alone; elsewhere a text is a plain one.
+            if name != "inputs":
+                setattr(found, name, _plain(value))
+        return found
+
+    @property
+    def options(self) -> dict[str, argparse.Action]:
+        """The options, by each way to write them."""
+        return self._option_string_actions
+
+    @property
+    def positions(self) -> list[argparse.Action]:
+        """What stands there without a dash, in order."""
+        return self._get_positional_actions()
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the words."""
+        raise CellError(f"{self.prog}: {message}. `{self.prog} --help` says how it is written")
+
+
+def one_of(known: Iterable[str], *, many: bool = False) -> Callable[[str], str]:
+    """Give a reader of an option's value that answers a misspelt one with the nearest.
 
     Parameters
     ----------
-    words
-        ``topic=tea`` gives the text; ``topic=$name`` the value of the notebook's variable, and
-        ``'rows=$len(df)'`` that of an expression; ``price=$$5`` the text *$5*.
-    namespace
-        The notebook's variables.
-
-    Raises
-    ------
-    CellError
-        A word has no ``=``, a variable does not exist, or its value cannot be sent.
+    known
+        The values there are.
+    many
+        Whether several may stand there, separated by commas.
     """
-    inputs: dict[str, Any] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise CellError(f"{word!r} is no input; write it as name=value, with quotes around spaces")
-        if value.startswith("$$"):
-            inputs[key] = value[1:]
-        elif value.startswith("$"):
-            inputs[key] = sendable(word, _value(word, value[1:], namespace))
-        else:
-            inputs[key] = value
-    return inputs
+    values = list(known)
+
+    def read(text: str) -> str:
+        for part in text.split(",") if many else [text]:
+            if part.strip() not in values:
+                hint = nearest(part.strip(), values) or f"; there are {', '.join(values)}"
+                raise argparse.ArgumentTypeError(f"there is no {part.strip()!r}{hint}")
+        return text
+
+    return read
 
 
-def _value(word: str, expression: str, namespace: Mapping[str, Any]) -> Any:
-    if expression.isidentifier() and expression in namespace:
-        return namespace[expression]
-    try:
-        code = compile(expression, word, "eval")
-    except SyntaxError:
-        # An amount of money, say: prices=$5 million.
-        raise CellError(
-            f"{word}: what follows the $ is no Python expression; write $$ for a dollar"
-        ) from None
-    try:
-        # The notebook's own author wrote it, into the notebook's own cell.
-        return eval(code, dict(namespace))  # noqa: S307
-    except NameError as error:
-        name = str(error.name)
-        raise CellError(f"{word}: the notebook has no variable {name!r}{nearest(name, namespace)}") from None
+def count(text: str) -> int:
+    """Read a whole number, 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
 
 
-def sendable(word: str, value: Any) -> Any:
-    """Give a value as JSON knows it: an array as lists, a date as text.
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, Word) else value
 
-    Raises
-    ------
-    CellError
-        It is none of these.
-    """
-    # By what they can do, not by their class: numpy need not be installed.
-    for method in ("tolist", "isoformat"):
-        if hasattr(value, method):
-            value = getattr(value, method)()
-            break
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise CellError(f"{word} cannot be sent to a crew: {error}; pass text, numbers or lists") from None
-    return value
+
+def raw_of(word: str) -> Word:
+    """Give a word of the line with its quotes; one that came another way has none."""
+    return word if isinstance(word, Word) else Word(word, word)

@@ -1,8 +1,14 @@
-"""What fails a cell: one readable line instead of a traceback, and still an exception."""
+"""What fails a cell: one readable message instead of a traceback, and still an exception."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from kasal_jupyter.errors import Fault, KasalError
+from kasal_jupyter.kernel.clean import clean
+
+if TYPE_CHECKING:
+    from kasal_jupyter.kernel.result import RunResult
 
 
 class CellError(KasalError):
@@ -15,14 +21,32 @@ class CellError(KasalError):
     code = "KASAL"
 
     def _render_traceback_(self) -> list[str]:
-        lines = [f"{type(self).__name__}: {self.message}"]
-        if len(self.faults) > 1 or (self.faults and self.faults[0].reason not in self.message):
-            lines += [f"  {_fault(fault)}" for fault in self.faults]
-        return lines
+        return [clean(f"{type(self).__name__}: {self}")]
+
+    def __str__(self) -> str:
+        """Give the message; where there are several faults, each of them on a line of its own."""
+        if len(self.faults) > 1:
+            return "\n".join([self._head(), *(f"  {_fault(fault)}" for fault in self.faults)])
+        if self.faults and self.faults[0].reason not in self.message:
+            return f"{self.message}\n  {_fault(self.faults[0])}"
+        return self.message
+
+    def _head(self) -> str:
+        """Give the message without the first fault, which is told again below it."""
+        head, found, _ = self.message.partition(self.faults[0].reason)
+        return head.rstrip(": ").removesuffix(self.faults[0].field).rstrip(": ") if found else self.message
 
 
 class RunFailed(CellError):
-    """A run that ended otherwise than completed."""
+    """A run that ended otherwise than completed.
+
+    Attributes
+    ----------
+    result
+        The run, with its trace, as far as it is known here.
+    """
+
+    result: RunResult | None = None
 
 
 def _fault(fault: Fault) -> str:

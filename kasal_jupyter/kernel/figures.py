@@ -1,8 +1,11 @@
-"""Durations, counts and sizes as people read them."""
+"""Durations, counts, sizes and costs as people read them."""
 
 from __future__ import annotations
 
-from kasal_jupyter.schemas.trace import Trace
+from kasal_jupyter.schemas.trace import Span, Trace
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+"""Not the locale's: a saved notebook is read elsewhere."""
 
 
 def duration_text(seconds: float) -> str:
@@ -18,9 +21,47 @@ def duration_text(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
+def moment_text(time: str) -> str:
+    """Write a time as the API gives it to the minute: ``24 Nov 2026 03:51 UTC``."""
+    return f"{int(time[8:10])} {_MONTHS[int(time[5:7]) - 1]} {time[:4]} {time[11:16]} UTC"
+
+
 def counted(number: int, singular: str, plural: str | None = None) -> str:
     """Write a count with its noun: ``1 task``, ``1,204 characters``."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def size_text(size: int) -> str:
+    """Write a size in bytes: ``340 bytes``, ``12 kB``, ``1.3 MB``."""
+    if size < 1_000:
+        return counted(size, "byte")
+    if size < 999_500:
+        return f"{size / 1_000:.0f} kB" if size >= 9_950 else f"{size / 1_000:.1f} kB"
+    return f"{size / 1_000_000:.1f} MB"
+
+
+def cost_text(dollars: float | None) -> str:
+    """Write a cost: ``$0.0150``, ``$1.20``, ``$0`` for what is free; ``unknown`` is not free."""
+    if dollars is None:
+        return "unknown"
+    if dollars <= 0:
+        return "$0"
+    if dollars < 0.00005:
+        return "<$0.0001"
+    return f"${dollars:.4f}" if dollars < 0.99995 else f"${dollars:,.2f}"
+
+
+def span_cost_text(span: Span) -> str:
+    """Write what a span cost; empty where no model answered in it."""
+    return "" if span.cost == 0 and not span.total_tokens else cost_text(span.cost)
+
+
+def run_cost_text(trace: Trace) -> str:
+    """Write what a run cost so far: ``$0.0150``, ``cost unknown``; empty where no model was asked."""
+    cost = trace.summary.cost
+    if cost is None:
+        return "cost unknown"
+    return cost_text(cost) if trace.summary.total_tokens else ""
 
 
 def run_figures(trace: Trace) -> str:

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
-from kasal_jupyter.kernel.result import RunResult, bundle, live_bundle
+from kasal_jupyter.kernel.result import RunResult
 from kasal_jupyter.kernel.view_lines import LineView
 from kasal_jupyter.schemas.events import Event
 
-REDRAW_SECONDS = 0.2
-"""Least time between two redraws: the kernel's output channel takes a megabyte a second in all."""
+REDRAW_SECONDS = 0.15
+"""Time between two redraws while events go on coming. Who feeds a view ticks it every 50 ms: an event is seen
+within 200 ms.
+
+A redraw is some 40 kB, and the kernel's output channel takes a megabyte and a thousand messages a second in
+all before its server holds it up.
+"""
+
+BURST = 3
+"""Redraws that may follow each other sooner after a pause: the events of a step come within milliseconds, and
+only the first of them is in the redraw that it brings about."""
+
+BURST_SECONDS = 0.04
+"""Least time between two of these."""
 
 DRAWING_SHARE = 0.1
-"""Most of the kernel's time that redraws take: those of a run of thousands of steps come less often."""
+"""Most of the kernel's time that redraws take: on a slow machine they come less often."""
 
 IDLE_SECONDS = 1.0
 """Time between two redraws while nothing happens but that time goes on."""
+
+
+_STARTING = {
+    "text/html": '<div style="font-family:system-ui,sans-serif;opacity:0.68">Starting …</div>',
+    "text/plain": "Starting …",
+}
 
 
 class View(Protocol):
@@ -27,6 +45,9 @@ class View(Protocol):
 
     def tick(self) -> None:
         """Go on with the times where no event comes."""
+
+    def settle(self) -> None:
+        """Show the end of the run once more, for the cell that has waited for it."""
 
 
 def view_of(result: RunResult) -> View:
@@ -40,46 +61,77 @@ def view_of(result: RunResult) -> View:
 class LiveView:
     """A run's trace under a display id, which goes on to work from another thread or a later cell.
 
+    It is fed and ticked from one thread at a time. The output's metadata, ``{"kasal": {"job_id": …,
+    "seq": …}}``, tell which run it shows, in the saved notebook too, and which event was the latest drawn.
+
     Parameters
     ----------
     result
         The run; events that are fed here are fed there.
+    handle
+        The output to draw in, one with a display id; a new one where not given.
     """
 
-    def __init__(self, result: RunResult) -> None:
+    def __init__(self, result: RunResult, handle: Any = None) -> None:
         from IPython.display import display
 
         self.result = result
         self._fed_at = time.monotonic()
         self._drawn_at = 0.0
+        self._burst = float(BURST)
+        self._waits = False
         self._cost = 0.0
-        self._handle = display({"text/plain": "Starting …"}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        about = {"kasal": {"job_id": result.job_id}}
+        self._handle = handle
+        if handle is not None:
+            handle.update(_STARTING, raw=True, metadata=about)
+        else:
+            self._handle = display(_STARTING, raw=True, display_id=True, metadata=about)  # type: ignore[no-untyped-call]
 
     def feed(self, event: Event) -> None:
         """Take in the next event, and redraw unless that was done just now."""
         self.result.feed(event)
         self._fed_at = time.monotonic()
+        self._waits = True
         if self.result.trace.summary.ended:
-            self._update(bundle(self.result.trace))
+            self._update(self.result.bundle())
         else:
             self.tick()
 
     def tick(self) -> None:
         """Redraw if it is time: at once for an event, now and then for the time that goes on."""
         now = time.monotonic()
-        wait = max(
-            REDRAW_SECONDS if self._fed_at > self._drawn_at else IDLE_SECONDS, self._cost / DRAWING_SHARE
-        )
-        if now - self._drawn_at >= wait and not self.result.trace.summary.ended:
-            # The run's clock is the server's; what has passed since its latest event is the same on ours.
-            trace = self.result.trace
-            self._update(live_bundle(trace, trace.last_time + now - self._fed_at))
-            self._cost = self._drawn_at - now
+        trace = self.result.trace
+        if trace.summary.ended or now - self._drawn_at < self._least(now):
+            return
+        # The run's clock is the server's; what has passed since its latest event is the same on ours.
+        self._update(self.result.live_bundle(trace.last_time + now - self._fed_at))
+        self._cost = time.monotonic() - now
 
-    def _update(self, shown: dict[str, object]) -> None:
+    def settle(self) -> None:
+        """Show the end once more: what runs notebooks without a page hears the running cell alone.
+
+        The thread that follows a run speaks for the cell that started it, to which nbclient, and so papermill
+        and nbconvert, listen no more.
+        """
+        if not self.result.drawn_here:
+            self._update(self.result.bundle())
+
+    def _least(self, now: float) -> float:
+        """Give the least time from the latest redraw to the next."""
+        if not self._waits:
+            return IDLE_SECONDS
+        saved = self._burst + (now - self._drawn_at) / REDRAW_SECONDS
+        return max(BURST_SECONDS if saved >= 1 else REDRAW_SECONDS, self._cost / DRAWING_SHARE)
+
+    def _update(self, shown: dict[str, Any]) -> None:
+        about = {"job_id": self.result.job_id, "seq": self.result.trace.summary.seq}
         if self._handle is not None:
-            self._handle.update(shown, raw=True)
-        self._drawn_at = time.monotonic()
+            self._handle.update(shown, raw=True, metadata={"kasal": about})
+        now = time.monotonic()
+        self._burst = min(self._burst + (now - self._drawn_at) / REDRAW_SECONDS, BURST) - 1
+        self._drawn_at = now
+        self._waits = False
 
 
 class PrintedView:
@@ -104,4 +156,7 @@ class PrintedView:
             print(line, flush=True)  # noqa: T201 - a terminal is where it is shown
 
     def tick(self) -> None:
+        """Do nothing: a line that is printed stays."""
+
+    def settle(self) -> None:
         """Do nothing: a line that is printed stays."""

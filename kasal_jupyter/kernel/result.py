@@ -3,41 +3,76 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import os
+import threading
+from typing import TYPE_CHECKING, Any
 
 from kasal_jupyter.kernel.view_html import render_html
+from kasal_jupyter.kernel.view_live import render_live
 from kasal_jupyter.kernel.view_text import header_line, render_text
 from kasal_jupyter.schemas.events import Event
 from kasal_jupyter.schemas.executions import Status, Usage
 from kasal_jupyter.schemas.trace import Span, Trace
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
 
 class RunResult:
     """A run: what came out of it and what happened in it.
+
+    Shown in a notebook it is the trace, and printed its text. Everything here is of the
+    events that have come so far: it grows while a run in the background goes on.
 
     Parameters
     ----------
     job_id
         The execution's id.
+    server_url
+        Base URL of the server that keeps the run, for the link to its events; empty where not known.
 
     Attributes
     ----------
+    job_id
+        The execution's id.
     trace
-        The spans of the run; it grows while a run in the background goes on.
+        The spans of the run.
     events
         The events of the run, in order.
+    frames
+        The frames (pandas, polars, pyarrow …) that the notebook's own tools returned, by the tool's name,
+        in the order they came. They stay in this kernel: the agent was given a description of each.
+
+    Examples
+    --------
+    >>> run = crew.run(topic="tea prices")  # doctest: +SKIP
+    >>> run.output, run.cost  # doctest: +SKIP
+    ('Tea prices fell 4 % …', 0.015)
+    >>> run.spans().groupby("kind").duration.sum()  # doctest: +SKIP
     """
 
-    def __init__(self, job_id: str) -> None:
+    def __init__(self, job_id: str, server_url: str = "") -> None:
         self.job_id = job_id
         self.trace = Trace(job_id=job_id)
         self.events: list[Event] = []
+        self.frames: dict[str, list[Any]] = {}
+        self.server_url = server_url
         self._drawn_in: int | None = None
+        # The events may come in another thread than the one that looks at them.
+        self._lock = threading.RLock()
 
     def feed(self, event: Event) -> None:
         """Take in the next event."""
-        self.events.append(event)
-        self.trace.feed(event)
+        with self._lock:
+            self.events.append(event)
+            self.trace.feed(event)
+
+    @property
+    def crew(self) -> str:
+        """The crew's name; empty before the run's first event."""
+        return self.trace.summary.crew_name
 
     @property
     def status(self) -> Status:
@@ -51,8 +86,13 @@ class RunResult:
 
     @property
     def usage(self) -> Usage:
-        """Tokens and calls."""
+        """Tokens, calls and cost."""
         return self.trace.summary.usage()
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars; None as soon as the price or the tokens of one model call are unknown."""
+        return self.trace.summary.cost
 
     @property
     def duration(self) -> float | None:
@@ -64,46 +104,132 @@ class RunResult:
         """The spans of the tasks, in the order they began."""
         return list(self.trace.roots)
 
+    def df(self) -> pd.DataFrame:
+        """Give one row a task, those that did not begin last.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``task``, ``agent``, ``state``, ``start`` (UTC), ``duration`` (seconds), ``prompt_tokens``,
+            ``completion_tokens``, ``tokens``, ``cost`` (US dollars; missing where unknown), ``llm_calls``,
+            ``tool_calls``, ``result``, ``error``.
+
+        Raises
+        ------
+        CellError
+            pandas is not installed in this kernel.
+        """
+        from kasal_jupyter.kernel.tables import task_table
+
+        with self._lock:
+            return task_table(self.trace)
+
+    def spans(self) -> pd.DataFrame:
+        """Give one row a span: a task, an agent's work on it, a model call, a tool call.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``span_id``, ``parent_id``, ``depth``, ``kind``, ``name``, ``task``, ``agent``, ``model``,
+            ``tool``, ``state``, ``start`` (UTC), ``duration`` (seconds), ``prompt_tokens``,
+            ``completion_tokens``, ``tokens``, ``cost`` (US dollars; missing where unknown), ``arguments``,
+            ``messages``, ``result``, ``text``, ``error``; parents before what is in them. Tokens and cost
+            are of a span and all below it.
+
+        Raises
+        ------
+        CellError
+            pandas is not installed in this kernel.
+        """
+        from kasal_jupyter.kernel.tables import span_table
+
+        with self._lock:
+            return span_table(self.trace)
+
     def to_json(self) -> str:
-        """Give the run as JSON: its id, state, output, figures and events."""
+        """Give the run as JSON: its id, crew, state, output, figures and events."""
         return json.dumps(
             {
                 "job_id": self.job_id,
+                "crew": self.crew,
                 "status": self.status,
                 "output": self.output,
                 "duration": self.duration,
                 "usage": self.usage.model_dump(),
-                "events": self.events,
+                "events": list(self.events),
             },
             ensure_ascii=False,
         )
+
+    def to_otel(self, *, content: bool = True) -> dict[str, Any]:
+        """Give the run as OpenTelemetry spans, in the names of the GenAI semantic conventions.
+
+        Parameters
+        ----------
+        content
+            Whether messages, arguments and results are in it, and not the figures alone.
+
+        Returns
+        -------
+        dict
+            A ``resourceSpans`` document: as JSON it is what an OTLP/HTTP collector takes at
+            ``/v1/traces``. A run has the same ids at every export.
+        """
+        from kasal_jupyter.kernel.otel import otel_document
+
+        with self._lock:
+            return otel_document(self.trace, self.events, content=content)
+
+    def to_html(self, path: str | os.PathLike[str]) -> Path:
+        """Write the trace, whole, as one HTML page that needs nothing else.
+
+        Returns
+        -------
+        pathlib.Path
+            Where it is.
+
+        Raises
+        ------
+        CellError
+            It could not be written there.
+        """
+        from kasal_jupyter.kernel.page import save_page
+
+        with self._lock:
+            return save_page(self.trace, path)
 
     def drawn(self) -> RunResult:
         """Note that the view stands under this cell already: as the cell's value it is not drawn again."""
         self._drawn_in = _cell_number()
         return self
 
+    def bundle(self) -> dict[str, Any]:
+        """Give the trace in every form that a notebook may show, in less than 2 MB."""
+        return {"text/html": self._repr_html_(), "text/plain": repr(self)}
+
+    def live_bundle(self, now: float) -> dict[str, Any]:
+        """Give the running trace in small: several such are sent a second."""
+        with self._lock:
+            return {"text/html": render_live(self.trace, now), "text/plain": header_line(self.trace, now)}
+
     def __repr__(self) -> str:
-        return render_text(self.trace)
+        with self._lock:
+            return render_text(self.trace)
 
     def _repr_html_(self) -> str:
-        return render_html(self.trace)
+        with self._lock:
+            return render_html(self.trace, server_url=self.server_url)
+
+    @property
+    def drawn_here(self) -> bool:
+        """Whether the view stands under the cell that runs now."""
+        return self._drawn_in is not None and self._drawn_in == _cell_number()
 
     def _ipython_display_(self) -> None:
-        if self._drawn_in is not None and self._drawn_in == _cell_number():
+        if self.drawn_here:
             return
         # IPython then asks for the representations above.
         raise NotImplementedError
-
-
-def bundle(trace: Trace) -> dict[str, Any]:
-    """Give a trace in every form that a notebook may show."""
-    return {"text/html": render_html(trace), "text/plain": render_text(trace)}
-
-
-def live_bundle(trace: Trace, now: float) -> dict[str, Any]:
-    """Give a running trace in small: several such are sent a second."""
-    return {"text/html": render_html(trace, live=True, now=now), "text/plain": header_line(trace, now)}
 
 
 def _cell_number() -> int | None:

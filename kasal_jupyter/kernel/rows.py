@@ -7,12 +7,13 @@ own span would only repeat it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
 from kasal_jupyter.kernel.clean import one_line
-from kasal_jupyter.kernel.figures import duration_text
+from kasal_jupyter.kernel.figures import counted, duration_text
 from kasal_jupyter.schemas.trace import Span, Trace
 
 DEEPEST = 24
@@ -43,6 +44,8 @@ class Row:
         The one agent's span that a task's row stands for as well.
     before
         The model call before this one by the same agent, to show only new messages.
+    gap, rest
+        Steps that are not among the rows: just before this one, and behind the last of its children.
     """
 
     span: Span
@@ -51,6 +54,8 @@ class Row:
     note: str = ""
     work: Span | None = None
     before: Span | None = None
+    gap: int = 0
+    rest: int = 0
     children: list[Row] = field(default_factory=list, repr=False)
 
     @property
@@ -77,10 +82,16 @@ def run_start(trace: Trace) -> float:
     return min((root.start for root in trace.roots), default=0.0)
 
 
-def build_rows(trace: Trace) -> list[Row]:
-    """Give the rows of the trace's tasks, each with those below it."""
-    titles = {task["id"]: task for task in trace.queued.get("tasks", ())}
-    top = [_row(root, 0, _task_note(root, titles)) for root in trace.roots]
+def build_rows(trace: Trace, wanted: AbstractSet[int] | None = None) -> list[Row]:
+    """Give the rows of the trace's tasks, each with those below it.
+
+    ``wanted`` are the ids of the spans to give rows of; with a span, those around it must be among them.
+    """
+    plans = {task["id"]: task for task in trace.queued.get("tasks", ())}
+    sizes = None if wanted is None else _sizes(trace)
+    top, _ = _rows_of(trace.roots, 0, wanted, sizes)
+    for row in top:
+        row.note = _task_note(row.span, plans)
     # Walked with a stack: how deep agents delegate to agents is the models' choice.
     stack = list(top)
     while stack:
@@ -89,35 +100,59 @@ def build_rows(trace: Trace) -> list[Row]:
         if row.span.kind == "task" and len(spans) == 1 and spans[0].kind == "agent":
             row.work = spans[0]
             spans = spans[0].children
-        row.children = _below(spans, min(row.depth + 1, DEEPEST))
+        row.children, row.rest = _rows_of(spans, min(row.depth + 1, DEEPEST), wanted, sizes)
         stack.extend(row.children)
     return top
 
 
-def _below(spans: list[Span], depth: int) -> list[Row]:
+def _rows_of(
+    spans: list[Span], depth: int, wanted: AbstractSet[int] | None, sizes: Mapping[int, int] | None
+) -> tuple[list[Row], int]:
+    """Give the rows of the wanted ones of these spans, and how many steps come behind them."""
     rows: list[Row] = []
-    calls = 0
+    calls = gap = 0
     before: Span | None = None
     again = _tried_again(spans)
     for span in spans:
-        row = _row(span, depth, "")
-        if span.kind == "llm":
-            calls += 1
-            row.before, before = before, span
-            row.note = _llm_note(span, calls)
-        elif span.kind == "tool":
-            row.note = tool_note(span)
-        if span.state == "failed":
-            reason = f": {one_line(span.error, 120)}" if span.error else ""
-            row.note = f"failed{', tried again' if span.id in again else ''}{reason}"
-        elif span.state == "stopped":
-            row.note = "stopped"
-        rows.append(row)
-    return rows
+        calls += span.kind == "llm"
+        if wanted is None or span.id in wanted:
+            row = Row(span, depth, one_line(span.name, 160), _note(span, calls, span.id in again), gap=gap)
+            row.before = before if span.kind == "llm" else None
+            rows.append(row)
+            gap = 0
+        elif sizes is not None:
+            gap += sizes[span.id]
+        before = span if span.kind == "llm" else before
+    return rows, gap
 
 
-def _row(span: Span, depth: int, note: str) -> Row:
-    return Row(span=span, depth=depth, title=one_line(span.name, 160), note=note)
+def below(span: Span) -> Iterator[Span]:
+    """Give a span and all in it, in any order, however deep agents delegated to agents."""
+    stack = [span]
+    while stack:
+        inner = stack.pop()
+        yield inner
+        stack.extend(inner.children)
+
+
+def _sizes(trace: Trace) -> dict[int, int]:
+    """Count each span with all below it."""
+    sizes = dict.fromkeys(trace.spans, 1)
+    for span in reversed(trace.spans.values()):
+        if span.parent_id in sizes:
+            sizes[span.parent_id] += sizes[span.id]
+    return sizes
+
+
+def _note(span: Span, calls: int, again: bool) -> str:
+    if span.state == "failed":
+        reason = f": {one_line(span.error, 120)}" if span.error else ""
+        return f"failed{' · tried again' if again else ''}{reason}"
+    if span.state == "stopped":
+        return "stopped"
+    if span.kind == "llm":
+        return _llm_note(span, calls)
+    return tool_note(span) if span.kind == "tool" else ""
 
 
 def _tried_again(spans: list[Span]) -> set[int]:
@@ -143,6 +178,8 @@ def _task_note(span: Span, plans: dict[str, dict[str, Any]]) -> str:
         parts.append("failed")
     elif span.state == "stopped":
         parts.append("stopped")
+    elif errors := sum(inner.state == "failed" for inner in below(span)):
+        parts.append(f"{counted(errors, 'error')}{' recovered' if span.state == 'completed' else ''}")
     return " · ".join(parts)
 
 
@@ -167,7 +204,8 @@ def tool_note(span: Span) -> str:
     asked = ", ".join(f"{key}={_short(value)}" for key, value in list(arguments.items())[:4])
     result = span.closed.get("result")
     answered = f" → {one_line(result, 60)}" if result else ""
-    return one_line(asked, 80) + answered
+    whose = "notebook function" if span.from_client else ""
+    return " · ".join(filter(None, (whose, one_line(asked, 80)))) + answered
 
 
 def _short(value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     import websocket
 
 CONNECT_SECONDS = 10.0
-RECEIVE_SECONDS = 0.2
-"""How long a wait for the next event lasts before the caller gets its turn."""
+RECEIVE_SECONDS = 0.05
+"""How long a wait for the next event lasts before the caller gets its turn: redraws are due by then."""
+
+FIRST_PAUSE = 0.2
+"""Seconds between the loss of a connection and the first try to make it again."""
 
 SILENCE_SECONDS = 90.0
 """After so long without a byte the connection is dead: the server pings every 30 seconds."""
@@ -34,24 +38,46 @@ LONGEST_PAUSE = 2.0
 """Most seconds between two tries."""
 
 
-def follow_events(
-    connection: Connection, job_id: str, after: int, on_idle: Callable[[], None] | None
-) -> Iterator[Event]:
+@dataclass(frozen=True, slots=True)
+class Following:
+    """What is followed, and how; see :meth:`Client.follow`."""
+
+    job_id: str
+    after: int = 0
+    serve: bool = False
+    on_idle: Callable[[], None] | None = None
+    on_connect: Callable[[], None] | None = None
+
+    def idle(self) -> None:
+        """Give the caller its turn."""
+        if self.on_idle is not None:
+            self.on_idle()
+
+    def subscription(self, after: int) -> dict[str, Any]:
+        """Give the message that asks for the events behind one."""
+        asked = {"type": "subscribe", "job_id": self.job_id, "after": after}
+        return asked | ({"serve": True} if self.serve else {})
+
+
+def follow_events(connection: Connection, following: Following) -> Iterator[Event]:
     """Give an execution's events in order, each once, to its end; see :meth:`Client.follow`."""
+    after = following.after
     lost_at: float | None = None
-    pause = RECEIVE_SECONDS
+    pause = FIRST_PAUSE
     while True:
         up_at: float | None = None
         try:
-            socket = _connect(connection)
+            socket = open_socket(connection)
             up_at = time.monotonic()
-            for event in _events_of(socket, job_id, after, on_idle):
+            if following.on_connect is not None:
+                following.on_connect()
+            for event in _events_of(socket, following, after):
                 # What comes twice after a reconnection is passed over; what is missing is asked for again.
                 if event["seq"] <= after:
                     continue
                 if event["seq"] > after + 1:
                     raise ConnectionError(f"event {after + 1} is missing")
-                lost_at, pause = None, RECEIVE_SECONDS
+                lost_at, pause = None, FIRST_PAUSE
                 after = event["seq"]
                 yield event
                 if event["type"] == "execution_status" and event["status"] in ENDED:
@@ -60,25 +86,22 @@ def follow_events(
             now = time.monotonic()
             # A connection that held for a while ended the outage, though the run had nothing to say.
             if lost_at is None or (up_at is not None and now - up_at > STEADY_SECONDS):
-                lost_at, pause = now, RECEIVE_SECONDS
+                lost_at, pause = now, FIRST_PAUSE
             if now - lost_at > LOST_SECONDS:
                 raise errors.Unavailable(
                     f"The connection to {connection.url} was lost and did not come back ({error}); "
-                    f"{job_id} may still run: look again with its status"
+                    f"{following.job_id} may still run: look again with its status"
                 ) from None
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
-            if on_idle is not None:
-                on_idle()
+            following.idle()
 
 
-def _events_of(
-    socket: websocket.WebSocket, job_id: str, after: int, on_idle: Callable[[], None] | None
-) -> Iterator[Event]:
+def _events_of(socket: websocket.WebSocket, following: Following, after: int) -> Iterator[Event]:
     """Give the events of one connection, until it breaks with an OSError."""
     try:
         socket.settimeout(RECEIVE_SECONDS)
-        socket.send(orjson.dumps({"type": "subscribe", "job_id": job_id, "after": after}).decode())
+        socket.send(orjson.dumps(following.subscription(after)).decode())
         heard_at = time.monotonic()
         while True:
             data = _receive(socket)
@@ -87,8 +110,7 @@ def _events_of(
             elif time.monotonic() - heard_at > SILENCE_SECONDS:
                 raise ConnectionError("the server fell silent")
             if not data:
-                if on_idle is not None:
-                    on_idle()
+                following.idle()
                 continue
             message = cast("dict[str, Any]", orjson.loads(data))
             if "seq" not in message:
@@ -101,7 +123,16 @@ def _events_of(
         socket.shutdown()  # type: ignore[no-untyped-call]
 
 
-def _connect(connection: Connection) -> websocket.WebSocket:
+def open_socket(connection: Connection) -> websocket.WebSocket:
+    """Open a WebSocket to the server.
+
+    Raises
+    ------
+    KasalError
+        The server refuses it.
+    OSError
+        It cannot be reached at the moment.
+    """
     import websocket
 
     try:

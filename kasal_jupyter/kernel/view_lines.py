@@ -7,7 +7,7 @@ so the heading is printed again before a line of another task.
 from __future__ import annotations
 
 from kasal_jupyter.kernel.clean import clean, one_line
-from kasal_jupyter.kernel.figures import duration_text
+from kasal_jupyter.kernel.figures import duration_text, span_cost_text
 from kasal_jupyter.kernel.rows import MARKS, STATE_MARKS, tool_note
 from kasal_jupyter.kernel.view_text import fitted, header_line
 from kasal_jupyter.schemas.events import COMPLETING, FAILING, Event, TaskPlan
@@ -73,6 +73,8 @@ class LineView:
     def _closed(self, span: Span) -> list[str]:
         took = duration_text(span.duration or 0.0)
         tokens = f" · {span.total_tokens:,} tokens" if span.total_tokens else ""
+        if cost := span_cost_text(span):
+            tokens += f" · {cost}" if span.cost is not None else " · cost unknown"
         if span.kind == "task":
             mark = "✖ failed" if span.state == "failed" else "✔"
             return [f"│  └─ {mark} {took}{tokens}"]

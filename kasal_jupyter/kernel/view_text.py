@@ -6,8 +6,15 @@ import unicodedata
 from collections.abc import Iterator
 
 from kasal_jupyter.kernel.clean import clean, one_line
-from kasal_jupyter.kernel.figures import counted, duration_text, run_figures
+from kasal_jupyter.kernel.figures import (
+    counted,
+    duration_text,
+    run_cost_text,
+    run_figures,
+    span_cost_text,
+)
 from kasal_jupyter.kernel.rows import STATUS_MARKS, Row, build_rows, elapsed_text, run_start
+from kasal_jupyter.kernel.selection import fair_choice
 from kasal_jupyter.schemas.trace import Span, Trace
 
 BAR = 20
@@ -19,8 +26,8 @@ NARROWEST = 40
 NO_BARS_BELOW = 72
 """Characters of a line below which its name needs the room of the bar."""
 
-MOST_ROWS = 400
-"""Rows that are drawn; what comes after is counted."""
+MOST_ROWS = 300
+"""Rows that are drawn; of a longer run some of every task, and the others are counted."""
 
 MOST_ANSWER_LINES = 40
 """Lines of the answer that are shown; the whole is the result's ``output``."""
@@ -41,13 +48,21 @@ def render_text(trace: Trace, *, width: int = 110) -> str:
     Returns
     -------
     str
-        A header, the tree with its bars, durations and tokens, and the answer or the error.
+        A header, the tree with its bars, durations, tokens and costs, and the answer or the error.
     """
     width = max(width, NARROWEST)
-    rows = list(_tree(build_rows(trace)))
-    lines = [header_line(trace), *(_line(trace, branch, row, width) for branch, row in rows[:MOST_ROWS])]
-    if len(rows) > MOST_ROWS:
-        lines.append(f"… and {counted(len(rows) - MOST_ROWS, 'more step')}")
+    rows = list(_tree(build_rows(trace, fair_choice(trace, MOST_ROWS))))
+    priced = any(span_cost_text(root) for root in trace.roots)
+    origin = run_start(trace)
+    lines = [header_line(trace)]
+    shown = 0
+    for branch, row in rows:
+        if row.gap:
+            lines.append(f"{branch[:-3]}┆  … {counted(row.gap, 'more step')}")
+        lines.append(_line(trace, branch, row, width, origin=origin, priced=priced))
+        shown += 1 if row.work is None else 2
+    if (missing := len(trace.spans) - shown) > 0:
+        lines.append(f"… {counted(missing, 'step')} not drawn: .spans() of the result holds them all")
     summary = trace.summary
     if summary.result is not None:
         lines += ["", *_excerpt(summary.result)]
@@ -57,7 +72,7 @@ def render_text(trace: Trace, *, width: int = 110) -> str:
 
 
 def header_line(trace: Trace, now: float | None = None) -> str:
-    """Give the run on one line: crew, state, time (so far, at ``now``), tokens, figures, id."""
+    """Give the run on one line: crew, state, time (so far, at ``now``), tokens, cost, figures, id."""
     summary = trace.summary
     parts = [
         f"{one_line(summary.crew_name, 80)}  {STATUS_MARKS[summary.status]} {summary.status}",
@@ -65,8 +80,7 @@ def header_line(trace: Trace, now: float | None = None) -> str:
     ]
     if summary.total_tokens:
         parts.append(f"{summary.total_tokens:,} tokens")
-    if figures := run_figures(trace):
-        parts.append(figures)
+    parts += [text for text in (run_cost_text(trace), run_figures(trace)) if text]
     parts.append(one_line(trace.job_id, 60))
     return "  ".join(parts)
 
@@ -110,14 +124,15 @@ def _columns(char: str) -> int:
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
-def _line(trace: Trace, branch: str, row: Row, width: int) -> str:
+def _line(trace: Trace, branch: str, row: Row, width: int, *, origin: float, priced: bool) -> str:
     span = row.span
-    origin = run_start(trace)
     total = max(trace.last_time - origin, 1e-6)
     took = duration_text((trace.last_time if span.end is None else span.end) - span.start)
     tokens = f"{span.total_tokens:,}" if span.total_tokens else ""
     drawn = f" {bar(span, origin, total, trace.last_time)}" if width >= NO_BARS_BELOW else ""
     columns = f"{drawn} {took:>10} {tokens:>8}"
+    if priced:
+        columns += f" {span_cost_text(span):>8}"
     name = f"{branch}{row.mark} {row.title}  {row.note}".rstrip()
     return f"{fitted(name, width - len(columns))}{columns}".rstrip()
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kasal_jupyter.models.served import ServedModels
 from kasal_jupyter.schemas.spec import RunModel
 
 SANDBOX = "sandbox"
@@ -17,9 +18,10 @@ OPENAI_DEFAULT = "gpt-4.1-mini"
 KEYLESS = "no-key"
 """What is sent as key to an OpenAI-compatible server that was named without one."""
 
-_OPENAI_NAME = re.compile(r"(gpt|chatgpt|o\d|codex)([-.]|$)|ft:gpt-", re.IGNORECASE)
+OPENAI_NAME = re.compile(r"(gpt|chatgpt|o\d|codex)([-.]|$)|ft:gpt-", re.IGNORECASE)
+"""A name that needs no ``openai/`` before it."""
 
-_OTHER_PROVIDERS = {
+OTHER_PROVIDERS = {
     "claude": "Anthropic",
     "anthropic/": "Anthropic",
     "gemini": "Google",
@@ -27,6 +29,7 @@ _OTHER_PROVIDERS = {
     "bedrock/": "Bedrock",
     "ollama/": "Ollama",
 }
+"""Who serves the models whose names begin like this."""
 
 
 class ModelUnavailable(ValueError):
@@ -44,10 +47,23 @@ class ModelCatalog:
     environ
         Where ``OPENAI_API_KEY`` and ``OPENAI_BASE_URL`` are looked up, at every call, so that a key
         set later counts at once.
+    served
+        What an OpenAI-compatible server says it serves.
     """
 
     default_model: str = ""
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    served: ServedModels = field(default_factory=ServedModels, repr=False, compare=False)
+
+    @property
+    def key(self) -> str | None:
+        """The key for OpenAI, or for the server at :attr:`base_url`."""
+        return self.environ.get("OPENAI_API_KEY") or None
+
+    @property
+    def base_url(self) -> str | None:
+        """The OpenAI-compatible server; None for OpenAI itself."""
+        return self.environ.get("OPENAI_BASE_URL") or None
 
     def resolve(self, name: str | None) -> RunModel:
         """Find who serves a model.
@@ -67,9 +83,9 @@ class ModelCatalog:
             return RunModel(name=name, provider="sandbox", model=SANDBOX)
         if name.startswith("openai/"):
             return self._openai(name, name.removeprefix("openai/"))
-        if _OPENAI_NAME.match(name):
+        if OPENAI_NAME.match(name):
             return self._openai(name, name)
-        for prefix, provider in _OTHER_PROVIDERS.items():
+        for prefix, provider in OTHER_PROVIDERS.items():
             if name.startswith(prefix):
                 raise ModelUnavailable(
                     f"{name!r} is served by {provider}, which is not available on this server; "
@@ -90,7 +106,7 @@ class ModelCatalog:
         """
         if self.default_model:
             return self.default_model
-        if self.environ.get("OPENAI_API_KEY"):
+        if self.key:
             return OPENAI_DEFAULT
         raise ModelUnavailable(
             "the agent names no model, and the server has neither a default model nor OPENAI_API_KEY; "
@@ -98,16 +114,16 @@ class ModelCatalog:
         )
 
     def _openai(self, name: str, model: str) -> RunModel:
-        key = self.environ.get("OPENAI_API_KEY") or None
-        base_url = self.environ.get("OPENAI_BASE_URL") or None
         if not model:
             raise ModelUnavailable(f'{name!r} names no model; write it as "openai/<model>"')
-        if key is None and base_url is None:
+        if self.key is None and self.base_url is None:
             raise ModelUnavailable(
                 f"{name!r} needs OPENAI_API_KEY in the server's environment (or OPENAI_BASE_URL for a server "
                 'that asks for no key); use "sandbox" to try without a model'
             )
-        return RunModel(name=name, provider="openai", model=model, api_key=key or KEYLESS, base_url=base_url)
+        return RunModel(
+            name=name, provider="openai", model=model, api_key=self.key or KEYLESS, base_url=self.base_url
+        )
 
 
 class SandboxCatalog(ModelCatalog):

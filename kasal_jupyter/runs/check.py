@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kasal_jupyter.errors import Fault, NotRunnable
+from kasal_jupyter.errors import Fault, NotRunnable, nearest
 from kasal_jupyter.models.catalog import ModelCatalog, ModelUnavailable
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.context import read_contexts
 from kasal_jupyter.schemas.crews import WholeCrew
 from kasal_jupyter.schemas.readiness import content_faults
 from kasal_jupyter.schemas.spec import PLACEHOLDER, RunModel, RunSpec, RunTask
-from kasal_jupyter.schemas.tools import RunTool
+from kasal_jupyter.schemas.tools import ClientTool, RunTool
 from kasal_jupyter.store.toolbox import Toolbox, ToolUnavailable
+
+_CREWAIS_OWN = frozenset({"delegate_work_to_coworker", "ask_question_to_coworker"})
+"""Tools that CrewAI itself gives an agent."""
+
+_WORD_BEGINS = re.compile(r"(?<=[A-Z])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])")
 
 
 @dataclass(slots=True)
 class _Check:
-    """The faults, the models and the custom tools of one crew, as they are found."""
+    """The faults, the models and the tools of one crew, as they are found."""
 
     catalog: ModelCatalog
     toolbox: Toolbox
+    client_tools: Mapping[str, ClientTool]
     faults: list[Fault] = field(default_factory=list)
     models: dict[str, RunModel] = field(default_factory=dict)
     custom: dict[str, RunTool] = field(default_factory=dict)
+    named: set[str] = field(default_factory=set)
+    """The client's tools that an agent or a task names."""
 
     def model(self, name: str | None, where: str) -> str | None:
         """Resolve a model's name and give the name to use; None, with a fault, where it cannot run."""
@@ -40,13 +49,25 @@ class _Check:
     def tools(self, names: Sequence[str], where: str) -> None:
         """Note the tools that cannot be used, and take the custom ones along."""
         for place, name in enumerate(names):
+            if name in self.client_tools:
+                self.named.add(name)
+                continue
             try:
                 custom = self.toolbox.resolve(name)
             except ToolUnavailable as error:
-                self.faults.append(Fault(f"{where}.tools[{place}]", str(error)))
+                reason = self._not_found(name) if name not in self.toolbox.names() else str(error)
+                self.faults.append(Fault(f"{where}.tools[{place}]", reason))
                 continue
             if custom is not None:
                 self.custom[name] = custom
+
+    def _not_found(self, name: str) -> str:
+        known = sorted({*self.toolbox.names(), *self.client_tools})
+        hint = nearest(name, known) or f"; there are {', '.join(known)}"
+        return (
+            f"There is no tool {name!r}{hint}. A function of a notebook becomes a tool by @kasal.tool, "
+            "for the runs that are started there"
+        )
 
 
 def prepare_run(
@@ -57,6 +78,7 @@ def prepare_run(
     catalog: ModelCatalog,
     toolbox: Toolbox,
     folder: str,
+    client_tools: Sequence[ClientTool] = (),
 ) -> RunSpec:
     """Check a crew whole and make the message that starts its run.
 
@@ -74,13 +96,17 @@ def prepare_run(
         What tools the crew's owner can use.
     folder
         The run's own folder.
+    client_tools
+        The tools that the run's client brings along and answers for. Those that an agent or a task names,
+        and those that are for all, go into the message.
 
     Raises
     ------
     NotRunnable
         With every fault that was found, by field.
     """
-    check = _Check(catalog, toolbox)
+    check = _Check(catalog, toolbox, {tool.name: tool for tool in client_tools})
+    check.faults += _client_tool_faults(toolbox, client_tools)
     check.faults += content_faults(whole.crew.process, whole.agents, whole.tasks)
     agents = [_checked_agent(check, place, agent) for place, agent in enumerate(whole.agents)]
     for place, task in enumerate(whole.tasks):
@@ -106,6 +132,7 @@ def prepare_run(
         inputs=dict(inputs),
         models=check.models,
         tools=list(check.custom.values()),
+        client_tools=[tool for tool in client_tools if tool.for_all or tool.name in check.named],
         allowed_hosts=toolbox.allowed_hosts,
         manager_model=manager,
         folder=folder,
@@ -146,3 +173,32 @@ def _input_faults(whole: WholeCrew, inputs: Mapping[str, Any]) -> Iterator[Fault
         if name not in inputs and name not in seen:
             seen.add(name)
             yield Fault(f"inputs.{name}", f"{{{name}}} in {where} has no value; pass it in inputs")
+
+
+def _client_tool_faults(toolbox: Toolbox, tools: Sequence[ClientTool]) -> Iterator[Fault]:
+    """Find names that an agent's model could not tell apart."""
+    taken = {_as_offered(name): name for name in toolbox.names()}
+    seen: dict[str, str] = {}
+    for place, tool in enumerate(tools):
+        where, offered = f"tools[{place}].name", _as_offered(tool.name)
+        if not offered:
+            yield Fault(where, f"A model cannot call a tool {tool.name!r}; give its name a letter")
+        elif offered in _CREWAIS_OWN:
+            yield Fault(where, f"Agents have a tool {tool.name!r} of their own; call yours something else")
+        elif offered in taken:
+            yield Fault(
+                where, f"The server has a tool {taken[offered]!r} already; call {tool.name!r} something else"
+            )
+        elif offered in seen:
+            twice = (
+                "is given twice; leave one out"
+                if seen[offered] == tool.name
+                else f"and {seen[offered]!r} are the same to a model; call one of them something else"
+            )
+            yield Fault(where, f"{tool.name!r} {twice}")
+        seen.setdefault(offered, tool.name)
+
+
+def _as_offered(name: str) -> str:
+    """Give a tool's name as CrewAI offers it to a model: in lower case, its words joined by underscores."""
+    return re.sub(r"_+", "_", _WORD_BEGINS.sub("_", name).lower()).strip("_")

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import orjson
 
 from kasal_jupyter.errors import KasalError
 from kasal_jupyter.runs.backend import Backend, RunHandle
+from kasal_jupyter.runs.calls import ClientCalls
 from kasal_jupyter.runs.feed import Feed
+from kasal_jupyter.runs.keyed import KeyedRequest
 from kasal_jupyter.runs.recovery import interrupted_event
-from kasal_jupyter.schemas.base import utc_now_precise
-from kasal_jupyter.schemas.spec import RunSpec
+from kasal_jupyter.schemas.base import utc_now, utc_now_precise
+from kasal_jupyter.schemas.executions import Execution
+from kasal_jupyter.schemas.spec import RunMessage, RunSpec, RunToolAnswer
 
 _END_MARKS = (b'"execution_status"', b'"error"')
 """What a line must contain to be worth parsing while a run is being stopped."""
+
+
+LAUNCH_SECONDS = 0.5
+"""How long the end of a run waits for its process to come; with a warm engine it is there at once."""
 
 
 class Run:
@@ -35,6 +43,8 @@ class Run:
     def __init__(self, spec: RunSpec, feed: Feed, on_change: Callable[[Run], None]) -> None:
         self.spec = spec
         self.feed = feed
+        self.calls = ClientCalls(spec.client_tools, self._send_answer)
+        """The calls that the run's client is to answer."""
         self._on_change = on_change
         self._handle: RunHandle | None = None
         self._stopping = False
@@ -51,7 +61,8 @@ class Run:
         try:
             self._handle = await backend.launch(self.spec, self._on_lines, self._on_exit)
         except KasalError as error:
-            self._fail(error.code, error.message)
+            if not self.feed.summary.ended:
+                self._fail(error.code, error.message)
             self._exited.set()
             return
         if self._told_to_stop():
@@ -72,7 +83,10 @@ class Run:
         if self._handle is not None:
             await self._handle.stop()
         if self._launching:
-            await self._exited.wait()
+            # One that waits for the engine, which takes seconds to load, has no process yet: `launch` ends
+            # it as it comes.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._exited.wait(), None if self._handle else LAUNCH_SECONDS)
         if not self.feed.summary.ended:
             self._write([last])
 
@@ -92,6 +106,10 @@ class Run:
             self._fail("WORKER_LOST", f"The run's process {how}; its log is {self.spec.folder}")
         self._exited.set()
 
+    def _send_answer(self, answer: RunToolAnswer) -> None:
+        if self._handle is not None:
+            self._handle.send(RunMessage(type="tool_answer", answer=answer))
+
     def _fail(self, code: str, message: str) -> None:
         error = {"code": code, "message": message}
         self._write([_event(type="error", **error), _status("failed", error=error)])
@@ -99,6 +117,9 @@ class Run:
     def _write(self, lines: list[bytes]) -> None:
         before = self.feed.summary.status
         self.feed.append(lines)
+        self.calls.take(lines)
+        if self.feed.summary.ended:
+            self.calls.end()
         if self.feed.summary.status != before:
             self._on_change(self)
 
@@ -122,6 +143,40 @@ def queued_event(spec: RunSpec) -> bytes:
             for task in spec.tasks
         ],
         inputs=spec.inputs,
+    )
+
+
+def queued_execution(
+    spec: RunSpec, owner: str, server: str, expected: int, request: KeyedRequest | None
+) -> Execution:
+    """Give what the store first knows of a run.
+
+    Parameters
+    ----------
+    spec
+        The run.
+    owner
+        Whose it is.
+    server
+        Which server runs it.
+    expected
+        How many seconds it may take.
+    request
+        The key that the client sent along, if it sent one.
+    """
+    return Execution(
+        id=spec.job_id,
+        crew_id=spec.crew.id,
+        crew_name=spec.crew.name,
+        owner=owner,
+        server=server,
+        status="queued",
+        progress=0,
+        inputs=spec.inputs,
+        created_at=utc_now(),
+        estimated_duration=expected,
+        idempotency_key=request.key if request else None,
+        request_digest=request.digest if request else None,
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import shutil
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,13 @@ from kasal_jupyter.runs.keyed import KeyedRequest, started_with
 from kasal_jupyter.runs.limits import RunLimits
 from kasal_jupyter.runs.presence import Presence
 from kasal_jupyter.runs.recovery import recover
-from kasal_jupyter.runs.run import Run, queued_event
-from kasal_jupyter.schemas.base import new_id, utc_now
+from kasal_jupyter.runs.run import Run, queued_event, queued_execution
+from kasal_jupyter.schemas.base import new_id
 from kasal_jupyter.schemas.crews import WholeCrew
 from kasal_jupyter.schemas.executions import ENDED, Execution
 from kasal_jupyter.schemas.summary import RunSummary
 from kasal_jupyter.schemas.tasks import TaskState
+from kasal_jupyter.schemas.tools import ClientTool
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.store.toolbox import Toolbox
 
@@ -82,7 +83,13 @@ class Runs:
     # -- the life of a run ---------------------------------------------------------------------------
 
     async def start(
-        self, whole: WholeCrew, inputs: dict[str, Any], owner: str, *, request: KeyedRequest | None = None
+        self,
+        whole: WholeCrew,
+        inputs: dict[str, Any],
+        owner: str,
+        *,
+        request: KeyedRequest | None = None,
+        tools: Sequence[ClientTool] = (),
     ) -> Execution:
         """Accept an execution: checked whole, on disk, and queued.
 
@@ -97,6 +104,8 @@ class Runs:
         request
             The key that the client sent along: a request that comes again with it gives the execution
             that the first has started.
+        tools
+            Those that the client brings along and answers for.
 
         Raises
         ------
@@ -125,21 +134,10 @@ class Runs:
             catalog=self.catalog,
             toolbox=self.toolbox(whole.crew.owner),
             folder=str(run_folder),
+            client_tools=tools,
         )
-        execution = Execution(
-            id=job_id,
-            crew_id=whole.crew.id,
-            crew_name=whole.crew.name,
-            owner=owner,
-            server=self.presence.server_id,
-            status="queued",
-            progress=0,
-            inputs=inputs,
-            created_at=utc_now(),
-            estimated_duration=estimate(self.store, whole),
-            idempotency_key=request.key if request else None,
-            request_digest=request.digest if request else None,
-        )
+        expected = estimate(self.store, whole)
+        execution = queued_execution(spec, owner, self.presence.server_id, expected, request)
 
         def insert() -> Execution | None:
             # Asked in the transaction: of two such requests at the same time, on whatever servers, one wins.
@@ -159,6 +157,7 @@ class Runs:
             run.feed.append([queued_event(spec)])
             self._runs[job_id] = run
             undo.callback(self._runs.pop, job_id)
+            undo.callback(run.calls.end)
             _, first = await asyncio.gather(
                 asyncio.to_thread(journal.sync),
                 self.store.change(insert),
@@ -267,6 +266,21 @@ class Runs:
             # It also ends the run as interrupted where its server is gone.
             self._spawn(self._feeds.watch(feed, lambda: self.execution(job_id)))
         return feed
+
+    async def running(self, job_id: str) -> Run:
+        """Give an execution that this server runs.
+
+        Raises
+        ------
+        Conflict
+            It has ended, or another server runs it.
+        """
+        execution = await self.execution(job_id)
+        if execution.status in ENDED:
+            raise Conflict(f"Execution {job_id} is {execution.status} already")
+        if run := self._runs.get(job_id):
+            return run
+        raise Conflict(f"Execution {job_id} runs on another server; ask the one that started it")
 
     async def task_states(self, crew_ids: Iterable[str]) -> dict[str, TaskState]:
         """Say how each task of some crews fared in its crew's latest execution, by the task's id."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
-from kasal_jupyter.schemas.base import Document, ListQuery, Model, Query
+from kasal_jupyter.schemas.base import Document, Given, ListQuery, Model, Query
 from kasal_jupyter.schemas.tasks import TaskState
 from kasal_jupyter.schemas.tools import ClientTool
 
@@ -56,10 +56,21 @@ class ExecutionCreate(Model):
 class ToolAnswer(Model):
     """The body of ``POST /executions/{job_id}/tool_calls/{call_id}``: a result, or why there is none."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"result": "17.50"}]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"result": "17.50"}],
+            "oneOf": [{"required": ["result"]}, {"required": ["error"]}],
+        }
+    )
 
-    result: str | None = Field(None, description="What the agent is given.")
-    error: str | None = Field(None, description="What went wrong, for the agent.")
+    result: Given[str] = Field(None, description="What the agent is given.")
+    error: Given[str] = Field(None, description="What went wrong, for the agent.")
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if (self.result is None) == (self.error is None):
+            raise ValueError("Give either a result or an error")
+        return self
 
 
 class ToolAnswered(Model):
@@ -146,8 +157,11 @@ class Usage(Model):
     total_tokens: int = 0
     llm_calls: int = 0
     tool_calls: int = 0
+    # A summary that was stored before costs were counted has none: what its calls cost is unknown.
     cost: float | None = Field(
-        0.0, description="US dollars, by each model's price on the day; null where one is unknown."
+        default_factory=lambda given: None if given.get("llm_calls") else 0.0,
+        description="US dollars of the calls that were answered, by each model's price on the day; null as "
+        "soon as one is unknown.",
     )
 
 
@@ -212,6 +226,7 @@ _STATUS_EXAMPLE: dict[str, Any] = {
         "total_tokens": 0,
         "llm_calls": 0,
         "tool_calls": 0,
+        "cost": 0.0,
     },
 }
 
@@ -285,6 +300,7 @@ class ExecutionResult(Model):
                         "total_tokens": 1500,
                         "llm_calls": 4,
                         "tool_calls": 2,
+                        "cost": 0.00096,
                     },
                     "duration": 12.5,
                 }

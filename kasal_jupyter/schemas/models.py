@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import ConfigDict, Field
 
 from kasal_jupyter.schemas.base import ListQuery, Model
@@ -30,6 +32,10 @@ class ModelQuery(ListQuery):
     """The query of ``GET /models``."""
 
     available: bool | None = Field(None, description="Only those that can run, or only the others.")
+    provider: str | None = Field(None, max_length=200, description="Only this provider's.")
+    sort: Literal["available", "-available", "name", "-name", "provider", "-provider", "price", "-price"] = (
+        Field("-available", description="By default, those that can run come first; unknown prices last.")
+    )
 
 
 class ModelList(Model):

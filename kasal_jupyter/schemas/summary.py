@@ -36,6 +36,8 @@ class RunSummary:
     total_tokens: int = 0
     llm_calls: int = 0
     tool_calls: int = 0
+    cost: float | None = 0.0
+    """US dollars of the model calls that were answered; None as soon as one's is unknown."""
     errors: int = 0
     """Failed spans and errors, those the run recovered from included."""
 
@@ -59,13 +61,14 @@ class RunSummary:
         return (parse_time(self.ended_at) - parse_time(self.started_at)).total_seconds()
 
     def usage(self) -> Usage:
-        """Give the tokens and calls so far."""
+        """Give the tokens, the calls and the cost so far."""
         return Usage(
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,
             total_tokens=self.total_tokens,
             llm_calls=self.llm_calls,
             tool_calls=self.tool_calls,
+            cost=self.cost,
         )
 
     def feed(self, event: Event) -> None:
@@ -90,6 +93,7 @@ class RunSummary:
                     self.prompt_tokens += usage["prompt_tokens"]
                     self.completion_tokens += usage["completion_tokens"]
                     self.total_tokens += usage["total_tokens"]
+                self.cost = add_costs(self.cost, event.get("cost"))
             case "tool_call":
                 self.tool_calls += 1
             case "llm_failed" | "tool_failed":
@@ -143,6 +147,12 @@ class RunSummary:
         before = self.task_states.get(task_id)
         self.task_states[task_id] = state
         return before
+
+
+def add_costs(one: float | None, other: float | None) -> float | None:
+    """Add up US dollars; what is unknown makes the sum unknown, which would look too small without it."""
+    # No token costs less than a millionth of a cent: further digits are those of binary fractions.
+    return None if one is None or other is None else round(one + other, 12)
 
 
 def summarise(events: Iterable[Event]) -> RunSummary:

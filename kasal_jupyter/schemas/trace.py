@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from kasal_jupyter.schemas.base import parse_time
 from kasal_jupyter.schemas.events import COMPLETING, FAILING, OPENING, Event
-from kasal_jupyter.schemas.summary import RunSummary
+from kasal_jupyter.schemas.summary import RunSummary, add_costs
 
 SpanKind = Literal["task", "agent", "llm", "tool"]
 SpanState = Literal["running", "completed", "failed", "stopped"]
@@ -33,10 +33,15 @@ class Span:
         Seconds since the run was accepted; ``end`` is None while it runs.
     prompt_tokens, completion_tokens
         Tokens of the span and everything below it.
+    cost
+        US dollars of the span and everything below it, 0.0 before any model answered; None as soon as one
+        call's is unknown.
     opened, closed
         The events that opened and closed it: their messages, arguments and result.
     text
         What a streaming model has said so far.
+    from_client
+        Whether a tool was the client's: a function of a notebook.
     """
 
     id: int
@@ -50,8 +55,10 @@ class Span:
     state: SpanState = "running"
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cost: float | None = 0.0
     error: str | None = None
     text: str = ""
+    from_client: bool = False
     opened: dict[str, Any] = field(default_factory=dict, repr=False)
     closed: dict[str, Any] = field(default_factory=dict, repr=False)
     children: list[Span] = field(default_factory=list, repr=False)
@@ -65,12 +72,6 @@ class Span:
     def total_tokens(self) -> int:
         """Tokens of the span and everything below it."""
         return self.prompt_tokens + self.completion_tokens
-
-    def walk(self, depth: int = 0) -> Iterator[tuple[int, Span]]:
-        """Give the span and all below it, each with its depth, in the order they began."""
-        yield depth, self
-        for child in self.children:
-            yield from child.walk(depth + 1)
 
 
 @dataclass(slots=True)
@@ -101,6 +102,9 @@ class Trace:
             self._open(dict(event), at)
         elif kind in COMPLETING or kind in FAILING:
             self._close(dict(event), at)
+        elif event["type"] == "tool_request":
+            if span := self.spans.get(event["span_id"]):
+                span.from_client = True
         elif event["type"] == "llm_chunk":
             if span := self.spans.get(event["span_id"]):
                 span.text += event["text"]
@@ -111,9 +115,15 @@ class Trace:
                 self._end_open_spans(at)
 
     def walk(self) -> Iterator[tuple[int, Span]]:
-        """Give every span with its depth, in the order they began, parents first."""
-        for root in self.roots:
-            yield from root.walk()
+        """Give every span with its depth, in the order they began, parents first.
+
+        Agents may delegate to agents as deep as they like: Python's recursion would end before that.
+        """
+        stack = [(0, root) for root in reversed(self.roots)]
+        while stack:
+            depth, span = stack.pop()
+            yield depth, span
+            stack.extend((depth + 1, child) for child in reversed(span.children))
 
     def _seconds(self, time: str) -> float:
         stamp = parse_time(time).timestamp()
@@ -155,14 +165,16 @@ class Trace:
             span.error = event["error"]["message"]
         else:
             span.state = "completed"
-        if usage := event.get("usage"):
-            self._add_tokens(span, usage["prompt_tokens"], usage["completion_tokens"])
+        if event["type"] == "llm_response":
+            usage = event["usage"] or {"prompt_tokens": 0, "completion_tokens": 0}
+            self._add_up(span, usage["prompt_tokens"], usage["completion_tokens"], event.get("cost"))
 
-    def _add_tokens(self, span: Span, prompt: int, completion: int) -> None:
+    def _add_up(self, span: Span, prompt: int, completion: int, cost: float | None) -> None:
         above: Span | None = span
         while above is not None:
             above.prompt_tokens += prompt
             above.completion_tokens += completion
+            above.cost = add_costs(above.cost, cost)
             above = self.spans.get(above.parent_id) if above.parent_id is not None else None
 
     def _end_open_spans(self, at: float) -> None:

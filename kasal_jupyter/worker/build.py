@@ -20,6 +20,7 @@ from kasal_jupyter.tools.guard import HostGuard
 from kasal_jupyter.tools.http_tool import http_tool
 from kasal_jupyter.tools.tool import ToolContext
 from kasal_jupyter.worker.agent import CrewAgent
+from kasal_jupyter.worker.client_tool import ClientCalls, client_crew_tool
 from kasal_jupyter.worker.openai_llm import OpenAILLM
 from kasal_jupyter.worker.sandbox_llm import SandboxLLM
 from kasal_jupyter.worker.stop import StopSignal
@@ -46,7 +47,7 @@ class BuiltCrew:
     tool_names: dict[str, str]
 
 
-def build_crew(spec: RunSpec, signal: StopSignal) -> BuiltCrew:
+def build_crew(spec: RunSpec, signal: StopSignal, calls: ClientCalls | None = None) -> BuiltCrew:
     """Make the crew a spec describes.
 
     Parameters
@@ -55,16 +56,21 @@ def build_crew(spec: RunSpec, signal: StopSignal) -> BuiltCrew:
         The run.
     signal
         What the run's models look at before each call.
+    calls
+        How the tools that the client brought are called; None will do where it brought none.
     """
-    return _Builder(spec, signal).built()
+    return _Builder(spec, signal, calls).built()
 
 
 class _Builder:
-    def __init__(self, spec: RunSpec, signal: StopSignal) -> None:
+    def __init__(self, spec: RunSpec, signal: StopSignal, calls: ClientCalls | None) -> None:
         self._spec = spec
         self._signal = signal
+        self._calls = calls
         self._context = ToolContext(Path(spec.folder))
         self._custom = {tool.name: tool for tool in spec.tools}
+        self._clients = {tool.name: tool for tool in spec.client_tools}
+        self._for_all = [tool.name for tool in spec.client_tools if tool.for_all]
         self._guard = HostGuard(spec.allowed_hosts)
         self._tools: dict[str, BaseTool] = {}
         # Every LLM holds this one dictionary; it is filled as the tasks are made.
@@ -124,7 +130,7 @@ class _Builder:
             goal=agent.goal,
             backstory=agent.backstory,
             llm=self._llm(agent.model, agent.settings, agent.sandbox),
-            tools=[self._tool(name) for name in agent.tools],
+            tools=[self._tool(name) for name in dict.fromkeys([*agent.tools, *self._for_all])],
             allow_delegation=agent.allow_delegation,
             # One failure of a model is one failure of its task: see OpenAILLM on retries.
             max_retry_limit=0,
@@ -183,10 +189,16 @@ class _Builder:
 
     def _tool(self, name: str) -> BaseTool:
         if name not in self._tools:
-            custom = self._custom.get(name)
-            tool = http_tool(custom, self._guard) if custom is not None else find_tool(name)
-            self._tools[name] = crew_tool(tool, self._context)
+            self._tools[name] = self._new_tool(name)
         return self._tools[name]
+
+    def _new_tool(self, name: str) -> BaseTool:
+        if (clients := self._clients.get(name)) is not None:
+            assert self._calls is not None, "a client has brought this tool"
+            return client_crew_tool(clients, self._calls)
+        custom = self._custom.get(name)
+        tool = http_tool(custom, self._guard) if custom is not None else find_tool(name)
+        return crew_tool(tool, self._context)
 
     def _task(self, task: RunTask, agents: dict[str, CrewAgent] | None, earlier: dict[str, Task]) -> Task:
         agent = agents[task.agent_id] if agents is not None and task.agent_id is not None else None

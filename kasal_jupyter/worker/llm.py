@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextvars import ContextVar
+from datetime import datetime
 from typing import Any
 
 from crewai.llms.base_llm import BaseLLM
 from pydantic import Field
 
+from kasal_jupyter.schemas.events import TokenUsage
 from kasal_jupyter.worker.stop import StopSignal
 
 asked: ContextVar[Sequence[Any]] = ContextVar("kasal_asked", default=())
@@ -31,6 +33,11 @@ class ReportedLLM(BaseLLM):
 
     label: str = ""
     signal: StopSignal = Field(default_factory=StopSignal, exclude=True)
+
+    def cost(self, usage: TokenUsage | None, at: datetime) -> float | None:
+        """Give what a call at a time has cost, in US dollars; None where that is unknown."""
+        del usage, at
+        return None
 
     def _emit_call_started_event(self, messages: str | list[Any], *args: Any, **kwargs: Any) -> None:
         token = asked.set([{"role": "user", "content": messages}] if isinstance(messages, str) else messages)

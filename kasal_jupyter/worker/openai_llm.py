@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from crewai.hooks.dispatch import HookAborted
@@ -10,7 +11,9 @@ from crewai.llms.providers.openai.completion import OpenAICompletion
 from crewai.utilities.agent_utils import is_context_length_exceeded
 from pydantic import BaseModel
 
+from kasal_jupyter.models import prices
 from kasal_jupyter.models.sandbox import count_tokens
+from kasal_jupyter.schemas.events import TokenUsage
 from kasal_jupyter.worker.failures import ModelFailed, describe
 from kasal_jupyter.worker.llm import ReportedLLM
 
@@ -42,6 +45,10 @@ class OpenAILLM(ReportedLLM, OpenAICompletion):
             raise ModelFailed(described["message"], code=described["code"]) from error
 
     call._crewai_rate_limit_wrapped = True  # type: ignore[attr-defined]  # noqa: SLF001
+
+    def cost(self, usage: TokenUsage | None, at: datetime) -> float | None:
+        """Give what a call has cost, by the price of the model where it was asked."""
+        return prices.cost(self.model, self.base_url, usage, at)
 
     def get_input_tokens_count(
         self,

@@ -6,12 +6,13 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from kasal_jupyter.schemas.events import ErrorInfo, RequestedToolCall, TokenUsage
 from kasal_jupyter.worker.build import BuiltCrew
 from kasal_jupyter.worker.failures import describe
-from kasal_jupyter.worker.llm import asked
+from kasal_jupyter.worker.llm import ReportedLLM, asked
 from kasal_jupyter.worker.spans import OpenSpan, Spans
 from kasal_jupyter.worker.stop import RunFailed
 
@@ -145,7 +146,7 @@ class Report:
         if event.tool_call is None and event.chunk and (span := self._calls.get(event.call_id)):
             self._spans.add(span, {"type": "llm_chunk", "text": event.chunk})
 
-    def _llm_completed(self, _source: Any, event: Any) -> None:
+    def _llm_completed(self, source: Any, event: Any) -> None:
         if span := self._calls.pop(event.call_id, None):
             calls = _requested(event.response)
             self._spans.complete(
@@ -154,7 +155,10 @@ class Report:
                     "type": "llm_response",
                     "text": None if calls else _text(event.response),
                     "tool_calls": calls,
-                    "usage": _usage(event.usage),
+                    "usage": (usage := _usage(event.usage)),
+                    "cost": source.cost(usage, datetime.now(UTC))
+                    if isinstance(source, ReportedLLM)
+                    else None,
                     "finish_reason": event.finish_reason,
                 },
             )

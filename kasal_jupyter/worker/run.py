@@ -21,6 +21,7 @@ from kasal_jupyter.schemas.events import ErrorInfo
 from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.tools.http_tool import secrets_of
 from kasal_jupyter.worker.build import BuiltCrew, build_crew
+from kasal_jupyter.worker.client_tool import ClientCalls
 from kasal_jupyter.worker.failures import ModelFailed, describe
 from kasal_jupyter.worker.outbox import Outbox
 from kasal_jupyter.worker.report import Report
@@ -54,23 +55,27 @@ def serve_run(sock: socket.socket) -> NoReturn:
         numpy_random.seed()
     stop = StopSignal()
     outbox = Outbox(sock, secrets=_secrets(spec))
+    calls = ClientCalls(Spans(outbox), stop)
     done = threading.Event()
-    threading.Thread(target=_obey, args=(reader, stop, outbox, done), name="control", daemon=True).start()
-    execute(spec, outbox, stop)
+    control = threading.Thread(
+        target=_obey, args=(reader, stop, outbox, calls, done), name="control", daemon=True
+    )
+    control.start()
+    execute(spec, outbox, stop, calls)
     done.set()
     leave(outbox, status=1 if stop.stopped else 0)
 
 
-def execute(spec: RunSpec, outbox: Outbox, stop: StopSignal) -> None:
+def execute(spec: RunSpec, outbox: Outbox, stop: StopSignal, calls: ClientCalls) -> None:
     """Run a crew and emit everything that happens, the last event being its end.
 
     A run that was stopped has no end event: the server, which stopped it, writes that.
     """
     outbox.emit({"type": "execution_status", "status": "running"})
-    spans = Spans(outbox)
+    spans = calls.spans
     report: Report | None = None
     try:
-        built = _built(spec, stop)
+        built = _built(spec, stop, calls)
         report = Report(built, spans)
         # In a fresh context, since CrewAI keeps its sinks, scopes and counters in context variables.
         result = contextvars.Context().run(_kickoff, built, report, stop)
@@ -90,9 +95,9 @@ def _secrets(spec: RunSpec) -> list[str]:
     return [*keys, *(secret for tool in spec.tools for secret in secrets_of(tool))]
 
 
-def _built(spec: RunSpec, stop: StopSignal) -> BuiltCrew:
+def _built(spec: RunSpec, stop: StopSignal, calls: ClientCalls) -> BuiltCrew:
     try:
-        return build_crew(spec, stop)
+        return build_crew(spec, stop, calls)
     except ValidationError as error:
         raise ModelFailed(
             f"CrewAI refuses this crew: {error.errors()[0]['msg']}", code="CREW_INVALID"
@@ -117,9 +122,13 @@ def _fail(error: BaseException, outbox: Outbox, spans: Spans, report: Report | N
     outbox.emit({"type": "execution_status", "status": "failed", "error": described})
 
 
-def _obey(reader: LineReader, stop: StopSignal, outbox: Outbox, done: threading.Event) -> None:
-    """Wait for the server to say stop, or to vanish."""
-    message = reader.read()
+def _obey(
+    reader: LineReader, stop: StopSignal, outbox: Outbox, calls: ClientCalls, done: threading.Event
+) -> None:
+    """Hand on the answers to the run's calls, until the server says stop, or vanishes."""
+    while (message := reader.read()) is not None and message.type != "stop":
+        if message.answer is not None:
+            calls.answer(message.answer)
     if message is None:
         kill_own_group()
     # What fails from here on fails because it was told to, which is no news to anybody.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from datetime import datetime
 from typing import Any
 
 from crewai.events.types.llm_events import LLMCallType
@@ -11,13 +12,11 @@ from crewai.llms.base_llm import llm_call_context
 from crewai.utilities.agent_utils import convert_tools_to_openai_schema
 from pydantic import BaseModel, Field, PrivateAttr
 
-from kasal_jupyter.models.sandbox import SandboxReply, SandboxRequest, answer, count_tokens
+from kasal_jupyter.models.sandbox import CONTEXT_WINDOW, SandboxReply, SandboxRequest, answer, count_tokens
 from kasal_jupyter.schemas.agents import SandboxSettings
+from kasal_jupyter.schemas.events import TokenUsage
 from kasal_jupyter.worker.failures import ModelFailed, describe
 from kasal_jupyter.worker.llm import ReportedLLM
-
-CONTEXT_WINDOW = 200_000
-"""Tokens the sandbox model takes: more than any test needs, so that nothing is summarised away."""
 
 
 class SandboxLLM(ReportedLLM):
@@ -111,6 +110,11 @@ class SandboxLLM(ReportedLLM):
     def supports_function_calling(self) -> bool:
         """Say whether tools are called natively; else CrewAI asks for ReAct text."""
         return self.settings.tool_calls == "native"
+
+    def cost(self, usage: TokenUsage | None, at: datetime) -> float | None:
+        """Say that a call costs nothing."""
+        del usage, at
+        return 0.0
 
     def get_context_window_size(self) -> int:
         """Give the tokens a prompt may have."""

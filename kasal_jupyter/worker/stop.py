@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from crewai.hooks.dispatch import HookAborted
 
@@ -26,25 +27,31 @@ class RunFailed(HookAborted):
 
 
 class StopSignal:
-    """What a run's threads look at before they ask a model."""
+    """What a run's threads look at before they ask a model, and while they wait for something."""
 
     def __init__(self) -> None:
-        self._stopped = threading.Event()
+        self.changed = threading.Condition()
+        """Notified when the run must end, and of whatever else somebody waits for."""
+        self._stopped = False
         self.failure: ErrorInfo | None = None
 
     @property
     def stopped(self) -> bool:
         """Whether the run was told to stop."""
-        return self._stopped.is_set()
+        return self._stopped
 
     def stop(self) -> None:
-        """Tell the run to stop; wakes whoever sleeps."""
-        self._stopped.set()
+        """Tell the run to stop; wakes whoever sleeps or waits."""
+        with self.changed:
+            self._stopped = True
+            self.changed.notify_all()
 
     def note_model_failure(self, error: ErrorInfo, *, final: bool = False) -> None:
         """Take down a failed model call; ``final``, or a code that is so by itself, ends the run."""
         if self.failure is None and (final or error["code"] in RUN_ENDING):
-            self.failure = error
+            with self.changed:
+                self.failure = error
+                self.changed.notify_all()
 
     def sleep(self, seconds: float) -> None:
         """Sleep, unless the run is stopped meanwhile.
@@ -54,8 +61,28 @@ class StopSignal:
         RunStopped
             It was.
         """
-        if self._stopped.wait(seconds):
-            raise RunStopped
+        with self.changed:
+            if self.changed.wait_for(lambda: self._stopped, seconds):
+                raise RunStopped
+
+    def wait_for(self, ready: Callable[[], bool], seconds: float) -> None:
+        """Wait until something is ready, at most so long.
+
+        Parameters
+        ----------
+        ready
+            Asked whenever :attr:`changed` is notified.
+        seconds
+            The most to wait.
+
+        Raises
+        ------
+        RunStopped, RunFailed
+            The run must end.
+        """
+        with self.changed:
+            self.changed.wait_for(lambda: self._stopped or self.failure is not None or ready(), seconds)
+        self.check()
 
     def check(self, _context: object = None) -> None:
         """Raise what ends the run, if anything does. Serves as CrewAI's hook before a model call.

@@ -52,6 +52,7 @@ def test_an_execution_that_completed(api, report):
     # The researcher asks for its tool and then answers; the writer answers.
     assert usage["llm_calls"] == 3
     assert usage["tool_calls"] == 1
+    assert usage["cost"] == 0.0
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"] > 0
 
 

@@ -40,6 +40,12 @@ def test_what_is_made_there_stays_there(owner, sandbox):
     assert sandbox.get(f"/crews/{outside}").status_code == 404
 
 
+def test_its_list_of_models_has_the_sandbox_model_alone(owner, sandbox):
+    (only,) = sandbox.get("/models").json()["models"]
+    assert (only["name"], only["available"], only["default"]) == ("sandbox", True, True)
+    assert owner.get("/models").json()["total"] > 1
+
+
 def test_every_model_is_the_sandbox_model(server, owner, sandbox):
     body = crew_body()
     for agent, model in zip(body["agents"], ("gpt-4", "claude-3-opus"), strict=True):
@@ -48,6 +54,8 @@ def test_every_model_is_the_sandbox_model(server, owner, sandbox):
     execution = sandbox.get(f"/executions/{job_id}").json()
     assert execution["status"] == "completed"
     assert execution["result"].startswith("[sandbox]")
+    # Whatever it was called: it is not what gpt-4 would have cost.
+    assert execution["usage"]["cost"] == 0.0
     connection = websocket.create_connection(
         f"{server.url.replace('http', 'ws', 1)}/v1/ws?token={TOKEN}", timeout=60
     )

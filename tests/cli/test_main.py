@@ -1,31 +1,48 @@
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from kasal_jupyter.cli import main
+from kasal_jupyter.cli import COMMANDS, main
 from kasal_jupyter.errors import Fault, NotRunnable
 
 
-def test_its_help_is_the_servers_and_names_the_sub_commands(capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(["--help"])
+def test_its_help_names_every_command_and_the_servers_options(capsys):
+    assert main(["--help"]) == 0
 
     text = capsys.readouterr().out
-    assert ended.value.code == 0
-    assert "jupyter kasal demo" in text
-    assert "jupyter kasal db" in text
+    for name, summary in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(summary)}$", text, re.MULTILINE)
     assert "--data-folder" in text
+    assert "Exit status: 0" in text
+    assert max(map(len, text.splitlines())) <= 110
 
 
-def test_an_unknown_sub_command_is_refused(capsys):
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_help_of_its_own(name, capsys):
     with pytest.raises(SystemExit) as ended:
-        main(["dmeo"])
+        main([name, "--help"])
 
-    assert ended.value.code == 2
-    assert "'dmeo'" in capsys.readouterr().err
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: jupyter kasal {name} ")
+
+
+def test_the_servers_own_options_are_explained(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--help-all"])
+
+    assert ended.value.code == 0
+    assert "KasalApp.default_model" in capsys.readouterr().out
+
+
+def test_a_misspelt_command_gets_the_nearest(capsys):
+    assert main(["dmeo"]) == 2
+    assert capsys.readouterr().err.startswith(
+        "jupyter kasal: there is no command 'dmeo'; did you mean 'demo'?\nThere are run, ps"
+    )
 
 
 def test_a_refusal_is_a_line_for_each_thing_and_status_1(monkeypatch, capsys):

@@ -135,10 +135,10 @@ def test_breaks_that_lie_far_apart_are_no_outage(client, live_server, monkeypatc
         seen += 1
     breaks = []
 
-    def hold(socket, job_id, after, on_idle):
+    def hold(socket, following, after):
         if len(breaks) == 3:
             client.stop(job_id)
-            yield from events_of(socket, job_id, after, on_idle)
+            yield from events_of(socket, following, after)
             return
         time.sleep(0.4)
         socket.close()

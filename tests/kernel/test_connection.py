@@ -1,6 +1,8 @@
 """Which server a kernel talks to."""
 
 import json
+import socket
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -14,6 +16,7 @@ VARIABLES = (
     "JUPYTERHUB_SERVICE_PREFIX",
     "JUPYTERHUB_API_TOKEN",
     "JPY_PARENT_PID",
+    "JUPYTER_SERVER_URL",
 )
 
 
@@ -46,38 +49,68 @@ def test_environment_wins_over_the_hub(monkeypatch):
     in_hub(monkeypatch)
     monkeypatch.setenv("KASAL_URL", "http://elsewhere:1/base/")
     monkeypatch.setenv("KASAL_TOKEN", "of-elsewhere")
-    assert find_server() == Connection("http://elsewhere:1/base", "of-elsewhere")
+    found = find_server()
+    assert found == Connection("http://elsewhere:1/base", "of-elsewhere")
+    assert found.origin == "KASAL_URL"
 
 
-def test_hubs_server_is_reached_on_loopback(monkeypatch, nowhere):
+def test_hubs_server_is_reached_on_loopback(monkeypatch, nowhere, live_server):
+    address = urlsplit(live_server.url)
     write_server(nowhere, 42, "http://localhost:8889/", "of-the-parent")
     monkeypatch.setenv("JPY_PARENT_PID", "42")
-    in_hub(monkeypatch)
-    assert find_server() == Connection("http://127.0.0.1:8888/user/ada", "of-the-hub")
+    monkeypatch.setenv("JUPYTERHUB_SERVICE_URL", f"http://0.0.0.0:{address.port}{address.path}/")
+    monkeypatch.setenv("JUPYTERHUB_SERVICE_PREFIX", f"{address.path}/")
+    monkeypatch.setenv("JUPYTERHUB_API_TOKEN", live_server.token)
+    found = find_server()
+    assert found == Connection(live_server.url, live_server.token)
+    assert found.origin == "JupyterHub"
 
 
-def test_server_that_started_the_kernel_is_found_among_others(monkeypatch, nowhere):
+def test_server_that_started_the_kernel_is_found_among_others(monkeypatch, nowhere, live_server):
     write_server(nowhere, 41, "http://localhost:8888/", "of-somebody-else")
-    write_server(nowhere, 42, "http://localhost:8889/a%40b/", "mine")
+    write_server(nowhere, 42, f"{live_server.url}/", live_server.token)
     monkeypatch.setenv("JPY_PARENT_PID", "42")
-    assert find_server() == Connection("http://localhost:8889/a%40b", "mine")
+    found = find_server()
+    assert found == Connection(live_server.url, live_server.token)
+    assert found.origin == "the Jupyter server of this kernel"
+    assert not found.private
+
+
+def test_server_in_whose_terminal_one_types_is_found_among_others(monkeypatch, nowhere, live_server):
+    write_server(nowhere, 41, "http://localhost:8888/", "of-somebody-else")
+    write_server(nowhere, 42, f"{live_server.url}/", live_server.token)
+    # As Jupyter's terminals have it.
+    monkeypatch.setenv("JUPYTER_SERVER_URL", f"{live_server.url}/")
+    found = find_server()
+    assert found == Connection(live_server.url, live_server.token)
+    assert found.origin == "the Jupyter server of this terminal"
 
 
 @pytest.mark.parametrize("parent", [None, "42"])
-def test_somebody_elses_server_is_never_taken(monkeypatch, nowhere, parent):
-    write_server(nowhere, 41, "http://localhost:8888/", "of-somebody-else")
+def test_somebody_elses_server_is_never_taken(monkeypatch, nowhere, live_server, parent):
+    write_server(nowhere, 41, f"{live_server.url}/", live_server.token)
+    monkeypatch.setenv("JUPYTER_SERVER_URL", "http://localhost:8888/")
     if parent:
         monkeypatch.setenv("JPY_PARENT_PID", parent)
     with pytest.raises(Unavailable, match="%kasal connect") as refused:
-        find_server()
+        find_server(start=False)
     assert "\n" not in refused.value.message
+
+
+def test_server_that_has_gone_is_not_taken(monkeypatch, nowhere):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        write_server(nowhere, 42, f"http://127.0.0.1:{free.getsockname()[1]}/", "of-the-past")
+    monkeypatch.setenv("JPY_PARENT_PID", "42")
+    with pytest.raises(Unavailable, match="The Jupyter server of this kernel does not answer"):
+        find_server(start=False)
 
 
 def test_half_written_file_names_no_server(monkeypatch, nowhere):
     (nowhere / "jpserver-42.json").write_text('{"url": "http://loc')
     monkeypatch.setenv("JPY_PARENT_PID", "42")
     with pytest.raises(Unavailable):
-        find_server()
+        find_server(start=False)
 
 
 def test_token_is_sent_and_not_shown():

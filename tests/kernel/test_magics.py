@@ -1,16 +1,13 @@
 """The magics in a real kernel, against a real server."""
 
-import json
 import os
 import subprocess
 import sys
-import time
-from dataclasses import dataclass, field
 
 import pytest
-from jupyter_client.manager import start_new_kernel
 
-from kasal_jupyter.kernel import commands, magics
+from kasal_jupyter.kernel.commands import COMMANDS
+from tests.kernels import kernel_of
 
 CREW = """\
 %%kasal crew {name}
@@ -38,63 +35,11 @@ tasks:
 """
 
 
-@dataclass
-class Cell:
-    """What a cell did."""
-
-    status: str = ""
-    text: str = ""
-    error: str = ""
-    shown: list[dict] = field(default_factory=list)
-    updates: list[dict] = field(default_factory=list)
-
-
-class Kernel:
-    """A kernel that runs cells one after the other."""
-
-    def __init__(self, manager, client):
-        self.manager, self.client = manager, client
-
-    def run(self, code):
-        cell = Cell()
-
-        def take(message):
-            content = message["content"]
-            match message["msg_type"]:
-                case "stream":
-                    cell.text += content["text"]
-                case "execute_result" | "display_data":
-                    cell.shown.append(content["data"])
-                case "update_display_data":
-                    cell.updates.append(content["data"])
-                case "error":
-                    cell.error = "\n".join(content["traceback"])
-
-        # A failing cell would have the kernel drop what comes just behind it: the next test's first cell.
-        reply = self.client.execute_interactive(code, output_hook=take, timeout=60, stop_on_error=False)
-        cell.status = reply["content"]["status"]
-        return cell
-
-    def value(self, expression):
-        """Give a JSON value of the notebook."""
-        return json.loads(self.run(f"import json; print(json.dumps({expression}))").text)
-
-
 @pytest.fixture(scope="module")
 def kernel(live_server, tmp_path_factory):
-    room = tmp_path_factory.mktemp("kernel")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KASAL_URL", live_server.url)
-        patch.setenv("KASAL_TOKEN", live_server.token)
-        patch.setenv("JUPYTER_RUNTIME_DIR", str(room))
-        patch.setenv("IPYTHONDIR", str(room / "ipython"))
-        manager, client = start_new_kernel()
-    running = Kernel(manager, client)
-    assert running.run("%load_ext kasal_jupyter").status == "ok"
-    assert "created" in running.run(CREW.format(name="Tea report", sandbox="{}")).shown[0]["text/plain"]
-    yield running
-    client.stop_channels()
-    manager.shutdown_kernel(now=True)
+    with kernel_of(live_server, tmp_path_factory.mktemp("kernel")) as running:
+        assert "created" in running.run(CREW.format(name="Tea report", sandbox="{}")).shown[0]["text/plain"]
+        yield running
 
 
 def test_kasal_alone_says_where_it_is_and_what_to_type(kernel, live_server):
@@ -211,13 +156,17 @@ def test_a_failing_run_fails_the_cell_with_one_readable_message(kernel):
 
 def test_the_kernels_interrupt_stops_the_run_on_the_server(kernel, api):
     kernel.run(CREW.format(name="Endless report", sandbox="{latency: 3600}"))
-    message = kernel.client.execute('%kasal run "Endless report" topic=tea', stop_on_error=False)
-    while not (running := api.get("/executions", params={"status": "running"}).json()["executions"]):
-        time.sleep(0.05)
-    kernel.manager.interrupt_kernel()
-    reply = kernel.client.get_shell_msg(timeout=30)
-    assert reply["parent_header"]["msg_id"] == message
-    assert reply["content"]["ename"] == "RunFailed"
+    cell = kernel.start('%kasal run "Endless report" topic=tea')
+    running = []
+
+    def runs():
+        running[:] = api.get("/executions", params={"status": "running"}).json()["executions"]
+        return bool(running)
+
+    kernel.until(runs)
+    kernel.interrupt()
+    kernel.until(lambda: cell.ended)
+    assert cell.error.startswith("RunFailed: ")
     assert api.get(f"/executions/{running[0]['job_id']}").json()["status"] == "stopped"
 
 
@@ -232,9 +181,27 @@ def test_the_kernels_interrupt_stops_the_run_on_the_server(kernel, api):
         ('%kasal run "Tea report" topic=$print', "cannot be sent to a crew"),
         ('%kasal run "Tea report" "topic=$5 million"', "write $$ for a dollar"),
         ("%kasal connect localhost:8888", "begins with http://"),
+        ('%kasal run "Tea report" --gb', "there is no option --gb; did you mean '--bg'?"),
+        ('%kasal run "Tea report" topic', "'topic' is no input; write it as name=value"),
+        ('%kasal run "Tea report" topic=a topic=b', "The input topic is given twice"),
+        ('%kasal run "Tea report" topic=$len(', "what follows the $ is no Python expression"),
+        ("%kasal run", "the following arguments are required: NAME"),
+        ("%kasal show Tea report", "'report' is one word too many; put quotes around a name with blanks"),
+        ("%kasal ps --status complete", "there is no 'complete'; did you mean 'completed'?"),
+        ("%kasal ps --limit none", "'none' is no whole number from 1"),
+        ("%kasal traces --kind tools", "there is no 'tools'; did you mean 'tool'?"),
+        ("%kasal tools calculater", "There is no tool 'calculater'; did you mean 'calculator'?"),
+        ("%kasal crew Tea", "begin it with %%kasal crew"),
+        ("%%kasal show Tea\nx", "reads no cell"),
+        ('%%kasal run "Tea report"\n- tea\n', "line 1: write the inputs as name: value"),
+        ('%%kasal run "Tea report"\ntopic: [tea\n', "The inputs in the cell cannot be read: line "),
+        (
+            '%%kasal run "Tea report"\na: 1\ntopic: {{wnated}}\n',
+            "The input topic in line 3: {{wnated}} has no value",
+        ),
         (
             "%%kasal crew Bad\nagents:\n  a:\n    rol: x\n",
-            "line 3: 'rol' is no field here; did you mean 'role'?",
+            "line 4: 'rol' is no field here; did you mean 'role'?",
         ),
     ],
 )
@@ -245,17 +212,17 @@ def test_a_mistake_is_one_readable_message_that_fails_the_cell(kernel, line, sai
     assert "Traceback" not in cell.error
 
 
-def test_every_sub_command_has_help_and_is_completed(kernel):
-    assert sorted(commands.COMMANDS) == list(magics.WORDS)
-    for word in magics.WORDS:
-        assert kernel.run(f"%kasal {word} --help").text.startswith(f"usage: %kasal {word}")
-    assert complete(kernel, "%kasal st") == ["status", "stop"]
-    assert '"Tea report"' in complete(kernel, "%kasal run ")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_sub_command_has_help_with_an_example(kernel, name):
+    text = kernel.run(f"%kasal {name} --help").text
+    assert text.startswith(f"usage: {'%%' if name == 'crew' else '%'}kasal {name}")
+    assert COMMANDS[name].summary in " ".join(text.split())
+    assert "for example:" in text
 
 
-def complete(kernel, code):
-    kernel.client.complete(code)
-    return kernel.client.get_shell_msg(timeout=30)["content"]["matches"]
+def test_kasal_help_lists_them(kernel):
+    text = kernel.run("%kasal --help").text
+    assert all(f"  {name} " in text for name in COMMANDS)
 
 
 def test_lists_and_stop(kernel, api):
@@ -284,3 +251,96 @@ def test_loading_the_extension_imports_nothing_heavy():
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "[]\n"
     )
+
+
+def test_a_bare_variable_or_expression_is_python_and_the_cell_says_so(kernel, api):
+    kernel.run("names = ['green', 'black']; tea = 'Assam'")
+    cell = kernel.run(
+        "result = %kasal run 'Tea report' topic=tea n=len(names) first=names[0] x=coffee y=\"tea\""
+    )
+    assert cell.text.startswith("From the notebook: topic=tea, n=len(names), first=names[0] ")
+    inputs = api.get(f"/executions/{kernel.value('result.job_id')}").json()["inputs"]
+    assert inputs == {"topic": "Assam", "n": 2, "first": "green", "x": "coffee", "y": "tea"}
+
+
+def test_an_expression_that_fails_names_the_input_and_pythons_error(kernel):
+    kernel.run("names = ['green']")
+    cell = kernel.run("%kasal run 'Tea report' topic=names[7]")
+    assert cell.error == (
+        "CellError: The input topic has no value: names[7] raises IndexError: list index out of range; "
+        "put quotes around a text"
+    )
+
+
+def test_the_result_goes_into_a_variable(kernel):
+    kernel.run("%kasal run 'Tea report' topic=tea -o kept")
+    assert kernel.value("kept.status") == "completed"
+    cell = kernel.run("%kasal run 'Tea report' topic=tea -o not-a-name")
+    assert "that is no name for a variable" in cell.error
+
+
+def test_options_may_stand_between_the_words(kernel):
+    kernel.run("%kasal run -o kept 'Tea report' --bg topic=tea")
+    assert kernel.value("kept.wait().status") == "completed"
+
+
+def test_words_win_over_the_cell(kernel, api):
+    kernel.run('%%kasal run "Tea report" topic=green\ntopic: black\nyear: 2024\nday: 2024-12-31\n')
+    inputs = api.get("/executions").json()["executions"][0]["inputs"]
+    assert inputs == {"topic": "green", "year": 2024, "day": "2024-12-31"}
+
+
+JSON = '{"format": {"title": "…", "tags": ["a"]}, "empty": {}}'
+
+
+def test_braces_in_a_crews_prompts_stay_as_they_are(kernel, api):
+    kernel.run("style = 'short'")
+    cell = kernel.run(
+        "%%kasal crew Braces\nagents:\n  a:\n    role: R\n    goal: G\n    llm: sandbox\ntasks:\n  t:\n"
+        f"    description: 'A {{{{style}}}} answer about {{topic}} as {JSON}'\n    expected_output: |\n"
+        f"      {JSON}\n    agent: a\n"
+    )
+    assert cell.status == "ok", cell.error
+    crew_id = api.get("/crews", params={"name": "Braces"}).json()["crews"][0]["id"]
+    task = api.get(f"/crews/{crew_id}").json()["tasks"][0]
+    assert task["description"] == f"A short answer about {{topic}} as {JSON}"
+    assert task["expected_output"] == f"{JSON}\n"
+    assert kernel.run("%kasal run Braces topic=tea").status == "ok"
+
+
+def test_braces_in_a_runs_cell_stay_as_they_are(kernel, api):
+    kernel.run("rows = [1, 2]")
+    kernel.run(
+        f"%%kasal run 'Tea report'\ntopic: '{JSON}'\nrows: {{{{rows}}}}\nsaid: there are {{{{ rows }}}}\n"
+    )
+    inputs = api.get("/executions").json()["executions"][0]["inputs"]
+    assert inputs == {"topic": JSON, "rows": [1, 2], "said": "there are [1, 2]"}
+
+
+def test_a_fault_names_its_line_as_the_notebook_counts_and_its_field(kernel):
+    cell = kernel.run(
+        "%%kasal crew Bad\nagents:\n  a:\n    rol: x\n    goal: ''\ntasks:\n  t:\n    agent: b\n"
+    )
+    lines = cell.error.splitlines()
+    assert lines[0] == "CellError: The crew's YAML cannot be used"
+    assert "  agents.a.rol: line 4: 'rol' is no field here; did you mean 'role'?" in lines
+    assert any(line.startswith("  agents.a.goal: line 5: ") for line in lines)
+    assert any(line.startswith("  tasks.t.agent: line 8: there is no agent 'b'") for line in lines)
+
+
+def test_a_name_of_the_yaml_does_not_have_to_be_repeated(kernel):
+    cell = kernel.run(CREW.format(name="", sandbox="{}") + "name: Named inside\n")
+    assert cell.shown[0]["text/plain"].startswith("Named inside  ✔ ready · created")
+
+
+def test_without_a_server_kasal_says_so_and_what_to_do(live_server, tmp_path):
+    gone = type(live_server)("http://127.0.0.1:1/x", "t", tmp_path, tmp_path, live_server.process)
+    with kernel_of(gone, tmp_path) as kernel:
+        cell = kernel.run("%kasal")
+        assert cell.status == "ok"
+        assert cell.text.startswith("Not connected. The server at http://127.0.0.1:1/x does not answer")
+        assert "%kasal doctor" in cell.text
+        found = kernel.run("%kasal doctor").shown[0]["text/plain"]
+        assert "✖ answers" in found
+        assert "→ start the Jupyter server again" in found
+        assert kernel.run("%kasal crews").error.startswith("CellError: The server at")

@@ -1,12 +1,18 @@
 """The views of a trace: what they show, and that what agents say stays data."""
 
+import re
+from html import unescape
 from html.parser import HTMLParser
 
+import bleach
+import nbformat
 import pytest
 
 from kasal_jupyter.kernel.clean import clean
+from kasal_jupyter.kernel.result import RunResult
 from kasal_jupyter.kernel.view_html import render_html
 from kasal_jupyter.kernel.view_lines import LineView
+from kasal_jupyter.kernel.view_live import render_live
 from kasal_jupyter.kernel.view_text import render_text
 from kasal_jupyter.schemas.trace import build_trace
 
@@ -42,6 +48,7 @@ def events(task="Find the facts", answer="Tea fell 4 %.", tool_result="4", extra
             "text": answer,
             "tool_calls": [],
             "usage": usage,
+            "cost": 0.0012,
             "finish_reason": "stop",
         },
         {"type": "tool_call", "span_id": 4, "parent_id": 2, "tool": "sql", "arguments": {"query": answer}},
@@ -92,6 +99,7 @@ def parsed(html):
 def test_the_html_is_made_of_what_sanitisers_keep():
     tags = parsed(render_html(build_trace(events())))
     assert tags.tags <= {"details", "summary", "div", "span", "pre"}
+    assert parsed(render_live(build_trace(events()[:-1]))).tags <= {"div", "span"}
     assert not {name for name in tags.attributes if name.startswith("on")}
 
 
@@ -103,13 +111,100 @@ def test_the_html_reads_in_order_without_any_style():
     assert "no such table" in text
 
 
+def without_styles(html):
+    """Give what a sanitiser such as GitHub's leaves of a page, as the lines that a reader then sees."""
+    kept = bleach.clean(
+        html,
+        tags={"a", "details", "summary", "div", "span", "pre"},
+        attributes={"*": ["dir", "title", "open", "role", "aria-label"], "a": ["href"]},
+        strip=True,
+    )
+    assert "style" not in kept
+    text = re.sub(r"<(?:div|details|summary|pre)\b[^>]*>", "\n", kept)
+    return [line for line in unescape(re.sub(r"<[^>]*>", "", text)).split("\n") if line.strip()]
+
+
+def test_without_styles_each_row_is_a_sentence_and_the_tree_is_indented():
+    lines = without_styles(render_html(build_trace(events())))
+    assert lines[0].startswith("Market research · ✔ completed · 9.0 s · 120 tokens · $0.0012 · 1 task")
+    assert (
+        "▣ task Find the facts: Analyst · 1 error recovered · at 1.0 s, completed in 7.0 s"
+        " · 120 tokens · $0.0012"
+    ) in lines
+    indent = "\u00a0" * 4
+    assert f"{indent}✖ tool call sql: failed: no such table · at 5.0 s, failed after 1.0 s" in lines
+    assert lines[lines.index("error") + 1] == "no such table"
+
+
+def test_what_follows_the_theme_has_a_plain_value_before_it():
+    styles = re.findall(r'style="([^"]*)"', render_html(build_trace(events())))
+    themed = [style for style in styles if "var(" in style]
+    assert themed
+    for style in themed:
+        declared = [declaration.split(":", 1) for declaration in style.split(";") if declaration]
+        for place, (name, value) in enumerate(declared):
+            if "var(" in value and name not in {"color", "background"}:
+                assert name in {earlier for earlier, _ in declared[:place]}
+
+
+def priced(cost):
+    """A run whose one model call cost so much."""
+    steps = events()
+    steps[5]["cost"] = cost
+    return build_trace(steps)
+
+
 @pytest.mark.parametrize("render", [render_html, render_text])
+def test_an_unknown_cost_is_not_shown_as_nothing(render):
+    assert "cost unknown" in render(priced(None))
+    assert "$0" not in render(priced(None))
+    assert "$0" in render(priced(0.0))
+    assert "$1.50" in render(priced(1.5))
+    assert "&lt;$0.0001" in render_html(priced(0.00001))
+
+
+def test_a_live_header_tells_how_old_the_latest_event_is():
+    trace = build_trace(events()[:5])
+    assert "last event just now" in render_live(trace, trace.last_time + 0.4)
+    assert "last event 3 s ago" in render_live(trace, trace.last_time + 3.6)
+    assert "last event 2 min 05 s ago" in render_live(trace, trace.last_time + 125)
+    assert "last event" not in render_html(trace)
+
+
+def test_a_failed_step_is_open_and_so_is_what_is_around_it():
+    html = render_html(build_trace(events(extra_calls=60)))
+    opened = re.findall(r"<details open><summary[^>]*>.*?</summary>", html)
+    assert ["Find the facts" in opened[0], "sql" in opened[1], len(opened)] == [True, True, 2]
+
+
+def test_of_a_long_run_some_of_every_task_and_all_that_failed_is_drawn():
+    steps = events()[:2]
+    for number in range(100):
+        task = {"task_id": f"task_{number}", "task": f"Task {number}", "agent": "Clerk"}
+        parent = 1_000 + number
+        steps.append(steps[1] | task | {"type": "task_start", "span_id": parent, "parent_id": None})
+        for call in range(50):
+            span = task | {"span_id": 10_000 + 100 * number + call, "parent_id": parent, "tool": "sql"}
+            steps.append(steps[1] | span | {"type": "tool_call", "arguments": {"number": call}})
+            failed = {"type": "tool_failed", "error": {"code": "TOOL_ERROR", "message": "no such table"}}
+            closed = failed if (number, call) == (77, 25) else {"type": "tool_result", "result": "ok"}
+            steps.append(steps[1] | span | closed)
+    html = render_html(build_trace(steps))
+    assert all(f">Task {number}</span>" in html for number in range(100))
+    assert html.count("no such table") > 1
+    assert html.count("number=49 → ok") == 100
+    assert "more steps</div>" in html
+    told = sum(int(steps) for steps in re.findall(r"… (\d+) more step", html))
+    assert told + html.count("<summary style") - html.count("prompt") == 5_100
+
+
+@pytest.mark.parametrize("render", [render_html, render_live, render_text])
 def test_hostile_text_is_shown_and_does_nothing(render):
     shown = render(build_trace(events(task=HOSTILE, answer=HOSTILE)))
     assert "\x1b" not in shown
     assert "\u202e" not in shown
     assert "alert(1)" in shown
-    if render is render_html:
+    if render is not render_text:
         assert "<script" not in shown
         assert "<img" not in shown
 
@@ -121,14 +216,31 @@ def test_the_text_view_is_a_tree_with_bars_durations_and_tokens():
     assert lines[2].startswith("   ├─ ◆ gpt-4")
     assert lines[3].startswith("   └─ ✖ sql")
     assert "█" in lines[1]
-    assert lines[1].endswith("120")
+    assert lines[1].split()[-2:] == ["120", "$0.0012"]
     assert lines[-1] == "Tea fell 4 %."
 
 
 def test_thousands_of_steps_stay_within_two_megabytes_and_say_what_is_left_out():
-    html = render_html(build_trace(events(extra_calls=5_000, tool_result="x" * 1_000)))
-    assert len(html.encode()) <= 2_000_000
-    assert "more" in html
+    result = RunResult("job_1")
+    for event in events(extra_calls=5_000, tool_result='"<\n' * 300):
+        result.feed(event)
+    output = {"output_type": "display_data", "metadata": {}, "data": result.bundle()}
+    cell = {
+        "cell_type": "code",
+        "id": "1",
+        "execution_count": 1,
+        "metadata": {},
+        "source": "",
+        "outputs": [output],
+    }
+    saved = nbformat.from_dict({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+    assert len(nbformat.writes(saved).encode()) <= 2_000_000
+    html = result.bundle()["text/html"]
+    assert "expression=0 →" in html
+    assert "expression=4999 →" in html
+    assert html.count("<summary") > 900
+    assert "more steps and the whole texts are in the result, .spans()" in html
+    assert "/v1/executions/job_1/events" in html
 
 
 def test_the_lines_of_a_terminal_come_when_a_step_is_over():
@@ -176,8 +288,10 @@ def deep(levels):
 
 def test_agents_may_delegate_as_deep_as_they_like():
     trace = build_trace(deep(1_500))
-    assert render_html(trace).count("<summary") == 1_499 - 1  # the task and its agent are one row
-    assert "… and 1,098 more steps" in render_text(trace)
+    assert render_html(trace, whole=True).count("<summary") == 1_499 - 1  # the task and its agent are one row
+    assert 900 < render_html(trace).count("<summary") < 1_499
+    assert "1,199 steps not drawn" in render_text(trace)
+    assert len(render_live(trace)) < 100_000
 
 
 def conversation(*texts):
@@ -190,13 +304,13 @@ def conversation(*texts):
 def test_one_step_with_an_endless_conversation_stays_within_two_megabytes():
     html = render_html(build_trace(conversation(*["<" * 20_000] * 500)))
     assert len(html.encode()) <= 2_000_000
-    assert "more texts in the run&#x27;s events" in html
+    assert html.count("… 20 kB more, not kept in this view") == 500
 
 
 def test_a_long_text_is_folded_behind_its_size():
     html = render_html(build_trace(conversation("word " * 5_000)))
-    assert "user, 25,000 characters" in html
-    assert "… 5,000 more characters" in html
+    assert "… 25 kB more</summary>" in html
+    assert "".join(parsed(html).text).count("word") == 5_000
 
 
 def test_a_later_call_shows_only_what_is_new():
@@ -214,7 +328,8 @@ def test_a_task_has_the_tokens_of_all_its_calls():
     again = [dict(steps[4], span_id=9), dict(steps[5], span_id=9)]
     trace = build_trace([*steps[:8], *again, *steps[8:]])
     assert [span.total_tokens for span in trace.roots] == [240]
-    assert render_text(trace).splitlines()[1].endswith("240")
+    assert [span.cost for span in trace.roots] == [0.0024]
+    assert render_text(trace).splitlines()[1].split()[-2:] == ["240", "$0.0024"]
 
 
 def test_a_failure_counts_once_whatever_it_took_down():
@@ -249,17 +364,18 @@ def test_no_row_is_longer_than_the_line(width):
 
 def test_a_redrawn_view_is_small_and_has_the_latest_steps():
     running = events(extra_calls=2_000, tool_result="x" * 1_000)[:-3]
-    html = render_html(build_trace(running), live=True)
+    html = render_live(build_trace(running))
     assert len(html) < 60_000
     assert "expression=1999" in html
     assert "expression=3 " not in html
     assert "<details" not in html
+    assert "earlier steps" in html
 
 
 def test_the_end_of_a_growing_answer_is_shown_while_it_grows():
     steps = events()[:5]
     chunk = steps[4] | {"type": "llm_chunk", "text": "Tea prices fell"}
-    assert "Tea prices fell" in render_html(build_trace([*steps, chunk]), live=True)
+    assert "Tea prices fell" in render_live(build_trace([*steps, chunk]))
 
 
 @pytest.mark.parametrize(
@@ -269,7 +385,12 @@ def test_the_end_of_a_growing_answer_is_shown_while_it_grows():
         ("\x1b]8;;http://evil\x07link\x1b]8;;\x07", "link"),
         ("bell\x07", "bell␇"),
         ("a\u202eb", "a<U+202E>b"),
-        ("\ud800", "?"),
+        ("\ud800", "�"),
+        ("a\u200bb", "a<U+200B>b"),
+        ("a\U000e0041b", "a<U+E0041>b"),
+        ("calc\u200dulator", "calc<U+200D>ulator"),
+        ("👩\u200d🔬 क्\u200dष", "👩\u200d🔬 क्\u200dष"),
+        ("one\u2028two\u2029three\x85four\x0bfive", "one\ntwo\nthree�four␋five"),
         ("C1\x9b31m", "C1�31m"),
         ("two\r\nlines", "two\nlines"),
     ],

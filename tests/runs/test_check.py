@@ -8,7 +8,7 @@ from kasal_jupyter.runs.check import prepare_run
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.crews import Crew, WholeCrew
 from kasal_jupyter.schemas.tasks import Task
-from kasal_jupyter.schemas.tools import CustomTool
+from kasal_jupyter.schemas.tools import ClientTool, CustomTool
 from kasal_jupyter.store.toolbox import Toolbox
 
 STAMPS = {"owner": "jupyter", "created_at": "2026-11-24T12:00:00Z", "updated_at": "2026-11-24T12:00:00Z"}
@@ -31,7 +31,7 @@ def task(number, **fields):
     )
 
 
-def prepare(agents, tasks, inputs=None, toolbox=None, **crew):
+def prepare(agents, tasks, inputs=None, toolbox=None, client_tools=(), **crew):
     whole = WholeCrew(crew=Crew(id="crew_1", name="Tea", **STAMPS, **crew), agents=agents, tasks=tasks)
     return prepare_run(
         "job_1",
@@ -40,6 +40,7 @@ def prepare(agents, tasks, inputs=None, toolbox=None, **crew):
         catalog=ModelCatalog(environ={}),
         toolbox=toolbox or Toolbox(),
         folder="/nowhere",
+        client_tools=client_tools,
     )
 
 
@@ -129,3 +130,45 @@ def test_a_tool_without_its_secret_and_a_mistyped_one_are_told_by_field():
     assert "PUT /tools/custom/tool_1" in secret.reason
     assert hint.field == "tasks[0].tools[0]"
     assert "did you mean 'crm_lookup'?" in hint.reason
+
+
+def of_the_notebook(*names, **fields):
+    return [ClientTool(name=name, **fields) for name in names]
+
+
+def test_the_clients_tools_that_are_used_go_along_in_their_order():
+    notebook = [*of_the_notebook("price", "unused", "stock"), *of_the_notebook("frame", for_all=True)]
+    spec = prepare([agent(tools=["stock"])], [task(1, tools=["price", "calculator"])], client_tools=notebook)
+    assert [tool.name for tool in spec.client_tools] == ["price", "stock", "frame"]
+    assert spec.tools == []
+
+
+def test_a_tool_that_is_nowhere_names_the_nearest_and_says_how_a_function_becomes_one():
+    with pytest.raises(NotRunnable) as caught:
+        prepare([agent(tools=["prize"])], [task(1)], client_tools=of_the_notebook("price"))
+    (fault,) = caught.value.faults
+    assert fault.field == "agents[0].tools[0]"
+    assert "did you mean 'price'?" in fault.reason
+    assert "@kasal.tool" in fault.reason
+
+
+@pytest.mark.parametrize(
+    ("names", "field", "says"),
+    [
+        (["calculator"], "tools[0].name", "'calculator' already"),
+        (["crm_lookup"], "tools[0].name", "'crm_lookup' already"),
+        (["price", "price"], "tools[1].name", "given twice"),
+        # What CrewAI offers to a model is price_of in all three cases.
+        (["price_of", "PriceOf"], "tools[1].name", "the same to a model"),
+        (["price__of", "price_of"], "tools[1].name", "the same to a model"),
+        (["Calculator"], "tools[0].name", "call 'Calculator' something else"),
+        (["delegate_work_to_coworker"], "tools[0].name", "of their own"),
+        (["__"], "tools[0].name", "give its name a letter"),
+    ],
+)
+def test_a_clients_tool_that_could_not_be_told_apart_is_refused(names, field, says):
+    with pytest.raises(NotRunnable) as caught:
+        prepare([agent()], [task(1)], toolbox=Toolbox([custom()]), client_tools=of_the_notebook(*names))
+    (fault,) = caught.value.faults
+    assert fault.field == field
+    assert says in fault.reason

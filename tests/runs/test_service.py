@@ -109,3 +109,23 @@ def test_what_cannot_be_accepted_leaves_nothing_behind(tmp_path, monkeypatch):
             return left
 
     assert asyncio.run(start()) == ([], 0, [])
+
+
+def test_a_run_that_waits_for_the_engine_is_stopped_at_once(tmp_path):
+    async def stop_cold():
+        backend = LocalBackend(tmp_path)
+        with Store.open(tmp_path) as store:
+            whole = await Crews(store).create(CrewCreate.model_validate(crew_body()), "jupyter")
+            runs = Runs(store, tmp_path, backend, ModelCatalog(environ={}))
+            job_id = (await runs.start(whole, {"topic": "tea"}, "jupyter")).id
+            stopped = await runs.stop(job_id)
+            # Loading takes seconds: nobody has waited for it.
+            seen = (stopped.status, backend.warm)
+            closing = asyncio.ensure_future(runs.close())
+            await backend.close()
+            await closing
+            # What came of the launch in the end is not written behind the end.
+            lines = (await runs.feed(job_id)).journal.read(0)
+            return seen, [json.loads(line)["status"] for line in lines]
+
+    assert asyncio.run(stop_cold()) == (("stopped", False), ["queued", "stopped"])

@@ -33,9 +33,9 @@ def usage(prompt, completion):
     }
 
 
-def answer(number, parent, tokens, second=3):
+def answer(number, parent, tokens, second=3, **fields):
     said = {"model": "m", "text": "hi", "tool_calls": [], "finish_reason": "stop"}
-    return span("llm_response", number, parent, second, usage=tokens, **said)
+    return span("llm_response", number, parent, second, usage=tokens, **said, **fields)
 
 
 FAILED = {"code": "RATE_LIMIT", "message": "Rate limit exceeded"}

@@ -1,3 +1,4 @@
+from kasal_jupyter.schemas.executions import Usage
 from kasal_jupyter.schemas.summary import RunSummary, summarise
 from tests.schemas.events import FAILED, answer, queued, span, status, usage
 
@@ -71,4 +72,35 @@ def test_tokens_and_calls_are_summed_and_unknown_ones_are_not_guessed():
             answer(4, None, usage(5, 1)),
         ]
     )
-    assert summary.usage().model_dump() == {**usage(15, 3), "llm_calls": 3, "tool_calls": 1}
+    assert summary.usage().model_dump() == {**usage(15, 3), "llm_calls": 3, "tool_calls": 1, "cost": None}
+
+
+def test_costs_add_up_and_one_unknown_makes_the_sum_unknown():
+    summary = summarise([queued("one")])
+    assert summary.usage().cost == 0.0
+    costs = []
+    # The last one was written by a version that did not count costs.
+    for number, known in enumerate([{"cost": 0.1}, {"cost": 0.2}, {"cost": None}, {"cost": 0.4}, {}]):
+        summary.feed(answer(number, None, usage(1, 1), **known))
+        costs.append(summary.usage().cost)
+    assert costs == [0.1, 0.3, None, None, None]
+
+
+def test_a_call_that_failed_costs_nothing():
+    summary = summarise(
+        [
+            queued("one"),
+            span("llm_call", 1, model="m"),
+            span("llm_failed", 1, model="m", error=FAILED),
+            span("llm_call", 2, model="m"),
+            answer(2, None, usage(1, 1), cost=0.25),
+        ]
+    )
+    assert (summary.usage().llm_calls, summary.usage().cost) == (2, 0.25)
+
+
+def test_what_calls_cost_in_a_summary_from_before_costs_is_unknown():
+    counted = {**usage(10, 2), "llm_calls": 3, "tool_calls": 1}
+    assert Usage.model_validate(counted).cost is None
+    assert Usage.model_validate({**counted, "llm_calls": 0}).cost == 0.0
+    assert Usage.model_validate({**counted, "cost": 0.5}).cost == 0.5

@@ -27,6 +27,17 @@ def test_tokens_sum_up_the_parents():
     assert [trace.spans[number].total_tokens for number in (1, 2, 3, 4, 5)] == [14, 14, 12, 0, 2]
 
 
+def test_costs_sum_up_the_parents_and_one_unknown_call_makes_those_above_it_unknown():
+    two = [*BEGIN[:5], answer(3, 2, usage(10, 2), cost=0.1), span("llm_call", 5, 2, model="m")]
+    trace = build_trace(two)
+    assert [trace.spans[number].cost for number in (1, 2, 3, 5)] == [0.1, 0.1, 0.1, 0.0]
+    trace.feed(answer(5, 2, usage(1, 1), cost=0.2))
+    assert [trace.spans[number].cost for number in (1, 2, 3, 5)] == [0.3, 0.3, 0.1, 0.2]
+    for event in (span("llm_call", 6, 2, model="m"), answer(6, 2, None, cost=None)):
+        trace.feed(event)
+    assert [trace.spans[number].cost for number in (1, 2, 3, 5, 6)] == [None, None, 0.1, 0.2, None]
+
+
 def test_times_count_from_the_acceptance():
     llm = build_trace(BEGIN).spans[3]
     assert (llm.start, llm.end, llm.duration) == (3, 4, 1)

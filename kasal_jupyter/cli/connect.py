@@ -1,0 +1,51 @@
+"""Which server a sub-command talks to."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from kasal_jupyter.kernel.client import Client
+from kasal_jupyter.kernel.connection import find_server
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # argparse has no other name
+
+EXIT_STATUS = (
+    "Exit status: 0 the run has completed (or goes on); 1 it has failed, or something was refused; "
+    "2 wrong usage; 130 Ctrl-C, or it was stopped or interrupted."
+)
+
+_STATUSES = {"failed": 1, "stopped": 130, "interrupted": 130}
+
+
+def add_server_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--url`` and ``--token``."""
+    group = parser.add_argument_group("the server")
+    group.add_argument("--url", metavar="URL", help="its base URL (default: KASAL_URL, else what is there)")
+    group.add_argument(
+        "--token", metavar="TOKEN", help="Jupyter's token or a Kasal one (default: KASAL_TOKEN)"
+    )
+
+
+@contextmanager
+def server_of(args: argparse.Namespace) -> Iterator[Client]:
+    """Give a client of the server that the options name, or that is found, or started."""
+    client = Client(find_server(args.url, args.token, say=say))
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def say(text: str) -> None:
+    """Tell what goes on, beside the output proper."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def exit_status(status: str) -> int:
+    """Give the exit status that tells how a run stands."""
+    return _STATUSES.get(status, 0)

@@ -1,0 +1,145 @@
+"""Crews and inputs in files, as the command line takes them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from kasal_jupyter.cli import WrongUsage
+from kasal_jupyter.errors import Fault, InvalidRequest, NotFound, nearest
+from kasal_jupyter.formats.yaml_crew import dump_crew, load_crew
+from kasal_jupyter.formats.yaml_text import parse_mapping
+from kasal_jupyter.kernel.client import Client
+from kasal_jupyter.schemas.crews import CrewCreate, CrewSummary
+
+STDIN = "-"
+"""What stands for the standard input."""
+
+_LINE = re.compile(r"line (\d+): (.*)", re.DOTALL)
+
+
+def names_file(word: str) -> bool:
+    """Say whether a word means a crew's file, and not its name."""
+    return word == STDIN or word.lower().endswith((".yaml", ".yml")) or Path(word).is_file()
+
+
+def read_crew(word: str) -> CrewCreate:
+    """Read a crew from a file; where the text gives it no name, it has the file's.
+
+    Raises
+    ------
+    InvalidRequest
+        There is no such file, or it is no crew; each fault with its line and its field.
+    """
+    text = _read(word)
+    name = None
+    try:
+        if "name" not in parse_mapping(text, "a crew begins with `agents:` and `tasks:`"):
+            name = "crew" if word == STDIN else Path(word).stem
+        return load_crew(text, name)
+    except InvalidRequest as error:
+        faults = [_placed(fault, word) for fault in error.faults]
+        raise InvalidRequest(f"{word} is no crew", faults=faults) from None
+
+
+def store_crew(client: Client, crew: CrewCreate) -> tuple[str, str]:
+    """Create a crew, or update the one of its name; give its id, and what was done.
+
+    One that is the same already is left alone: whoever edits it elsewhere finds it unchanged.
+
+    Raises
+    ------
+    InvalidRequest
+        There are several of that name.
+    """
+    known = client.crews(name=crew.name)
+    if not known:
+        return client.create_crew(crew).id, "created"
+    if len(known) > 1:
+        raise InvalidRequest(
+            f"There are {len(known)} crews {crew.name!r}; {_ids(known)}. Give this one a name"
+        )
+    crew_id = known[0].id
+    if dump_crew(client.crew(crew_id)) == dump_crew(crew):
+        return crew_id, "unchanged"
+    client.update_crew(crew_id, crew)
+    return crew_id, "updated"
+
+
+def find_crew(client: Client, word: str) -> CrewSummary:
+    """Find a crew by its name or its id.
+
+    Raises
+    ------
+    NotFound
+        There is none; the message has the nearest.
+    InvalidRequest
+        There are several.
+    """
+    named = client.crews(name=word)
+    if len(named) > 1:
+        raise InvalidRequest(f"There are {len(named)} crews {word!r}; say which by its id: {_ids(named)}")
+    known = named or client.crews()
+    for each in known:
+        if word in {each.name, each.id}:
+            return each
+    hint = nearest(word, [each.name for each in known])
+    raise NotFound(
+        f"There is no crew {word!r}{hint}\n`jupyter kasal crews` lists them; a file ends with .yaml"
+    )
+
+
+def read_inputs(words: Iterable[str], file: str | None) -> dict[str, Any]:
+    """Read a run's inputs: ``name=value`` words, which are texts, over those of a YAML or JSON file.
+
+    Raises
+    ------
+    WrongUsage
+        A word has no ``=``.
+    InvalidRequest
+        The file cannot be read, or has no mapping.
+    """
+    inputs: dict[str, Any] = {}
+    if file is not None:
+        from ruamel.yaml import YAML
+        from ruamel.yaml.error import YAMLError
+
+        text = _read(file)
+        try:
+            found = YAML(typ="safe", pure=True).load(text)
+        except YAMLError as error:
+            raise InvalidRequest(f"{file} is no YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(found, dict):
+            raise InvalidRequest(f"{file} has no inputs; write them as name: value, one a line")
+        inputs = {str(key): value for key, value in found.items()}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise WrongUsage(f"{word!r} is no input; write it as name=value, with quotes around spaces")
+        inputs[key] = value
+    return inputs
+
+
+def _read(word: str) -> str:
+    try:
+        return sys.stdin.read() if word == STDIN else Path(word).read_text("utf-8")
+    except OSError as error:
+        raise InvalidRequest(f"{word} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"{word} is no text in UTF-8") from None
+
+
+def _placed(fault: Fault, file: str) -> Fault:
+    """Give a fault whose field is the place in the file, as compilers and editors write it."""
+    found = _LINE.match(fault.reason)
+    if found is None:
+        return Fault(file, f"{fault.field}: {fault.reason}")
+    field = "" if fault.field == "yaml" else f"{fault.field}: "
+    return Fault(f"{file}:{found[1]}", f"{field}{found[2]}")
+
+
+def _ids(crews: Iterable[CrewSummary]) -> str:
+    return ", ".join(each.id for each in crews)

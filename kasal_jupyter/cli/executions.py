@@ -1,0 +1,133 @@
+"""``jupyter kasal ps``, ``status`` and ``stop``: executions as the server knows them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from kasal_jupyter.cli.connect import EXIT_STATUS, add_server_options, exit_status, server_of
+from kasal_jupyter.cli.terminal import STATE_STYLES, console_of, print_rows
+from kasal_jupyter.kernel.clean import clean, one_line
+from kasal_jupyter.kernel.figures import cost_text, counted, duration_text, moment_text
+from kasal_jupyter.kernel.rows import STATUS_MARKS
+from kasal_jupyter.schemas.executions import ExecutionStatus
+
+if TYPE_CHECKING:
+    from kasal_jupyter.cli.connect import Subparsers
+
+HEADS = ("job", "crew", "status", "progress", "time", "tokens", "cost", "created")
+
+SPARE = ("created", "cost", "tokens", "progress", "time")
+"""The columns that a narrow terminal does without, the first to go first."""
+
+
+def register(subparsers: Subparsers) -> None:
+    """Add ``ps``, ``status`` and ``stop`` to the command's parser.
+
+    Parameters
+    ----------
+    subparsers
+        What ``ArgumentParser.add_subparsers`` gave.
+    """
+    ps = subparsers.add_parser(
+        "ps", help="list the latest executions", description="List the latest executions, newest first."
+    )
+    ps.add_argument("-n", type=_count, default=20, metavar="N", help="how many (default: 20, most: 500)")
+    ps.add_argument("--json", action="store_true", help="as JSON, for programs")
+    add_server_options(ps)
+    ps.set_defaults(handler=run_ps)
+
+    status = subparsers.add_parser(
+        "status",
+        help="tell how an execution stands",
+        description="Tell how an execution stands.",
+        epilog=EXIT_STATUS,
+    )
+    status.add_argument("job", metavar="JOB", help="the execution's id, as `jupyter kasal ps` lists it")
+    status.add_argument("--json", action="store_true", help="as JSON, for programs")
+    add_server_options(status)
+    status.set_defaults(handler=run_status)
+
+    stop = subparsers.add_parser(
+        "stop", help="stop an execution", description="Stop an execution; its processes are gone afterwards."
+    )
+    stop.add_argument("job", metavar="JOB", help="the execution's id, as `jupyter kasal ps` lists it")
+    stop.add_argument("--json", action="store_true", help="as JSON, for programs")
+    add_server_options(stop)
+    stop.set_defaults(handler=run_stop)
+
+
+def run_ps(args: argparse.Namespace) -> int:
+    """Carry out ``ps``; give the exit status."""
+    with server_of(args) as client:
+        found = client.executions(args.n)
+    if args.json:
+        print(json.dumps([each.model_dump() for each in found], indent=2, ensure_ascii=False))
+    elif not found:
+        print("There are no executions yet; run a crew with: jupyter kasal run FILE|CREW name=value")
+    else:
+        print_rows(console_of(sys.stdout), HEADS, map(_row, found), spare=SPARE)
+    return 0
+
+
+def run_status(args: argparse.Namespace) -> int:
+    """Carry out ``status``; give the exit status."""
+    with server_of(args) as client:
+        found = client.execution(args.job)
+    if args.json:
+        print(found.model_dump_json())
+        return exit_status(found.status)
+    console = console_of(sys.stdout)
+    console.print(_headline(found), style=STATE_STYLES[found.status], soft_wrap=True)
+    if found.error is not None:
+        print(clean(f"{found.error.code}: {found.error.message}"))
+    elif found.result is not None:
+        print(f"\n{clean(found.result)}")
+    elif found.current_task:
+        print(f"now: {one_line(found.current_task)}")
+    return exit_status(found.status)
+
+
+def run_stop(args: argparse.Namespace) -> int:
+    """Carry out ``stop``; give the exit status."""
+    with server_of(args) as client:
+        answer = client.stop(args.job)
+    print(answer.model_dump_json() if args.json else f"{answer.job_id} {answer.status}")
+    return 0
+
+
+def _count(word: str) -> int:
+    number = int(word)
+    if not 1 <= number <= 500:
+        raise argparse.ArgumentTypeError("a number from 1 to 500")
+    return number
+
+
+def _row(each: ExecutionStatus) -> list[str]:
+    took = duration_text(each.duration) if each.duration is not None else ""
+    tokens = f"{each.usage.total_tokens:,}" if each.usage.total_tokens else ""
+    figures = [f"{each.progress} %", took, tokens, _cost(each)]
+    return [each.job_id, each.crew_name, each.status, *figures, moment_text(each.created_at)]
+
+
+def _cost(each: ExecutionStatus) -> str:
+    """Give what it has cost, or that nobody knows; nothing where no model was asked."""
+    return cost_text(each.usage.cost) if each.usage.llm_calls else ""
+
+
+def _headline(found: ExecutionStatus) -> str:
+    parts = [
+        f"{one_line(found.crew_name, 80)}  {STATUS_MARKS[found.status]} {found.status}",
+        f"{found.progress} %",
+    ]
+    if found.duration is not None:
+        parts.append(duration_text(found.duration))
+    if found.usage.total_tokens:
+        parts.append(counted(found.usage.total_tokens, "token"))
+    if found.usage.cost is None:
+        parts.append("cost unknown")
+    elif found.usage.llm_calls:
+        parts.append(cost_text(found.usage.cost))
+    return "  ".join([*parts, found.job_id])

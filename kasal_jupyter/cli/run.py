@@ -1,0 +1,195 @@
+"""``jupyter kasal run``, ``wait`` and ``traces``: runs, and watching them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import orjson
+
+from kasal_jupyter.cli import WrongUsage
+from kasal_jupyter.cli.connect import EXIT_STATUS, add_server_options, exit_status, say, server_of
+from kasal_jupyter.cli.crew_file import find_crew, names_file, read_crew, read_inputs, store_crew
+from kasal_jupyter.cli.run_view import RunView, view_on
+from kasal_jupyter.cli.server_process import ended_by_signals
+from kasal_jupyter.cli.terminal import TraceHighlighter, console_of
+from kasal_jupyter.errors import Conflict
+from kasal_jupyter.kernel.clean import clean
+from kasal_jupyter.kernel.client import Client
+from kasal_jupyter.kernel.view_text import render_text
+from kasal_jupyter.schemas.trace import Trace
+
+if TYPE_CHECKING:
+    from kasal_jupyter.cli.connect import Subparsers
+
+CATCH_UP_SECONDS = 10.0
+"""How long a run that never stands still is looked at."""
+
+TREE_WIDTH = 120
+"""Characters of a trace's lines where no terminal says how many it has."""
+
+
+def register(subparsers: Subparsers) -> None:
+    """Add ``run``, ``wait`` and ``traces`` to the command's parser.
+
+    Parameters
+    ----------
+    subparsers
+        What ``ArgumentParser.add_subparsers`` gave.
+    """
+    run = subparsers.add_parser(
+        "run",
+        help="run a crew and watch it",
+        description="Run a crew and watch it; its answer goes to the standard output, all else to the "
+        "standard error. A file's crew is created first, or updated where there is one of its name. "
+        "Ctrl-C stops the run, on the server as well.",
+        epilog=EXIT_STATUS,
+    )
+    run.add_argument(
+        "crew", metavar="FILE|CREW", help="the crew: a YAML file (-: the input), its name, or its id"
+    )
+    run.add_argument("values", nargs="*", metavar="name=value", help="an input of the run")
+    run.add_argument("--inputs", metavar="FILE", help="more inputs, in a file: YAML or JSON")
+    run.add_argument("--json", action="store_true", help="print the run's events, a JSON object a line")
+    run.add_argument("--quiet", "-q", action="store_true", help="print the answer alone")
+    run.add_argument("--bg", action="store_true", help="print the job's id and go; the run goes on")
+    add_server_options(run)
+    run.set_defaults(handler=run_run)
+
+    wait = subparsers.add_parser(
+        "wait",
+        help="wait for an execution's end",
+        description="Wait for an execution's end, and print its answer. Ctrl-C ends the waiting alone.",
+        epilog=EXIT_STATUS,
+    )
+    wait.add_argument("job", metavar="JOB", help="the execution's id, as `jupyter kasal ps` lists it")
+    wait.add_argument("--json", action="store_true", help="print the execution as JSON")
+    add_server_options(wait)
+    wait.set_defaults(handler=run_wait)
+
+    traces = subparsers.add_parser(
+        "traces",
+        help="show what an execution's agents did",
+        description="Show what an execution's agents did, as a tree on one time axis.",
+        epilog=EXIT_STATUS,
+    )
+    traces.add_argument("job", metavar="JOB", help="the execution's id, as `jupyter kasal ps` lists it")
+    traces.add_argument(
+        "--follow",
+        "-f",
+        action="store_true",
+        help="go on to the execution's end, step by step; Ctrl-C ends the watching alone",
+    )
+    traces.add_argument("--json", action="store_true", help="print its events, a JSON object a line")
+    add_server_options(traces)
+    traces.set_defaults(handler=run_traces)
+
+
+def run_run(args: argparse.Namespace) -> int:
+    """Carry out ``run``; give the exit status."""
+    if args.crew == "-" == args.inputs:
+        raise WrongUsage("The crew and the inputs cannot both be the standard input")
+    # What is wrong here is told before a server is started.
+    inputs = read_inputs(args.values, args.inputs)
+    crew = read_crew(args.crew) if names_file(args.crew) else None
+    with ended_by_signals(), server_of(args) as client:
+        if crew is None:
+            crew_id = find_crew(client, args.crew).id
+        else:
+            crew_id, done = store_crew(client, crew)
+            if not args.quiet:
+                say(f"crew {clean(crew.name)}: {done}")
+        accepted = client.start(crew_id, inputs)
+        if args.bg:
+            print(accepted.model_dump_json() if args.json else accepted.job_id)
+            if not args.json and not args.quiet:
+                say(f"watch it with: jupyter kasal traces --follow {accepted.job_id}")
+            return 0
+        # Events are for programs and are the output; lines are for whoever waits for it.
+        file = sys.stdout if args.json else sys.stderr
+        with view_on(file, as_json=args.json, quiet=args.quiet) as view:
+            _follow(client, accepted.job_id, view, stop=True)
+        if file.isatty() and view.trace.summary.result is not None and not args.quiet:
+            say("")
+        return _tell_end(view.trace, answer=not args.json, error=args.quiet or args.json)
+
+
+def run_wait(args: argparse.Namespace) -> int:
+    """Carry out ``wait``; give the exit status."""
+    with server_of(args) as client:
+        with view_on(sys.stderr, quiet=True) as view:
+            _follow(client, args.job, view, stop=False)
+        if args.json:
+            print(client.execution(args.job).model_dump_json())
+        return _tell_end(view.trace, answer=not args.json, error=True)
+
+
+def run_traces(args: argparse.Namespace) -> int:
+    """Carry out ``traces``; give the exit status."""
+    with server_of(args) as client:
+        if args.follow:
+            with view_on(sys.stdout, as_json=args.json) as view:
+                _follow(client, args.job, view, stop=False)
+            return _tell_end(view.trace, answer=not args.json, error=args.json)
+        trace = _trace_so_far(client, args.job, as_json=args.json)
+    if not args.json:
+        console = console_of(sys.stdout)
+        width = console.width if console.is_terminal else TREE_WIDTH
+        text = render_text(trace, width=width)
+        console.print(TraceHighlighter()(text) if console.is_terminal else text, soft_wrap=True)
+    return exit_status(trace.summary.status)
+
+
+def _follow(client: Client, job_id: str, view: RunView, *, stop: bool) -> None:
+    """Show a run until it ends; ``stop`` says whether Ctrl-C stops it, or the watching alone."""
+    try:
+        for event in client.follow(job_id):
+            view.feed(event)
+    except (KeyboardInterrupt, SystemExit):
+        if not stop:
+            raise
+        # It may have ended in this moment.
+        with suppress(Conflict):
+            client.stop(job_id)
+        for event in client.follow(job_id, after=view.trace.summary.seq):
+            view.feed(event)
+
+
+class _CaughtUp(Exception):
+    """All that a run has done up to now is known."""
+
+
+def _trace_so_far(client: Client, job_id: str, *, as_json: bool) -> Trace:
+    """Give what has happened up to now in a run, whether it goes on or not."""
+    trace = Trace(job_id=job_id)
+    give_up = time.monotonic() + CATCH_UP_SECONDS
+
+    def caught_up() -> None:
+        if trace.summary.seq:
+            raise _CaughtUp
+
+    # A run that goes on has no last event, but is still for a moment when its past has come.
+    with suppress(_CaughtUp):
+        for event in client.follow(job_id, on_idle=caught_up):
+            trace.feed(event)
+            if as_json:
+                print(orjson.dumps(event).decode())
+            if time.monotonic() > give_up:
+                break
+    return trace
+
+
+def _tell_end(trace: Trace, *, answer: bool, error: bool) -> int:
+    """Print the answer, or why there is none where the view has not said so; give the exit status."""
+    summary = trace.summary
+    if summary.result is not None and answer:
+        print(clean(summary.result))
+    if summary.status != "completed" and error:
+        why = f": {summary.error.code}: {summary.error.message}" if summary.error else ""
+        failed = next((span.name for span in trace.roots if span.state == "failed"), None)
+        where = f" in task {failed!r}" if failed else ""
+        say(clean(f"jupyter kasal: {trace.job_id} is {summary.status}{where}{why}"))
+    return exit_status(summary.status)

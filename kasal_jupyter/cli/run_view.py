@@ -1,0 +1,206 @@
+"""A run as it goes on, on a terminal: the steps that are over as lines, and below them what is being done."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import IO, Protocol, Self
+
+import orjson
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from kasal_jupyter.cli.terminal import TraceHighlighter, console_of
+from kasal_jupyter.kernel.clean import one_line
+from kasal_jupyter.kernel.figures import counted, run_cost_text
+from kasal_jupyter.kernel.rows import MARKS, elapsed_text
+from kasal_jupyter.kernel.view_lines import LineView
+from kasal_jupyter.schemas.events import Event
+from kasal_jupyter.schemas.trace import Span, Trace
+
+PLAIN_WIDTH = 160
+"""Characters of a line where no terminal says how many it has."""
+
+REDRAWS = 8
+"""Redraws of the last line, a second."""
+
+BAR = 16
+"""Characters of the progress bar."""
+
+
+class RunView(Protocol):
+    """What shows a run; a context manager around the time it goes on.
+
+    Attributes
+    ----------
+    trace
+        What is known of the run.
+    """
+
+    trace: Trace
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def feed(self, event: Event) -> None:
+        """Take in the next event."""
+        ...
+
+
+def view_on(file: IO[str], *, as_json: bool = False, quiet: bool = False) -> RunView:
+    """Give the view that a stream can show: JSON for programs, colours and a moving line for terminals."""
+    if as_json:
+        return JsonView(file)
+    if quiet:
+        return QuietView()
+    console = console_of(file)
+    return TerminalView(file) if console.is_terminal and not console.is_dumb_terminal else PlainView(file)
+
+
+class QuietView:
+    """Nothing but what is known at the end."""
+
+    def __init__(self) -> None:
+        self.trace = Trace()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def feed(self, event: Event) -> None:
+        """Take in the next event."""
+        self.trace.feed(event)
+
+
+class JsonView(QuietView):
+    """Each event as a line of JSON.
+
+    Parameters
+    ----------
+    file
+        Where the lines go.
+    """
+
+    def __init__(self, file: IO[str]) -> None:
+        super().__init__()
+        self._file = file
+
+    def feed(self, event: Event) -> None:
+        """Print the next event."""
+        super().feed(event)
+        print(orjson.dumps(event).decode(), file=self._file, flush=True)
+
+
+class PlainView(QuietView):
+    """The growing tree as lines, for a file, a pipe, or a terminal that can do no more.
+
+    Parameters
+    ----------
+    file
+        Where the lines go.
+    """
+
+    def __init__(self, file: IO[str]) -> None:
+        super().__init__()
+        self._file = file
+        self._lines = LineView(PLAIN_WIDTH)
+        self.trace = self._lines.trace
+
+    def feed(self, event: Event) -> None:
+        """Print the lines that the next event adds."""
+        for line in self._lines.feed(event):
+            print(line, file=self._file, flush=True)
+
+
+class TerminalView(QuietView):
+    """The growing tree in colours, and a last line that tells what is being done and for how long.
+
+    Lines scroll away as they do in a terminal; only the last is drawn again.
+
+    Parameters
+    ----------
+    file
+        The terminal.
+    """
+
+    def __init__(self, file: IO[str]) -> None:
+        super().__init__()
+        self._console = console_of(file)
+        self._lines = LineView(self._console.width)
+        self.trace = self._lines.trace
+        self._highlight = TraceHighlighter()
+        self._fed_at = time.monotonic()
+        self._spinner = Spinner("dots", style="cyan")
+        self._live = Live(
+            get_renderable=self._last_line,
+            console=self._console,
+            refresh_per_second=REDRAWS,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def feed(self, event: Event) -> None:
+        """Print the lines that the next event adds, above the last."""
+        # The width may change at any time.
+        self._lines.width = self._console.width
+        self._fed_at = time.monotonic()
+        for line in self._lines.feed(event):
+            self._console.print(self._highlight(Text(line)), soft_wrap=True)
+
+    def _last_line(self) -> Table:
+        """Draw it; rich does that from a thread of its own, while events come in."""
+        summary = self.trace.summary
+        grid = Table.grid(padding=(0, 1))
+        # A line that fills the terminal to its last column is one and a half to some.
+        grid.width = max(1, self._console.width - 1)
+        # The run's clock is the server's; what has passed since its latest event is the same on ours.
+        now = self.trace.last_time + time.monotonic() - self._fed_at
+        words = [elapsed_text(self.trace, now)] if summary.started_at else []
+        if summary.total_tokens:
+            words.append(counted(summary.total_tokens, "token"))
+        if cost := run_cost_text(self.trace):
+            words.append(cost)
+        words.append(self._doing())
+        grid.add_row(
+            self._spinner,
+            Text(summary.status, style="bold cyan"),
+            ProgressBar(total=100, completed=summary.progress, width=BAR),
+            Text(" · ".join(words), overflow="ellipsis", no_wrap=True),
+        )
+        return grid
+
+    def _doing(self) -> str:
+        if self.trace.summary.status == "queued":
+            return "waiting for its turn, or for the engine (CrewAI; it takes some seconds at first)"
+        # A copy: the other thread adds to it.
+        open_spans = [span for span in list(self.trace.spans.values()) if span.end is None]
+        if not open_spans:
+            return "between two steps" if self.trace.roots else "beginning"
+        deepest = open_spans[-1]
+        task = one_line(deepest.task or "", 40)
+        return f"{task}: {_words_of(deepest)}" if task and deepest.kind != "task" else _words_of(deepest)
+
+
+def _words_of(span: Span) -> str:
+    who = f"{one_line(span.agent, 40)} " if span.agent and span.kind in {"llm", "tool"} else ""
+    return f"{who}{MARKS[span.kind]} {one_line(span.name, 60)}"

@@ -1,0 +1,274 @@
+"""The sub-commands of `%kasal`: what each is called, which words it takes, which function carries it out.
+
+The modules of the functions are imported when one is used: the table is light enough to complete from.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
+
+from kasal_jupyter.kernel.command_line import Parser, count, one_of
+
+if TYPE_CHECKING:
+    from kasal_jupyter.kernel.session import Session
+
+KINDS = ("task", "agent", "llm", "tool", "status", "error")
+"""The kinds of step that a trace can be narrowed to; the contract's own, which is not imported for them."""
+
+STATES = ("queued", "running", "completed", "failed", "stopped", "interrupted")
+"""The states of a run, likewise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A sub-command.
+
+    Attributes
+    ----------
+    name, summary, examples
+        What its help says.
+    module
+        The module of this package that has the function of its name.
+    arguments
+        Adds its words to a parser.
+    cell
+        Whether it is written with ``%%``: it never is, it may be, it must be.
+    """
+
+    name: str
+    module: str
+    summary: str
+    examples: tuple[str, ...]
+    arguments: Callable[[Parser], object] = lambda _: None
+    cell: Literal["never", "may", "must"] = "never"
+
+    def parser(self) -> Parser:
+        """Give the parser of its words."""
+        magic = "%%kasal" if self.cell == "must" else "%kasal"
+        parser = Parser(f"{magic} {self.name}", self.summary, self.examples)
+        self.arguments(parser)
+        return parser
+
+    def carry_out(self, session: Session, words: Namespace, cell: str | None) -> Any:
+        """Carry it out, and give what the cell shows."""
+        module = import_module(f"{__name__}.{self.module}")
+        return getattr(module, f"{self.name}_command")(session, words, cell)
+
+
+def _crew(parser: Parser) -> None:
+    parser.add_argument("crew", metavar="NAME", help="the crew's name or id")
+
+
+def _job(parser: Parser) -> None:
+    parser.add_argument("job", nargs="?", metavar="JOB", help="a job id; else the latest of this notebook")
+
+
+def _inputs(parser: Parser) -> None:
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="name=value",
+        help="an input: a text, a variable of the notebook or an expression of them. In quotes it is a text; "
+        "$name is always the variable, $$ a dollar",
+    )
+
+
+def _connect(parser: Parser) -> None:
+    parser.add_argument(
+        "url", nargs="?", metavar="URL", help="the server's base URL, without /v1; else it is found anew"
+    )
+    parser.add_argument("--token", metavar="TOKEN", help="Jupyter's token or a Kasal one; else KASAL_TOKEN")
+
+
+def _make(parser: Parser) -> None:
+    parser.add_argument("name", nargs="*", metavar="NAME", help="the crew's name; else the YAML's `name`")
+    parser.add_argument(
+        "--raw", action="store_true", help="leave {{name}} as it is, instead of filling in the variable"
+    )
+
+
+def _check(parser: Parser) -> None:
+    _crew(parser)
+    _inputs(parser)
+
+
+def _run(parser: Parser) -> None:
+    _check(parser)
+    parser.add_argument("--bg", action="store_true", help="go on at once; the view goes on updating")
+    parser.add_argument("-o", "--output", metavar="NAME", help="the variable that takes the result")
+
+
+def _ps(parser: Parser) -> None:
+    parser.add_argument("--crew", metavar="NAME", help="one crew's runs")
+    parser.add_argument("--status", metavar="STATE", type=one_of(STATES), help=", ".join(STATES))
+    parser.add_argument("--limit", metavar="N", type=count, default=20, help="how many; by default 20")
+
+
+def _traces(parser: Parser) -> None:
+    _job(parser)
+    parser.add_argument(
+        "--kind",
+        metavar="KIND",
+        type=one_of(KINDS, many=True),
+        help=f"steps of these kinds, separated by commas: {', '.join(KINDS)}",
+    )
+    parser.add_argument("--agent", metavar="NAME", help="one agent's steps")
+    parser.add_argument("--task", metavar="NAME", help="one task's steps, by its name or id")
+    parser.add_argument("--limit", metavar="N", type=count, default=200, help="how many; by default 200")
+
+
+def _one(what: str, help_text: str) -> Callable[[Parser], None]:
+    def add(parser: Parser) -> None:
+        parser.add_argument(what, nargs="?", metavar="NAME", help=help_text)
+
+    return add
+
+
+def _export(parser: Parser) -> None:
+    _crew(parser)
+    parser.add_argument("file", nargs="?", metavar="FILE", help="where to write it; else a cell is printed")
+    parser.add_argument("--force", action="store_true", help="overwrite the file if it is there")
+
+
+def _import(parser: Parser) -> None:
+    parser.add_argument("files", nargs="+", metavar="FILE", help="YAML files, * for several")
+    parser.add_argument("--name", metavar="NAME", help="the crew's name; else the YAML's, else the file's")
+
+
+def _doctor(parser: Parser) -> None:
+    parser.add_argument("--quick", action="store_true", help="leave out the run that tries the engine")
+
+
+COMMANDS: dict[str, Command] = {
+    each.name: each
+    for each in (
+        Command("demo", "runs", "Create a small crew that needs no key, and run it.", ("%kasal demo",)),
+        Command(
+            "connect",
+            "server",
+            "Say which server to talk to: by default it is found by itself.",
+            ("%kasal connect http://localhost:8888 --token …", "%kasal connect"),
+            _connect,
+        ),
+        Command(
+            "crew",
+            "crews",
+            "Create or update a crew from the YAML in the cell: CrewAI's agents and tasks.",
+            ("%%kasal crew Market research", "agents:", "  writer:", "    …"),
+            _make,
+            "must",
+        ),
+        Command("crews", "crews", "List the crews.", ("%kasal crews",)),
+        Command(
+            "show",
+            "crews",
+            "Show a crew: its tasks, who does them, how to run it.",
+            ('%kasal show "Market research"',),
+            _crew,
+        ),
+        Command(
+            "check",
+            "crews",
+            "Say whether a crew could run with these inputs, and everything that keeps it from that.",
+            ('%kasal check "Market research" topic=tea',),
+            _check,
+        ),
+        Command(
+            "run",
+            "runs",
+            "Run a crew and watch it. %%kasal run takes the inputs as YAML from the cell; words win over it.",
+            (
+                '%kasal run "Market research" topic="green tea"',
+                '%kasal run "Market research" data=df rows=len(df) -o result',
+                'result = %kasal run "Market research" topic=$subject',
+                '%kasal run "Market research" topic=tea --bg',
+            ),
+            _run,
+            "may",
+        ),
+        Command(
+            "ps",
+            "runs",
+            "List the latest runs, newest first.",
+            ("%kasal ps", "%kasal ps --status failed"),
+            _ps,
+        ),
+        Command(
+            "status",
+            "runs",
+            "Pick a run's view up again; it goes on by itself while the notebook does.",
+            ("%kasal status job_4t9k2m0x7q1z",),
+            _job,
+        ),
+        Command(
+            "wait",
+            "runs",
+            "Wait for a run's end, as %kasal run does; the cell fails where the run has failed.",
+            ("result = %kasal wait job_4t9k2m0x7q1z",),
+            _job,
+        ),
+        Command("stop", "runs", "Stop a run.", ("%kasal stop", "%kasal stop job_4t9k2m0x7q1z"), _job),
+        Command(
+            "traces",
+            "runs",
+            "List what a run's agents did, a row a step.",
+            ("%kasal traces", "%kasal traces job_4t9k2m0x7q1z --kind tool,llm --agent writer --limit 20"),
+            _traces,
+        ),
+        Command(
+            "tools",
+            "server",
+            "List the tools that agents can use, this notebook's own functions among them; or show one.",
+            ("%kasal tools", "%kasal tools calculator"),
+            _one("tool", "one tool, with its arguments"),
+        ),
+        Command(
+            "models",
+            "server",
+            "List the models: those that can run first, with their prices, then the others with the reason.",
+            ("%kasal models", "%kasal models gpt"),
+            _one("model", "part of the names to show"),
+        ),
+        Command(
+            "memory", "server", "Show what a crew remembers.", ('%kasal memory "Market research"',), _crew
+        ),
+        Command(
+            "export",
+            "files",
+            "Write a crew as YAML, to a file or as a cell to paste.",
+            ('%kasal export "Market research" research.yaml', '%kasal export "Market research"'),
+            _export,
+        ),
+        Command(
+            "import",
+            "files",
+            "Create or update crews from YAML files: all of them, or none where one has a fault.",
+            ("%kasal import research.yaml", "%kasal import crews/*.yaml"),
+            _import,
+        ),
+        Command(
+            "edit",
+            "crews",
+            "Change a crew in a form, or begin a new one.",
+            ('%kasal edit "Market research"',),
+            _crew,
+        ),
+        Command(
+            "doctor",
+            "doctor",
+            "Check everything that can be wrong on the way, and say what to do.",
+            ("%kasal doctor", "%kasal doctor --quick"),
+            _doctor,
+        ),
+    )
+}
+
+
+def overview() -> str:
+    """Give the help of `%kasal` itself: a line a sub-command."""
+    lines = [f"  {name:<8} {each.summary}" for name, each in COMMANDS.items()]
+    return "\n".join(["usage: %kasal WORD …   (%kasal WORD --help says more)", "", *lines])

@@ -1,0 +1,102 @@
+"""`%kasal connect, tools, models, memory`."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
+
+from kasal_jupyter.errors import nearest
+from kasal_jupyter.kernel.cards import Shown
+from kasal_jupyter.kernel.failure import CellError
+from kasal_jupyter.kernel.figures import counted
+from kasal_jupyter.kernel.session import Session
+
+if TYPE_CHECKING:
+    from kasal_jupyter.schemas.models import ModelInfo, ModelPrice
+
+TOOL_HEADS = ["tool", "where", "what it does"]
+ARGUMENT_HEADS = ["argument", "type", "", "what it is"]
+MODEL_HEADS = ["", "model", "provider", "$ a million tokens, in / out", "context", "what it needs"]
+
+
+def connect_command(session: Session, words: Namespace, cell: str | None) -> None:
+    """Talk to another server: its base URL, without /v1."""
+    del cell
+    client = session.connect(words.url, words.token)
+    count = len(client.crews())
+    print(f"Connected to {client.url} ({client.connection.origin}): {counted(count, 'crew')}")  # noqa: T201 - it is the answer
+
+
+def tools_command(session: Session, words: Namespace, cell: str | None) -> Shown:
+    """List the tools that agents can use, or show one with its arguments."""
+    del cell
+    from kasal_jupyter.kernel.notebook_tools import registered
+
+    tools = {
+        each.name: ("custom" if each.custom else "built in", each.description, each.parameters)
+        for each in session.client.tools()
+    }
+    # The check of a run refuses one that is called like a server's tool.
+    mine = {name: each.definition for name, each in registered().items()}
+    tools |= {name: ("this notebook", each.description, each.parameters) for name, each in mine.items()}
+    if words.tool is None:
+        rows = [[name, where, text] for name, (where, text, _) in tools.items()]
+        title = "A function of the notebook becomes a tool by @kasal.tool above it" if not mine else ""
+        return Shown(title, TOOL_HEADS, rows)
+    if words.tool not in tools:
+        near = nearest(words.tool, tools)
+        raise CellError(f"There is no tool {words.tool!r}{near}; `%kasal tools` lists them")
+    where, text, parameters = tools[words.tool]
+    return Shown(f"{words.tool} ({where}): {text}", ARGUMENT_HEADS, _arguments(parameters))
+
+
+def models_command(session: Session, words: Namespace, cell: str | None) -> Shown:
+    """List the models: those that can run first."""
+    del cell
+    models = session.client.models()
+    wanted = [each for each in models if not words.model or words.model.lower() in each.name.lower()]
+    if not wanted:
+        near = nearest(words.model, [each.name for each in models])
+        raise CellError(f"There is no model with {words.model!r} in its name{near}")
+    wanted.sort(key=lambda each: (not each.available, not each.default))
+    ready = sum(each.available for each in wanted)
+    title = f"{counted(ready, 'model')} can run now" + (
+        "" if ready == len(wanted) else f", {len(wanted) - ready} more with what they need"
+    )
+    return Shown(title, MODEL_HEADS, [_model_cells(each) for each in wanted])
+
+
+def memory_command(session: Session, words: Namespace, cell: str | None) -> Shown:
+    """Show what a crew remembers."""
+    del cell
+    crew = session.crew(words.crew)
+    memory = session.client.memory(crew.id)
+    rows = [["short term", each.timestamp, each.content] for each in memory.short_term]
+    rows += [["long term", each.category, text] for each in memory.long_term for text in each.insights]
+    title = "" if rows else f"{crew.name} remembers nothing yet"
+    return Shown(title, ["memory", "when or about", "what"], rows)
+
+
+def price_text(price: ModelPrice | None) -> str:
+    """Write a price: in US dollars a million tokens, what goes in and what comes out; or *unknown*."""
+    if price is None:
+        return "unknown"
+    return f"{price.input:,.2f} / {price.output:,.2f}"
+
+
+def _model_cells(model: ModelInfo) -> list[str]:
+    mark = "✔" if model.available else "✖"
+    context = f"{model.context_window:,}" if model.context_window is not None else "unknown"
+    name = f"{model.name} (default)" if model.default else model.name
+    needs = "" if model.available else model.reason or "it cannot run now"
+    return [mark, name, model.provider, price_text(model.price), context, needs]
+
+
+def _arguments(parameters: dict[str, Any]) -> list[list[str]]:
+    rows = []
+    for name, schema in parameters.get("properties", {}).items():
+        needed = "needed" if name in parameters.get("required", ()) else "may be left out"
+        kind = str(schema.get("type") or json.dumps({k: v for k, v in schema.items() if k != "description"}))
+        rows.append([name, kind, needed, str(schema.get("description", ""))])
+    return rows

@@ -1,0 +1,373 @@
+"""Crews as Python objects, which are the same crews as the YAML's and the API's.
+
+::
+
+    import kasal_jupyter as kasal
+
+    writer = kasal.Agent(role="Writer", goal="Write about {topic}", llm="sandbox")
+    report = kasal.Task("Write a report about {topic}", "One paragraph", writer, name="report")
+    crew = kasal.Crew("Market research", tasks=[report])
+    result = crew.run(topic="tea prices")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from kasal_jupyter.errors import InvalidRequest, NotFound, PreconditionFailed
+from kasal_jupyter.kernel.crew_members import Agent, Task, checked, one_model
+from kasal_jupyter.kernel.failure import CellError
+from kasal_jupyter.kernel.session import the_session
+from kasal_jupyter.schemas.agents import CrewAgent
+from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
+from kasal_jupyter.schemas.tasks import CrewTask
+
+if TYPE_CHECKING:
+    from kasal_jupyter.kernel.cards import Checked
+    from kasal_jupyter.kernel.client import Client
+    from kasal_jupyter.kernel.crew_card import CrewCard
+    from kasal_jupyter.kernel.result import RunResult
+
+__all__ = ["Agent", "Crew", "Task"]
+
+
+class Crew:
+    """Agents and the tasks they do, in order.
+
+    Two crews are equal where they would run alike: ids and the server's dates do not count.
+
+    Parameters
+    ----------
+    name
+        What the crew is called. :meth:`save` updates the server's crew of that name.
+    agents
+        The agents; those of the tasks need not be listed.
+    tasks
+        The tasks, in the order they run.
+    description
+        What the crew is for.
+    process
+        ``sequential``, or ``hierarchical``: a manager hands the tasks out.
+    manager_llm
+        The manager's model in a hierarchical crew. CrewAI calls it so, the API ``manager_model``.
+    manager_model
+        The same as ``manager_llm``.
+
+    Attributes
+    ----------
+    id
+        The server's id; None before the crew is saved.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        agents: Sequence[Agent] = (),
+        tasks: Sequence[Task] = (),
+        *,
+        description: str = "",
+        process: Literal["sequential", "hierarchical"] = "sequential",
+        manager_llm: str | None = None,
+        manager_model: str | None = None,
+    ) -> None:
+        self.name = name
+        self.agents = list(agents)
+        self.tasks = list(tasks)
+        self.description = description
+        self.process = process
+        self.manager_llm = one_model("manager_llm", manager_llm, "manager_model", manager_model)
+        self.id: str | None = None
+        self._version: int | None = None
+        self.agents = self._everyone()
+
+    @classmethod
+    def load(cls, name: str) -> Crew:
+        """Give the server's crew of a name or an id.
+
+        Raises
+        ------
+        CellError
+            There is none, with the nearest name.
+        """
+        details = the_session().crew(name)
+        crew = cls.of(details)
+        crew._note(details)  # noqa: SLF001 - a crew of this class
+        return crew
+
+    @classmethod
+    def from_yaml(cls, text: str, name: str | None = None) -> Crew:
+        """Read a crew from YAML: CrewAI's agents and tasks.
+
+        Parameters
+        ----------
+        text
+            The YAML.
+        name
+            The crew's name, where the text need not have one; it wins over the text's.
+
+        Raises
+        ------
+        CellError
+            With every fault, each with its line and its field.
+        """
+        from kasal_jupyter.formats.yaml_crew import load_crew
+
+        try:
+            return cls.of(load_crew(text, name))
+        except InvalidRequest as error:
+            raise CellError(error.message, faults=error.faults) from None
+
+    @classmethod
+    def of(cls, body: CrewCreate | CrewDetails) -> Crew:
+        """Make it of what the API takes or gives."""
+        crew = cls(body.name, description=body.description)
+        how = body.configuration if isinstance(body, CrewDetails) else body
+        crew.process, crew.manager_llm = how.process, how.manager_model
+        by_key: dict[str, Agent] = {}
+        for each in body.agents:
+            agent = Agent.of(CrewAgent.model_validate(each.model_dump(include=set(CrewAgent.model_fields))))
+            crew.agents.append(agent)
+            # A name wins over another agent's role; of two agents with one role the first is meant.
+            by_key.setdefault(each.role, agent)
+            by_key |= {key: agent for key in (each.name, each.id) if key}
+        before: dict[str, Task] = {}
+        for task in body.tasks:
+            who = task.agent if isinstance(task, CrewTask) else task.agent_id
+            made = Task(
+                task.description,
+                task.expected_output,
+                by_key.get(who, who) if who else None,
+                name=task.name,
+                context=[before.get(entry.strip(), entry) for entry in task.context],
+                tools=task.tools,
+                async_execution=task.async_execution,
+                output_schema=task.output_schema,
+            )
+            crew.tasks.append(made)
+            before |= {key: made for key in (task.name, task.id) if key}
+        return crew
+
+    def to_yaml(self) -> str:
+        """Write the crew as YAML that :meth:`from_yaml` reads back to an equal one."""
+        from kasal_jupyter.formats.yaml_crew import dump_crew
+
+        return dump_crew(self._named())
+
+    def definition(self) -> CrewCreate:
+        """Give the crew as the API takes it.
+
+        Raises
+        ------
+        CellError
+            Something in it is wrong; it names the field.
+        """
+        needed = {id(each) for task in self.tasks for each in task.context if isinstance(each, Task)}
+        return self._body(lambda task: id(task) in needed)
+
+    def save(self, *, overwrite: bool = False) -> Crew:
+        """Bring the crew to the server: create it, or update the one of its name.
+
+        Parameters
+        ----------
+        overwrite
+            Whether to write over what somebody else has changed since the crew was loaded.
+
+        Raises
+        ------
+        CellError
+            Something in it is wrong, or somebody else has changed it since it was loaded or saved here.
+        """
+        client = the_session().client
+        body = self.definition()
+        stored = self._stored(client)
+        if stored is None:
+            stored = client.crew(client.create_crew(body).id)
+        elif Crew.of(stored) != self:
+            version = None if overwrite or stored.id != self.id else self._version
+            try:
+                client.update_crew(stored.id, body, version=version)
+            except PreconditionFailed:
+                raise CellError(
+                    f"{self.name!r} was changed elsewhere since it was loaded here; "
+                    f"kasal.Crew.load({self.name!r}) gives it as it is, save(overwrite=True) writes over it"
+                ) from None
+            stored = client.crew(stored.id)
+        self._note(stored)
+        return self
+
+    def check(self, inputs: Mapping[str, Any] | None = None, /, **values: Any) -> Checked:
+        """Say whether the crew could run with these inputs, and everything that keeps it from that.
+
+        It is saved for that. The answer is true where it could run.
+
+        Parameters
+        ----------
+        inputs
+            Inputs by name, where a name is no Python keyword argument.
+        **values
+            Inputs.
+        """
+        from kasal_jupyter.kernel.commands.crews import check_crew
+
+        return check_crew(the_session().client, self._saved(), {**(inputs or {}), **values})
+
+    def run(
+        self, inputs: Mapping[str, Any] | None = None, /, *, background: bool = False, **values: Any
+    ) -> RunResult:
+        """Save the crew, run it and watch it.
+
+        Parameters
+        ----------
+        inputs
+            Inputs by name, where a name is no Python keyword argument, or ``background``.
+        background
+            Whether to go on at once; the view and the result then grow while the notebook does more.
+        **values
+            Inputs: texts, numbers, dates, lists, and DataFrames, which agents query instead of reading.
+
+        Raises
+        ------
+        RunFailed
+            It ended otherwise than completed.
+        CellError
+            It cannot run; with everything that keeps it from that.
+        """
+        from kasal_jupyter.kernel.runner import launch
+
+        session = the_session()
+        given = {**(inputs or {}), **values}
+        return launch(session.client, self._saved(), given, background=background, on_start=session.note_job)
+
+    def card(self) -> CrewCard:
+        """Give the crew's card: its tasks as a graph, its agents, its inputs."""
+        from kasal_jupyter.kernel.crew_card import CrewCard
+
+        return CrewCard(self.definition())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Crew) and self._named() == other._named()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Crew({self.name!r}, agents={len(self._everyone())}, tasks={len(self.tasks)})"
+
+    def _repr_html_(self) -> str:
+        return self.card()._repr_html_()
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(repr(self) if cycle else repr(self.card()))
+
+    def _note(self, stored: CrewDetails) -> None:
+        """Note which of the server's crews it is, and in which state it was last seen."""
+        self.id, self._version = stored.id, stored.version
+
+    def _saved(self) -> CrewDetails:
+        self.save()
+        assert self.id is not None
+        return the_session().client.crew(self.id)
+
+    def _stored(self, client: Client) -> CrewDetails | None:
+        """Give what the server has of the crew; None where it has none."""
+        if self.id is not None:
+            try:
+                return client.crew(self.id)
+            except NotFound:
+                # Somebody has deleted it: it is made anew.
+                self.id = self._version = None
+        known = client.crews(name=self.name)
+        if len(known) > 1:
+            ids = ", ".join(each.id for each in known)
+            raise CellError(f"There are {len(known)} crews {self.name!r}; load one by its id: {ids}")
+        return client.crew(known[0].id) if known else None
+
+    def _everyone(self) -> list[Agent]:
+        """Give the agents, those included that only a task has."""
+        found = list(self.agents)
+        for task in self.tasks:
+            if isinstance(task.agent, Agent) and all(task.agent is not each for each in found):
+                found.append(task.agent)
+        return found
+
+    def _named(self) -> CrewCreate:
+        """Give the crew with a name for every agent and task: what two crews are compared by."""
+        return self._body(lambda _: True, all_agents=True)
+
+    def _body(self, names_task: Callable[[Task], bool], *, all_agents: bool = False) -> CrewCreate:
+        agents = self._everyone()
+        calls = _agent_names(agents)
+        roles = [agent.role for agent in agents]
+        bodies = []
+        for agent in agents:
+            body = agent.definition()
+            called = calls[id(agent)]
+            named = all_agents or agent.name is not None or roles.count(agent.role) > 1
+            bodies.append(body.model_copy(update={"name": called}) if named else body)
+        keys = _keys(agents, calls)
+        titles = _task_names(self.tasks)
+        tasks = []
+        for task in self.tasks:
+            who = (
+                calls.get(id(task.agent))
+                if isinstance(task.agent, Agent)
+                else keys.get(task.agent or "", task.agent)
+            )
+            body_of = task.definition(who, self._context(task, titles))
+            named = task.name is not None or names_task(task)
+            tasks.append(body_of.model_copy(update={"name": titles[id(task)]}) if named else body_of)
+        fields = {
+            "name": self.name,
+            "description": self.description,
+            "process": self.process,
+            "manager_model": self.manager_llm,
+        }
+        head = checked(CrewCreate, fields, f"crew {self.name!r}")
+        return head.model_copy(update={"agents": bodies, "tasks": tasks})
+
+    def _context(self, task: Task, titles: Mapping[int, str]) -> list[str]:
+        entries = []
+        for each in task.context:
+            if isinstance(each, Task) and id(each) not in titles:
+                raise CellError(
+                    f"The context of {task.title()!r} has the task {each.title()!r}, which is not among the "
+                    f"tasks of {self.name!r}; add it before this one"
+                )
+            entries.append(each if isinstance(each, str) else titles[id(each)])
+        return entries
+
+
+def _agent_names(agents: Sequence[Agent]) -> dict[int, str]:
+    """Give each agent's name: its own, else its role, numbered where there are several; as the API does."""
+    taken = {agent.name for agent in agents if agent.name}
+    names: dict[int, str] = {}
+    for agent in agents:
+        name = agent.name
+        if name is None:
+            role = " ".join(agent.role.split())[:180]
+            name, number = role, 1
+            while name in taken:
+                number += 1
+                name = f"{role} {number}"
+        taken.add(name)
+        names[id(agent)] = name
+    return names
+
+
+def _keys(agents: Sequence[Agent], names: Mapping[int, str]) -> dict[str, str]:
+    """Give the names of agents by all that tasks may call them."""
+    keys = {agent.role: names[id(agent)] for agent in reversed(agents)}
+    return keys | {name: name for name in names.values()}
+
+
+def _task_names(tasks: Sequence[Task]) -> dict[int, str]:
+    """Give each task's name: its own, else one after its place."""
+    taken = {task.name for task in tasks if task.name}
+    names: dict[int, str] = {}
+    for number, task in enumerate(tasks, 1):
+        name = task.name or f"task_{number}"
+        while task.name is None and name in taken:
+            name += "_"
+        taken.add(name)
+        names[id(task)] = name
+    return names

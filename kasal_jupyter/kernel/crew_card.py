@@ -1,0 +1,143 @@
+"""A crew's card: what it is, whether it could run, its task graph, its agents, and how to run it."""
+
+from __future__ import annotations
+
+from kasal_jupyter.kernel import html_parts as parts
+from kasal_jupyter.kernel.clean import clean, escape, one_line
+from kasal_jupyter.kernel.command_line import quoted
+from kasal_jupyter.kernel.crew_graph import agent_colour, dot, graph_html, graph_text
+from kasal_jupyter.kernel.crew_plan import inputs_of, plan_of
+from kasal_jupyter.kernel.figures import counted
+from kasal_jupyter.kernel.html_texts import labelled_text
+from kasal_jupyter.schemas.agents import AgentFields
+from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
+from kasal_jupyter.schemas.readiness import content_faults
+
+_CODE = f"font-family:monospace;font-size:12px;padding:1px 6px;border-radius:4px;background:{parts.PANEL}"
+
+
+class CrewCard:
+    """A crew to look at, as HTML and as text.
+
+    Parameters
+    ----------
+    crew
+        The crew, stored or not yet.
+    verb
+        What was just done with it: ``created``, ``updated``; may be empty.
+    """
+
+    def __init__(self, crew: CrewDetails | CrewCreate, verb: str = "") -> None:
+        self.crew = crew
+        self.verb = verb
+        self.inputs = inputs_of(crew)
+
+    def __repr__(self) -> str:
+        head = [one_line(self.crew.name, 120), self._state()[1], *self._facts()]
+        lines = [f"{head[0]}  {' · '.join(head[1:])}"]
+        if self.crew.description:
+            lines.append(one_line(self.crew.description, 160))
+        lines.append(graph_text(self.crew))
+        lines += [f"✖ {clean(reason)}" for reason in self._reasons()]
+        if self.inputs:
+            lines.append(f"Inputs: {', '.join(self.inputs)}")
+        lines.append(f"Run it: {clean(self.command())}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        name = escape(one_line(self.crew.name, 120))
+        style, state = self._state()
+        facts = "&emsp;".join(f"{parts.separator()}<span>{escape(fact)}</span>" for fact in self._facts())
+        # LaTeX delimiters in a prompt are not mathematics: MathJax passes these classes over.
+        return (
+            f'<div class="tex2jax_ignore mathjax_ignore" style="{parts.CARD}" role="group" '
+            f'aria-label="Crew {name}">'
+            f'<div style="font-size:15px"><span style="font-weight:600">{name}</span>&emsp;'
+            f'{parts.separator()}<span style="font-weight:600;{style}">{escape(state)}</span>&emsp;'
+            f"{facts}</div>"
+            f"{self._identity()}{self._description()}{self._troubles()}"
+            f'<div style="margin-top:12px">{graph_html(self.crew)}</div>'
+            f"{self._agents()}{self._footer()}</div>"
+        )
+
+    def command(self) -> str:
+        """Give the line that runs the crew."""
+        words = [quoted(self.crew.name), *(f"{name}=…" for name in self.inputs)]
+        return f"%kasal run {' '.join(words)}"
+
+    def _state(self) -> tuple[str, str]:
+        if self._reasons():
+            return f"color:{parts.ORANGE}", "◷ not ready"
+        return parts.STATUS_STYLES["completed"], "✔ ready"
+
+    def _reasons(self) -> list[str]:
+        if not isinstance(self.crew, CrewDetails):
+            plan = plan_of(self.crew)
+            return [] if plan.steps and plan.agents else ["It has no tasks and agents yet"]
+        crew = self.crew
+        return [fault.reason for fault in content_faults(crew.configuration.process, crew.agents, crew.tasks)]
+
+    def _facts(self) -> list[str]:
+        crew = self.crew
+        process = crew.configuration.process if isinstance(crew, CrewDetails) else crew.process
+        return [
+            *([self.verb] if self.verb else []),
+            process,
+            counted(len(crew.agents), "agent"),
+            counted(len(crew.tasks), "task"),
+        ]
+
+    def _identity(self) -> str:
+        if not isinstance(self.crew, CrewDetails):
+            return ""
+        changed = self.crew.updated_at[:16].replace("T", " ")
+        return (
+            f'<div style="font-size:12px;text-align:right;{parts.MUTED}">'
+            f"{escape(self.crew.id)} · {escape(changed)} UTC</div>"
+        )
+
+    def _description(self) -> str:
+        text = one_line(self.crew.description, 600)
+        return f'<div style="margin-top:2px">{escape(text)}</div>' if text else ""
+
+    def _troubles(self) -> str:
+        return "".join(
+            f'<div style="margin-top:6px;padding:3px 9px;border-left:3px solid {parts.ORANGE};'
+            f'background:{parts.PANEL}">{escape(reason)}</div>'
+            for reason in self._reasons()
+        )
+
+    def _agents(self) -> str:
+        if not self.crew.agents:
+            return ""
+        agents = "".join(_agent(place, agent) for place, agent in enumerate(self.crew.agents))
+        return (
+            f'<details style="margin-top:12px"><summary style="cursor:pointer;font-size:12px;{parts.MUTED}">'
+            f"{counted(len(self.crew.agents), 'agent')}: their goals, models and tools</summary>"
+            f"{agents}</details>"
+        )
+
+    def _footer(self) -> str:
+        inputs = ""
+        if self.inputs:
+            names = ", ".join(f'<span style="{_CODE}">{escape(name)}</span>' for name in self.inputs)
+            inputs = f'<span style="{parts.MUTED}">inputs</span> {names}&emsp;{parts.separator()}'
+        return (
+            f'<div style="margin-top:10px;font-size:12px">{inputs}<span style="{parts.MUTED}">run it</span> '
+            f'<span style="{_CODE}">{escape(self.command())}</span></div>'
+        )
+
+
+def _agent(place: int, agent: AgentFields) -> str:
+    facts = [agent.model or "default model", ", ".join(agent.tools)]
+    if agent.allow_delegation:
+        facts.append("may delegate")
+    role = f" · {escape(one_line(agent.role, 80))}" if agent.name and agent.name != agent.role else ""
+    said = " · ".join(escape(one_line(fact, 120)) for fact in facts if fact)
+    return (
+        f'<div style="margin:8px 0 0 2px"><div>{dot(agent_colour(place))}'
+        f'<span style="font-weight:600">{escape(one_line(agent.name or agent.role, 80))}</span>'
+        f'<span style="{parts.MUTED}">{role} · {said}</span></div>'
+        f'<div style="margin-left:14px">{labelled_text("goal", agent.goal)}'
+        f"{labelled_text('backstory', agent.backstory) if agent.backstory else ''}</div></div>"
+    )

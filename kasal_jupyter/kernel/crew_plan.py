@@ -1,0 +1,141 @@
+"""A crew as a plan that can be drawn: its tasks in order, who does them, and what each builds on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from kasal_jupyter.schemas.agents import Agent, AgentFields, CrewAgent
+from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
+from kasal_jupyter.schemas.spec import PLACEHOLDER
+from kasal_jupyter.schemas.tasks import CrewTask, Task, TaskFields
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A task in its place.
+
+    Attributes
+    ----------
+    place
+        Where it stands, counted from 0.
+    title
+        Its name, or the first line of what it says.
+    key
+        Its id where it has one, else its name: what a state is given by.
+    agent
+        Who does it, by name; None where a manager chooses, or where nobody is named.
+    agent_place
+        That agent's place in the crew's list.
+    model
+        The agent's; None for the server's default.
+    tools
+        The agent's and its own.
+    after
+        The places of the tasks that its context names, in order.
+    texts
+        The context's plain texts.
+    given
+        The places of the tasks whose results it is given without naming any. CrewAI's rule: all before it;
+        one that runs beside the others, only the last that was waited for.
+    """
+
+    place: int
+    title: str
+    key: str
+    agent: str | None
+    agent_place: int | None
+    model: str | None
+    tools: tuple[str, ...]
+    after: tuple[int, ...]
+    texts: tuple[str, ...]
+    given: tuple[int, ...]
+    task: TaskFields
+
+    @property
+    def number(self) -> int:
+        """Its place as people count."""
+        return self.place + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A crew's steps.
+
+    Attributes
+    ----------
+    manager
+        The manager's model in a hierarchical crew, ``default`` where it names none; None in a sequential one.
+    """
+
+    name: str
+    steps: list[Step]
+    agents: Sequence[AgentFields]
+    manager: str | None = None
+    unknown: list[str] = field(default_factory=list)
+    """Agents that tasks name and that the crew does not have."""
+
+
+def plan_of(crew: CrewDetails | CrewCreate) -> Plan:
+    """Read a crew, stored or not yet, as a plan; it may be unfinished."""
+    how = crew.configuration if isinstance(crew, CrewDetails) else crew
+    agents: list[Agent | CrewAgent] = [*crew.agents]
+    # The first of several agents of one role is meant; a name wins over a role, an id over both.
+    places = {agent.role: place for place, agent in reversed(list(enumerate(agents)))}
+    places |= {agent.name: place for place, agent in enumerate(agents) if agent.name}
+    places |= {agent.id: place for place, agent in enumerate(agents) if agent.id}
+    names: dict[str, int] = {}
+    steps: list[Step] = []
+    unknown: list[str] = []
+    tasks: list[Task | CrewTask] = [*crew.tasks]
+    for place, task in enumerate(tasks):
+        who = task.agent_id if isinstance(task, Task) else task.agent
+        at = places.get(who) if who else None
+        if who and at is None:
+            unknown.append(who)
+        agent = agents[at] if at is not None else None
+        after = tuple(names[entry.strip()] for entry in task.context if entry.strip() in names)
+        texts = tuple(entry for entry in task.context if entry.strip() not in names)
+        steps.append(
+            Step(
+                place=place,
+                title=task.name or task.description.strip().splitlines()[0][:80],
+                key=task.id or task.name or str(place),
+                agent=(agent.name or agent.role) if agent else who,
+                agent_place=at,
+                model=agent.model if agent else None,
+                tools=tuple(dict.fromkeys([*(agent.tools if agent else ()), *task.tools])),
+                after=after,
+                texts=texts,
+                given=() if after else _given(tasks[:place], beside=task.async_execution),
+                task=task,
+            )
+        )
+        names |= {key: place for key in (task.id, task.name) if key}
+    return Plan(
+        name=crew.name,
+        steps=steps,
+        agents=agents,
+        manager=(how.manager_model or "default") if how.process == "hierarchical" else None,
+        unknown=unknown,
+    )
+
+
+def _given(before: list[Task | CrewTask], *, beside: bool) -> tuple[int, ...]:
+    if not beside:
+        return tuple(range(len(before)))
+    return tuple(place for place, task in enumerate(before) if not task.async_execution)[-1:]
+
+
+def inputs_of(crew: CrewDetails | CrewCreate) -> list[str]:
+    """Give the names of a crew's ``{placeholders}``, in the order they are read."""
+    return list(dict.fromkeys(name for text in _texts(crew) for name in PLACEHOLDER.findall(text)))
+
+
+def _texts(crew: CrewDetails | CrewCreate) -> Iterator[str]:
+    for task in crew.tasks:
+        yield task.description
+        yield task.expected_output
+        yield from task.context
+    for agent in crew.agents:
+        yield from (agent.role, agent.goal, agent.backstory)

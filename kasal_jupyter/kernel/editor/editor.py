@@ -1,0 +1,239 @@
+"""The crew editor: a form and its YAML, two sides of one draft, with what can be done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import ipywidgets as widgets
+
+from kasal_jupyter.errors import Fault
+from kasal_jupyter.kernel.clean import clean, escape, one_line
+from kasal_jupyter.kernel.client import Client
+from kasal_jupyter.kernel.crew_graph import graph_html
+from kasal_jupyter.kernel.editor import opening
+from kasal_jupyter.kernel.editor.below import Below
+from kasal_jupyter.kernel.editor.changes import diff_html
+from kasal_jupyter.kernel.editor.choices import Choices
+from kasal_jupyter.kernel.editor.controls import button, row
+from kasal_jupyter.kernel.editor.copying import cell_text, show_cell
+from kasal_jupyter.kernel.editor.draft import Draft
+from kasal_jupyter.kernel.editor.form import Form
+from kasal_jupyter.kernel.editor.lane import in_lane, keep_order
+from kasal_jupyter.kernel.editor.panel import Panel, faults_html, quiet
+from kasal_jupyter.kernel.editor.remarks import Remarks, not_ready
+from kasal_jupyter.kernel.editor.review import Review, state_html
+from kasal_jupyter.kernel.editor.running import Running
+from kasal_jupyter.kernel.editor.saving import Stored
+from kasal_jupyter.kernel.editor.style import ROOT, style_html
+
+_CHANGES = 2
+"""The place of the tab that shows what differs."""
+
+
+class Editor:
+    """A crew in an editor; a notebook shows it as the last value of a cell.
+
+    Parameters
+    ----------
+    client
+        The server.
+    draft
+        The crew.
+    stored
+        What the server has; None for a new crew.
+    namespace
+        The notebook's variables, for the inputs of a run.
+    """
+
+    def __init__(
+        self, client: Client, draft: Draft, stored: Stored | None, namespace: Mapping[str, Any]
+    ) -> None:
+        self.client = client
+        self.draft = draft
+        self.stored = stored
+        self._begun = draft.text
+        self.namespace = namespace
+        self.choices = Choices.of(client)
+        self.panel = Panel()
+        self.review = Review(self)
+        self.running = Running(self)
+        self.below = Below()
+        self.form = Form(draft, self.refresh)
+        self.form.offer(self.choices)
+        self._refreshing = False
+        self._build()
+        self.refresh()
+
+    @property
+    def differs(self) -> bool:
+        """Whether the crew is another than the stored one; comments and layout do not count."""
+        if self.stored is None:
+            return True
+        if self.draft.text == self.stored.text:
+            return False
+        return self.draft.crew is None or self.draft.crew != self.stored.crew
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether there is something to save."""
+        return self.stored is None or self.differs
+
+    @property
+    def has_edits(self) -> bool:
+        """Whether something was edited that would be lost."""
+        before = self._begun if self.stored is None else self.stored.text
+        return self.draft.text != before and self.unsaved
+
+    def not_ready(self) -> list[Fault]:
+        """Give what keeps the crew from running that does not keep it from being saved."""
+        return not_ready(self.draft.crew) if self.draft.crew is not None else []
+
+    def saved(self, stored: Stored) -> None:
+        """Take note of what the server has now."""
+        self.stored = stored
+        opening.remember(self.client, stored)
+        self.choices = Choices.of(self.client)
+        self.form.offer(self.choices)
+        self.below.show_crew(stored.crew)
+        self.refresh()
+
+    def take_up(self, before: Editor) -> None:
+        """Go on with the edits of another editor of this crew, which were not saved; Undo drops them."""
+        self.draft.replace(before.draft.text, before.draft.state.ids)
+        self.panel.show(
+            "again",
+            "Your unsaved edits of this crew are here again",
+            quiet("Undo goes back to the crew as it was saved."),
+            buttons=[button("Close", self.panel.close)],
+        )
+        self.refresh()
+
+    def to_cell(self) -> None:
+        """Put the crew as a `%%kasal crew` cell below the cell that calls this."""
+        from IPython.core.getipython import get_ipython
+
+        shell = get_ipython()
+        if shell is not None:
+            name = str(self.draft.values.get("name") or "crew")
+            shell.set_next_input(cell_text(name, self.draft.text))
+
+    def refresh(self) -> None:
+        """Show the draft on every side."""
+        draft = self.draft
+        faults = Remarks().add(draft.faults, draft.values)
+        notes = Remarks().add(self.not_ready(), draft.values)
+        self._refreshing = True
+        try:
+            self.form.refresh(faults, notes)
+            self._text.value = draft.text
+        finally:
+            self._refreshing = False
+        self._state.value = state_html(self)
+        self._undo.disabled = not draft.can_undo
+        self._redo.disabled = not draft.can_redo
+        self._faults.value = self._faults_html()
+        self._frozen.value = self._frozen_html()
+        self._draw()
+
+    def _build(self) -> None:
+        self._state = widgets.HTML()
+        self._state.add_class("kasal-state")
+        self._undo = button("↶ Undo", lambda: self._step(back=True))
+        self._redo = button("↷ Redo", lambda: self._step(back=False))
+        bar = row(
+            self._state,
+            self._undo,
+            self._redo,
+            button("Copy as cell", lambda: show_cell(self)),
+            button("▶ Run …", self.running.open),
+            button("Save …", self.review.open, style="primary", about="Look at the changes and save them"),
+        )
+        self._frozen = widgets.HTML()
+        self._text = widgets.Textarea(
+            continuous_update=False, rows=18, description="The crew's YAML", layout={"width": "auto"}
+        )
+        self._text.add_class("kasal-field")
+        self._text.add_class("kasal-yaml")
+        self._text.observe(in_lane(self._typed), "value")
+        self._faults = widgets.HTML()
+        hint = widgets.HTML(
+            quiet(
+                "The form follows when you leave the text. Comments and layout stay in this editor and in "
+                "Copy as cell; the server keeps the crew alone."
+            )
+        )
+        self._diff = widgets.HTML()
+        self._pages = [
+            widgets.VBox([self._frozen, self.form.box]),
+            widgets.VBox([self._faults, self._text, hint]),
+            self._diff,
+        ]
+        # Not ipywidgets' Tab: the keyboard does not reach its tabs.
+        self.tabs = widgets.ToggleButtons(options=["Form", "YAML", "Changes"], description="")
+        self.tabs.add_class("kasal-tabs")
+        self.tabs.observe(in_lane(lambda _: self._draw()), "index")
+        self._graph = widgets.HTML()
+        self._graph.add_class("kasal-graph")
+        self.widget = widgets.VBox(
+            [
+                widgets.HTML(style_html()),
+                bar,
+                self.panel.box,
+                self.tabs,
+                *self._pages,
+                self._graph,
+            ]
+        )
+        for name in (ROOT, "tex2jax_ignore", "mathjax_ignore"):
+            self.widget.add_class(name)
+        keep_order(self.widget)
+
+    def _typed(self, change: Any) -> None:
+        if not self._refreshing:
+            self.draft.set_text(change["new"])
+            self.refresh()
+
+    def _step(self, *, back: bool) -> None:
+        self.form.go(self.draft.undo() if back else self.draft.redo())
+        self.refresh()
+
+    def _draw(self) -> None:
+        if self.draft.good is not None:
+            stale = "" if self.draft.crew is not None else quiet("As the crew was before it had a fault:")
+            self._graph.value = stale + graph_html(self.draft.good)
+        for place, page in enumerate(self._pages):
+            page.layout.display = None if place == self.tabs.index else "none"
+        if self.tabs.index == _CHANGES:
+            before = self.stored.text if self.stored is not None else ""
+            self._diff.value = diff_html(before, self.draft.text, what="What differs from the stored crew")
+
+    def _faults_html(self) -> str:
+        faults = self.draft.faults
+        if not faults:
+            return ""
+        title = f"✖ {len(faults)} fault{'' if len(faults) == 1 else 's'}"
+        return f'<div role="status"><span class="kasal-fault">{title}</span>{faults_html(faults)}</div>'
+
+    def _frozen_html(self) -> str:
+        if not self.draft.frozen:
+            return ""
+        first = self.draft.faults[0]
+        return (
+            '<div role="alert"><span class="kasal-fault">✖ The YAML cannot be shown as a form</span> — '
+            f"{escape(first.field)}: {escape(first.reason)}. The form shows the crew as it was before; "
+            "mend the YAML, or undo.</div>"
+        )
+
+    def __repr__(self) -> str:
+        name = one_line(str(self.draft.values.get("name") or "a crew"), 80)
+        return f"The editor of {name}: run the cell to edit it"
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        bundle = dict(self.widget._repr_mimebundle_() or {})
+        bundle["text/plain"] = clean(repr(self))
+        bundle["text/html"] = f'<div style="opacity:.7">{escape(repr(self))}</div>'
+        display(bundle, raw=True)  # type: ignore[no-untyped-call]
+        self.below.display(self.stored.crew if self.stored is not None else None)

@@ -1,0 +1,208 @@
+"""Frames of any library as one kind of frame: pandas, polars, pyarrow, and whatever speaks as they do."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal
+
+from kasal_jupyter.kernel.failure import CellError
+from kasal_jupyter.kernel.figures import counted
+
+if TYPE_CHECKING:
+    import narwhals as nw
+
+_LIBRARIES: tuple[Literal["polars", "pyarrow", "pandas"], ...] = ("polars", "pyarrow", "pandas")
+"""What a frame of yet another library is turned into: the first of these that there is."""
+
+MOST_CELL = 80
+"""Characters of a cell that are shown."""
+
+
+def is_frame(value: Any) -> bool:
+    """Say whether a value is a frame, or a column of one, whatever library it comes from."""
+    kind = type(value)
+    if isinstance(value, type) or kind.__module__ == "builtins":
+        return False
+    # By what it can do: none of the libraries is imported for that, and none need be there.
+    if hasattr(value, "__dataframe__"):
+        return True
+    if hasattr(value, "__arrow_c_stream__"):
+        # A column of Arrow's alone speaks it as well, and is no table.
+        return not hasattr(value, "to_pylist") or hasattr(value, "column_names")
+    return kind.__name__ == "Series" and hasattr(value, "to_frame")
+
+
+def read_frame(value: Any, name: str) -> nw.DataFrame[Any]:
+    """Give a frame as one that can be asked in the same words whatever library it comes from.
+
+    A pandas index that says something becomes a column. Columns that are not called by texts, several levels
+    of them included, are called by their text.
+
+    Parameters
+    ----------
+    value
+        What :func:`is_frame` takes for one.
+    name
+        What it is called, for errors and for the column that a series becomes.
+
+    Raises
+    ------
+    CellError
+        It is no frame that can be read; the message says why.
+    """
+    import narwhals as nw
+
+    if _is_pandas(value):
+        value = _plain_pandas(value, name)
+    elif type(value).__name__ == "Series":
+        value = value.to_frame()
+    elif not hasattr(value, "columns") and not hasattr(value, "column_names"):
+        value = _imported(value, name)
+    try:
+        return nw.from_native(value, eager_only=True)
+    except TypeError:
+        return nw.from_native(_imported(value, name), eager_only=True)
+
+
+def shape_text(frame: nw.DataFrame[Any]) -> str:
+    """Give a frame's size in words."""
+    rows, columns = frame.shape
+    return f"{counted(rows, 'row')} × {counted(columns, 'column')}"  # noqa: RUF001 - the sign it is
+
+
+def table_text(frame: nw.DataFrame[Any], most: int) -> str:
+    """Give a frame as a compact table of so many characters at the most, with a note of what is left out.
+
+    Parameters
+    ----------
+    frame
+        The frame; only the rows that find room are looked at.
+    most
+        Characters.
+    """
+    if not frame.columns:
+        return shape_text(frame)
+    head = " | ".join(cell_text(name) for name in frame.columns)
+    lines = [head]
+    left = most - len(head) - 80
+    for row in islice(rows_of(frame), frame.shape[0]):
+        line = " | ".join(cell_text(value) for value in row)
+        left -= len(line) + 1
+        if left < 0:
+            break
+        lines.append(line)
+    shown = len(lines) - 1
+    if shown < frame.shape[0]:
+        lines.append(f"[{shown:,} of {frame.shape[0]:,} rows shown]")
+    return cut("\n".join(lines), most)
+
+
+def rows_of(frame: nw.DataFrame[Any]) -> Iterator[tuple[Any, ...]]:
+    """Give a frame's rows, without making Python values of more than some at a time."""
+    for start in range(0, frame.shape[0], 500):
+        yield from frame[start : start + 500].rows()
+
+
+def cell_text(value: Any) -> str:
+    """Give a value on one line, short, and without the mark between two cells."""
+    match value:
+        case None:
+            text = "null"
+        case float():
+            text = "null" if math.isnan(value) else f"{value:.6g}"
+        case str():
+            text = value
+        case dict() | list():
+            text = json.dumps(value, default=str, ensure_ascii=False)
+        case _:
+            # A date that pandas and polars keep as a moment.
+            text = str(value).removesuffix(" 00:00:00")
+    text = " ".join(text.replace("|", "¦").split())
+    return text if len(text) <= MOST_CELL else f"{text[: MOST_CELL - 1]}…"
+
+
+def cut(text: str, most: int) -> str:
+    """Cut a text that is too long, with a note of how much of it there is."""
+    if len(text) <= most:
+        return text
+    # The note has its own room: as long as with the largest number that can stand in it.
+    room = max(0, most - len(_note(most, len(text))))
+    return f"{text[:room]}{_note(room, len(text))}"
+
+
+def _note(shown: int, total: int) -> str:
+    return f"\n[cut: the first {shown:,} of {total:,} characters]"
+
+
+def _is_pandas(value: Any) -> bool:
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(value, pandas.DataFrame | pandas.Series)
+
+
+def _plain_pandas(value: Any, name: str) -> Any:
+    """Give a pandas frame with columns called by texts, its index among them where that says something."""
+    import pandas as pd
+
+    frame = value.to_frame(name if value.name is None else value.name) if value.ndim == 1 else value
+    index = frame.index
+    if not isinstance(index, pd.RangeIndex) and (
+        isinstance(index, pd.MultiIndex) or index.name is not None or not pd.api.types.is_integer_dtype(index)
+    ):
+        frame = frame.reset_index(names=_free_names(frame))
+    called = [
+        " ".join(str(part) for part in each if str(part)) if isinstance(each, tuple) else str(each)
+        for each in frame.columns
+    ]
+    twice = (
+        sorted({each for each in called if called.count(each) > 1}) if len(set(called)) < len(called) else []
+    )
+    if twice:
+        raise CellError(f"{name} has several columns called {twice[0]!r}; rename them, and run it again")
+    if called != list(frame.columns):
+        frame = frame.set_axis(called, axis=1)
+    return frame
+
+
+def _free_names(frame: Any) -> list[str]:
+    """Give names for the columns that the index becomes."""
+    taken = {str(each) for each in frame.columns}
+    names = []
+    for level, name in enumerate(frame.index.names):
+        wanted = str(name) if name is not None else "index" if frame.index.nlevels == 1 else f"level_{level}"
+        while wanted in taken:
+            wanted += "_"
+        taken.add(wanted)
+        names.append(wanted)
+    return names
+
+
+def _imported(value: Any, name: str) -> Any:
+    """Take over a frame of a library that is not known here, by what it offers for that."""
+    import importlib.util
+
+    import narwhals as nw
+
+    there = [each for each in _LIBRARIES if importlib.util.find_spec(each) is not None]
+    if hasattr(value, "__arrow_c_stream__"):
+        for library in there:
+            try:
+                return nw.from_arrow(value, backend=library).to_native()
+            except (ImportError, TypeError, ValueError, NotImplementedError):
+                continue
+    if hasattr(value, "__dataframe__"):
+        if "pyarrow" in there:
+            from pyarrow.interchange import from_dataframe  # type: ignore[import-untyped]
+
+            return from_dataframe(value)
+        if "pandas" in there:
+            from pandas.api.interchange import from_dataframe as to_pandas
+
+            return to_pandas(value)
+    raise CellError(
+        f"{name} is a {type(value).__name__}, which cannot be read here; install pandas, polars or pyarrow "
+        "for that, or pass it as a frame of theirs"
+    )

@@ -1,0 +1,98 @@
+"""The top of the HTML trace: how the run stands, in figures and words, and what came out of it."""
+
+from __future__ import annotations
+
+from kasal_jupyter.kernel.clean import escape, one_line
+from kasal_jupyter.kernel.figures import duration_text, moment_text, run_cost_text, run_figures
+from kasal_jupyter.kernel.html_parts import (
+    BLUE,
+    PANEL,
+    RED,
+    SMALL,
+    STATUS_COLOURS,
+    STATUS_STYLES,
+    TRACK,
+    separator,
+)
+from kasal_jupyter.kernel.html_texts import is_long, labelled_text, split_long
+from kasal_jupyter.kernel.rows import STATUS_MARKS, elapsed_text, run_start
+from kasal_jupyter.schemas.trace import Trace
+
+
+def crew_title(trace: Trace) -> str:
+    """Give the crew's name as HTML."""
+    return escape(one_line(trace.summary.crew_name, 120)) or "Crew"
+
+
+def header(trace: Trace, now: float, *, live: bool = False) -> str:
+    """Give the crew, the state, the figures, the id and the date.
+
+    ``now`` is in seconds since the run's first event; a ``live`` header tells how old its latest is.
+    """
+    summary = trace.summary
+    figures = [elapsed_text(trace, now)]
+    if summary.total_tokens:
+        figures.append(f"{summary.total_tokens:,} tokens")
+    figures += [text for text in (escape(run_cost_text(trace)), run_figures(trace)) if text]
+    if summary.started_at and (waited := run_start(trace)) >= 0.5:
+        figures.append(f"waited {duration_text(waited)}")
+    told = "".join(
+        f'{separator()}<span style="display:inline-block;padding-right:14px">{figure}</span>'
+        for figure in figures
+    )
+    when = moment_text(summary.created_at) if summary.created_at else ""
+    about = [_age(now - trace.last_time) if live else "", escape(one_line(trace.job_id, 60)), when]
+    return (
+        '<div style="font-size:15px"><span dir="auto" style="font-weight:700;padding-right:14px">'
+        f"{crew_title(trace)}</span>"
+        f'{separator()}<span style="display:inline-block;font-weight:700;padding-right:14px;'
+        f'{STATUS_STYLES[summary.status]}"><span aria-hidden="true">{STATUS_MARKS[summary.status]}</span> '
+        f"{summary.status}</span>{told}</div>"
+        f'<div style="text-align:right;{SMALL}">{" · ".join(part for part in about if part)}</div>'
+    )
+
+
+def _age(seconds: float) -> str:
+    return (
+        "last event just now"
+        if seconds < 1
+        else f"last event {duration_text(int(seconds))} ago".replace(".0", "")
+    )
+
+
+def progress(trace: Trace) -> str:
+    """Give the progress bar."""
+    summary = trace.summary
+    percent = 100 if summary.ended else max(summary.progress, 2)
+    return (
+        f'<div style="height:4px;border-radius:2px;background:{TRACK};margin:4px 0 8px" role="progressbar" '
+        f'aria-label="tasks done" aria-valuenow="{summary.progress}" aria-valuemin="0" aria-valuemax="100" '
+        f'title="{summary.progress} % done"><div style="height:4px;border-radius:2px;width:{percent}%;'
+        f'background:{STATUS_COLOURS[summary.status]}"></div></div>'
+    )
+
+
+def outcome(trace: Trace, *, most: int | None = None) -> str:
+    """Give the answer, or why there is none; of a long one ``most`` characters."""
+    summary = trace.summary
+    pieces = []
+    if summary.error and summary.status != "completed":
+        pieces.append(_panel("Error", f"{summary.error.message} ({summary.error.code})", RED, most))
+    if summary.result:
+        pieces.append(_panel("Answer", summary.result, BLUE, most))
+    return "".join(pieces)
+
+
+def _panel(label: str, text: str, colour: str, most: int | None) -> str:
+    head, whole = text, ""
+    if is_long(text):
+        head = f"{split_long(text)[0].rstrip()} …"
+        # Once more from its beginning: what is copied from there is the answer, whole.
+        whole = labelled_text(f"whole {label.lower()}", text, most=most)
+    return (
+        f'<div style="border-left:3px solid {colour};background:{PANEL};padding:4px 12px 7px;'
+        f'margin-bottom:8px">'
+        f'<div style="{SMALL}">{label}</div>'
+        f'<div dir="auto" style="font-size:14px;white-space:pre-wrap;overflow-wrap:break-word">'
+        f"{escape(head)}</div>{whole}</div>"
+    )

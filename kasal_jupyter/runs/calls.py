@@ -1,0 +1,134 @@
+"""The calls of a run's client tools, as the server keeps them until they are answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+
+from kasal_jupyter.errors import Conflict, NotFound
+from kasal_jupyter.schemas.spec import RunToolAnswer
+from kasal_jupyter.schemas.tools import ClientTool
+
+ABSENCE_SECONDS = 5.0
+"""How long no connection may be there that answers a run's calls before they fail: broken lines come back."""
+
+_CALL_MARKS = (b'"tool_request"', b'"tool_result"', b'"tool_failed"')
+"""What a line must contain to be worth parsing: most lines of a run have nothing to do with its calls."""
+
+
+class ClientCalls:
+    """The calls of one run for which its client is to answer, and whether the client is there.
+
+    Parameters
+    ----------
+    tools
+        The run's client tools; a run without any is looked at no further.
+    send
+        Passes an answer on to the run's process.
+    """
+
+    def __init__(self, tools: Sequence[ClientTool], send: Callable[[RunToolAnswer], None]) -> None:
+        self._awaited = bool(tools)
+        self._send = send
+        self._open: dict[str, dict[str, Any]] = {}
+        self._closed: set[str] = set()
+        self._present = 0
+        self._absent = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._miss()
+
+    def take(self, lines: Sequence[bytes]) -> None:
+        """Take in the run's events: a call is open from its request until the span around it ends."""
+        if not self._awaited:
+            return
+        for line in lines:
+            if any(mark in line for mark in _CALL_MARKS):
+                self._take(orjson.loads(line))
+
+    def answer(self, answer: RunToolAnswer) -> None:
+        """Pass an answer on to the agent.
+
+        Raises
+        ------
+        NotFound
+            The run has no such call.
+        Conflict
+            It was answered, or its time ran out.
+        """
+        call_id = answer.call_id
+        if call_id in self._closed:
+            raise Conflict(f"Call {call_id} was answered already, or its time has run out")
+        if call_id not in self._open:
+            raise NotFound(f"There is no tool call {call_id}")
+        self._pass_on(answer)
+
+    def attend(self) -> Callable[[], None]:
+        """Note that a connection is there which answers calls; what is given back notes that it has gone."""
+        self._present += 1
+        self._absent = False
+        self._stop_timer()
+        gone = False
+
+        def leave() -> None:
+            nonlocal gone
+            if not gone:
+                gone = True
+                self._present -= 1
+                self._miss()
+
+        return leave
+
+    def end(self) -> None:
+        """Wait for nothing any more: the run has ended."""
+        self._awaited = False
+        self._stop_timer()
+        self._closed.update(self._open)
+        self._open.clear()
+
+    def _take(self, event: dict[str, Any]) -> None:
+        match event["type"]:
+            case "tool_request":
+                self._open[event["call_id"]] = event
+                if self._absent:
+                    self._refuse(event)
+            case "tool_result" | "tool_failed":
+                for call_id, request in list(self._open.items()):
+                    if request["span_id"] == event["span_id"]:
+                        self._close(call_id)
+            case _:
+                # A model's words may hold the mark.
+                pass
+
+    def _close(self, call_id: str) -> None:
+        del self._open[call_id]
+        self._closed.add(call_id)
+
+    def _pass_on(self, answer: RunToolAnswer) -> None:
+        self._close(answer.call_id)
+        self._send(answer)
+
+    def _refuse(self, request: dict[str, Any]) -> None:
+        error = (
+            f"The notebook that has the tool {request['tool']} is no longer connected: its kernel was "
+            "restarted or has ended. The tool cannot be used in this run any more"
+        )
+        self._pass_on(RunToolAnswer(call_id=request["call_id"], error=error))
+
+    def _miss(self) -> None:
+        """Begin to wait for a connection, where none is there."""
+        if self._awaited and not self._present and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(ABSENCE_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        self._timer = None
+        self._absent = True
+        for request in list(self._open.values()):
+            self._refuse(request)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

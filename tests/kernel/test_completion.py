@@ -1,0 +1,186 @@
+"""Completion with Tab in a real kernel: what is offered, and what it replaces."""
+
+import socket
+import threading
+
+import pytest
+
+from kasal_jupyter.kernel.commands import COMMANDS
+from tests.crews import crew_body, new_crew, run
+from tests.kernels import kernel_of
+
+
+@pytest.fixture(scope="module")
+def crews(live_server):
+    """A crew with a blank in its name that has run, one without; their ids and the run's."""
+    with live_server.client() as api:
+        _, state = run(api, crew_body("Tab report"))
+        new_crew(api, crew_body("Tabloid"))
+        return state["job_id"]
+
+
+@pytest.fixture(scope="module")
+def kernel(live_server, crews, tmp_path_factory):
+    with kernel_of(live_server, tmp_path_factory.mktemp("kernel")) as running:
+        yield running
+
+
+def offered(kernel, code, cursor=None):
+    """Give what Tab offers at the end of a cell, or at the cursor, as the whole cell would be then."""
+    cursor = len(code) if cursor is None else cursor
+    kernel.client.complete(code, cursor)
+    reply = kernel.client.get_shell_msg(timeout=60)
+    while reply["msg_type"] != "complete_reply":
+        reply = kernel.client.get_shell_msg(timeout=60)
+    content = reply["content"]
+    assert content["status"] == "ok", content
+    return [
+        code[: content["cursor_start"]] + match + code[content["cursor_end"] :]
+        for match in content["matches"]
+    ]
+
+
+def words(kernel, code):
+    """Give the last words of what Tab offers."""
+    return [line.split()[-1] for line in offered(kernel, code)]
+
+
+@pytest.mark.parametrize("before", ["", "x = 1\n", "r = ", "for i in [1]:\n    r = ", "x = 1\n  "])
+def test_every_sub_command_is_offered(kernel, before):
+    line = [name for name, each in COMMANDS.items() if each.cell != "must"]
+    assert words(kernel, f"{before}%kasal ") == line
+    assert words(kernel, f"{before}%kasal st") == ["status", "stop"]
+
+
+def test_a_cells_magic_offers_those_that_read_a_cell(kernel):
+    assert words(kernel, "%%kasal ") == ["crew", "run"]
+
+
+def test_completion_in_the_middle_of_a_line_leaves_the_rest(kernel):
+    code = "%kasal sto job_1"
+    assert offered(kernel, code, cursor=len("%kasal sto")) == ["%kasal stop job_1"]
+
+
+def test_options_are_offered(kernel):
+    assert words(kernel, "%kasal run Tabloid --") == ["--help", "--bg", "--output"]
+    assert words(kernel, "%kasal run Tabloid --bg --") == ["--help", "--output"]
+    assert words(kernel, "%kasal export Tabloid x.yaml --f") == ["--force"]
+    assert words(kernel, "%%kasal crew New --r") == ["--raw"]
+
+
+def test_crews_are_offered_in_quotes_where_they_need_them(kernel):
+    found = offered(kernel, "%kasal run Tab")
+    assert '%kasal run "Tab report"' in found
+    assert "%kasal run Tabloid" in found
+    assert offered(kernel, "r = %kasal show Tabl") == ["r = %kasal show Tabloid"]
+
+
+@pytest.mark.parametrize("command", ["run", "show", "check", "memory", "export", "edit"])
+def test_a_crews_name_is_completed_inside_an_open_quote(kernel, command):
+    assert offered(kernel, f'%kasal {command} "Tab re') == [f'%kasal {command} "Tab report"']
+    assert offered(kernel, f"%kasal {command} 'Tab ") == [f"%kasal {command} 'Tab report'"]
+
+
+@pytest.mark.parametrize("command", ["status", "wait", "stop", "traces"])
+def test_job_ids_are_offered(kernel, crews, command):
+    assert f"%kasal {command} {crews}" in offered(kernel, f"%kasal {command} job_")
+
+
+def test_the_crews_inputs_are_offered(kernel):
+    assert words(kernel, '%kasal run "Tab report" ')[0] == "topic="
+    assert words(kernel, '%kasal run "Tab report" to') == ["topic="]
+    assert words(kernel, '%%kasal run "Tab report" --bg to') == ["topic="]
+    assert words(kernel, '%kasal check "Tab report" to') == ["topic="]
+    assert "topic=" not in words(kernel, '%kasal run "Tab report" topic=tea ')
+
+
+def test_the_notebooks_variables_are_offered_behind_the_equals_sign(kernel):
+    kernel.run("import json\nsubject_name = 'tea'\nsubject_frame = {}\ndef subject_function(): pass")
+    line = "%kasal run 'Tab report' topic="
+    assert {f"{line}subject_name", f"{line}subject_frame"} <= set(offered(kernel, line))
+    assert offered(kernel, f"{line}subject") == [f"{line}subject_name", f"{line}subject_frame"]
+    assert offered(kernel, f"{line}$subject_n") == [f"{line}$subject_name"]
+    assert offered(kernel, f"{line}len(subject_n") == [f"{line}len(subject_name"]
+    assert offered(kernel, f"{line}subject_name.capi") == [f"{line}subject_name.capitalize"]
+    assert offered(kernel, "%kasal run 'Tab report' -o subject_n") == [
+        "%kasal run 'Tab report' -o subject_name"
+    ]
+
+
+def test_agents_tasks_and_kinds_are_offered_for_traces(kernel, crews):
+    line = f"%kasal traces {crews}"
+    assert offered(kernel, f"{line} --agent W") == [f"{line} --agent Writer"]
+    assert offered(kernel, f"{line} --agent=W") == [f"{line} --agent=Writer"]
+    assert offered(kernel, f"{line} --task re") == [f"{line} --task research", f"{line} --task report"]
+    assert offered(kernel, f"{line} --kind llm,t") == [f"{line} --kind llm,task", f"{line} --kind llm,tool"]
+    assert offered(kernel, "%kasal ps --status f") == ["%kasal ps --status failed"]
+
+
+def test_models_and_tools_are_offered(kernel):
+    kernel.run("import kasal_jupyter as kasal\n@kasal.tool\ndef calculate_tax(x: int) -> int:\n    return x")
+    assert words(kernel, "%kasal tools calc") == ["calculate_tax", "calculator"]
+    assert "sandbox" in words(kernel, "%kasal models sand")
+
+
+def test_files_are_offered(kernel, tmp_path):
+    kernel.run(f"import os; os.chdir({str(tmp_path)!r})")
+    (tmp_path / "crews").mkdir()
+    for name in ("one.yaml", "my crew.yml", "notes.txt"):
+        (tmp_path / "crews" / name).touch()
+    assert offered(kernel, "%kasal import cr") == ["%kasal import crews/"]
+    assert offered(kernel, "%kasal import crews/") == [
+        '%kasal import "crews/my crew.yml"',
+        "%kasal import crews/one.yaml",
+    ]
+    assert offered(kernel, '%kasal import "crews/my') == ['%kasal import "crews/my crew.yml"']
+    assert offered(kernel, "%kasal export Tabloid crews/o") == ["%kasal export Tabloid crews/one.yaml"]
+
+
+def test_other_lines_are_left_to_ipython(kernel):
+    kernel.run("subject = 'tea'")
+    assert "subject" in words(kernel, "sub")
+    assert "subject.upper" in offered(kernel, "subject.upp")
+    assert "%kasal" in words(kernel, "%kas")
+
+
+@pytest.fixture
+def silent_server():
+    """A server that takes connections, and says nothing."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    taken = []
+
+    def accept():
+        while True:
+            try:
+                taken.append(listening.accept()[0])
+            except OSError:
+                return
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}", taken
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+    thread.join()
+    for each in taken:
+        each.close()
+
+
+def test_a_server_that_does_not_answer_does_not_hang_the_key(live_server, silent_server, tmp_path):
+    url, taken = silent_server
+    silent = type(live_server)(url, "t", tmp_path, tmp_path, live_server.process)
+    with kernel_of(silent, tmp_path) as kernel:
+        for _ in range(5):
+            assert offered(kernel, "%kasal show T") == []
+        # It was asked once, and not again at each key.
+        assert len(taken) == 1
+        assert words(kernel, "%kasal sho") == ["show"]
+
+
+def test_without_a_server_none_is_started_for_a_key(live_server, tmp_path):
+    gone = type(live_server)("http://127.0.0.1:1", "t", tmp_path, tmp_path, live_server.process)
+    with kernel_of(gone, tmp_path) as kernel:
+        assert offered(kernel, "%kasal show T") == []
+        kernel.run("import os; del os.environ['KASAL_URL']")
+        assert offered(kernel, "%kasal show T") == []
+    assert list(tmp_path.glob("kasal-*")) == []

@@ -1,0 +1,200 @@
+"""The editor in a real browser, in JupyterLab and in Notebook 7: a crew is changed, saved and run."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.crews import crew_body, new_crew, wait_for
+from tests.kernel.test_browser import APPS, code_cell, notebook, run_all, show
+
+SECONDS = 60_000
+"""Milliseconds that anything may take on a busy machine."""
+
+
+@pytest.fixture
+def page(browser):
+    page = browser.new_page(viewport={"width": 1180, "height": 1100})
+    page.set_default_timeout(SECONDS)
+    expect.set_options(timeout=SECONDS)
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Where pictures of the editor go: to be looked at, set ``KASAL_PICTURES``."""
+    folder = Path(os.environ.get("KASAL_PICTURES") or tmp_path_factory.mktemp("pictures"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def open_editor(page, server, app, crew, name, *, dark=False):
+    path = notebook(
+        server, name, code_cell("%load_ext kasal_jupyter", 1), code_cell(f'%kasal edit "{crew}"', 2)
+    )
+    show(page, server, app, path, dark=dark)
+    run_all(page, server, path)
+    editor = page.locator(".kasal-editor")
+    editor.get_by_label("Crew, agents, tasks").wait_for()
+    # Until the cell has ended, the notebook moves the focus on.
+    page.locator(".jp-InputPrompt", has_text="[2]:").wait_for()
+    return path, editor
+
+
+def press(editor, name):
+    editor.get_by_role("button", name=name, exact=True).click()
+
+
+def choose(editor, line):
+    outline = editor.get_by_label("Crew, agents, tasks")
+    outline.select_option(label=outline.locator("option", has_text=line).inner_text())
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_a_crew_is_edited_saved_and_run(app, page, live_server, api, pictures):
+    crew = f"Edited in {app}"
+    crew_id = new_crew(api, crew_body(crew))
+    _, editor = open_editor(page, live_server, app, crew, f"edit-{app}.ipynb")
+    state = editor.locator(".kasal-state")
+    expect(state).to_contain_text("✔ saved, version 1")
+
+    # A field, and the YAML that follows it; then the other way round, with a comment.
+    choose(editor, "Agent · Writer")
+    editor.get_by_label("Goal").fill("Write in few words")
+    press(editor, "YAML")
+    yaml = editor.get_by_label("The crew's YAML")
+    expect(yaml).to_have_value(re.compile("goal: Write in few words"))
+    expect(state).to_contain_text("● unsaved changes")
+    page.screenshot(path=pictures / f"editor-{app}-yaml.png")
+    yaml.fill(yaml.input_value().replace("  Writer:\n", "  # she is brief\n  Writer:\n").replace("few", "3"))
+    press(editor, "Form")
+    expect(editor.get_by_label("Goal")).to_have_value("Write in 3 words")
+
+    # A fault stands in the field's label, and goes with what was wrong.
+    press(editor, "▸ More: limits, model settings, delegation")
+    editor.get_by_label("Temperature").fill("9")
+    editor.get_by_label("Top p").click()
+    expect(editor.get_by_text("✖ Input should be less than or equal to 2")).to_be_visible()
+    expect(state).to_contain_text("✖ 1 fault")
+    page.screenshot(path=pictures / f"editor-{app}-fault.png")
+    press(editor, "↶ Undo")
+    expect(editor.get_by_label("Temperature")).to_have_value("")
+
+    # A task with a context: typed and pressed without a pause, and in that order all the same.
+    choose(editor, "Task 2")
+    press(editor, "+ Task")
+    expect(editor.get_by_label("Name", exact=True)).to_have_value("task")
+    editor.get_by_label("Name", exact=True).fill("summary")
+    editor.get_by_label("What to do").fill("Sum it up for {reader}")
+    editor.get_by_label("Expected output").fill("A line")
+    editor.get_by_label("Builds on").select_option("2 · report")
+    editor.get_by_title("Add what is chosen to Builds on").click()
+    expect(editor.get_by_role("button", name="← report ✕")).to_be_visible()
+    expect(editor.get_by_label("Name", exact=True)).to_have_value("summary")
+    expect(editor.locator(".kasal-graph")).to_contain_text("summary")
+    page.screenshot(path=pictures / f"editor-{app}-form.png")
+
+    # Somebody else saves in between: their change is shown, and ours is not lost.
+    assert api.put(f"/crews/{crew_id}", json={"description": "Theirs"}).status_code == 200
+    press(editor, "Save …")
+    expect(editor.locator(".kasal-panel")).to_contain_text("Somebody else has saved this crew")
+    expect(editor.get_by_label("What they have changed")).to_contain_text("+ description: Theirs")
+    page.screenshot(path=pictures / f"editor-{app}-conflict.png")
+    press(editor, "Overwrite with mine")
+    expect(state).to_contain_text("✔ saved, version 3")
+    stored = api.get(f"/crews/{crew_id}").json()
+    assert stored["agents"][1]["goal"] == "Write in 3 words"
+    assert [task["name"] for task in stored["tasks"]] == ["research", "report", "summary"]
+    assert stored["tasks"][2]["context"] in (["report"], [stored["tasks"][1]["id"]])
+
+    # A change is looked at before it is saved.
+    editor.get_by_label("Expected output").fill("One line")
+    press(editor, "Save …")
+    expect(editor.get_by_label("What saving changes")).to_contain_text("+     expected_output: One line")
+    page.screenshot(path=pictures / f"editor-{app}-save.png")
+    press(editor, "Save")
+    expect(state).to_contain_text("✔ saved, version 4")
+
+    # The cell, with the comment; the button copies it.
+    press(editor, "Copy as cell")
+    cell = editor.get_by_label("The cell")
+    expect(cell).to_have_value(re.compile(f'^%%kasal crew "{crew}"\n(.|\n)*# she is brief'))
+    editor.get_by_role("button", name="Copy to the clipboard").click()
+    expect(editor.get_by_text("✔ Copied")).to_be_visible()
+
+    # A run, below the editor.
+    press(editor, "▶ Run …")
+    editor.get_by_label("topic", exact=True).fill("tea")
+    editor.get_by_label("reader", exact=True).fill("all")
+    page.screenshot(path=pictures / f"editor-{app}-run.png")
+    press(editor, "▶ Start")
+    trace = page.locator("[aria-label^='Trace of']").last
+    trace.get_by_text("✔ completed").first.wait_for()
+    job_id = re.search(r"job_\w+", editor.locator(".kasal-panel").inner_text())[0]
+    assert wait_for(api, job_id)["inputs"] == {"topic": "tea", "reader": "all"}
+    trace.evaluate("element => element.scrollIntoView({block: 'end'})")
+    page.screenshot(path=pictures / f"editor-{app}-trace.png")
+
+
+@pytest.mark.parametrize("width", [900, 560])
+def test_the_editor_fits_the_page_and_the_theme(page, live_server, api, pictures, width):
+    dark = width == 900
+    crew = f"Narrow {width}"
+    new_crew(api, crew_body(crew))
+    page.set_viewport_size({"width": width, "height": 1100})
+    _, editor = open_editor(page, live_server, "notebook", crew, f"narrow-{width}.ipynb", dark=dark)
+    choose(editor, "Agent · Researcher")
+    expect(editor.get_by_label("Goal")).to_have_value("Find what matters about {topic}")
+    page.screenshot(path=pictures / f"editor-{width}.png")
+    box = editor.bounding_box()
+    for control in editor.locator("input:visible, textarea:visible, select:visible, button:visible").all():
+        place = control.bounding_box()
+        assert place["x"] >= box["x"]
+        assert place["x"] + place["width"] <= box["x"] + box["width"] + 1, control.inner_text()
+
+
+def test_every_control_is_labelled_and_reached_by_the_keyboard(page, live_server, api):
+    new_crew(api, crew_body("By keyboard"))
+    _, editor = open_editor(page, live_server, "notebook", "By keyboard", "keyboard.ipynb")
+    outline = editor.get_by_label("Crew, agents, tasks")
+    outline.focus()
+    page.keyboard.press("ArrowDown")
+    expect(editor.get_by_label("Goal")).to_be_visible()
+    reached = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        name = page.evaluate(
+            "(document.activeElement.labels?.[0]?.innerText || document.activeElement.innerText || '').trim()"
+        )
+        if not page.evaluate("!!document.activeElement.closest('.kasal-editor')"):
+            break
+        reached.append(name)
+    order = ["+ Agent", "Name", "Model", "Role", "Goal", "Backstory", "Tools", "Add"]
+    assert [name for name in reached if name in order] == order
+    unlabelled = editor.locator("input:visible, textarea:visible, select:visible").evaluate_all(
+        "all => all.filter(each => !each.labels?.length).map(each => each.outerHTML)"
+    )
+    assert unlabelled == []
+
+
+def test_a_saved_notebook_shows_the_crew_without_a_kernel(page, live_server, api, pictures):
+    new_crew(api, crew_body("Kept in the file"))
+    path, editor = open_editor(page, live_server, "lab", "Kept in the file", "kept.ipynb")
+    editor.locator(".kasal-graph").get_by_text("research").first.wait_for()
+    page.keyboard.press("Control+s")
+    page.wait_for_function("!document.querySelector('.jp-mod-dirty')")
+    text = path.read_text()
+    bare = path.with_name("kept-bare.ipynb")
+    bare.write_text(
+        re.sub(r'"kernelspec": \{[^}]*\}', '"kernelspec": {"name": "none", "display_name": "none"}', text)
+    )
+    show(page, live_server, "lab", bare)
+    if page.get_by_role("dialog").count():
+        page.keyboard.press("Escape")
+    kept = page.locator(".jp-OutputArea details", has_text="Kept in the file as it is saved").last
+    kept.locator("summary").first.click()
+    expect(kept.get_by_text("Writer").first).to_be_visible()
+    page.screenshot(path=pictures / "editor-saved.png")

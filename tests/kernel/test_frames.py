@@ -1,0 +1,352 @@
+"""Frames as inputs, and as results: the same words for pandas, polars, pyarrow and what is like them."""
+
+import datetime as dt
+import json
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from kasal_jupyter.kernel.failure import CellError
+from kasal_jupyter.kernel.frame_profile import CARD_BYTES, profile_card
+from kasal_jupyter.kernel.frame_sql import StatementRefused
+from kasal_jupyter.kernel.frame_tools import tools_of
+from kasal_jupyter.kernel.frames import is_frame, read_frame
+from kasal_jupyter.kernel.inputs import read_values
+from kasal_jupyter.kernel.row_filter import ConditionRefused, read_condition
+from kasal_jupyter.kernel.tool_results import result_text
+from kasal_jupyter.schemas.crews import CrewDetails
+from tests.engine import TIME
+
+ROWS = 300
+FIRST = dt.datetime(2024, 1, 1)  # noqa: DTZ001 - as most frames have them
+DATA = {
+    "price": [float(each) for each in range(ROWS)],
+    "region": [("EU", "US", None)[each % 3] for each in range(ROWS)],
+    "day": [FIRST + dt.timedelta(days=each) for each in range(ROWS)],
+    "sold": [each % 2 == 0 for each in range(ROWS)],
+    "order id": [f"o{each}" for each in range(ROWS)],
+    "tags": [["a", "b"]] * ROWS,
+}
+
+
+class Interchange:
+    """A frame of a library that offers the interchange alone."""
+
+    def __init__(self, frame):
+        self._frame = frame
+
+    def __dataframe__(self, *args, **kwargs):
+        return self._frame.__dataframe__(*args, **kwargs)
+
+
+class Stream:
+    """A frame of a library that offers Arrow's stream alone."""
+
+    def __init__(self, frame):
+        self._frame = frame
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return self._frame.__arrow_c_stream__(requested_schema)
+
+
+FRAMES = {
+    "pandas": pd.DataFrame(DATA),
+    "polars": pl.DataFrame(DATA),
+    "pyarrow": pa.table(DATA),
+    "interchange": Interchange(pa.table({name: DATA[name] for name in DATA if name != "tags"})),
+    "stream": Stream(pl.DataFrame(DATA)),
+}
+
+
+@pytest.fixture(params=FRAMES)
+def frame(request):
+    return FRAMES[request.param]
+
+
+def tools(frame, name="data", card=None):
+    return {tool.name: tool for tool in tools_of(read_frame(frame, name), name, card)}
+
+
+def ask(frame, tool, frames=None, **arguments):
+    """Ask as an agent does."""
+    made = tools(frame)[f"data_{tool}"]
+    args, kwargs = made.signature.bind(arguments)
+    return result_text(made.function(*args, **kwargs), made.max_chars, [] if frames is None else frames)
+
+
+def crew(description="Look at {data}"):
+    agent = {"id": "a", "name": "A", "role": "Analyst", "goal": "Look", "backstory": "", "model": "sandbox"}
+    task = {"id": "t", "description": description, "expected_output": "Facts", "agent_id": "a"}
+    stamps = {"owner": "ada", "created_at": TIME, "updated_at": TIME, "crew_id": "c", "position": 0}
+    return CrewDetails.model_validate(
+        {
+            "id": "c",
+            "name": "C",
+            "created_at": TIME,
+            "updated_at": TIME,
+            "version": 1,
+            "description": "",
+            "status": "active",
+            "configuration": {"process": "sequential", "manager_model": None},
+            "agents": [{**stamps, **agent}],
+            "tasks": [{**stamps, **task}],
+        }
+    )
+
+
+# -- the card ------------------------------------------------------------------------------------------
+
+
+def test_the_card_tells_types_missing_values_ranges_and_a_few_rows(frame):
+    assert is_frame(frame)
+    card = profile_card(read_frame(frame, "data"), "data")
+    assert len(card.encode()) <= CARD_BYTES
+    lines = card.splitlines()
+    assert lines[0].startswith("data: a table of 300 rows")
+    assert "- price (float64): 0 to 299" in lines
+    assert '- region (text): 100 missing, "EU" (100), "US" (100)' in lines
+    assert "- day (datetime): 2024-01-01 to 2024-10-26" in lines
+    assert '- order id (text): all different, e.g. "o0", "o1", "o2"' in lines
+    assert "o2" in lines[-1]
+    assert "o3" not in lines[-1]
+
+
+def test_a_wide_frame_is_cut_with_a_note():
+    wide = pd.DataFrame({f"column {each} {'x' * 100}": [each] for each in range(400)})
+    card = profile_card(read_frame(wide, "wide"), "wide")
+    assert len(card.encode()) <= CARD_BYTES
+    assert "columns more" in card
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pd.DataFrame(),
+        pd.DataFrame({"a": []}),
+        pd.DataFrame({"a": [None, None]}),
+        pd.DataFrame({"a": [1, "x", None, {"b": 1}, [2]]}),
+        pd.DataFrame({"a": ["ä" * 5000, "|", "\x1b[31m\n"]}),
+        pd.DataFrame({1: [1], ("a", "b"): [2]}),
+        pd.DataFrame({"t": pd.to_timedelta([1, 2], unit="s"), "c": pd.Categorical(["x", "y"])}),
+        pl.DataFrame({"a": [None]}),
+        pa.table({"t": pa.array([1, 2], pa.duration("s")), "b": [b"\xff", None]}),
+        pd.Series([1, 2], name="s"),
+        pl.Series("s", [1, 2]),
+    ],
+)
+def test_odd_frames_have_a_card_and_tools_all_the_same(odd):
+    card = profile_card(read_frame(odd, "data"), "data")
+    assert len(card.encode()) <= CARD_BYTES
+    for name in read_frame(odd, "data").columns:
+        assert ask(odd, "value_counts", column=name)
+    assert ask(odd, "describe")
+    assert ask(odd, "head")
+
+
+def test_pandas_index_and_levels_become_columns():
+    indexed = pd.DataFrame({("a", "x"): [1], ("a", "y"): [2]}, index=pd.Index(["k"], name="key"))
+    assert read_frame(indexed, "data").columns == ["key", "a x", "a y"]
+    assert read_frame(pd.DataFrame({"a": [1]}), "data").columns == ["a"]
+    assert read_frame(pd.DataFrame({"index": [1]}, index=["k"]), "data").columns == ["index_", "index"]
+
+
+def test_columns_of_one_name_are_refused_by_name():
+    with pytest.raises(CellError, match="data has several columns called 'a'"):
+        read_frame(pd.DataFrame([[1, 2]], columns=["a", "a"]), "data")
+
+
+# -- the tools -----------------------------------------------------------------------------------------
+
+
+def test_the_tools_answer_alike_whatever_the_library(frame):
+    frames = []
+    assert ask(frame, "head", frames, rows=2, columns=["order id"]).endswith("order id\no0\no1")
+    found = ask(
+        frame,
+        "query",
+        frames,
+        where="price >= 100 and region == 'EU'",
+        sort_by="price",
+        descending=True,
+        limit=1,
+    )
+    assert found.startswith("66 rows of 300 match.")
+    assert "297 | EU" in found
+    counts = ask(frame, "value_counts", frames, column="region")
+    assert "EU | 100" in counts
+    assert "mean 149.5" in ask(frame, "describe", column="price")
+    assert ask(frame, "sql", frames, statement="SELECT max(price) AS top FROM data").endswith("top\n299")
+    assert [read_frame(each, "x").shape for each in frames] == [
+        (2, 1),
+        (1, len(read_frame(frame, "x").columns)),
+        (3, 2),
+        (1, 1),
+    ]
+    native = type(read_frame(frame, "x").to_native())
+    assert {type(each) for each in frames} == {native}
+
+
+def test_every_tool_is_for_all_and_its_examples_work(frame):
+    made = tools(frame)
+    assert list(made) == ["data_head", "data_describe", "data_query", "data_value_counts", "data_sql"]
+    for tool in made.values():
+        assert tool.definition.for_all
+        examples = {
+            name: part["examples"][0]
+            for name, part in tool.definition.parameters["properties"].items()
+            if "examples" in part
+        }
+        args, kwargs = tool.signature.bind(examples)
+        assert result_text(tool.function(*args, **kwargs), 500, [])
+
+
+@pytest.mark.parametrize(
+    ("condition", "count"),
+    [
+        ("price > 200", 99),
+        ("100 <= price < 110", 10),
+        ("region in ['EU', 'US'] and not sold", 100),
+        ("region not in ['EU']", None),
+        ("region == None", 100),
+        ("region != None or price == 2", 201),
+        ("`order id` == 'o7'", 1),
+        ("(price < 3) | (price > 297)", 5),
+        ("price * 2 - 1 == 9", 1),
+        ("price > -1 and sold == True", 150),
+        ("day >= '2024-10-25'", 2),
+        ("day in ['2024-01-01']", 1),
+        ("sold", 150),
+    ],
+)
+def test_conditions(frame, condition, count):
+    data = read_frame(frame, "data")
+    found = data.filter(read_condition(condition, data.schema))
+    if count is not None:
+        assert len(found) == count
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "__import__('os').system('true')",
+        "price.__class__",
+        "price.__class__.__mro__[1].__subclasses__()",
+        "@os.system('true')",
+        "price[0]",
+        "(lambda: 1)() == 1",
+        "[each for each in price]",
+        "f'{price}' == '1'",
+        "price ** price > 1",
+        "price == {}",
+        "(price := 1) == 1",
+        "open('/etc/passwd')",
+        "eval == 1",
+        "price > 1; import os",
+        "(" * 500,
+        "not " * 240 + "sold",
+        "-" * 900 + "1 == price",
+        "price == " + "9" * 900,
+        "+".join(["price"] * 160) + " > 1",
+        "x" * 2000,
+        "\x00",
+        "",
+        "`",
+        "day > 'tomorrow'",
+    ],
+)
+def test_nothing_else_is_understood_and_nothing_is_run(hostile):
+    data = read_frame(FRAMES["pandas"], "data")
+    with pytest.raises(ConditionRefused):
+        data.filter(read_condition(hostile, data.schema))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP VIEW data",
+        "SELECT 1; DROP VIEW data",
+        "CREATE TABLE x AS SELECT 1",
+        "COPY data TO '{file}'",
+        "ATTACH '{file}' AS x",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET enable_external_access = true",
+        "PRAGMA database_list",
+        "EXPLAIN ANALYZE SELECT 1",
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM read_text('/etc/passwd')",
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM glob('/*')",
+        "SELECT * FROM read_csv('http://127.0.0.1:9/x.csv')",
+        "SELECT * FROM secret_frame",
+        "SELECT * FROM DATA_OF_OTHERS",
+        "",
+        "nonsense",
+    ],
+)
+def test_sql_sees_the_frame_and_nothing_else(statement, tmp_path):
+    import duckdb
+
+    secret_frame = pd.DataFrame({"secret": [1]})
+    file = tmp_path / "written"
+    with pytest.raises((StatementRefused, duckdb.Error)):
+        ask(FRAMES["pandas"], "sql", statement=statement.format(file=file))
+    assert len(secret_frame) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sql_that_takes_too_long_is_ended(monkeypatch):
+    monkeypatch.setattr("kasal_jupyter.kernel.frame_sql.MOST_SECONDS", 0.3)
+    with pytest.raises(StatementRefused, match="longer than"):
+        ask(
+            FRAMES["pandas"],
+            "sql",
+            statement="SELECT count(*) FROM range(100000000) a, range(100000000) b WHERE a.range < b.range",
+        )
+
+
+def test_a_misspelt_column_gets_the_nearest():
+    with pytest.raises(ConditionRefused, match="no column 'prise'; did you mean 'price'"):
+        ask(FRAMES["polars"], "head", columns=["prise"])
+
+
+# -- inputs --------------------------------------------------------------------------------------------
+
+
+def test_an_input_that_is_a_frame_is_a_card_and_tools(frame):
+    given = read_values({"data": frame, "topic": "tea", "on": dt.date(2024, 1, 2)}, crew())
+    assert given.inputs["topic"] == "tea"
+    assert given.inputs["on"] == "2024-01-02"
+    assert given.inputs["data"].startswith("data: a table of 300 rows")
+    assert len(json.dumps(given.inputs)) < 2_500
+    assert given.tools.keys() == tools(frame).keys()
+    assert "first rows" not in given.tools["data_describe"].definition.description
+
+
+def test_a_frame_that_no_text_mentions_is_described_by_its_tool():
+    given = read_values({"data": FRAMES["pandas"]}, crew("Look"))
+    assert "first rows" in given.tools["data_describe"].definition.description
+
+
+def test_names_of_inputs_become_names_of_tools():
+    given = read_values({"my-data": FRAMES["pandas"], "2nd": FRAMES["polars"]}, crew())
+    assert "my_data_head" in given.tools
+    assert "data_2nd_head" in given.tools
+    with pytest.raises(CellError, match="rename one of them"):
+        read_values({"my-data": FRAMES["pandas"], "my_data": FRAMES["polars"]}, crew())
+
+
+def test_what_cannot_be_sent_is_named():
+    import numpy as np
+
+    assert read_values({"small": np.arange(3)}, crew()).inputs == {"small": [0, 1, 2]}
+    with pytest.raises(CellError, match=r"matrix is an array of 4 values.*pandas.DataFrame\(matrix\)"):
+        read_values({"matrix": np.zeros((2, 2))}, crew())
+    with pytest.raises(CellError, match="array of 100,000 values"):
+        read_values({"long": np.zeros(100_000)}, crew())
+    with pytest.raises(CellError, match=r"lazy\.collect\(\)"):
+        read_values({"lazy": pl.LazyFrame({"a": [1]})}, crew())
+    with pytest.raises(CellError, match="thing cannot be sent"):
+        read_values({"thing": object()}, crew())
