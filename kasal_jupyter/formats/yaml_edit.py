@@ -8,7 +8,9 @@ comments and quotes as well, but not every line break. What comes out was read a
 
 from __future__ import annotations
 
+import copy
 import io
+from functools import lru_cache
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -33,6 +35,12 @@ def read_plain(text: str) -> dict[str, Any]:
     InvalidRequest
         It cannot be read, or is no mapping; with the line.
     """
+    return copy.deepcopy(_read(text))
+
+
+@lru_cache(maxsize=8)
+def _read(text: str) -> dict[str, Any]:
+    """Read a text. It takes a millisecond a line, and each is read on both sides of a change."""
     values: dict[str, Any] = plain(parse_mapping(text, "a crew begins with `agents:` and `tasks:`"))
     return values
 

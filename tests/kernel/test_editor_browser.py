@@ -163,6 +163,9 @@ def test_every_control_is_labelled_and_reached_by_the_keyboard(page, live_server
     outline.focus()
     page.keyboard.press("ArrowDown")
     expect(editor.get_by_label("Goal")).to_be_visible()
+    for keys in ("Shift+Enter", "Control+Enter"):
+        editor.get_by_label("Model", exact=True).press(keys)
+    outline.focus()
     reached = []
     for _ in range(40):
         page.keyboard.press("Tab")
@@ -174,6 +177,7 @@ def test_every_control_is_labelled_and_reached_by_the_keyboard(page, live_server
         reached.append(name)
     order = ["+ Agent", "Name", "Model", "Role", "Goal", "Backstory", "Tools", "Add"]
     assert [name for name in reached if name in order] == order
+    expect(page.locator(".jp-InputPrompt").nth(1)).to_have_text("[2]:")
     unlabelled = editor.locator("input:visible, textarea:visible, select:visible").evaluate_all(
         "all => all.filter(each => !each.labels?.length).map(each => each.outerHTML)"
     )

@@ -8,11 +8,15 @@ ROOT = "kasal-editor"
 """The class of the editor's outermost box; every rule begins with it."""
 
 
-# In command mode a notebook takes the arrow keys of a list for its own, and Enter runs the cell anew.
+# In command mode a notebook takes the arrow keys of a list for its own, and Enter runs the cell anew. It
+# passes over what has this attribute itself. Ctrl+S and the like are still the notebook's.
 _KEYS = (
-    "this.closest('.kasal-editor').addEventListener('keydown', function (event) {"
-    "if (event.key === 'Enter' || !(event.ctrlKey || event.metaKey || event.altKey))"
-    " event.stopPropagation();})"
+    "var editor = new WeakRef(this.closest('.kasal-editor'));"
+    "window.addEventListener('keydown', function (event) {"
+    " var box = editor.deref();"
+    " if (box && box.contains(event.target)) event.target.toggleAttribute('data-lm-suppress-shortcuts',"
+    " event.key === 'Enter' || !(event.ctrlKey || event.metaKey || event.altKey));"
+    "}, true)"
 )
 
 
