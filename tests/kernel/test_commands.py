@@ -7,6 +7,15 @@ import pytest
 from kasal_jupyter.formats.yaml_crew import load_crew
 from tests.crews import crew_body, new_crew, run, slow_crew, start
 from tests.kernels import kernel_of
+from tests.server import start_server
+
+
+@pytest.fixture(scope="module")
+def live_server(tmp_path_factory):
+    """A server of these tests' own: they list all crews and runs, and name crews as others do."""
+    server = start_server(tmp_path_factory.mktemp("server"))
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="module")
