@@ -9,7 +9,7 @@ from kasal_jupyter.kernel.result import RunResult
 from kasal_jupyter.kernel.view_lines import LineView
 from kasal_jupyter.schemas.events import Event
 
-REDRAW_SECONDS = 0.15
+REDRAW_SECONDS = 0.12
 """Time between two redraws while events go on coming. Who feeds a view ticks it every 50 ms: an event is seen
 within 200 ms.
 
