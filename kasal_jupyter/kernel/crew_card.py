@@ -113,7 +113,7 @@ class CrewCard:
         agents = "".join(_agent(place, agent) for place, agent in enumerate(self.crew.agents))
         return (
             f'<details style="margin-top:12px"><summary style="cursor:pointer;font-size:12px;{parts.MUTED}">'
-            f"{counted(len(self.crew.agents), 'agent')}: their goals, models and tools</summary>"
+            f"{counted(len(self.crew.agents), 'agent')}: goals, models and tools</summary>"
             f"{agents}</details>"
         )
 

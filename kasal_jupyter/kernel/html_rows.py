@@ -203,11 +203,13 @@ def axis_ticks(seconds: float) -> list[tuple[float, str]]:
     step = next(size for size in _steps() if seconds / size <= 4)
     ticks = [(0.0, "0")]
     at = step
-    # A tick too close to the end would be written over by it.
+    last = duration_text(seconds)
+    # A tick too close to the end would be written over by it, or say the same: 0.14 s is 0.1 s, rounded.
     while at < seconds * 0.76:
-        ticks.append((at, duration_text(at).replace(".0 s", " s")))
+        if duration_text(at) != last:
+            ticks.append((at, duration_text(at).replace(".0 s", " s")))
         at += step
-    ticks.append((seconds, duration_text(seconds)))
+    ticks.append((seconds, last))
     return ticks
 
 

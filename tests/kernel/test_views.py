@@ -9,6 +9,7 @@ import nbformat
 import pytest
 
 from kasal_jupyter.kernel.clean import clean
+from kasal_jupyter.kernel.html_rows import axis_ticks
 from kasal_jupyter.kernel.result import RunResult
 from kasal_jupyter.kernel.view_html import render_html
 from kasal_jupyter.kernel.view_lines import LineView
@@ -402,3 +403,10 @@ def test_controls_are_removed_or_made_visible(dirty, shown):
 def test_endless_openings_of_escape_sequences_are_cleaned_in_no_time():
     # Each opening that looked for its end through the whole rest would take hours.
     assert clean("\x1b]" * 200_000) == "␛]" * 200_000
+
+
+@pytest.mark.parametrize("seconds", [0.014, 0.14, 0.19, 1.04, 14.2, 119, 7300])
+def test_the_axis_has_each_time_once(seconds):
+    texts = [text for _, text in axis_ticks(seconds)]
+    assert len(texts) == len(set(texts)) >= 3
+    assert texts[0] == "0"
