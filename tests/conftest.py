@@ -50,3 +50,8 @@ def browser():
         )
         yield running
         running.close()
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with what takes longest: at the end, one process would wait for the other."""
+    items.sort(key=lambda item: "outside" not in item.path.parts)
