@@ -15,6 +15,8 @@ from kasal_jupyter.runs.dry_run import dry_run
 from kasal_jupyter.schemas.base import Updated
 from kasal_jupyter.schemas.crews import (
     Crew,
+    CrewCheck,
+    CrewChecked,
     CrewConfiguration,
     CrewCreate,
     CrewCreated,
@@ -25,7 +27,6 @@ from kasal_jupyter.schemas.crews import (
     CrewUpdate,
     WholeCrew,
 )
-from kasal_jupyter.schemas.executions import CrewCheck, CrewChecked
 from kasal_jupyter.store.assembly import INVALID_CREW
 
 IF_MATCH = {"If-Match": "The crew's ETag as it was read: 412 if it was changed since."}

@@ -31,6 +31,11 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_job(parser: argparse.ArgumentParser) -> None:
+    """Add ``JOB``."""
+    parser.add_argument("job", metavar="JOB", help="the execution's id, as `jupyter kasal ps` lists it")
+
+
 @contextmanager
 def server_of(args: argparse.Namespace) -> Iterator[Client]:
     """Give a client of the server that the options name, or that is found, or started."""

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from kasal_jupyter.cli.connect import EXIT_STATUS, add_server_options, exit_status, server_of
+from kasal_jupyter.cli.connect import EXIT_STATUS, add_job, add_server_options, exit_status, server_of
 from kasal_jupyter.cli.terminal import STATE_STYLES, console_of, print_rows
 from kasal_jupyter.kernel.clean import clean, one_line
 from kasal_jupyter.kernel.figures import cost_text, counted, duration_text, moment_text
@@ -45,7 +45,7 @@ def register(subparsers: Subparsers) -> None:
         description="Tell how an execution stands.",
         epilog=EXIT_STATUS,
     )
-    status.add_argument("job", metavar="JOB", help="the execution's id, as `jupyter kasal ps` lists it")
+    add_job(status)
     status.add_argument("--json", action="store_true", help="as JSON, for programs")
     add_server_options(status)
     status.set_defaults(handler=run_status)
@@ -53,7 +53,7 @@ def register(subparsers: Subparsers) -> None:
     stop = subparsers.add_parser(
         "stop", help="stop an execution", description="Stop an execution; its processes are gone afterwards."
     )
-    stop.add_argument("job", metavar="JOB", help="the execution's id, as `jupyter kasal ps` lists it")
+    add_job(stop)
     stop.add_argument("--json", action="store_true", help="as JSON, for programs")
     add_server_options(stop)
     stop.set_defaults(handler=run_stop)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from kasal_jupyter.cli import WrongUsage
-from kasal_jupyter.cli.connect import EXIT_STATUS, add_server_options, exit_status, say, server_of
+from kasal_jupyter.cli.connect import EXIT_STATUS, add_job, add_server_options, exit_status, say, server_of
 from kasal_jupyter.cli.crew_file import find_crew, names_file, read_crew, read_inputs, store_crew
 from kasal_jupyter.cli.run_view import RunView, view_on
 from kasal_jupyter.cli.server_process import ended_by_signals
@@ -65,7 +65,7 @@ def register(subparsers: Subparsers) -> None:
         description="Wait for an execution's end, and print its answer. Ctrl-C ends the waiting alone.",
         epilog=EXIT_STATUS,
     )
-    wait.add_argument("job", metavar="JOB", help="the execution's id, as `jupyter kasal ps` lists it")
+    add_job(wait)
     wait.add_argument("--json", action="store_true", help="print the execution as JSON")
     add_server_options(wait)
     wait.set_defaults(handler=run_wait)
@@ -76,7 +76,7 @@ def register(subparsers: Subparsers) -> None:
         description="Show what an execution's agents did, as a tree on one time axis.",
         epilog=EXIT_STATUS,
     )
-    traces.add_argument("job", metavar="JOB", help="the execution's id, as `jupyter kasal ps` lists it")
+    add_job(traces)
     traces.add_argument(
         "--follow",
         "-f",

@@ -7,7 +7,7 @@ from html import escape
 
 from kasal_jupyter.kernel.clean import clean, one_line
 from kasal_jupyter.kernel.figures import counted, duration_text
-from kasal_jupyter.schemas.executions import CrewChecked
+from kasal_jupyter.schemas.crews import CrewChecked
 
 
 class Shown:

@@ -15,6 +15,8 @@ from kasal_jupyter.kernel.refusal import refusal_of
 from kasal_jupyter.schemas.auth import Me
 from kasal_jupyter.schemas.base import Updated
 from kasal_jupyter.schemas.crews import (
+    CrewCheck,
+    CrewChecked,
     CrewCreate,
     CrewCreated,
     CrewDetails,
@@ -24,8 +26,6 @@ from kasal_jupyter.schemas.crews import (
 )
 from kasal_jupyter.schemas.events import Event
 from kasal_jupyter.schemas.executions import (
-    CrewCheck,
-    CrewChecked,
     ExecutionAccepted,
     ExecutionCreate,
     ExecutionList,

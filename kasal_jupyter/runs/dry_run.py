@@ -9,8 +9,7 @@ from kasal_jupyter.errors import NotRunnable
 from kasal_jupyter.runs.check import prepare_run
 from kasal_jupyter.runs.estimate import estimate
 from kasal_jupyter.runs.service import Runs
-from kasal_jupyter.schemas.crews import WholeCrew
-from kasal_jupyter.schemas.executions import CrewChecked, CrewFault
+from kasal_jupyter.schemas.crews import CrewChecked, CrewFault, WholeCrew
 from kasal_jupyter.schemas.tools import ClientTool
 
 

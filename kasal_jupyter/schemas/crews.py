@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
 from kasal_jupyter.schemas.agents import Agent, CrewAgent
 from kasal_jupyter.schemas.base import Document, Given, ListQuery, LongText, Model, Name
 from kasal_jupyter.schemas.tasks import CrewTask, Task
+from kasal_jupyter.schemas.tools import ClientTool
 
 Process = Literal["sequential", "hierarchical"]
 
@@ -184,5 +185,48 @@ class CrewCreated(Model):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [{"id": "crew_xyz789", "name": "Marketing Crew", "status": "configuring"}]
+        }
+    )
+
+
+class CrewCheck(Model):
+    """The body of ``POST /crews/{crew_id}/check``: what a run would be started with."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": {"topic": "tea prices"}}]})
+
+    inputs: dict[str, Any] = Field(default_factory=dict, description="Values for the crew's {placeholders}.")
+    tools: list[ClientTool] = Field(
+        default_factory=list, max_length=64, description="Tools that the run's client would answer for."
+    )
+
+
+class CrewFault(Model):
+    """Something that keeps a crew from running."""
+
+    field: str
+    reason: str
+
+
+class CrewChecked(Model):
+    """The answer of ``POST /crews/{crew_id}/check``."""
+
+    runnable: bool
+    faults: list[CrewFault]
+    estimated_duration: int = Field(description="Seconds, from the crew's own past runs where there are any.")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "runnable": False,
+                    "faults": [
+                        {
+                            "field": "inputs.topic",
+                            "reason": "{topic} in tasks[0].description has no value; pass it in inputs",
+                        }
+                    ],
+                    "estimated_duration": 300,
+                }
+            ]
         }
     )

@@ -84,49 +84,6 @@ class ToolAnswered(Model):
     )
 
 
-class CrewCheck(Model):
-    """The body of ``POST /crews/{crew_id}/check``: what a run would be started with."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": {"topic": "tea prices"}}]})
-
-    inputs: dict[str, Any] = Field(default_factory=dict, description="Values for the crew's {placeholders}.")
-    tools: list[ClientTool] = Field(
-        default_factory=list, max_length=64, description="Tools that the run's client would answer for."
-    )
-
-
-class CrewFault(Model):
-    """Something that keeps a crew from running."""
-
-    field: str
-    reason: str
-
-
-class CrewChecked(Model):
-    """The answer of ``POST /crews/{crew_id}/check``."""
-
-    runnable: bool
-    faults: list[CrewFault]
-    estimated_duration: int = Field(description="Seconds, from the crew's own past runs where there are any.")
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "runnable": False,
-                    "faults": [
-                        {
-                            "field": "inputs.topic",
-                            "reason": "{topic} in tasks[0].description has no value; pass it in inputs",
-                        }
-                    ],
-                    "estimated_duration": 300,
-                }
-            ]
-        }
-    )
-
-
 class ExecutionAccepted(Model):
     """The answer of ``POST /executions``."""
 

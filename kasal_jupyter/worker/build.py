@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from kasal_jupyter.tools.guard import HostGuard
 from kasal_jupyter.tools.http_tool import http_tool
 from kasal_jupyter.tools.tool import ToolContext
 from kasal_jupyter.worker.agent import CrewAgent
-from kasal_jupyter.worker.client_tool import ClientCalls, client_crew_tool
+from kasal_jupyter.worker.client_tool import ClientCalls
 from kasal_jupyter.worker.openai_llm import OpenAILLM
 from kasal_jupyter.worker.sandbox_llm import SandboxLLM
 from kasal_jupyter.worker.stop import StopSignal
@@ -194,11 +195,12 @@ class _Builder:
 
     def _new_tool(self, name: str) -> BaseTool:
         if (clients := self._clients.get(name)) is not None:
-            assert self._calls is not None, "a client has brought this tool"
-            return client_crew_tool(clients, self._calls)
+            calls = self._calls
+            assert calls is not None, "a client has brought this tool"
+            return crew_tool(clients, lambda **arguments: calls.call(clients, arguments))
         custom = self._custom.get(name)
         tool = http_tool(custom, self._guard) if custom is not None else find_tool(name)
-        return crew_tool(tool, self._context)
+        return crew_tool(tool, partial(tool.run, self._context))
 
     def _task(self, task: RunTask, agents: dict[str, CrewAgent] | None, earlier: dict[str, Task]) -> Task:
         agent = agents[task.agent_id] if agents is not None and task.agent_id is not None else None

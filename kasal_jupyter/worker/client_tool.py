@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from crewai.tools.base_tool import BaseTool
 from crewai.tools.tool_failure import ToolFailure
-from pydantic import PrivateAttr
 
 from kasal_jupyter.schemas.base import new_id
 from kasal_jupyter.schemas.spec import RunToolAnswer
 from kasal_jupyter.schemas.tools import ClientTool
 from kasal_jupyter.worker.spans import Spans
 from kasal_jupyter.worker.stop import StopSignal
-from kasal_jupyter.worker.tool import model_of, never_cache
 
 
 @dataclass(slots=True)
@@ -71,26 +68,3 @@ class ClientCalls:
             if answer.call_id in self._answers:
                 self._answers[answer.call_id] = answer
                 self.signal.changed.notify_all()
-
-
-class ClientCrewTool(BaseTool):
-    """Has the client do what the agent asks for."""
-
-    _tool: ClientTool = PrivateAttr()
-    _calls: ClientCalls = PrivateAttr()
-
-    def _run(self, /, **arguments: Any) -> str | ToolFailure:
-        return self._calls.call(self._tool, arguments)
-
-
-def client_crew_tool(tool: ClientTool, calls: ClientCalls) -> ClientCrewTool:
-    """Make a client's tool one that CrewAI's agents can call."""
-    made = ClientCrewTool(
-        name=tool.name,
-        description=tool.description,
-        args_schema=model_of(tool.parameters, f"{tool.name}_arguments"),
-        cache_function=never_cache,
-    )
-    made._tool = tool  # noqa: SLF001 - pydantic takes private attributes only after construction
-    made._calls = calls  # noqa: SLF001
-    return made

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from crewai.tools.base_tool import BaseTool
 from crewai.utilities.pydantic_schema_utils import create_model_from_schema
 from pydantic import BaseModel, PrivateAttr
 
-from kasal_jupyter.tools.tool import Tool, ToolContext
+from kasal_jupyter.schemas.tools import ClientTool
+from kasal_jupyter.tools.tool import Tool
 
 
 def never_cache(_arguments: Any = None, _result: Any = None) -> bool:
@@ -18,24 +20,23 @@ def never_cache(_arguments: Any = None, _result: Any = None) -> bool:
 
 
 class CrewTool(BaseTool):
-    """Calls one of our tools."""
+    """Calls one of our tools, or one of the client's."""
 
-    _tool: Tool = PrivateAttr()
-    _context: ToolContext = PrivateAttr()
+    _call: Callable[..., Any] = PrivateAttr()
 
-    def _run(self, /, **arguments: Any) -> str:
-        return self._tool.run(self._context, **arguments)
+    def _run(self, /, **arguments: Any) -> Any:
+        return self._call(**arguments)
 
 
-def crew_tool(tool: Tool, context: ToolContext) -> CrewTool:
+def crew_tool(tool: Tool | ClientTool, call: Callable[..., Any]) -> CrewTool:
     """Make a tool that CrewAI's agents can call.
 
     Parameters
     ----------
     tool
         The tool.
-    context
-        What it may know about the run.
+    call
+        Does what it is for, with its arguments by name.
     """
     made = CrewTool(
         name=tool.name,
@@ -43,8 +44,7 @@ def crew_tool(tool: Tool, context: ToolContext) -> CrewTool:
         args_schema=model_of(tool.parameters, f"{tool.name}_arguments"),
         cache_function=never_cache,
     )
-    made._tool = tool  # noqa: SLF001 - pydantic takes private attributes only after construction
-    made._context = context  # noqa: SLF001
+    made._call = call  # noqa: SLF001 - pydantic takes private attributes only after construction
     return made
 
 
