@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kasal_jupyter.kernel.crew import Agent, Crew, Task
     from kasal_jupyter.kernel.executions import Run, Runs
     from kasal_jupyter.kernel.notebook_tools import tool
-    from kasal_jupyter.kernel.python_api import connect, runs
+    from kasal_jupyter.kernel.python_api import connect, runs, usage
     from kasal_jupyter.kernel.result import RunResult
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "load_ipython_extension",
     "runs",
     "tool",
+    "usage",
 ]
 
 _PLACES = {
@@ -53,6 +54,7 @@ _PLACES = {
     "connect": "python_api",
     "runs": "python_api",
     "tool": "notebook_tools",
+    "usage": "python_api",
 }
 """The names that are taken from the kernel side when they are used, and the modules that have them."""
 

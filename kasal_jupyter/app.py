@@ -7,6 +7,7 @@ import gc
 import os
 import shutil
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -25,13 +26,21 @@ from kasal_jupyter.api.websocket import EventSocket
 from kasal_jupyter.auth.accounts import Accounts
 from kasal_jupyter.auth.maintenance import MaintenanceMode
 from kasal_jupyter.models.catalog import ModelCatalog, SandboxCatalog
+from kasal_jupyter.runs.hook_file import HookFiles
 from kasal_jupyter.runs.limits import RunLimits
 from kasal_jupyter.runs.local import LocalBackend, StartMethod
+from kasal_jupyter.runs.memory import CrewMemories
 from kasal_jupyter.runs.service import Runs
+from kasal_jupyter.runs.signing import SigningSecrets
+from kasal_jupyter.runs.webhooks import Webhooks
+from kasal_jupyter.schemas.spec import RunToolSettings
 from kasal_jupyter.store.crews import Crews
 from kasal_jupyter.store.folder import default_data_folder
+from kasal_jupyter.store.knowledge import Knowledge
+from kasal_jupyter.store.mcp import McpServers
 from kasal_jupyter.store.members import Members
 from kasal_jupyter.store.memories import Memories
+from kasal_jupyter.store.providers import Providers
 from kasal_jupyter.store.secrets import SecretBox
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.store.tools import CustomTools
@@ -127,6 +136,11 @@ class KasalApp(ExtensionApp):
         help="The model of an agent that names none, e.g. 'gpt-4' or 'sandbox'. Empty: CrewAI's own default "
         "where OPENAI_API_KEY is set, else such an agent is refused.",
     ).tag(config=True)
+    embedder = Unicode(
+        "offline",
+        help="What makes vectors of texts for memory and knowledge: 'offline', 'openai/<model>', "
+        "'ollama/<model>', or a model of another OpenAI-compatible provider. Its key is the provider's.",
+    ).tag(config=True)
     max_running = Int(8, min=1, help="Executions that run at the same time; more wait in a queue.").tag(
         config=True
     )
@@ -160,6 +174,17 @@ class KasalApp(ExtensionApp):
         Unicode(),
         help="Hosts and networks that custom tools may call although they are not public, e.g. "
         "['127.0.0.1', '10.0.0.0/8', 'intranet.local'].",
+    ).tag(config=True)
+    python_tool = Bool(
+        False,
+        help="Whether agents may run Python, by the tool 'python': in a process of its own with limits on time, "
+        "memory and output, and without a network where the system allows that. It runs as the server's user, "
+        "and is no jail.",
+    ).tag(config=True)
+    tool_folders = List(
+        Unicode(),
+        help="Folders that agents may read with the file tools and sql_query, besides their run's own, e.g. "
+        "['/data/shared'].",
     ).tag(config=True)
     sandbox_token = Unicode(
         help="A token for a workspace of its own, where every model is the sandbox model; "
@@ -204,7 +229,7 @@ class KasalApp(ExtensionApp):
         self._accounts = Accounts.open(
             store, folder, sandbox_token=self.sandbox_token, enterprise_burst=self.enterprise_burst
         )
-        catalog = ModelCatalog(self.default_model, os.environ)
+        catalog = ModelCatalog(self.default_model, os.environ, default_embedder=self.embedder)
         self.parts = self._workspace(store, folder, catalog, MaintenanceMode(store))
         self.parts.runs.on_end = count_run
         show_runs(self.parts.runs)
@@ -224,6 +249,9 @@ class KasalApp(ExtensionApp):
             # The server's has the command line; a setting that was wrong has kept it out of our own.
             self._load_config(self.serverapp.config)
             HostGuard(self.allowed_hosts)
+            for name in self.tool_folders:
+                if not Path(name).expanduser().is_absolute():
+                    raise TraitError(f"KasalApp.tool_folders: {name!r} is no absolute path")
         except (TraitError, ValueError) as error:
             if isinstance(error, ValueError):
                 error = TraitError(f"KasalApp.allowed_hosts: {error}")
@@ -240,14 +268,36 @@ class KasalApp(ExtensionApp):
         assert self._accounts is not None
         limits = RunLimits(running=self.max_running, queued=self.max_queued)
         crews = Crews(store)
-        tools = CustomTools(store, SecretBox(folder), HostGuard(self.allowed_hosts))
+        secrets, guard = SecretBox(folder), HostGuard(self.allowed_hosts)
+        # Whoever holds the sandbox's token runs no code and reads no folders of the server's.
+        settings = RunToolSettings() if isinstance(catalog, SandboxCatalog) else self._tool_settings()
+        mcp = McpServers(store, secrets, guard)
+        tools = CustomTools(store, secrets, guard, settings, served=mcp.served)
+        providers = Providers(store, secrets, guard)
+        catalog = replace(catalog, stored=providers.credentials, guard=guard)
+        recall = CrewMemories(store, folder, catalog, guard)
+        webhooks = Webhooks(HookFiles(folder / "runs"), SigningSecrets(store, secrets), guard)
         return Parts(
             store=store,
             crews=crews,
             members=Members(crews),
             tools=tools,
+            mcp=mcp,
+            providers=providers,
             memories=Memories(store),
-            runs=Runs(store, folder, self._backend, catalog, limits=limits, toolbox=tools.toolbox),
+            knowledge=Knowledge(store),
+            recall=recall,
+            runs=Runs(
+                store,
+                folder,
+                self._backend,
+                catalog,
+                limits=limits,
+                toolbox=tools.toolbox,
+                webhooks=webhooks,
+                memories=recall,
+            ),
+            webhooks=webhooks,
             fanouts=Fanouts(),
             accounts=self._accounts,
             maintenance=maintenance,
@@ -256,6 +306,10 @@ class KasalApp(ExtensionApp):
             sandbox=self._sandbox,
         )
 
+    def _tool_settings(self) -> RunToolSettings:
+        folders = [str(Path(folder).expanduser()) for folder in self.tool_folders]
+        return RunToolSettings(folders=folders, python=self.python_tool)
+
     async def _sandbox(self) -> Parts:
         """Give the sandbox's parts, made when the first asks for them."""
         if self._sandbox_parts is None:
@@ -263,7 +317,7 @@ class KasalApp(ExtensionApp):
             runs = self.parts.runs
             folder = runs.folder.parent / SANDBOX_FOLDER / runs.presence.server_id
             self._sandbox_parts = self._workspace(
-                Store.open(folder), folder, SandboxCatalog(), self.parts.maintenance
+                Store.open(folder), folder, SandboxCatalog(environ={}), self.parts.maintenance
             )
         return self._sandbox_parts
 
@@ -277,6 +331,7 @@ class KasalApp(ExtensionApp):
         """Begin work once the server's loop runs."""
         assert self.parts is not None
         await self.parts.runs.settle()
+        await asyncio.to_thread(self.parts.recall.drop_orphans)
         await asyncio.to_thread(self._drop_old_sandboxes)
         if self.warm == "start" or self.standalone:
             self._wake()

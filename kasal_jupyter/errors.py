@@ -11,7 +11,9 @@
     ├── MethodNotAllowed             405 METHOD_NOT_ALLOWED
     ├── Conflict                     409 CONFLICT
     ├── PreconditionFailed           412 PRECONDITION_FAILED
+    ├── NotGenerated                 422 CREW_NOT_GENERATED
     ├── TooManyRequests              429 RATE_LIMIT
+    ├── ModelCallFailed              502 MODEL_ERROR
     ├── Unavailable                  503 SERVICE_UNAVAILABLE
     ├── StoreError                   500 STORE_ERROR
     │   └── StoreTooNew
@@ -141,6 +143,48 @@ class PreconditionFailed(KasalError):
 
     status = 412
     code = "PRECONDITION_FAILED"
+
+
+class NotGenerated(KasalError):
+    """A model was asked for a crew, and has given none that could run."""
+
+    status = 422
+    code = "CREW_NOT_GENERATED"
+
+
+class ModelCallFailed(KasalError):
+    """A model that a request needs has not answered.
+
+    Parameters
+    ----------
+    message
+        One readable sentence.
+    cause
+        The code of the run that asked it: ``RATE_LIMIT``, ``MODEL_AUTH``, ``MODEL_TIMEOUT`` … It stands in
+        the error's body, in the place of the class's own.
+    faults, retry_after
+        As of every error.
+    """
+
+    status = 502
+    code = "MODEL_ERROR"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        cause: str = "MODEL_ERROR",
+        faults: Sequence[Fault] = (),
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message, faults=faults, retry_after=retry_after)
+        self.cause = cause
+
+    def body(self) -> dict[str, Any]:
+        """Give the error body, with the code of what has happened to the model."""
+        body = super().body()
+        body["error"]["code"] = self.cause
+        return body
 
 
 class TooManyRequests(KasalError):

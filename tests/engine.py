@@ -75,14 +75,15 @@ def crew(
     tools: list[dict[str, Any]] | None = None,
     allowed_hosts: list[str] | None = None,
     client_tools: list[dict[str, Any]] | None = None,
+    **more: Any,
 ) -> RunSpec:
-    """Describe a run."""
+    """Describe a run; ``more`` are fields of the crew, e.g. ``manager_agent``."""
     folder.mkdir(parents=True, exist_ok=True)
     sandbox = {"name": "sandbox", "provider": "sandbox", "model": "sandbox"}
     return RunSpec.model_validate(
         {
             "job_id": "job_1",
-            "crew": {"id": "crew_1", "name": "Tested", "process": process, **_STAMPS},
+            "crew": {"id": "crew_1", "name": "Tested", "process": process, **_STAMPS, **more},
             "agents": agents,
             "tasks": tasks,
             "inputs": inputs or {},
@@ -91,6 +92,7 @@ def crew(
             "allowed_hosts": allowed_hosts or [],
             "client_tools": client_tools or [],
             "manager_model": "sandbox" if process == "hierarchical" else None,
+            "planning_model": more.get("planning_model", "sandbox") if more.get("planning") else None,
             "folder": str(folder),
         }
     )

@@ -15,13 +15,14 @@ from typing import Any
 import httpx
 import websocket
 
+from kasal_jupyter.models.providers import PROVIDERS
 from tests.processes import end
 
 TOKEN = "tests-own-token"
 
 _EXTENSION = "--ServerApp.jpserver_extensions={'kasal_jupyter': True}"
 
-KEYS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE")
+KEYS = frozenset(name for provider in PROVIDERS.values() for name in provider.variables())
 """What must not reach a server whose tests say that no key is set."""
 
 

@@ -20,7 +20,8 @@ from kasal_jupyter.schemas.base import ListQuery
 
 PACKAGE = Path(kasal_jupyter.__file__).parent
 ROOT = PACKAGE.parent
-API = (ROOT / "docs" / "api.md").read_text("utf-8")
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+API = "\n".join(page.read_text("utf-8") for page in PAGES)
 README = (ROOT / "README.md").read_text("utf-8")
 
 OPERATIONS = {
@@ -48,7 +49,7 @@ def names(text):
 
 def words(text):
     """Give the fields and the values that a text names."""
-    return names(text) | set(re.findall(r'"([a-z_]+)"', text))
+    return names(text) | set(re.findall(r'"([a-z_/]+)"', text))
 
 
 def part(key, label):
@@ -62,7 +63,7 @@ def section(key):
     sections = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", API, re.MULTILINE | re.DOTALL))
     (own,) = (text for text in sections.values() if f"### {key}\n" in text)
     linked = {title.lower().replace(" ", "-"): text for title, text in sections.items()}
-    return own + "".join(linked.get(name, "") for name in re.findall(r"\(#([a-z-]+)\)", own))
+    return own + "".join(linked.get(name, "") for name in re.findall(r"\((?:[a-z]+\.md)?#([a-z-]+)\)", own))
 
 
 def parts_of(annotation):

@@ -71,8 +71,7 @@ def read_query(model: type[Q], arguments: Mapping[str, Sequence[bytes]]) -> Q:
         A parameter is unknown or wrong; every fault is named.
     """
     given = {name: values[-1] for name, values in arguments.items() if not _passes(name)}
-    if not given:
-        empty: Q = _nothing_given(model)
+    if not given and (empty := _nothing_given(model)) is not None:
         return empty
     known = [field.alias or name for name, field in model.model_fields.items()]
     faults = [
@@ -93,7 +92,10 @@ def read_query(model: type[Q], arguments: Mapping[str, Sequence[bytes]]) -> Q:
 
 
 @cache
-def _nothing_given(model: type[Q]) -> Q:
+def _nothing_given(model: type[Q]) -> Q | None:
+    """Give the query that has nothing; None where it must have something."""
+    if any(field.is_required() for field in model.model_fields.values()):
+        return None
     # It cannot be changed, so that one serves every request.
     return model()
 
@@ -106,7 +108,7 @@ def _passes(name: str) -> bool:
 def faults_of(error: ValidationError) -> list[Fault]:
     """Give a validation's faults, each with its path: ``agents[0].role``."""
     return [
-        Fault(_path(item["loc"]), _REASONS.get(item["type"], item["msg"]))
+        Fault(_path(item["loc"]), _REASONS.get(item["type"], item["msg"].removeprefix("Value error, ")))
         for item in error.errors(include_url=False, include_input=False)
     ]
 

@@ -18,7 +18,9 @@ from kasal_jupyter.errors import (
     InvalidRequest,
     KasalError,
     MethodNotAllowed,
+    ModelCallFailed,
     NotFound,
+    NotGenerated,
     PreconditionFailed,
     TooManyRequests,
     Unauthorized,
@@ -42,8 +44,13 @@ ERROR_EXAMPLES: Mapping[int, KasalError] = {
     405: MethodNotAllowed("The resource is there, and has no such method"),
     409: Conflict("Execution job_qwerty123 is running; its result comes when it has ended"),
     412: PreconditionFailed("The crew has changed since; read it again"),
+    422: NotGenerated(
+        "gpt-4 was asked 3 times and has given no crew that could run: there is no agent 'writer'",
+        faults=[Fault("tasks.report.agent", "line 12: there is no agent 'writer'")],
+    ),
     429: TooManyRequests("Rate limit exceeded", retry_after=12),
     500: KasalError("Internal Error"),
+    502: ModelCallFailed("openai/gpt-4: the provider refused the API key (401).", cause="MODEL_AUTH"),
     503: Unavailable("The server is in maintenance", retry_after=300),
 }
 """An error of each status that an operation may be refused with."""
@@ -56,8 +63,10 @@ ERROR_TEXTS: Mapping[int, str] = {
     405: "The resource is there, and has no such method; `Allow` names those it has.",
     409: "The resource is in a state that forbids this.",
     412: "Somebody else has changed the resource since it was read.",
+    422: "The model has answered with nothing that could be used; every fault is named.",
     429: "The rate limit is used up; `Retry-After` says for how long.",
     500: "The server failed; its log says how.",
+    502: "The model that was needed has not answered; the code is that of its failure.",
     503: "Maintenance mode, or too many executions wait.",
 }
 

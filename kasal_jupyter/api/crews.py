@@ -78,7 +78,9 @@ class CrewsHandler(ApiHandler):
     )
     async def post(self) -> None:
         """Create a crew, with its agents and tasks at once if they are given."""
-        whole = await self.parts.crews.create(self.body(CrewCreate), self.caller.owner)
+        body = self.body(CrewCreate)
+        await self.parts.webhooks.require_allowed(body.webhook)
+        whole = await self.parts.crews.create(body, self.caller.owner)
         crew = whole.crew
         self.set_header("ETag", etag(crew))
         self.answer(CrewCreated(id=crew.id, name=crew.name, status=crew.status), 201)
@@ -125,15 +127,18 @@ class CrewHandler(ApiHandler):
         list has the same id or name.
         """
         self._whole(crew_id)
-        crew = await self.parts.crews.update(crew_id, self.body(CrewUpdate), version=self._expected())
+        body = self.body(CrewUpdate)
+        await self.parts.webhooks.require_allowed(body.webhook)
+        crew = await self.parts.crews.update(crew_id, body, version=self._expected())
         self.set_header("ETag", etag(crew))
         self.answer(Updated(id=crew_id))
 
     @operation("Delete crew", access="editor", answers={204: None}, errors=(404, 412), headers=IF_MATCH)
     async def delete(self, crew_id: str) -> None:
-        """Delete a crew with its agents, its tasks and its memory; its past executions stay."""
+        """Delete a crew with its agents, tasks, memory and knowledge; its past executions stay."""
         self._whole(crew_id)
         await self.parts.crews.delete(crew_id, version=self._expected())
+        await self.parts.recall.drop(crew_id)
         self.nothing()
 
     def _whole(self, crew_id: str) -> WholeCrew:
@@ -171,6 +176,8 @@ class CrewCheckHandler(ApiHandler):
         """
         body = self.body(CrewCheck)
         self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
+        # What has just ended tells of the next run as well.
+        await self.parts.runs.put_away()
         self.answer(dry_run(self.parts.runs, self.parts.crews.whole(crew_id), body.inputs, body.tools))
 
 
@@ -209,7 +216,7 @@ def _details(whole: WholeCrew) -> CrewDetails:
         status=crew.status,
         agents=whole.agents,
         tasks=whole.tasks,
-        configuration=CrewConfiguration(process=crew.process, manager_model=crew.manager_model),
+        configuration=CrewConfiguration(**crew.model_dump(include=set(CrewConfiguration.model_fields))),
         version=crew.version,
         created_at=crew.created_at,
         updated_at=crew.updated_at,

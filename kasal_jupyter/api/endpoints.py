@@ -21,7 +21,11 @@ ID_EXAMPLES: Mapping[str, str] = {
     "user_id": "user_4t9k2m0x7q1z",
     "key_id": "key_4t9k2m0x7q1z",
     "tool_id": "tool_custom_001",
+    "server_id": "mcp_4t9k2m0x7q1z",
+    "memory_id": "mem_4t9k2m0x7q1z",
+    "source_id": "source_4t9k2m0x7q1z",
     "name": "web_search",
+    "path": "report.md",
 }
 """A value for each name in the paths' templates, the reference's where it has one."""
 

@@ -85,6 +85,7 @@ class ExecutionsHandler(ApiHandler):
             self.caller.owner,
             request=self._keyed(body),
             tools=body.tools,
+            budget=body.budget,
         )
         self.answer(
             ExecutionAccepted(job_id=execution.id, estimated_duration=execution.estimated_duration), 202
@@ -137,6 +138,7 @@ class ResultHandler(ApiHandler):
                 result=execution.result,
                 error=execution.error,
                 usage=execution.usage,
+                usage_by=execution.usage_by,
                 duration=execution.duration,
             )
         )

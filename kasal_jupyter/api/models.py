@@ -25,7 +25,7 @@ class ModelsHandler(ApiHandler):
         text = (query.search or "").casefold()
         models = [
             model
-            for model in await list_models(self.parts.runs.catalog)
+            for model in await list_models(self.parts.runs.catalog.of(self.caller.owner))
             if (query.available is None or model.available == query.available)
             and (query.provider is None or model.provider.casefold() == query.provider.casefold())
             and (text in model.name.casefold() or text in model.provider.casefold())

@@ -48,6 +48,7 @@ TAGS: Mapping[str, str] = {
     "Crew Management": "Crews: agents and tasks that belong together.",
     "Agent Management": "The agents of crews.",
     "Execution Management": "Run crews, and see what they did.",
+    "Usage and Cost": "Who used what, when, and what it cost.",
     "Task Management": "The tasks of crews.",
     "Tool Management": "Built-in tools, and HTTP endpoints as tools.",
     "Model Management": "What agents think with, and what it costs.",
@@ -190,7 +191,10 @@ class OpenApi:
             kind = "object" if answer.type == "application/json" else "string"
             return {answer.type: {"schema": {"type": kind, "description": answer.description}}}
         if isinstance(answer, tuple):
-            return self._content(answer[0]) | self._content(answer[1])
+            content: Json = {}
+            for each in answer:
+                content |= self._content(each)
+            return content
         return {"application/json": {"schema": self._schemas.of(answer, "serialization")}}
 
     def _websocket(self) -> Json:

@@ -41,8 +41,8 @@ class Media:
     description: str
 
 
-Answer = type[BaseModel] | Media | tuple[type[BaseModel], Media] | None
-"""A model as JSON, another medium, either as ``Accept`` says, or nothing."""
+Answer = type[BaseModel] | Media | tuple[type[BaseModel], *tuple[Media, ...]] | None
+"""A model as JSON, another medium, one of them as ``Accept`` says, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from kasal_jupyter.api.fanout import Fanouts
 from kasal_jupyter.auth.accounts import Accounts
 from kasal_jupyter.auth.maintenance import MaintenanceMode
+from kasal_jupyter.runs.memory import CrewMemories
 from kasal_jupyter.runs.service import Runs
+from kasal_jupyter.runs.webhooks import Webhooks
 from kasal_jupyter.store.crews import Crews
+from kasal_jupyter.store.knowledge import Knowledge
+from kasal_jupyter.store.mcp import McpServers
 from kasal_jupyter.store.members import Members
 from kasal_jupyter.store.memories import Memories
+from kasal_jupyter.store.providers import Providers
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.store.tools import CustomTools
 
@@ -26,6 +31,8 @@ class Parts:
         Who asks, and how often they may.
     maintenance
         Whether anybody is served.
+    recall
+        Searches what crews remember and know.
     body_limit
         Most bytes of a request's body.
     wake
@@ -38,8 +45,13 @@ class Parts:
     crews: Crews
     members: Members
     tools: CustomTools
+    mcp: McpServers
+    providers: Providers
     memories: Memories
+    knowledge: Knowledge
+    recall: CrewMemories
     runs: Runs
+    webhooks: Webhooks
     fanouts: Fanouts
     accounts: Accounts
     maintenance: MaintenanceMode

@@ -7,6 +7,9 @@ from kasal_jupyter.api.listing import list_page
 from kasal_jupyter.api.operation import operation
 from kasal_jupyter.errors import NotFound, nearest
 from kasal_jupyter.schemas.base import Updated
+from kasal_jupyter.schemas.mcp import McpServer
+from kasal_jupyter.schemas.mcp_run import McpTool
+from kasal_jupyter.schemas.spec import RunToolSettings
 from kasal_jupyter.schemas.tools import (
     FREE_PARAMETERS,
     CustomTool,
@@ -23,6 +26,7 @@ from kasal_jupyter.schemas.tools import (
 )
 from kasal_jupyter.store.tools import INVALID_TOOL
 from kasal_jupyter.tools.catalog import builtin_tools
+from kasal_jupyter.tools.tool import Tool
 
 
 class ToolResource(ApiHandler):
@@ -32,18 +36,8 @@ class ToolResource(ApiHandler):
     message = INVALID_TOOL
 
     def usable(self) -> list[ToolInfo]:
-        """Give the tools that the caller's crews can use: the built-in ones, and the caller's own."""
-        builtin = [
-            ToolInfo(
-                name=tool.name,
-                description=tool.description,
-                category=tool.category,
-                custom=False,
-                tool_id=None,
-                parameters=tool.parameters,
-            )
-            for tool in builtin_tools()
-        ]
+        """Give the tools that the caller's crews can use: the built-in ones, the caller's own, those of MCP servers."""
+        builtin = [_builtin(tool, self.parts.tools.settings) for tool in builtin_tools()]
         custom = [
             ToolInfo(
                 name=tool.name,
@@ -55,7 +49,40 @@ class ToolResource(ApiHandler):
             )
             for tool in self.parts.store.tools.find(owner=self.caller.owner)
         ]
-        return [*custom, *(tool for tool in builtin if tool.name not in {own.name for own in custom})]
+        served = [
+            _served(tool, server, self.parts.mcp.reason_against(server))
+            for tool, server in self.parts.mcp.tools(self.caller.owner)
+        ]
+        # The first of a name is the one that a run takes.
+        return list({tool.name: tool for tool in reversed([*custom, *served, *builtin])}.values())
+
+
+def _served(tool: McpTool, server: McpServer, reason: str | None) -> ToolInfo:
+    return ToolInfo(
+        name=tool.name,
+        description=tool.description,
+        category=server.category,
+        custom=False,
+        tool_id=None,
+        server_id=server.id,
+        parameters=tool.parameters,
+        available=reason is None,
+        reason=reason,
+    )
+
+
+def _builtin(tool: Tool, settings: RunToolSettings) -> ToolInfo:
+    reason = tool.unavailable(settings)
+    return ToolInfo(
+        name=tool.name,
+        description=tool.description,
+        category=tool.category,
+        custom=False,
+        tool_id=None,
+        parameters=tool.parameters,
+        available=reason is None,
+        reason=reason,
+    )
 
 
 class ToolsHandler(ToolResource):
@@ -63,7 +90,10 @@ class ToolsHandler(ToolResource):
 
     @operation("List available tools", access="viewer", query=ToolQuery, answers={200: ToolList})
     async def get(self) -> None:
-        """List the built-in tools and the caller's custom ones; `search` looks in names and descriptions."""
+        """List built-in tools, custom ones of the caller's and those of MCP servers.
+
+        `search` looks in names and descriptions.
+        """
         query = self.query(ToolQuery)
         text = (query.search or "").casefold()
         tools = [
@@ -83,7 +113,7 @@ class ToolHandler(ToolResource):
 
     @operation("Get a tool", access="viewer", answers={200: ToolInfo}, errors=(404,))
     async def get(self, name: str) -> None:
-        """Give a built-in tool, or a custom one of the caller's, by its name."""
+        """Give a built-in tool, a custom one of the caller's, or one of an MCP server, by its name."""
         tools = {tool.name: tool for tool in self.usable()}
         if name not in tools:
             raise NotFound(f"There is no tool {name!r}{nearest(name, tools)}")

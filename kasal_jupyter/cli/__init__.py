@@ -30,20 +30,33 @@ _GROUPS = {
         "status": "tell how an execution stands",
         "wait": "wait for an execution's end, and print its answer",
         "traces": "show what an execution's agents did; --follow watches it",
+        "answer": "answer what an agent asks in an execution",
+        "artifacts": "list or save the files that an execution has written",
         "stop": "stop an execution",
-        "crews": "list the crews",
+        "usage": "show what runs have used, and what it cost",
+        "crews": "list the crews; import some, export one, in every format",
+        "generate": "have a model make a crew of a sentence",
         "export": "write a crew as YAML, or an execution's trace",
     },
     "The server and its data": {
         "demo": "run a crew on a server of its own, and watch it; needs no key and no network",
         "server": "list or stop the private servers that notebooks and terminals have started",
+        "provider": "list and set the providers of models, with their keys",
+        "mcp": "list, add and remove MCP servers, whose tools agents can use",
         "user": "add, list and change users",
         "db": "export the store to a JSON file, or import one",
     },
 }
 """The sub-commands; each is the module of its name."""
 
-_MODULES = {"ps": "executions", "status": "executions", "wait": "run", "traces": "run", "stop": "executions"}
+_MODULES = {
+    "ps": "executions",
+    "status": "executions",
+    "wait": "run",
+    "traces": "run",
+    "answer": "executions",
+    "stop": "executions",
+}
 """Where that module has another name."""
 
 COMMANDS = {name: summary for group in _GROUPS.values() for name, summary in group.items()}
@@ -119,7 +132,7 @@ def help_text() -> str:
     """Give what `jupyter kasal --help` says."""
     lines = [_DESCRIPTION]
     for title, commands in _GROUPS.items():
-        lines += [f"{title}:", *(f"  {name:<8} {summary}" for name, summary in commands.items()), ""]
+        lines += [f"{title}:", *(f"  {name:<9} {summary}" for name, summary in commands.items()), ""]
     return "\n".join([*lines, _SERVER]).rstrip()
 
 

@@ -1,18 +1,35 @@
-"""``jupyter kasal crews``: the crews that there are."""
+"""``jupyter kasal crews``: the crews that there are; to get some in, and to get one out."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kasal_jupyter.cli.connect import add_server_options, server_of
+from kasal_jupyter.cli import WrongUsage
+from kasal_jupyter.cli.connect import add_server_options, say, server_of
+from kasal_jupyter.cli.crew_file import STDIN, find_crew, store_crew
 from kasal_jupyter.cli.terminal import console_of, print_rows
+from kasal_jupyter.errors import Fault, InvalidRequest
+from kasal_jupyter.kernel.clean import clean
+from kasal_jupyter.kernel.exchange import (
+    FORMATS,
+    READ_FORMATS,
+    export,
+    placed,
+    read_crew,
+    remark_lines,
+    save,
+    source_of,
+)
 from kasal_jupyter.kernel.figures import moment_text
 
 if TYPE_CHECKING:
     from kasal_jupyter.cli.connect import Subparsers
+    from kasal_jupyter.formats.intake import Imported
+    from kasal_jupyter.schemas.exchange import Remark
 
 HEADS = ("crew", "status", "agents", "created", "id")
 
@@ -25,10 +42,54 @@ def register(subparsers: Subparsers) -> None:
     subparsers
         What ``ArgumentParser.add_subparsers`` gave.
     """
-    crews = subparsers.add_parser("crews", help="list the crews", description="List the crews, newest first.")
+    crews = subparsers.add_parser(
+        "crews",
+        help="list the crews, import some, export one",
+        description="List the crews, newest first; or import crews, or export one, in every format.",
+    )
     crews.add_argument("--json", action="store_true", help="as JSON, for programs")
     add_server_options(crews)
     crews.set_defaults(handler=run_crews)
+    actions = crews.add_subparsers(metavar="import|export")
+    # What stands before the word counts where nothing stands behind it.
+    taken = actions.add_parser(
+        "import",
+        argument_default=argparse.SUPPRESS,
+        help="create or update crews from files",
+        description="Create or update crews from files: all of them, or none where one has a fault. A crew's "
+        "YAML, a CrewAI project (its folder, a zip of it, or its agents.yaml), crew.jsonc, or an export of "
+        "Kasal's canvas. Nothing of it is executed.",
+    )
+    taken.add_argument("paths", nargs="+", metavar="PATH", help="a file or a folder")
+    taken.add_argument(
+        "--name", metavar="NAME", default=None, help="the crew's name; else its own, else the file's"
+    )
+    taken.add_argument(
+        "--format", choices=READ_FORMATS, default="auto", help="what it is (default: found out)"
+    )
+    taken.add_argument(
+        "--dry-run", action="store_true", default=False, help="write the YAML to the output, store nothing"
+    )
+    add_server_options(taken)
+    taken.set_defaults(handler=run_import)
+    given = actions.add_parser(
+        "export",
+        argument_default=argparse.SUPPRESS,
+        help="write a crew in a format",
+        description="Write a crew as YAML, as a project that runs with CrewAI alone, or for Kasal's canvas.",
+    )
+    given.add_argument("crew", metavar="CREW", help="a crew's name or id")
+    given.add_argument(
+        "path",
+        nargs="?",
+        metavar="PATH",
+        default=None,
+        help="a file; of a project a folder, or a .zip (default: the output)",
+    )
+    given.add_argument("--format", choices=FORMATS, default="yaml", help="default: yaml")
+    given.add_argument("--force", action="store_true", default=False, help="overwrite what is there")
+    add_server_options(given)
+    given.set_defaults(handler=run_export)
 
 
 def run_crews(args: argparse.Namespace) -> int:
@@ -46,3 +107,53 @@ def run_crews(args: argparse.Namespace) -> int:
         )
         print_rows(console_of(sys.stdout), HEADS, rows, spare=("created", "status", "agents"))
     return 0
+
+
+def run_import(args: argparse.Namespace) -> int:
+    """Carry out ``crews import``; give the exit status."""
+    paths = list(dict.fromkeys(source_of(Path(word)) for word in args.paths))
+    if args.name is not None and len(paths) > 1:
+        raise WrongUsage("--name is for one crew; several are called by their name, else by their file's")
+    faults: list[Fault] = []
+    found: list[Imported] = []
+    with server_of(args) as client:
+        tools = [tool.name for tool in client.tools()]
+        for path in paths:
+            try:
+                found.append(read_crew(path, name=args.name, wanted=args.format, tools=tools))
+            except InvalidRequest as error:
+                if not error.faults:
+                    raise
+                faults += placed(error.faults, path)
+        if faults:
+            raise InvalidRequest("Nothing was imported", faults=faults)
+        for path, each in zip(paths, found, strict=True):
+            _say_remarks(str(path), each.remarks)
+            if args.dry_run:
+                sys.stdout.write(export(each.crew, "yaml").only[1])
+                continue
+            crew_id, verb = store_crew(client, each.crew)
+            say(f"{verb} {crew_id} {each.crew.name}")
+    return 0
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """Carry out ``crews export``; give the exit status."""
+    with server_of(args) as client:
+        crew = client.crew(find_crew(client, args.crew).id)
+    found = export(crew, args.format)
+    if args.path in {None, STDIN}:
+        if len(found.files) > 1:
+            raise WrongUsage("A project has several files: name a folder for them, or a .zip file")
+        _say_remarks(crew.name, found.remarks)
+        sys.stdout.write(found.only[1])
+        return 0
+    save(found, Path(args.path), force=args.force)
+    _say_remarks(crew.name, found.remarks)
+    say(f"wrote {args.path}")
+    return 0
+
+
+def _say_remarks(what: str, remarks: list[Remark]) -> None:
+    if remarks:
+        say(clean("\n".join([f"{what}: what could not be carried over as it is:", *remark_lines(remarks)])))

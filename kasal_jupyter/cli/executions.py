@@ -1,4 +1,4 @@
-"""``jupyter kasal ps``, ``status`` and ``stop``: executions as the server knows them."""
+"""``jupyter kasal ps``, ``status``, ``answer`` and ``stop``: executions as the server knows them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from kasal_jupyter.cli.connect import EXIT_STATUS, add_job, add_server_options, 
 from kasal_jupyter.cli.terminal import STATE_STYLES, console_of, print_rows
 from kasal_jupyter.kernel.clean import clean, one_line
 from kasal_jupyter.kernel.figures import cost_text, counted, duration_text, moment_text
-from kasal_jupyter.kernel.rows import STATUS_MARKS
+from kasal_jupyter.kernel.questions import answer_open, open_questions
+from kasal_jupyter.kernel.rows import STATUS_MARKS, how_to_answer
 from kasal_jupyter.schemas.executions import ExecutionStatus
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ SPARE = ("created", "cost", "tokens", "progress", "time")
 
 
 def register(subparsers: Subparsers) -> None:
-    """Add ``ps``, ``status`` and ``stop`` to the command's parser.
+    """Add ``ps``, ``status``, ``answer`` and ``stop`` to the command's parser.
 
     Parameters
     ----------
@@ -49,6 +50,17 @@ def register(subparsers: Subparsers) -> None:
     status.add_argument("--json", action="store_true", help="as JSON, for programs")
     add_server_options(status)
     status.set_defaults(handler=run_status)
+
+    answer = subparsers.add_parser(
+        "answer",
+        help="answer what an agent asks in an execution",
+        description="Answer the question of an execution that has been open for longest; without an answer, "
+        "show the questions.",
+    )
+    add_job(answer)
+    answer.add_argument("answer", nargs="?", metavar="TEXT", help="the answer; of choices, one or its number")
+    add_server_options(answer)
+    answer.set_defaults(handler=run_answer)
 
     stop = subparsers.add_parser(
         "stop", help="stop an execution", description="Stop an execution; its processes are gone afterwards."
@@ -87,7 +99,23 @@ def run_status(args: argparse.Namespace) -> int:
         print(f"\n{clean(found.result)}")
     elif found.current_task:
         print(f"now: {one_line(found.current_task)}")
+    for asked in found.questions:
+        print(clean(f"{asked.agent or 'An agent'} asks: {asked.question}"))
+        print(how_to_answer(found.job_id, asked.choices))
     return exit_status(found.status)
+
+
+def run_answer(args: argparse.Namespace) -> int:
+    """Carry out ``answer``; give the exit status."""
+    with server_of(args) as client:
+        if args.answer is None:
+            for each in open_questions(client, args.job):
+                which = f" ({' / '.join(each.choices)})" if each.choices else ""
+                print(clean(f"{each.agent or 'An agent'} asks: {each.question}{which}"))
+            return 0
+        asked = answer_open(client, args.job, args.answer)
+    print(clean(f"answered {asked.agent or 'an agent'}: {asked.question}"))
+    return 0
 
 
 def run_stop(args: argparse.Namespace) -> int:

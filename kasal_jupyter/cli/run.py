@@ -6,17 +6,20 @@ import argparse
 import sys
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from kasal_jupyter.cli import WrongUsage
 from kasal_jupyter.cli.connect import EXIT_STATUS, add_job, add_server_options, exit_status, say, server_of
 from kasal_jupyter.cli.crew_file import find_crew, names_file, read_crew, read_inputs, store_crew
+from kasal_jupyter.cli.prompt import Prompt
 from kasal_jupyter.cli.run_view import RunView, view_on
 from kasal_jupyter.cli.server_process import ended_by_signals
-from kasal_jupyter.cli.terminal import TraceHighlighter, console_of
+from kasal_jupyter.cli.terminal import TraceHighlighter, console_of, print_rows
 from kasal_jupyter.errors import Conflict
+from kasal_jupyter.kernel.budget import read_budget
+from kasal_jupyter.kernel.cards import Checked
 from kasal_jupyter.kernel.clean import clean
 from kasal_jupyter.kernel.client import Client
 from kasal_jupyter.kernel.view_text import render_text
@@ -53,6 +56,14 @@ def register(subparsers: Subparsers) -> None:
     )
     run.add_argument("values", nargs="*", metavar="name=value", help="an input of the run")
     run.add_argument("--inputs", metavar="FILE", help="more inputs, in a file: YAML or JSON")
+    run.add_argument("--max-cost", metavar="DOLLARS", type=_bound, help="end before it costs more")
+    run.add_argument("--max-tokens", metavar="N", type=_count, help="end before it uses more tokens")
+    run.add_argument("--max-seconds", metavar="S", type=_bound, help="end before it takes longer")
+    run.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="only check it, and say what it may take; a file's crew is stored for that",
+    )
     run.add_argument("--json", action="store_true", help="print the run's events, a JSON object a line")
     run.add_argument("--quiet", "-q", action="store_true", help="print the answer alone")
     run.add_argument("--bg", action="store_true", help="print the job's id and go; the run goes on")
@@ -102,7 +113,9 @@ def run_run(args: argparse.Namespace) -> int:
             crew_id, done = store_crew(client, crew)
             if not args.quiet:
                 say(f"crew {clean(crew.name)}: {done}")
-        accepted = client.start(crew_id, inputs)
+        if args.dry_run:
+            return _check(client, crew_id, inputs, as_json=args.json)
+        accepted = client.start(crew_id, inputs, budget=read_budget(_bounds(args)))
         if args.bg:
             print(accepted.model_dump_json() if args.json else accepted.job_id)
             if not args.json and not args.quiet:
@@ -111,10 +124,43 @@ def run_run(args: argparse.Namespace) -> int:
         # Events are for programs and are the output; lines are for whoever waits for it.
         file = sys.stdout if args.json else sys.stderr
         with view_on(file, as_json=args.json, quiet=args.quiet) as view:
-            _follow(client, accepted.job_id, view, stop=True)
+            asked_here = sys.stdin.isatty() and sys.stderr.isatty() and not args.json and not args.quiet
+            prompt = Prompt(client, accepted.job_id, view) if asked_here else None
+            _follow(client, accepted.job_id, view, stop=True, prompt=prompt)
         if file.isatty() and view.trace.summary.result is not None and not args.quiet:
             say("")
         return _tell_end(view.trace, answer=not args.json, error=args.quiet or args.json)
+
+
+def _bounds(args: argparse.Namespace) -> dict[str, float | None]:
+    return {name: getattr(args, name) for name in ("max_cost", "max_tokens", "max_seconds")}
+
+
+def _check(client: Client, crew_id: str, inputs: dict[str, Any], *, as_json: bool) -> int:
+    """Say whether a crew could run, and what it may take; give the exit status."""
+    answer = client.check(crew_id, inputs)
+    checked = Checked(clean(client.crew(crew_id).name), answer)
+    if as_json:
+        print(answer.model_dump_json())
+    else:
+        print(checked.title)
+        if checked.rows:
+            print_rows(console_of(sys.stdout), checked.heads, checked.rows)
+    return 0 if checked.runnable else 1
+
+
+def _bound(word: str) -> float:
+    number = float(word)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError("a number above 0")
+    return number
+
+
+def _count(word: str) -> int:
+    number = int(word)
+    if number < 1:
+        raise argparse.ArgumentTypeError("a whole number from 1")
+    return number
 
 
 def run_wait(args: argparse.Namespace) -> int:
@@ -143,11 +189,16 @@ def run_traces(args: argparse.Namespace) -> int:
     return exit_status(trace.summary.status)
 
 
-def _follow(client: Client, job_id: str, view: RunView, *, stop: bool) -> None:
-    """Show a run until it ends; ``stop`` says whether Ctrl-C stops it, or the watching alone."""
+def _follow(client: Client, job_id: str, view: RunView, *, stop: bool, prompt: Prompt | None = None) -> None:
+    """Show a run until it ends, and ask its questions where there is a prompt.
+
+    ``stop`` says whether Ctrl-C stops the run, or the watching alone.
+    """
     try:
-        for event in client.follow(job_id):
+        for event in client.follow(job_id, on_idle=prompt.idle if prompt is not None else None):
             view.feed(event)
+            if prompt is not None:
+                prompt.take(event)
     except (KeyboardInterrupt, SystemExit):
         if not stop:
             raise

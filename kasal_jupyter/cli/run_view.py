@@ -52,6 +52,14 @@ class RunView(Protocol):
         """Take in the next event."""
         ...
 
+    def pause(self) -> None:
+        """Leave the terminal to somebody who types."""
+        ...
+
+    def resume(self) -> None:
+        """Go on."""
+        ...
+
 
 def view_on(file: IO[str], *, as_json: bool = False, quiet: bool = False) -> RunView:
     """Give the view that a stream can show: JSON for programs, colours and a moving line for terminals."""
@@ -80,6 +88,12 @@ class QuietView:
     def feed(self, event: Event) -> None:
         """Take in the next event."""
         self.trace.feed(event)
+
+    def pause(self) -> None:
+        """Leave the terminal to somebody who types."""
+
+    def resume(self) -> None:
+        """Go on."""
 
 
 class JsonView(QuietView):
@@ -159,6 +173,14 @@ class TerminalView(QuietView):
     ) -> None:
         self._live.stop()
 
+    def pause(self) -> None:
+        """Take the last line away, which would be drawn over what is typed."""
+        self._live.stop()
+
+    def resume(self) -> None:
+        """Draw it again."""
+        self._live.start()
+
     def feed(self, event: Event) -> None:
         """Print the lines that the next event adds, above the last."""
         # The width may change at any time.
@@ -196,6 +218,9 @@ class TerminalView(QuietView):
         open_spans = [span for span in list(self.trace.spans.values()) if span.end is None]
         if not open_spans:
             return "between two steps" if self.trace.roots else "beginning"
+        if waiting := list(self.trace.summary.questions.values()):
+            asked = waiting[0]
+            return f"waiting for an answer to {one_line(asked.agent or 'an agent', 40)}"
         deepest = open_spans[-1]
         task = one_line(deepest.task or "", 40)
         return f"{task}: {_words_of(deepest)}" if task and deepest.kind != "task" else _words_of(deepest)

@@ -14,8 +14,8 @@
         expected_output: Three sentences
         agent: writer
 
-``llm`` is an agent's model and ``manager_llm`` the crew's, as CrewAI calls them; ``model`` and
-``manager_model``, as the API calls them, do as well.
+``llm`` is an agent's model, ``manager_llm`` and ``planning_llm`` are the crew's, as CrewAI calls them;
+``model``, ``manager_model`` and ``planning_model``, as the API calls them, do as well.
 """
 
 from __future__ import annotations
@@ -44,17 +44,29 @@ from kasal_jupyter.schemas.agents import AgentFields
 from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails, CrewFields
 from kasal_jupyter.schemas.tasks import TaskFields
 
-_SPELLINGS = {"llm": "model", "manager_llm": "manager_model"}
+_SPELLINGS = {"llm": "model", "manager_llm": "manager_model", "planning_llm": "planning_model"}
 """CrewAI's words for ours."""
 
 _MEMBERS = ("agents", "tasks")
 
-_NAMES_CODE = ("tools", "llm", "model", "manager_llm", "manager_model", "agent", "context")
+_NAMES_CODE = (
+    "tools",
+    "llm",
+    "model",
+    "fallbacks",
+    "manager_llm",
+    "manager_model",
+    "manager_agent",
+    "planning_llm",
+    "planning_model",
+    "agent",
+    "context",
+)
 """Where CrewAI would take a reference for code; prompts and JSON schemas are plain text and data."""
 
 _AGENT_KEYS = {*AgentFields.model_fields, "llm"} - {"name"}
 _TASK_KEYS = {*TaskFields.model_fields, "agent"} - {"name"}
-_CREW_KEYS = {*CrewFields.model_fields, "manager_llm", "agents", "tasks"}
+_CREW_KEYS = {*CrewFields.model_fields, "manager_llm", "planning_llm", "agents", "tasks"}
 
 
 @dataclass(slots=True)
@@ -88,7 +100,7 @@ class _Reader:
                 continue
             if key in _MEMBERS:
                 continue
-            reference = tag_of(value) or (code_reference(value) if key in _NAMES_CODE else None)
+            reference = tag_of(value) or _reference(key, value)
             if reference:
                 self.fault(where, line, f"{reference} would execute code, which a crew's YAML may not")
                 continue
@@ -130,6 +142,11 @@ def load_crew(text: str, name: str | None = None, values: Mapping[str, Any] | No
         _check_references(
             reader, nodes[task_name], f"tasks.{task_name}", task, agents=agents, earlier=earlier
         )
+    manager = body.get("manager_agent")
+    if manager is not None and (not isinstance(manager, str) or manager not in agents):
+        hint = nearest(str(manager), agents) or f"; there are {', '.join(agents) or 'none'}"
+        line = line_of(root, "manager_agent")
+        reader.fault("manager_agent", line, f"there is no agent {manager!r}{hint}")
     if name is not None:
         body["name"] = name
     elif "name" not in body:
@@ -149,7 +166,12 @@ def dump_crew(crew: CrewCreate | CrewDetails) -> str:
     if isinstance(crew, CrewDetails):
         names = {agent.id: agent.name for agent in crew.agents}
         head: dict[str, Any] = {"name": crew.name, "description": crew.description}
-        head |= {"process": crew.configuration.process, "manager_llm": crew.configuration.manager_model}
+        how = crew.configuration.model_dump(exclude_defaults=True)
+        if crew.configuration.manager_agent is not None:
+            how["manager_agent"] = names.get(
+                crew.configuration.manager_agent, crew.configuration.manager_agent
+            )
+        head |= {_spelled(key): value for key, value in how.items()}
         agents = [agent.model_dump(exclude_defaults=True) for agent in crew.agents]
         titles = {task.id: task.name or f"task_{number}" for number, task in enumerate(crew.tasks, 1)}
         tasks = [
@@ -162,8 +184,9 @@ def dump_crew(crew: CrewCreate | CrewDetails) -> str:
             for task in crew.tasks
         ]
     else:
-        head = crew.model_dump(exclude={"agents", "tasks", "manager_model"})
-        head["manager_llm"] = crew.manager_model
+        given = crew.model_dump(exclude_defaults=True, exclude={"agents", "tasks"})
+        head = {"name": crew.name, "description": crew.description, "process": crew.process}
+        head |= {_spelled(key): value for key, value in given.items()}
         agents = [agent.model_dump(exclude_defaults=True) for agent in crew.agents]
         tasks = [task.model_dump(exclude_defaults=True) for task in crew.tasks]
     out = {key: value for key, value in head.items() if value}
@@ -174,6 +197,18 @@ def dump_crew(crew: CrewCreate | CrewDetails) -> str:
     yaml.width = WIDTH
     yaml.dump(by_layout(out, Layout()), stream)
     return stream.getvalue()
+
+
+def _reference(key: str, value: object) -> str | None:
+    """Name the code that CrewAI would execute for a field's value, if there is any."""
+    if key in _NAMES_CODE:
+        return code_reference(value)
+    if key == "condition" and isinstance(value, str):
+        return code_reference(value)
+    # Their texts are data, whatever they begin with; a function of Python's is not.
+    if key in {"guardrail", "condition"} and isinstance(value, Mapping) and "python" in value:
+        return '{"python": …}'
+    return None
 
 
 def code_reference(value: object) -> str | None:
@@ -251,7 +286,7 @@ def _validate(
             path = ".".join(map(str, steps))
             # A field that was refused above is not missing besides.
             if path not in refused:
-                reader.fault(path, line, item["msg"])
+                reader.fault(path, line, item["msg"].removeprefix("Value error, "))
         return None
 
 

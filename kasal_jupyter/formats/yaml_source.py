@@ -33,6 +33,12 @@ WIDTH = 100
 FOLD_WIDTH = 80
 """Where a folded text is broken, counted from its indentation."""
 
+_UNSEEN = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\xa0\u2028\u2029\ufeff]")
+"""What YAML takes for the end of a line, or does not take at all, unless it is escaped."""
+
+_BLOCK = re.compile(r"[^\s](.|\n)*?[^\n]\n?\Z")
+"""A text of several lines that reads the same as a block: its first line tells how deep it is indented."""
+
 _HEADER = re.compile(r"[|>][-+0-9]*")
 
 
@@ -249,7 +255,9 @@ def by_layout(value: Any, layout: Layout) -> Any:
 
 def _styled(value: str, style: str | None) -> str:
     written: str = value
-    if "\n" in value and style not in {"'", '"'}:
+    if _UNSEEN.search(value) or ("\n" in value and not _BLOCK.match(value)):
+        written = DoubleQuotedScalarString(value)
+    elif "\n" in value and style not in {"'", '"'}:
         written = LiteralScalarString(value)
     elif style == "'":
         written = SingleQuotedScalarString(value)

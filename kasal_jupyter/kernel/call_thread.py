@@ -8,9 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kasal_jupyter.kernel.own_loop import OwnLoop
+from kasal_jupyter.kernel.questions import HumanQuestion
 from kasal_jupyter.kernel.tool_calls import ToolCall
 
-Serve = Callable[[ToolCall, OwnLoop], None]
+Call = ToolCall | HumanQuestion
+Serve = Callable[[Call, OwnLoop], None]
 """Does a call and answers it."""
 
 
@@ -19,7 +21,7 @@ class _Worker:
     """A thread that does calls, until it is replaced or there is nothing to do any more."""
 
     thread: threading.Thread | None = None
-    busy_with: ToolCall | None = None
+    busy_with: Call | None = None
     replaced: bool = False
 
 
@@ -31,7 +33,7 @@ class CallThread:
     thread does the calls that come after it.
     """
 
-    _waiting: deque[tuple[ToolCall, Serve]] = field(default_factory=deque)
+    _waiting: deque[tuple[Call, Serve]] = field(default_factory=deque)
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _runs: int = 0
     _worker: _Worker | None = None
@@ -47,7 +49,7 @@ class CallThread:
             self._runs -= 1
             self._changed.notify_all()
 
-    def submit(self, call: ToolCall, serve: Serve) -> None:
+    def submit(self, call: Call, serve: Serve) -> None:
         """Have a call done."""
         with self._changed:
             self._waiting.append((call, serve))
@@ -80,7 +82,7 @@ class CallThread:
         finally:
             loop.close()
 
-    def _next(self, worker: _Worker) -> tuple[ToolCall, Serve] | None:
+    def _next(self, worker: _Worker) -> tuple[Call, Serve] | None:
         with self._changed:
             worker.busy_with = None
             self._changed.wait_for(lambda: worker.replaced or self._waiting or not self._runs)

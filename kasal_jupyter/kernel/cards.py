@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
 from kasal_jupyter.kernel.clean import clean, one_line
-from kasal_jupyter.kernel.figures import counted, duration_text
+from kasal_jupyter.kernel.figures import cost_text, counted, duration_text
 from kasal_jupyter.schemas.crews import CrewChecked
+from kasal_jupyter.schemas.estimate import Estimate, Range
 
 
 class Shown:
@@ -54,6 +55,27 @@ class Shown:
         return f"<div>{title}<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
 
 
+ESTIMATE_HEADS = ["a run takes", "median", "from", "to"]
+"""The columns of an estimate."""
+
+
+def estimate_rows(estimate: Estimate) -> list[list[str]]:
+    """Give what a run may take as rows, from the crew's past runs; none where there are none."""
+    if not estimate.runs:
+        return []
+    measures: list[tuple[str, Range | None, Callable[[float], str]]] = [
+        ("time", estimate.seconds, duration_text),
+        ("tokens", estimate.tokens, lambda tokens: f"{tokens:,.0f}"),
+        ("cost", estimate.cost, cost_text),
+    ]
+    return [
+        [what, *(write(value) for value in (range_.median, range_.low, range_.high))]
+        if range_ is not None
+        else [what, "unknown", "", ""]
+        for what, range_, write in measures
+    ]
+
+
 class Checked(Shown):
     """Whether a crew could run now, and what keeps it from that.
 
@@ -65,20 +87,27 @@ class Checked(Shown):
         What keeps it from that, each with its ``field`` and its ``reason``.
     estimated_duration
         Seconds that a run may take, from the crew's own past runs where there are any.
+    estimate
+        ``tokens``, ``cost`` (US dollars) and ``seconds`` that a run may take, each with its ``median`` and
+        the bounds of most past ``runs``; None where they do not tell.
     """
 
     def __init__(self, name: str, answer: CrewChecked) -> None:
         self.runnable = answer.runnable
         self.faults = answer.faults
         self.estimated_duration = answer.estimated_duration
+        self.estimate = answer.estimate
         about = duration_text(answer.estimated_duration)
         title = (
             f"✔ {name} can run; it may take about {about}"
             if answer.runnable
             else f"✖ {name} cannot run yet: {counted(len(answer.faults), 'fault')}"
         )
-        rows = [[each.field, each.reason] for each in self.faults]
-        super().__init__(title, ["field", "what is wrong"], rows)
+        if answer.faults:
+            rows = [[each.field, each.reason] for each in answer.faults]
+            super().__init__(title, ["field", "what is wrong"], rows)
+            return
+        super().__init__(title, ESTIMATE_HEADS, estimate_rows(answer.estimate))
 
     def __bool__(self) -> bool:
         return self.runnable

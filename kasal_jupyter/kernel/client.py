@@ -11,7 +11,9 @@ from pydantic import BaseModel
 
 from kasal_jupyter import errors
 from kasal_jupyter.kernel.connection import Connection, print_line
+from kasal_jupyter.kernel.memory_requests import MemoryRequests
 from kasal_jupyter.kernel.refusal import refusal_of
+from kasal_jupyter.schemas.artifacts import ArtifactInfo, ArtifactList
 from kasal_jupyter.schemas.auth import Me
 from kasal_jupyter.schemas.base import Updated
 from kasal_jupyter.schemas.crews import (
@@ -25,7 +27,15 @@ from kasal_jupyter.schemas.crews import (
     CrewUpdate,
 )
 from kasal_jupyter.schemas.events import Event
+from kasal_jupyter.schemas.exchange import (
+    CrewExported,
+    CrewImport,
+    CrewImported,
+    CrewRead,
+    ExportFormat,
+)
 from kasal_jupyter.schemas.executions import (
+    Budget,
     ExecutionAccepted,
     ExecutionCreate,
     ExecutionList,
@@ -36,9 +46,19 @@ from kasal_jupyter.schemas.executions import (
     TraceRow,
     TraceRows,
 )
-from kasal_jupyter.schemas.memory import CrewMemory
+from kasal_jupyter.schemas.generate import CrewGenerate, CrewGenerated
+from kasal_jupyter.schemas.mcp import (
+    McpRefreshed,
+    McpRegistered,
+    McpServerCreate,
+    McpServerDetails,
+    McpServerList,
+    McpServerUpdate,
+)
 from kasal_jupyter.schemas.models import ModelInfo, ModelList
+from kasal_jupyter.schemas.providers import ProviderInfo, ProviderList, ProviderSet, Scope
 from kasal_jupyter.schemas.tools import ClientTool, ToolInfo, ToolList
+from kasal_jupyter.schemas.usage import GroupBy, UsageList
 
 if TYPE_CHECKING:
     import httpx
@@ -47,11 +67,14 @@ M = TypeVar("M", bound=BaseModel)
 
 REQUEST_SECONDS = 30.0
 
+MCP_SECONDS = 120.0
+"""How long an answer may take before which an MCP server is started, or downloaded and started."""
+
 MOST = 500
 """The longest page that the API gives."""
 
 
-class Client:
+class Client(MemoryRequests):
     """A server's crews and executions.
 
     Parameters
@@ -133,16 +156,89 @@ class Client:
         body = CrewCheck(inputs=inputs or {}, tools=list(tools))
         return self._send(CrewChecked, "POST", f"/crews/{quote(crew_id, safe='')}/check", body)
 
+    def import_crew(self, body: CrewImport) -> CrewImported | CrewRead:
+        """Have the server make a crew of another format; with ``save=False``, have it read only."""
+        if body.save:
+            return self._send(CrewImported, "POST", "/crews/import", body)
+        return self._send(CrewRead, "POST", "/crews/import", body)
+
+    def export_crew(self, crew_id: str, format: ExportFormat = "yaml") -> CrewExported:  # noqa: A002
+        """Have the server write a crew in a format: its files, and what could not be carried over."""
+        path = f"/crews/{quote(crew_id, safe='')}/export"
+        accept = {"Accept": "application/json"}
+        answer = self._request("GET", path, query={"format": format}, headers=accept)
+        return CrewExported.model_validate_json(answer)
+
+    def generate_crew(self, body: CrewGenerate) -> CrewGenerated:
+        """Have a model make a crew of a sentence; see :class:`CrewGenerate`."""
+        data = body.model_dump_json(exclude_unset=True).encode()
+        seconds = body.timeout + self._seconds
+        answer = self._request("POST", "/crews/generate", data, seconds=seconds)
+        return CrewGenerated.model_validate_json(answer)
+
     def delete_crew(self, crew_id: str) -> None:
         """Delete a crew with its agents and tasks."""
         self._request("DELETE", f"/crews/{quote(crew_id, safe='')}")
 
     def start(
-        self, crew_id: str, inputs: dict[str, Any] | None = None, tools: Sequence[ClientTool] = ()
+        self,
+        crew_id: str,
+        inputs: dict[str, Any] | None = None,
+        tools: Sequence[ClientTool] = (),
+        *,
+        budget: Budget | None = None,
     ) -> ExecutionAccepted:
-        """Start an execution; the given tools are this client's to answer for."""
-        body = ExecutionCreate(crew_id=crew_id, inputs=inputs or {}, tools=list(tools))
+        """Start an execution; the given tools are this client's to answer for.
+
+        It ends before the model call that would pass the budget, where there is one.
+        """
+        body = ExecutionCreate(crew_id=crew_id, inputs=inputs or {}, tools=list(tools), budget=budget)
         return self._send(ExecutionAccepted, "POST", "/executions", body)
+
+    def usage(
+        self,
+        group_by: GroupBy = "day",
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        crew_id: str | None = None,
+        user: str | None = None,
+    ) -> UsageList:
+        """Say what runs have used, told apart by day, crew, user, model, agent or task.
+
+        ``since`` and ``until`` are days, ``2024-01-15``, both included; by default the last 30. Days come in
+        their order, anything else with what costs most first.
+        """
+        query: dict[str, Any] = {"group_by": group_by, "since": since, "until": until, "crew_id": crew_id}
+        query |= {"user": user, "per_page": MOST, "sort": "name" if group_by == "day" else "-cost"}
+        return self._get(
+            UsageList, "/usage", {name: value for name, value in query.items() if value is not None}
+        )
+
+    def artifacts(self, job_id: str) -> list[ArtifactInfo]:
+        """Give the files that an execution has written, by name."""
+        found: list[ArtifactInfo] = []
+        while True:
+            query = {"per_page": MOST, "page": len(found) // MOST + 1}
+            page = self._get(ArtifactList, f"/executions/{quote(job_id, safe='')}/artifacts", query)
+            found += page.artifacts
+            if not page.artifacts or len(found) >= page.total:
+                return found
+
+    def artifact(self, job_id: str, name: str) -> Iterator[bytes]:
+        """Give the content of a file that an execution has written, piece by piece."""
+        import httpx
+
+        path = f"{self.url}/v1/executions/{quote(job_id, safe='')}/artifacts/{quote(name, safe='')}"
+        try:
+            with self._connected().stream("GET", path, timeout=self._seconds) as answer:
+                if answer.status_code >= 400:
+                    raise refusal_of(answer.status_code, answer.read())
+                yield from answer.iter_bytes()
+        except httpx.HTTPError as error:
+            raise errors.Unavailable(
+                f"The server at {self.url} does not answer: {error or type(error).__name__}"
+            ) from None
 
     def answer_tool(self, job_id: str, call_id: str, answer: ToolAnswer) -> None:
         """Answer a ``tool_request`` of a run that was started with tools of this client's."""
@@ -223,15 +319,50 @@ class Client:
         """Give the tools that the server's agents can use."""
         return self._get(ToolList, "/tools", {"per_page": MOST}).tools
 
+    def mcp_servers(self) -> list[McpServerDetails]:
+        """Give the MCP servers that one's crews can use, with their tools."""
+        return self._get(McpServerList, "/tools/mcp", {"per_page": MOST}).servers
+
+    def add_mcp_server(self, server: McpServerCreate) -> McpRegistered:
+        """Register an MCP server, to which the server connects first."""
+        body = server.model_dump_json(exclude_unset=True).encode()
+        return McpRegistered.model_validate_json(
+            self._request("POST", "/tools/mcp", body, seconds=MCP_SECONDS)
+        )
+
+    def update_mcp_server(self, server_id: str, changes: McpServerUpdate) -> Updated:
+        """Change what is given of an MCP server."""
+        body = changes.model_dump_json(exclude_unset=True).encode()
+        path = f"/tools/mcp/{quote(server_id, safe='')}"
+        return Updated.model_validate_json(self._request("PUT", path, body, seconds=MCP_SECONDS))
+
+    def refresh_mcp_server(self, server_id: str) -> McpRefreshed:
+        """List an MCP server's tools anew, and say what is different."""
+        path = f"/tools/mcp/{quote(server_id, safe='')}/refresh"
+        return McpRefreshed.model_validate_json(self._request("POST", path, seconds=MCP_SECONDS))
+
+    def delete_mcp_server(self, server_id: str, *, force: bool = False) -> None:
+        """Delete an MCP server; where its tools are used, only by force."""
+        query = {"force": "true"} if force else None
+        self._request("DELETE", f"/tools/mcp/{quote(server_id, safe='')}", query=query)
+
     def models(self, *, seconds: float | None = None) -> list[ModelInfo]:
         """Give the models that the server knows, with whether they can run."""
         return ModelList.model_validate_json(
             self._request("GET", "/models", query={"per_page": MOST}, seconds=seconds)
         ).models
 
-    def memory(self, crew_id: str) -> CrewMemory:
-        """Give what a crew remembers."""
-        return self._get(CrewMemory, f"/memory/{quote(crew_id, safe='')}")
+    def providers(self) -> list[ProviderInfo]:
+        """Give the providers of models and searches, with whether they are set; never a key."""
+        return self._get(ProviderList, "/providers").providers
+
+    def set_provider(self, name: str, body: ProviderSet) -> ProviderInfo:
+        """Store a provider's key, address and options, in place of what was stored."""
+        return self._send(ProviderInfo, "PUT", f"/providers/{quote(name, safe='')}", body)
+
+    def delete_provider(self, name: str, *, scope: Scope = "user") -> None:
+        """Delete what is stored for a provider: one's own, or everybody's."""
+        self._request("DELETE", f"/providers/{quote(name, safe='')}", query={"scope": scope})
 
     def me(self) -> Me:
         """Give who we are to the server."""

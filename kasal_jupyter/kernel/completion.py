@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kasal_jupyter.kernel.command_line import Line, Parser, Word, quoted, scan
-from kasal_jupyter.kernel.commands import COMMANDS, KINDS, STATES
+from kasal_jupyter.kernel.commands import COMMANDS, GROUPS, KINDS, STATES
 from kasal_jupyter.kernel.notebook_values import Notebook
 from kasal_jupyter.kernel.session import the_session
 
@@ -129,13 +129,15 @@ class _Place:
                 return self.quoting(_jobs())
             case "inputs":
                 return self.inputs()
-            case "file" | "files":
+            case "file" | "files" | "to":
                 return self.quoting(_files(self.last))
             case "kind":
                 done, comma, _ = self.last.raw.rpartition(",")
                 return _matching(self.last.raw, [f"{done}{comma}{kind}" for kind in KINDS])
             case "status":
                 return _matching(self.last.raw, STATES)
+            case "by":
+                return _matching(self.last.raw, GROUPS)
             case "agent" | "task":
                 return self.quoting(self.members(what))
             case "tool":

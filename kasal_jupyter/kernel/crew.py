@@ -13,14 +13,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kasal_jupyter.errors import InvalidRequest, NotFound, PreconditionFailed
+from kasal_jupyter.kernel.clean import clean
+from kasal_jupyter.kernel.crew_body import CrewBody
 from kasal_jupyter.kernel.crew_members import Agent, Task, checked, one_model
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.session import the_session
 from kasal_jupyter.schemas.agents import CrewAgent
-from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
+from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails, Webhook
 from kasal_jupyter.schemas.tasks import CrewTask
 
 if TYPE_CHECKING:
@@ -51,8 +54,19 @@ class Crew:
         ``sequential``, or ``hierarchical``: a manager hands the tasks out.
     manager_llm
         The manager's model in a hierarchical crew. CrewAI calls it so, the API ``manager_model``.
-    manager_model
-        The same as ``manager_llm``.
+    manager_agent
+        The agent that manages a hierarchical crew, the object or its name; else CrewAI's own manager does.
+        It has no tools, and no tasks of its own.
+    planning
+        Whether a plan is made before the tasks, and given to each.
+    planning_llm
+        The model that plans; else the manager's, or the default.
+    memory
+        Whether the crew remembers what happened in its runs.
+    webhook
+        Where its runs are reported to: an address, or ``{"url": …, "events": ["task_complete", …]}``.
+    manager_model, planning_model
+        The same as ``manager_llm`` and ``planning_llm``.
 
     Attributes
     ----------
@@ -69,7 +83,13 @@ class Crew:
         description: str = "",
         process: Literal["sequential", "hierarchical"] = "sequential",
         manager_llm: str | None = None,
+        manager_agent: Agent | str | None = None,
+        planning: bool = False,
+        planning_llm: str | None = None,
+        memory: bool = False,
+        webhook: Webhook | Mapping[str, Any] | str | None = None,
         manager_model: str | None = None,
+        planning_model: str | None = None,
     ) -> None:
         self.name = name
         self.agents = list(agents)
@@ -77,6 +97,11 @@ class Crew:
         self.description = description
         self.process = process
         self.manager_llm = one_model("manager_llm", manager_llm, "manager_model", manager_model)
+        self.manager_agent = manager_agent
+        self.planning = planning
+        self.planning_llm = one_model("planning_llm", planning_llm, "planning_model", planning_model)
+        self.memory = memory
+        self.webhook = webhook
         self.id: str | None = None
         self._version: int | None = None
         self.agents = self._everyone()
@@ -119,11 +144,39 @@ class Crew:
             raise CellError(error.message, faults=error.faults) from None
 
     @classmethod
+    def from_crewai(cls, path: str | Path, name: str | None = None) -> Crew:
+        """Read a crew from a CrewAI project, without executing any of it; what is left out is printed.
+
+        Parameters
+        ----------
+        path
+            The project's folder, a zip file of it, its ``agents.yaml``, or a ``crew.jsonc``.
+        name
+            The crew's name; else the project's.
+
+        Raises
+        ------
+        CellError
+            With every fault, each with its file, its line and its field.
+        """
+        from kasal_jupyter.kernel.exchange import read_crew, remark_lines
+
+        try:
+            found = read_crew(Path(path).expanduser(), name=name)
+        except InvalidRequest as error:
+            raise CellError(error.message, faults=error.faults) from None
+        if found.remarks:
+            print(clean("\n".join(["Not carried over as it is:", *remark_lines(found.remarks)])))  # noqa: T201
+        return cls.of(found.crew)
+
+    @classmethod
     def of(cls, body: CrewCreate | CrewDetails) -> Crew:
         """Make it of what the API takes or gives."""
         crew = cls(body.name, description=body.description)
         how = body.configuration if isinstance(body, CrewDetails) else body
         crew.process, crew.manager_llm = how.process, how.manager_model
+        crew.planning, crew.planning_llm = how.planning, how.planning_model
+        crew.memory, crew.webhook = how.memory, how.webhook
         by_key: dict[str, Agent] = {}
         for each in body.agents:
             agent = Agent.of(CrewAgent.model_validate(each.model_dump(include=set(CrewAgent.model_fields))))
@@ -131,6 +184,8 @@ class Crew:
             # A name wins over another agent's role; of two agents with one role the first is meant.
             by_key.setdefault(each.role, agent)
             by_key |= {key: agent for key in (each.name, each.id) if key}
+        if how.manager_agent is not None:
+            crew.manager_agent = by_key.get(how.manager_agent, how.manager_agent)
         before: dict[str, Task] = {}
         for task in body.tasks:
             who = task.agent if isinstance(task, CrewTask) else task.agent_id
@@ -143,6 +198,10 @@ class Crew:
                 tools=task.tools,
                 async_execution=task.async_execution,
                 output_schema=task.output_schema,
+                output_file=task.output_file,
+                guardrail=task.guardrail,
+                guardrail_max_retries=task.guardrail_max_retries,
+                condition=task.condition,
             )
             crew.tasks.append(made)
             before |= {key: made for key in (task.name, task.id) if key}
@@ -153,6 +212,31 @@ class Crew:
         from kasal_jupyter.formats.yaml_crew import dump_crew
 
         return dump_crew(self._named())
+
+    def to_crewai(self, path: str | Path, *, force: bool = False) -> None:
+        """Write the crew as a project that runs with CrewAI alone; what is left out is printed.
+
+        Parameters
+        ----------
+        path
+            The project's folder, or a ``.zip`` file.
+        force
+            Whether to write over what is there.
+
+        Raises
+        ------
+        CellError
+            It is there already, or cannot be written.
+        """
+        from kasal_jupyter.kernel.exchange import export, remark_lines, save
+
+        found = export(self._named(), "crewai")
+        try:
+            save(found, Path(path).expanduser(), force=force)
+        except InvalidRequest as error:
+            raise CellError(error.message) from None
+        if found.remarks:
+            print(clean("\n".join(["Not carried over as it is:", *remark_lines(found.remarks)])))  # noqa: T201
 
     def definition(self) -> CrewCreate:
         """Give the crew as the API takes it.
@@ -213,16 +297,25 @@ class Crew:
         return check_crew(the_session().client, self._saved(), {**(inputs or {}), **values})
 
     def run(
-        self, inputs: Mapping[str, Any] | None = None, /, *, background: bool = False, **values: Any
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        /,
+        *,
+        background: bool = False,
+        budget: Mapping[str, float] | None = None,
+        **values: Any,
     ) -> RunResult:
         """Save the crew, run it and watch it.
 
         Parameters
         ----------
         inputs
-            Inputs by name, where a name is no Python keyword argument, or ``background``.
+            Inputs by name, where a name is no Python keyword argument, or ``background`` or ``budget``.
         background
             Whether to go on at once; the view and the result then grow while the notebook does more.
+        budget
+            What the run may use up: ``max_cost`` (US dollars), ``max_tokens``, ``max_seconds``. It ends
+            before the model call that would pass a bound, and keeps what it has.
         **values
             Inputs: texts, numbers, dates, lists, and DataFrames, which agents query instead of reading.
 
@@ -233,11 +326,19 @@ class Crew:
         CellError
             It cannot run; with everything that keeps it from that.
         """
+        from kasal_jupyter.kernel.budget import read_budget
         from kasal_jupyter.kernel.runner import launch
 
         session = the_session()
         given = {**(inputs or {}), **values}
-        return launch(session.client, self._saved(), given, background=background, on_start=session.note_job)
+        return launch(
+            session.client,
+            self._saved(),
+            given,
+            background=background,
+            budget=read_budget(budget),
+            on_start=session.note_job,
+        )
 
     def card(self) -> CrewCard:
         """Give the crew's card: its tasks as a graph, its agents, its inputs."""
@@ -283,11 +384,11 @@ class Crew:
         return client.crew(known[0].id) if known else None
 
     def _everyone(self) -> list[Agent]:
-        """Give the agents, those included that only a task has."""
+        """Give the agents, those included that only a task has, or that only manage."""
         found = list(self.agents)
-        for task in self.tasks:
-            if isinstance(task.agent, Agent) and all(task.agent is not each for each in found):
-                found.append(task.agent)
+        for agent in (*(task.agent for task in self.tasks), self.manager_agent):
+            if isinstance(agent, Agent) and all(agent is not each for each in found):
+                found.append(agent)
         return found
 
     def _named(self) -> CrewCreate:
@@ -295,79 +396,17 @@ class Crew:
         return self._body(lambda _: True, all_agents=True)
 
     def _body(self, names_task: Callable[[Task], bool], *, all_agents: bool = False) -> CrewCreate:
-        agents = self._everyone()
-        calls = _agent_names(agents)
-        roles = [agent.role for agent in agents]
-        bodies = []
-        for agent in agents:
-            body = agent.definition()
-            called = calls[id(agent)]
-            named = all_agents or agent.name is not None or roles.count(agent.role) > 1
-            bodies.append(body.model_copy(update={"name": called}) if named else body)
-        keys = _keys(agents, calls)
-        titles = _task_names(self.tasks)
-        tasks = []
-        for task in self.tasks:
-            who = (
-                calls.get(id(task.agent))
-                if isinstance(task.agent, Agent)
-                else keys.get(task.agent or "", task.agent)
-            )
-            body_of = task.definition(who, self._context(task, titles))
-            named = task.name is not None or names_task(task)
-            tasks.append(body_of.model_copy(update={"name": titles[id(task)]}) if named else body_of)
+        members = CrewBody(self.name, self._everyone(), self.tasks)
+        lists = {"agents": members.agents(named=all_agents), "tasks": members.tasks(names_task)}
         fields = {
             "name": self.name,
             "description": self.description,
             "process": self.process,
             "manager_model": self.manager_llm,
+            "manager_agent": members.called(self.manager_agent),
+            "planning": self.planning,
+            "planning_model": self.planning_llm,
+            "memory": self.memory,
+            "webhook": {"url": self.webhook} if isinstance(self.webhook, str) else self.webhook,
         }
-        head = checked(CrewCreate, fields, f"crew {self.name!r}")
-        return head.model_copy(update={"agents": bodies, "tasks": tasks})
-
-    def _context(self, task: Task, titles: Mapping[int, str]) -> list[str]:
-        entries = []
-        for each in task.context:
-            if isinstance(each, Task) and id(each) not in titles:
-                raise CellError(
-                    f"The context of {task.title()!r} has the task {each.title()!r}, which is not among the "
-                    f"tasks of {self.name!r}; add it before this one"
-                )
-            entries.append(each if isinstance(each, str) else titles[id(each)])
-        return entries
-
-
-def _agent_names(agents: Sequence[Agent]) -> dict[int, str]:
-    """Give each agent's name: its own, else its role, numbered where there are several; as the API does."""
-    taken = {agent.name for agent in agents if agent.name}
-    names: dict[int, str] = {}
-    for agent in agents:
-        name = agent.name
-        if name is None:
-            role = " ".join(agent.role.split())[:180]
-            name, number = role, 1
-            while name in taken:
-                number += 1
-                name = f"{role} {number}"
-        taken.add(name)
-        names[id(agent)] = name
-    return names
-
-
-def _keys(agents: Sequence[Agent], names: Mapping[int, str]) -> dict[str, str]:
-    """Give the names of agents by all that tasks may call them."""
-    keys = {agent.role: names[id(agent)] for agent in reversed(agents)}
-    return keys | {name: name for name in names.values()}
-
-
-def _task_names(tasks: Sequence[Task]) -> dict[int, str]:
-    """Give each task's name: its own, else one after its place."""
-    taken = {task.name for task in tasks if task.name}
-    names: dict[int, str] = {}
-    for number, task in enumerate(tasks, 1):
-        name = task.name or f"task_{number}"
-        while task.name is None and name in taken:
-            name += "_"
-        taken.add(name)
-        names[id(task)] = name
-    return names
+        return checked(CrewCreate, fields, f"crew {self.name!r}").model_copy(update=lists)

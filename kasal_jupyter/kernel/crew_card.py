@@ -75,16 +75,18 @@ class CrewCard:
             plan = plan_of(self.crew)
             return [] if plan.steps and plan.agents else ["It has no tasks and agents yet"]
         crew = self.crew
-        return [fault.reason for fault in content_faults(crew.configuration.process, crew.agents, crew.tasks)]
+        return [fault.reason for fault in content_faults(crew.configuration, crew.agents, crew.tasks)]
 
     def _facts(self) -> list[str]:
         crew = self.crew
-        process = crew.configuration.process if isinstance(crew, CrewDetails) else crew.process
+        how = crew.configuration if isinstance(crew, CrewDetails) else crew
         return [
             *([self.verb] if self.verb else []),
-            process,
+            how.process,
             counted(len(crew.agents), "agent"),
             counted(len(crew.tasks), "task"),
+            *(["remembers"] if how.memory else []),
+            *([f"reports to {one_line(how.webhook.url, 80)}"] if how.webhook else []),
         ]
 
     def _identity(self) -> str:
@@ -132,6 +134,10 @@ def _agent(place: int, agent: AgentFields) -> str:
     facts = [agent.model or "default model", ", ".join(agent.tools)]
     if agent.allow_delegation:
         facts.append("may delegate")
+    if agent.fallbacks:
+        facts.append(f"else {', '.join(agent.fallbacks)}")
+    if agent.max_execution_time is not None:
+        facts.append(f"{counted(agent.max_execution_time, 'second')} a task")
     role = f" · {escape(one_line(agent.role, 80))}" if agent.name and agent.name != agent.role else ""
     said = " · ".join(escape(one_line(fact, 120)) for fact in facts if fact)
     return (

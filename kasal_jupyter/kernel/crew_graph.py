@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from kasal_jupyter.kernel import html_parts as parts
 from kasal_jupyter.kernel.clean import escape, one_line
-from kasal_jupyter.kernel.crew_plan import Plan, Step, plan_of
+from kasal_jupyter.kernel.crew_plan import Plan, Step, condition_words, plan_of
 from kasal_jupyter.kernel.html_texts import labelled_text, remark
 from kasal_jupyter.kernel.rows import STATUS_MARKS
 from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
@@ -80,7 +80,8 @@ def graph_html(crew: CrewDetails | CrewCreate, *, states: Mapping[str, str] | No
     if not plan.steps:
         return f'<div style="{parts.MUTED};padding:6px 0">No tasks yet.</div>'
     lanes, left_out = _lanes(plan)
-    drawn = [_manager_row(plan, lanes)] if plan.manager else []
+    drawn = [_planner_row(plan, lanes)] if plan.planner else []
+    drawn += [_manager_row(plan, lanes)] if plan.manager else []
     drawn += [_row(plan, step, lanes, (states or {}).get(step.key)) for step in plan.steps]
     if left_out:
         drawn.append(remark(f"{left_out} more lines are not drawn; each task says what it builds on."))
@@ -92,13 +93,15 @@ def graph_text(crew: CrewDetails | CrewCreate) -> str:
     """Write a crew's tasks as a text, a line a task."""
     plan = plan_of(crew)
     width = max((len(one_line(step.title, 40)) for step in plan.steps), default=0)
-    lines = [f"◆ manager  {one_line(plan.manager, 60)}, hands out the tasks"] if plan.manager else []
+    lines = [f"◆ planner  {one_line(plan.planner, 60)}, plans before the tasks"] if plan.planner else []
+    if plan.manager:
+        lines.append(f"◆ manager  {one_line(plan.manager, 60)}, hands out the tasks")
     for step in plan.steps:
         branch = "└─" if step is plan.steps[-1] else "├─"
         words = [_who(step, plan), step.model or "default model", ", ".join(step.tools)]
         said = " · ".join(one_line(word, 60) for word in words if word)
         builds = f"  ← {', '.join(from_)}" if (from_ := _builds_on(step, plan)) else ""
-        side = "  ⇉ the next task does not wait" if step.task.async_execution else ""
+        side = "".join(f"  {mark}" for mark in _marks(step))
         title = one_line(step.title, 40)
         lines.append(f"{branch} {step.number} {title:<{width}}  {said}{builds}{side}".rstrip())
     return "\n".join(lines) or "No tasks yet"
@@ -169,11 +172,10 @@ def _row(plan: Plan, step: Step, lanes: list[list[_Lane]], state: str | None) ->
 
 
 def _headline(step: Step, state: str | None) -> str:
-    chips = ""
-    if step.task.async_execution:
-        chips += f'{parts.separator()}<span style="{_CHIP}">⇉ the next task does not wait</span>'
+    marks = _marks(step)
     if step.task.output_schema is not None:
-        chips += f'{parts.separator()}<span style="{_CHIP}">JSON</span>'
+        marks.append("JSON")
+    chips = "".join(f'{parts.separator()}<span style="{_CHIP}">{escape(mark)}</span>' for mark in marks)
     if state is not None:
         style = _STYLES.get(state, f"color:{parts.GREY}")
         mark = _MARKS.get(state, "○")
@@ -185,6 +187,19 @@ def _headline(step: Step, state: str | None) -> str:
         f'<span style="{parts.MUTED}">{step.number}</span>{parts.hidden(".")} '
         f'<span style="font-weight:600;font-size:14px">{escape(one_line(step.title, 90))}</span>{chips}'
     )
+
+
+def _marks(step: Step) -> list[str]:
+    """Give what is special about a task, each in a few words."""
+    task = step.task
+    marks = ["⇉ the next task does not wait"] if task.async_execution else []
+    if task.condition is not None:
+        marks.append(f"◇ {one_line(condition_words(task.condition), 80)}")
+    if task.guardrail is not None:
+        marks.append("⛨ guardrail")
+    if task.output_file is not None:
+        marks.append(f"→ {one_line(task.output_file, 60)}")
+    return marks
 
 
 def _facts(step: Step, plan: Plan, colour: str) -> str:
@@ -207,6 +222,8 @@ def _inside(step: Step) -> str:
         labelled_text("what is expected", task.expected_output),
         *(labelled_text("is told as well", text) for text in step.texts),
     ]
+    if task.guardrail is not None:
+        texts.append(labelled_text("what its result must be like", task.guardrail))
     if task.output_schema is not None:
         from kasal_jupyter.kernel.sections import as_json
 
@@ -226,15 +243,22 @@ def _builds_on(step: Step, plan: Plan) -> list[str]:
     return [one_line(plan.steps[place].title, 40) for place in (step.after or step.given)]
 
 
+def _planner_row(plan: Plan, lanes: list[list[_Lane]]) -> str:
+    return _head_row("Planner", plan.planner or "", "plans before the tasks", "", _gutter(lanes))
+
+
 def _manager_row(plan: Plan, lanes: list[list[_Lane]]) -> str:
     gutter = _gutter(lanes)
+    does = "hands out the tasks and judges the results"
+    return _head_row("Manager", plan.manager or "", does, _segments(-1, lanes, gutter), gutter)
+
+
+def _head_row(name: str, who: str, does: str, lines: str, gutter: int) -> str:
     return (
-        f'<div style="position:relative;padding-left:{gutter}px;padding-bottom:{BETWEEN}px">'
-        f"{_segments(-1, lanes, gutter)}"
+        f'<div style="position:relative;padding-left:{gutter}px;padding-bottom:{BETWEEN}px">{lines}'
         f'<div style="{_BOX};border:1px dashed rgba(127,127,127,0.5)">'
-        f'<span style="font-weight:600;font-size:14px">Manager</span> '
-        f'<span style="{parts.MUTED};font-size:12px">{escape(one_line(plan.manager or "", 60))} · '
-        "hands out the tasks and judges the results</span></div></div>"
+        f'<span style="font-weight:600;font-size:14px">{name}</span> '
+        f'<span style="{parts.MUTED};font-size:12px">{escape(one_line(who, 60))} · {does}</span></div></div>'
     )
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from kasal_jupyter.errors import Fault
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.schemas.agents import CrewAgent, ModelSettings, SandboxSettings
-from kasal_jupyter.schemas.tasks import CrewTask
+from kasal_jupyter.schemas.tasks import CrewTask, TaskCondition
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -39,6 +39,10 @@ class Agent:
         Whether it may hand work to the others.
     max_iter
         Most model calls for one task.
+    max_execution_time
+        Most seconds for one task; it then fails.
+    fallbacks
+        Models to ask, in their order, where the one before cannot answer.
     settings
         How the model is called: ``{"temperature": 0.2, "max_tokens": 500}``.
     sandbox
@@ -63,6 +67,8 @@ class Agent:
         tools: Sequence[Tool] = (),
         allow_delegation: bool = False,
         max_iter: int | None = None,
+        max_execution_time: int | None = None,
+        fallbacks: Sequence[str] = (),
         settings: ModelSettings | Mapping[str, Any] | None = None,
         sandbox: SandboxSettings | Mapping[str, Any] | None = None,
         model: str | None = None,
@@ -75,6 +81,8 @@ class Agent:
         self.tools: list[Tool] = [tool_name(each) for each in _listed("tools", tools)]
         self.allow_delegation = allow_delegation
         self.max_iter = max_iter
+        self.max_execution_time = max_execution_time
+        self.fallbacks = list(_listed("fallbacks", fallbacks))
         self.settings = settings
         self.sandbox = sandbox
         self.definition()
@@ -105,6 +113,8 @@ class Agent:
             "tools": [tool_name(each) for each in self.tools],
             "allow_delegation": self.allow_delegation,
             "max_iter": self.max_iter,
+            "max_execution_time": self.max_execution_time,
+            "fallbacks": self.fallbacks,
             "settings": _fields(self.settings),
             "sandbox": _fields(self.sandbox),
         }
@@ -122,6 +132,8 @@ class Agent:
             tools=body.tools,
             allow_delegation=body.allow_delegation,
             max_iter=body.max_iter,
+            max_execution_time=body.max_execution_time,
+            fallbacks=body.fallbacks,
             settings=body.settings,
             sandbox=body.sandbox,
         )
@@ -157,6 +169,17 @@ class Task:
         Whether the next task starts without waiting for it.
     output_schema
         A pydantic model, or a JSON schema, for a result that is an object.
+    output_file
+        A file of the run's folder that the result is written to; it may have ``{placeholders}``.
+    guardrail
+        What the result must be like, in words. The agent's model checks it, and the task is done again where
+        it refuses.
+    guardrail_max_retries
+        How often it is done again; then the run fails.
+    condition
+        When it is done at all, by the last result before it: ``{"contains": "urgent"}``, ``lacks``,
+        ``matches`` (a regular expression of RE2) or ``equals``, of the whole or of a ``field`` of a
+        structured one. Else it is skipped.
 
     Raises
     ------
@@ -175,6 +198,10 @@ class Task:
         tools: Sequence[Tool] = (),
         async_execution: bool = False,
         output_schema: OutputSchema | None = None,
+        output_file: str | None = None,
+        guardrail: str | None = None,
+        guardrail_max_retries: int = 3,
+        condition: TaskCondition | Mapping[str, Any] | None = None,
     ) -> None:
         self.description = description
         self.expected_output = expected_output
@@ -184,6 +211,10 @@ class Task:
         self.tools: list[Tool] = [tool_name(each) for each in _listed("tools", tools)]
         self.async_execution = async_execution
         self.output_schema = output_schema
+        self.output_file = output_file
+        self.guardrail = guardrail
+        self.guardrail_max_retries = guardrail_max_retries
+        self.condition = condition
         self.definition()
 
     def definition(self, agent: str | None = None, context: Sequence[str] = ()) -> CrewTask:
@@ -211,6 +242,10 @@ class Task:
             "tools": [tool_name(each) for each in self.tools],
             "async_execution": self.async_execution,
             "output_schema": dict(schema) if schema is not None else None,
+            "output_file": self.output_file,
+            "guardrail": self.guardrail,
+            "guardrail_max_retries": self.guardrail_max_retries,
+            "condition": None if self.condition is None else _fields(self.condition),
         }
         return checked(CrewTask, fields, f"task {self.name or str(self.description)[:40]!r}")
 
@@ -269,7 +304,7 @@ def checked(kind: type[M], fields: Mapping[str, Any], what: str) -> M:
         return kind.model_validate(fields, strict=True)
     except ValidationError as error:
         faults = [
-            Fault(".".join(map(str, item["loc"])), item["msg"])
+            Fault(".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, "))
             for item in error.errors(include_url=False, include_input=False)
         ]
         first = faults[0]

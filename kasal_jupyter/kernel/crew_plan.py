@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kasal_jupyter.schemas.agents import Agent, AgentFields, CrewAgent
-from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
+from kasal_jupyter.schemas.crews import CrewConfiguration, CrewCreate, CrewDetails
 from kasal_jupyter.schemas.spec import PLACEHOLDER
-from kasal_jupyter.schemas.tasks import CrewTask, Task, TaskFields
+from kasal_jupyter.schemas.tasks import CrewTask, Task, TaskCondition, TaskFields
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +66,17 @@ class Plan:
     Attributes
     ----------
     manager
-        The manager's model in a hierarchical crew, ``default`` where it names none; None in a sequential one.
+        Who manages a hierarchical crew: an agent of it with its model, or the model of CrewAI's own manager,
+        ``default`` where it names none; None in a sequential one.
+    planner
+        The model that plans before the tasks, likewise; None where nothing does.
     """
 
     name: str
     steps: list[Step]
     agents: Sequence[AgentFields]
     manager: str | None = None
+    planner: str | None = None
     unknown: list[str] = field(default_factory=list)
     """Agents that tasks name and that the crew does not have."""
 
@@ -116,9 +121,36 @@ def plan_of(crew: CrewDetails | CrewCreate) -> Plan:
         name=crew.name,
         steps=steps,
         agents=agents,
-        manager=(how.manager_model or "default") if how.process == "hierarchical" else None,
+        manager=_manager(how, agents, places) if how.process == "hierarchical" else None,
+        planner=(how.planning_model or "default") if how.planning else None,
         unknown=unknown,
     )
+
+
+def _manager(
+    how: CrewConfiguration | CrewCreate, agents: Sequence[AgentFields], places: Mapping[str, int]
+) -> str:
+    if how.manager_agent is None:
+        return how.manager_model or "default"
+    place = places.get(how.manager_agent)
+    if place is None:
+        return f"{how.manager_agent} (no such agent)"
+    return f"{agents[place].name or agents[place].role} · {agents[place].model or 'default'}"
+
+
+def condition_words(condition: TaskCondition) -> str:
+    """Say when a conditional task is done."""
+    asked = [
+        f"{word} {json.dumps(wanted, ensure_ascii=False)}"
+        for word, wanted in (
+            ("contains", condition.contains),
+            ("lacks", condition.lacks),
+            ("matches", condition.matches),
+            ("equals", condition.equals),
+        )
+        if wanted is not None
+    ]
+    return f"only if {condition.field or 'the result'} {' and '.join(asked)}"
 
 
 def _given(before: list[Task | CrewTask], *, beside: bool) -> tuple[int, ...]:
@@ -137,5 +169,6 @@ def _texts(crew: CrewDetails | CrewCreate) -> Iterator[str]:
         yield task.description
         yield task.expected_output
         yield from task.context
+        yield from filter(None, (task.guardrail, task.output_file))
     for agent in crew.agents:
         yield from (agent.role, agent.goal, agent.backstory)

@@ -10,7 +10,8 @@ from kasal_jupyter.kernel.cards import Shown
 from kasal_jupyter.kernel.figures import duration_text
 from kasal_jupyter.kernel.result import RunResult
 from kasal_jupyter.kernel.rows import STATUS_MARKS
-from kasal_jupyter.schemas.executions import ENDED, ExecutionError, Status, Usage
+from kasal_jupyter.schemas.executions import ENDED, ExecutionError, Status
+from kasal_jupyter.schemas.usage import Usage
 
 if TYPE_CHECKING:
     from kasal_jupyter.kernel.client import Client
@@ -43,6 +44,8 @@ class Run:
         When it was asked for, UTC.
     duration
         Seconds from start to end; None while it goes on.
+    asks
+        Whether an agent waits for an answer; `%kasal answer` shows the question.
     """
 
     job_id: str
@@ -56,6 +59,7 @@ class Run:
     usage: Usage
     created_at: str
     duration: float | None
+    asks: bool
     _client: Client = field(repr=False, compare=False)
 
     @classmethod
@@ -73,6 +77,7 @@ class Run:
             usage=state.usage,
             created_at=state.created_at,
             duration=state.duration,
+            asks=bool(state.questions),
             _client=client,
         )
 
@@ -108,7 +113,7 @@ class Run:
         return [
             self.job_id,
             self.crew_name,
-            f"{STATUS_MARKS[self.status]} {self.status}",
+            f"{STATUS_MARKS[self.status]} {self.status}{' · waits for an answer' if self.asks else ''}",
             f"{self.progress} %",
             duration_text(self.duration) if self.duration is not None else "",
             f"{self.usage.total_tokens:,}",

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from kasal_jupyter.schemas.trace import Span, Trace
+
+if TYPE_CHECKING:
+    from kasal_jupyter.schemas.usage import Usage
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 """Not the locale's: a saved notebook is read elsewhere."""
@@ -49,6 +54,13 @@ def cost_text(dollars: float | None) -> str:
     if dollars < 0.00005:
         return "<$0.0001"
     return f"${dollars:.4f}" if dollars < 0.99995 else f"${dollars:,.2f}"
+
+
+def spent_text(usage: Usage) -> str:
+    """Write a cost of which a part may be unknown: ``$0.0150``, ``at least $0.0150``, ``unknown``."""
+    if usage.cost is None and usage.cost_at_least > 0:
+        return f"at least {cost_text(usage.cost_at_least)}"
+    return cost_text(usage.cost)
 
 
 def span_cost_text(span: Span) -> str:

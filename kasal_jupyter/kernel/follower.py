@@ -76,7 +76,7 @@ class Follower(threading.Thread):
             for event in self._client.follow(
                 self._result.job_id,
                 on_idle=self._idle,
-                serve=tools is not None,
+                serve=tools is not None and tools.serves,
                 on_connect=tools.connected if tools is not None else None,
             ):
                 if tools is not None:

@@ -6,6 +6,7 @@ from kasal_jupyter.kernel.clean import escape, one_line
 from kasal_jupyter.kernel.figures import duration_text, moment_text, run_cost_text, run_figures
 from kasal_jupyter.kernel.html_parts import (
     BLUE,
+    ORANGE,
     PANEL,
     RED,
     SMALL,
@@ -15,7 +16,8 @@ from kasal_jupyter.kernel.html_parts import (
     separator,
 )
 from kasal_jupyter.kernel.html_texts import is_long, labelled_text, split_long
-from kasal_jupyter.kernel.rows import STATUS_MARKS, elapsed_text, run_start
+from kasal_jupyter.kernel.remembered import MARK, listed, stored_note
+from kasal_jupyter.kernel.rows import STATUS_MARKS, elapsed_text, how_to_answer, run_start
 from kasal_jupyter.schemas.trace import Trace
 
 
@@ -72,6 +74,18 @@ def progress(trace: Trace) -> str:
     )
 
 
+def questions(trace: Trace) -> str:
+    """Give what agents ask and nobody has answered yet, with how to answer."""
+    return "".join(
+        f'<div style="border-left:3px solid {ORANGE};background:{PANEL};padding:4px 12px 7px;'
+        f'margin-bottom:8px"><div style="font-weight:700;color:{ORANGE}">Waiting for an answer</div>'
+        f'<div dir="auto" style="font-size:14px;white-space:pre-wrap;overflow-wrap:break-word">'
+        f"{escape(one_line(asked.agent or 'An agent', 80))} asks: {escape(asked.question)}</div>"
+        f'<div style="{SMALL}">{escape(how_to_answer(trace.job_id, asked.choices))}</div></div>'
+        for asked in list(trace.summary.questions.values())
+    )
+
+
 def outcome(trace: Trace, *, most: int | None = None) -> str:
     """Give the answer, or why there is none; of a long one ``most`` characters."""
     summary = trace.summary
@@ -79,8 +93,21 @@ def outcome(trace: Trace, *, most: int | None = None) -> str:
     if summary.error and summary.status != "completed":
         pieces.append(_panel("Error", f"{summary.error.message} ({summary.error.code})", RED, most))
     if summary.result:
-        pieces.append(_panel("Answer", summary.result, BLUE, most))
+        # One that ended before its time, for its budget say, keeps what it has.
+        whole = summary.status == "completed" or not summary.ended
+        pieces.append(_panel("Answer" if whole else "So far", summary.result, BLUE, most))
     return "".join(pieces)
+
+
+def kept(trace: Trace) -> str:
+    """Give what the crew will remember of the run, folded; nothing where that is nothing."""
+    if not trace.stored:
+        return ""
+    said = f"{MARK} {stored_note(trace.stored)}"
+    return (
+        f'<details style="padding-top:6px"><summary style="cursor:pointer;{SMALL}">{escape(said)}</summary>'
+        f"{labelled_text('memories', listed(trace.stored))}</details>"
+    )
 
 
 def _panel(label: str, text: str, colour: str, most: int | None) -> str:

@@ -43,6 +43,7 @@ TREE = (
 _STATE_WORDS: dict[SpanState, str] = {
     "running": "running for",
     "completed": "completed in",
+    "skipped": "skipped after",
     "failed": "failed after",
     "stopped": "stopped after",
 }
@@ -96,7 +97,7 @@ def row_line(row: Row, axis: Axis) -> str:
     """Give a row's content."""
     span = row.span
     failed = span.state == "failed"
-    colour = {"failed": RED, "stopped": GREY}.get(span.state, BAR_COLOURS[span.kind])
+    colour = {"failed": RED, "stopped": GREY, "skipped": GREY}.get(span.state, BAR_COLOURS[span.kind])
     end = axis.now if span.end is None else span.end
     name = f"{'font-weight:600;' if span.kind == 'task' else ''}{FAILED if failed else ''}"
     took = duration_text(end - span.start)

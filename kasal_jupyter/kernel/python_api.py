@@ -1,4 +1,4 @@
-"""What `import kasal_jupyter as kasal` offers besides its classes: ``kasal.runs()``, ``kasal.connect()``."""
+"""What `import kasal_jupyter as kasal` offers besides its classes: ``kasal.runs()``, ``kasal.usage()``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from kasal_jupyter.kernel.executions import Runs, latest_runs
 from kasal_jupyter.kernel.session import the_session
 
 if TYPE_CHECKING:
+    from kasal_jupyter.kernel.usage import UsageTable
     from kasal_jupyter.schemas.executions import Status
+    from kasal_jupyter.schemas.usage import GroupBy
 
 
 def runs(limit: int = 20, *, crew: str | None = None, status: Status | None = None) -> Runs:
@@ -32,6 +34,32 @@ def runs(limit: int = 20, *, crew: str | None = None, status: Status | None = No
     session = the_session()
     crew_id = session.crew(crew).id if crew is not None else None
     return latest_runs(session.client, limit, crew_id=crew_id, status=status)
+
+
+def usage(
+    by: GroupBy = "day", *, crew: str | None = None, since: str | None = None, until: str | None = None
+) -> UsageTable:
+    """Say what your runs have used, and what it cost; an admin's answer has everybody's.
+
+    Parameters
+    ----------
+    by
+        What it is told apart by: ``day``, ``crew``, ``model``, ``agent``, ``task``; for admins also ``user``.
+    crew
+        One crew's, by its name or id.
+    since, until
+        The first and the last day, ``2024-01-15``; by default the last 30 days.
+
+    Returns
+    -------
+    UsageTable
+        A notebook shows it as a table; ``.df()`` gives it as one, ``.whole`` the sums.
+    """
+    from kasal_jupyter.kernel.usage import usage_table
+
+    session = the_session()
+    crew_id = session.crew(crew).id if crew is not None else None
+    return usage_table(session.client, by, since=since, until=until, crew_id=crew_id)
 
 
 def connect(url: str | None = None, token: str | None = None) -> str:

@@ -11,13 +11,16 @@ from kasal_jupyter.kernel.view_html import render_html
 from kasal_jupyter.kernel.view_live import render_live
 from kasal_jupyter.kernel.view_text import header_line, render_text
 from kasal_jupyter.schemas.events import Event
-from kasal_jupyter.schemas.executions import Status, Usage
+from kasal_jupyter.schemas.executions import Status
 from kasal_jupyter.schemas.trace import Span, Trace
+from kasal_jupyter.schemas.usage import Usage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
+
+    from kasal_jupyter.kernel.artifacts import Artifacts
 
 
 class RunResult:
@@ -145,6 +148,19 @@ class RunResult:
 
         with self._lock:
             return span_table(self.trace)
+
+    def artifacts(self) -> Artifacts:
+        """Give the files that the run has written so far, with what reads and saves them.
+
+        Raises
+        ------
+        KasalError
+            The server that keeps them cannot be reached, or has deleted the run.
+        """
+        from kasal_jupyter.kernel.artifacts import artifacts_of
+        from kasal_jupyter.kernel.session import the_session
+
+        return artifacts_of(the_session().client, self.job_id)
 
     def to_json(self) -> str:
         """Give the run as JSON: its id, crew, state, output, figures and events."""

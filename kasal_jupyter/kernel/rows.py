@@ -7,20 +7,21 @@ own span would only repeat it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
 from kasal_jupyter.kernel.clean import one_line
 from kasal_jupyter.kernel.figures import counted, duration_text
+from kasal_jupyter.kernel.remembered import recalled_note
 from kasal_jupyter.schemas.trace import Span, Trace
 
 DEEPEST = 24
 """Levels that are drawn as levels; what lies deeper is drawn at the deepest."""
 
 MARKS = {"task": "▣", "agent": "◉", "llm": "◆", "tool": "●"}
-STATE_MARKS = {"failed": "✖", "stopped": "■"}
+STATE_MARKS = {"failed": "✖", "stopped": "■", "skipped": "⊘"}
 STATUS_MARKS = {
     "queued": "◷",
     "running": "▶",
@@ -42,6 +43,8 @@ class Row:
         Its name, and what is said behind it in a weaker colour; both cleaned.
     work
         The one agent's span that a task's row stands for as well.
+    plan
+        What the crew's planner says of a task.
     before
         The model call before this one by the same agent, to show only new messages.
     gap, rest
@@ -53,6 +56,7 @@ class Row:
     title: str
     note: str = ""
     work: Span | None = None
+    plan: str = ""
     before: Span | None = None
     gap: int = 0
     rest: int = 0
@@ -91,7 +95,13 @@ def build_rows(trace: Trace, wanted: AbstractSet[int] | None = None) -> list[Row
     sizes = None if wanted is None else _sizes(trace)
     top, _ = _rows_of(trace.roots, 0, wanted, sizes)
     for row in top:
-        row.note = _task_note(row.span, plans)
+        # Besides tasks there is the crew's planner, whose work is no task's.
+        if row.span.kind == "task":
+            row.note = _task_note(row.span, plans)
+        elif row.span.kind == "llm" and trace.roots[0] is not row.span:
+            row.note = f"says what was learnt · {row.note}"
+        elif not row.note and trace.plans:
+            row.note = f"planned {counted(len(trace.plans), 'task')}"
     # Walked with a stack: how deep agents delegate to agents is the models' choice.
     stack = list(top)
     while stack:
@@ -99,8 +109,15 @@ def build_rows(trace: Trace, wanted: AbstractSet[int] | None = None) -> list[Row
         spans = row.span.children
         if row.span.kind == "task" and len(spans) == 1 and spans[0].kind == "agent":
             row.work = spans[0]
+            row.note = " · ".join(filter(None, (row.note, recalled_note(row.work.recalled))))
             spans = spans[0].children
         row.children, row.rest = _rows_of(spans, min(row.depth + 1, DEEPEST), wanted, sizes)
+        if row.span.checks:
+            for inner in row.children:
+                if inner.span.kind == "llm":
+                    inner.note = f"checks the result · {inner.note}"
+        if row.span.kind == "task":
+            row.plan = trace.plans.get(row.span.opened.get("task_id") or "", "")
         stack.extend(row.children)
     return top
 
@@ -152,7 +169,7 @@ def _note(span: Span, calls: int, again: bool) -> str:
         return "stopped"
     if span.kind == "llm":
         return _llm_note(span, calls)
-    return tool_note(span) if span.kind == "tool" else ""
+    return tool_note(span) if span.kind == "tool" else recalled_note(span.recalled)
 
 
 def _tried_again(spans: list[Span]) -> set[int]:
@@ -174,6 +191,10 @@ def _task_note(span: Span, plans: dict[str, dict[str, Any]]) -> str:
     if plan and plan.get("context"):
         names = (plans[task]["title"] if task in plans else task for task in plan["context"])
         parts.append(one_line("context: " + ", ".join(names), 120))
+    if span.state == "skipped":
+        parts.append(f"skipped: {one_line(span.opened['reason'], 120)}")
+    if span.checks:
+        parts.append(_checks_note(span))
     if span.state == "failed":
         parts.append("failed")
     elif span.state == "stopped":
@@ -181,6 +202,13 @@ def _task_note(span: Span, plans: dict[str, dict[str, Any]]) -> str:
     elif errors := sum(inner.state == "failed" for inner in below(span)):
         parts.append(f"{counted(errors, 'error')}{' recovered' if span.state == 'completed' else ''}")
     return " · ".join(parts)
+
+
+def _checks_note(span: Span) -> str:
+    refused = sum(not check.accepted for check in span.checks)
+    accepted = "accepted" if span.checks[-1].accepted else ""
+    often = f"refused {'once' if refused == 1 else f'{refused} times'}" if refused else ""
+    return f"guardrail: {', '.join(filter(None, (often, accepted)))}"
 
 
 def _llm_note(span: Span, number: int) -> str:
@@ -200,6 +228,11 @@ def _llm_note(span: Span, number: int) -> str:
 
 def tool_note(span: Span) -> str:
     """Say what a tool was asked and what it answered, on one line."""
+    if span.question:
+        answered = span.closed.get("result")
+        told = f" → {one_line(answered, 60)}" if answered else ""
+        waits = "waiting for an answer: " if span.state == "running" else ""
+        return f"{waits}{one_line(span.question, 120)}{told}"
     arguments = span.opened.get("arguments") or {}
     asked = ", ".join(f"{key}={_short(value)}" for key, value in list(arguments.items())[:4])
     result = span.closed.get("result")
@@ -210,6 +243,13 @@ def tool_note(span: Span) -> str:
 
 def _short(value: object) -> str:
     return one_line(value, 40) if isinstance(value, str) else one_line(repr(value), 40)
+
+
+def how_to_answer(job_id: str, choices: Sequence[str]) -> str:
+    """Say with which words a question is answered, from a notebook and from a terminal."""
+    example = one_line(choices[0], 40) if choices else "…"
+    which = f"{' / '.join(one_line(choice, 60) for choice in choices)} · " if choices else ""
+    return f'{which}%kasal answer {job_id} "{example}" · jupyter kasal answer {job_id} "{example}"'
 
 
 def elapsed_text(trace: Trace, now: float | None = None) -> str:

@@ -16,6 +16,7 @@ from kasal_jupyter.kernel.own_loop import OwnLoop
 from kasal_jupyter.kernel.result import RunResult
 from kasal_jupyter.kernel.tool_calls import RunTools
 from kasal_jupyter.schemas.crews import CrewDetails
+from kasal_jupyter.schemas.executions import Budget
 
 T = TypeVar("T")
 
@@ -32,6 +33,7 @@ def launch(
     values: Mapping[str, Any],
     *,
     background: bool = False,
+    budget: Budget | None = None,
     on_start: Callable[[str], object] | None = None,
     view: Callable[[RunResult], View] = view_of,
 ) -> RunResult:
@@ -48,6 +50,8 @@ def launch(
     background
         Whether to return at once, a :class:`BackgroundRun`: the view goes on, and calls of the notebook's
         tools are done by a thread. Else they are done here, on the thread of the cell, until the run ends.
+    budget
+        What it may use up.
     on_start
         Told the job id as soon as there is one: a run that fails gives no result.
     view
@@ -71,7 +75,7 @@ def launch(
     run_tools = RunTools(given.tools, bound=frozenset(given.bound))
 
     def start() -> str:
-        return client.start(crew.id, given.inputs, given.definitions).job_id
+        return client.start(crew.id, given.inputs, given.definitions, budget=budget).job_id
 
     job_id, interrupted = _undisturbed(start)
     if on_start is not None:
@@ -84,7 +88,7 @@ def launch(
         run_tools.on_end = lambda: _launched.pop(job_id, None)
     if background:
         return follow_in_background(client, job_id, view)
-    return _watch(client, job_id, run_tools if given.tools else None, stops=True)
+    return _watch(client, job_id, run_tools, stops=True)
 
 
 def follow(client: Client, job_id: str) -> RunResult:
@@ -100,7 +104,7 @@ def follow(client: Client, job_id: str) -> RunResult:
     CellError
         The waiting was interrupted.
     """
-    return _watch(client, job_id, _unattended(job_id), stops=False)
+    return _watch(client, job_id, _unattended(job_id) or RunTools({}), stops=False)
 
 
 def follow_in_background(
@@ -134,6 +138,8 @@ class BackgroundRun(RunResult):
         self._view = view
         self._follower = Follower(client, self, view, tools)
         if tools is not None:
+            # Nobody waits at this kernel: the view says how to answer.
+            tools.asks = False
             job_id = self.job_id
             self._follower.in_background(lambda call, loop: tools.serve(client, job_id, call, loop))
         self._follower.start()
@@ -161,8 +167,9 @@ class BackgroundRun(RunResult):
         return self
 
 
-def _watch(client: Client, job_id: str, tools: RunTools | None, *, stops: bool) -> RunResult:
-    """Follow a run to its end and do its calls on this thread."""
+def _watch(client: Client, job_id: str, tools: RunTools, *, stops: bool) -> RunResult:
+    """Follow a run to its end, and on this thread do its calls and ask its questions."""
+    tools.asks = True
     result = RunResult(job_id)
     loop = OwnLoop()
     follower: Follower | None = None
@@ -170,7 +177,7 @@ def _watch(client: Client, job_id: str, tools: RunTools | None, *, stops: bool) 
         try:
             follower = Follower(client, result, view_of(result), tools)
             follower.start()
-            while tools is not None and (call := tools.next_call()) is not None:
+            while (call := tools.next_call()) is not None:
                 tools.serve(client, job_id, call, loop)
             while follower.is_alive():
                 # With a time limit: on Windows, a wait without one cannot be interrupted.

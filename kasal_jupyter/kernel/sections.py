@@ -6,6 +6,7 @@ import json
 from typing import Any, NamedTuple
 
 from kasal_jupyter.kernel.figures import counted
+from kasal_jupyter.kernel.remembered import listed
 from kasal_jupyter.kernel.rows import Row
 from kasal_jupyter.schemas.trace import Span
 
@@ -27,7 +28,7 @@ def sections(row: Row) -> list[Section]:
         case "tool":
             found = _tool_call(span)
         case _:
-            found = _work(span, row.work)
+            found = [*_text("plan", row.plan), *_work(span, row.work)]
     if span.error:
         found.append(Section("error", span.error, bad=True))
     return found
@@ -36,10 +37,17 @@ def sections(row: Row) -> list[Section]:
 def _work(span: Span, work: Span | None) -> list[Section]:
     agent = work or span
     found = [
+        *_text("skipped", span.opened.get("reason")),
+        *_text("recalled", listed(agent.recalled)),
         *_text("prompt", agent.opened.get("prompt")),
         *_text("tools", ", ".join(agent.opened.get("tools") or ())),
         *_text("result", span.closed.get("result")),
     ]
+    for check in span.checks:
+        said = "accepts it" if check.accepted else "refuses it"
+        found.append(
+            Section(f"guardrail, attempt {check.attempt}: {said}", check.feedback, bad=not check.accepted)
+        )
     if "structured" in span.closed:
         found.append(Section("result as JSON", as_json(span.closed["structured"])))
     return found

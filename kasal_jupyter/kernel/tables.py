@@ -44,8 +44,10 @@ def task_table(trace: Trace) -> pd.DataFrame:
     CellError
         pandas is not installed.
     """
-    begun = {span.opened.get("task_id") for span in trace.roots}
-    rows = [_task_row(span) for span in trace.roots]
+    # The crew's planner is none.
+    tasks = [span for span in trace.roots if span.kind == "task"]
+    begun = {span.opened.get("task_id") for span in tasks}
+    rows = [_task_row(span) for span in tasks]
     states = trace.summary.task_states
     rows += [
         {

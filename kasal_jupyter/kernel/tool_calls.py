@@ -1,4 +1,4 @@
-"""The calls of a run for the notebook's tools: taken in, done each once, and answered."""
+"""The calls of a run for the notebook's tools, and its questions: taken in, done each once, and answered."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kasal_jupyter.errors import Conflict, KasalError, NotFound, TooManyRequests, Unavailable
 from kasal_jupyter.kernel.notebook_tools import NotebookTool, registered
 from kasal_jupyter.kernel.own_loop import OwnLoop
+from kasal_jupyter.kernel.questions import HumanQuestion, ask_here
 from kasal_jupyter.kernel.time_limit import TimeLimitReached
 from kasal_jupyter.kernel.tool_results import error_text, result_text
 from kasal_jupyter.schemas.executions import ENDED
@@ -70,16 +71,23 @@ class RunTools:
         self.frames: dict[str, list[Any]] = {}
         self.attended = False
         """Whether a connection of this kernel answers for the run."""
+        self.asks = False
+        """Whether its questions for humans are asked here: somebody waits for the run at this kernel."""
         self.on_end: Callable[[], object] = lambda: None
         """Called when the run has ended."""
         self._tools = dict(tools)
         self._bound = bound
-        self._calls: dict[str, ToolCall] = {}
-        self._held: list[ToolCall] | None = None
+        self._calls: dict[str, ToolCall | HumanQuestion] = {}
+        self._held: list[ToolCall | HumanQuestion] | None = None
         self._held_since = 0.0
-        self._queue: queue.SimpleQueue[ToolCall | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[ToolCall | HumanQuestion | None] = queue.SimpleQueue()
         # What is printed goes to the cell that started the run, whatever thread prints it.
         self._context = contextvars.copy_context()
+
+    @property
+    def serves(self) -> bool:
+        """Whether there are tools of this kernel's that the run may call."""
+        return bool(self._tools)
 
     # -- on the thread that follows the run ------------------------------------------------------------
 
@@ -103,21 +111,27 @@ class RunTools:
                 call = ToolCall(
                     event["call_id"], event["tool"], event["arguments"], event["span_id"], deadline
                 )
-                self._calls[call.call_id] = call
-                if self._held is None:
-                    self._queue.put(call)
-                else:
-                    self._held.append(call)
+                self._add(call)
+        elif event["type"] == "input_request":
+            if self.asks and event["call_id"] not in self._calls:
+                self._add(HumanQuestion.of(event))
         elif event["type"] in {"tool_result", "tool_failed"}:
-            for call in self._calls.values():
-                if call.span_id == event["span_id"]:
-                    call.closed.set()
+            for done in self._calls.values():
+                if done.span_id == event["span_id"]:
+                    done.closed.set()
         elif event["type"] == "execution_status" and event["status"] in ENDED:
-            for call in self._calls.values():
-                call.closed.set()
+            for done in self._calls.values():
+                done.closed.set()
             self.on_end()
         if self._held is not None and time.monotonic() - self._held_since > HOLD_SECONDS:
             self.caught_up()
+
+    def _add(self, call: ToolCall | HumanQuestion) -> None:
+        self._calls[call.call_id] = call
+        if self._held is None:
+            self._queue.put(call)
+        else:
+            self._held.append(call)
 
     def caught_up(self) -> None:
         """Hand on the requests that were held back and that nobody has answered."""
@@ -126,7 +140,7 @@ class RunTools:
                 self._queue.put(call)
         self._held = None
 
-    def waiting(self) -> list[ToolCall]:
+    def waiting(self) -> list[ToolCall | HumanQuestion]:
         """Give the calls that are to be done, for a thread that does not wait for them."""
         calls = []
         while not self._queue.empty():
@@ -141,8 +155,8 @@ class RunTools:
 
     # -- on the thread that does the calls -------------------------------------------------------------
 
-    def next_call(self) -> ToolCall | None:
-        """Wait for the next call; None when there will be none."""
+    def next_call(self) -> ToolCall | HumanQuestion | None:
+        """Wait for the next call or question; None when there will be none."""
         while True:
             try:
                 # With a time limit: on Windows, a wait without one cannot be interrupted.
@@ -150,8 +164,8 @@ class RunTools:
             except queue.Empty:
                 continue
 
-    def serve(self, client: Client, job_id: str, call: ToolCall, loop: OwnLoop) -> None:
-        """Do a call and answer it. One that nobody waits for any more is passed over.
+    def serve(self, client: Client, job_id: str, call: ToolCall | HumanQuestion, loop: OwnLoop) -> None:
+        """Do a call, or ask a question, and answer it. One that nobody waits for any more is passed over.
 
         Raises
         ------
@@ -159,6 +173,10 @@ class RunTools:
             The user has interrupted the function.
         """
         if call.closed.is_set() or call.seconds_left <= 0:
+            return
+        if isinstance(call, HumanQuestion):
+            if (said := ask_here(call)) is not None:
+                _send(client, job_id, call, said)
             return
         frames: list[Any] = []
         answer = self._context.copy().run(self._answer, call, loop, frames)
@@ -186,7 +204,7 @@ class RunTools:
             return ToolAnswer(error=error_text(error))
 
 
-def _send(client: Client, job_id: str, call: ToolCall, answer: ToolAnswer) -> bool:
+def _send(client: Client, job_id: str, call: ToolCall | HumanQuestion, answer: ToolAnswer) -> bool:
     """Send an answer until it gets through, or nobody waits for it; say whether it did."""
     from kasal_jupyter.schemas.executions import ToolAnswer
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from kasal_jupyter.kernel import html_rows
 from kasal_jupyter.kernel.clean import escape, one_line
 from kasal_jupyter.kernel.figures import counted, span_cost_text
-from kasal_jupyter.kernel.html_head import crew_title, header, outcome, progress
+from kasal_jupyter.kernel.html_head import crew_title, header, kept, outcome, progress
 from kasal_jupyter.kernel.html_parts import CARD, MUTED, SMALL
 from kasal_jupyter.kernel.html_texts import drawn_bytes, labelled_text, remark, saved_bytes
 from kasal_jupyter.kernel.rows import Row, build_rows
@@ -95,6 +95,7 @@ class _View:
             self.add("</div></div>")
         elif trace.summary.status == "queued":
             self.add(f'<div style="{MUTED};padding-top:6px">Waiting to be started …</div>')
+        self.add(kept(trace))
         self.add(self.remainder())
         self.add("</div>")
         return "".join(self.html)

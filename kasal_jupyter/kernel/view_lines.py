@@ -7,8 +7,9 @@ so the heading is printed again before a line of another task.
 from __future__ import annotations
 
 from kasal_jupyter.kernel.clean import clean, one_line
-from kasal_jupyter.kernel.figures import duration_text, span_cost_text
-from kasal_jupyter.kernel.rows import MARKS, STATE_MARKS, tool_note
+from kasal_jupyter.kernel.figures import counted, duration_text, span_cost_text
+from kasal_jupyter.kernel.remembered import MARK, recalled_note, stored_note
+from kasal_jupyter.kernel.rows import MARKS, STATE_MARKS, how_to_answer, tool_note
 from kasal_jupyter.kernel.view_text import fitted, header_line
 from kasal_jupyter.schemas.events import COMPLETING, FAILING, Event, TaskPlan
 from kasal_jupyter.schemas.trace import Span, Trace
@@ -40,8 +41,38 @@ class LineView:
             return [self._task_line(self.trace.spans[event["span_id"]])]
         if event["type"] == "agent_start":
             span = self.trace.spans[event["span_id"]]
+            if span.parent_id is None:
+                # The crew's planner, whose work is no task's.
+                return [self._task_line(span)]
             # The agent of a task is on the task's line; one that work was delegated to has its own.
             return self._below(span, [self._line(span, MARKS["agent"], "")]) if self._depth(span) > 1 else []
+        if event["type"] == "task_skipped":
+            self._heading = None
+            skipped = self.trace.spans[event["span_id"]]
+            name, reason = one_line(skipped.name, 80), one_line(event["reason"], 160)
+            return [fitted(f"├─ {STATE_MARKS['skipped']} {name} skipped: {reason}", self.width).rstrip()]
+        if event["type"] == "guardrail":
+            checked = self.trace.spans.get(event["span_id"])
+            said = "✔ accepted" if event["accepted"] else f"✖ refused: {one_line(event['feedback'], 160)}"
+            return (
+                self._below(checked, [fitted(f"│  ├─ guardrail {said}", self.width).rstrip()])
+                if checked
+                else []
+            )
+        if event["type"] == "memory_recalled":
+            reminded = self.trace.spans.get(event["span_id"])
+            note = recalled_note(event)
+            line = f"│  ├─ {MARK} {note} · {event['duration_ms']:.1f} ms"
+            return self._below(reminded, [fitted(line, self.width)]) if reminded and note else []
+        if event["type"] == "memory_stored":
+            self._heading = None
+            return [fitted(f"├─ {MARK} {stored_note(event)}", self.width).rstrip()]
+        if event["type"] == "plan":
+            self._heading = None
+            return [f"│  └─ ✔ planned {counted(len(event['steps']), 'task')}"]
+        if event["type"] == "input_request":
+            asking = self.trace.spans.get(event["span_id"])
+            return self._below(asking, self._question(asking, event["choices"])) if asking else []
         if event["type"] in COMPLETING or event["type"] in FAILING:
             # Unknown where only the tail of a run was asked for.
             closed = self.trace.spans.get(event["span_id"])  # type: ignore[typeddict-item]
@@ -55,11 +86,11 @@ class LineView:
 
     def _task_line(self, span: Span, more: str = "") -> str:
         self._heading = span.id
-        note = one_line(span.agent or "", 60)
+        note = one_line(span.agent or "", 60) if span.kind == "task" else ""
         context = self._context.get(span.opened.get("task_id") or "")
         if context and not more:
             note += " " + one_line(f"· context: {', '.join(context)}", 120)
-        return fitted(f"├─ {MARKS['task']} {one_line(span.name, 80)} {note}{more}", self.width).rstrip()
+        return fitted(f"├─ {MARKS[span.kind]} {one_line(span.name, 80)} {note}{more}", self.width).rstrip()
 
     def _below(self, span: Span, lines: list[str]) -> list[str]:
         """Give the lines, under their task's heading again where another task's stands above."""
@@ -69,6 +100,13 @@ class LineView:
         if not lines or root.id == self._heading:
             return lines
         return [self._task_line(root, " (continued)"), *lines]
+
+    def _question(self, span: Span, choices: list[str]) -> list[str]:
+        how = how_to_answer(self.trace.job_id, choices)
+        return [
+            f"│  ? {one_line(span.agent or 'An agent', 60)} asks: {one_line(span.question, 400)}",
+            f"│    {how}",
+        ]
 
     def _closed(self, span: Span) -> list[str]:
         took = duration_text(span.duration or 0.0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from kasal_jupyter.kernel import html_rows
 from kasal_jupyter.kernel.clean import escape
 from kasal_jupyter.kernel.figures import counted, span_cost_text
-from kasal_jupyter.kernel.html_head import crew_title, header, outcome, progress
+from kasal_jupyter.kernel.html_head import crew_title, header, outcome, progress, questions
 from kasal_jupyter.kernel.html_parts import CARD, MUTED, SMALL
 from kasal_jupyter.kernel.rows import Row, build_rows
 from kasal_jupyter.kernel.selection import latest_choice
@@ -47,6 +47,7 @@ def render_live(trace: Trace, now: float | None = None) -> str:
         card,
         header(trace, axis.now, live=True),
         progress(trace),
+        questions(trace),
         outcome(trace, most=0),
     ]
     if rows:

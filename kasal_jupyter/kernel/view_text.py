@@ -13,6 +13,7 @@ from kasal_jupyter.kernel.figures import (
     run_figures,
     span_cost_text,
 )
+from kasal_jupyter.kernel.remembered import MARK, listed, stored_note
 from kasal_jupyter.kernel.rows import STATUS_MARKS, Row, build_rows, elapsed_text, run_start
 from kasal_jupyter.kernel.selection import fair_choice
 from kasal_jupyter.schemas.trace import Span, Trace
@@ -63,6 +64,9 @@ def render_text(trace: Trace, *, width: int = 110) -> str:
         shown += 1 if row.work is None else 2
     if (missing := len(trace.spans) - shown) > 0:
         lines.append(f"… {counted(missing, 'step')} not drawn: .spans() of the result holds them all")
+    if trace.stored:
+        kept = f"{MARK} {stored_note(trace.stored)}: {one_line(listed(trace.stored), 400)}"
+        lines.append(fitted(kept, width).rstrip())
     summary = trace.summary
     if summary.result is not None:
         lines += ["", *_excerpt(summary.result)]

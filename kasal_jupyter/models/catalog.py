@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from typing import Self, cast
+from urllib.parse import urlsplit
 
+from kasal_jupyter.errors import nearest
+from kasal_jupyter.models.providers import (
+    ALIASES,
+    PROVIDERS,
+    Credentials,
+    Provider,
+    endpoint,
+    provider_named,
+)
+from kasal_jupyter.models.retired import retired, spelling
 from kasal_jupyter.models.served import ServedModels
-from kasal_jupyter.schemas.spec import RunModel
+from kasal_jupyter.schemas import spec
+from kasal_jupyter.schemas.spec import RunEmbedder, RunModel, RunSearch
+from kasal_jupyter.tools.guard import HostGuard
 
 SANDBOX = "sandbox"
+
+OFFLINE = "offline"
+"""The embedder that needs nobody."""
 
 OPENAI_DEFAULT = "gpt-4.1-mini"
 """The model of an agent that names none, where a key says that OpenAI is wanted; CrewAI's own default."""
@@ -21,19 +39,31 @@ KEYLESS = "no-key"
 OPENAI_NAME = re.compile(r"(gpt|chatgpt|o\d|codex)([-.]|$)|ft:gpt-", re.IGNORECASE)
 """A name that needs no ``openai/`` before it."""
 
-OTHER_PROVIDERS = {
-    "claude": "Anthropic",
-    "anthropic/": "Anthropic",
-    "gemini": "Google",
-    "azure/": "Azure",
-    "bedrock/": "Bedrock",
-    "ollama/": "Ollama",
-}
-"""Who serves the models whose names begin like this."""
+_BARE_NAMES: tuple[tuple[re.Pattern[str], str], ...] = (
+    (OPENAI_NAME, "openai"),
+    (re.compile(r"claude-", re.IGNORECASE), "anthropic"),
+    (re.compile(r"gemini-", re.IGNORECASE), "gemini"),
+    (
+        re.compile(r"((us|us-gov|eu|apac|jp|au|ca|global)\.)?(anthropic|amazon|meta|mistral|cohere|ai21)\."),
+        "bedrock",
+    ),
+)
+"""Names that say by themselves who serves them."""
+
+_OFFICIAL = frozenset({"api.openai.com", "api.anthropic.com", "generativelanguage.googleapis.com"})
+"""Where the dates of the providers' own deprecations hold."""
 
 
 class ModelUnavailable(ValueError):
     """A model cannot run here; the text says why and what to do."""
+
+
+def _nothing_stored(_owner: str) -> Mapping[str, Credentials]:
+    return {}
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
 
 
 @dataclass(frozen=True)
@@ -45,25 +75,70 @@ class ModelCatalog:
     default_model
         The model of an agent that names none; empty for *whatever a key says*.
     environ
-        Where ``OPENAI_API_KEY`` and ``OPENAI_BASE_URL`` are looked up, at every call, so that a key
-        set later counts at once.
+        Where keys and addresses are looked up, at every call, so that a key set later counts at once.
     served
-        What an OpenAI-compatible server says it serves.
+        What servers of models say they serve.
+    stored
+        Gives what is stored for the providers that an owner may use: the owner's own and the server's.
+    default_embedder
+        What makes vectors of texts: ``offline``, ``openai/<model>``, ``ollama/<model>``.
+    guard
+        Which hosts the addresses may name that were given by users who may not name any.
+    own
+        What is stored for the owner whose catalogue this is; see :meth:`of`.
+    today
+        Gives the day by which models are retired.
     """
 
     default_model: str = ""
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     served: ServedModels = field(default_factory=ServedModels, repr=False, compare=False)
+    stored: Callable[[str], Mapping[str, Credentials]] = field(default=_nothing_stored, repr=False)
+    default_embedder: str = OFFLINE
+    guard: HostGuard = field(default_factory=HostGuard, repr=False, compare=False)
+    own: Mapping[str, Credentials] = field(default_factory=dict, repr=False)
+    today: Callable[[], date] = field(default=_today, repr=False)
 
-    @property
-    def key(self) -> str | None:
-        """The key for OpenAI, or for the server at :attr:`base_url`."""
-        return self.environ.get("OPENAI_API_KEY") or None
+    def of(self, owner: str) -> Self:
+        """Give the catalogue with the keys that an owner has besides the server's, as they are now."""
+        return replace(self, own=self.stored(owner))
 
-    @property
-    def base_url(self) -> str | None:
-        """The OpenAI-compatible server; None for OpenAI itself."""
-        return self.environ.get("OPENAI_BASE_URL") or None
+    # -- providers -----------------------------------------------------------------------------------
+
+    def providers(self) -> Iterator[Provider]:
+        """Give the providers that are known, then those that were registered by name."""
+        yield from PROVIDERS.values()
+        for name in sorted(self.own):
+            if name not in PROVIDERS:
+                yield endpoint(name)
+
+    def credentials(self, name: str) -> Credentials | None:
+        """Give what is set for a provider; None where nothing is.
+
+        The owner's own comes first, then what an admin has stored for all, then the environment's; each as a
+        whole.
+        """
+        if (own := self.own.get(name)) is not None:
+            return own
+        known = PROVIDERS.get(name)
+        return known.from_environment(self.environ) if known else None
+
+    def fault(self, provider: Provider) -> str | None:
+        """Say why a provider cannot be used, and what to do; None where it can."""
+        given = self.credentials(provider.name)
+        faults = []
+        if not provider.installed:
+            faults.append(f"needs a package that is not installed here: {provider.install}")
+        if given is not None and given.unreadable:
+            faults.append(
+                "has a key that cannot be read in this data folder; give it again by "
+                f"PUT /v1/providers/{provider.name}"
+            )
+        elif missing := provider.missing(given):
+            faults.append(f"needs {provider.remedy(missing)}")
+        return "; and it ".join(faults) or None
+
+    # -- models --------------------------------------------------------------------------------------
 
     def resolve(self, name: str | None) -> RunModel:
         """Find who serves a model.
@@ -71,7 +146,14 @@ class ModelCatalog:
         Parameters
         ----------
         name
-            ``sandbox``, ``openai/<model>`` or a bare OpenAI name such as ``gpt-4``; None for the default.
+            ``sandbox``, ``<provider>/<model>``, or a bare name that says by itself whose it is, such as
+            ``gpt-4``, ``claude-3-opus`` and ``gemini-2.5-pro``; None for the default.
+
+        Returns
+        -------
+        RunModel
+            Under the name that was given. Of a model that its provider has retired it is the successor, and
+            ``remark`` says so.
 
         Raises
         ------
@@ -81,19 +163,57 @@ class ModelCatalog:
         name = name or self.default_name()
         if name == SANDBOX:
             return RunModel(name=name, provider="sandbox", model=SANDBOX)
-        if name.startswith("openai/"):
-            return self._openai(name, name.removeprefix("openai/"))
-        if OPENAI_NAME.match(name):
-            return self._openai(name, name)
-        for prefix, provider in OTHER_PROVIDERS.items():
-            if name.startswith(prefix):
-                raise ModelUnavailable(
-                    f"{name!r} is served by {provider}, which is not available on this server; "
-                    f'use an OpenAI-compatible model as "openai/<model>", or "sandbox" to try without a model'
-                )
+        provider, model = self.split(name)
+        if not model:
+            raise ModelUnavailable(f'{name!r} names no model; write it as "{provider.name}/<model>"')
+        if fault := self.fault(provider):
+            raise ModelUnavailable(
+                f'{name!r}: {provider.title} {fault}; use "sandbox" to try without a model'
+            )
+        given = self.credentials(provider.name) or Credentials("environment")
+        base_url = given.base_url or provider.home
+        spelled, remark = model, None
+        if is_official(base_url):
+            spelled, remark = self._served_now(provider, name, model)
+        return RunModel(
+            name=name,
+            provider=cast("spec.Provider", provider.protocol),
+            model=spelled,
+            api_key=given.api_key or (KEYLESS if provider.protocol == "openai" else None),
+            base_url=base_url,
+            options={key: value for key, value in given.options.items() if key != "deployments"},
+            guarded=given.guarded and given.base_url is not None,
+            remark=remark,
+        )
+
+    def split(self, name: str) -> tuple[Provider, str]:
+        """Tell a model's provider from its name there.
+
+        Raises
+        ------
+        ModelUnavailable
+            Nobody is known who serves it.
+        """
+        before, slash, rest = name.partition("/")
+        if slash:
+            prefix = ALIASES.get(before.lower(), before.lower())
+            known = PROVIDERS.get(prefix)
+            if (known is not None and known.kind == "models") or (known is None and prefix in self.own):
+                return provider_named(prefix), rest
+        else:
+            for form, provider in _BARE_NAMES:
+                if form.match(name):
+                    return PROVIDERS[provider], name
+        if slash:
+            names = [provider.name for provider in self.providers() if provider.kind == "models"]
+            raise ModelUnavailable(
+                f"no provider {before!r} is known for {name!r}{nearest(before, names)}; PUT /v1/providers/"
+                f'{before.lower()} registers an OpenAI-compatible server by that name, and "openai/{name}" '
+                'asks the one that OPENAI_BASE_URL names; use "sandbox" to try without a model'
+            )
         raise ModelUnavailable(
             f'no provider is known for {name!r}; write "openai/{name}" where an OpenAI-compatible server '
-            'serves it, or "sandbox" to try without a model'
+            f'serves it, "ollama/{name}" where Ollama does, or "sandbox" to try without a model'
         )
 
     def default_name(self) -> str:
@@ -106,23 +226,78 @@ class ModelCatalog:
         """
         if self.default_model:
             return self.default_model
-        if self.key:
+        given = self.credentials("openai")
+        if given is not None and given.api_key:
             return OPENAI_DEFAULT
         raise ModelUnavailable(
             "the agent names no model, and the server has neither a default model nor OPENAI_API_KEY; "
             'give the agent a model, or use "sandbox" to try without one'
         )
 
-    def _openai(self, name: str, model: str) -> RunModel:
-        if not model:
-            raise ModelUnavailable(f'{name!r} names no model; write it as "openai/<model>"')
-        if self.key is None and self.base_url is None:
+    def _served_now(self, provider: Provider, name: str, model: str) -> tuple[str, str | None]:
+        """Give a model as its provider spells it, or its successor with a remark."""
+        spelled = spelling(provider.name, model)
+        gone = retired(provider.name, spelled, self.today())
+        if gone is None:
+            return spelled, None
+        return gone.successor, (
+            f"{name} was retired by {provider.title} on {gone.on:%Y-%m-%d}; {gone.successor} answers "
+            "instead; name it, or another, as the model"
+        )
+
+    # -- what else is asked of providers ---------------------------------------------------------------
+
+    def search(self) -> RunSearch:
+        """Say who searches the web: the engine set nearest to the owner, else ``ddgs``, without a key."""
+        best: tuple[int, RunSearch] | None = None
+        for provider in PROVIDERS.values():
+            given = self.credentials(provider.name) if provider.kind == "search" else None
+            if given is None or self.fault(provider):
+                continue
+            rank = ("user", "server", "environment").index(given.source)
+            if best is None or rank < best[0]:
+                found = RunSearch.model_validate(
+                    {
+                        "engine": provider.protocol,
+                        "base_url": given.base_url,
+                        "api_key": given.api_key,
+                        "guarded": given.guarded,
+                    }
+                )
+                best = rank, found
+        return best[1] if best else RunSearch()
+
+    def embedder(self, name: str | None = None) -> RunEmbedder:
+        """Find what makes vectors of texts.
+
+        Parameters
+        ----------
+        name
+            ``offline``, or ``<provider>/<model>`` of Ollama or an OpenAI-compatible provider; None for the
+            server's default.
+
+        Raises
+        ------
+        ModelUnavailable
+            It cannot be used here.
+        """
+        name = name or self.default_embedder
+        if name == OFFLINE:
+            return RunEmbedder()
+        found = self.resolve(name)
+        if found.provider not in {"openai", "ollama"}:
             raise ModelUnavailable(
-                f"{name!r} needs OPENAI_API_KEY in the server's environment (or OPENAI_BASE_URL for a server "
-                'that asks for no key); use "sandbox" to try without a model'
+                f"{name!r} makes no vectors here; an embedder is offline, openai/<model>, ollama/<model> or "
+                "a model of another OpenAI-compatible provider"
             )
-        return RunModel(
-            name=name, provider="openai", model=model, api_key=self.key or KEYLESS, base_url=self.base_url
+        return RunEmbedder.model_validate(
+            {
+                "provider": found.provider,
+                "model": found.model,
+                "api_key": found.api_key,
+                "base_url": found.base_url,
+                "guarded": found.guarded,
+            }
         )
 
 
@@ -132,3 +307,18 @@ class SandboxCatalog(ModelCatalog):
     def resolve(self, name: str | None) -> RunModel:
         """Give the sandbox model under the name that was asked for."""
         return RunModel(name=name or SANDBOX, provider="sandbox", model=SANDBOX)
+
+    def embedder(self, name: str | None = None) -> RunEmbedder:
+        """Give the one that needs nobody."""
+        del name
+        return RunEmbedder()
+
+
+def is_official(base_url: str | None) -> bool:
+    """Say whether an address is a maker's own service, for which its dates of retirement hold."""
+    if base_url is None:
+        return True
+    try:
+        return urlsplit(base_url).hostname in _OFFICIAL
+    except ValueError:
+        return False

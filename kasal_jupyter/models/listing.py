@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import cast
 
 from kasal_jupyter.models import prices
 from kasal_jupyter.models.catalog import (
     OPENAI_DEFAULT,
     OPENAI_NAME,
-    OTHER_PROVIDERS,
     SANDBOX,
     ModelCatalog,
     ModelUnavailable,
     SandboxCatalog,
+    is_official,
 )
 from kasal_jupyter.models.prices import KnownModel
+from kasal_jupyter.models.providers import Provider
+from kasal_jupyter.models.retired import retired, retired_names, spelling
 from kasal_jupyter.models.sandbox import CONTEXT_WINDOW
-from kasal_jupyter.models.served import Served, place_of
+from kasal_jupyter.models.served import Protocol, Served, place_of
 from kasal_jupyter.schemas.models import ModelInfo, ModelPrice
 
 SANDBOX_MODEL = ModelInfo(
@@ -34,36 +37,73 @@ OPENAI_GENERATIONS = 3
 """Generations of OpenAI's models that are listed: the older ones are hardly served any more."""
 
 OTHER_GENERATIONS = 2
-"""Generations of those models that cannot run here, the newest of each family only."""
+"""Generations of the others', and of OpenAI's where they cannot run: the newest of each family only."""
+
+_OWN_NAMES = {"openai": "", "anthropic": "claude-", "gemini": "gemini-"}
+"""Providers with names that say whose they are, and how those begin; OpenAI's have a form of their own."""
+
+_TRIED = {
+    "azure": "Azure does not say which deployments there are: name one as azure/<deployment>, and give "
+    'options.deployments by PUT /v1/providers/azure, e.g. "gpt-4o, my-mini", to have them listed',
+}
 
 
 async def list_models(catalog: ModelCatalog) -> list[ModelInfo]:
     """Give the models to choose from: what can run first, the default one before all, then what cannot.
 
-    Any other name that :meth:`ModelCatalog.resolve` knows runs as well. An OpenAI-compatible server is asked
-    what it serves; everything else is known without asking anybody.
+    Any other name that :meth:`ModelCatalog.resolve` knows runs as well. Ollama and OpenAI-compatible servers
+    are asked what they serve, all at the same time; everything else is known without asking anybody.
     """
     if isinstance(catalog, SandboxCatalog):
         return [SANDBOX_MODEL.model_copy(update={"default": True})]
-    base_url = catalog.base_url
-    # Nothing blocks the loop: the first look at the prices loads them.
-    provider = await asyncio.to_thread(prices.provider_of, base_url)
-    served = None
-    if base_url is not None and provider != prices.OPENAI:
-        served = await catalog.served.of(base_url, catalog.key)
-    return await asyncio.to_thread(_Listing(catalog, base_url, provider, datetime.now(UTC)).models, served)
+    # Nothing blocks the loop: the first look at the prices loads them, and packages are looked for.
+    asked = await asyncio.to_thread(
+        lambda: [each for each in catalog.providers() if _is_asked(catalog, each)]
+    )
+    answers = await asyncio.gather(*(_ask(catalog, provider) for provider in asked))
+    served = {provider.name: answer for provider, answer in zip(asked, answers, strict=True)}
+    return await asyncio.to_thread(_Listing(catalog, served, datetime.now(UTC)).models)
+
+
+def _is_asked(catalog: ModelCatalog, provider: Provider) -> bool:
+    """Say whether a provider is a server that is asked: OpenAI itself, with a hundred models, is not."""
+    if provider.kind != "models" or provider.protocol not in {"openai", "ollama"} or catalog.fault(provider):
+        return False
+    base_url = _address(catalog, provider)
+    return base_url is not None and prices.provider_of(base_url) != prices.OPENAI
+
+
+async def _ask(catalog: ModelCatalog, provider: Provider) -> Served:
+    given = catalog.credentials(provider.name)
+    base_url = _address(catalog, provider)
+    assert base_url is not None, "it is a server that is asked"
+    return await catalog.served.of(
+        base_url,
+        given.api_key if given else None,
+        cast("Protocol", provider.protocol),
+        catalog.guard if given and given.guarded else None,
+    )
+
+
+def _address(catalog: ModelCatalog, provider: Provider) -> str | None:
+    given = catalog.credentials(provider.name)
+    return (given.base_url if given else None) or provider.home
 
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
     catalog: ModelCatalog
-    base_url: str | None
-    provider: str | None
+    served: Mapping[str, Served]
     at: datetime
 
-    def models(self, served: Served | None) -> list[ModelInfo]:
+    def models(self) -> list[ModelInfo]:
         listed: dict[str, ModelInfo] = {}
-        for model in (*self._of_openai(served), SANDBOX_MODEL, *self._of_others()):
+        providers = [each for each in self.catalog.providers() if each.kind == "models"]
+        for model in (
+            *(model for each in providers[:1] for model in self._of(each)),
+            SANDBOX_MODEL,
+            *(model for each in providers[1:] for model in self._of(each)),
+        ):
             listed.setdefault(model.name, model)
         try:
             default = self.catalog.default_name()
@@ -72,73 +112,123 @@ class _Listing:
         except ModelUnavailable:
             pass  # Every agent has to name its model here.
         # Sorting is stable: what was listed first stays before the others.
-        return sorted(listed.values(), key=lambda model: (not model.available, not model.default))
+        return sorted(
+            listed.values(),
+            key=lambda model: (not model.available, not model.default, model.retired is not None),
+        )
 
     def _unlisted(self, name: str) -> ModelInfo:
-        for prefix, provider in OTHER_PROVIDERS.items():
-            if name.startswith(prefix):
-                return self._info(name, provider.lower(), None)
-        known = prices.known_model(name.removeprefix("openai/"), self.base_url, self.at)
-        return self._info(name, self._openai(), known)
+        try:
+            provider, model = self.catalog.split(name)
+        except ModelUnavailable as error:
+            return ModelInfo(name=name, provider="unknown", available=False, reason=str(error))
+        return self._info(provider, name, model)
 
-    def _of_openai(self, served: Served | None) -> Iterator[ModelInfo]:
-        """Give OpenAI's models, or those of the server that stands in its place."""
-        if served is not None:
-            yield from self._of_server(served)
-            return
-        talking = prices.current(self._bare(prices.OPENAI), OPENAI_GENERATIONS)
-        if self.catalog.key is None and self.base_url is None:
+    def _of(self, provider: Provider) -> Iterator[ModelInfo]:
+        """Give the models of a provider."""
+        ready = self.catalog.fault(provider) is None
+        if (answer := self.served.get(provider.name)) is not None:
+            yield from self._of_server(provider, answer)
+        elif provider.name in _OWN_NAMES:
+            yield from self._of_maker(provider, ready=ready)
+        elif provider.name == "azure":
+            yield from self._of_azure(provider, ready=ready)
+        elif provider.name == "bedrock":
+            yield from self._of_bedrock(provider, ready=ready)
+
+    def _of_maker(self, provider: Provider, *, ready: bool) -> Iterator[ModelInfo]:
+        """Give the models of a maker under their own names: by the list of prices, without those retired."""
+        own = [model for model in prices.chat_models(provider.name, self.at) if _is_own(provider, model.name)]
+        served = [model for model in own if not self._is_retired(provider, model.name)]
+        generations = OPENAI_GENERATIONS if provider.name == prices.OPENAI else OTHER_GENERATIONS
+        talking = prices.current(served, generations)
+        if not ready:
             usual = [model for model in talking if model.name == OPENAI_DEFAULT]
-            talking = [*prices.newest(prices.current(talking, OTHER_GENERATIONS)), *usual]
+            talking = [*prices.newest(prices.current(served, OTHER_GENERATIONS)), *usual]
         for model in talking:
-            yield self._info(model.name, self._openai(), model)
+            yield self._info(provider, model.name, model.name, model)
+        if ready and is_official(_address(self.catalog, provider)):
+            for name in retired_names(provider.name, self.at.date()):
+                yield self._info(provider, name, name)
 
-    def _of_server(self, served: Served) -> Iterator[ModelInfo]:
+    def _of_server(self, provider: Provider, served: Served) -> Iterator[ModelInfo]:
+        """Give what a server said it serves, or why it did not say."""
+        base_url = _address(self.catalog, provider)
+        assert base_url is not None, "somebody was asked"
         if served.failure is not None:
-            assert self.base_url is not None, "somebody was asked"
+            hint = "start Ollama, or set OLLAMA_HOST; " if provider.protocol == "ollama" else ""
             yield ModelInfo(
-                name="openai/<model>",
-                provider=self._openai(),
+                name=f"{provider.name}/<model>",
+                provider=self._called(provider),
                 available=False,
-                reason=f"{place_of(self.base_url)} was asked which models it serves: {served.failure}; "
-                'a model of it can be used as "openai/<model>" when it answers',
+                reason=f"{place_of(base_url)} was asked which models it serves: {served.failure}; {hint}"
+                f'a model of it can be used as "{provider.name}/<model>" when it answers',
+                has_key=self._has_key(provider),
             )
         for model in served.models:
-            name = model.name if OPENAI_NAME.match(model.name) else f"openai/{model.name}"
-            known = prices.known_model(model.name, self.base_url, self.at)
-            info = self._info(name, self._openai(), known)
+            bare = provider.name == prices.OPENAI and OPENAI_NAME.match(model.name)
+            info = self._info(provider, model.name if bare else f"{provider.name}/{model.name}", model.name)
             yield info.model_copy(update={"context_window": model.context_window or info.context_window})
 
-    def _of_others(self) -> Iterator[ModelInfo]:
-        for prefix, provider in OTHER_PROVIDERS.items():
-            theirs = [
-                model
-                for model in prices.chat_models(provider.lower(), self.at)
-                if model.name.startswith(prefix)
-            ]
-            for model in prices.newest(prices.current(theirs, OTHER_GENERATIONS)):
-                yield self._info(model.name, provider.lower(), model)
+    def _of_azure(self, provider: Provider, *, ready: bool) -> Iterator[ModelInfo]:
+        given = self.catalog.credentials(provider.name)
+        named = given.options.get("deployments", "") if given else ""
+        for deployment in filter(None, map(str.strip, named.split(","))):
+            yield self._info(provider, f"azure/{deployment}", deployment)
+        if not ready or not named:
+            info = self._info(provider, "azure/<deployment>", "<deployment>")
+            yield info.model_copy(update={"available": False, "reason": info.reason or _TRIED["azure"]})
 
-    def _bare(self, provider: str) -> Iterable[KnownModel]:
-        return (model for model in prices.chat_models(provider, self.at) if OPENAI_NAME.match(model.name))
+    def _of_bedrock(self, provider: Provider, *, ready: bool) -> Iterator[ModelInfo]:
+        if not ready:
+            yield self._info(provider, "bedrock/<model>", "<model>")
+            return
+        for model in prices.chat_models(provider.name, self.at):
+            # A region's own names begin with that region's.
+            if not model.name.startswith("regional."):
+                yield self._info(provider, f"bedrock/{model.name}", model.name, model)
 
-    def _openai(self) -> str:
-        """Name who answers what is meant for OpenAI."""
-        if self.provider is not None:
-            return self.provider
-        return place_of(self.base_url) if self.base_url is not None else prices.OPENAI
+    def _is_retired(self, provider: Provider, model: str) -> bool:
+        spelled = spelling(provider.name, model)
+        return retired(provider.name, spelled, self.at.date()) is not None
 
-    def _info(self, name: str, provider: str, known: KnownModel | None) -> ModelInfo:
+    def _called(self, provider: Provider) -> str:
+        """Name who answers what is meant for a provider: another server may stand in OpenAI's place."""
+        base_url = _address(self.catalog, provider)
+        if provider.name != prices.OPENAI or base_url is None:
+            return provider.name
+        return prices.provider_of(base_url) or place_of(base_url)
+
+    def _has_key(self, provider: Provider) -> bool:
+        given = self.catalog.credentials(provider.name)
+        return given is not None and bool(given.api_key or given.options.get("aws_secret_access_key"))
+
+    def _info(self, provider: Provider, name: str, model: str, known: KnownModel | None = None) -> ModelInfo:
+        reason, gone = None, None
         try:
-            self.catalog.resolve(name)
-            reason = None
+            found = self.catalog.resolve(name)
+            if found.remark is not None:
+                gone = retired(provider.name, spelling(provider.name, model), self.at.date())
+                model, known = found.model, None
         except ModelUnavailable as error:
             reason = str(error)
+        known = known or prices.known_model(
+            model, _address(self.catalog, provider), self.at, provider=provider.protocol
+        )
         return ModelInfo(
             name=name,
-            provider=provider,
+            provider=self._called(provider),
             available=reason is None,
             reason=reason,
             context_window=known.context_window if known else None,
             price=known.price if known else None,
+            has_key=self._has_key(provider),
+            retired=gone.on.isoformat() if gone else None,
+            successor=gone.successor if gone else None,
         )
+
+
+def _is_own(provider: Provider, name: str) -> bool:
+    if provider.name == prices.OPENAI:
+        return OPENAI_NAME.match(name) is not None
+    return name.startswith(_OWN_NAMES[provider.name])

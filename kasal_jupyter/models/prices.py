@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 OPENAI = "openai"
 
+_LISTED_AS = {"gemini": "google", "bedrock": "aws"}
+"""What the list calls providers that we call otherwise."""
+
+_WHEREVER = frozenset({"azure", "bedrock"})
+"""Providers whose prices are the same at whatever address: everybody has another."""
+
 _OTHER_USES = frozenset(
     {
         *(
@@ -83,7 +89,14 @@ def provider_of(base_url: str | None) -> str | None:
         return None
 
 
-def cost(model: str, base_url: str | None, usage: TokenUsage | None, at: datetime) -> float | None:
+def cost(
+    model: str,
+    base_url: str | None,
+    usage: TokenUsage | None,
+    at: datetime,
+    *,
+    provider: str = OPENAI,
+) -> float | None:
     """Give what a model call costs, in US dollars; None where that is unknown, which is never zero.
 
     Parameters
@@ -91,12 +104,14 @@ def cost(model: str, base_url: str | None, usage: TokenUsage | None, at: datetim
     model
         As the provider spells it.
     base_url
-        Where it was asked; None for OpenAI's own. A model of the same name on somebody's own server has no
-        price that is known.
+        Where it was asked; None for the provider's own address. A model of the same name on somebody's own
+        server has no price that is known.
     usage
         The tokens as the provider counted them; None where it did not.
     at
         When it was asked: prices change, and some follow the time of day.
+    provider
+        Who was asked, as :class:`~kasal_jupyter.schemas.spec.RunModel` has it.
     """
     if usage is None:
         return None
@@ -107,27 +122,30 @@ def cost(model: str, base_url: str | None, usage: TokenUsage | None, at: datetim
             input_tokens=usage["prompt_tokens"],
             output_tokens=usage["completion_tokens"],
             cache_read_tokens=usage.get("cached_tokens"),
+            cache_write_tokens=usage.get("cache_write_tokens"),
         )
-        found = _found(model, base_url)
+        found = _found(model, base_url, provider)
         if _price(found, at) is None:
             return None
-        calculated = _prices().calc(counted, model, **_where(base_url), genai_request_timestamp=at)
+        calculated = _prices().calc(counted, model, **_where(base_url, provider), genai_request_timestamp=at)
     except (LookupError, ValueError):
         # A ValueError: counts that cannot be, such as more cached tokens than there are.
         return None
     return float(calculated.total_price)
 
 
-def known_model(model: str, base_url: str | None, at: datetime) -> KnownModel | None:
+def known_model(
+    model: str, base_url: str | None, at: datetime, *, provider: str = OPENAI
+) -> KnownModel | None:
     """Give what the list says of a model; None where it does not have it.
 
     Parameters
     ----------
-    model, base_url, at
+    model, base_url, at, provider
         As for :func:`cost`.
     """
     try:
-        return _known(_found(model, base_url), at)
+        return _known(_found(model, base_url, provider), at)
     except LookupError:
         return None
 
@@ -140,11 +158,11 @@ def chat_models(provider: str, at: datetime) -> tuple[KnownModel, ...]:
     Parameters
     ----------
     provider
-        By its name in the list: ``openai``, ``anthropic``, ``google``.
+        By its name here: ``openai``, ``anthropic``, ``gemini``, ``bedrock``.
     at
         When.
     """
-    return _chat_models(provider, datetime.combine(at.date(), time(12), UTC))
+    return _chat_models(_LISTED_AS.get(provider, provider), datetime.combine(at.date(), time(12), UTC))
 
 
 def current(models: Iterable[KnownModel], generations: int) -> list[KnownModel]:
@@ -192,11 +210,10 @@ def _prices() -> DataSnapshot:
     return get_snapshot()
 
 
-def _where(base_url: str | None) -> dict[str, Any]:
-    return {
-        "provider_id": OPENAI if base_url is None else None,
-        "provider_api_url": None if base_url is None else _address(base_url),
-    }
+def _where(base_url: str | None, provider: str) -> dict[str, Any]:
+    if base_url is None or provider in _WHEREVER:
+        return {"provider_id": _LISTED_AS.get(provider, provider), "provider_api_url": None}
+    return {"provider_id": None, "provider_api_url": _address(base_url)}
 
 
 def _address(base_url: str) -> str:
@@ -206,8 +223,8 @@ def _address(base_url: str) -> str:
     return f"{scheme}://{host.rpartition('@')[2]}".lower() + slash + path
 
 
-def _found(model: str, base_url: str | None) -> PricedModel:
-    return _prices().find_provider_model(model, None, **_where(base_url))[1]
+def _found(model: str, base_url: str | None, provider: str) -> PricedModel:
+    return _prices().find_provider_model(model, None, **_where(base_url, provider))[1]
 
 
 def _known(model: PricedModel, at: datetime) -> KnownModel:

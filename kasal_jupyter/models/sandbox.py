@@ -3,7 +3,8 @@
 It pretends to nothing: every answer begins with ``[sandbox]``. An agent's tools are
 called once per task each, with arguments made from their schemas; a manager hands its
 task to the coworker whose role fits best, and answers with the coworker's result; an
-answer quotes what the tools and the context gave.
+answer quotes what the tools and the context gave. As a planner it plans the same three
+steps for each task; as a guardrail it accepts, unless the settings say otherwise.
 
 No CrewAI here: the worker adapts this to CrewAI's LLM class.
 """
@@ -17,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from kasal_jupyter.models.sandbox_crew import is_crew_request, made_crew
+from kasal_jupyter.models.sandbox_roles import role_answer
 from kasal_jupyter.models.sandbox_transcript import (
     Transcript,
     compact_json,
@@ -82,6 +85,8 @@ class SandboxRequest:
         The run's inputs.
     settings
         How the model behaves for this agent.
+    refused
+        Whether it refuses what it is shown as a guardrail.
     """
 
     messages: Sequence[Mapping[str, Any]]
@@ -89,6 +94,7 @@ class SandboxRequest:
     response_schema: Mapping[str, Any] | None = None
     inputs: Mapping[str, Any] = field(default_factory=dict)
     settings: SandboxSettings = field(default_factory=SandboxSettings)
+    refused: bool = False
 
     @property
     def prompt_tokens(self) -> int:
@@ -106,16 +112,25 @@ def count_tokens(text: str) -> int:
 def answer(request: SandboxRequest) -> SandboxReply:
     """Give the model's reply. The same request gets the same reply, always."""
     transcript = read_transcript(request.messages)
+    said = role_answer(transcript.prompt, refused=request.refused)
+    if said is not None:
+        return _said(compact_json(said), transcript)
     used = {use.name for use in transcript.uses}
     if not transcript.last_word:
         for tool in request.tools:
             function = tool.get("function", tool)
             if function["name"] not in used and not _is_question(function, request.tools):
                 return _call(function, transcript, request)
-    if request.response_schema is not None:
+    if is_crew_request(transcript.task):
+        text = made_crew(transcript.task)
+    elif request.response_schema is not None:
         text = compact_json(make_value(request.response_schema, _hints(transcript, request)))
     else:
         text = _plain_answer(transcript, request)
+    return _said(text, transcript)
+
+
+def _said(text: str, transcript: Transcript) -> SandboxReply:
     if transcript.react:
         return SandboxReply(f"Thought: I now know the final answer\nFinal Answer: {text}")
     return SandboxReply(text)

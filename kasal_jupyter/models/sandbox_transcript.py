@@ -27,6 +27,7 @@ _AFTER_CONTEXT = (
     "Provide your complete response:",
     "\n\nFormat your final",
 )
+_MEMORIES = "\n# Relevant memories\n"
 _ROLE = re.compile(r"You are ([^\n]+?)\. ?")
 _REACT = re.compile(
     r"Action:\s*(.+?)\s*\nAction Input:\s*(.*?)\s*(?:\n+Observation:\s*(.*?)\s*)?(?=\nThought:|\Z)", re.DOTALL
@@ -49,6 +50,8 @@ class Transcript:
 
     Attributes
     ----------
+    prompt
+        The user's message that it is all about.
     role
         The agent's role.
     task
@@ -63,6 +66,7 @@ class Transcript:
         Whether the agent must answer now, its iterations being used up.
     """
 
+    prompt: str
     role: str
     task: str
     context: str
@@ -82,10 +86,13 @@ def read_transcript(messages: Sequence[Mapping[str, Any]]) -> Transcript:
     system = "\n".join(message_text(message) for message in messages if message.get("role") == "system")
     users = [message_text(message) for message in messages if message.get("role") == "user"]
     prompt = next((text for text in users if _TASK in text), users[0] if users else "")
+    # What the crew remembers is quoted last, and may hold any of the marks.
+    prompt = prompt.split(_MEMORIES, 1)[0]
     role = _ROLE.search(system) or _ROLE.search(prompt)
     after_task = prompt.split(_TASK, 1)[-1]
     context = prompt.split(_CONTEXT, 1)[1] if _CONTEXT in prompt else ""
     return Transcript(
+        prompt=prompt,
         role=role.group(1).strip() if role else "Agent",
         task=_before(after_task, _AFTER_TASK),
         context=_before(context, _AFTER_CONTEXT),

@@ -1,8 +1,9 @@
 """Values made up from a JSON schema, for the sandbox model's tool arguments and structured answers.
 
 The same schema and the same hints always give the same value, and the value validates:
-``examples``, ``default``, ``enum`` and ``const`` come first, then an input of the same name
-and type, then the simplest value of the type within its bounds.
+``const`` comes first, then an input of the same name and type, which is how a run says what its
+tools are called with, then ``default``, ``examples`` and ``enum``, then the simplest value of the
+type within its bounds.
 """
 
 from __future__ import annotations
@@ -66,21 +67,22 @@ class _Maker:
 
     def value(self, schema: Any, *, name: str | None, depth: int) -> Any:
         schema = self._resolved(schema)
-        for given in ("const", "default"):
-            if given in schema and not (given == "default" and schema.get("examples")):
-                return schema[given]
-        for choices in ("examples", "enum"):
-            if schema.get(choices):
-                return schema[choices][0]
+        if "const" in schema:
+            return schema["const"]
         for union in ("anyOf", "oneOf"):
             if options := schema.get(union):
                 rest = {key: value for key, value in schema.items() if key != union}
-                return self.value({**rest, **self._preferred(options)}, name=name, depth=depth)
-        kind = self._kind(schema)
+                return self.value({**self._preferred(options), **rest}, name=name, depth=depth)
         if name is not None and name in self.hints.inputs:
             given_input = self.hints.inputs[name]
-            if _fits(given_input, kind):
+            if _fits(given_input, self._kind(schema)) and given_input in schema.get("enum", [given_input]):
                 return given_input
+        if "default" in schema and not schema.get("examples"):
+            return schema["default"]
+        for choices in ("examples", "enum"):
+            if schema.get(choices):
+                return schema[choices][0]
+        kind = self._kind(schema)
         match kind:
             case "object":
                 return self._object(schema, depth)

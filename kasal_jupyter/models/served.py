@@ -1,25 +1,28 @@
-"""What an OpenAI-compatible server says it serves: asked when it is wanted, and remembered for a while."""
+"""What servers of models say they serve: asked when it is wanted, and remembered for a while."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import orjson
+from kasal_jupyter.models.asking import Asker, AskFailed, too_slow
+from kasal_jupyter.models.ollama import installed
+from kasal_jupyter.tools.guard import HostGuard
 
 TIME_LIMIT = 3.0
-"""Seconds that the server may take for its list."""
-
-MOST_BYTES = 4_000_000
-"""Where a list is given up: the longest known, OpenRouter's, has 0.6 MB."""
+"""Seconds that a server may take for its list."""
 
 MOST_MODELS = 2_000
 
-LONGEST_NAME = 180
-"""Characters: with ``openai/`` before it, an agent can still have it."""
+MOST_SERVERS = 64
+"""Servers whose answers are remembered."""
+
+LONGEST_NAME = 160
+"""Characters: with its provider before it, an agent can still have it."""
 
 REMEMBERED = 60.0
 """Seconds that a list counts as the current one."""
@@ -27,8 +30,10 @@ REMEMBERED = 60.0
 FAILURE_REMEMBERED = 10.0
 """Seconds until a server that did not answer is asked again."""
 
-_WINDOWS = ("max_model_len", "context_window", "context_length")
-"""What vLLM, Groq and OpenRouter call the tokens that a model takes; OpenAI's API has no word for it."""
+_WINDOWS = ("max_model_len", "max_context_length", "context_window", "context_length")
+"""What vLLM, LM Studio, Groq and OpenRouter call the tokens that a model takes; OpenAI's API has no word."""
+
+Protocol = Literal["openai", "ollama"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,46 +60,81 @@ class Served:
     failure: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A question: nobody gets the answer to another one's, who may have another key."""
+
+    base_url: str
+    api_key: str | None = field(repr=False)
+    protocol: Protocol
+    guard: HostGuard | None
+
+
+@dataclass(slots=True)
+class _Answer:
+    task: asyncio.Task[Served]
+    until: float = 0.0
+
+    def current(self) -> bool:
+        return not self.task.done() or time.monotonic() <= self.until
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class ServedModels:
-    """Asks ``GET /models`` of one server after the other, as the environment names them.
+    """Asks servers for their models, any number at the same time.
 
-    Whoever asks while a question is on its way gets the answer to that one.
+    Whoever asks while the same question is on its way gets the answer to that one.
     """
 
-    _asked: tuple[str, str | None] | None = None
-    _answer: asyncio.Task[Served] | None = None
-    _until: float = field(default=0.0)
+    _answers: dict[_Asked, _Answer] = field(default_factory=dict)
 
-    async def of(self, base_url: str, api_key: str | None) -> Served:
+    async def of(
+        self,
+        base_url: str,
+        api_key: str | None,
+        protocol: Protocol = "openai",
+        guard: HostGuard | None = None,
+    ) -> Served:
         """Give what a server serves, no older than a minute.
 
         Parameters
         ----------
         base_url
-            As OpenAI's client takes it, e.g. ``http://127.0.0.1:11434/v1``.
+            As :class:`~kasal_jupyter.schemas.spec.RunModel` has it, e.g. ``http://127.0.0.1:8000/v1`` of an
+            OpenAI-compatible server and ``http://127.0.0.1:11434`` of Ollama.
         api_key
             Sent to that server alone; None to send none.
+        protocol
+            How it is spoken to.
+        guard
+            Which hosts may be called; None for any.
         """
-        asked = (base_url, api_key)
-        if self._answer is None or asked != self._asked or (self._answer.done() and self._old()):
-            self._asked = asked
-            self._answer = asyncio.get_running_loop().create_task(asyncio.to_thread(_ask, base_url, api_key))
-            self._answer.add_done_callback(self._remember)
+        asked = _Asked(base_url, api_key, protocol, guard)
+        answer = self._answers.get(asked)
+        if answer is None or not answer.current():
+            answer = self._ask(asked)
         try:
             # Names can take their time to be looked up, of which httpx's limits know nothing.
             async with asyncio.timeout(TIME_LIMIT):
-                return await asyncio.shield(self._answer)
+                return await asyncio.shield(answer.task)
         except TimeoutError:
-            return _too_slow()
+            return Served(failure=too_slow(TIME_LIMIT))
 
-    def _old(self) -> bool:
-        return time.monotonic() > self._until
+    def _ask(self, asked: _Asked) -> _Answer:
+        self._answers.pop(asked, None)
+        while len(self._answers) >= MOST_SERVERS:
+            del self._answers[next(iter(self._answers))]
+        work = asyncio.to_thread(_ask, asked, TIME_LIMIT)
+        answer = _Answer(asyncio.get_running_loop().create_task(work))
+        self._answers[asked] = answer
 
-    def _remember(self, answer: asyncio.Task[Served]) -> None:
-        if answer is self._answer and not answer.cancelled():
-            failed = answer.exception() is not None or answer.result().failure is not None
-            self._until = time.monotonic() + (FAILURE_REMEMBERED if failed else REMEMBERED)
+        def remember(task: asyncio.Task[Served]) -> None:
+            if not task.cancelled():
+                failed = task.exception() is not None or task.result().failure is not None
+                answer.until = time.monotonic() + (FAILURE_REMEMBERED if failed else REMEMBERED)
+
+        answer.task.add_done_callback(remember)
+        return answer
 
 
 def place_of(base_url: str) -> str:
@@ -105,75 +145,37 @@ def place_of(base_url: str) -> str:
         return "the server"
 
 
-def _too_slow() -> Served:
-    return Served(failure=f"it did not answer within {TIME_LIMIT:g} seconds")
-
-
-def _ask(base_url: str, api_key: str | None) -> Served:
-    # The loop goes on meanwhile; and httpx, which takes 50 ms to import, is there only for those who need it.
-    import httpx
-
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+def _ask(asked: _Asked, seconds: float) -> Served:
     try:
-        # No redirects: the key is for this server.
-        with (
-            httpx.Client(timeout=TIME_LIMIT, headers=headers) as client,
-            client.stream("GET", f"{base_url.rstrip('/')}/models") as answer,
-        ):
-            if answer.status_code != 200:
-                return Served(failure=f"it answered with status {answer.status_code}")
-            return _read(_body(answer))
-    except httpx.TimeoutException:
-        return _too_slow()
-    except httpx.ConnectError:
-        return Served(failure="it cannot be reached")
-    except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError):
-        return Served(failure="it cannot be asked: look at OPENAI_BASE_URL and OPENAI_API_KEY")
-    except ValueError:
-        return Served(failure="it did not answer with a list of models")
+        with Asker(asked.base_url, asked.api_key, seconds, asked.guard) as asker:
+            listed = installed(asker) if asked.protocol == "ollama" else _listed(asker.ask("/models"))
+            return Served(_usable(listed))
+    except AskFailed as error:
+        return Served(failure=str(error))
 
 
-def _body(answer: Any) -> bytes:
-    """Read an answer whole, within the limits of its size and of the time it takes in all.
-
-    Raises
-    ------
-    ValueError
-        It is too large.
-    httpx.ReadTimeout
-        It comes too slowly: httpx itself limits the time between two pieces.
-    """
-    import httpx
-
-    until = time.monotonic() + TIME_LIMIT
-    body = bytearray()
-    for piece in answer.iter_bytes():
-        body += piece
-        if len(body) > MOST_BYTES:
-            raise ValueError("too large")
-        if time.monotonic() > until:
-            raise httpx.ReadTimeout("too slow")
-    return bytes(body)
-
-
-def _read(body: bytes) -> Served:
+def _listed(answer: Any) -> Iterator[tuple[Any, int | None]]:
     """Read a list as OpenAI's API has it, ``{"data": [{"id": …}, …]}``.
 
     Raises
     ------
-    ValueError
+    AskFailed
         It is none.
     """
-    given = orjson.loads(body)
-    listed = given.get("data") if isinstance(given, dict) else given
+    listed = answer.get("data") if isinstance(answer, dict) else answer
     if not isinstance(listed, list):
-        raise ValueError("no list")  # noqa: TRY004 - it is what came that is wrong, like other bytes
+        raise AskFailed("it did not answer with a list of models")
+    return ((model.get("id"), _window(model)) for model in listed if isinstance(model, dict))
+
+
+def _usable(listed: Iterable[tuple[Any, int | None]]) -> tuple[ServedModel, ...]:
     models: dict[str, ServedModel] = {}
-    for model in listed[:MOST_MODELS]:
-        name = model.get("id") if isinstance(model, dict) else None
+    for name, window in listed:
         if isinstance(name, str) and name.strip() and name.isprintable() and len(name) <= LONGEST_NAME:
-            models.setdefault(name, ServedModel(name, _window(model)))
-    return Served(tuple(models.values()))
+            models.setdefault(name, ServedModel(name, window))
+        if len(models) == MOST_MODELS:
+            break
+    return tuple(models.values())
 
 
 def _window(model: dict[str, Any]) -> int | None:

@@ -1,4 +1,4 @@
-"""The calls of a run's client tools, as the server keeps them until they are answered."""
+"""The calls of a run's client tools, and its questions for humans, kept by the server until answered."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ from typing import Any
 
 import orjson
 
-from kasal_jupyter.errors import Conflict, NotFound
+from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, NotFound
 from kasal_jupyter.schemas.spec import RunToolAnswer
 from kasal_jupyter.schemas.tools import ClientTool
 
 ABSENCE_SECONDS = 5.0
 """How long no connection may be there that answers a run's calls before they fail: broken lines come back."""
 
-_CALL_MARKS = (b'"tool_request"', b'"tool_result"', b'"tool_failed"')
+_OPENING_MARKS = (b'"tool_request"', b'"input_request"')
+_CLOSING_MARKS = (b'"tool_result"', b'"tool_failed"')
 """What a line must contain to be worth parsing: most lines of a run have nothing to do with its calls."""
 
 
 class ClientCalls:
     """The calls of one run for which its client is to answer, and whether the client is there.
 
+    A question for a human waits as long as it says: whoever may answer need not be there yet.
+
     Parameters
     ----------
     tools
-        The run's client tools; a run without any is looked at no further.
+        The run's client tools.
     send
         Passes an answer on to the run's process.
     """
@@ -42,10 +45,9 @@ class ClientCalls:
 
     def take(self, lines: Sequence[bytes]) -> None:
         """Take in the run's events: a call is open from its request until the span around it ends."""
-        if not self._awaited:
-            return
         for line in lines:
-            if any(mark in line for mark in _CALL_MARKS):
+            marks = (*_OPENING_MARKS, *_CLOSING_MARKS) if self._open else _OPENING_MARKS
+            if any(mark in line for mark in marks):
                 self._take(orjson.loads(line))
 
     def answer(self, answer: RunToolAnswer) -> None:
@@ -53,6 +55,8 @@ class ClientCalls:
 
         Raises
         ------
+        InvalidRequest
+            It is none of the answers that the question gives to choose from.
         NotFound
             The run has no such call.
         Conflict
@@ -63,7 +67,7 @@ class ClientCalls:
             raise Conflict(f"Call {call_id} was answered already, or its time has run out")
         if call_id not in self._open:
             raise NotFound(f"There is no tool call {call_id}")
-        self._pass_on(answer)
+        self._pass_on(_chosen(answer, self._open[call_id].get("choices", ())))
 
     def attend(self) -> Callable[[], None]:
         """Note that a connection is there which answers calls; what is given back notes that it has gone."""
@@ -94,6 +98,8 @@ class ClientCalls:
                 self._open[event["call_id"]] = event
                 if self._absent:
                     self._refuse(event)
+            case "input_request":
+                self._open[event["call_id"]] = event
             case "tool_result" | "tool_failed":
                 for call_id, request in list(self._open.items()):
                     if request["span_id"] == event["span_id"]:
@@ -126,9 +132,23 @@ class ClientCalls:
         self._timer = None
         self._absent = True
         for request in list(self._open.values()):
-            self._refuse(request)
+            if request["type"] == "tool_request":
+                self._refuse(request)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _chosen(answer: RunToolAnswer, choices: Sequence[str]) -> RunToolAnswer:
+    """Give an answer as the question spells it; case and blanks around it do not matter."""
+    if not choices or answer.result is None:
+        return answer
+    said = answer.result.strip().casefold()
+    for choice in choices:
+        if choice.casefold() == said:
+            return answer.model_copy(update={"result": choice})
+    raise InvalidRequest(
+        "Invalid answer", faults=[Fault("result", f"answer one of these: {', '.join(choices)}")]
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,15 +12,43 @@ from kasal_jupyter.models.catalog import ModelCatalog, ModelUnavailable
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.context import read_contexts
 from kasal_jupyter.schemas.crews import WholeCrew
+from kasal_jupyter.schemas.executions import Budget
+from kasal_jupyter.schemas.mcp_run import RunMcpServer
 from kasal_jupyter.schemas.readiness import content_faults
-from kasal_jupyter.schemas.spec import PLACEHOLDER, RunModel, RunSpec, RunTask
+from kasal_jupyter.schemas.spec import PLACEHOLDER, RunMemory, RunModel, RunSpec, RunTask
+from kasal_jupyter.schemas.tasks import is_inside
 from kasal_jupyter.schemas.tools import ClientTool, RunTool
 from kasal_jupyter.store.toolbox import Toolbox, ToolUnavailable
 
 _CREWAIS_OWN = frozenset({"delegate_work_to_coworker", "ask_question_to_coworker"})
 """Tools that CrewAI itself gives an agent."""
 
+SEARCH_TOOL = "web_search"
+"""The tool that may have a key: only runs that use it get that."""
+
+Recall = Callable[[WholeCrew, ModelCatalog], RunMemory | None]
+"""Gives what a crew's run remembers, or None, by its owner's catalogue. May raise ModelUnavailable."""
+
 _WORD_BEGINS = re.compile(r"(?<=[A-Z])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])")
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a check has found.
+
+    Attributes
+    ----------
+    faults
+        What keeps the crew from running, by field.
+    remarks
+        What a run does otherwise than one might think, by field: a successor answers for a retired model.
+    spec
+        The message that starts the run; None where there are faults.
+    """
+
+    faults: list[Fault]
+    remarks: list[Fault]
+    spec: RunSpec | None
 
 
 @dataclass(slots=True)
@@ -31,10 +59,14 @@ class _Check:
     toolbox: Toolbox
     client_tools: Mapping[str, ClientTool]
     faults: list[Fault] = field(default_factory=list)
+    remarks: list[Fault] = field(default_factory=list)
     models: dict[str, RunModel] = field(default_factory=dict)
     custom: dict[str, RunTool] = field(default_factory=dict)
+    servers: dict[str, RunMcpServer] = field(default_factory=dict)
     named: set[str] = field(default_factory=set)
     """The client's tools that an agent or a task names."""
+    used: set[str] = field(default_factory=set)
+    """All tools that an agent or a task names."""
 
     def model(self, name: str | None, where: str) -> str | None:
         """Resolve a model's name and give the name to use; None, with a fault, where it cannot run."""
@@ -43,11 +75,14 @@ class _Check:
         except ModelUnavailable as error:
             self.faults.append(Fault(where, str(error)))
             return None
+        if model.remark is not None:
+            self.remarks.append(Fault(where, model.remark))
         self.models[model.name] = model
         return model.name
 
     def tools(self, names: Sequence[str], where: str) -> None:
         """Note the tools that cannot be used, and take the custom ones along."""
+        self.used.update(names)
         for place, name in enumerate(names):
             if name in self.client_tools:
                 self.named.add(name)
@@ -58,8 +93,17 @@ class _Check:
                 reason = self._not_found(name) if name not in self.toolbox.names() else str(error)
                 self.faults.append(Fault(f"{where}.tools[{place}]", reason))
                 continue
-            if custom is not None:
+            if isinstance(custom, RunMcpServer):
+                self._take_served(custom)
+            elif custom is not None:
                 self.custom[name] = custom
+
+    def _take_served(self, server: RunMcpServer) -> None:
+        """Take a tool of an MCP server along, and the server once for all of its tools."""
+        known = self.servers.get(server.name)
+        tools = [*(known.tools if known else ()), *server.tools]
+        unique = list({tool.name: tool for tool in tools}.values())
+        self.servers[server.name] = server.model_copy(update={"tools": unique})
 
     def _not_found(self, name: str) -> str:
         known = sorted({*self.toolbox.names(), *self.client_tools})
@@ -79,8 +123,50 @@ def prepare_run(
     toolbox: Toolbox,
     folder: str,
     client_tools: Sequence[ClientTool] = (),
+    budget: Budget | None = None,
+    recall: Recall | None = None,
 ) -> RunSpec:
-    """Check a crew whole and make the message that starts its run.
+    """Check a crew whole and make the message that starts its run; see :func:`check_run`.
+
+    Raises
+    ------
+    NotRunnable
+        With every fault that was found, by field.
+    """
+    checked = check_run(
+        job_id,
+        whole,
+        inputs,
+        catalog=catalog,
+        toolbox=toolbox,
+        folder=folder,
+        client_tools=client_tools,
+        budget=budget,
+        recall=recall,
+    )
+    if checked.spec is None:
+        count = len(checked.faults)
+        raise NotRunnable(
+            f"{whole.crew.name!r} cannot run: {checked.faults[0].reason}"
+            + (f" (and {count - 1} more)" if count > 1 else ""),
+            faults=checked.faults,
+        )
+    return checked.spec
+
+
+def check_run(
+    job_id: str,
+    whole: WholeCrew,
+    inputs: Mapping[str, Any],
+    *,
+    catalog: ModelCatalog,
+    toolbox: Toolbox,
+    folder: str,
+    client_tools: Sequence[ClientTool] = (),
+    budget: Budget | None = None,
+    recall: Recall | None = None,
+) -> Checked:
+    """Check a crew whole, and make the message that starts its run where nothing is wrong.
 
     Parameters
     ----------
@@ -99,29 +185,25 @@ def prepare_run(
     client_tools
         The tools that the run's client brings along and answers for. Those that an agent or a task names,
         and those that are for all, go into the message.
-
-    Raises
-    ------
-    NotRunnable
-        With every fault that was found, by field.
+    budget
+        What the run may use up.
+    recall
+        Gives what the run remembers; None where nothing does.
     """
     check = _Check(catalog, toolbox, {tool.name: tool for tool in client_tools})
     check.faults += _client_tool_faults(toolbox, client_tools)
-    check.faults += content_faults(whole.crew.process, whole.agents, whole.tasks)
+    check.faults += content_faults(whole.crew, whole.agents, whole.tasks)
     agents = [_checked_agent(check, place, agent) for place, agent in enumerate(whole.agents)]
     for place, task in enumerate(whole.tasks):
         check.tools(task.tools, f"tasks[{place}]")
     contexts, _ = read_contexts(whole.tasks)
     manager = _manager(check, whole)
+    planner = _planner(check, whole)
+    memory = _memory(check, whole, recall)
     check.faults += _input_faults(whole, inputs)
     if check.faults:
-        count = len(check.faults)
-        raise NotRunnable(
-            f"{whole.crew.name!r} cannot run: {check.faults[0].reason}"
-            + (f" (and {count - 1} more)" if count > 1 else ""),
-            faults=check.faults,
-        )
-    return RunSpec(
+        return Checked(check.faults, check.remarks, None)
+    spec = RunSpec(
         job_id=job_id,
         crew=whole.crew,
         agents=agents,
@@ -132,11 +214,19 @@ def prepare_run(
         inputs=dict(inputs),
         models=check.models,
         tools=list(check.custom.values()),
+        mcp_servers=list(check.servers.values()),
         client_tools=[tool for tool in client_tools if tool.for_all or tool.name in check.named],
+        tool_settings=toolbox.settings.model_copy(
+            update={"search": catalog.search()} if SEARCH_TOOL in check.used else {}
+        ),
+        memory=memory,
+        planning_model=planner,
         allowed_hosts=toolbox.allowed_hosts,
         manager_model=manager,
+        budget=budget,
         folder=folder,
     )
+    return Checked([], check.remarks, spec)
 
 
 def placeholders(whole: WholeCrew) -> Iterator[tuple[str, str]]:
@@ -146,25 +236,53 @@ def placeholders(whole: WholeCrew) -> Iterator[tuple[str, str]]:
             for found in PLACEHOLDER.findall(getattr(agent, name)):
                 yield found, f"agents[{place}].{name}"
     for place, task in enumerate(whole.tasks):
-        for name in ("description", "expected_output"):
-            for found in PLACEHOLDER.findall(getattr(task, name)):
+        for name in ("description", "expected_output", "guardrail", "output_file"):
+            for found in PLACEHOLDER.findall(getattr(task, name) or ""):
                 yield found, f"tasks[{place}].{name}"
 
 
 def _checked_agent(check: _Check, place: int, agent: Agent) -> Agent:
     check.tools(agent.tools, f"agents[{place}]")
     model = check.model(agent.model, f"agents[{place}].model")
+    for rank, fallback in enumerate(agent.fallbacks):
+        check.model(fallback, f"agents[{place}].fallbacks[{rank}]")
     return agent.model_copy(update={"model": model})
 
 
 def _manager(check: _Check, whole: WholeCrew) -> str | None:
     """Find the manager's model: the crew's, else the default, else what the crew's first agent uses."""
-    if whole.crew.process != "hierarchical":
+    if whole.crew.process != "hierarchical" or whole.crew.manager_agent:
         return None
-    name = whole.crew.manager_model or check.catalog.default_model
-    if not name and whole.agents:
-        name = whole.agents[0].model or ""
-    return check.model(name or None, "manager_model")
+    return check.model(whole.crew.manager_model or _usual(check, whole), "manager_model")
+
+
+def _planner(check: _Check, whole: WholeCrew) -> str | None:
+    """Find the model that plans: the crew's, else its manager's, else the default or its first agent's."""
+    if not whole.crew.planning:
+        return None
+    manages = whole.crew.manager_model if whole.crew.process == "hierarchical" else None
+    return check.model(whole.crew.planning_model or manages or _usual(check, whole), "planning_model")
+
+
+def _memory(check: _Check, whole: WholeCrew, recall: Recall | None) -> RunMemory | None:
+    """Find what the run remembers, and see to it that whoever distils it can run."""
+    if recall is None:
+        return None
+    try:
+        memory = recall(whole, check.catalog)
+    except ModelUnavailable as error:
+        check.faults.append(Fault("memory", str(error)))
+        return None
+    if memory is not None and memory.model is not None and memory.model not in check.models:
+        check.model(memory.model, "memory")
+    if memory is not None and memory.remark is not None:
+        check.remarks.append(Fault("memory", memory.remark))
+    return memory
+
+
+def _usual(check: _Check, whole: WholeCrew) -> str | None:
+    """Give the model of whatever has no agent of its own; None for what the catalogue takes by itself."""
+    return check.catalog.default_model or (whole.agents[0].model if whole.agents else None)
 
 
 def _input_faults(whole: WholeCrew, inputs: Mapping[str, Any]) -> Iterator[Fault]:
@@ -173,6 +291,11 @@ def _input_faults(whole: WholeCrew, inputs: Mapping[str, Any]) -> Iterator[Fault
         if name not in inputs and name not in seen:
             seen.add(name)
             yield Fault(f"inputs.{name}", f"{{{name}}} in {where} has no value; pass it in inputs")
+    for place, task in enumerate(whole.tasks):
+        path = PLACEHOLDER.sub(lambda found: str(inputs.get(found[1], "x")), task.output_file or "x")
+        if not is_inside(path):
+            reason = f"With these inputs it is {path!r}, which is no path inside the run's folder"
+            yield Fault(f"tasks[{place}].output_file", reason)
 
 
 def _client_tool_faults(toolbox: Toolbox, tools: Sequence[ClientTool]) -> Iterator[Fault]:

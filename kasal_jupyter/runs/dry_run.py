@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kasal_jupyter.errors import NotRunnable
-from kasal_jupyter.runs.check import prepare_run
-from kasal_jupyter.runs.estimate import estimate
+from kasal_jupyter.runs.check import check_run
+from kasal_jupyter.runs.estimate import estimate, estimate_duration
 from kasal_jupyter.runs.service import Runs
-from kasal_jupyter.schemas.crews import CrewChecked, CrewFault, WholeCrew
+from kasal_jupyter.schemas.crews import CrewChecked, CrewFault, CrewRemark, WholeCrew
 from kasal_jupyter.schemas.tools import ClientTool
 
 
@@ -25,17 +24,20 @@ def dry_run(
     whole, inputs, tools
         What it would be started with.
     """
-    faults = []
-    try:
-        prepare_run(
-            "",
-            whole,
-            inputs,
-            catalog=runs.catalog,
-            toolbox=runs.toolbox(whole.crew.owner),
-            folder="",
-            client_tools=tools,
-        )
-    except NotRunnable as error:
-        faults = [CrewFault(field=fault.field, reason=fault.reason) for fault in error.faults]
-    return CrewChecked(runnable=not faults, faults=faults, estimated_duration=estimate(runs.store, whole))
+    checked = check_run(
+        "",
+        whole,
+        inputs,
+        catalog=runs.catalog.of(whole.crew.owner),
+        toolbox=runs.toolbox(whole.crew.owner),
+        folder="",
+        client_tools=tools,
+        recall=runs.memories.of if runs.memories is not None else None,
+    )
+    return CrewChecked(
+        runnable=not checked.faults,
+        faults=[CrewFault(field=fault.field, reason=fault.reason) for fault in checked.faults],
+        remarks=[CrewRemark(field=remark.field, remark=remark.reason) for remark in checked.remarks],
+        estimated_duration=estimate_duration(runs.store, whole),
+        estimate=estimate(runs.store, whole, runs.catalog.default_model),
+    )

@@ -8,9 +8,10 @@ import orjson
 
 from kasal_jupyter.errors import NotFound
 from kasal_jupyter.runs.journal import Journal
+from kasal_jupyter.runs.ledger import settle
 from kasal_jupyter.schemas.base import utc_now, utc_now_precise
 from kasal_jupyter.schemas.executions import ENDED
-from kasal_jupyter.schemas.summary import summarise
+from kasal_jupyter.schemas.summary import RunSummary, summarise
 from kasal_jupyter.store.store import Store
 
 INTERRUPTED = {
@@ -46,14 +47,13 @@ def recover(store: Store, path: Path, job_id: str) -> None:
     try:
         journal = Journal.open(path, write=True)
     except NotFound:
-        store.executions.update(
-            job_id, {"status": "interrupted", "ended_at": utc_now(), "error": {**INTERRUPTED, "task": None}}
-        )
+        fields = {"status": "interrupted", "ended_at": utc_now(), "error": {**INTERRUPTED, "task": None}}
+        settle(store, execution, RunSummary(), fields)
         return
     summary = summarise(journal.events())
     if not summary.ended:
         for line in journal.append([interrupted_event()]):
             summary.feed(orjson.loads(line))
         journal.sync()
-    store.executions.update(job_id, summary.fields())
+    settle(store, execution, summary, summary.fields())
     journal.close()

@@ -147,7 +147,13 @@ def queued_event(spec: RunSpec) -> bytes:
 
 
 def queued_execution(
-    spec: RunSpec, owner: str, server: str, expected: int, request: KeyedRequest | None
+    spec: RunSpec,
+    owner: str,
+    server: str,
+    *,
+    expected: int,
+    models: list[str],
+    request: KeyedRequest | None,
 ) -> Execution:
     """Give what the store first knows of a run.
 
@@ -161,6 +167,8 @@ def queued_execution(
         Which server runs it.
     expected
         How many seconds it may take.
+    models
+        Those that its crew names.
     request
         The key that the client sent along, if it sent one.
     """
@@ -175,6 +183,8 @@ def queued_execution(
         inputs=spec.inputs,
         created_at=utc_now(),
         estimated_duration=expected,
+        budget=spec.budget,
+        models=models,
         idempotency_key=request.key if request else None,
         request_digest=request.digest if request else None,
     )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,23 @@ from kasal_jupyter.errors import Conflict, KasalError, NotFound, Unavailable
 from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.runs.backend import Backend
 from kasal_jupyter.runs.check import prepare_run
-from kasal_jupyter.runs.estimate import estimate
+from kasal_jupyter.runs.chores import Chores
+from kasal_jupyter.runs.estimate import estimate_duration, models_of
 from kasal_jupyter.runs.feed import POLL_SECONDS, Feed
 from kasal_jupyter.runs.feeds import Feeds
+from kasal_jupyter.runs.files import RunFiles
 from kasal_jupyter.runs.journal import Journal
 from kasal_jupyter.runs.keyed import KeyedRequest, started_with
+from kasal_jupyter.runs.ledger import book_past_runs, settle
 from kasal_jupyter.runs.limits import RunLimits
+from kasal_jupyter.runs.memory import CrewMemories
 from kasal_jupyter.runs.presence import Presence
 from kasal_jupyter.runs.recovery import recover
 from kasal_jupyter.runs.run import Run, queued_event, queued_execution
+from kasal_jupyter.runs.webhooks import Webhooks
 from kasal_jupyter.schemas.base import new_id
 from kasal_jupyter.schemas.crews import WholeCrew
-from kasal_jupyter.schemas.executions import ENDED, Execution
+from kasal_jupyter.schemas.executions import ENDED, Budget, Execution
 from kasal_jupyter.schemas.summary import RunSummary
 from kasal_jupyter.schemas.tasks import TaskState
 from kasal_jupyter.schemas.tools import ClientTool
@@ -51,6 +55,10 @@ class Runs:
         How much may go on at once.
     toolbox
         Gives the tools that an owner's crews can use; the built-in ones alone, where nothing is given.
+    webhooks
+        Delivers events to the crews' receivers; nobody does, where nothing is given.
+    memories
+        What crews recall in their runs; nothing, where nothing is given.
     """
 
     def __init__(
@@ -62,19 +70,24 @@ class Runs:
         *,
         limits: RunLimits | None = None,
         toolbox: Callable[[str], Toolbox] | None = None,
+        webhooks: Webhooks | None = None,
+        memories: CrewMemories | None = None,
     ) -> None:
         self.store = store
         self.folder = folder / "runs"
         self.folder.mkdir(mode=0o700, exist_ok=True)
+        self.files = RunFiles(self.folder)
         self.backend = backend
         self.catalog = catalog
         self.toolbox = toolbox or (lambda _owner: Toolbox())
         self.limits = limits or RunLimits()
+        self.webhooks = webhooks
+        self.memories = memories
         self.presence = Presence(folder / "servers")
         self._runs: dict[str, Run] = {}
         self._queue: deque[Run] = deque()
         self._feeds = Feeds(self.folder)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._chores = Chores()
         self._minding = False
         self._closing = False
         self.on_end: Callable[[RunSummary], None] | None = None
@@ -90,6 +103,7 @@ class Runs:
         *,
         request: KeyedRequest | None = None,
         tools: Sequence[ClientTool] = (),
+        budget: Budget | None = None,
     ) -> Execution:
         """Accept an execution: checked whole, on disk, and queued.
 
@@ -106,6 +120,8 @@ class Runs:
             that the first has started.
         tools
             Those that the client brings along and answers for.
+        budget
+            What it may use up.
 
         Raises
         ------
@@ -126,18 +142,26 @@ class Runs:
             )
         await self.put_away()
         job_id = new_id("job")
-        run_folder = self.folder / job_id
+        run_folder = self.files.workspace(job_id)
         spec = prepare_run(
             job_id,
-            whole,
+            _without_webhook(whole),
             inputs,
-            catalog=self.catalog,
+            catalog=self.catalog.of(whole.crew.owner),
             toolbox=self.toolbox(whole.crew.owner),
             folder=str(run_folder),
             client_tools=tools,
+            budget=budget,
+            recall=self.memories.of if self.memories is not None else None,
         )
-        expected = estimate(self.store, whole)
-        execution = queued_execution(spec, owner, self.presence.server_id, expected, request)
+        execution = queued_execution(
+            spec,
+            owner,
+            self.presence.server_id,
+            expected=estimate_duration(self.store, whole),
+            models=models_of(whole, self.catalog.default_model),
+            request=request,
+        )
 
         def insert() -> Execution | None:
             # Asked in the transaction: of two such requests at the same time, on whatever servers, one wins.
@@ -150,7 +174,7 @@ class Runs:
         with ExitStack() as undo:
             # Until the run is acknowledged, nothing of it may stay where anything fails.
             undo.callback(run_folder.rmdir)
-            journal = Journal.create(self._path(job_id))
+            journal = Journal.create(self.files.journal(job_id))
             undo.callback(journal.path.unlink)
             undo.callback(journal.close)
             run = Run(spec, Feed(journal), on_change=self._on_change)
@@ -158,6 +182,10 @@ class Runs:
             self._runs[job_id] = run
             undo.callback(self._runs.pop, job_id)
             undo.callback(run.calls.end)
+            if self.webhooks is not None and self.webhooks.accept(
+                job_id, whole.crew, self.presence.server_id
+            ):
+                undo.callback(self.webhooks.files.delete, job_id)
             _, first = await asyncio.gather(
                 asyncio.to_thread(journal.sync),
                 self.store.change(insert),
@@ -165,6 +193,8 @@ class Runs:
             if first is not None:
                 return first
             undo.pop_all()
+        if self.webhooks is not None:
+            self.webhooks.begin(run.feed)
         self._queue.append(run)
         self._pump()
         return execution
@@ -186,7 +216,7 @@ class Runs:
             await self._stop_own(run)
         else:
             # Another server runs it, and looks for this file.
-            self._stop_file(job_id).touch(mode=0o600)
+            self.files.stop_mark(job_id).touch(mode=0o600)
             feed = await self._feeds.get(job_id)
             for _ in range(int(5 / POLL_SECONDS)):
                 feed.catch_up()
@@ -213,25 +243,31 @@ class Runs:
             await run.put_away.wait()
         await self.store.change(lambda: self.store.executions.delete(job_id))
         self._feeds.forget(job_id)
+        if self.webhooks is not None:
+            await self.webhooks.forget(job_id)
         # A crash in between leaves files that nothing refers to, never an execution without its journal.
-        await asyncio.to_thread(self._delete_files, job_id)
+        await asyncio.to_thread(self.files.delete, job_id)
 
     async def close(self) -> None:
         """Shut down: what runs or waits is ended as ``interrupted``. The backend is left to its owner."""
         self._closing = True
         self._queue.clear()
         await asyncio.gather(*(run.interrupt() for run in list(self._runs.values())))
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._chores.finish()
+        if self.webhooks is not None:
+            await self.webhooks.close()
         self.presence.close()
 
     # -- what is known of a run ----------------------------------------------------------------------
 
     async def settle(self) -> None:
-        """End, as ``interrupted``, what servers that are gone left unfinished."""
+        """Go on where servers that are gone have left off: their runs end as ``interrupted``."""
         for status in ("queued", "running"):
             for execution in self.store.executions.find(status=status):
                 await self._current(execution)
+        await book_past_runs(self.store, self.folder)
+        if self.webhooks is not None:
+            await self.webhooks.take_over(self.store, self.presence, self.feed)
 
     async def execution(self, job_id: str) -> Execution:
         """Give an execution as it stands now.
@@ -264,7 +300,7 @@ class Runs:
         feed = await self._feeds.get(execution.id)
         if self._feeds.claim(feed):
             # It also ends the run as interrupted where its server is gone.
-            self._spawn(self._feeds.watch(feed, lambda: self.execution(job_id)))
+            self._chores.begin(self._feeds.watch(feed, lambda: self.execution(job_id)))
         return feed
 
     async def running(self, job_id: str) -> Run:
@@ -303,19 +339,24 @@ class Runs:
 
     # -- inside --------------------------------------------------------------------------------------
 
-    def _delete_files(self, job_id: str) -> None:
-        self._path(job_id).unlink(missing_ok=True)
-        shutil.rmtree(self.folder / job_id, ignore_errors=True)
-
     def _pump(self) -> None:
         """Launch what the limit admits."""
         running = len(self._runs) - len(self._queue)
         while self._queue and running < self.limits.running and not self._closing:
-            self._spawn(self._queue.popleft().launch(self.backend))
+            self._chores.begin(self._launch(self._queue.popleft()))
             running += 1
         if self._runs and not self._minding:
             self._minding = True
-            self._spawn(self._mind_stop_files())
+            self._chores.begin(self._mind_stop_files())
+
+    async def _launch(self, run: Run) -> None:
+        # Only now: runs that went before it in the queue may have remembered something.
+        await self._refresh_memory(run)
+        await run.launch(self.backend)
+
+    async def _refresh_memory(self, run: Run) -> None:
+        if self.memories is not None and (memory := run.spec.memory) is not None:
+            await self.memories.refresh(run.spec.crew.id, memory.embedder)
 
     async def _stop_own(self, run: Run) -> None:
         if run in self._queue:
@@ -324,17 +365,16 @@ class Runs:
 
     def _on_change(self, run: Run) -> None:
         """Take a run's new state into the store, and give its place to the next when it has ended."""
-        job_id = run.spec.job_id
         fields = run.feed.summary.fields()
         if not run.feed.summary.ended:
-            self._spawn(self._save(job_id, fields))
+            self._chores.begin(self._save(run, fields))
             return
-        self._spawn(self._finish(run, fields))
+        self._chores.begin(self._finish(run, fields))
 
     async def _finish(self, run: Run, fields: dict[str, Any]) -> None:
         job_id = run.spec.job_id
         await asyncio.to_thread(run.feed.journal.sync)
-        await self._save(job_id, fields)
+        await self._save(run, fields)
         run.feed.journal.close()
         # Only now: until the store knows the end, the run itself answers for its state.
         self._runs.pop(job_id, None)
@@ -342,13 +382,17 @@ class Runs:
         if self.on_end is not None:
             self.on_end(run.feed.summary)
         self._feeds.remember(run.feed)
-        self._stop_file(job_id).unlink(missing_ok=True)
+        self.files.stop_mark(job_id).unlink(missing_ok=True)
         self._pump()
+        if run.feed.summary.remembered and not self._closing:
+            await self._refresh_memory(run)
 
-    async def _save(self, job_id: str, fields: dict[str, Any]) -> None:
+    async def _save(self, run: Run, fields: dict[str, Any]) -> None:
+        job_id = run.spec.job_id
+
         def save() -> None:
-            if self.store.executions.get(job_id) is not None:
-                self.store.executions.update(job_id, fields)
+            if (execution := self.store.executions.get(job_id)) is not None:
+                settle(self.store, execution, run.feed.summary, fields)
 
         try:
             await self.store.change(save)
@@ -362,8 +406,12 @@ class Runs:
         if run := self._runs.get(execution.id):
             return _overlay(execution, run.feed)
         if not self.presence.alive(execution.server):
-            await self.store.change(lambda: recover(self.store, self._path(execution.id), execution.id))
+            await self.store.change(
+                lambda: recover(self.store, self.files.journal(execution.id), execution.id)
+            )
             self._feeds.forget(execution.id)
+            if self.webhooks is not None:
+                self._chores.begin(self.webhooks.take_over(self.store, self.presence, self.feed))
             return self.store.executions.get(execution.id) or execution
         feed = await self._feeds.get(execution.id)
         feed.catch_up()
@@ -373,28 +421,17 @@ class Runs:
         """Stop runs that another server on the folder was asked to stop."""
         while self._runs:
             for job_id, run in list(self._runs.items()):
-                if self._stop_file(job_id).exists():
+                if self.files.stop_mark(job_id).exists():
                     await self._stop_own(run)
             await asyncio.sleep(2 * POLL_SECONDS)
         self._minding = False
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            logging.getLogger(__name__).error("a run's bookkeeping failed", exc_info=error)
-
-    def _path(self, job_id: str) -> Path:
-        return self.folder / f"{job_id}.jsonl"
-
-    def _stop_file(self, job_id: str) -> Path:
-        return self.folder / f"{job_id}.stop"
 
 
 def _overlay(execution: Execution, feed: Feed) -> Execution:
     """Give a stored summary the state that the run's events tell."""
     return Execution.model_validate({**execution.dump(), **feed.summary.fields()})
+
+
+def _without_webhook(whole: WholeCrew) -> WholeCrew:
+    """Keep the receiver's address, which may be a secret, from the run: the server alone calls it."""
+    return whole.model_copy(update={"crew": whole.crew.model_copy(update={"webhook": None})})

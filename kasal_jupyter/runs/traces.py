@@ -21,10 +21,13 @@ _ACTIONS = {
 }
 """What a row's ``action`` is; a tool's row has the tool's name, as the reference shows it."""
 
+_AT_ONCE = frozenset({"error", "task_skipped", "guardrail", "plan", "memory_recalled", "memory_stored"})
+"""What is a row without being a span's end."""
+
 
 @dataclass(slots=True)
 class TraceFold:
-    """Makes rows of a run's events as they come: one for every span that has ended.
+    """Makes rows of a run's events as they come: one for every span that has ended, and for what has none.
 
     Agents' own spans are left out: their answer is their task's.
     """
@@ -37,9 +40,10 @@ class TraceFold:
         if kind in OPENING:
             self._began[event["span_id"]] = event["time"]
             return None
-        if kind not in COMPLETING and kind not in FAILING and kind != "error":
+        if kind not in COMPLETING and kind not in FAILING and kind not in _AT_ONCE:
             return None
-        start = self._began.pop(event.get("span_id", 0), None)
+        # What adds to a span does not end it.
+        start = self._began.pop(event.get("span_id", 0), None) if kind not in _AT_ONCE else None
         return None if kind.startswith("agent") else _row(event, start)
 
 
@@ -91,7 +95,7 @@ def _row(event: dict[str, Any], start: str | None) -> TraceRow:
         seq=event["seq"],
         type=event["type"],
         task_id=event.get("task_id"),
-        duration_ms=took,
+        duration_ms=event.get("duration_ms", took),
     )
 
 
@@ -100,6 +104,14 @@ def _result(event: dict[str, Any]) -> str:
         return f"Error: {event['error']['message']}"
     if event["type"] == "error":
         return str(event["message"])
+    if event["type"] == "task_skipped":
+        return f"Skipped: {event['reason']}"
+    if event["type"] == "guardrail":
+        return "Accepted" if event["accepted"] else f"Refused: {event['feedback']}"
+    if event["type"] == "plan":
+        return "\n\n".join(step["plan"] for step in event["steps"])
+    if event["type"] in {"memory_recalled", "memory_stored"}:
+        return "\n".join(memory["content"] for memory in event["memories"]) or "Nothing"
     if event["type"] == "llm_response":
         calls = ", ".join(f"{call['name']}({call['arguments']})" for call in event["tool_calls"])
         return event["text"] or (f"Calls {calls}" if calls else "")

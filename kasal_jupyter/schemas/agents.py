@@ -33,12 +33,18 @@ class SandboxSettings(Model):
     fail_at: Annotated[int, Field(ge=1, le=10**9), WHOLE] | None = Field(
         None, description="The call, counted from 1, that fails."
     )
+    refusals: Annotated[int, Field(ge=0, le=100), WHOLE] = Field(
+        0, description="Results of each task that its guardrail refuses before it accepts one."
+    )
     tool_calls: Literal["native", "react"] = Field(
         "native", description="Whether tools are called as the API's tool calls or in ReAct text."
     )
 
 
 MaxIter = Annotated[int, Field(ge=1, le=200), WHOLE]
+
+
+MaxSeconds = Annotated[int, Field(ge=1, le=86_400), WHOLE]
 
 
 class AgentFields(Model):
@@ -51,9 +57,15 @@ class AgentFields(Model):
     model: Name | None = Field(
         None, description="A model's name, e.g. gpt-4 or sandbox; else the server's default."
     )
+    fallbacks: list[Name] = Field(
+        default_factory=list,
+        max_length=8,
+        description="Models to ask, in their order, where the one before cannot answer.",
+    )
     tools: list[Name] = Field(default_factory=list, max_length=64)
     allow_delegation: bool = False
     max_iter: MaxIter | None = Field(None, description="Most model calls for one task.")
+    max_execution_time: MaxSeconds | None = Field(None, description="Most seconds for one task.")
     settings: ModelSettings = Field(default_factory=ModelSettings)
     sandbox: SandboxSettings = Field(default_factory=SandboxSettings)
 
@@ -91,9 +103,11 @@ class AgentUpdate(Model):
     goal: Given[Text] = None
     backstory: Given[LongText] = None
     model: Name | None = None
+    fallbacks: Given[Annotated[list[Name], Field(max_length=8)]] = None
     tools: Given[Annotated[list[Name], Field(max_length=64)]] = None
     allow_delegation: Given[bool] = None
     max_iter: MaxIter | None = None
+    max_execution_time: MaxSeconds | None = None
     settings: Given[ModelSettings] = None
     sandbox: Given[SandboxSettings] = None
 
@@ -126,9 +140,11 @@ class Agent(AgentFields, Document):
                     "goal": "Find what matters",
                     "backstory": "Knows where to look",
                     "model": "gpt-4",
+                    "fallbacks": [],
                     "tools": ["web_search"],
                     "allow_delegation": False,
                     "max_iter": None,
+                    "max_execution_time": None,
                     "settings": {
                         "temperature": 0.2,
                         "top_p": None,

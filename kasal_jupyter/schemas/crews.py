@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
-from kasal_jupyter.schemas.agents import Agent, CrewAgent
+from kasal_jupyter.errors import nearest
+from kasal_jupyter.schemas.agents import Agent, AgentName, CrewAgent
 from kasal_jupyter.schemas.base import Document, Given, ListQuery, LongText, Model, Name
+from kasal_jupyter.schemas.estimate import ESTIMATE_EXAMPLE, Estimate
+from kasal_jupyter.schemas.executions import KINDS
 from kasal_jupyter.schemas.tasks import CrewTask, Task
-from kasal_jupyter.schemas.tools import ClientTool
+from kasal_jupyter.schemas.tools import ClientTool, endpoint
 
 Process = Literal["sequential", "hierarchical"]
 
 CrewStatus = Literal["configuring", "active"]
 """``configuring`` until the crew's content could run (see ``readiness``), ``active`` from then on."""
+
+
+def _known_event(name: str) -> str:
+    known = sorted(KINDS.keys() | frozenset().union(*KINDS.values()))
+    if name not in known:
+        raise ValueError(f"there is no event {name!r}{nearest(name, known)}; there are {', '.join(known)}")
+    return name
+
+
+class Webhook(Model):
+    """Where a crew's runs are reported to, signed as *Standard Webhooks* has it."""
+
+    url: Annotated[str, AfterValidator(endpoint), Field(max_length=2_000)]
+    events: list[Annotated[str, AfterValidator(_known_event)]] = Field(
+        default_factory=lambda: ["task_complete", "task_failed", "execution_status"],
+        min_length=1,
+        max_length=64,
+        description="Kinds or types of event.",
+    )
 
 
 class CrewFields(Model):
@@ -24,6 +47,13 @@ class CrewFields(Model):
     description: LongText = ""
     process: Process = "sequential"
     manager_model: Name | None = Field(None, description="The manager's model in a hierarchical crew.")
+    manager_agent: AgentName | None = Field(
+        None, description="The agent that manages a hierarchical crew; else CrewAI's own manager does."
+    )
+    planning: bool = Field(False, description="Whether a plan is made before the tasks, and given to each.")
+    planning_model: Name | None = Field(None, description="The model that plans.")
+    memory: bool = Field(False, description="Whether the crew remembers what happened in its runs.")
+    webhook: Webhook | None = None
 
 
 class CrewCreate(CrewFields):
@@ -61,6 +91,11 @@ class CrewUpdate(Model):
     description: Given[LongText] = None
     process: Given[Process] = None
     manager_model: Name | None = None
+    manager_agent: AgentName | None = None
+    planning: Given[bool] = None
+    planning_model: Name | None = None
+    memory: Given[bool] = None
+    webhook: Webhook | None = None
     agents: Given[Annotated[list[CrewAgent], Field(max_length=200, json_schema_extra={"minItems": 1})]] = None
     tasks: Given[Annotated[list[CrewTask], Field(max_length=1_000)]] = None
 
@@ -85,6 +120,25 @@ class WholeCrew(Model):
     crew: Crew
     agents: list[Agent]
     tasks: list[Task]
+
+
+def agent_called(key: str, agents: Iterable[Agent]) -> Agent | None:
+    """Find an agent by its id, its name or its role; None where there is none.
+
+    An id wins over a name, and that over a role; of two agents with one role the first is meant.
+    """
+    agents = list(agents)
+    by_key = {agent.role: agent for agent in reversed(agents)}
+    by_key |= {agent.name: agent for agent in agents}
+    by_key |= {agent.id: agent for agent in agents}
+    return by_key.get(key)
+
+
+def managing_agent(crew: CrewFields | CrewConfiguration, agents: Iterable[Agent]) -> Agent | None:
+    """Give the agent that manages a hierarchical crew; None where there is none, or CrewAI's own does."""
+    if crew.process != "hierarchical" or crew.manager_agent is None:
+        return None
+    return agent_called(crew.manager_agent, agents)
 
 
 class CrewQuery(ListQuery):
@@ -139,6 +193,11 @@ class CrewConfiguration(Model):
 
     process: Process
     manager_model: str | None
+    manager_agent: str | None = None
+    planning: bool = False
+    planning_model: str | None = None
+    memory: bool = False
+    webhook: Webhook | None = None
 
 
 class CrewDetails(Model):
@@ -165,7 +224,15 @@ class CrewDetails(Model):
                     "status": "configuring",
                     "agents": [],
                     "tasks": [],
-                    "configuration": {"process": "sequential", "manager_model": None},
+                    "configuration": {
+                        "process": "sequential",
+                        "manager_model": None,
+                        "manager_agent": None,
+                        "planning": False,
+                        "planning_model": None,
+                        "memory": False,
+                        "webhook": None,
+                    },
                     "version": 1,
                     "created_at": "2024-01-15T10:30:00Z",
                     "updated_at": "2024-01-15T10:30:00Z",
@@ -207,12 +274,23 @@ class CrewFault(Model):
     reason: str
 
 
+class CrewRemark(Model):
+    """Something that a run does otherwise than one might think."""
+
+    field: str
+    remark: str = Field(description="E.g. that a retired model's successor answers in its place.")
+
+
 class CrewChecked(Model):
     """The answer of ``POST /crews/{crew_id}/check``."""
 
     runnable: bool
     faults: list[CrewFault]
+    remarks: list[CrewRemark] = Field(
+        default_factory=list, description="What keeps nothing from running, and is worth knowing."
+    )
     estimated_duration: int = Field(description="Seconds, from the crew's own past runs where there are any.")
+    estimate: Estimate = Field(description="What it may take, as far as past runs tell.")
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -225,7 +303,9 @@ class CrewChecked(Model):
                             "reason": "{topic} in tasks[0].description has no value; pass it in inputs",
                         }
                     ],
+                    "remarks": [],
                     "estimated_duration": 300,
+                    "estimate": ESTIMATE_EXAMPLE,
                 }
             ]
         }

@@ -9,10 +9,13 @@ tool call. One event opens it and another closes it, both with its ``span_id``;
 ``parent_id`` is the span around it, ``None`` for a task::
 
     opens        closes                           adds to it
-    task_start   task_complete  | task_failed
-    agent_start  agent_complete | agent_failed
-    llm_call     llm_response   | llm_failed      llm_chunk
-    tool_call    tool_result    | tool_failed     tool_request
+    task_start   task_complete  | task_failed     guardrail
+    agent_start  agent_complete | agent_failed    memory_recalled
+    llm_call     llm_response   | llm_failed      llm_chunk, llm_retry
+    tool_call    tool_result    | tool_failed     tool_request, input_request
+
+``task_skipped`` opens and closes its span in one; ``llm_retry`` comes after the end of the
+call it is about.
 
 A run's process writes its events without ``seq`` and ``job_id``; the server adds
 them as it appends to the journal. ``seq`` counts 1, 2, 3 … without a gap.
@@ -55,6 +58,9 @@ class TokenUsage(TypedDict):
     completion_tokens: int
     total_tokens: int
     cached_tokens: NotRequired[int]
+    """Of the prompt's, those that the provider had read before, which cost less."""
+    cache_write_tokens: NotRequired[int]
+    """Of the prompt's, those that it has kept for the next calls, which cost more."""
     reasoning_tokens: NotRequired[int]
 
 
@@ -87,7 +93,7 @@ class ExecutionStatusEvent(EventBase):
     tasks: NotRequired[list[TaskPlan]]
     inputs: NotRequired[dict[str, Any]]
     result: NotRequired[str]
-    """On ``completed``."""
+    """On ``completed``; on ``failed``, what the last task that was done has given."""
     error: NotRequired[ErrorInfo]
     """On ``failed`` and ``interrupted``."""
 
@@ -105,6 +111,37 @@ class TaskComplete(SpanEvent):
     result: str
     structured: NotRequired[Any]
     """The result as JSON, where the task has an ``output_schema``."""
+
+
+class TaskSkipped(SpanEvent):
+    """A task was not done: its condition did not hold."""
+
+    type: Literal["task_skipped"]
+    reason: str
+
+
+class Guardrail(SpanEvent):
+    """A task's result was checked, in its task's span; where it is refused, the task is done again."""
+
+    type: Literal["guardrail"]
+    accepted: bool
+    feedback: str
+    attempt: int
+    """Counted from 1."""
+
+
+class TaskStep(TypedDict):
+    """What a plan says of one task."""
+
+    task_id: str | None
+    plan: str
+
+
+class Plan(EventBase):
+    """The crew's planner has made a plan."""
+
+    type: Literal["plan"]
+    steps: list[TaskStep]
 
 
 class TaskFailed(SpanEvent):
@@ -185,6 +222,20 @@ class LlmFailed(SpanEvent):
     error: ErrorInfo
 
 
+class LlmRetry(SpanEvent):
+    """A failed call will be made again, or another model will be asked; it has the failed call's span."""
+
+    type: Literal["llm_retry"]
+    model: str
+    """The model that is asked next."""
+    attempt: int
+    """Counted from 1: the first retry of this model is 2."""
+    wait: float
+    """Seconds until then."""
+    error: ErrorInfo
+    """Why."""
+
+
 class ToolCall(SpanEvent):
     """A tool is called."""
 
@@ -203,6 +254,50 @@ class ToolRequest(SpanEvent):
     call_id: str
     tool: str
     arguments: dict[str, Any]
+
+
+class InputRequest(SpanEvent):
+    """An agent asks a human, within the span of its ``tool_call``; whoever may see the run answers."""
+
+    type: Literal["input_request"]
+    call_id: str
+    question: str
+    choices: list[str]
+    """Answers to choose from; empty where any text is one."""
+    timeout: float
+    """Seconds until nobody is waited for any more."""
+
+
+class Remembered(TypedDict):
+    """A memory, or a piece of the crew's knowledge."""
+
+    id: str
+    type: Literal["short_term", "long_term", "knowledge"]
+    content: str
+    category: NotRequired[str | None]
+    """A long-term memory's; the source's name for knowledge."""
+    score: NotRequired[float]
+    """How near it is to what was asked, 0 to 1."""
+
+
+class MemoryRecalled(SpanEvent):
+    """What an agent was reminded of before it began, in its span; empty where nothing was near."""
+
+    type: Literal["memory_recalled"]
+    query: str
+    memories: list[Remembered]
+    duration_ms: float
+    remark: NotRequired[str]
+    """Why words were compared, where another embedder is set."""
+
+
+class MemoryStored(EventBase):
+    """What the crew will remember of this run."""
+
+    type: Literal["memory_stored"]
+    memories: list[Remembered]
+    remark: NotRequired[str]
+    """Why nothing was learnt, where the model that was to distil the run failed."""
 
 
 class ToolResult(SpanEvent):
@@ -235,7 +330,10 @@ Event = (
     ExecutionStatusEvent
     | TaskStart
     | TaskComplete
+    | TaskSkipped
     | TaskFailed
+    | Guardrail
+    | Plan
     | AgentStart
     | AgentComplete
     | AgentFailed
@@ -243,10 +341,14 @@ Event = (
     | LlmChunk
     | LlmResponse
     | LlmFailed
+    | LlmRetry
     | ToolCall
     | ToolRequest
+    | InputRequest
     | ToolResult
     | ToolFailed
+    | MemoryRecalled
+    | MemoryStored
     | ErrorEvent
 )
 """Any event, told apart by its ``type``."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from kasal_jupyter.schemas.base import Document, Given, ListQuery, Model, Query
+from kasal_jupyter.schemas.base import WHOLE, Document, Given, ListQuery, Model, Query
 from kasal_jupyter.schemas.tasks import TaskState
 from kasal_jupyter.schemas.tools import ClientTool
+from kasal_jupyter.schemas.usage import Usage, UsageBreakdown
 
 TIME_PATTERN = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"
 """A time as the reference writes it."""
@@ -17,10 +18,11 @@ TIME_PATTERN = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"
 Status = Literal["queued", "running", "completed", "failed", "stopped", "interrupted"]
 
 KINDS: Mapping[str, frozenset[str]] = {
-    "task": frozenset({"task_start", "task_complete", "task_failed"}),
+    "task": frozenset({"task_start", "task_complete", "task_skipped", "task_failed", "guardrail", "plan"}),
     "agent": frozenset({"agent_start", "agent_complete", "agent_failed"}),
-    "llm": frozenset({"llm_call", "llm_chunk", "llm_response", "llm_failed"}),
-    "tool": frozenset({"tool_call", "tool_request", "tool_result", "tool_failed"}),
+    "llm": frozenset({"llm_call", "llm_chunk", "llm_response", "llm_failed", "llm_retry"}),
+    "tool": frozenset({"tool_call", "tool_request", "input_request", "tool_result", "tool_failed"}),
+    "memory": frozenset({"memory_recalled", "memory_stored"}),
     "status": frozenset({"execution_status"}),
     "error": frozenset({"error"}),
 }
@@ -30,6 +32,16 @@ _KIND = f"({'|'.join(sorted(KINDS.keys() | frozenset().union(*KINDS.values())))}
 
 ENDED: frozenset[str] = frozenset({"completed", "failed", "stopped", "interrupted"})
 """The states an execution never leaves."""
+
+
+class Budget(Model):
+    """What a run may use up: it ends before the model call that would pass a bound."""
+
+    max_cost: float | None = Field(None, gt=0, le=1e6, description="US dollars.")
+    max_tokens: Annotated[int, Field(ge=1, le=10**12), WHOLE] | None = Field(
+        None, description="Tokens of all calls, in and out."
+    )
+    max_seconds: float | None = Field(None, gt=0, le=10**7, description="Seconds since the run began.")
 
 
 class ExecutionCreate(Model):
@@ -51,6 +63,7 @@ class ExecutionCreate(Model):
     tools: list[ClientTool] = Field(
         default_factory=list, max_length=64, description="Tools that whoever starts the run answers for."
     )
+    budget: Budget | None = Field(None, description="What the run may use up.")
 
 
 class ToolAnswer(Model):
@@ -106,20 +119,15 @@ class ExecutionError(Model):
     task: str | None = None
 
 
-class Usage(Model):
-    """Tokens and calls, summed; as the models' providers count them."""
+class OpenQuestion(Model):
+    """What an agent asks a human and nobody has answered yet; see ``input_request``."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
-    llm_calls: int = 0
-    tool_calls: int = 0
-    # A summary that was stored before costs were counted has none: what its calls cost is unknown.
-    cost: float | None = Field(
-        default_factory=lambda given: None if given.get("llm_calls") else 0.0,
-        description="US dollars of the calls that were answered, by each model's price on the day; null as "
-        "soon as one is unknown.",
-    )
+    call_id: str
+    agent: str | None
+    question: str
+    choices: list[str] = Field(description="Answers to choose from; empty where any text is one.")
+    timeout: float = Field(description="Seconds from asked_at until nobody is waited for any more.")
+    asked_at: str
 
 
 class Execution(Document):
@@ -139,8 +147,13 @@ class Execution(Document):
     ended_at: str | None = None
     duration: float | None = Field(None, description="Seconds from start to end.")
     result: str | None = None
+    questions: list[OpenQuestion] = Field(default_factory=list, description="What waits for an answer.")
     error: ExecutionError | None = None
     usage: Usage = Field(default_factory=Usage)
+    usage_by: UsageBreakdown = Field(default_factory=UsageBreakdown)
+    budget: Budget | None = None
+    models: list[str] = Field(default_factory=list, description="Those its crew named as it was accepted.")
+    booked: str | None = Field(None, description="The day on which the books have it; null before its end.")
     task_states: dict[str, TaskState] = Field(
         default_factory=dict, description="How each task fared, by its id."
     )
@@ -176,6 +189,7 @@ _STATUS_EXAMPLE: dict[str, Any] = {
     "duration": None,
     "inputs": {"topic": "Q4 Marketing Strategy", "deadline": "2024-12-31"},
     "result": None,
+    "questions": [],
     "error": None,
     "usage": {
         "prompt_tokens": 0,
@@ -184,7 +198,10 @@ _STATUS_EXAMPLE: dict[str, Any] = {
         "llm_calls": 0,
         "tool_calls": 0,
         "cost": 0.0,
+        "cost_at_least": 0.0,
+        "unknown_costs": 0,
     },
+    "budget": None,
 }
 
 
@@ -203,8 +220,10 @@ class ExecutionStatus(Model):
     duration: float | None
     inputs: dict[str, Any]
     result: str | None
+    questions: list[OpenQuestion] = Field(description="What agents ask humans and nobody has answered yet.")
     error: ExecutionError | None
     usage: Usage
+    budget: Budget | None = Field(description="What it may use up, as it was asked for.")
 
     model_config = ConfigDict(json_schema_extra={"examples": [_STATUS_EXAMPLE]})
 
@@ -241,6 +260,7 @@ class ExecutionResult(Model):
     result: str | None
     error: ExecutionError | None
     usage: Usage
+    usage_by: UsageBreakdown
     duration: float | None
 
     model_config = ConfigDict(
@@ -258,7 +278,10 @@ class ExecutionResult(Model):
                         "llm_calls": 4,
                         "tool_calls": 2,
                         "cost": 0.00096,
+                        "cost_at_least": 0.00096,
+                        "unknown_costs": 0,
                     },
+                    "usage_by": {"tasks": [], "agents": [], "models": []},
                     "duration": 12.5,
                 }
             ]

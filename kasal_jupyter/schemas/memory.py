@@ -1,15 +1,28 @@
-"""What a crew remembers: the reference's *Memory Management*."""
+"""What a crew remembers: the reference's *Memory Management*, and its memories one by one."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StringConstraints
 
-from kasal_jupyter.schemas.base import Document, Model, Name, Query, Text
+from kasal_jupyter.schemas.base import Document, Given, ListQuery, Model, Name, Query, Text
 
 MemoryType = Literal["short_term", "long_term"]
-"""``short_term``: what was said and found. ``long_term``: what was learnt from it, by category."""
+"""``short_term``: what happened in the crew's latest runs. ``long_term``: what was learnt, by category."""
+
+MemoryText = Annotated[str, StringConstraints(min_length=1, max_length=10_000, pattern=r"\S")]
+"""What a client has a crew remember: it is shown to models, and one that is longer is knowledge."""
+
+_EXAMPLE: dict[str, Any] = {
+    "id": "memory_4t9k2m0x7q1z",
+    "type": "long_term",
+    "content": "Email preferred",
+    "category": "preferences",
+    "job_id": "job_7h3c9w5n2v8d",
+    "created_at": "2024-01-15T10:00:00Z",
+    "updated_at": "2024-01-15T10:00:00Z",
+}
 
 
 class Memory(Document):
@@ -21,7 +34,34 @@ class Memory(Document):
     shelf: str = Field(description="The crew and the type in one: what memories are looked up by.")
     content: Text
     category: Name | None = Field(description="A long-term memory's.")
+    job_id: str | None = Field(None, description="The execution that it is from; null: somebody wrote it.")
     created_at: str
+    updated_at: str | None = None
+
+    def details(self) -> MemoryDetails:
+        """Give it as it is shown."""
+        return MemoryDetails(
+            id=self.id,
+            type=self.type,
+            content=self.content,
+            category=self.category,
+            job_id=self.job_id,
+            created_at=self.created_at,
+            updated_at=self.updated_at or self.created_at,
+        )
+
+
+class MemoryRevision(Document):
+    """Which state a crew's memories and knowledge are in: another one after each change.
+
+    Attributes
+    ----------
+    id
+        The crew's.
+    """
+
+    id: str
+    revision: str
 
 
 class MemoryQuery(Query):
@@ -75,3 +115,110 @@ class MemoryClear(Model):
     type: Literal["short_term", "long_term", "all"]
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"type": "short_term"}]})
+
+
+class MemoryCreate(Model):
+    """The body of ``POST /memory/{crew_id}``."""
+
+    type: MemoryType = "long_term"
+    content: MemoryText
+    category: Name | None = Field(None, description="What a long-term memory is about.")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"type": "long_term", "content": "Email preferred", "category": "preferences"}]
+        }
+    )
+
+
+class MemoryUpdate(Model):
+    """The body of ``PUT /memory/{crew_id}/{memory_id}``."""
+
+    content: Given[MemoryText] = None
+    category: Given[Name] = None
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"content": "Email preferred, never calls"}]})
+
+
+class MemoryDetails(Model):
+    """A single memory as it is shown."""
+
+    id: str
+    type: MemoryType
+    content: str
+    category: str | None
+    job_id: str | None
+    created_at: str
+    updated_at: str
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+
+class MemoryListQuery(ListQuery):
+    """The query of ``GET /memory/{crew_id}/entries``."""
+
+    type: MemoryType | None = None
+    sort: Literal["created_at", "-created_at", "category", "-category"] = "-created_at"
+
+
+class MemoryList(Model):
+    """The answer of ``GET /memory/{crew_id}/entries``."""
+
+    memories: list[MemoryDetails]
+    total: int
+    page: int
+    per_page: int
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"memories": [_EXAMPLE], "total": 1, "page": 1, "per_page": 100}]}
+    )
+
+
+class MemorySearchQuery(Query):
+    """The query of ``GET /memory/{crew_id}/search``."""
+
+    query: str = Field(
+        min_length=1, max_length=6_000, pattern=r"\S", description="What is looked for, in any words."
+    )
+    type: Literal["short_term", "long_term", "knowledge"] | None = None
+    limit: int = Field(10, ge=1, le=50, description="Most hits among memories, and most among knowledge.")
+
+
+class MemoryHit(Model):
+    """Something that a search has found."""
+
+    id: str
+    type: Literal["short_term", "long_term", "knowledge"]
+    content: str
+    category: str | None = Field(description="The source's name, for knowledge.")
+    created_at: str
+    score: float = Field(description="How near it is, 0 to 1.")
+
+
+class MemoryHits(Model):
+    """The answer of ``GET /memory/{crew_id}/search``."""
+
+    hits: list[MemoryHit]
+    remark: str | None = Field(
+        description="What to know of the search, e.g. that the embedder gave no answer."
+    )
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "hits": [
+                        {
+                            "id": "memory_4t9k2m0x7q1z",
+                            "type": "long_term",
+                            "content": "Email preferred",
+                            "category": "preferences",
+                            "created_at": "2024-01-15T10:00:00Z",
+                            "score": 0.71,
+                        }
+                    ],
+                    "remark": None,
+                }
+            ]
+        }
+    )

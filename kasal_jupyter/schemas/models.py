@@ -26,6 +26,11 @@ class ModelInfo(Model):
     context_window: int | None = Field(None, description="Tokens; null where unknown.")
     price: ModelPrice | None = Field(None, description="Null where unknown.")
     default: bool = Field(False, description="Whether agents that name no model get it.")
+    has_key: bool = Field(False, description="Whether there is a key for its provider.")
+    retired: str | None = Field(None, description="The day on which its provider has retired it.")
+    successor: str | None = Field(
+        None, description="What answers by its name since then, where the provider has retired it."
+    )
 
 
 class ModelQuery(ListQuery):
@@ -59,6 +64,9 @@ class ModelList(Model):
                             "context_window": 1_047_576,
                             "price": {"input": 0.4, "output": 1.6},
                             "default": True,
+                            "has_key": True,
+                            "retired": None,
+                            "successor": None,
                         }
                     ],
                     "total": 1,

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from kasal_jupyter.errors import Fault
+from kasal_jupyter.errors import Fault, nearest
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.context import TaskContext, read_contexts
+from kasal_jupyter.schemas.crews import CrewConfiguration, CrewFields, managing_agent
 from kasal_jupyter.schemas.tasks import Task
 
+RUN_LOG = "output.log"
+"""The file of a run's folder that has what its process has printed."""
 
-def content_faults(process: str, agents: Sequence[Agent], tasks: Sequence[Task]) -> list[Fault]:
+
+def content_faults(
+    crew: CrewFields | CrewConfiguration, agents: Sequence[Agent], tasks: Sequence[Task]
+) -> list[Fault]:
     """Find what keeps a crew from running; while there is anything, it is ``configuring``.
 
     Parameters
     ----------
-    process
-        The crew's process, ``sequential`` or ``hierarchical``.
+    crew
+        The crew, or what of it says how it works.
     agents, tasks
         The crew's, in their order.
     """
@@ -27,9 +33,67 @@ def content_faults(process: str, agents: Sequence[Agent], tasks: Sequence[Task])
         faults.append(Fault("tasks", "At least one task required"))
     contexts, wrong = read_contexts(tasks)
     faults += wrong
-    faults += _agent_faults(process, agents, tasks)
+    faults += _manager_faults(crew, agents, tasks)
+    faults += _agent_faults(crew.process, agents, tasks)
     faults += _async_faults(tasks, contexts)
+    faults += _condition_faults(tasks)
+    faults += _file_faults(tasks)
     return faults
+
+
+def _manager_faults(
+    crew: CrewFields | CrewConfiguration, agents: Sequence[Agent], tasks: Sequence[Task]
+) -> Iterator[Fault]:
+    """CrewAI's rules for a manager that is an agent: it has no tools, and is none of those who work."""
+    if crew.process != "hierarchical" or crew.manager_agent is None:
+        return
+    manager = managing_agent(crew, agents)
+    if manager is None:
+        yield Fault("manager_agent", no_agent(crew.manager_agent, agents))
+        return
+    if manager.tools:
+        yield Fault(
+            f"agents[{list(agents).index(manager)}].tools",
+            f"{manager.name!r} manages the crew, and a manager has no tools; give them to those who work",
+        )
+    if len(agents) == 1:
+        yield Fault("agents", f"{manager.name!r} manages the crew, and nobody does the work; add an agent")
+    for place, task in enumerate(tasks):
+        if task.agent_id == manager.id:
+            yield Fault(
+                f"tasks[{place}].agent",
+                f"{manager.name!r} manages the crew and does no tasks; name another agent, or none",
+            )
+
+
+def no_agent(name: str, agents: Sequence[Agent]) -> str:
+    """Say that a crew has no such agent, and which it has."""
+    names = [agent.name for agent in agents]
+    hint = nearest(name, names) or f"; it has {', '.join(names) or 'none'}"
+    return f"The crew has no agent {name!r}{hint}"
+
+
+def _condition_faults(tasks: Sequence[Task]) -> Iterator[Fault]:
+    """CrewAI's rules for conditional tasks."""
+    for place, task in enumerate(tasks):
+        if task.condition is None:
+            continue
+        if place == 0:
+            yield Fault(
+                "tasks[0].condition",
+                "There is no result before the first task; take its condition out, or move it behind another",
+            )
+        if task.async_execution:
+            yield Fault(
+                f"tasks[{place}].condition",
+                "A task with a condition cannot be asynchronous; take out one of the two",
+            )
+
+
+def _file_faults(tasks: Sequence[Task]) -> Iterator[Fault]:
+    for place, task in enumerate(tasks):
+        if task.output_file is not None and task.output_file.casefold() == RUN_LOG:
+            yield Fault(f"tasks[{place}].output_file", f"{RUN_LOG} is the run's own log; choose another name")
 
 
 def _agent_faults(process: str, agents: Sequence[Agent], tasks: Sequence[Task]) -> Iterator[Fault]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.base import Model
 from kasal_jupyter.schemas.crews import Crew
+from kasal_jupyter.schemas.executions import Budget
+from kasal_jupyter.schemas.mcp_run import RunMcpServer
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import ClientTool, RunTool
 
@@ -17,17 +20,99 @@ PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_\-]*)\}")
 """What CrewAI replaces by an input, wherever it stands in a crew's texts."""
 
 
+Provider = Literal["sandbox", "openai", "anthropic", "gemini", "azure", "bedrock", "ollama"]
+"""Who serves a model; ``openai`` is everybody who speaks OpenAI's API."""
+
+SECRET_OPTION = re.compile(r"key|token|secret|password", re.IGNORECASE)
+"""Options of a provider that nobody may see."""
+
+
+def _password(address: str) -> str | None:
+    try:
+        return urlsplit(address).password
+    except ValueError:
+        return None
+
+
 class RunModel(Model):
     """A model's name resolved: whom to ask, how it is called there, and with which key.
 
     The key is for the run's process alone; nothing writes this object down.
+
+    ``options`` by provider, under the names that CrewAI's providers take them by. Azure: ``api_version``, and
+    ``model`` is the deployment. Bedrock: ``aws_access_key_id``, ``aws_secret_access_key``,
+    ``aws_session_token`` and ``aws_region_name``; it has no ``api_key``. The others have none.
+    ``base_url`` is None for a provider's own address. Azure's is the endpoint as it was given; Ollama's is
+    the root, ``http://127.0.0.1:11434``, without ``/v1``; an OpenAI-compatible server's is what OpenAI's
+    client takes.
     """
 
     name: str = Field(description="As the agent says it, e.g. gpt-4.")
-    provider: Literal["sandbox", "openai"]
-    model: str = Field(description="As the provider spells it.")
+    provider: Provider
+    model: str = Field(description="As the provider spells it; of a retired one, its successor.")
     api_key: str | None = Field(None, repr=False)
     base_url: str | None = None
+    options: dict[str, str] = Field(
+        default_factory=dict,
+        repr=False,
+        description="What else its provider needs, e.g. api_version, aws_region_name, aws_secret_access_key.",
+    )
+    guarded: bool = Field(
+        False,
+        description="Whether base_url was given by a user who may not name any address: only public hosts "
+        "and the spec's allowed_hosts may be called there, looked up at each connection.",
+    )
+    remark: str | None = Field(None, description="What to know of it, e.g. that a successor answers.")
+
+    def secrets(self) -> list[str]:
+        """Give what must never be seen of it."""
+        hidden = [value for name, value in self.options.items() if SECRET_OPTION.search(name)]
+        if self.base_url and (password := _password(self.base_url)):
+            hidden.append(password)
+        return [*([self.api_key] if self.api_key else []), *hidden]
+
+
+class RunSearch(Model):
+    """Who searches the web for ``web_search``."""
+
+    engine: Literal["ddgs", "searxng", "tavily", "brave"] = "ddgs"
+    base_url: str | None = Field(None, description="SearXNG's, or another address of the engine's.")
+    api_key: str | None = Field(None, repr=False)
+    guarded: bool = Field(
+        True, description="Whether its address is held to the rules of tools' addresses: a user has given it."
+    )
+
+
+class RunToolSettings(Model):
+    """What the deployer has set for the built-in tools."""
+
+    search: RunSearch = Field(default_factory=RunSearch)
+    folders: list[str] = Field(
+        default_factory=list, description="Folders besides the run's own that file tools may read, absolute."
+    )
+    python: bool = Field(False, description="Whether agents may run Python.")
+
+
+class RunEmbedder(Model):
+    """What makes vectors of texts."""
+
+    provider: Literal["offline", "openai", "ollama"] = "offline"
+    model: str = ""
+    api_key: str | None = Field(None, repr=False)
+    base_url: str | None = None
+    guarded: bool = Field(False, description="As of a RunModel.")
+
+
+class RunMemory(Model):
+    """What a crew's run remembers, and where it looks."""
+
+    folder: str = Field(description="Where the crew's vectors and texts lie, absolute; read only.")
+    remember: bool = Field(description="Whether the run adds to it; else there is only knowledge.")
+    embedder: RunEmbedder = Field(default_factory=RunEmbedder)
+    model: str | None = Field(
+        None, description="What distils a run into insights, a key of ``models``; None: no model is asked."
+    )
+    remark: str | None = Field(None, description="Why another embedder than the one that is set is used.")
 
 
 class RunTask(Task):
@@ -54,6 +139,13 @@ class RunSpec(Model):
     client_tools: list[ClientTool] = Field(
         default_factory=list, description="Those that the run's client answers for, as far as they are used."
     )
+    mcp_servers: list[RunMcpServer] = Field(
+        default_factory=list, description="The MCP servers whose tools it may use, with those tools alone."
+    )
+    tool_settings: RunToolSettings = Field(default_factory=RunToolSettings)
+    memory: RunMemory | None = None
+    budget: Budget | None = None
+    planning_model: str | None = Field(None, description="A key of ``models``, where the crew plans.")
     allowed_hosts: list[str] = Field(
         default_factory=list, description="Hosts and networks besides the public ones that tools may call."
     )
@@ -61,6 +153,13 @@ class RunSpec(Model):
         description="The manager's, in a hierarchical crew; a key of ``models``."
     )
     folder: str = Field(description="The run's own working folder, absolute, made by the server.")
+
+    def secrets(self) -> list[str]:
+        """Give what must never get out of the run, but for the custom tools' (see ``http_tool``)."""
+        found = [secret for model in self.models.values() for secret in model.secrets()]
+        found += [secret for server in self.mcp_servers for secret in server.secrets()]
+        keys = [self.tool_settings.search.api_key, self.memory.embedder.api_key if self.memory else None]
+        return [*found, *(key for key in keys if key)]
 
 
 class RunToolAnswer(Model):

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kasal_jupyter.schemas.base import parse_time, whole_seconds
-from kasal_jupyter.schemas.events import ErrorEvent, Event, ExecutionStatusEvent
-from kasal_jupyter.schemas.executions import ENDED, ExecutionError, Status, Usage
+from kasal_jupyter.schemas.events import ErrorEvent, Event, ExecutionStatusEvent, Remembered
+from kasal_jupyter.schemas.executions import ENDED, ExecutionError, OpenQuestion, Status
+from kasal_jupyter.schemas.tally import COUNTED, Breakdown, Tally
+from kasal_jupyter.schemas.usage import Usage, UsageBreakdown
 
 
 @dataclass(slots=True)
@@ -29,15 +31,16 @@ class RunSummary:
     tasks_done: int = 0
     current_task: str | None = None
     task_states: dict[str, str] = field(default_factory=dict)
+    questions: dict[int, OpenQuestion] = field(default_factory=dict)
+    """What agents ask humans and nobody has answered yet, by the span of the tool call."""
     result: str | None = None
     error: ExecutionError | None = None
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
-    llm_calls: int = 0
-    tool_calls: int = 0
-    cost: float | None = 0.0
-    """US dollars of the model calls that were answered; None as soon as one's is unknown."""
+    tally: Tally = field(default_factory=Tally)
+    """Tokens, calls and dollars of the whole run."""
+    days: dict[str, Breakdown] = field(default_factory=dict)
+    """The same by the day of UTC, and there by task, agent and model."""
+    remembered: list[Remembered] = field(default_factory=list)
+    """What the crew is to remember of the run."""
     errors: int = 0
     """Failed spans and errors, those the run recovered from included."""
 
@@ -60,20 +63,46 @@ class RunSummary:
             return None
         return (parse_time(self.ended_at) - parse_time(self.started_at)).total_seconds()
 
+    @property
+    def total_tokens(self) -> int:
+        """Tokens of all calls, in and out."""
+        return self.tally.total_tokens
+
+    @property
+    def llm_calls(self) -> int:
+        """How often a model was asked."""
+        return self.tally.llm_calls
+
+    @property
+    def tool_calls(self) -> int:
+        """How often a tool was called."""
+        return self.tally.tool_calls
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars of the model calls that were answered; None as soon as one's is unknown."""
+        return self.tally.cost
+
     def usage(self) -> Usage:
         """Give the tokens, the calls and the cost so far."""
-        return Usage(
-            prompt_tokens=self.prompt_tokens,
-            completion_tokens=self.completion_tokens,
-            total_tokens=self.total_tokens,
-            llm_calls=self.llm_calls,
-            tool_calls=self.tool_calls,
-            cost=self.cost,
-        )
+        return self.tally.usage()
+
+    def usage_by(self) -> UsageBreakdown:
+        """Give the same by task, agent and model."""
+        if len(self.days) == 1:
+            return next(iter(self.days.values())).by()
+        merged = Breakdown()
+        for day in self.days.values():
+            merged.add(day.whole.usage(), day.by())
+        return merged.by()
 
     def feed(self, event: Event) -> None:
         """Take in the next event."""
         self.seq = event.get("seq", self.seq)
+        if event["type"] in COUNTED:
+            self.tally.feed(event)
+            self.days.setdefault(event["time"][:10], Breakdown()).feed(event)
+            return
         match event["type"]:
             case "execution_status":
                 self._status(event)
@@ -83,21 +112,28 @@ class RunSummary:
             case "task_complete":
                 if self._task_state(event["task_id"], "completed") != "completed":
                     self.tasks_done += 1
+            case "task_skipped":
+                self._task_state(event["task_id"], "skipped")
+                self.tasks_done += 1
             case "task_failed":
                 self._task_state(event["task_id"], "failed")
                 self.errors += 1
-            case "llm_call":
-                self.llm_calls += 1
-            case "llm_response":
-                if usage := event["usage"]:
-                    self.prompt_tokens += usage["prompt_tokens"]
-                    self.completion_tokens += usage["completion_tokens"]
-                    self.total_tokens += usage["total_tokens"]
-                self.cost = add_costs(self.cost, event.get("cost"))
-            case "tool_call":
-                self.tool_calls += 1
+            case "input_request":
+                self.questions[event["span_id"]] = OpenQuestion(
+                    call_id=event["call_id"],
+                    agent=event["agent"],
+                    question=event["question"],
+                    choices=event["choices"],
+                    timeout=event["timeout"],
+                    asked_at=whole_seconds(event["time"]),
+                )
+            case "tool_result":
+                self.questions.pop(event["span_id"], None)
             case "llm_failed" | "tool_failed":
+                self.questions.pop(event["span_id"], None)
                 self.errors += 1
+            case "memory_stored":
+                self.remembered = event["memories"]
             case "error":
                 self._error(event)
             case _:
@@ -113,8 +149,10 @@ class RunSummary:
             "ended_at": whole_seconds(self.ended_at) if self.ended_at else None,
             "duration": self.duration,
             "result": self.result,
+            "questions": [question.model_dump() for question in self.questions.values()],
             "error": self.error.model_dump() if self.error else None,
             "usage": self.usage().model_dump(),
+            "usage_by": self.usage_by().model_dump(),
             "task_states": dict(self.task_states),
         }
 
@@ -129,6 +167,7 @@ class RunSummary:
             self.started_at = event["time"]
         elif self.ended:
             self.ended_at = event["time"]
+            self.questions.clear()
             self.result = event.get("result", self.result)
             if (error := event.get("error")) and self.error is None:
                 self.error = ExecutionError(code=error["code"], message=error["message"])

@@ -2,16 +2,106 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from kasal_jupyter.schemas.agents import AgentName
-from kasal_jupyter.schemas.base import Document, Given, ListQuery, Model, Name, Text
+from kasal_jupyter.schemas.base import WHOLE, Document, Given, ListQuery, Model, Name, Text
 from kasal_jupyter.schemas.json_schema import ObjectSchema
 
-TaskState = Literal["created", "running", "completed", "failed", "stopped"]
+TaskState = Literal["created", "running", "completed", "skipped", "failed", "stopped"]
 """How a task fared in its crew's latest execution; ``created`` before the first."""
+
+
+GuardrailRetries = Annotated[int, Field(ge=0, le=10), WHOLE]
+
+
+def _pattern(text: str) -> str:
+    # RE2 comes with CrewAI; its time is linear in the text, whatever the pattern.
+    import re2  # type: ignore[import-untyped]
+
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        re2.compile(text, options)
+    except re2.error as error:
+        said = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
+        raise ValueError(f"it is no regular expression: {said}") from None
+    return text
+
+
+Pattern = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=1_000),
+    AfterValidator(_pattern),
+    Field(json_schema_extra={"format": "regex"}),
+]
+"""A regular expression as RE2 reads it: as Python's, but without look-around and back references."""
+
+
+class TaskCondition(Model):
+    """When a task is done at all: what the result before it must be like. All that is given must hold.
+
+    The result is that of the last task before it that was done: of two tasks for two cases, the second does
+    not look at the first, where that was skipped. CrewAI's conditional task, with data in the place of its
+    function.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
+                for name in ("contains", "lacks", "matches", "equals")
+            ],
+            "examples": [{"field": "report.score", "equals": 5}],
+        }
+    )
+
+    contains: Text | None = Field(None, description="Text that the result has in it; case does not matter.")
+    lacks: Text | None = Field(None, description="Text that it does not have in it; case does not matter.")
+    matches: Pattern | None = Field(None, description="A regular expression (RE2) that is found in it.")
+    field: Name | None = Field(
+        None, description="A field of a structured result, dots between levels; the others then look at it."
+    )
+    equals: Any = Field(None, description="The value it has; null asks nothing.")
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.contains is None and self.lacks is None and self.matches is None and self.equals is None:
+            raise ValueError("Give at least one of contains, lacks, matches and equals")
+        return self
+
+
+_SEGMENT = r"(\.{0,2}[^./\\\x00-\x1f][^/\\\x00-\x1f]*|\.{3,}[^/\\\x00-\x1f]*)"
+"""A name in a path, anything but ``.`` and ``..``: the engine of pydantic's patterns cannot look ahead."""
+
+
+def is_inside(path: str) -> bool:
+    """Say whether a path, its placeholders filled in, is one inside the run's folder."""
+    return re.fullmatch(rf"{_SEGMENT}(/{_SEGMENT})*", path) is not None
+
+
+def _output_file(path: str) -> str:
+    if not is_inside(path):
+        raise ValueError("it is no path inside the run's folder; write one such as reports/tea.md")
+    return path
+
+
+OutputFile = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=200),
+    AfterValidator(_output_file),
+    Field(json_schema_extra={"pattern": rf"^{_SEGMENT}(/{_SEGMENT})*$"}),
+]
+"""A path inside the run's folder, with slashes."""
 
 
 class TaskFields(Model):
@@ -28,6 +118,18 @@ class TaskFields(Model):
     tools: list[Name] = Field(default_factory=list, max_length=64, description="Tools besides its agent's.")
     async_execution: bool = Field(False, description="Whether the next task starts without waiting for it.")
     output_schema: ObjectSchema | None = Field(None, description="A JSON schema for its result, an object.")
+    output_file: OutputFile | None = Field(
+        None, description="A file of the run's folder that its result is written to."
+    )
+    guardrail: Text | None = Field(
+        None, description="What its result must be like, in words; its agent's model checks it."
+    )
+    guardrail_max_retries: GuardrailRetries = Field(
+        3, description="How often the task is done again where the guardrail refuses its result."
+    )
+    condition: TaskCondition | None = Field(
+        None, description="When it is done at all; else it is skipped. Never the first task's."
+    )
 
 
 class TaskCreate(TaskFields):
@@ -62,6 +164,10 @@ class TaskUpdate(Model):
     tools: Given[Annotated[list[Name], Field(max_length=64)]] = None
     async_execution: Given[bool] = None
     output_schema: ObjectSchema | None = None
+    output_file: OutputFile | None = None
+    guardrail: Text | None = None
+    guardrail_max_retries: Given[GuardrailRetries] = None
+    condition: TaskCondition | None = None
 
 
 class CrewTask(TaskFields):
@@ -106,6 +212,10 @@ class TaskDetails(Task):
                     "tools": [],
                     "async_execution": False,
                     "output_schema": None,
+                    "output_file": None,
+                    "guardrail": None,
+                    "guardrail_max_retries": 3,
+                    "condition": None,
                     "position": 0,
                     "owner": "user_4t9k2m0x7q1z",
                     "created_at": "2024-01-15T10:30:00Z",

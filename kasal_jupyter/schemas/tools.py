@@ -45,7 +45,8 @@ IN_PATH = re.compile(r"\{([A-Za-z][A-Za-z0-9_.-]{0,63})\}")
 """Where an argument stands in the path of an endpoint."""
 
 
-def _endpoint(text: str) -> str:
+def endpoint(text: str) -> str:
+    """Give an address that may be called; a ``{parameter}`` may stand in its path."""
     if re.search(r"[\x00-\x20\x7f\\]", text):
         raise ValueError("an address has no blanks, backslashes or control characters")
     try:
@@ -101,7 +102,7 @@ Timeout = Annotated[float, Field(gt=0, le=600)]
 Endpoint = Annotated[
     str,
     StringConstraints(min_length=1, max_length=2_000),
-    AfterValidator(_endpoint),
+    AfterValidator(endpoint),
     Field(json_schema_extra={"pattern": r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s@#\\]+$"}),
 ]
 """An ``http`` or ``https`` address, whose path may have ``{parameters}``."""
@@ -281,8 +282,11 @@ class ToolInfo(Model):
     description: str
     category: str
     custom: bool
-    tool_id: str | None = Field(description="A custom tool's; null for a built-in one.")
+    tool_id: str | None = Field(description="A custom tool's; null for others.")
+    server_id: str | None = Field(None, description="The MCP server's whose tool it is; null for others.")
     parameters: dict[str, Any] = Field(description="The JSON schema of its arguments.")
+    available: bool = Field(True, description="Whether it can be used on this server.")
+    reason: str | None = Field(None, description="Why not, and what to do.")
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -293,7 +297,10 @@ class ToolInfo(Model):
                     "category": "custom",
                     "custom": True,
                     "tool_id": "tool_custom_001",
+                    "server_id": None,
                     "parameters": {"type": "object", "properties": {"input": {"type": "string"}}},
+                    "available": True,
+                    "reason": None,
                 }
             ]
         }
@@ -333,7 +340,10 @@ class ToolList(Model):
                             "category": "research",
                             "custom": False,
                             "tool_id": None,
+                            "server_id": None,
                             "parameters": {"type": "object", "properties": {"query": {"type": "string"}}},
+                            "available": True,
+                            "reason": None,
                         },
                         {
                             "name": "file_reader",
@@ -341,7 +351,10 @@ class ToolList(Model):
                             "category": "data",
                             "custom": False,
                             "tool_id": None,
+                            "server_id": None,
                             "parameters": {"type": "object", "properties": {"path": {"type": "string"}}},
+                            "available": True,
+                            "reason": None,
                         },
                     ],
                     "total": 2,

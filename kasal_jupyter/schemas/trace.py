@@ -11,14 +11,30 @@ from kasal_jupyter.schemas.events import COMPLETING, FAILING, OPENING, Event
 from kasal_jupyter.schemas.summary import RunSummary, add_costs
 
 SpanKind = Literal["task", "agent", "llm", "tool"]
-SpanState = Literal["running", "completed", "failed", "stopped"]
+SpanState = Literal["running", "completed", "skipped", "failed", "stopped"]
 
 _KINDS: dict[str, SpanKind] = {
     "task_start": "task",
+    "task_skipped": "task",
     "agent_start": "agent",
     "llm_call": "llm",
     "tool_call": "tool",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a guardrail has said of a task's result.
+
+    Attributes
+    ----------
+    attempt
+        Counted from 1.
+    """
+
+    accepted: bool
+    feedback: str
+    attempt: int
 
 
 @dataclass(slots=True)
@@ -38,10 +54,16 @@ class Span:
         call's is unknown.
     opened, closed
         The events that opened and closed it: their messages, arguments and result.
+    checks
+        What a task's guardrail has said of its results, in their order.
     text
         What a streaming model has said so far.
     from_client
         Whether a tool was the client's: a function of a notebook.
+    question
+        What an agent has asked a human by this tool call.
+    recalled
+        The event that tells what an agent was reminded of; empty without a memory.
     """
 
     id: int
@@ -59,9 +81,12 @@ class Span:
     error: str | None = None
     text: str = ""
     from_client: bool = False
+    question: str = ""
     opened: dict[str, Any] = field(default_factory=dict, repr=False)
     closed: dict[str, Any] = field(default_factory=dict, repr=False)
     children: list[Span] = field(default_factory=list, repr=False)
+    checks: list[Check] = field(default_factory=list, repr=False)
+    recalled: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def duration(self) -> float | None:
@@ -87,8 +112,12 @@ class Trace:
     spans: dict[int, Span] = field(default_factory=dict)
     last_time: float = 0.0
     """Seconds from the first event to the latest."""
+    plans: dict[str, str] = field(default_factory=dict)
+    """What the crew's planner says of each task, by the task's id."""
     queued: dict[str, Any] = field(default_factory=dict)
     """The first event: the crew, its tasks, the inputs."""
+    stored: dict[str, Any] = field(default_factory=dict)
+    """The event that tells what the crew will remember of the run; empty without a memory."""
     _origin: float | None = None
 
     def feed(self, event: Event) -> None:
@@ -102,9 +131,25 @@ class Trace:
             self._open(dict(event), at)
         elif kind in COMPLETING or kind in FAILING:
             self._close(dict(event), at)
+        elif event["type"] == "task_skipped":
+            self._open(dict(event), at)
+            self._close(dict(event), at)
+        elif event["type"] == "guardrail":
+            if span := self.spans.get(event["span_id"]):
+                span.checks.append(Check(event["accepted"], event["feedback"], event["attempt"]))
+        elif event["type"] == "plan":
+            self.plans |= {step["task_id"]: step["plan"] for step in event["steps"] if step["task_id"]}
+        elif event["type"] == "memory_recalled":
+            if span := self.spans.get(event["span_id"]):
+                span.recalled = dict(event)
+        elif event["type"] == "memory_stored":
+            self.stored = dict(event)
         elif event["type"] == "tool_request":
             if span := self.spans.get(event["span_id"]):
                 span.from_client = True
+        elif event["type"] == "input_request":
+            if span := self.spans.get(event["span_id"]):
+                span.question = event["question"]
         elif event["type"] == "llm_chunk":
             if span := self.spans.get(event["span_id"]):
                 span.text += event["text"]
@@ -163,6 +208,8 @@ class Trace:
         if event["type"] in FAILING:
             span.state = "failed"
             span.error = event["error"]["message"]
+        elif event["type"] == "task_skipped":
+            span.state = "skipped"
         else:
             span.state = "completed"
         if event["type"] == "llm_response":

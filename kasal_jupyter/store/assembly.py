@@ -9,7 +9,8 @@ from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.schemas.agents import Agent, AgentFields, CrewAgent
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.context import read_contexts
-from kasal_jupyter.schemas.crews import Crew, WholeCrew
+from kasal_jupyter.schemas.crews import Crew, WholeCrew, agent_called
+from kasal_jupyter.schemas.readiness import no_agent
 from kasal_jupyter.schemas.tasks import CrewTask, Task
 
 INVALID_CREW = "Invalid crew configuration"
@@ -80,9 +81,31 @@ def assemble(
             )
         )
     faults += read_contexts(made_tasks)[1]
+    try:
+        crew = with_manager(crew, made_agents)
+    except InvalidRequest as error:
+        faults += error.faults
     if faults:
         raise InvalidRequest(INVALID_CREW, faults=faults)
     return WholeCrew.model_construct(crew=crew, agents=made_agents, tasks=made_tasks)
+
+
+def with_manager(crew: Crew, agents: Sequence[Agent]) -> Crew:
+    """Give the crew with its manager's id, whatever its body calls it: an agent may get another name.
+
+    Raises
+    ------
+    InvalidRequest
+        The crew has no such agent.
+    """
+    if crew.manager_agent is None:
+        return crew
+    manager = agent_called(crew.manager_agent, agents)
+    if manager is None:
+        raise InvalidRequest(
+            INVALID_CREW, faults=[Fault("manager_agent", no_agent(crew.manager_agent, agents))]
+        )
+    return crew.model_copy(update={"manager_agent": manager.id})
 
 
 def make_agent(

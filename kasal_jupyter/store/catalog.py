@@ -14,11 +14,16 @@ from kasal_jupyter.schemas.auth import ApiKey, Session
 from kasal_jupyter.schemas.base import Document
 from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.schemas.executions import Execution
+from kasal_jupyter.schemas.knowledge import KnowledgeSource, Passage
 from kasal_jupyter.schemas.maintenance import Maintenance
-from kasal_jupyter.schemas.memory import Memory
+from kasal_jupyter.schemas.mcp import McpServer
+from kasal_jupyter.schemas.memory import Memory, MemoryRevision
+from kasal_jupyter.schemas.providers import StoredProvider
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import CustomTool
+from kasal_jupyter.schemas.usage import LedgerEntry
 from kasal_jupyter.schemas.users import User
+from kasal_jupyter.schemas.webhooks import SigningSecret
 from kasal_jupyter.store.memory import Indexes
 
 D = TypeVar("D", bound=Document)
@@ -52,12 +57,21 @@ class Collection(Generic[D]):
 CREWS = Collection("crews", Crew, ("owner",))
 AGENTS = Collection("agents", Agent, ("crew_id", "owner"), order="position")
 TASKS = Collection("tasks", Task, ("crew_id", "agent_id", "owner"), order="position")
-EXECUTIONS = Collection("executions", Execution, ("crew_id", "owner", "status", "server", "idempotency_key"))
+EXECUTIONS = Collection(
+    "executions", Execution, ("crew_id", "owner", "status", "server", "idempotency_key", "booked")
+)
+LEDGER = Collection("ledger", LedgerEntry, ("day", "owner", "crew_id"))
+SIGNING_SECRETS = Collection("signing_secrets", SigningSecret, ())
 USERS = Collection("users", User, ("email",))
 SESSIONS = Collection("sessions", Session, ("user_id",))
 API_KEYS = Collection("api_keys", ApiKey, ("owner", "digest"))
 TOOLS = Collection("tools", CustomTool, ("owner", "name"))
-MEMORIES = Collection("memories", Memory, ("shelf",))
+MCP_SERVERS = Collection("mcp_servers", McpServer, ("owner", "name"))
+PROVIDERS = Collection("providers", StoredProvider, ("owner", "name"))
+MEMORIES = Collection("memories", Memory, ("shelf", "crew_id"))
+MEMORY_REVISIONS = Collection("memory_revisions", MemoryRevision, ())
+KNOWLEDGE = Collection("knowledge", KnowledgeSource, ("crew_id",))
+PASSAGES = Collection("passages", Passage, ("crew_id", "source_id"), order="position")
 
 SETTINGS = Collection("settings", Maintenance, ())
 
@@ -66,11 +80,18 @@ CATALOG: tuple[Collection[Any], ...] = (
     AGENTS,
     TASKS,
     EXECUTIONS,
+    LEDGER,
+    SIGNING_SECRETS,
     USERS,
     SESSIONS,
     API_KEYS,
     TOOLS,
+    MCP_SERVERS,
+    PROVIDERS,
     MEMORIES,
+    MEMORY_REVISIONS,
+    KNOWLEDGE,
+    PASSAGES,
     SETTINGS,
 )
 """Every collection."""

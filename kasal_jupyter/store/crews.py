@@ -10,8 +10,8 @@ from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.crews import Crew, CrewCreate, CrewUpdate, WholeCrew
 from kasal_jupyter.schemas.readiness import content_faults
 from kasal_jupyter.schemas.tasks import Task
-from kasal_jupyter.store.assembly import as_crew_agent, as_crew_task, assemble
-from kasal_jupyter.store.memories import MEMORY_TYPES, forget
+from kasal_jupyter.store.assembly import as_crew_agent, as_crew_task, assemble, with_manager
+from kasal_jupyter.store.memories import forget_crew
 from kasal_jupyter.store.store import Store
 
 
@@ -62,7 +62,7 @@ class Crews:
             updated_at=now,
         )
         whole = assemble(crew, body.agents, body.tasks, before=None)
-        crew = described(crew, whole.agents, whole.tasks)
+        crew = described(whole.crew, whole.agents, whole.tasks)
 
         def insert() -> None:
             self.store.crews.insert(crew)
@@ -96,9 +96,10 @@ class Crews:
         def change() -> Crew:
             before = self.whole(crew_id)
             _require_version(before.crew, version)
-            crew = before.crew.model_copy(
-                update=body.model_dump(exclude_unset=True, exclude={"agents", "tasks"})
-            )
+            given = body.model_dump(exclude_unset=True, exclude={"agents", "tasks"})
+            crew = Crew.model_validate({**before.crew.dump(), **given})
+            if body.manager_agent is not None:
+                crew = with_manager(crew, before.agents)
             agents, tasks = before.agents, before.tasks
             if body.agents is not None or body.tasks is not None:
                 whole = assemble(
@@ -110,7 +111,7 @@ class Crews:
                 self.store.agents.delete_where(crew_id=crew_id)
                 self.store.tasks.delete_where(crew_id=crew_id)
                 self._insert_members(whole)
-                agents, tasks = whole.agents, whole.tasks
+                crew, agents, tasks = whole.crew, whole.agents, whole.tasks
             crew = touched(crew, agents, tasks)
             self.store.crews.replace(crew)
             return crew
@@ -118,7 +119,7 @@ class Crews:
         return await self.store.change(change)
 
     async def delete(self, crew_id: str, *, version: int | None = None) -> None:
-        """Delete a crew with its agents, tasks and memories; its past executions stay.
+        """Delete a crew with its agents, tasks, memories and knowledge; its past executions stay.
 
         Raises
         ------
@@ -132,7 +133,7 @@ class Crews:
             _require_version(self.whole(crew_id).crew, version)
             self.store.tasks.delete_where(crew_id=crew_id)
             self.store.agents.delete_where(crew_id=crew_id)
-            forget(self.store, crew_id, *MEMORY_TYPES)
+            forget_crew(self.store, crew_id)
             self.store.crews.delete(crew_id)
 
         await self.store.change(delete)
@@ -146,7 +147,7 @@ class Crews:
 
 def described(crew: Crew, agents: Sequence[Agent], tasks: Sequence[Task]) -> Crew:
     """Give a crew's document with what follows from its agents and tasks."""
-    faults = content_faults(crew.process, agents, tasks)
+    faults = content_faults(crew, agents, tasks)
     return crew.model_copy(
         update={"agents_count": len(agents), "status": "configuring" if faults else "active"}
     )

@@ -91,7 +91,7 @@ class Members:
         NotFound
             There is no such agent.
         Conflict
-            It has tasks, or is the crew's last agent.
+            It has tasks, manages the crew, or is its last agent.
         """
 
         def delete() -> None:
@@ -101,6 +101,8 @@ class Members:
                 raise Conflict(
                     f"{agent.name!r} has tasks: {', '.join(tasks)}; give them to another, or delete them"
                 )
+            if whole.crew.manager_agent == agent_id:
+                raise Conflict(f"{agent.name!r} manages the crew; give it another manager first")
             if len(whole.agents) == 1:
                 raise Conflict(f"{agent.name!r} is the crew's last agent; delete the crew instead")
             self.store.agents.delete(agent_id)

@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
-from kasal_jupyter.errors import NotFound
+import logging
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from kasal_jupyter.errors import Fault, InvalidRequest, NotFound
+from kasal_jupyter.memory.words import alike, stems_of
 from kasal_jupyter.schemas.base import new_id, utc_now
-from kasal_jupyter.schemas.memory import CrewMemory, LongTermMemory, Memory, MemoryType, ShortTermMemory
+from kasal_jupyter.schemas.events import Remembered
+from kasal_jupyter.schemas.memory import (
+    CrewMemory,
+    LongTermMemory,
+    Memory,
+    MemoryCreate,
+    MemoryRevision,
+    MemoryType,
+    MemoryUpdate,
+    ShortTermMemory,
+)
 from kasal_jupyter.store.store import Store
 
 MEMORY_TYPES: tuple[MemoryType, ...] = ("short_term", "long_term")
+
+MOST: dict[MemoryType, int] = {"short_term": 200, "long_term": 10_000}
+"""How many memories of a type a crew keeps; the oldest are forgotten."""
+
+COMPARED = 500
+"""With how many of the latest insights a new one is compared."""
+
+NEARLY_THE_SAME = 0.8
+"""Insights of one category that have so many of their words in common are one."""
+
+INVALID_MEMORY = "Invalid memory"
+
+NO_CATEGORY = "A short_term memory has none"
+
+T = TypeVar("T")
 
 
 class Memories:
@@ -23,14 +55,14 @@ class Memories:
         self.store = store
 
     async def remember_short(self, crew_id: str, content: str) -> Memory:
-        """Have a crew remember something that was said or found.
+        """Have a crew remember something that happened.
 
         Raises
         ------
         NotFound
             There is no such crew any more.
         """
-        return await self._remember(crew_id, "short_term", content, category=None)
+        return await self._insert(_memory(crew_id, "short_term", content))
 
     async def remember_long(self, crew_id: str, category: str, insight: str) -> Memory:
         """Have a crew remember something that it has learnt.
@@ -40,7 +72,73 @@ class Memories:
         NotFound
             There is no such crew any more.
         """
-        return await self._remember(crew_id, "long_term", insight, category=category)
+        return await self._insert(_memory(crew_id, "long_term", insight, category=category))
+
+    async def add(self, crew_id: str, body: MemoryCreate) -> Memory:
+        """Have a crew remember what somebody wrote.
+
+        Raises
+        ------
+        InvalidRequest
+            A long-term memory has no category, or a short-term one has.
+        NotFound
+            There is no such crew any more.
+        """
+        if (body.type == "long_term") != (body.category is not None):
+            reason = f"{NO_CATEGORY}; leave it out" if body.category else "A long_term memory needs one"
+            raise InvalidRequest(INVALID_MEMORY, faults=[Fault("category", reason)])
+        return await self._insert(_memory(crew_id, body.type, body.content, category=body.category))
+
+    def get(self, crew_id: str, memory_id: str) -> Memory:
+        """Give a memory of a crew.
+
+        Raises
+        ------
+        NotFound
+            The crew has none with this id.
+        """
+        memory = self.store.memories.get(memory_id)
+        if memory is None or memory.crew_id != crew_id:
+            raise NotFound(f"Crew {crew_id} has no memory {memory_id}")
+        return memory
+
+    async def update(self, crew_id: str, memory_id: str, body: MemoryUpdate) -> Memory:
+        """Change what the body gives.
+
+        Raises
+        ------
+        InvalidRequest
+            A short-term memory has no category.
+        NotFound
+            The crew has no such memory.
+        """
+
+        def change() -> Memory:
+            memory = self.get(crew_id, memory_id)
+            if body.category is not None and memory.type == "short_term":
+                raise InvalidRequest(INVALID_MEMORY, faults=[Fault("category", NO_CATEGORY)])
+            changed = memory.model_copy(
+                update={**body.model_dump(exclude_unset=True), "updated_at": utc_now()}
+            )
+            self.store.memories.replace(changed)
+            return changed
+
+        return await self._change(crew_id, change)
+
+    async def delete(self, crew_id: str, memory_id: str) -> None:
+        """Have a crew forget one memory.
+
+        Raises
+        ------
+        NotFound
+            It has none with this id.
+        """
+
+        def change() -> None:
+            self.get(crew_id, memory_id)
+            self.store.memories.delete(memory_id)
+
+        await self._change(crew_id, change)
 
     def newest(self, crew_id: str, type: MemoryType, limit: int) -> list[Memory]:  # noqa: A002
         """Give a crew's memories of a type, newest first.
@@ -71,34 +169,30 @@ class Memories:
 
     async def clear(self, crew_id: str, *types: MemoryType) -> int:
         """Have a crew forget its memories of some types; tell how many they were."""
-        return await self.store.change(lambda: forget(self.store, crew_id, *types))
 
-    async def _remember(
-        self,
-        crew_id: str,
-        type: MemoryType,  # noqa: A002
-        content: str,
-        *,
-        category: str | None,
-    ) -> Memory:
-        memory = Memory(
-            id=new_id("memory"),
-            crew_id=crew_id,
-            type=type,
-            shelf=shelf(crew_id, type),
-            content=content,
-            category=category,
-            created_at=utc_now(),
-        )
+        def change() -> int:
+            return sum(self.store.memories.delete_where(shelf=shelf(crew_id, each)) for each in types)
 
+        return await self._change(crew_id, change)
+
+    async def _insert(self, memory: Memory) -> Memory:
         def insert() -> Memory:
             # A run may outlive its crew, whose memories would then be nobody's.
-            if self.store.crews.get(crew_id) is None:
-                raise NotFound(f"There is no crew {crew_id}")
+            if self.store.crews.get(memory.crew_id) is None:
+                raise NotFound(f"There is no crew {memory.crew_id}")
             self.store.memories.insert(memory)
+            drop_oldest(self.store, memory.crew_id, memory.type)
             return memory
 
-        return await self.store.change(insert)
+        return await self._change(memory.crew_id, insert)
+
+    async def _change(self, crew_id: str, work: Callable[[], T]) -> T:
+        def change() -> T:
+            done = work()
+            note_change(self.store, crew_id)
+            return done
+
+        return await self.store.change(change)
 
 
 def shelf(crew_id: str, type: MemoryType) -> str:  # noqa: A002
@@ -109,6 +203,108 @@ def shelf(crew_id: str, type: MemoryType) -> str:  # noqa: A002
     return f"{crew_id}/{type}"
 
 
-def forget(store: Store, crew_id: str, *types: MemoryType) -> int:
-    """Delete a crew's memories of some types, within a change; tell how many they were."""
-    return sum(store.memories.delete_where(shelf=shelf(crew_id, each)) for each in types)
+def note_change(store: Store, crew_id: str) -> None:
+    """Note, within a change, that a crew's memories or its knowledge are not what they were."""
+    revision = MemoryRevision(id=crew_id, revision=new_id("revision"))
+    if store.revisions.get(crew_id) is None:
+        store.revisions.insert(revision)
+    else:
+        store.revisions.replace(revision)
+
+
+def forget_crew(store: Store, crew_id: str) -> None:
+    """Delete all that a crew remembers and was given to know, within a change."""
+    for each in MEMORY_TYPES:
+        store.memories.delete_where(shelf=shelf(crew_id, each))
+    store.passages.delete_where(crew_id=crew_id)
+    store.knowledge.delete_where(crew_id=crew_id)
+    store.revisions.delete(crew_id)
+
+
+def keep_run(store: Store, crew_id: str, job_id: str, remembered: Iterable[Remembered]) -> None:
+    """Have a crew remember what one of its runs has told it to, within the change that ends the run.
+
+    A short-term memory takes the place of an older one that says the same, a long-term one that of those in
+    its category that say nearly the same. What is no memory, by its length say, is left out: a run's end must
+    not fail for it.
+
+    Parameters
+    ----------
+    store
+        Where memories are kept.
+    crew_id
+        The crew; one that is gone remembers nothing.
+    job_id
+        The run.
+    remembered
+        What its ``memory_stored`` event has.
+    """
+    if store.crews.get(crew_id) is None:
+        return
+    kept = False
+    for each in remembered:
+        if (memory := _of_run(store, crew_id, job_id, each)) is None:
+            continue
+        _replace_same(store, memory)
+        store.memories.insert(memory)
+        kept = True
+    if kept:
+        for type_ in MEMORY_TYPES:
+            drop_oldest(store, crew_id, type_)
+        note_change(store, crew_id)
+
+
+def drop_oldest(store: Store, crew_id: str, type: MemoryType) -> None:  # noqa: A002
+    """Delete, within a change, what a crew has of a type beyond what it may keep."""
+    surplus = store.memories.count(shelf=shelf(crew_id, type)) - MOST[type]
+    if surplus > 0:
+        oldest = store.memories.page(order="created", limit=surplus, shelf=shelf(crew_id, type))
+        for memory in oldest.documents:
+            store.memories.delete(memory.id)
+
+
+def _of_run(store: Store, crew_id: str, job_id: str, told: Remembered) -> Memory | None:
+    try:
+        memory = Memory(
+            id=told["id"],
+            crew_id=crew_id,
+            type=told["type"],
+            shelf=f"{crew_id}/{told['type']}",
+            content=told["content"],
+            category=told.get("category"),
+            job_id=job_id,
+            created_at=utc_now(),
+        )
+    except (ValidationError, KeyError, TypeError) as error:
+        logging.getLogger(__name__).warning(
+            "%s told its crew to remember what is no memory: %s", job_id, error
+        )
+        return None
+    if store.memories.get(memory.id) is not None:
+        return None
+    return memory
+
+
+def _replace_same(store: Store, memory: Memory) -> None:
+    """Delete what a new memory says again."""
+    known = store.memories.page(order="newest", limit=COMPARED, shelf=memory.shelf).documents
+    words = stems_of(memory.content)
+    for other in known:
+        if other.content == memory.content or (
+            memory.type == "long_term"
+            and (other.category or "").casefold() == (memory.category or "").casefold()
+            and alike(words, stems_of(other.content)) >= NEARLY_THE_SAME
+        ):
+            store.memories.delete(other.id)
+
+
+def _memory(crew_id: str, kind: MemoryType, content: str, *, category: str | None = None) -> Memory:
+    return Memory(
+        id=new_id("memory"),
+        crew_id=crew_id,
+        type=kind,
+        shelf=shelf(crew_id, kind),
+        content=content,
+        category=category,
+        created_at=utc_now(),
+    )

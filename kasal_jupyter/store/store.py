@@ -15,20 +15,32 @@ from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.auth import ApiKey, Session
 from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.schemas.executions import Execution
+from kasal_jupyter.schemas.knowledge import KnowledgeSource, Passage
 from kasal_jupyter.schemas.maintenance import Maintenance
-from kasal_jupyter.schemas.memory import Memory
+from kasal_jupyter.schemas.mcp import McpServer
+from kasal_jupyter.schemas.memory import Memory, MemoryRevision
+from kasal_jupyter.schemas.providers import StoredProvider
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import CustomTool
+from kasal_jupyter.schemas.usage import LedgerEntry
 from kasal_jupyter.schemas.users import User
+from kasal_jupyter.schemas.webhooks import SigningSecret
 from kasal_jupyter.store.catalog import (
     AGENTS,
     API_KEYS,
     CREWS,
     EXECUTIONS,
     INDEXES,
+    KNOWLEDGE,
+    LEDGER,
+    MCP_SERVERS,
     MEMORIES,
+    MEMORY_REVISIONS,
+    PASSAGES,
+    PROVIDERS,
     SESSIONS,
     SETTINGS,
+    SIGNING_SECRETS,
     TASKS,
     TOOLS,
     USERS,
@@ -62,7 +74,8 @@ class Store:
     ----------
     db
         The TinyDB itself, with all of its API.
-    crews, agents, tasks, executions, users, sessions, api_keys, tools, memories, settings
+    crews, agents, tasks, executions, ledger, signing_secrets, users, sessions, api_keys, tools, mcp_servers,
+    providers, memories, revisions, knowledge, passages, settings
         The collections.
     """
 
@@ -77,11 +90,18 @@ class Store:
         self.agents: Repository[Agent] = self.repository(AGENTS)
         self.tasks: Repository[Task] = self.repository(TASKS)
         self.executions: Repository[Execution] = self.repository(EXECUTIONS)
+        self.ledger: Repository[LedgerEntry] = self.repository(LEDGER)
+        self.signing_secrets: Repository[SigningSecret] = self.repository(SIGNING_SECRETS)
         self.users: Repository[User] = self.repository(USERS)
         self.sessions: Repository[Session] = self.repository(SESSIONS)
         self.api_keys: Repository[ApiKey] = self.repository(API_KEYS)
         self.tools: Repository[CustomTool] = self.repository(TOOLS)
+        self.mcp_servers: Repository[McpServer] = self.repository(MCP_SERVERS)
+        self.providers: Repository[StoredProvider] = self.repository(PROVIDERS)
         self.memories: Repository[Memory] = self.repository(MEMORIES)
+        self.revisions: Repository[MemoryRevision] = self.repository(MEMORY_REVISIONS)
+        self.knowledge: Repository[KnowledgeSource] = self.repository(KNOWLEDGE)
+        self.passages: Repository[Passage] = self.repository(PASSAGES)
         self.settings: Repository[Maintenance] = self.repository(SETTINGS)
 
     @classmethod

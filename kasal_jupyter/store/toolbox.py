@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from kasal_jupyter.errors import nearest
+from kasal_jupyter.schemas.mcp_run import RunMcpServer
+from kasal_jupyter.schemas.spec import RunToolSettings
 from kasal_jupyter.schemas.tools import CustomTool, RunTool
 from kasal_jupyter.store.secrets import SecretBox, SecretLost
-from kasal_jupyter.tools.catalog import builtin_tools
+from kasal_jupyter.tools.catalog import builtin_tools, find_tool
+
+
+ServedTool = Callable[[], RunMcpServer]
+"""Gives an MCP server with its secrets and one of its tools. Raises :class:`ToolUnavailable`."""
 
 
 class ToolUnavailable(Exception):
@@ -25,6 +31,10 @@ class Toolbox:
         What unseals their secrets.
     allowed_hosts
         Hosts besides the public ones that the tools may call.
+    settings
+        What the deployer has set for the built-in tools.
+    served
+        The tools of MCP servers, by their names.
     """
 
     def __init__(
@@ -32,27 +42,37 @@ class Toolbox:
         custom: Iterable[CustomTool] = (),
         secrets: SecretBox | None = None,
         allowed_hosts: Iterable[str] = (),
+        settings: RunToolSettings | None = None,
+        served: Mapping[str, ServedTool] | None = None,
     ) -> None:
         self.allowed_hosts = list(allowed_hosts)
+        self.settings = settings or RunToolSettings()
         self._custom = {tool.name: tool for tool in custom}
         self._secrets = secrets
+        self._served = served or {}
 
     def names(self) -> list[str]:
         """Give the names of all tools."""
-        return sorted({*self._custom, *(tool.name for tool in builtin_tools())})
+        return sorted({*self._custom, *self._served, *(tool.name for tool in builtin_tools())})
 
-    def resolve(self, name: str) -> RunTool | None:
-        """Give a custom tool with its secret; None for a built-in one, of which a run knows everything.
+    def resolve(self, name: str) -> RunTool | RunMcpServer | None:
+        """Give a custom tool with its secret, or the MCP server that has the tool, with that tool alone.
+
+        None for a built-in one, of which a run knows everything.
 
         Raises
         ------
         ToolUnavailable
-            There is no such tool, or its secret is missing.
+            There is no such tool, its secret is missing, or it cannot be used on this server.
         """
         # The owner's own first: a built-in one that a later version brings must not take its place.
         if tool := self._custom.get(name):
             return RunTool(**tool.definition(), secret=self._secret(tool))
+        if served := self._served.get(name):
+            return served()
         if name in (known := self.names()):
+            if reason := find_tool(name).unavailable(self.settings):
+                raise ToolUnavailable(reason)
             return None
         hint = nearest(name, known) or f"; there are {', '.join(known)}"
         raise ToolUnavailable(f"There is no tool {name!r}{hint}")

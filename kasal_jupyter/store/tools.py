@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, NotFound
 from kasal_jupyter.schemas.base import new_id, utc_now
+from kasal_jupyter.schemas.spec import RunToolSettings
 from kasal_jupyter.schemas.tools import IN_PATH, CustomTool, CustomToolCreate, CustomToolUpdate
 from kasal_jupyter.store.secrets import SecretBox
 from kasal_jupyter.store.store import Store
-from kasal_jupyter.store.toolbox import Toolbox
+from kasal_jupyter.store.toolbox import ServedTool, Toolbox
 from kasal_jupyter.tools.catalog import builtin_tools
 from kasal_jupyter.tools.guard import HostGuard, HostRefused, HostUnknown, origin_of
 
 INVALID_TOOL = "Invalid tool"
 
-RESERVED = frozenset({"ask_question_to_coworker", "delegate_work_to_coworker", "custom"})
-"""Names of tools that CrewAI gives to agents itself, and of the resource that custom tools are."""
+RESERVED = frozenset({"ask_question_to_coworker", "delegate_work_to_coworker", "custom", "mcp"})
+"""Names of tools that CrewAI gives to agents itself, and of resources beside the tools by name."""
 
 _LOOKUP_SECONDS = 5.0
 """How long a name is looked up when a tool is registered."""
@@ -37,9 +39,22 @@ class CustomTools:
         What seals their secrets.
     guard
         Which hosts they may call.
+    settings
+        What the deployer has set for the built-in tools.
+    served
+        Gives the tools of MCP servers that an owner's crews can use.
     """
 
-    def __init__(self, store: Store, secrets: SecretBox, guard: HostGuard) -> None:
+    def __init__(
+        self,
+        store: Store,
+        secrets: SecretBox,
+        guard: HostGuard,
+        settings: RunToolSettings | None = None,
+        served: Callable[[str], Mapping[str, ServedTool]] | None = None,
+    ) -> None:
+        self._served = served or (lambda _owner: {})
+        self.settings = settings or RunToolSettings()
         self.store = store
         self.secrets = secrets
         self.guard = guard
@@ -59,7 +74,10 @@ class CustomTools:
 
     def toolbox(self, owner: str) -> Toolbox:
         """Give what an owner's crews can use."""
-        return Toolbox(self.store.tools.find(owner=owner), self.secrets, self.guard.allowed_hosts)
+        custom = self.store.tools.find(owner=owner)
+        return Toolbox(
+            custom, self.secrets, self.guard.allowed_hosts, self.settings, served=self._served(owner)
+        )
 
     async def register(self, body: CustomToolCreate, owner: str) -> CustomTool:
         """Store a new tool.
@@ -157,6 +175,10 @@ class CustomTools:
         others = self.store.tools.find(owner=tool.owner, name=tool.name)
         if any(other.id != tool.id for other in others):
             text = f"There is a tool {tool.name!r} already; choose another name"
+            raise Conflict(text, faults=[Fault("name", text)])
+        before = self.store.tools.get(tool.id)
+        if (before is None or before.name != tool.name) and tool.name in self._served(tool.owner):
+            text = f"An MCP server has a tool {tool.name!r} already; choose another name"
             raise Conflict(text, faults=[Fault("name", text)])
 
     async def _require_unused(self, tool: CustomTool) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ssl
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.message import Message
 from functools import cache
 
@@ -42,6 +42,8 @@ class Answer:
         Whether that is all of them.
     url
         Where the answer came from, after redirects.
+    headers
+        Its headers, by their names in lower case.
     """
 
     status: int
@@ -49,22 +51,28 @@ class Answer:
     body: bytes
     complete: bool
     url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def kind(self) -> str:
+        """Its media type, e.g. ``text/html``."""
+        return self.content_type.partition(";")[0].strip().lower()
 
     @property
     def is_text(self) -> bool:
         """Whether the body is something to read."""
-        kind = self.content_type.partition(";")[0].strip().lower()
+        kind = self.kind
         return (
             not kind
             or kind.startswith("text/")
             or any(word in kind for word in ("json", "xml", "yaml", "javascript", "x-www-form-urlencoded"))
         )
 
-    def text(self) -> str:
-        """Give the body as text."""
+    def text(self, charset: str | None = None) -> str:
+        """Give the body as text; in the given encoding, or UTF-8, where the server names none."""
         said = Message()
         said["Content-Type"] = self.content_type
-        charset = said.get_content_charset("utf-8")
+        charset = said.get_content_charset(charset or "utf-8")
         try:
             return self.body.decode(charset, errors="replace")
         except LookupError:
@@ -78,6 +86,7 @@ def fetch(
     timeout: float,
     max_bytes: int,
     secret_headers: Collection[str] = (),
+    follow: bool = True,
     ssl_context: ssl.SSLContext | None = None,
 ) -> Answer:
     """Send a request, follow its redirects, and read the answer.
@@ -96,6 +105,8 @@ def fetch(
         Bytes of the answer that are read.
     secret_headers
         Headers that no other host may get through a redirect; ``Authorization`` is always one.
+    follow
+        Whether redirects are followed; else they are answers.
     ssl_context
         Whom to trust; certifi's authorities, or those that ``SSL_CERT_FILE`` names.
 
@@ -116,7 +127,7 @@ def fetch(
             response = client.send(request, stream=True)
             with closing(response):
                 following = response.next_request
-                if following is None:
+                if following is None or not follow:
                     body, complete = _read(response, max_bytes)
                     return Answer(
                         response.status_code,
@@ -124,6 +135,7 @@ def fetch(
                         body,
                         complete,
                         str(response.url),
+                        dict(response.headers),
                     )
             request = _redirected(request, following, secrets)
     raise RequestFailed(f"{request.url.host} redirects more than {MAX_REDIRECTS} times.")

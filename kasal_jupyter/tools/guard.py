@@ -100,6 +100,10 @@ class HostGuard:
         for entry in self.allowed_hosts:
             self._allow(entry.strip().lower().strip("[]"))
 
+    def allowing(self, *hosts: str) -> HostGuard:
+        """Give a guard that allows these hosts as well."""
+        return HostGuard((*self.allowed_hosts, *hosts), self._resolve)
+
     def _allow(self, entry: str) -> None:
         # Digits and dots alone are no name, lest a mistyped address is taken for one that nothing has.
         if _HOST.fullmatch(entry) and not re.fullmatch(r"[\d.]+", entry):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
@@ -15,19 +14,11 @@ from kasal_jupyter.schemas.tools import DEFAULT_HEADER, FREE_PARAMETERS, IN_PATH
 from kasal_jupyter.tools.fetch import Answer, fetch
 from kasal_jupyter.tools.guard import HostGuard
 from kasal_jupyter.tools.tool import Tool, ToolContext
+from kasal_jupyter.tools.wording import MAX_CHARACTERS, MIN_SECRET, beginning, status_text
 from kasal_jupyter.version import __version__
 
 MAX_BYTES = 2_000_000
 """Most of an answer that is read."""
-
-MAX_CHARACTERS = 50_000
-"""Most of an answer that is given to a model at once."""
-
-MAX_ERROR_CHARACTERS = 500
-"""Most of an answer that says what went wrong."""
-
-MIN_SECRET = 8
-"""Characters below which a secret is not looked for in answers: it would be found in any text."""
 
 
 def http_tool(definition: RunTool, guard: HostGuard) -> Tool:
@@ -84,7 +75,7 @@ class _Endpoint:
         text = self._without_secrets(_shown(answer))
         if 200 <= answer.status < 300:
             return text
-        raise ValueError(f"{self._tool.name} answered {_status(answer.status)}: {_beginning(text)}")
+        raise ValueError(f"{self._tool.name} answered {status_text(answer.status)}: {beginning(text)}")
 
     def _request(self, arguments: Mapping[str, Any]) -> httpx.Request:
         rest = dict(arguments)
@@ -175,19 +166,7 @@ def _shown(answer: Answer) -> str:
         return f"[{len(answer.body)} bytes of {kind}, which is no text.]"
     text = answer.text()
     if not text.strip():
-        return f"[Nothing; the status is {_status(answer.status)}.]"
+        return f"[Nothing; the status is {status_text(answer.status)}.]"
     if len(text) > MAX_CHARACTERS or not answer.complete:
         return f"{text[:MAX_CHARACTERS]}\n[The answer goes on; this is its beginning.]"
     return text
-
-
-def _beginning(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= MAX_ERROR_CHARACTERS else f"{line[:MAX_ERROR_CHARACTERS]}…"
-
-
-def _status(status: int) -> str:
-    try:
-        return f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        return str(status)

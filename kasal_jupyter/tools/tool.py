@@ -2,10 +2,41 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from kasal_jupyter.schemas.spec import RunToolSettings
+from kasal_jupyter.tools.guard import HostGuard
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What an agent asks a human.
+
+    Attributes
+    ----------
+    text
+        The question.
+    choices
+        Answers to choose from; none where any text is one.
+    timeout
+        Seconds that an answer is waited for.
+    """
+
+    text: str
+    choices: tuple[str, ...] = ()
+    timeout: float = 3_600.0
+
+
+Ask = Callable[[Question], str]
+"""Gives a human's answer. Raises :class:`ValueError` where there is none, in words for the agent."""
+
+
+def _nobody(_question: Question) -> str:
+    raise ValueError("Nobody can be asked here")
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,10 +46,26 @@ class ToolContext:
     Attributes
     ----------
     folder
-        The run's own working folder: the only place a tool may read or write files.
+        The run's own working folder: the only place a tool may write files.
+    guard
+        Which hosts may be called.
+    settings
+        What the deployer has set for tools.
+    ask
+        Asks a human.
+    sleep
+        Waits so many seconds, or until the run must end.
     """
 
     folder: Path
+    guard: HostGuard = field(default_factory=HostGuard)
+    settings: RunToolSettings = field(default_factory=RunToolSettings, repr=False)
+    ask: Ask = field(default=_nobody, repr=False)
+    sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
+
+
+def _usable(_settings: RunToolSettings) -> None:
+    """Say that nothing keeps a tool from being used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +86,8 @@ class Tool:
     function
         Called with the context and the arguments by name. Raises ``ValueError``
         with a sentence that tells the agent what to do differently.
+    unavailable
+        Says why the tool cannot be used with what the deployer has set, and what to do; None where it can.
     """
 
     name: str
@@ -46,6 +95,7 @@ class Tool:
     category: str
     parameters: dict[str, Any]
     function: Callable[..., str] = field(repr=False)
+    unavailable: Callable[[RunToolSettings], str | None] = field(default=_usable, repr=False)
 
     def run(self, context: ToolContext, /, **arguments: Any) -> str:
         """Call the tool.

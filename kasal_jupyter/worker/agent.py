@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from crewai import Agent as CrewAIAgent
 from crewai.agents.agent_executor import AgentExecutor, AgentExecutorState
 from pydantic import Field, PrivateAttr
+
+from kasal_jupyter.worker.time_limit import TaskTimedOut, within
+
+Remind = Callable[[str, str], tuple[str, Mapping[str, Any]]]
+"""Takes a task and its context; gives what to put into the prompt, and the event that tells of it."""
 
 
 class CrewExecutor(AgentExecutor):
@@ -35,15 +41,42 @@ class CrewAgent(CrewAIAgent):
     display_name: str = Field(default="", description="What the crew's owner calls the agent.")
 
     _turn: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+    _remind: Remind | None = PrivateAttr(default=None)
+    _reminded: Mapping[str, Any] | None = PrivateAttr(default=None)
+
+    def be_reminded(self, remind: Remind | None) -> None:
+        """Have the agent be reminded, before each task, of what its crew remembers and knows."""
+        self._remind = remind
+
+    def reminded(self) -> Mapping[str, Any] | None:
+        """Give the event that tells what it was reminded of for the task it is at; None without a memory."""
+        return self._reminded
+
+    def _prepare_task_execution(self, task: Any, context: str | None) -> str:
+        # Where CrewAI appends what its own memory gives; the event can only follow once the agent has begun.
+        prompt = super()._prepare_task_execution(task, context)
+        if self._remind is None:
+            return prompt
+        reminder, self._reminded = self._remind(task.description, context or "")
+        return prompt + reminder
 
     def execute_task(self, task: Any, context: str | None = None, tools: list[Any] | None = None) -> Any:
         """Do a task, or have a twin do it."""
         if not self._turn.acquire(blocking=False):
             return self._twin().execute_task(task, context, tools)
         try:
-            return super().execute_task(task, context, tools)
-        finally:
+            result = super().execute_task(task, context, tools)
+        except TaskTimedOut:
+            # Its executor is at work still, for nobody: whoever asks this agent again gets a twin.
+            raise
+        except BaseException:
             self._turn.release()
+            raise
+        self._turn.release()
+        return result
+
+    def _execute_with_timeout(self, task_prompt: str, task: Any, timeout: int) -> Any:
+        return within(timeout, lambda: self._execute_without_timeout(task_prompt, task))
 
     def _twin(self) -> CrewAgent:
         """Make an agent like this one, with the very same model: calls and usage are counted together."""
@@ -57,8 +90,10 @@ class CrewAgent(CrewAIAgent):
             allow_delegation=self.allow_delegation,
             max_iter=self.max_iter,
             max_retry_limit=self.max_retry_limit,
+            max_execution_time=self.max_execution_time,
             cache=False,
             verbose=False,
         )
+        twin.be_reminded(self._remind)
         twin.crew = self.crew
         return twin

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextvars import ContextVar
-from datetime import datetime
-from typing import Any
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from crewai.llms.base_llm import BaseLLM
-from pydantic import Field
+from crewai.llms.base_llm import BaseLLM, get_current_call_id
+from crewai.utilities.agent_utils import extract_tool_call_info
+from pydantic import BaseModel, Field
 
-from kasal_jupyter.schemas.events import TokenUsage
+from kasal_jupyter.models.sandbox import count_tokens
+from kasal_jupyter.schemas.events import RequestedToolCall, TokenUsage
+from kasal_jupyter.worker.attempt import CallGivenUp, current_attempt, given_up
 from kasal_jupyter.worker.stop import StopSignal
+from kasal_jupyter.worker.time_limit import time_is_up
+from kasal_jupyter.worker.token_usage import token_usage
+
+CALL_SECONDS = 600.0
+"""How long a call may take where nothing is set: what OpenAI's and Anthropic's clients allow."""
 
 asked: ContextVar[Sequence[Any]] = ContextVar("kasal_asked", default=())
 """The messages of the model call that is being reported.
@@ -20,28 +30,129 @@ CrewAI's event has them too, but cut off at a depth where tool calls are no long
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What CrewAI's event does not say of an answer, or says differently for each provider.
+
+    Attributes
+    ----------
+    usage
+        The tokens; None where the provider counts none.
+    cost
+        US dollars; None where they are unknown.
+    tool_calls
+        The tools that the model wants called.
+    """
+
+    usage: TokenUsage | None = None
+    cost: float | None = None
+    tool_calls: tuple[RequestedToolCall, ...] = ()
+
+
+_NOTHING = Answered()
+
+answered: ContextVar[Answered] = ContextVar("kasal_answered", default=_NOTHING)
+"""The answer that is being reported."""
+
+
 class ReportedLLM(BaseLLM):
-    """An LLM whose calls can be reported whole.
+    """A model of one provider, whose calls can be reported whole.
+
+    It asks once: whether again, and whom else, :class:`~kasal_jupyter.worker.agent_llm.AgentLLM` says.
 
     Attributes
     ----------
     label
         The model's name as the agent says it; events and errors carry it.
     signal
-        What the model looks at before each call, and tells about failures.
+        What ends the run.
+    patience
+        Seconds that a call may take.
     """
 
     label: str = ""
     signal: StopSignal = Field(default_factory=StopSignal, exclude=True)
+    patience: float = CALL_SECONDS
+
+    if TYPE_CHECKING:
+
+        def supports_function_calling(self) -> bool:
+            """Say whether tools are called natively. All of CrewAI's LLMs do, but for their base."""
+
+    aside: ClassVar[bool] = True
+    """Whether a call waits for somebody else, and so is made in a thread that can be left."""
+
+    def ask(self, messages: str | list[Any], **request: Any) -> Any:
+        """Ask once; see :meth:`BaseLLM.call`.
+
+        CrewAI wraps every ``call`` in retries. What is asked again is decided in one place, which shows it.
+        """
+        call = type(self).call
+        return getattr(call, "__wrapped__", call)(self, messages, **request)
 
     def cost(self, usage: TokenUsage | None, at: datetime) -> float | None:
         """Give what a call at a time has cost, in US dollars; None where that is unknown."""
         del usage, at
         return None
 
+    def get_input_tokens_count(
+        self,
+        messages: str | list[Any],
+        tools: list[dict[str, Any]] | None = None,
+        response_model: type[BaseModel] | None = None,
+    ) -> int:
+        """Estimate a prompt's tokens, where CrewAI would ask the provider over HTTP before every call."""
+        del response_model
+        return estimated_tokens(messages, tools)
+
     def _emit_call_started_event(self, messages: str | list[Any], *args: Any, **kwargs: Any) -> None:
+        if attempt := current_attempt():
+            attempt.call_id = get_current_call_id()
         token = asked.set([{"role": "user", "content": messages}] if isinstance(messages, str) else messages)
         try:
             super()._emit_call_started_event(messages, *args, **kwargs)
         finally:
             asked.reset(token)
+
+    def _emit_stream_chunk_event(self, *args: Any, **kwargs: Any) -> None:
+        # The only way into an SDK's loop over a stream: out of it, the connection is closed.
+        if given_up() or time_is_up():
+            raise CallGivenUp
+        super()._emit_stream_chunk_event(*args, **kwargs)
+
+    def _emit_call_completed_event(self, *args: Any, **event: Any) -> None:
+        # CrewAI's providers pass everything by name.
+        counted = token_usage(event.get("usage"))
+        tool_calls = _requested(event.get("response"))
+        answer = Answered(counted, self.cost(counted, datetime.now(UTC)), tool_calls)
+        if attempt := current_attempt():
+            attempt.settle(counted, answer.cost)
+        token = answered.set(answer)
+        try:
+            super()._emit_call_completed_event(*args, **event)
+        finally:
+            answered.reset(token)
+
+
+def estimated_tokens(messages: str | list[Any], tools: Sequence[dict[str, Any]] | None = None) -> int:
+    """Estimate the tokens of a prompt with its tools."""
+    offered = count_tokens(json.dumps(tools, default=str)) if tools else 0
+    if isinstance(messages, str):
+        return offered + count_tokens(messages)
+    return offered + sum(
+        count_tokens(str(message.get("content") or "") + str(message.get("tool_calls") or ""))
+        for message in messages
+    )
+
+
+def _requested(response: Any) -> tuple[RequestedToolCall, ...]:
+    """Read the tool calls of an answer, in whatever form its provider has them."""
+    if not isinstance(response, list):
+        return ()
+    calls = []
+    for call in response:
+        if found := extract_tool_call_info(call):
+            call_id, name, arguments = found
+            text = arguments if isinstance(arguments, str) else json.dumps(arguments, default=str)
+            calls.append(RequestedToolCall(id=str(call_id or ""), name=name, arguments=text))
+    return tuple(calls)

@@ -1,63 +1,82 @@
-"""CrewAI's own OpenAI provider, for any server that speaks its API, with errors one can read."""
+"""CrewAI's own OpenAI provider, for any server that speaks its API: Ollama too."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Self
 
-from crewai.hooks.dispatch import HookAborted
+from crewai.llms.context_window import CONTEXT_WINDOW_USAGE_RATIO
 from crewai.llms.providers.openai.completion import OpenAICompletion
-from crewai.utilities.agent_utils import is_context_length_exceeded
-from pydantic import BaseModel
 
 from kasal_jupyter.models import prices
-from kasal_jupyter.models.sandbox import count_tokens
+from kasal_jupyter.models.catalog import KEYLESS
+from kasal_jupyter.schemas.agents import ModelSettings
 from kasal_jupyter.schemas.events import TokenUsage
-from kasal_jupyter.worker.failures import ModelFailed, describe
-from kasal_jupyter.worker.llm import ReportedLLM
+from kasal_jupyter.schemas.spec import RunModel
+from kasal_jupyter.worker.llm import CALL_SECONDS, ReportedLLM
+from kasal_jupyter.worker.stop import StopSignal
 
-# CrewAI wraps every `call` in retries of its own, on top of those of OpenAI's client, which knows
-# Retry-After and does not blow a failing call up to nine. The function beneath has only the latter.
-_call: Callable[..., Any] = getattr(OpenAICompletion.call, "__wrapped__", OpenAICompletion.call)
+MOST_STOPS = 4
+"""Sequences that OpenAI takes in ``stop``; it refuses a call with more."""
 
 
 class OpenAILLM(ReportedLLM, OpenAICompletion):
-    """An OpenAI-compatible model."""
+    """An OpenAI-compatible model.
 
-    def call(self, *args: Any, **kwargs: Any) -> Any:
-        """Ask the model; see :meth:`OpenAICompletion.call`.
+    Ollama is asked through its OpenAI-compatible ``/v1``, as CrewAI itself does: with native tool calls,
+    streams, and its own counts of tokens. What ``/v1`` cannot set is the length of Ollama's context, which is
+    for the server's ``OLLAMA_CONTEXT_LENGTH`` to say.
+    """
 
-        Raises
-        ------
-        ModelFailed
-            The call failed, after the retries of OpenAI's client.
-        """
-        try:
-            return _call(self, *args, **kwargs)
-        except HookAborted:
-            raise
-        except Exception as error:
-            if is_context_length_exceeded(error):
-                raise  # CrewAI answers this one by summarising the conversation.
-            described = describe(error, model=self.label, code="MODEL_ERROR")
-            self.signal.note_model_failure(described)
-            raise ModelFailed(described["message"], code=described["code"]) from error
-
-    call._crewai_rate_limit_wrapped = True  # type: ignore[attr-defined]  # noqa: SLF001
+    @classmethod
+    def of(cls, model: RunModel, settings: ModelSettings, signal: StopSignal) -> Self:
+        """Make it; a server of one's own has another name for the most tokens than OpenAI."""
+        given = settings.model_dump(exclude_none=True, exclude={"timeout"})
+        base_url = model.base_url
+        if model.provider == "ollama":
+            base_url = f"{(base_url or 'http://127.0.0.1:11434').rstrip('/')}/v1"
+        if base_url is None and "max_tokens" in given:
+            # OpenAI's newer models refuse the old name, which is all that other servers may know.
+            given["max_completion_tokens"] = given.pop("max_tokens")
+        patience = settings.timeout or CALL_SECONDS
+        return cls(
+            model=model.model,
+            label=model.name,
+            provider="openai",
+            # The client insists on a key; servers without keys take any.
+            api_key=model.api_key or KEYLESS,
+            base_url=base_url,
+            # A model of another server must not be sent on to OpenAI's Responses API.
+            custom_openai=base_url is not None,
+            signal=signal,
+            patience=patience,
+            timeout=patience,
+            max_retries=0,
+            **given,
+        )
 
     def cost(self, usage: TokenUsage | None, at: datetime) -> float | None:
         """Give what a call has cost, by the price of the model where it was asked."""
         return prices.cost(self.model, self.base_url, usage, at)
 
-    def get_input_tokens_count(
-        self,
-        messages: str | list[Any],
-        tools: list[dict[str, Any]] | None = None,
-        response_model: type[BaseModel] | None = None,
-    ) -> int:
-        """Estimate a prompt's tokens, where CrewAI would ask OpenAI over HTTP before every call."""
-        del tools, response_model
-        if isinstance(messages, str):
-            return count_tokens(messages)
-        return sum(count_tokens(str(message.get("content") or "")) for message in messages)
+    def get_context_window_size(self) -> int:
+        """Give the tokens that a prompt may have.
+
+        CrewAI knows OpenAI's models; of the others, those of OpenRouter, say, the list of prices knows more.
+        """
+        known = prices.known_model(self.model, self.base_url, datetime.now(UTC))
+        if known is not None and known.context_window is not None:
+            return int(known.context_window * CONTEXT_WINDOW_USAGE_RATIO)
+        return super().get_context_window_size()
+
+    def _prepare_completion_params(
+        self, messages: list[Any], tools: list[dict[str, Any]] | None = None
+    ) -> dict[str, Any]:
+        params = super()._prepare_completion_params(messages, tools)
+        # CrewAI cuts answers off at these itself, after they were paid for to their end.
+        if self.stop_sequences and self.supports_stop_words():
+            params["stop"] = self.stop_sequences[:MOST_STOPS]
+        return params
+
+    def _build_async_client(self) -> Any:
+        return None  # Nothing here is asynchronous, and a client takes 20 ms to make.

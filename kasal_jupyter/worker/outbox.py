@@ -23,6 +23,9 @@ MAX_WAITING = 8_000_000
 MIN_SECRET = 8
 """Characters below which a key is no secret but a word: local servers take ``x`` or ``none``."""
 
+HIDDEN = "[key]"
+"""What stands in a key's place."""
+
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -39,11 +42,14 @@ class Outbox:
 
     def __init__(self, sock: socket.socket, secrets: Iterable[str] = ()) -> None:
         self._sock = sock
-        self._secrets = [encode(secret)[1:-1] for secret in secrets if len(secret) >= MIN_SECRET]
+        self._texts = [secret for secret in dict.fromkeys(secrets) if len(secret) >= MIN_SECRET]
+        self._secrets = [encode(secret)[1:-1] for secret in self._texts]
         self._changed = threading.Condition()
         self._lines: deque[bytes] = deque()
         self._waiting = 0
         self._chunks: dict[int, dict[str, Any]] = {}
+        # The ends of streamed pieces that may be the beginning of a key; what follows them decides.
+        self._held: dict[int, dict[str, Any]] = {}
         self._chunks_due = 0.0
         self._muted = False
         self._closing = False
@@ -60,6 +66,8 @@ class Outbox:
                 self._gather(stamped)
             else:
                 self._release_chunks()
+                if held := self._held.pop(stamped.get("span_id", -1), None):
+                    self._queue(held)
                 self._queue(stamped)
             self._changed.notify_all()
             while self._waiting > MAX_WAITING and self._thread.is_alive():
@@ -68,19 +76,21 @@ class Outbox:
     def mute(self) -> None:
         """Send what is queued, and take nothing more."""
         with self._changed:
-            self._release_chunks()
+            self._release_all()
             self._muted = True
             self._changed.notify_all()
 
     def close(self, timeout: float | None) -> None:
         """Send what is queued, and end; at most so many seconds, or for as long as it takes."""
         with self._changed:
-            self._release_chunks()
+            self._release_all()
             self._closing = True
             self._changed.notify_all()
         self._thread.join(timeout)
 
     def _gather(self, chunk: dict[str, Any]) -> None:
+        if held := self._held.pop(chunk["span_id"], None):
+            chunk = {**held, "text": held["text"] + chunk["text"]}
         if waiting := self._chunks.get(chunk["span_id"]):
             waiting["text"] += chunk["text"]
             return
@@ -89,15 +99,40 @@ class Outbox:
         self._chunks[chunk["span_id"]] = chunk
 
     def _release_chunks(self) -> None:
-        for chunk in self._chunks.values():
-            self._queue(chunk)
+        for span_id, chunk in self._chunks.items():
+            text = chunk["text"]
+            for secret in self._texts:
+                text = text.replace(secret, HIDDEN)
+            whole = len(text) - self._beginning(text)
+            if whole < len(text):
+                self._held[span_id] = {**chunk, "text": text[whole:]}
+            if whole:
+                self._queue({**chunk, "text": text[:whole]})
         self._chunks.clear()
+
+    def _release_all(self) -> None:
+        self._release_chunks()
+        for held in self._held.values():
+            self._queue(held)
+        self._held.clear()
+
+    def _beginning(self, text: str) -> int:
+        """Give how many characters at a text's end may be the beginning of a key."""
+        return max(
+            (
+                length
+                for secret in self._texts
+                for length in range(1, min(len(secret), len(text) + 1))
+                if text.endswith(secret[:length])
+            ),
+            default=0,
+        )
 
     def _queue(self, event: Mapping[str, Any]) -> None:
         line = encode(event)
         for secret in self._secrets:
             if secret in line:
-                line = line.replace(secret, b"[key]")
+                line = line.replace(secret, HIDDEN.encode())
         self._lines.append(line + b"\n")
         self._waiting += len(line) + 1
 

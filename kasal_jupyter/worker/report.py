@@ -6,15 +6,19 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from kasal_jupyter.schemas.events import ErrorInfo, RequestedToolCall, TokenUsage
+from kasal_jupyter.schemas.events import ErrorInfo
+from kasal_jupyter.worker.agent import CrewAgent
+from kasal_jupyter.worker.attempt import given_up
 from kasal_jupyter.worker.build import BuiltCrew
+from kasal_jupyter.worker.course import course_readers
 from kasal_jupyter.worker.failures import describe
-from kasal_jupyter.worker.llm import ReportedLLM, asked
+from kasal_jupyter.worker.llm import answered, asked
+from kasal_jupyter.worker.retry import AskedAgain, CallLeft
 from kasal_jupyter.worker.spans import OpenSpan, Spans
 from kasal_jupyter.worker.stop import RunFailed
+from kasal_jupyter.worker.time_limit import time_is_up
 
 MAX_TEXT = 200_000
 """Most characters of a prompt, a message or a tool's result in an event; results of tasks are given whole."""
@@ -51,10 +55,13 @@ class Report:
 
     def __init__(self, built: BuiltCrew, spans: Spans) -> None:
         self.failure: TaskFailure | None = None
+        self.latest_result: str | None = None
+        """What the last task that was done has given."""
         self._model_failure: TaskFailure | None = None
         self._built = built
         self._spans = spans
         self._calls: dict[str, OpenSpan] = {}
+        self._failed_calls: dict[str, OpenSpan] = {}
         self._readers: dict[str, Callable[[Any, Any], None]] = {
             "task_started": self._task_started,
             "task_completed": self._task_completed,
@@ -69,26 +76,32 @@ class Report:
             "tool_usage_started": self._tool_started,
             "tool_usage_finished": self._tool_finished,
             "tool_usage_error": self._tool_failed,
+            "kasal_llm_left": self._llm_left,
+            "kasal_llm_retry": self._llm_retried,
+            **course_readers(built.tasks, spans),
         }
 
     def __call__(self, source: Any, event: Any) -> None:
         """Take in an event."""
-        if reader := self._readers.get(event.type):
+        if (reader := self._readers.get(event.type)) and not (time_is_up() or given_up()):
             reader(source, event)
 
     def _task_started(self, _source: Any, event: Any) -> None:
         task = self._built.tasks.get(str(event.task.id))
+        if task is None:
+            return  # The planner's: its work is no task of the crew.
         self._spans.open(
             "task",
             {"type": "task_start"},
-            task_id=task.id if task else None,
-            task=task.title() if task else event.task_name,
+            task_id=task.id,
+            task=task.title(),
             agent=_agent_name(event.task.agent),
         )
 
     def _task_completed(self, _source: Any, event: Any) -> None:
         if span := self._spans.innermost("task"):
             ended: dict[str, Any] = {"type": "task_complete", "result": event.output.raw}
+            self.latest_result = event.output.raw
             task = self._built.tasks.get(str(event.task.id))
             if task is not None and task.output_schema is not None:
                 ended["structured"] = _structured(event.output)
@@ -100,14 +113,15 @@ class Report:
             if self.failure is None:
                 # A task may only be the first to notice that another's model, or a coworker's, has failed.
                 noticed = isinstance(sys.exc_info()[1], RunFailed)
+                there = self._model_failure
                 here = TaskFailure(error=error, task_id=span.task_id, agent=span.agent)
-                self.failure = self._model_failure if noticed and self._model_failure else here
+                self.failure = there if noticed and there and _is_about(error, there.error) else here
             self._spans.fail(span, error)
 
     def _agent_started(self, _source: Any, event: Any) -> None:
         executor = event.agent.agent_executor
         tools = (executor.original_tools if executor is not None else None) or event.tools or ()
-        self._spans.open(
+        span = self._spans.open(
             "agent",
             {
                 "type": "agent_start",
@@ -116,6 +130,8 @@ class Report:
             },
             agent=_agent_name(event.agent),
         )
+        if span is not None and isinstance(event.agent, CrewAgent) and (reminded := event.agent.reminded()):
+            self._spans.add(span, reminded)
 
     def _agent_completed(self, _source: Any, event: Any) -> None:
         if span := self._spans.innermost("agent", within="tool"):
@@ -146,19 +162,17 @@ class Report:
         if event.tool_call is None and event.chunk and (span := self._calls.get(event.call_id)):
             self._spans.add(span, {"type": "llm_chunk", "text": event.chunk})
 
-    def _llm_completed(self, source: Any, event: Any) -> None:
+    def _llm_completed(self, _source: Any, event: Any) -> None:
         if span := self._calls.pop(event.call_id, None):
-            calls = _requested(event.response)
+            answer = answered.get()
             self._spans.complete(
                 span,
                 {
                     "type": "llm_response",
-                    "text": None if calls else _text(event.response),
-                    "tool_calls": calls,
-                    "usage": (usage := _usage(event.usage)),
-                    "cost": source.cost(usage, datetime.now(UTC))
-                    if isinstance(source, ReportedLLM)
-                    else None,
+                    "text": None if answer.tool_calls else _text(event.response),
+                    "tool_calls": list(answer.tool_calls),
+                    "usage": answer.usage,
+                    "cost": answer.cost,
                     "finish_reason": event.finish_reason,
                 },
             )
@@ -166,8 +180,31 @@ class Report:
     def _llm_failed(self, source: Any, event: Any) -> None:
         if span := self._calls.pop(event.call_id, None):
             error = _error(event, code="MODEL_ERROR", model=getattr(source, "label", None))
-            self._model_failure = TaskFailure(error=error, task_id=span.task_id, agent=span.agent)
-            self._spans.fail(span, error)
+            self._fail_call(event.call_id, span, error)
+
+    def _llm_left(self, _source: Any, event: CallLeft) -> None:
+        if event.call_id is not None and (span := self._calls.pop(event.call_id, None)):
+            self._fail_call(event.call_id, span, event.error)
+
+    def _fail_call(self, call_id: str, span: OpenSpan, error: ErrorInfo) -> None:
+        self._failed_calls[call_id] = span
+        self._model_failure = TaskFailure(error=error, task_id=span.task_id, agent=span.agent)
+        self._spans.fail(span, error)
+
+    def _llm_retried(self, _source: Any, event: AskedAgain) -> None:
+        span = self._failed_calls.get(event.call_id or "")
+        if span is None:
+            return
+        self._spans.emit(
+            {
+                "type": "llm_retry",
+                "model": event.model,
+                "attempt": event.attempt,
+                "wait": event.wait,
+                "error": event.error,
+                **span.fields(),
+            }
+        )
 
     def _tool_started(self, _source: Any, event: Any) -> None:
         self._spans.open(
@@ -200,6 +237,11 @@ def shortened(text: str) -> str:
 
 def _agent_name(agent: Any) -> str | None:
     return None if agent is None else getattr(agent, "display_name", "") or agent.role
+
+
+def _is_about(noticed: ErrorInfo, failed: ErrorInfo) -> bool:
+    """Say whether a run ended for this failure of a call; the last of several models tells of all of them."""
+    return noticed["code"] == failed["code"] and failed["message"] in noticed["message"]
 
 
 def _error(event: Any, *, code: str, model: str | None = None) -> ErrorInfo:
@@ -237,25 +279,6 @@ def _arguments(given: dict[str, Any] | str) -> dict[str, Any]:
     return read if isinstance(read, dict) else {"input": read}
 
 
-def _requested(response: Any) -> list[RequestedToolCall]:
-    if not isinstance(response, list):
-        return []
-    calls = []
-    for call in response:
-        if not isinstance(call, dict):
-            continue
-        function = _function(call)
-        arguments = function.get("arguments")
-        calls.append(
-            RequestedToolCall(
-                id=str(call.get("id") or ""),
-                name=str(function.get("name") or ""),
-                arguments=arguments if isinstance(arguments, str) else json.dumps(arguments, default=str),
-            )
-        )
-    return calls
-
-
 def _text(response: Any) -> str:
     return response if isinstance(response, str) else json.dumps(response, default=str, ensure_ascii=False)
 
@@ -263,19 +286,3 @@ def _text(response: Any) -> str:
 def _structured(output: Any) -> Any:
     """Give a task's result as JSON: as the model wrote it, or as CrewAI could read it."""
     return json.loads(output.pydantic.model_dump_json() if output.pydantic is not None else output.raw)
-
-
-def _usage(usage: dict[str, Any] | None) -> TokenUsage | None:
-    # A provider that counts nothing is reported by CrewAI as a bare total of zero.
-    if not usage or "prompt_tokens" not in usage:
-        return None
-    read = TokenUsage(
-        prompt_tokens=int(usage.get("prompt_tokens") or 0),
-        completion_tokens=int(usage.get("completion_tokens") or 0),
-        total_tokens=int(usage.get("total_tokens") or 0),
-    )
-    if cached := usage.get("cached_prompt_tokens"):
-        read["cached_tokens"] = int(cached)
-    if reasoning := usage.get("reasoning_tokens"):
-        read["reasoning_tokens"] = int(reasoning)
-    return read

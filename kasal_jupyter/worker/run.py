@@ -20,13 +20,20 @@ from pydantic import ValidationError
 from kasal_jupyter.schemas.events import ErrorInfo
 from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.tools.http_tool import secrets_of
+from kasal_jupyter.worker.budget import in_time
 from kasal_jupyter.worker.build import BuiltCrew, build_crew
 from kasal_jupyter.worker.client_tool import ClientCalls
 from kasal_jupyter.worker.failures import ModelFailed, describe
+from kasal_jupyter.worker.hiding import KeyHider
+from kasal_jupyter.worker.mcp import McpServers
+from kasal_jupyter.worker.memory import Keepsakes, Reminders
 from kasal_jupyter.worker.outbox import Outbox
+from kasal_jupyter.worker.own_addresses import hold_own_addresses
 from kasal_jupyter.worker.report import Report
+from kasal_jupyter.worker.run_log import RunLog
 from kasal_jupyter.worker.spans import Spans
 from kasal_jupyter.worker.stop import StopSignal
+from kasal_jupyter.worker.time_limit import check_time
 from kasal_jupyter.worker.wire import LineReader
 
 LOG_NAME = "output.log"
@@ -48,7 +55,7 @@ def serve_run(sock: socket.socket) -> NoReturn:
     if message is None or message.spec is None:
         os._exit(0)  # Nothing was asked of this process.
     spec = message.spec
-    redirect_output(Path(spec.folder) / LOG_NAME)
+    printed = RunLog(Path(spec.folder) / LOG_NAME, _secrets(spec))
     random.seed()
     # Only where it was used before the fork: the mere attribute would import it, for 10 ms.
     if numpy_random := sys.modules.get("numpy.random"):
@@ -58,12 +65,19 @@ def serve_run(sock: socket.socket) -> NoReturn:
     calls = ClientCalls(Spans(outbox), stop)
     done = threading.Event()
     control = threading.Thread(
-        target=_obey, args=(reader, stop, outbox, calls, done), name="control", daemon=True
+        target=_obey,
+        args=(reader, stop, outbox, calls),
+        kwargs={"done": done, "printed": printed},
+        name="control",
+        daemon=True,
     )
     control.start()
+    hold_own_addresses(spec)
+    calls.servers = McpServers(spec, stop)
     execute(spec, outbox, stop, calls)
+    calls.servers.close()
     done.set()
-    leave(outbox, status=1 if stop.stopped else 0)
+    leave(outbox, printed, status=1 if stop.stopped else 0)
 
 
 def execute(spec: RunSpec, outbox: Outbox, stop: StopSignal, calls: ClientCalls) -> None:
@@ -74,25 +88,33 @@ def execute(spec: RunSpec, outbox: Outbox, stop: StopSignal, calls: ClientCalls)
     outbox.emit({"type": "execution_status", "status": "running"})
     spans = calls.spans
     report: Report | None = None
+    keepsakes: Keepsakes | None = None
     try:
         built = _built(spec, stop, calls)
         report = Report(built, spans)
+        keepsakes = Keepsakes(spec, built.crew, built.tasks)
+        if spec.memory is not None:
+            Reminders(spec.memory, spec.allowed_hosts).give_to(built.crew)
         # In a fresh context, since CrewAI keeps its sinks, scopes and counters in context variables.
-        result = contextvars.Context().run(_kickoff, built, report, stop)
+        hider = KeyHider(_secrets(spec))
+        context = contextvars.Context()
+        result = in_time(
+            spec.budget, stop, lambda: context.run(_kickoff, built, report, stop, keepsakes, hider)
+        )
     except BaseException as error:  # The border of the process; a tool may even raise SystemExit.
         log.exception("The run failed.")
         if not stop.stopped:
-            _fail(error, outbox, spans, report)
+            _fail(error, outbox, spans, report, keepsakes)
         return
     if not stop.stopped:
         spans.end(ErrorInfo(code="INTERNAL_ERROR", message="It was left unfinished."))
+        _keep(keepsakes, outbox)
         outbox.emit({"type": "execution_status", "status": "completed", "result": result})
 
 
 def _secrets(spec: RunSpec) -> list[str]:
     """Give what must never get out of a run."""
-    keys = [model.api_key for model in spec.models.values() if model.api_key]
-    return [*keys, *(secret for tool in spec.tools for secret in secrets_of(tool))]
+    return [*spec.secrets(), *(secret for tool in spec.tools for secret in secrets_of(tool))]
 
 
 def _built(spec: RunSpec, stop: StopSignal, calls: ClientCalls) -> BuiltCrew:
@@ -104,14 +126,35 @@ def _built(spec: RunSpec, stop: StopSignal, calls: ClientCalls) -> BuiltCrew:
         ) from error
 
 
-def _kickoff(built: BuiltCrew, report: Report, stop: StopSignal) -> str:
+def _kickoff(
+    built: BuiltCrew, report: Report, stop: StopSignal, keepsakes: Keepsakes, hider: KeyHider
+) -> str:
     add_stream_sink(report)
-    with scoped_hooks({InterceptionPoint.PRE_MODEL_CALL: [stop.check]}):
+    hooks: dict[InterceptionPoint, list[Any]] = {
+        InterceptionPoint.PRE_MODEL_CALL: [stop.check, check_time],
+        InterceptionPoint.PRE_TOOL_CALL: [check_time],
+    }
+    for point, hook in hider.hooks().items():
+        hooks.setdefault(point, []).append(hook)
+    with scoped_hooks(hooks):
         output: Any = built.crew.kickoff(inputs=built.inputs)
+        keepsakes.distil(built.models.llm)
     return str(output.raw)
 
 
-def _fail(error: BaseException, outbox: Outbox, spans: Spans, report: Report | None) -> None:
+def _keep(keepsakes: Keepsakes | None, outbox: Outbox) -> None:
+    """Tell what the crew will remember, before the run's end: the server stores it with that."""
+    if keepsakes is not None and (event := keepsakes.event()) is not None:
+        outbox.emit(event)
+
+
+def _fail(
+    error: BaseException,
+    outbox: Outbox,
+    spans: Spans,
+    report: Report | None,
+    keepsakes: Keepsakes | None,
+) -> None:
     failure = report.failure if report is not None else None
     described = failure.error if failure is not None else describe(error)
     spans.end(described)
@@ -119,11 +162,21 @@ def _fail(error: BaseException, outbox: Outbox, spans: Spans, report: Report | N
     if failure is not None:
         event |= {"task_id": failure.task_id, "agent": failure.agent}
     outbox.emit(event)
-    outbox.emit({"type": "execution_status", "status": "failed", "error": described})
+    _keep(keepsakes, outbox)
+    ended: dict[str, Any] = {"type": "execution_status", "status": "failed", "error": described}
+    if report is not None and report.latest_result is not None:
+        ended["result"] = report.latest_result
+    outbox.emit(ended)
 
 
 def _obey(
-    reader: LineReader, stop: StopSignal, outbox: Outbox, calls: ClientCalls, done: threading.Event
+    reader: LineReader,
+    stop: StopSignal,
+    outbox: Outbox,
+    calls: ClientCalls,
+    *,
+    done: threading.Event,
+    printed: RunLog,
 ) -> None:
     """Hand on the answers to the run's calls, until the server says stop, or vanishes."""
     while (message := reader.read()) is not None and message.type != "stop":
@@ -135,15 +188,16 @@ def _obey(
     outbox.mute()
     stop.stop()
     if not done.wait(STOP_GRACE):
-        leave(outbox, status=1)
+        leave(outbox, printed, status=1)
 
 
-def leave(outbox: Outbox, *, status: int) -> NoReturn:
+def leave(outbox: Outbox, printed: RunLog, *, status: int) -> NoReturn:
     """End the process at once: CrewAI's own clean-up at exit takes a second and does nothing for us."""
     # A run that ended by itself waits for a slow server for as long as there is one.
     outbox.close(timeout=STOP_GRACE if status else None)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
+    printed.close(STOP_GRACE)
     os._exit(status)
 
 
@@ -152,11 +206,3 @@ def kill_own_group() -> NoReturn:
     if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
         os.killpg(0, signals.SIGKILL)
     os._exit(1)
-
-
-def redirect_output(path: Path) -> None:
-    """Send what this process prints to a file, below Python too."""
-    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for stream in (1, 2):
-        os.dup2(target, stream)
-    os.close(target)

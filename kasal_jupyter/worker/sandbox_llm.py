@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 import threading
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
+from crewai.context import get_current_task_id
 from crewai.events.types.llm_events import LLMCallType
 from crewai.llms.base_llm import llm_call_context
 from crewai.utilities.agent_utils import convert_tools_to_openai_schema
 from pydantic import BaseModel, Field, PrivateAttr
 
 from kasal_jupyter.models.sandbox import CONTEXT_WINDOW, SandboxReply, SandboxRequest, answer, count_tokens
+from kasal_jupyter.models.sandbox_roles import GUARDRAIL
+from kasal_jupyter.models.sandbox_transcript import message_text
 from kasal_jupyter.schemas.agents import SandboxSettings
 from kasal_jupyter.schemas.events import TokenUsage
-from kasal_jupyter.worker.failures import ModelFailed, describe
+from kasal_jupyter.worker.failures import ModelFailed
 from kasal_jupyter.worker.llm import ReportedLLM
 
 
@@ -30,6 +33,8 @@ class SandboxLLM(ReportedLLM):
         The run's inputs.
     """
 
+    aside: ClassVar[bool] = False
+
     llm_type: str = "sandbox"
     settings: SandboxSettings = Field(default_factory=SandboxSettings)
     inputs: dict[str, Any] = Field(default_factory=dict)
@@ -37,6 +42,7 @@ class SandboxLLM(ReportedLLM):
     # Not fields: pydantic would copy the dictionary, which is still being filled while the crew is built.
     _answer_schemas: dict[str, dict[str, Any]] = PrivateAttr(default_factory=dict)
     _calls: int = PrivateAttr(default=0)
+    _refused: dict[str | None, int] = PrivateAttr(default_factory=dict)
     _counting: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
     def call(  # noqa: PLR0917 - CrewAI's signature
@@ -69,8 +75,6 @@ class SandboxLLM(ReportedLLM):
                 self._fail_where_set(number)
             except Exception as error:
                 self._emit_call_failed_event(str(error), from_task=from_task, from_agent=from_agent)
-                if isinstance(error, ModelFailed):
-                    self.signal.note_model_failure(describe(error), final=True)
                 raise
             request = SandboxRequest(
                 messages=written,
@@ -78,6 +82,7 @@ class SandboxLLM(ReportedLLM):
                 response_schema=self._answer_schema(from_task, response_model),
                 inputs=self.inputs,
                 settings=self.settings,
+                refused=self._refuses(written),
             )
             reply = answer(request)
             if self._effective_stream():
@@ -131,6 +136,15 @@ class SandboxLLM(ReportedLLM):
         if isinstance(messages, str):
             return count_tokens(messages)
         return SandboxRequest(messages=messages, tools=tools or ()).prompt_tokens
+
+    def _refuses(self, messages: list[Any]) -> bool:
+        """Say whether, as a guardrail, it refuses this result of the task that is being done."""
+        if not message_text(messages[-1]).startswith(GUARDRAIL):
+            return False
+        task = get_current_task_id()
+        with self._counting:
+            self._refused[task] = self._refused.get(task, 0) + 1
+            return self._refused[task] <= self.settings.refusals
 
     def _fail_where_set(self, number: int) -> None:
         if number == self.settings.fail_at:

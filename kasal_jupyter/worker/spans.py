@@ -98,6 +98,28 @@ class Spans:
         _stack.set((*_stack.get(), span))
         return span
 
+    def emit(self, event: Mapping[str, Any]) -> None:
+        """Emit an event that belongs to no span, or to one that has ended."""
+        with self._lock:
+            if not self._ended:
+                self._outbox.emit(dict(event))
+
+    def emit_closed(self, kind: SpanKind, event: Mapping[str, Any], **known: Any) -> None:
+        """Emit a span that begins and ends with one event, outside of all others.
+
+        Parameters
+        ----------
+        kind, event, **known
+            As of :meth:`open`.
+        """
+        with self._lock:
+            if self._ended:
+                return
+            self._opened += 1
+            about: dict[str, Any] = {"task_id": None, "task": None, "agent": None, **known}
+            span = OpenSpan(id=self._opened, kind=kind, parent=None, **about)
+            self._outbox.emit({**event, **span.fields()})
+
     def innermost(self, kind: SpanKind, *, within: SpanKind | None = None) -> OpenSpan | None:
         """Give this thread's innermost open span of a kind, looking out no further than another kind."""
         for span in reversed(_stack.get()):

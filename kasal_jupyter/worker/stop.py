@@ -1,4 +1,4 @@
-"""Whether a run must end: because it was told to, or because a model failed for good."""
+"""Whether a run must end: because it was told to, because a model failed for good, or for its budget."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RunStopped(HookAborted):
 
 
 class RunFailed(HookAborted):
-    """A model has failed for good, so no further model is asked."""
+    """A model has failed for good, or the budget is used up, so no further model is asked."""
 
     def __init__(self, error: ErrorInfo) -> None:
         super().__init__(error["message"], source="kasal")
@@ -46,26 +46,29 @@ class StopSignal:
             self._stopped = True
             self.changed.notify_all()
 
-    def note_model_failure(self, error: ErrorInfo, *, final: bool = False) -> None:
-        """Take down a failed model call; ``final``, or a code that is so by itself, ends the run."""
-        if self.failure is None and (final or error["code"] in RUN_ENDING):
-            with self.changed:
+    def note_model_failure(self, error: ErrorInfo) -> None:
+        """Take down that a model has failed; a code that is final by itself ends the run."""
+        if error["code"] in RUN_ENDING:
+            self.fail(error)
+
+    def fail(self, error: ErrorInfo) -> None:
+        """End the run, for the first reason that is given; wakes whoever sleeps or waits."""
+        with self.changed:
+            if self.failure is None:
                 self.failure = error
                 self.changed.notify_all()
 
     def sleep(self, seconds: float) -> None:
-        """Sleep, unless the run is stopped meanwhile.
+        """Sleep, unless the run must end meanwhile.
 
         Raises
         ------
-        RunStopped
-            It was.
+        RunStopped, RunFailed
+            It must.
         """
-        with self.changed:
-            if self.changed.wait_for(lambda: self._stopped, seconds):
-                raise RunStopped
+        self.wait_for(lambda: False, seconds)
 
-    def wait_for(self, ready: Callable[[], bool], seconds: float) -> None:
+    def wait_for(self, ready: Callable[[], bool], seconds: float | None) -> None:
         """Wait until something is ready, at most so long.
 
         Parameters
@@ -73,7 +76,7 @@ class StopSignal:
         ready
             Asked whenever :attr:`changed` is notified.
         seconds
-            The most to wait.
+            The most to wait; None: as long as it takes.
 
         Raises
         ------

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from typing import Any
 
+from crewai.hooks.dispatch import HookAborted
 from crewai.tools.base_tool import BaseTool
+from crewai.tools.tool_failure import ToolFailure
 from crewai.utilities.pydantic_schema_utils import create_model_from_schema
 from pydantic import BaseModel, PrivateAttr
 
+from kasal_jupyter.schemas.mcp_run import McpTool
 from kasal_jupyter.schemas.tools import ClientTool
 from kasal_jupyter.tools.tool import Tool
+
+log = logging.getLogger(__name__)
 
 
 def never_cache(_arguments: Any = None, _result: Any = None) -> bool:
@@ -20,15 +26,32 @@ def never_cache(_arguments: Any = None, _result: Any = None) -> bool:
 
 
 class CrewTool(BaseTool):
-    """Calls one of our tools, or one of the client's."""
+    """Calls one of our tools, or one of the client's.
+
+    What goes wrong is given back and not raised: in ReAct mode CrewAI answers an exception by calling the
+    tool again, up to three times, when it may have done half of its work.
+    """
 
     _call: Callable[..., Any] = PrivateAttr()
 
     def _run(self, /, **arguments: Any) -> Any:
-        return self._call(**arguments)
+        try:
+            return self._call(**arguments)
+        except HookAborted:
+            # The run must end.
+            raise
+        except ValueError as error:
+            return ToolFailure(message=str(error) or "It does not work with these arguments")
+        except Exception as error:
+            # The border of what an agent has asked for: it may go on without this tool.
+            log.exception("The tool %s failed.", self.name)
+            said = f": {error}" if str(error) else ""
+            return ToolFailure(message=f"{type(error).__name__}{said}")
 
 
-def crew_tool(tool: Tool | ClientTool, call: Callable[..., Any]) -> CrewTool:
+def crew_tool(
+    tool: Tool | ClientTool | McpTool, call: Callable[..., Any], arguments: type[BaseModel] | None = None
+) -> CrewTool:
     """Make a tool that CrewAI's agents can call.
 
     Parameters
@@ -37,11 +60,13 @@ def crew_tool(tool: Tool | ClientTool, call: Callable[..., Any]) -> CrewTool:
         The tool.
     call
         Does what it is for, with its arguments by name.
+    arguments
+        What shows its arguments to a model; made of its ``parameters``, by default.
     """
     made = CrewTool(
         name=tool.name,
         description=tool.description,
-        args_schema=model_of(tool.parameters, f"{tool.name}_arguments"),
+        args_schema=arguments or model_of(tool.parameters, f"{tool.name}_arguments"),
         cache_function=never_cache,
     )
     made._call = call  # noqa: SLF001 - pydantic takes private attributes only after construction

@@ -7,6 +7,7 @@ that is done here, and left in memory that forked children share.
 from __future__ import annotations
 
 import contextvars
+import gc
 import socket
 import tempfile
 from pathlib import Path
@@ -18,6 +19,7 @@ from kasal_jupyter.models import prices
 from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.worker.client_tool import ClientCalls
 from kasal_jupyter.worker.loopback import loopback_model
+from kasal_jupyter.worker.memory import warm_recall
 from kasal_jupyter.worker.outbox import Outbox
 from kasal_jupyter.worker.run import execute
 from kasal_jupyter.worker.spans import Spans
@@ -43,9 +45,18 @@ def warm_up() -> None:
             last = contextvars.Context().run(_last_event, spec)
             if b'"completed"' not in last:
                 raise RuntimeError(f"The warm-up crew failed: {last.decode()}")
+        warm_recall(Path(folder) / "memory")
     # Loaded by the first call whose tokens are counted, if not here: a tenth of a second of every run.
     prices.load()
     quieten()
+
+
+def load_rest() -> None:
+    """Load what few runs need. Nobody waits for it here; each of them would, for a third of a second."""
+    import kasal_jupyter.tools.mcp_content
+    import kasal_jupyter.tools.mcp_session  # noqa: F401
+
+    gc.freeze()
 
 
 def quieten() -> None:

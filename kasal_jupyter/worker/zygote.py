@@ -31,6 +31,9 @@ import orjson
 
 from kasal_jupyter.worker.switches import import_crewai
 
+IDLE_SECONDS = 1.0
+"""How long nothing was asked of the zygote before it loads what few runs need."""
+
 FAILED_TO_START = 70
 """The exit status of a child that could not even begin (``EX_SOFTWARE``)."""
 
@@ -44,9 +47,17 @@ class Zygote:
         The socket to the server.
     serve
         What a child does with its run's socket; it does not return.
+    when_idle
+        Done once, when nothing has been asked for a while.
     """
 
-    def __init__(self, control: socket.socket, serve: Callable[[socket.socket], NoReturn]) -> None:
+    def __init__(
+        self,
+        control: socket.socket,
+        serve: Callable[[socket.socket], NoReturn],
+        when_idle: Callable[[], None] | None = None,
+    ) -> None:
+        self._when_idle = when_idle
         self._control = control
         self._serve = serve
         self._children: set[int] = set()
@@ -60,7 +71,11 @@ class Zygote:
     def run(self) -> NoReturn:
         """Fork on demand until the server is gone."""
         while True:
-            readable, _, _ = select.select([self._control, self._woken], [], [])
+            patience = IDLE_SECONDS if self._when_idle is not None else None
+            readable, _, _ = select.select([self._control, self._woken], [], [], patience)
+            if not readable and self._when_idle is not None:
+                self._when_idle()
+                self._when_idle = None
             if self._woken in readable:
                 with contextlib.suppress(BlockingIOError):
                     self._woken.recv(4096)
@@ -144,7 +159,7 @@ def main(control: socket.socket, storage: Path) -> NoReturn:
     began = time.monotonic()
     import_crewai(storage)
     from kasal_jupyter.worker.run import serve_run
-    from kasal_jupyter.worker.warm import warm_up
+    from kasal_jupyter.worker.warm import load_rest, warm_up
 
     warm_up()
     if len(left := threading.enumerate()) != 1:
@@ -153,7 +168,7 @@ def main(control: socket.socket, storage: Path) -> NoReturn:
     gc.collect()
     gc.disable()
     gc.freeze()
-    zygote = Zygote(control, serve_run)
+    zygote = Zygote(control, serve_run, load_rest)
     control.sendall(
         orjson.dumps({"type": "ready", "threads": len(left), "seconds": round(time.monotonic() - began, 3)})
         + b"\n"

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.accounts import log_in
-from tests.crews import crew_body, new_crew, run
+from tests.crews import crew_body, new_crew, run, start, wait_for
 
 PRICE = {"name": "price_of", "description": "Looks a price up", "parameters": {"type": "object"}}
 
@@ -20,6 +20,9 @@ def test_a_crew_that_can_run(api):
         "runnable": True,
         "faults": [],
         "estimated_duration": 60,
+        # Nothing is guessed where no past run tells.
+        "estimate": {"runs": 0, "tokens": None, "cost": None, "seconds": None},
+        "remarks": [],
     }
 
 
@@ -65,6 +68,29 @@ def test_the_duration_is_estimated_as_for_a_run(api):
     accepted = api.post("/executions", json={"crew_id": crew_id, "inputs": {"topic": "tea"}}).json()
     checked = check(api, crew_id, inputs={"topic": "tea"})
     assert checked["estimated_duration"] == accepted["estimated_duration"] < 60
+
+
+def test_past_runs_tell_what_the_next_may_take(api):
+    crew_id, first = run(api, crew_body())
+    wait_for(api, start(api, crew_id))
+    estimate = check(api, crew_id, inputs={"topic": "tea"})["estimate"]
+    tokens = first["usage"]["total_tokens"]
+    assert estimate["runs"] == 2
+    # The sandbox model says the same each time, and costs nothing.
+    assert estimate["tokens"] == {"median": tokens, "low": tokens, "high": tokens}
+    assert estimate["cost"] == {"median": 0, "low": 0, "high": 0}
+    seconds = estimate["seconds"]
+    assert 0 < seconds["low"] <= seconds["median"] <= seconds["high"]
+
+
+def test_runs_with_other_models_say_nothing_of_what_it_costs(api):
+    """A crew that was tried in the sandbox is not free with a real model."""
+    body = crew_body()
+    crew_id, _ = run(api, body)
+    body["agents"][1]["model"] = "gpt-4o"
+    assert api.put(f"/crews/{crew_id}", json={"agents": body["agents"]}).status_code == 200
+    checked = check(api, crew_id, inputs={"topic": "tea"})
+    assert checked["estimate"] == {"runs": 0, "tokens": None, "cost": None, "seconds": None}
 
 
 @pytest.mark.parametrize(

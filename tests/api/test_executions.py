@@ -189,7 +189,18 @@ def test_a_key_that_is_none_is_refused(api, key):
 
 def test_the_result_comes_at_the_end(api, report):
     result = api.get(f"/executions/{report['job_id']}/result").json()
+    by = result.pop("usage_by")
     assert result == {name: report[name] for name in result}
+    assert [(each["name"], each["llm_calls"], each["tool_calls"]) for each in by["tasks"]] == [
+        ("research", 2, 1),
+        ("report", 1, 0),
+    ]
+    assert [each["name"] for each in by["agents"]] == ["Researcher", "Writer"]
+    (model,) = by["models"]
+    # Each way to tell it apart adds up to the same.
+    for shares in by.values():
+        assert sum(each["total_tokens"] for each in shares) == result["usage"]["total_tokens"]
+    assert (model["key"], model["cost"]) == ("sandbox", 0.0)
     assert set(result) == {"job_id", "status", "result", "error", "usage", "duration"}
     assert result["usage"]["total_tokens"] > 0
     job_id = start(api, new_crew(api, slow_crew()))

@@ -8,6 +8,7 @@ LISTS = [
     ("/agents", "agents"),
     ("/tasks", "tasks"),
     ("/executions", "executions"),
+    ("/usage", "groups"),
     ("/tools", "tools"),
     ("/tools/custom", "tools"),
     ("/auth/keys", "keys"),

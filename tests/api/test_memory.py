@@ -97,3 +97,137 @@ def test_a_deleted_crew_is_forgotten(api, crews):
     assert api.delete(f"/crews/{crews[0]}").status_code == 204
     assert api.get(f"/memory/{crews[0]}").status_code == 404
     assert len(api.get(f"/memory/{crews[1]}").json()["short_term"]) == 1
+
+
+def entries(api, crew_id, **query):
+    answer = api.get(f"/memory/{crew_id}/entries", params=query)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_a_memory_is_added_shown_changed_and_deleted(api):
+    crew_id = new_crew(api, crew_body())
+    body = {"type": "long_term", "content": "Email preferred", "category": "preferences"}
+    made = api.post(f"/memory/{crew_id}", json=body)
+    assert made.status_code == 201
+    memory = made.json()
+    assert {**memory, **body, "job_id": None} == memory
+    assert is_time(memory["created_at"])
+    path = f"/memory/{crew_id}/{memory['id']}"
+    assert api.get(path).json() == memory
+    assert api.put(path, json={"content": "Never phone"}).json() == {"id": memory["id"], "updated": True}
+    assert api.get(path).json()["content"] == "Never phone"
+    assert api.get(f"/memory/{crew_id}").json()["long_term"] == [
+        {"category": "preferences", "insights": ["Never phone"]}
+    ]
+    assert api.delete(path).status_code == 204
+    assert api.get(path).status_code == 404
+    assert api.delete(path).status_code == 404
+    assert entries(api, crew_id)["total"] == 0
+
+
+def test_a_memory_is_only_its_own_crew_s(api, crews):
+    mine, other = crews
+    memory = entries(api, mine)["memories"][0]
+    path = f"/memory/{other}/{memory['id']}"
+    assert api.get(path).status_code == 404
+    assert api.put(path, json={"content": "x"}).status_code == 404
+    assert api.delete(path).status_code == 404
+    assert entries(api, mine)["total"] == 3
+
+
+def test_memories_are_listed_one_by_one(api, crews):
+    crew_id = crews[0]
+    everything = entries(api, crew_id)
+    assert (everything["total"], everything["page"], everything["per_page"]) == (3, 1, 100)
+    assert [memory["content"] for memory in everything["memories"]] == [
+        "Email preferred",
+        "Weekly reports",
+        "Customer prefers email communication",
+    ]
+    assert entries(api, crew_id, type="short_term")["total"] == 1
+    assert [m["content"] for m in entries(api, crew_id, search="weekly")["memories"]] == ["Weekly reports"]
+    page = entries(api, crew_id, per_page=1, page=2, sort="created_at")
+    assert [memory["content"] for memory in page["memories"]] == ["Weekly reports"]
+
+
+def test_memories_are_searched_by_what_they_say(api, crews):
+    answer = api.get(f"/memory/{crews[0]}/search", params={"query": "Which reports does the customer want?"})
+    assert answer.status_code == 200
+    found = answer.json()
+    assert found["remark"] is None
+    assert {hit["content"] for hit in found["hits"]} == {
+        "Weekly reports",
+        "Customer prefers email communication",
+    }
+    for hit in found["hits"]:
+        assert hit.keys() == {"id", "type", "content", "category", "created_at", "score"}
+        assert 0 < hit["score"] <= 1
+    only = api.get(f"/memory/{crews[0]}/search", params={"query": "email", "type": "short_term", "limit": 1})
+    assert [hit["type"] for hit in only.json()["hits"]] == ["short_term"]
+    assert api.get(f"/memory/{crews[0]}/search", params={"query": "birthday cake"}).json()["hits"] == []
+
+
+def test_what_is_forgotten_is_found_no_more_and_lies_in_no_file(api, live_server):
+    crew_id = new_crew(api, crew_body())
+    index = live_server.folder / "memory" / crew_id / "index"
+    secret = "The safe opens with zanzibar"
+    body = {"type": "short_term", "content": secret}
+    for forget in (
+        lambda made: api.delete(f"/memory/{crew_id}/{made['id']}"),
+        lambda made: api.put(f"/memory/{crew_id}/{made['id']}", json={"content": "The safe is gone"}),
+        lambda _: api.post(f"/memory/{crew_id}/clear", json={"type": "short_term"}),
+        lambda _: api.delete(f"/crews/{crew_id}"),
+    ):
+        made = api.post(f"/memory/{crew_id}", json=body).json()
+        found = api.get(f"/memory/{crew_id}/search", params={"query": "zanzibar safe"}).json()["hits"]
+        assert secret in {hit["content"] for hit in found}
+        assert b"zanzibar" in index.read_bytes()
+        assert forget(made).status_code < 300
+        assert not index.exists() or b"zanzibar" not in index.read_bytes()
+    assert not index.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"type": "long_term", "content": "x"}, "category"),
+        ({"type": "short_term", "content": "x", "category": "y"}, "category"),
+        ({"content": " ", "category": "y"}, "content"),
+        ({"content": "x" * 10_001, "category": "y"}, "content"),
+        ({"content": "x", "category": "a\nb"}, "category"),
+        ({"content": "x", "category": "y", "type": "medium_term"}, "type"),
+        ({"content": "x", "category": "y", "id": "memory_1"}, "id"),
+        ({"category": "y"}, "content"),
+    ],
+)
+def test_a_wrong_memory_is_refused_by_field(api, crews, body, field):
+    answer = api.post(f"/memory/{crews[0]}", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["details"]["field"] == field
+    assert entries(api, crews[0])["total"] == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [({"content": None}, "content"), ({"content": ""}, "content"), ({"type": "long_term"}, "type")],
+)
+def test_a_wrong_change_is_refused_by_field(api, crews, body, field):
+    memory = entries(api, crews[0])["memories"][0]
+    answer = api.put(f"/memory/{crews[0]}/{memory['id']}", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["details"]["field"] == field
+
+
+def test_a_short_term_memory_is_about_nothing(api, crews):
+    (memory,) = entries(api, crews[0], type="short_term")["memories"]
+    answer = api.put(f"/memory/{crews[0]}/{memory['id']}", json={"category": "x"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["details"]["field"] == "category"
+
+
+@pytest.mark.parametrize(
+    "query", [{}, {"query": " "}, {"query": "x", "limit": 0}, {"query": "x", "type": "y"}]
+)
+def test_a_wrong_search_is_refused(api, crews, query):
+    assert api.get(f"/memory/{crews[0]}/search", params=query).status_code == 400

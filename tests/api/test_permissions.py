@@ -55,6 +55,7 @@ READS = [
     "/executions/{job_id}/traces",
     "/executions/{job_id}/events",
     "/executions/{job_id}/result",
+    "/executions/{job_id}/artifacts",
     "/tools/custom/{tool_id}",
     "/memory/{crew_id}",
 ]

@@ -194,7 +194,9 @@ def test_models_that_can_run_come_first_and_what_is_unknown_is_called_so(kernel,
 
 
 def test_memory_of_a_crew_that_has_none(kernel):
-    assert shown(kernel, "%kasal memory 'Report Crew'") == "Report Crew remembers nothing yet"
+    assert shown(kernel, "%kasal memory 'Report Crew'") == (
+        "Report Crew remembers nothing yet; its runs are remembered once it has `memory: true`"
+    )
 
 
 def test_edit_opens_the_editor_and_tells_of_a_name_that_is_none(kernel):

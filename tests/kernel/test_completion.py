@@ -62,9 +62,11 @@ def test_completion_in_the_middle_of_a_line_leaves_the_rest(kernel):
 
 
 def test_options_are_offered(kernel):
-    assert words(kernel, "%kasal run Tabloid --") == ["--help", "--bg", "--output"]
-    assert words(kernel, "%kasal run Tabloid --bg --") == ["--help", "--output"]
-    assert words(kernel, "%kasal export Tabloid x.yaml --f") == ["--force"]
+    bounds = ["--max-cost", "--max-tokens", "--max-seconds"]
+    assert words(kernel, "%kasal run Tabloid --") == ["--help", "--bg", "--output", *bounds]
+    assert words(kernel, "%kasal run Tabloid --bg --") == ["--help", "--output", *bounds]
+    assert words(kernel, "%kasal usage --by mo") == ["model"]
+    assert words(kernel, "%kasal export Tabloid x.yaml --f") == ["--format", "--force"]
     assert words(kernel, "%%kasal crew New --r") == ["--raw"]
 
 

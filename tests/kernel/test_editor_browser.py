@@ -139,7 +139,7 @@ def test_a_crew_is_edited_saved_and_run(app, page, live_server, api, pictures):
     page.screenshot(path=pictures / f"editor-{app}-trace.png")
 
 
-@pytest.mark.parametrize("width", [900, 560])
+@pytest.mark.parametrize("width", [900, 560, 360])
 def test_the_editor_fits_the_page_and_the_theme(page, live_server, api, pictures, width):
     dark = width == 900
     crew = f"Narrow {width}"
@@ -149,6 +149,17 @@ def test_the_editor_fits_the_page_and_the_theme(page, live_server, api, pictures
     choose(editor, "Agent · Researcher")
     expect(editor.get_by_label("Goal")).to_have_value("Find what matters about {topic}")
     page.screenshot(path=pictures / f"editor-{width}.png")
+    require_inside(editor)
+    choose(editor, "Task 2")
+    for fold in ("tools, order, result", "what the result must be like", "when it is done at all"):
+        editor.get_by_role("button", name=fold).click()
+    editor.get_by_label("It equals (JSON)").wait_for()
+    page.screenshot(path=pictures / f"editor-task-{width}.png", full_page=True)
+    require_inside(editor)
+
+
+def require_inside(editor):
+    """No control is wider than the editor, or beside it."""
     box = editor.bounding_box()
     for control in editor.locator("input:visible, textarea:visible, select:visible, button:visible").all():
         place = control.bounding_box()

@@ -9,8 +9,8 @@ from kasal_jupyter.kernel.editor.draft import Draft
 from kasal_jupyter.kernel.editor.fields import FIELDS, number_of
 from kasal_jupyter.kernel.editor.remarks import Remarks, by_name, not_ready, place_of
 from kasal_jupyter.schemas.agents import AgentFields, ModelSettings, SandboxSettings
-from kasal_jupyter.schemas.crews import CrewFields
-from kasal_jupyter.schemas.tasks import TaskFields
+from kasal_jupyter.schemas.crews import CrewFields, Webhook
+from kasal_jupyter.schemas.tasks import TaskCondition, TaskFields
 
 TEXT = """\
 # The tea crew
@@ -56,14 +56,16 @@ def faults(draft, kind, name, key):
 
 def test_the_form_shows_every_field_of_the_api():
     shown = {kind: {each.key for each in FIELDS[kind]} for kind in FIELDS}
-    assert set(CrewFields.model_fields) == shown["crew"]
+    webhook = {f"webhook.{name}" for name in Webhook.model_fields}
+    assert set(CrewFields.model_fields) - {"webhook"} | webhook == shown["crew"]
     settings = {f"settings.{name}" for name in ModelSettings.model_fields}
     sandbox = {f"sandbox.{name}" for name in SandboxSettings.model_fields}
     assert (
         set(AgentFields.model_fields) - {"name", "settings", "sandbox"} | settings | sandbox
         == shown["agents"]
     )
-    assert {*TaskFields.model_fields, "agent"} - {"name"} == shown["tasks"]
+    condition = {f"condition.{name}" for name in TaskCondition.model_fields}
+    assert {*TaskFields.model_fields, "agent"} - {"name", "condition"} | condition == shown["tasks"]
 
 
 def test_a_change_in_the_form_is_one_in_the_yaml_and_keeps_the_comments(draft):
@@ -280,3 +282,52 @@ def test_what_a_field_is_about_is_said_by_the_api():
     assert fields.about("tasks", "tools") == "Tools besides its agent's."
     assert fields.about("agents", "tools") == ""
     assert fields.about("agents", "settings.timeout") == "Seconds one call may take."
+
+
+MANAGED = TEXT.replace(
+    "name: Tea\n", "name: Tea\nprocess: hierarchical\nmanager_agent: writer  # she knows\n"
+)
+
+
+def test_a_manager_keeps_its_place_under_another_name_and_goes_with_its_agent():
+    draft = Draft(MANAGED)
+    draft.rename("agents", "writer", "boss")
+    assert "manager_agent: boss  # she knows" in draft.text
+    assert draft.crew.manager_agent == "boss"
+    draft.remove("agents", "boss")
+    assert "manager_agent" not in draft.text
+    draft.undo()
+    assert draft.value("crew", "", spec("crew", "manager_agent")) == "boss"
+
+
+def test_a_manager_that_does_tasks_is_told_at_the_task():
+    notes = Remarks().add(not_ready(load_crew(MANAGED)), Draft(MANAGED).values)
+    assert notes.at("tasks", "report", "agent") == (
+        "'writer' manages the crew and does no tasks; name another agent, or none"
+    )
+
+
+def test_a_condition_and_a_webhook_come_and_go_with_their_fields(draft):
+    for key, value in (("condition.contains", "tea"), ("condition.equals", 5), ("guardrail", "It is short.")):
+        draft.set_value("tasks", "report", spec("tasks", key), value)
+    report = draft.crew.tasks[1]
+    assert (report.condition.contains, report.condition.equals, report.guardrail) == (
+        "tea",
+        5,
+        "It is short.",
+    )
+    draft.set_value("crew", "", spec("crew", "webhook.url"), "https://example.com/hook")
+    draft.set_value("crew", "", spec("crew", "webhook.events"), ["task", "error"])
+    assert draft.crew.webhook.events == ["task", "error"]
+    for key in ("condition.contains", "condition.equals", "guardrail"):
+        draft.set_value("tasks", "report", spec("tasks", key), None)
+    draft.set_value("crew", "", spec("crew", "webhook.events"), [])
+    draft.set_value("crew", "", spec("crew", "webhook.url"), "")
+    assert draft.text == TEXT
+
+
+def test_a_condition_that_asks_nothing_is_told_at_its_task(draft):
+    draft.set_value("tasks", "report", spec("tasks", "condition.field"), "score")
+    said = Remarks().add(draft.faults, draft.values)
+    assert said.any_of("tasks", "report")
+    assert "Give at least one of contains" in said.elsewhere("tasks", "report", ["condition.field"])

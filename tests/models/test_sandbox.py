@@ -5,6 +5,7 @@ import json
 import pytest
 
 from kasal_jupyter.models.sandbox import SandboxRequest, answer, count_tokens
+from kasal_jupyter.models.sandbox_roles import GUARDRAIL
 from kasal_jupyter.schemas.agents import SandboxSettings
 from kasal_jupyter.tools.catalog import find_tool
 
@@ -156,3 +157,21 @@ def test_messages_that_follow_no_prompt_file_are_answered_all_the_same():
         '[sandbox] Agent on "Hello": done, with nothing to look up.'
     )
     assert answer(SandboxRequest([])).text.startswith("[sandbox]")
+
+
+def test_as_a_guardrail_it_accepts_unless_it_is_told_not_to():
+    asked = [{"role": "user", "content": f"{GUARDRAIL}\n\nGuardrail:\nShort.\n\nTask result:\nTea."}]
+    assert json.loads(answer(SandboxRequest(asked)).text) == {"valid": True, "feedback": None}
+    refused = json.loads(answer(SandboxRequest(asked, refused=True)).text)
+    assert refused["valid"] is False
+    assert refused["feedback"].startswith("[sandbox]")
+
+
+def test_as_a_planner_it_plans_for_each_task():
+    tasks = "\n\nTask Number 1 - Find facts\nAgent: any\n\nTask Number 2 - Write: 1. all"
+    asked = [{"role": "user", "content": f"Current Task: Based on these tasks summary: {tasks} \n Plan."}]
+    plans = json.loads(answer(SandboxRequest(asked)).text)["list_of_plans_per_task"]
+    assert [(plan["task_number"], plan["task"]) for plan in plans] == [
+        (1, "Find facts"),
+        (2, "Write: 1. all"),
+    ]

@@ -18,8 +18,8 @@ from kasal_jupyter.store.store import Store
 from tests.crews import new_crew, wait_for
 from tests.reference.examples import TOKEN, Example, Names
 from tests.server import LiveServer, start_server
-from tests.servers.endpoint_server import endpoint_server, reply
 from tests.servers.openai_server import OpenAIServer, Reply
+from tests.servers.search_server import search_server
 
 EMAIL, PASSWORD = "user@example.com", "secure_password"
 
@@ -44,7 +44,6 @@ class World:
 
     server: LiveServer
     gpt4: OpenAIServer
-    search: str
     client: httpx.Client
     names: Names = field(default_factory=Names)
 
@@ -85,20 +84,17 @@ class World:
     # -- what must be so before an example -------------------------------------------------------------
 
     def found(self) -> None:
-        """Make the user, a tool, and fifteen crews."""
+        """Make the user and fifteen crews."""
         with self.server.client() as owner:
             user = {"email": EMAIL, "password": PASSWORD, "tier": "pro"}
             assert owner.post("/users", json=user).status_code == 201
         self.log_in()
-        tool = {"name": "web_search", "description": "Search the web", "category": "research"}
-        answer = self.client.post("tools/custom", json={**tool, "endpoint": self.search})
-        assert answer.status_code == 201, answer.text
         agent = {"role": "Clerk", "goal": "Help", "model": "sandbox"}
         for number in range(14):
             new_crew(self.client, {"name": f"Crew {number}", "agents": [agent]})
         # Its research is done by a real model, as far as this server can tell; the next task takes forever.
         self.gpt4.replies.clear()
-        self.gpt4.replies += [Reply(calls=(("web_search", {"input": "Q4"}),)), Reply("Analysis complete")]
+        self.gpt4.replies += [Reply(calls=(("web_search", {"query": "Q4"}),)), Reply("Analysis complete")]
         slow = {"model": "sandbox", "sandbox": {"latency": 600}}
         research = {
             "role": "Research Agent",
@@ -180,8 +176,7 @@ _BEFORE = {
 @contextmanager
 def a_world(room: Path) -> Iterator[World]:
     """Make the world."""
-    with OpenAIServer(Reply("Nothing")) as gpt4, endpoint_server() as search:
-        search.replies["/search"] = reply("Found 15 relevant articles")
+    with OpenAIServer(Reply("Nothing")) as gpt4, search_server() as search:
         server = start_server(
             room,
             "--KasalApp.allowed_hosts=127.0.0.1",
@@ -189,11 +184,12 @@ def a_world(room: Path) -> Iterator[World]:
                 "OPENAI_API_KEY": "sk-of-the-tests",
                 "OPENAI_BASE_URL": gpt4.url,
                 "KASAL_SANDBOX_TOKEN": SANDBOX_TOKEN,
+                "SEARXNG_URL": search.url,
             },
             standalone=True,
         )
         try:
             with httpx.Client(base_url=f"{server.url}/api/v1/", timeout=60) as client:
-                yield World(server, gpt4, f"{search.url}/search", client)
+                yield World(server, gpt4, client)
         finally:
             server.close()

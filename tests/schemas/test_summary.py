@@ -1,5 +1,5 @@
-from kasal_jupyter.schemas.executions import Usage
 from kasal_jupyter.schemas.summary import RunSummary, summarise
+from kasal_jupyter.schemas.usage import Usage
 from tests.schemas.events import FAILED, answer, queued, span, status, usage
 
 
@@ -31,6 +31,20 @@ def test_a_run_that_fails_does_not_reach_100():
     )
     assert summary.progress == 99
     assert summary.error.code == "RATE_LIMIT"
+
+
+def test_a_run_that_was_ended_before_its_time_keeps_what_it_has():
+    over = {"code": "BUDGET_EXCEEDED", "message": "The next call would cost more than $0.50"}
+    summary = summarise(
+        [
+            queued("one", "two"),
+            status("running"),
+            span("task_complete", 1),
+            status("failed", result="r", error=over),
+        ]
+    )
+    assert summary.fields()["result"] == "r"
+    assert summary.fields()["error"] == {**over, "task": None}
 
 
 def test_a_run_without_tasks_has_no_progress():
@@ -72,7 +86,14 @@ def test_tokens_and_calls_are_summed_and_unknown_ones_are_not_guessed():
             answer(4, None, usage(5, 1)),
         ]
     )
-    assert summary.usage().model_dump() == {**usage(15, 3), "llm_calls": 3, "tool_calls": 1, "cost": None}
+    assert summary.usage().model_dump() == {
+        **usage(15, 3),
+        "llm_calls": 3,
+        "tool_calls": 1,
+        "cost": None,
+        "cost_at_least": 0.0,
+        "unknown_costs": 3,
+    }
 
 
 def test_costs_add_up_and_one_unknown_makes_the_sum_unknown():
@@ -84,6 +105,43 @@ def test_costs_add_up_and_one_unknown_makes_the_sum_unknown():
         summary.feed(answer(number, None, usage(1, 1), **known))
         costs.append(summary.usage().cost)
     assert costs == [0.1, 0.3, None, None, None]
+    # What is known is still worth telling: it is at least that.
+    assert (summary.usage().cost_at_least, summary.usage().unknown_costs) == (0.7, 2)
+
+
+def test_the_same_is_told_apart_by_task_agent_model_and_day():
+    """Each call counts on the day it was answered: its price was that day's."""
+    late = {"time": "2024-01-15T23:59:59.000000Z"}
+    two = {"task_id": "two", "task": "Two"}
+    next_day = {"time": "2024-01-16T00:00:01.000000Z"}
+    summary = summarise(
+        [
+            queued("one", "two"),
+            span("llm_call", 1, model="m") | late,
+            answer(1, None, usage(10, 2), cost=0.25) | late,
+            span("tool_call", 2, tool="t") | late,
+            span("llm_call", 3, task="two", model="n") | {"agent": "Bob"} | next_day,
+            answer(3, None, usage(5, 1)) | {"agent": "Bob", "model": "n"} | two | next_day,
+        ]
+    )
+    by = summary.usage_by()
+    assert [(each.key, each.name, each.total_tokens, each.cost) for each in by.tasks] == [
+        ("one", "One", 12, 0.25),
+        ("two", "Two", 6, None),
+    ]
+    assert [(each.key, each.llm_calls, each.tool_calls) for each in by.agents] == [
+        ("Ada", 1, 1),
+        ("Bob", 1, 0),
+    ]
+    assert [(each.key, each.cost_at_least, each.unknown_costs) for each in by.models] == [
+        ("m", 0.25, 0),
+        ("n", 0.0, 1),
+    ]
+    assert [(day, used.whole.total_tokens) for day, used in summary.days.items()] == [
+        ("2024-01-15", 12),
+        ("2024-01-16", 6),
+    ]
+    assert sum(used.whole.total_tokens for used in summary.days.values()) == summary.total_tokens
 
 
 def test_a_call_that_failed_costs_nothing():
@@ -104,3 +162,5 @@ def test_what_calls_cost_in_a_summary_from_before_costs_is_unknown():
     assert Usage.model_validate(counted).cost is None
     assert Usage.model_validate({**counted, "llm_calls": 0}).cost == 0.0
     assert Usage.model_validate({**counted, "cost": 0.5}).cost == 0.5
+    assert Usage.model_validate({**counted, "cost": 0.5}).cost_at_least == 0.5
+    assert Usage.model_validate(counted).unknown_costs == 3

@@ -1,4 +1,4 @@
-from kasal_jupyter.schemas.trace import build_trace
+from kasal_jupyter.schemas.trace import Check, build_trace
 from tests.schemas.events import FAILED, answer, queued, span, status, usage
 
 BEGIN = [
@@ -63,3 +63,27 @@ def test_pieces_of_an_answer_gather():
 def test_a_piece_of_an_unknown_span_is_passed_over():
     trace = build_trace([queued("one"), span("llm_chunk", 77, None, text="x"), answer(78, None, usage(1, 1))])
     assert trace.spans == {}
+
+
+def test_a_skipped_task_is_a_span_that_took_no_time():
+    skipped = span("task_skipped", 1, second=4, reason="the result lacks it")
+    trace = build_trace([queued("one"), status("running"), skipped, status("completed", 5, result="x")])
+    (root,) = trace.roots
+    assert (root.kind, root.name, root.state, root.duration) == ("task", "One", "skipped", 0.0)
+    assert trace.summary.tasks_done == 1
+    assert trace.summary.task_states == {"one": "skipped"}
+
+
+def test_what_a_guardrail_says_is_kept_with_its_task_and_a_plan_with_the_run():
+    checked = {"feedback": "Too long.", "attempt": 1}
+    trace = build_trace(
+        [
+            queued("one"),
+            {"type": "plan", "time": queued()["time"], "steps": [{"task_id": "one", "plan": "Read."}]},
+            span("task_start", 1),
+            span("guardrail", 1, accepted=False, **checked),
+            span("guardrail", 1, accepted=True, feedback="", attempt=2),
+        ]
+    )
+    assert trace.roots[0].checks == [Check(False, "Too long.", 1), Check(True, "", 2)]
+    assert trace.plans == {"one": "Read."}

@@ -60,12 +60,15 @@ class OpenAIServer:
         The bodies received.
     keys
         The ``Authorization`` headers received.
+    without_tools
+        What is answered to every request that has no tools; where it is None, those are as the others.
     """
 
     def __init__(self, *replies: Reply) -> None:
         self.replies = deque(replies)
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
+        self.without_tools: Reply | None = None
         self.asked = threading.Event()
         self.released = threading.Event()
         self.gone = threading.Event()
@@ -99,7 +102,8 @@ class _Handler(BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.model.requests.append(asked)
         self.model.keys.append(self.headers["Authorization"])
-        reply = self.model.next_reply()
+        reply = self.model.without_tools if not asked.get("tools") else None
+        reply = reply or self.model.next_reply()
         self.model.asked.set()
         if reply.status != 200:
             code = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}.get(

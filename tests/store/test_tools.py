@@ -99,7 +99,7 @@ def test_a_mistyped_tool_gets_a_hint(tools):
     register(tools)
     with pytest.raises(ToolUnavailable, match="did you mean 'salesforce_api'"):
         tools.toolbox("ada").resolve("salesforce_apis")
-    with pytest.raises(ToolUnavailable, match="there are calculator, file_reader"):
+    with pytest.raises(ToolUnavailable, match="there are ask_human, calculator, "):
         tools.toolbox("ada").resolve("zzz")
 
 

@@ -1,10 +1,12 @@
 """The built-in tools, called as an agent calls them."""
 
+from dataclasses import replace
+
 import pytest
 
 from kasal_jupyter.tools.builtin.calculator import calculate
 from kasal_jupyter.tools.catalog import find_tool
-from kasal_jupyter.tools.tool import ToolContext
+from kasal_jupyter.tools.tool import Question, ToolContext
 
 
 @pytest.fixture
@@ -79,38 +81,48 @@ def test_wait_is_bounded(context):
         find_tool("wait").run(context, seconds=float("nan"))
 
 
-def test_file_reader_reads_and_lists_the_runs_folder(context):
-    (context.folder / "notes").mkdir()
-    (context.folder / "notes" / "a.txt").write_text("hello", encoding="utf-8")
-    reader = find_tool("file_reader")
-    assert reader.run(context) == "notes/"
-    assert reader.run(context, path=None) == "notes/"
-    assert reader.run(context, path="notes/a.txt") == "hello"
+def test_wait_ends_with_the_run(context):
+    class Ended(Exception):
+        pass
+
+    def sleep(_seconds):
+        raise Ended
+
+    with pytest.raises(Ended):
+        find_tool("wait").run(replace(context, sleep=sleep), seconds=600)
 
 
-def test_file_reader_gives_the_beginning_of_a_long_file(context):
-    (context.folder / "long.txt").write_text("x" * 60_000, encoding="utf-8")
-    text = find_tool("file_reader").run(context, path="long.txt")
-    assert text.startswith("x" * 50_000)
-    assert text.endswith("this is its beginning.]")
+def test_a_question_is_asked_as_it_was_meant(context):
+    asked = []
+
+    def ask(question):
+        asked.append(question)
+        return "yes"
+
+    said = find_tool("ask_human").run(
+        replace(context, ask=ask), question=" Go on? ", choices=["yes", " no ", "yes"], timeout=60
+    )
+    assert said == "yes"
+    assert asked == [Question("Go on?", ("yes", "no"), 60)]
 
 
-@pytest.mark.parametrize("path", ["../secret.txt", "notes/../../secret.txt", "link.txt", "linked/secret.txt"])
-def test_no_path_and_no_link_leads_out_of_the_folder(context, path):
-    outside = context.folder.parent
-    (outside / "secret.txt").write_text("secret", encoding="utf-8")
-    (context.folder / "notes").mkdir()
-    (context.folder / "link.txt").symlink_to(outside / "secret.txt")
-    (context.folder / "linked").symlink_to(outside)
-    with pytest.raises(ValueError, match="outside"):
-        find_tool("file_reader").run(context, path=path)
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"question": "  "}, "question"),
+        ({"question": "x" * 4_001}, "question"),
+        ({"question": "Go on?", "choices": ["yes", ""]}, "choices"),
+        ({"question": "Go on?", "choices": ["Yes", "yes"]}, "choices"),
+        ({"question": "Go on?", "choices": [str(number) for number in range(21)]}, "choices"),
+        ({"question": "Go on?", "timeout": 0}, "timeout"),
+        ({"question": "Go on?", "timeout": 90_000}, "timeout"),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_not_asked(context, arguments, reason):
+    with pytest.raises(ValueError, match=reason):
+        find_tool("ask_human").run(context, **arguments)
 
 
-def test_an_absolute_path_is_refused(context):
-    with pytest.raises(ValueError, match="outside"):
-        find_tool("file_reader").run(context, path=str(context.folder.parent))
-
-
-def test_a_missing_file_is_named(context):
-    with pytest.raises(ValueError, match=r"absent\.txt"):
-        find_tool("file_reader").run(context, path="absent.txt")
+def test_where_nobody_can_be_asked_the_agent_is_told(context):
+    with pytest.raises(ValueError, match="Nobody can be asked"):
+        find_tool("ask_human").run(context, question="Go on?")

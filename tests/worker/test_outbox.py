@@ -118,3 +118,25 @@ def test_a_reader_that_is_gone_does_not_hold_anybody_up():
 )
 def test_whatever_comes_is_made_json(value, read):
     assert orjson.loads(encode(value)) == read
+
+
+def test_a_key_that_is_streamed_in_pieces_does_not_get_out(out):
+    """Whoever puts the pieces together must not have it, whatever comes between them."""
+    outbox, sent = out
+    for piece in ("Yours is sk-s", "ecret-", "1234", ", and not sk-se"):
+        outbox.emit(chunk(1, piece))
+        # Another call's event has what was gathered sent.
+        outbox.emit({"type": "tool_call", "span_id": 2})
+    outbox.emit({"type": "llm_response", "span_id": 1})
+    events = sent()
+    pieces = [event["text"] for event in events if event["type"] == "llm_chunk"]
+    assert "".join(pieces) == "Yours is [key], and not sk-se"
+    assert events[-1]["type"] == "llm_response"
+    # What cannot be a key's beginning has not waited.
+    assert pieces[0] == "Yours is "
+
+
+def test_what_may_be_a_keys_beginning_is_sent_at_the_end(out):
+    outbox, sent = out
+    outbox.emit(chunk(1, "It begins with sk-"))
+    assert "".join(event["text"] for event in sent()) == "It begins with sk-"

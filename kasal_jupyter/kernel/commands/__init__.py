@@ -11,13 +11,19 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
-from kasal_jupyter.kernel.command_line import Parser, count, one_of
+from kasal_jupyter.kernel.command_line import Parser, bound, count, one_of
 
 if TYPE_CHECKING:
     from kasal_jupyter.kernel.session import Session
 
-KINDS = ("task", "agent", "llm", "tool", "status", "error")
+KINDS = ("task", "agent", "llm", "tool", "memory", "status", "error")
 """The kinds of step that a trace can be narrowed to; the contract's own, which is not imported for them."""
+
+GROUPS = ("day", "crew", "user", "model", "agent", "task")
+"""What usage can be told apart by, likewise."""
+
+CREW_FORMATS = ("yaml", "crewai", "kasal")
+"""What a crew can be written as, likewise."""
 
 STATES = ("queued", "running", "completed", "failed", "stopped", "interrupted")
 """The states of a run, likewise."""
@@ -63,6 +69,26 @@ def _crew(parser: Parser) -> None:
     parser.add_argument("crew", metavar="NAME", help="the crew's name or id")
 
 
+def _memory(parser: Parser) -> None:
+    _crew(parser)
+    parser.add_argument("query", nargs="*", metavar="WORDS", help="what to look for; else all is listed")
+    kinds = ("short_term", "long_term", "knowledge")
+    parser.add_argument("--type", type=one_of(kinds), metavar="TYPE", help="short_term or long_term only")
+    parser.add_argument("--add", metavar="TEXT", help="have the crew remember this")
+    parser.add_argument("--about", metavar="CATEGORY", help="what the added memory is about")
+    parser.add_argument("--forget", metavar="ID", help="have the crew forget one memory")
+    types = ("short_term", "long_term", "all")
+    parser.add_argument("--clear", type=one_of(types), metavar="TYPE", help="have it forget a type, or all")
+
+
+def _knowledge(parser: Parser) -> None:
+    _crew(parser)
+    parser.add_argument("--add", nargs="+", metavar="FILE", help="text, Markdown, CSV, JSON, HTML or PDF")
+    parser.add_argument("--name", metavar="NAME", help="what the added file is called; else as it is")
+    parser.add_argument("--show", metavar="SOURCE", help="show the passages of a source, by name or id")
+    parser.add_argument("--remove", metavar="SOURCE", help="take a source away, by name or id")
+
+
 def _job(parser: Parser) -> None:
     parser.add_argument("job", nargs="?", metavar="JOB", help="a job id; else the latest of this notebook")
 
@@ -100,12 +126,47 @@ def _run(parser: Parser) -> None:
     _check(parser)
     parser.add_argument("--bg", action="store_true", help="go on at once; the view goes on updating")
     parser.add_argument("-o", "--output", metavar="NAME", help="the variable that takes the result")
+    parser.add_argument("--max-cost", metavar="DOLLARS", type=bound, help="end before it costs more")
+    parser.add_argument("--max-tokens", metavar="N", type=count, help="end before it uses more tokens")
+    parser.add_argument("--max-seconds", metavar="S", type=bound, help="end before it takes longer")
+
+
+def _answer(parser: Parser) -> None:
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="[JOB] TEXT",
+        help="the answer, behind a job id; else the latest run of this notebook is meant. Of choices, one "
+        "or its number. Without an answer the questions are shown",
+    )
 
 
 def _ps(parser: Parser) -> None:
     parser.add_argument("--crew", metavar="NAME", help="one crew's runs")
     parser.add_argument("--status", metavar="STATE", type=one_of(STATES), help=", ".join(STATES))
     parser.add_argument("--limit", metavar="N", type=count, default=20, help="how many; by default 20")
+
+
+def _artifacts(parser: Parser) -> None:
+    _job(parser)
+    parser.add_argument("--get", metavar="FILE", help="save one of the files")
+    parser.add_argument("--to", metavar="FOLDER", help="save there, all files where none is named")
+    parser.add_argument("--force", action="store_true", help="overwrite files that are there")
+
+
+def _usage(parser: Parser) -> None:
+    parser.add_argument(
+        "--by",
+        metavar="WHAT",
+        type=one_of(GROUPS),
+        default="day",
+        help=f"what it is told apart by: {', '.join(GROUPS)}; by default day",
+    )
+    parser.add_argument("--crew", metavar="NAME", help="one crew's")
+    parser.add_argument(
+        "--since", metavar="DAY", help="the first day, 2024-01-15; by default 30 days are shown"
+    )
+    parser.add_argument("--until", metavar="DAY", help="the last day; by default today")
 
 
 def _traces(parser: Parser) -> None:
@@ -130,13 +191,45 @@ def _one(what: str, help_text: str) -> Callable[[Parser], None]:
 
 def _export(parser: Parser) -> None:
     _crew(parser)
-    parser.add_argument("file", nargs="?", metavar="FILE", help="where to write it; else a cell is printed")
-    parser.add_argument("--force", action="store_true", help="overwrite the file if it is there")
+    parser.add_argument(
+        "file", nargs="?", metavar="FILE", help="where to write it; else a cell is printed, or the file"
+    )
+    parser.add_argument(
+        "--format",
+        metavar="FORMAT",
+        type=one_of(CREW_FORMATS),
+        default="yaml",
+        help="yaml; crewai: a project for CrewAI alone, in a folder or a .zip; kasal: for its canvas",
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite what is there")
 
 
 def _import(parser: Parser) -> None:
-    parser.add_argument("files", nargs="+", metavar="FILE", help="YAML files, * for several")
-    parser.add_argument("--name", metavar="NAME", help="the crew's name; else the YAML's, else the file's")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="YAML, a CrewAI project (a folder or a .zip), crew.jsonc, Kasal's export; * for several",
+    )
+    parser.add_argument("--name", metavar="NAME", help="the crew's name; else its own, else the file's")
+    parser.add_argument(
+        "--format",
+        metavar="FORMAT",
+        type=one_of(("auto", *CREW_FORMATS, "jsonc")),
+        default="auto",
+        help="what it is, where that is not found out: yaml, crewai, jsonc, kasal",
+    )
+
+
+def _generate(parser: Parser) -> None:
+    parser.add_argument("words", nargs="+", metavar="WORDS", help="what the crew is to do")
+    parser.add_argument("--model", metavar="MODEL", help="the model that makes it, and that its agents use")
+    parser.add_argument("--name", metavar="NAME", help="the crew's name; else the model gives one")
+    parser.add_argument(
+        "--input", metavar="NAME", action="append", default=[], help="an input that each run is to take"
+    )
+    parser.add_argument("--save", action="store_true", help="create the crew at once")
+    parser.add_argument("--print", action="store_true", help="print the cell instead of adding it")
 
 
 def _doctor(parser: Parser) -> None:
@@ -186,6 +279,7 @@ COMMANDS: dict[str, Command] = {
                 '%kasal run "Market research" data=df rows=len(df) -o result',
                 'result = %kasal run "Market research" topic=$subject',
                 '%kasal run "Market research" topic=tea --bg',
+                '%kasal run "Market research" topic=tea --max-cost 0.5',
             ),
             _run,
             "may",
@@ -211,6 +305,13 @@ COMMANDS: dict[str, Command] = {
             ("result = %kasal wait job_4t9k2m0x7q1z",),
             _job,
         ),
+        Command(
+            "answer",
+            "runs",
+            "Answer what an agent asks in a run.",
+            ('%kasal answer job_4t9k2m0x7q1z "Go on"', "%kasal answer yes"),
+            _answer,
+        ),
         Command("stop", "runs", "Stop a run.", ("%kasal stop", "%kasal stop job_4t9k2m0x7q1z"), _job),
         Command(
             "traces",
@@ -220,11 +321,36 @@ COMMANDS: dict[str, Command] = {
             _traces,
         ),
         Command(
+            "artifacts",
+            "files",
+            "List the files that a run has written, or save them.",
+            (
+                "%kasal artifacts",
+                "%kasal artifacts job_4t9k2m0x7q1z --get report.md",
+                "%kasal artifacts --to results",
+            ),
+            _artifacts,
+        ),
+        Command(
+            "usage",
+            "runs",
+            "Show what your runs have used, and what it cost.",
+            ("%kasal usage", "%kasal usage --by model", '%kasal usage --by task --crew "Market research"'),
+            _usage,
+        ),
+        Command(
             "tools",
             "server",
             "List the tools that agents can use, this notebook's own functions among them; or show one.",
             ("%kasal tools", "%kasal tools calculator"),
             _one("tool", "one tool, with its arguments"),
+        ),
+        Command(
+            "mcp",
+            "mcp",
+            "List the MCP servers, whose tools agents can use; or show one with its tools.",
+            ("%kasal mcp", "%kasal mcp files"),
+            _one("server", "one server, with its tools"),
         ),
         Command(
             "models",
@@ -234,21 +360,67 @@ COMMANDS: dict[str, Command] = {
             _one("model", "part of the names to show"),
         ),
         Command(
-            "memory", "server", "Show what a crew remembers.", ('%kasal memory "Market research"',), _crew
+            "providers",
+            "providers",
+            "List who serves models and searches the web, and what each needs to be used.",
+            ("%kasal providers", "%kasal providers anthropic"),
+            _one("provider", "part of the names to show"),
+        ),
+        Command(
+            "memory",
+            "memory",
+            "Show what a crew remembers, search in it, or change it.",
+            (
+                '%kasal memory "Market research"',
+                '%kasal memory "Market research" which sources were reliable',
+                '%kasal memory "Market research" --add "Email preferred" --about preferences',
+                '%kasal memory "Market research" --clear short_term',
+            ),
+            _memory,
+        ),
+        Command(
+            "knowledge",
+            "memory",
+            "Show what a crew was given to know, or give it files.",
+            (
+                '%kasal knowledge "Market research"',
+                '%kasal knowledge "Market research" --add prices.csv handbook.pdf',
+                '%kasal knowledge "Market research" --remove prices.csv',
+            ),
+            _knowledge,
         ),
         Command(
             "export",
             "files",
-            "Write a crew as YAML, to a file or as a cell to paste.",
-            ('%kasal export "Market research" research.yaml', '%kasal export "Market research"'),
+            "Write a crew as YAML, as a project for CrewAI alone, or for Kasal's canvas.",
+            (
+                '%kasal export "Market research"',
+                '%kasal export "Market research" research.yaml',
+                '%kasal export "Market research" research --format crewai',
+            ),
             _export,
         ),
         Command(
             "import",
             "files",
-            "Create or update crews from YAML files: all of them, or none where one has a fault.",
-            ("%kasal import research.yaml", "%kasal import crews/*.yaml"),
+            "Create or update crews from files: all of them, or none where one has a fault.",
+            (
+                "%kasal import research.yaml",
+                "%kasal import crews/*.yaml",
+                "%kasal import my_crewai_project",
+                "%kasal import export_from_kasal.json",
+            ),
             _import,
+        ),
+        Command(
+            "generate",
+            "generate",
+            "Have a model make a crew of a sentence; its YAML comes in a new cell.",
+            (
+                '%kasal generate "Research a topic on the web and write a report" --input topic',
+                '%kasal generate "Answer customers\' mails" --model gpt-4 --save',
+            ),
+            _generate,
         ),
         Command(
             "edit",

@@ -126,6 +126,7 @@ def examine(session: Session, *, quick: bool = False) -> Iterator[Finding]:
         return
     yield _socket(client)
     yield _guarded("models", lambda: _models(client), "update Kasal on the server's side")
+    yield from _providers(client)
     yield _notebook_tools()
     if quick:
         yield Finding(None, "engine", "not tried: --quick")
@@ -205,10 +206,34 @@ def _models(client: Client) -> Finding:
     ready = [each.name for each in models if each.available]
     real = [name for name in ready if name != "sandbox"]
     if not real:
-        remedy = "set OPENAI_API_KEY, or another provider's key, where the Jupyter server is started"
+        remedy = (
+            "in a terminal, `jupyter kasal provider set openai` (or another provider) asks for a key; or set "
+            "OPENAI_API_KEY where the Jupyter server is started. %kasal providers lists what there is"
+        )
         return Finding(None, "models", "the sandbox model only: no key is set", remedy)
     more = f" and {len(ready) - 5} more" if len(ready) > 5 else ""
     return Finding(True, "models", f"{', '.join(ready[:5])}{more} can run")
+
+
+def _providers(client: Client) -> Iterator[Finding]:
+    """Tell of providers that somebody has set, and that cannot be used all the same."""
+    try:
+        providers = client.providers()
+        models = client.models()
+    except KasalError:
+        # The models have told why already.
+        return
+    for each in providers:
+        if each.source is not None and not each.ready:
+            yield Finding(
+                False, each.name, f"it is set, and cannot be used: {each.reason}", each.install or ""
+            )
+    for model in models:
+        # A server of models that was asked what it serves, and did not say.
+        if model.name.endswith("/<model>") and not model.available and model.reason:
+            named = next((each for each in providers if f"{each.name}/<model>" == model.name), None)
+            if named is not None and named.ready and named.source is not None:
+                yield Finding(False, named.name, model.reason, "start it, or look at its address and key")
 
 
 def _notebook_tools() -> Finding:

@@ -1,4 +1,4 @@
-"""`%kasal export, import`."""
+"""`%kasal export, import, artifacts`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.kernel.cards import Shown
+from kasal_jupyter.kernel.clean import clean
 from kasal_jupyter.kernel.command_line import quoted
 from kasal_jupyter.kernel.commands.crews import put_crew
 from kasal_jupyter.kernel.crew_card import CrewCard
@@ -16,27 +17,30 @@ from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.session import Session
 
 if TYPE_CHECKING:
+    from kasal_jupyter.kernel.artifacts import Artifacts
     from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
 
 
 def export_command(session: Session, words: Namespace, cell: str | None) -> None:
-    """Write a crew as YAML."""
+    """Write a crew as YAML, as a CrewAI project, or for Kasal's canvas."""
     del cell
-    from kasal_jupyter.formats.yaml_crew import dump_crew
+    from kasal_jupyter.kernel.exchange import export, remark_lines, save
 
     crew = session.crew(words.crew)
-    if words.file is None:
+    if words.file is None and words.format == "yaml":
         print(as_cell(crew))  # noqa: T201 - it is the answer
         return
+    found = export(crew, words.format)
+    if words.file is None and len(found.files) > 1:
+        raise CellError("A project has several files: name a folder for them, or a .zip file")
+    if words.file is None:
+        print(found.only[1])  # noqa: T201 - it is the answer
+        return
     path = Path(words.file).expanduser()
-    try:
-        with path.open("w" if words.force else "x", encoding="utf-8") as file:
-            file.write(dump_crew(crew))
-    except FileExistsError:
-        raise CellError(f"{path} is there already; name another file, or add --force") from None
-    except OSError as error:
-        raise CellError(f"{path} cannot be written: {error.strerror or error}") from None
-    print(f"{crew.name} → {path}")  # noqa: T201 - it is the answer
+    save(found, path, force=words.force)
+    lines = remark_lines(found.remarks)
+    carried = f"{crew.name} → {path}" + ("; what could not be carried over as it is:" if lines else "")
+    print("\n".join([carried, *lines]))  # noqa: T201 - it is the answer
 
 
 def as_cell(crew: CrewDetails | CrewCreate) -> str:
@@ -56,16 +60,27 @@ def as_cell(crew: CrewDetails | CrewCreate) -> str:
 def import_command(session: Session, words: Namespace, cell: str | None) -> CrewCard | Shown:
     """Create or update the crews of some files: all, or none where one has a fault."""
     del cell
-    paths = _paths(words.files)
+    from kasal_jupyter.kernel.exchange import placed, read_crew, remark_lines, source_of
+
+    # A project has several files, each of which may be named.
+    paths = list(dict.fromkeys(map(source_of, _paths(words.files))))
     if words.name is not None and len(paths) > 1:
-        raise CellError("--name is for one file; several are called by their `name`, else by the file's")
+        raise CellError("--name is for one file; several are called by their `name`, else by their file's")
+    tools = [tool.name for tool in session.client.tools()]
     faults: list[Fault] = []
     crews: list[CrewCreate] = []
+    notes: list[str] = []
     for path in paths:
         try:
-            crews.append(read_crew_file(path, words.name))
+            found = read_crew(path, name=words.name, wanted=words.format, tools=tools)
         except InvalidRequest as error:
-            faults += [Fault(f"{path}: {fault.field}", fault.reason) for fault in error.faults]
+            if not error.faults:
+                raise
+            faults += placed(error.faults, path)
+            continue
+        crews.append(found.crew)
+        if found.remarks:
+            notes += [f"{path}: what could not be carried over as it is:", *remark_lines(found.remarks)]
     for name in {crew.name for crew in crews}:
         if sum(crew.name == name for crew in crews) > 1:
             faults.append(Fault("name", f"Two of the files have a crew {name!r}"))
@@ -73,34 +88,29 @@ def import_command(session: Session, words: Namespace, cell: str | None) -> Crew
         first = faults[0]
         raise CellError(f"Nothing was imported: {first.field}: {first.reason}", faults=faults)
     done = [put_crew(session.client, crew) for crew in crews]
+    if notes:
+        print(clean("\n".join(notes)))  # noqa: T201 - what is left out is told
     if len(done) == 1:
         return CrewCard(*done[0])
     rows = [[crew.name, verb, crew.status, crew.id] for crew, verb in done]
     return Shown("", ["crew", "", "status", "id"], rows)
 
 
-def read_crew_file(path: Path, name: str | None = None) -> CrewCreate:
-    """Read a crew from a YAML file; without a name in it, the crew is called as the file is.
+def artifacts_command(session: Session, words: Namespace, cell: str | None) -> Artifacts | None:
+    """List the files that a run has written, or save them."""
+    del cell
+    from kasal_jupyter.kernel.artifacts import artifacts_of
 
-    Raises
-    ------
-    InvalidRequest
-        With every fault, each with its line and its field.
-    CellError
-        There is no such file, or it is no text.
-    """
-    from kasal_jupyter.formats.yaml_crew import load_crew
-    from kasal_jupyter.formats.yaml_text import parse_mapping
-
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise CellError(f"{path} is no text in UTF-8") from None
-    except OSError as error:
-        raise CellError(f"{path} cannot be read: {error.strerror or error}") from None
-    if name is None and "name" not in parse_mapping(text, "a crew begins with `agents:` and `tasks:`"):
-        name = path.stem.replace("_", " ")
-    return load_crew(text, name)
+    found = artifacts_of(session.client, session.job(words.job))
+    if words.get is None and words.to is None:
+        return found
+    wanted = found if words.get is None else [found.named(words.get)]
+    if not wanted:
+        raise CellError(f"{found.job_id} has written no files")
+    for each in wanted:
+        path = each.save(words.to or ".", force=words.force)
+        print(f"{each.name} → {path}")  # noqa: T201 - it is the answer
+    return None
 
 
 def _paths(words: list[str]) -> list[Path]:

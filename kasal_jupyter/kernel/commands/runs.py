@@ -1,4 +1,4 @@
-"""`%kasal demo, run, ps, status, wait, stop, traces`."""
+"""`%kasal demo, run, ps, status, wait, answer, stop, traces, usage`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from kasal_jupyter.errors import NotFound, nearest
+from kasal_jupyter.kernel.budget import read_budget
 from kasal_jupyter.kernel.cards import Shown
 from kasal_jupyter.kernel.executions import Runs, latest_runs
 from kasal_jupyter.kernel.failure import CellError
@@ -18,6 +19,7 @@ from kasal_jupyter.kernel.session import Session
 
 if TYPE_CHECKING:
     from kasal_jupyter.kernel.client import Client
+    from kasal_jupyter.kernel.usage import UsageTable
     from kasal_jupyter.schemas.executions import TraceRow
 
 TRACE_HEADS = ["time", "agent", "action", "result", "took"]
@@ -47,7 +49,15 @@ def run_command(session: Session, words: Namespace, cell: str | None) -> RunResu
     crew = session.crew(words.crew)
     if note := inputs.note():
         print(note)  # noqa: T201 - whoever meant a text is told
-    result = launch(session.client, crew, values, background=words.bg, on_start=session.note_job)
+    bounds = {name: getattr(words, name) for name in ("max_cost", "max_tokens", "max_seconds")}
+    result = launch(
+        session.client,
+        crew,
+        values,
+        background=words.bg,
+        budget=read_budget(bounds),
+        on_start=session.note_job,
+    )
     if words.output:
         session.namespace[words.output] = result
     return result
@@ -75,6 +85,24 @@ def wait_command(session: Session, words: Namespace, cell: str | None) -> RunRes
     return follow(session.client, session.job(words.job))
 
 
+def answer_command(session: Session, words: Namespace, cell: str | None) -> Shown | None:
+    """Answer the question of a run that has been open for longest; without an answer, show the questions."""
+    del cell
+    from kasal_jupyter.kernel.questions import answer_open, open_questions
+
+    said = list(words.words)
+    job_id = session.job(said.pop(0) if said and said[0].startswith("job_") else None)
+    if not said:
+        rows = [
+            [each.agent or "", each.question, " / ".join(each.choices), each.asked_at]
+            for each in open_questions(session.client, job_id)
+        ]
+        return Shown("", ["agent", "question", "choices", "asked"], rows)
+    asked = answer_open(session.client, job_id, " ".join(said))
+    print(f"Answered {asked.agent or 'an agent'}: {asked.question}")  # noqa: T201 - it is the answer
+    return None
+
+
 def stop_command(session: Session, words: Namespace, cell: str | None) -> None:
     """Stop a run."""
     del cell
@@ -95,6 +123,15 @@ def traces_command(session: Session, words: Namespace, cell: str | None) -> Show
     elif len(rows) > words.limit:
         title = f"The first {counted(words.limit, 'step')}; --limit {2 * words.limit} shows more"
     return Shown(title, TRACE_HEADS, [_trace_cells(row) for row in rows[: words.limit]])
+
+
+def usage_command(session: Session, words: Namespace, cell: str | None) -> UsageTable:
+    """Show what runs have used."""
+    del cell
+    from kasal_jupyter.kernel.usage import usage_table
+
+    crew_id = session.crew(words.crew).id if words.crew else None
+    return usage_table(session.client, words.by, since=words.since, until=words.until, crew_id=crew_id)
 
 
 def whole_run(client: Client, job_id: str) -> RunResult:

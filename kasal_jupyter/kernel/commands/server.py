@@ -1,4 +1,4 @@
-"""`%kasal connect, tools, models, memory`."""
+"""`%kasal connect, tools, models`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,11 @@ def tools_command(session: Session, words: Namespace, cell: str | None) -> Shown
     from kasal_jupyter.kernel.notebook_tools import registered
 
     tools = {
-        each.name: ("custom" if each.custom else "built in", each.description, each.parameters)
+        each.name: (
+            "mcp" if each.server_id else "custom" if each.custom else "built in",
+            each.description,
+            each.parameters,
+        )
         for each in session.client.tools()
     }
     # The check of a run refuses one that is called like a server's tool.
@@ -67,17 +71,6 @@ def models_command(session: Session, words: Namespace, cell: str | None) -> Show
     return Shown(title, MODEL_HEADS, [_model_cells(each) for each in wanted])
 
 
-def memory_command(session: Session, words: Namespace, cell: str | None) -> Shown:
-    """Show what a crew remembers."""
-    del cell
-    crew = session.crew(words.crew)
-    memory = session.client.memory(crew.id)
-    rows = [["short term", each.timestamp, each.content] for each in memory.short_term]
-    rows += [["long term", each.category, text] for each in memory.long_term for text in each.insights]
-    title = "" if rows else f"{crew.name} remembers nothing yet"
-    return Shown(title, ["memory", "when or about", "what"], rows)
-
-
 def price_text(price: ModelPrice | None) -> str:
     """Write a price: in US dollars a million tokens, what goes in and what comes out; or *unknown*."""
     if price is None:
@@ -90,6 +83,8 @@ def _model_cells(model: ModelInfo) -> list[str]:
     context = f"{model.context_window:,}" if model.context_window is not None else "unknown"
     name = f"{model.name} (default)" if model.default else model.name
     needs = "" if model.available else model.reason or "it cannot run now"
+    if model.available and model.successor:
+        needs = f"retired on {model.retired}: {model.successor} answers"
     return [mark, name, model.provider, price_text(model.price), context, needs]
 
 

@@ -87,8 +87,10 @@ def free_name(wanted: str, known: dict[str, Any]) -> str:
 
 
 def remove(values: Values, kind: Kind, name: str) -> None:
-    """Take a member out, and what other tasks say of it."""
+    """Take a member out, and what other tasks and the crew say of it."""
     values[kind].pop(name)
+    if kind == "agents" and values.get("manager_agent") == name:
+        del values["manager_agent"]
     for task in members(values, "tasks").values():
         if kind == "agents":
             if task.get("agent") == name:
@@ -111,7 +113,9 @@ def move(values: Values, kind: Kind, name: str, by: int) -> bool:
 
 
 def follow_rename(values: Values, kind: Kind, old: str, new: str) -> None:
-    """Have tasks call a member by its new name; it has that name already."""
+    """Have tasks and the crew call a member by its new name; it has that name already."""
+    if kind == "agents" and values.get("manager_agent") == old:
+        values["manager_agent"] = new
     for task in members(values, "tasks").values():
         if kind == "agents":
             if task.get("agent") == old:

@@ -14,18 +14,34 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel
 
 from kasal_jupyter.schemas.agents import AgentFields, ModelSettings, SandboxSettings
-from kasal_jupyter.schemas.crews import CrewFields, Process
-from kasal_jupyter.schemas.tasks import TaskFields
+from kasal_jupyter.schemas.crews import CrewFields, Process, Webhook
+from kasal_jupyter.schemas.tasks import TaskCondition, TaskFields
 
 Kind = Literal["crew", "agents", "tasks"]
 """The crew itself, or one of its lists."""
 
 Control = Literal[
-    "line", "text", "model", "tools", "agent", "context", "switch", "number", "choice", "lines", "json"
+    "line",
+    "text",
+    "model",
+    "models",
+    "tools",
+    "agent",
+    "manager",
+    "context",
+    "switch",
+    "number",
+    "choice",
+    "lines",
+    "json",
 ]
 """How a field is edited."""
 
-SPELLINGS = {"model": ("llm", "model"), "manager_model": ("manager_llm", "manager_model")}
+SPELLINGS = {
+    "model": ("llm", "model"),
+    "manager_model": ("manager_llm", "manager_model"),
+    "planning_model": ("planning_llm", "planning_model"),
+}
 """How YAML may write a field; the first where it is not there yet."""
 
 
@@ -77,8 +93,20 @@ class FieldSpec:
 CREW = (
     FieldSpec("name", "Name", "line", required=True),
     FieldSpec("process", "Process", "choice", choices=get_args(Process), default="sequential"),
-    FieldSpec("manager_model", "Manager's model", "model", hint="of a hierarchical crew"),
     FieldSpec("description", "Description", "text"),
+)
+
+CREW_MANAGER = (
+    FieldSpec("manager_agent", "Managed by", "manager"),
+    FieldSpec("manager_model", "Manager's model", "model", hint="of CrewAI's own manager"),
+    FieldSpec("planning", "Plan before the tasks", "switch", default=False),
+    FieldSpec("planning_model", "Planner's model", "model", hint="the manager's, or the default"),
+)
+
+CREW_MORE = (
+    FieldSpec("memory", "Remember what happened in its runs", "switch", default=False),
+    FieldSpec("webhook.url", "Report runs to (address)", "line", hint="https://…"),
+    FieldSpec("webhook.events", "Events that are reported (one a line)", "lines"),
 )
 
 AGENT = (
@@ -91,6 +119,8 @@ AGENT = (
 
 AGENT_MORE = (
     FieldSpec("max_iter", "Most model calls for a task", "number"),
+    FieldSpec("max_execution_time", "Most seconds for a task", "number"),
+    FieldSpec("fallbacks", "Models to ask where this one cannot answer", "models"),
     FieldSpec("settings.temperature", "Temperature", "number", hint="0 to 2"),
     FieldSpec("settings.top_p", "Top p", "number", hint="above 0, to 1"),
     FieldSpec("settings.max_tokens", "Most tokens of an answer", "number"),
@@ -105,6 +135,7 @@ AGENT_SANDBOX = (
     FieldSpec("sandbox.latency", "Seconds before an answer", "number", default=0.0),
     FieldSpec("sandbox.answer_words", "Words of an answer", "number", default=40),
     FieldSpec("sandbox.fail_at", "Call that fails", "number"),
+    FieldSpec("sandbox.refusals", "Results its guardrail refuses first", "number", default=0),
     FieldSpec(
         "sandbox.tool_calls",
         "Tools are called",
@@ -125,18 +156,34 @@ TASK_MORE = (
     FieldSpec("tools", "Tools of this task alone", "tools"),
     FieldSpec("async_execution", "The next task does not wait for it", "switch", default=False),
     FieldSpec("output_schema", "JSON schema of the result", "json"),
+    FieldSpec("output_file", "File that the result is written to", "line", hint="report.md"),
+)
+
+TASK_CHECK = (
+    FieldSpec(
+        "guardrail", "What the result must be like", "text", hint="in words; the agent's model checks it"
+    ),
+    FieldSpec("guardrail_max_retries", "Times it is done again", "number", default=3),
+)
+
+TASK_CONDITION = (
+    FieldSpec("condition.contains", "The result before it contains", "line"),
+    FieldSpec("condition.lacks", "It does not contain", "line"),
+    FieldSpec("condition.matches", "It matches (RE2)", "line"),
+    FieldSpec("condition.field", "Look at this field alone", "line", hint="of a structured result"),
+    FieldSpec("condition.equals", "It equals (JSON)", "json"),
 )
 
 FIELDS: dict[Kind, tuple[FieldSpec, ...]] = {
-    "crew": CREW,
+    "crew": (*CREW, *CREW_MANAGER, *CREW_MORE),
     "agents": (*AGENT, *AGENT_MORE, *AGENT_SANDBOX),
-    "tasks": (*TASK, *TASK_MORE),
+    "tasks": (*TASK, *TASK_MORE, *TASK_CHECK, *TASK_CONDITION),
 }
 
 _MODELS: dict[Kind, dict[str, type[BaseModel]]] = {
-    "crew": {"": CrewFields},
+    "crew": {"": CrewFields, "webhook": Webhook},
     "agents": {"": AgentFields, "settings": ModelSettings, "sandbox": SandboxSettings},
-    "tasks": {"": TaskFields},
+    "tasks": {"": TaskFields, "condition": TaskCondition},
 }
 """The API's models by the part that they describe."""
 
@@ -167,7 +214,7 @@ def fits(spec: FieldSpec, value: Any) -> bool:
     """Say whether a field's control can show a value, right or wrong."""
     if value is None or spec.control == "json":
         return True
-    if spec.control in {"tools", "context", "lines"}:
+    if spec.control in {"tools", "models", "context", "lines"}:
         return isinstance(value, list) and not any(isinstance(item, (list, dict)) for item in value)
     if spec.control == "switch":
         return isinstance(value, bool)

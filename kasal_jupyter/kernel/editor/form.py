@@ -34,13 +34,22 @@ NAME = FieldSpec("name", "Name", "line", required=True)
 """What an agent or a task is called by: its key in the YAML."""
 
 _GROUPS: dict[Kind, list[tuple[str, tuple[FieldSpec, ...]]]] = {
-    "crew": [("", fields.CREW)],
+    "crew": [
+        ("", fields.CREW),
+        ("More: manager, plan", fields.CREW_MANAGER),
+        ("More: memory, webhook", fields.CREW_MORE),
+    ],
     "agents": [
         ("", (NAME, *fields.AGENT)),
         ("More: limits, model settings, delegation", fields.AGENT_MORE),
         ("Sandbox model: how it behaves", fields.AGENT_SANDBOX),
     ],
-    "tasks": [("", (NAME, *fields.TASK)), ("More: tools, order, result", fields.TASK_MORE)],
+    "tasks": [
+        ("", (NAME, *fields.TASK)),
+        ("More: tools, order, result", fields.TASK_MORE),
+        ("Guardrail: what the result must be like", fields.TASK_CHECK),
+        ("Condition: when it is done at all", fields.TASK_CONDITION),
+    ],
 }
 """The fields under their titles; those with a title are folded away."""
 
@@ -89,6 +98,10 @@ class MemberForm:
             self._offer(control, draft, name, choices)
             if control.spec.control == "tools" and not note:
                 note = "; ".join(filter(None, map(choices.tool_note, map(str, value or []))))
+            if control.spec.control == "models" and not note:
+                names = [str(each) for each in value or []]
+                told = [(each, choices.model_note(each)) for each in names]
+                note = "; ".join(f"{each}: {reason}" for each, reason in told if reason)
             control.show(value, faults.at(self.kind, name, key), note)
             control.freeze(draft.frozen)
         self.message.value = label_html(
@@ -105,6 +118,8 @@ class MemberForm:
         agents = edits.members(draft.values, "agents")
         if isinstance(control, ListControl) and control.spec.control == "tools":
             control.offer(choices.tool_rows())
+        elif isinstance(control, ListControl) and control.spec.control == "models":
+            control.offer(choices.model_rows())
         elif isinstance(control, ListControl):
             tasks = list(edits.members(draft.values, "tasks"))
             earlier = tasks[: tasks.index(name)] if name in tasks else []
@@ -112,7 +127,7 @@ class MemberForm:
                 [(f"{place} · {one_line(task, 60)}", task) for place, task in enumerate(earlier, 1)],
                 lambda entry: f"← {entry}" if entry in tasks else f"“{entry}”",
             )
-        elif isinstance(control, ChoiceControl) and control.spec.control == "agent":
+        elif isinstance(control, ChoiceControl) and control.spec.control in {"agent", "manager"}:
             control.offer(tuple(agents))
 
 
@@ -277,8 +292,14 @@ def _control(kind: Kind, spec: FieldSpec, changed: Callable[[FieldSpec, Any], No
             return ChoiceControl(spec, changed)
         case "agent":
             return ChoiceControl(spec, changed, empty="nobody: a manager hands it out")
+        case "manager":
+            return ChoiceControl(spec, changed, empty="CrewAI's own manager, where it is hierarchical")
         case "model":
             return ModelControl(spec, changed)
+        case "models":
+            return ListControl(
+                spec, changed, prompt="choose a model …", text_label="Or a name", text_hint="openai/…"
+            )
         case "tools":
             return ListControl(spec, changed, prompt="choose a tool …")
         case "context":

@@ -117,9 +117,19 @@ class ListControl(FieldControl):
         What the list of those that may be added says first.
     text_label
         The label of a field for free texts; without one there is none.
+    text_hint
+        What may be written there.
     """
 
-    def __init__(self, spec: FieldSpec, changed: Change, *, prompt: str, text_label: str = "") -> None:
+    def __init__(
+        self,
+        spec: FieldSpec,
+        changed: Change,
+        *,
+        prompt: str,
+        text_label: str = "",
+        text_hint: str = "several words",
+    ) -> None:
         self._prompt = prompt
         self._rows: list[tuple[str, str]] = []
         self._items: list[str] = []
@@ -130,9 +140,7 @@ class ListControl(FieldControl):
         lines = [row(self.control, self._add, kind="kasal-picker-row"), self._chips]
         self._text: Any = None
         if text_label:
-            self._text = widgets.Text(
-                description=text_label, continuous_update=False, placeholder="several words"
-            )
+            self._text = widgets.Text(description=text_label, continuous_update=False, placeholder=text_hint)
             self._text.add_class("kasal-field")
             self._add_text = button("Add text", self._text_added, about="Add the text as it is")
             lines.append(row(self._text, self._add_text, kind="kasal-picker-row"))

@@ -110,7 +110,7 @@ def not_ready(crew: CrewCreate) -> list[Fault]:
         for place, task in enumerate(crew.tasks)
     ]
     found = []
-    for fault in content_faults(crew.process, agents, tasks):
+    for fault in content_faults(crew, agents, tasks):
         path = _BY_PLACE.match(fault.field)
         if path is None:
             found.append(fault)

@@ -1,36 +1,63 @@
-"""Reading text files of the run's own folder, and of nowhere else."""
+"""Reading files of the run's folder, and of folders that whoever runs the server allows."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import IO
 
+from kasal_jupyter.tools.builtin.directory_list import listing
+from kasal_jupyter.tools.readable import is_pdf, pdf_text
 from kasal_jupyter.tools.tool import Tool, ToolContext
+from kasal_jupyter.tools.wording import MAX_CHARACTERS, portion
+from kasal_jupyter.tools.workspace import Workspace
 
-MAX_CHARACTERS = 50_000
-"""Most of a file that is given to a model at once."""
+MAX_PDF_BYTES = 20_000_000
+"""Largest PDF that is read."""
+
+_HEAD = 8_192
+_MARK = b"\xef\xbb\xbf"
 
 
-def _run(context: ToolContext, path: str = ".") -> str:
-    root = context.folder.resolve()
-    # resolve() follows every link and every "..", so what is compared is where the path really leads.
-    target = (root / Path(path)).resolve()
-    if not target.is_relative_to(root):
-        raise ValueError(f"{path!r} is outside the run's folder.")
-    if target.is_dir():
-        names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in target.iterdir())
-        return "\n".join(names) or "The folder is empty."
-    if not target.is_file():
-        raise ValueError(f"There is no file {path!r} in the run's folder.")
-    with target.open(encoding="utf-8", errors="replace") as file:
-        text = file.read(MAX_CHARACTERS + 1)
-    if len(text) > MAX_CHARACTERS:
-        return f"{text[:MAX_CHARACTERS]}\n[The file goes on; this is its beginning.]"
+def _run(context: ToolContext, path: str = ".", start: int = 0) -> str:
+    workspace = Workspace.of(context)
+    if workspace.is_folder(path):
+        return listing(workspace, path)
+    with workspace.open(path) as file:
+        head = file.read(_HEAD)
+        if is_pdf(head):
+            return portion(pdf_text(head + file.read(MAX_PDF_BYTES)), start)
+        if b"\0" in head:
+            size = file.seek(0, 2)
+            raise ValueError(f"{path!r} is no text; it is a binary file of {size:,} bytes.")
+        return _text(file, start)
+
+
+def _text(file: IO[bytes], start: int) -> str:
+    """Read a part of a text; ``start`` is in bytes, so that the end of a large file is found at once."""
+    size = file.seek(0, 2)
+    if start >= size and start > 0:
+        raise ValueError(f"It has {size:,} bytes only; start must be smaller.")
+    file.seek(start)
+    data = file.read(MAX_CHARACTERS + 1)
+    # A character that begins before the part, or goes on behind it, is not cut in two.
+    first = 0 if start == 0 else next((at for at in range(min(4, len(data))) if _begins(data[at])), 0)
+    end = len(data)
+    if start + end < size:
+        end = next((at for at in range(end - 1, end - 5, -1) if _begins(data[at])), end)
+    text = data[first:end].removeprefix(_MARK if start == 0 else b"").decode(errors="replace")
+    if start + end < size:
+        return f"{text}\n[It goes on: {size:,} bytes in all. start={start + end} gives what follows.]"
     return text
+
+
+def _begins(byte: int) -> bool:
+    """Say whether a character of UTF-8 begins with this byte."""
+    return byte & 0xC0 != 0x80
 
 
 TOOL = Tool(
     name="file_reader",
-    description="Reads a text file in the run's working folder, or lists a folder there.",
+    description="Reads a text file or a PDF in the run's working folder, or lists a folder there. Of a long "
+    "file it gives 50,000 characters, and says how to read on.",
     category="data",
     parameters={
         "type": "object",
@@ -39,7 +66,13 @@ TOOL = Tool(
                 "type": "string",
                 "description": "A path inside the working folder; '.' lists it.",
                 "default": ".",
-            }
+            },
+            "start": {
+                "type": "integer",
+                "description": "Where to read on in a long file, as the answer before has said.",
+                "minimum": 0,
+                "default": 0,
+            },
         },
         "additionalProperties": False,
     },

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
-
 from kasal_jupyter.tools.tool import Tool, ToolContext
 
 MAX_SECONDS = 600.0
 
 
-def _run(_context: ToolContext, seconds: float) -> str:
+def _run(context: ToolContext, seconds: float) -> str:
     if not 0 <= seconds <= MAX_SECONDS:
         raise ValueError(f"Between 0 and {MAX_SECONDS:.0f} seconds, please.")
-    time.sleep(seconds)
+    context.sleep(seconds)
     return f"Waited {seconds:g} seconds."
 
 

@@ -1,0 +1,108 @@
+"""``/executions/{job_id}/artifacts``: the files that a run has written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from operator import attrgetter
+from urllib.parse import quote
+
+from tornado.iostream import StreamClosedError
+
+from kasal_jupyter.api.executions import execution_of
+from kasal_jupyter.api.handler import ApiHandler
+from kasal_jupyter.api.operation import Media, operation
+from kasal_jupyter.runs.artifacts import list_artifacts, open_artifact, zip_artifacts
+from kasal_jupyter.schemas.artifacts import ArtifactList, ArtifactQuery
+
+ZIP = Media("application/zip", "All files in one archive.")
+
+CONTENT = Media("application/octet-stream", "The file.")
+
+
+class FileHandler(ApiHandler):
+    """What is answered with files."""
+
+    tag = "Execution Management"
+
+    async def send(self, chunks: Iterator[bytes], name: str, kind: Media, size: int | None = None) -> None:
+        """Send a file to be saved, never to be shown: an agent may have written a page with scripts.
+
+        Parameters
+        ----------
+        chunks
+            Its content; read in threads, at the client's pace.
+        name
+            What it is saved as.
+        kind
+            What it is.
+        size
+            Its bytes, where that is known beforehand.
+        """
+        self._headers["Content-Type"] = kind.type
+        self._headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
+        self._headers["X-Content-Type-Options"] = "nosniff"
+        if size is not None:
+            self._headers["Content-Length"] = str(size)
+        try:
+            while self.request.method != "HEAD" and (data := await asyncio.to_thread(next, chunks, b"")):
+                self.write(data)
+                await self.flush()
+            self.finish()
+        except StreamClosedError:
+            # The client has gone.
+            return
+
+
+class ArtifactsHandler(FileHandler):
+    """``GET /executions/{job_id}/artifacts``."""
+
+    @operation(
+        "List artifacts",
+        access="viewer",
+        query=ArtifactQuery,
+        answers={200: (ArtifactList, ZIP)},
+        errors=(404, 409),
+    )
+    async def get(self, job_id: str) -> None:
+        """List the files that an execution has written in its folder, also while it goes on.
+
+        With `format=zip`, or `Accept: application/zip`, they come in one archive. Links are left out.
+        """
+        query = self.query(ArtifactQuery)
+        await execution_of(self, job_id)
+        folder = self.parts.runs.files.workspace(job_id)
+        if query.format == "zip" or (
+            query.format is None and "application/zip" in self.request.headers.get("Accept", "")
+        ):
+            await self.send(await asyncio.to_thread(zip_artifacts, folder), f"{job_id}.zip", ZIP)
+            return
+        found = await asyncio.to_thread(list_artifacts, folder)
+        if query.search is not None:
+            text = query.search.casefold()
+            found = [info for info in found if text in info.name.casefold()]
+        found.sort(key=attrgetter(query.sort.removeprefix("-")), reverse=query.sort.startswith("-"))
+        self.answer(
+            ArtifactList(
+                artifacts=found[query.offset : query.offset + query.per_page],
+                total=len(found),
+                page=query.page,
+                per_page=query.per_page,
+            )
+        )
+
+
+class ArtifactHandler(FileHandler):
+    """``GET /executions/{job_id}/artifacts/{path}``."""
+
+    @operation("Download an artifact", access="viewer", answers={200: CONTENT}, errors=(404,))
+    async def get(self, job_id: str, path: str) -> None:
+        """Give a file that an execution has written, to be saved.
+
+        The slashes of its name may be written as they are or as `%2F`.
+        """
+        await execution_of(self, job_id)
+        artifact = await asyncio.to_thread(open_artifact, self.parts.runs.files.workspace(job_id), path)
+        with artifact.file:
+            name = artifact.info.name.rpartition("/")[2]
+            await self.send(artifact.chunks(), name, CONTENT, artifact.info.size)

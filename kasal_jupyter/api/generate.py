@@ -1,0 +1,64 @@
+"""``/crews/generate``: a crew from a sentence."""
+
+from __future__ import annotations
+
+import asyncio
+
+from kasal_jupyter.api.handler import ApiHandler
+from kasal_jupyter.api.operation import operation
+from kasal_jupyter.formats.yaml_export import export_yaml
+from kasal_jupyter.runs.generate import Generation, generate_crew
+from kasal_jupyter.schemas.generate import CrewGenerate, CrewGenerated
+
+
+class CrewGenerateHandler(ApiHandler):
+    """``POST /crews/generate``."""
+
+    tag = "Crew Management"
+    message = "No crew can be made of this"
+
+    _work: asyncio.Task[Generation] | None = None
+    _gone = False
+
+    def on_connection_close(self) -> None:
+        """Stop the execution in which the crew is made: nobody waits for it any more."""
+        self._gone = True
+        if self._work is not None:
+            self._work.cancel()
+
+    @operation(
+        "Generate a crew",
+        access="editor",
+        body=CrewGenerate,
+        answers={200: CrewGenerated, 201: CrewGenerated},
+        errors=(422, 502),
+    )
+    async def post(self) -> None:
+        """Have a model make a crew of a sentence.
+
+        The model is asked in an execution, which is stopped when the client goes. What it says is checked as
+        a run would be; faults go back to it, twice at the most. With `save: true` the crew is stored (201).
+        """
+        request = self.body(CrewGenerate)
+        owner = self.caller.owner
+        self._work = asyncio.ensure_future(generate_crew(self.parts.runs, request, owner))
+        try:
+            found = await self._work
+        except asyncio.CancelledError:
+            if not self._gone:
+                raise
+            return
+        stored = (await self.parts.crews.create(found.crew, owner)).crew if request.save else None
+        yaml = await asyncio.to_thread(lambda: export_yaml(found.crew).only[1])
+        self.answer(
+            CrewGenerated(
+                crew=found.crew,
+                yaml=yaml,
+                model=found.model,
+                attempts=len(found.job_ids),
+                job_ids=found.job_ids,
+                id=stored.id if stored else None,
+                status=stored.status if stored else None,
+            ),
+            201 if stored else 200,
+        )

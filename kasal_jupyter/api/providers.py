@@ -1,0 +1,119 @@
+"""``/providers``: who serves models and searches the web, and the keys that are entrusted for them."""
+
+from __future__ import annotations
+
+from kasal_jupyter.api.handler import ApiHandler, require
+from kasal_jupyter.api.operation import operation
+from kasal_jupyter.errors import NotFound, nearest
+from kasal_jupyter.models.catalog import ModelCatalog
+from kasal_jupyter.models.providers import Provider
+from kasal_jupyter.schemas.providers import ProviderInfo, ProviderList, ProviderQuery, ProviderSet
+from kasal_jupyter.store.providers import INVALID_PROVIDER
+
+
+class ProviderResource(ApiHandler):
+    """What the resources of providers share."""
+
+    tag = "Model Management"
+    message = INVALID_PROVIDER
+
+    def catalog(self) -> ModelCatalog:
+        """Give the caller's catalogue."""
+        return self.parts.runs.catalog.of(self.caller.owner)
+
+    def info(self, catalog: ModelCatalog, provider: Provider) -> ProviderInfo:
+        """Say what the caller may know of a provider."""
+        given = catalog.credentials(provider.name)
+        fault = catalog.fault(provider)
+        admin = self.caller.role == "admin"
+        stored = self.parts.providers.scopes(self.caller.owner).get(provider.name, [])
+        shown = given is not None and (admin or given.source == "user")
+        return ProviderInfo(
+            name=provider.name,
+            title=provider.title,
+            kind=provider.kind,
+            ready=fault is None,
+            reason=None if fault is None else f"{provider.title} {fault}",
+            source=given.source if given else None,
+            has_key=given is not None and bool(given.api_key or _has_secret(given.options)),
+            base_url=_without_password(given.base_url) if given is not None and shown else None,
+            options=sorted(given.options) if given else [],
+            variables=provider.variables(),
+            install=None if provider.installed else provider.install,
+            scopes=[scope for scope in stored if scope == "user" or admin],
+        )
+
+
+class ProvidersHandler(ProviderResource):
+    """``GET /providers``."""
+
+    @operation("List providers", access="viewer", answers={200: ProviderList})
+    async def get(self) -> None:
+        """List who serves models or searches the web, with whether each is ready and why it is not.
+
+        Keys are never shown: only that there is one, and whether it is the caller's own (`user`), an
+        administrator's for everybody (`server`), or from the server's `environment`.
+        """
+        catalog = self.catalog()
+        self.answer(ProviderList(providers=[self.info(catalog, each) for each in catalog.providers()]))
+
+
+class ProviderHandler(ProviderResource):
+    """``GET``, ``PUT`` and ``DELETE /providers/{name}``."""
+
+    @operation("Get a provider", access="viewer", answers={200: ProviderInfo}, errors=(404,))
+    async def get(self, name: str) -> None:
+        """Give a provider, or an OpenAI-compatible server that was registered by name."""
+        self._answer_info(name)
+
+    @operation("Set a provider", access="editor", body=ProviderSet, answers={200: ProviderInfo})
+    async def put(self, name: str) -> None:
+        """Store a provider's key, address and options, encrypted; they are never given out again.
+
+        What was stored before is replaced as a whole. Any name that is not a provider's registers an
+        OpenAI-compatible server, whose models are then called `<name>/<model>`. With `scope` `server`, an
+        administrator sets it for everybody. A user's own setting counts before the server's, and that before
+        the environment's; each as a whole, so that nobody's key is sent to another's address. Addresses on
+        this machine and on private networks are refused, unless an administrator gives or allows them.
+        """
+        body = self.body(ProviderSet)
+        if body.scope == "server":
+            require("admin", self.caller)
+        await self.parts.providers.put(
+            name, body, self.caller.owner, any_address=self.caller.role == "admin" and not self.caller.sandbox
+        )
+        self._answer_info(name)
+
+    @operation(
+        "Delete a provider's setting",
+        access="editor",
+        query=ProviderQuery,
+        answers={204: None},
+        errors=(404,),
+    )
+    async def delete(self, name: str) -> None:
+        """Delete what is stored for a provider: the caller's own, or with `scope` `server` everybody's."""
+        query = self.query(ProviderQuery)
+        if query.scope == "server":
+            require("admin", self.caller)
+        await self.parts.providers.delete(name, query.scope, self.caller.owner)
+        self.nothing()
+
+    def _answer_info(self, name: str) -> None:
+        catalog = self.catalog()
+        known = {provider.name: provider for provider in catalog.providers()}
+        if name not in known:
+            raise NotFound(f"There is no provider {name!r}{nearest(name, known)}")
+        self.answer(self.info(catalog, known[name]))
+
+
+def _has_secret(options: object) -> bool:
+    return isinstance(options, dict) and any("secret" in name for name in options)
+
+
+def _without_password(base_url: str | None) -> str | None:
+    if base_url is None:
+        return None
+    scheme, separator, rest = base_url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}"

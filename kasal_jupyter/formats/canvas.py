@@ -1,0 +1,345 @@
+"""Kasal's crew export: the nodes and edges that its canvas saves, as databrickslabs/kasal writes them.
+
+Nodes are agents and tasks, each with all its fields under ``data``. An edge from an agent to a task says who
+does it; one from a task to a task says whose result it gets. Tools are numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from kasal_jupyter.formats.crewai_fields import agent_fields, crew_fields, task_fields
+from kasal_jupyter.formats.crewai_tools import KASAL_TOOLS
+from kasal_jupyter.formats.document import Document, Path, read_json
+from kasal_jupyter.formats.intake import Imported, Intake, Member
+
+AGENT, TASK = "agentNode", "taskNode"
+
+_OF_THE_OTHER_KIND = {
+    AGENT: {
+        "description",
+        "expected_output",
+        "config",
+        "context",
+        "async_execution",
+        "markdown",
+        "llm_guardrail",
+    },
+    TASK: {
+        *(
+            "role",
+            "goal",
+            "backstory",
+            "llm",
+            "function_calling_llm",
+            "max_iter",
+            "max_rpm",
+            "cache",
+            "memory",
+        ),
+        *("max_execution_time", "verbose", "allow_delegation", "embedder_config", "system_template"),
+        *("prompt_template", "response_template", "allow_code_execution", "code_execution_mode"),
+        *("max_retry_limit", "use_system_prompt", "respect_context_window", "knowledge_sources"),
+    },
+}
+"""Every node has the fields of both kinds; those of the other one mean nothing."""
+
+_OF_THE_CANVAS = {"id", "label", "agentId", "taskId", "agent_id", "type", "icon", "advanced_config", "name"}
+
+_KASALS_DEFAULTS: dict[str, object] = {
+    "cache": True,
+    "max_retry_limit": 3,
+    "cache_ttl": 3600,
+    "max_retries": 3,
+    "retry_on_fail": True,
+    "priority": 1,
+    "error_handling": "default",
+    "cache_response": False,
+}
+"""What the canvas writes where nobody has set anything."""
+
+_LEFT = {
+    "embedder_config": "the server's embedder is used",
+    "tool_configs": "a tool is configured where it is registered; settings such as {names} are left out",
+    "reasoning": "set planning instead",
+    "reasoning_llm": "set planning_model instead",
+    "cache_response": "answers are not cached here",
+    "cache_ttl": "answers are not cached here",
+    "retry_on_fail": "what a provider cannot do at the moment is tried again in any case",
+    "max_retries": "how often a task is done again is guardrail_max_retries here",
+    "timeout": "an agent has a max_execution_time here, not a task",
+    "priority": "tasks are done in their order",
+    "error_handling": "a task that fails ends the run",
+    "validation_function": "it is code of Kasal's; say in words what the result must be like: guardrail",
+    "callback_function": "no code is called; a webhook of the crew's tells of it",
+    "callback": "no code is called; a webhook of the crew's tells of it",
+    "callback_config": "no code is called; a webhook of the crew's tells of it",
+}
+
+
+def is_canvas(data: object) -> bool:
+    """Say whether something is what Kasal's canvas saves."""
+    return isinstance(data, Mapping) and isinstance(data.get("nodes"), list) and "edges" in data
+
+
+def read_canvas(
+    file: str, text: str, *, name: str | None = None, tools: Collection[str] | None = None
+) -> Imported:
+    """Read a crew from Kasal's export.
+
+    Parameters
+    ----------
+    file
+        What the text is called, for the errors.
+    text
+        The JSON.
+    name
+        The crew's name; else the export's.
+    tools
+        The tools that there are here; None where that is not known.
+
+    Raises
+    ------
+    InvalidRequest
+        With every fault, each with its file, its line and its field.
+    """
+    return _Canvas(Intake(tools), read_json(file, text)).read(name)
+
+
+class _Canvas:
+    def __init__(self, intake: Intake, document: Document) -> None:
+        self.intake = intake
+        self.document = document
+        self.data = document.data
+        self.agents: dict[str, Member] = {}
+        self.tasks: dict[str, Member] = {}
+        self.ids: dict[str, str] = {}
+        """Nodes by everything that they are called by."""
+
+    def read(self, name: str | None) -> Imported:
+        self.intake.refuse_code(self.document)
+        nodes = self._list("nodes")
+        for place, node in enumerate(nodes):
+            self._node(("nodes", place), node)
+        self._edges()
+        self._other_references(nodes)
+        tasks = self._in_order()
+        head = self._head()
+        head["name"] = name or head.get("name") or "crew"
+        if head.get("process") != "hierarchical":
+            for task in tasks:
+                if "agent" not in task.fields:
+                    self.intake.remark(
+                        (*task.path, "data"),
+                        f"no edge gives {task.name!r} an agent; give it one before it is run",
+                    )
+        if any(isinstance(node, Mapping) and node.get("position") for node in nodes):
+            self.intake.remark(("nodes",), "where they stand on the canvas is not kept")
+        crew = self.intake.crew(self.document, head, list(self.agents.values()), tasks)
+        return Imported(crew, "kasal", self.intake.remarks)
+
+    def _list(self, key: str) -> list[Any]:
+        found = self.data.get(key)
+        if isinstance(found, list):
+            return found
+        self.intake.fault(self.document, (key,), f"a list of {key} is expected here")
+        return []
+
+    def _node(self, path: Path, node: object) -> None:
+        body = self.intake.mapping(self.document, path, node, "a node is")
+        kind, key = body.get("type"), body.get("id")
+        if not body:
+            return
+        if kind not in {AGENT, TASK}:
+            self.intake.remark(
+                path, f"a node of the type {kind!r} is neither an agent nor a task; it is left out"
+            )
+            return
+        if not isinstance(key, str) or key in self.ids:
+            self.intake.fault(self.document, (*path, "id"), "an id of its own is expected here")
+            return
+        where = (*path, "data")
+        data = self.intake.mapping(self.document, where, body.get("data"), "a node's data is")
+        members = self.agents if kind == AGENT else self.tasks
+        fields = self._agent(where, data) if kind == AGENT else self._task(where, data)
+        fields["name"] = self._free_name(where, str(data.get("name") or data.get("label") or key), members)
+        members[key] = Member(self.document, where, key, fields)
+        for other in (data.get("id"), data.get("agentId"), data.get("taskId")):
+            if other:
+                self.ids.setdefault(str(other), key)
+        self.ids[key] = key
+
+    def _free_name(self, path: Path, label: str, members: Mapping[str, Member]) -> str:
+        label = re.sub(r"[\r\n\t]+", " ", label).strip()
+        taken = {each.name for each in members.values()}
+        name, number = label, 1
+        while name in taken:
+            number += 1
+            name = f"{label} {number}"
+        if number > 1:
+            self.intake.remark(
+                (*path, "label"), f"another is called {label!r} too; this one is {name!r} here"
+            )
+        return name
+
+    def _agent(self, path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
+        given = self._said(AGENT, path, data)
+        if self.data.get("memory"):
+            # Of a crew that remembers, every agent does.
+            given.pop("memory", None)
+        return agent_fields(self.intake, self.document, path, given)
+
+    def _task(self, path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
+        given = self._said(TASK, path, data)
+        config = self._with_tools(given.pop("config", None) or {})
+        guardrail = (
+            config.pop("llm_guardrail", None) if "llm_guardrail" in config else given.get("llm_guardrail")
+        )
+        given.pop("llm_guardrail", None)
+        given.pop("context", None)
+        where = (*path, "config")
+        code = config.pop("guardrail", None)
+        if code:
+            self.intake.remark(
+                (*where, "guardrail"), f"{code} is code of Kasal's; say it in words: guardrail"
+            )
+        said = {key: value for key, value in config.items() if self._is_said(where, key, value)}
+        if isinstance(guardrail, Mapping) and guardrail.get("description"):
+            said["guardrail"] = guardrail["description"]
+            if guardrail.get("llm_model"):
+                self.intake.remark(
+                    (*where, "llm_guardrail", "llm_model"), "a guardrail is checked by its agent's model"
+                )
+        fields = task_fields(self.intake, self.document, path, {**given, **said})
+        fields.setdefault("expected_output", "")
+        return fields
+
+    def _said(self, kind: str, path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the fields that say something about a node of its kind."""
+        passed_over = _OF_THE_OTHER_KIND[kind] | _OF_THE_CANVAS
+        given = {
+            key: value
+            for key, value in data.items()
+            if key not in passed_over and (key == "config" or self._is_said(path, key, value))
+        }
+        return self._with_tools(given)
+
+    def _is_said(self, path: Path, key: str, value: object) -> bool:
+        if value is None or value in ([], {}, "") or _KASALS_DEFAULTS.get(key) == value:
+            return False
+        if key not in _LEFT:
+            return True
+        if value is not False:
+            names = ", ".join(map(str, value)) if isinstance(value, Mapping) else ""
+            self.intake.remark((*path, key), _LEFT[key].format(names=names))
+        return False
+
+    def _with_tools(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Put names in the place of the tools' numbers."""
+        fields = dict(given)
+        tools = fields.get("tools")
+        if isinstance(tools, list):
+            fields["tools"] = [_tool_name(tool) for tool in tools]
+        return fields
+
+    def _edges(self) -> None:
+        for place, edge in enumerate(self._list("edges")):
+            path: Path = ("edges", place)
+            body = self.intake.mapping(self.document, path, edge, "an edge is")
+            ends = [str(body.get(end)) for end in ("source", "target")]
+            missing = [end for end in ends if end not in self.agents and end not in self.tasks]
+            if missing:
+                self.intake.remark(path, f"there is no agent and no task {missing[0]!r}; it is left out")
+            elif ends[0] in self.tasks and ends[1] in self.tasks:
+                self._add_context(ends[1], ends[0])
+            elif ends[0] in self.agents and ends[1] in self.agents:
+                self.intake.remark(path, "it joins two agents, which says nothing here; it is left out")
+            else:
+                task, agent = ends if ends[0] in self.tasks else (ends[1], ends[0])
+                self._assign(path, task, agent)
+
+    def _other_references(self, nodes: list[Any]) -> None:
+        """Take what the nodes themselves say: a task's ``agent_id`` and its ``context``."""
+        for place, node in enumerate(nodes):
+            if not isinstance(node, Mapping) or node.get("id") not in self.tasks:
+                continue
+            key = str(node["id"])
+            data = node.get("data")
+            if not isinstance(data, Mapping):
+                continue
+            agent = self.ids.get(str(data.get("agent_id") or ""))
+            if agent in self.agents and "agent" not in self.tasks[key].fields:
+                self.tasks[key].fields["agent"] = agent
+            for entry in data.get("context") or ():
+                other = self.ids.get(str(entry)) or self.ids.get(f"task-{entry}")
+                if other in self.tasks:
+                    self._add_context(key, other)
+                else:
+                    self.intake.remark(
+                        ("nodes", place, "data", "context"), f"there is no task {entry!r}; it is left out"
+                    )
+
+    def _assign(self, path: Path, task: str, agent: str) -> None:
+        fields = self.tasks[task].fields
+        if fields.setdefault("agent", agent) != agent:
+            first = self.agents[fields["agent"]].name
+            self.intake.remark(
+                path, f"a task is done by one agent, and {first!r} does it; this edge is left out"
+            )
+
+    def _add_context(self, task: str, other: str) -> None:
+        context = self.tasks[task].fields.setdefault("context", [])
+        if other not in context:
+            context.append(other)
+
+    def _in_order(self) -> list[Member]:
+        """Give the tasks in the canvas's order, each behind those whose results it gets."""
+        graph = {key: task.fields.get("context", []) for key, task in self.tasks.items()}
+        sorter = TopologicalSorter(graph)
+        try:
+            sorter.prepare()
+        except CycleError as error:
+            names = " → ".join(self.tasks[key].name for key in error.args[1])
+            self.intake.fault(
+                self.document, ("edges",), f"tasks wait for each other: {names}; remove an edge"
+            )
+            self.intake.check()
+            raise
+        places = {key: place for place, key in enumerate(self.tasks)}
+        ordered: list[str] = []
+        ready = set(sorter.get_ready())
+        while ready:
+            key = min(ready, key=places.__getitem__)
+            ready.discard(key)
+            ordered.append(key)
+            sorter.done(key)
+            ready.update(sorter.get_ready())
+        return [self.tasks[key] for key in ordered]
+
+    def _head(self) -> dict[str, Any]:
+        passed_over = {
+            "id",
+            "nodes",
+            "edges",
+            "agent_ids",
+            "task_ids",
+            "created_at",
+            "updated_at",
+            "group_id",
+        }
+        given = {
+            key: value
+            for key, value in self.data.items()
+            if key not in {*passed_over, "verbose", "created_by_email"} and self._is_said((), key, value)
+        }
+        return crew_fields(self.intake, self.document, given)
+
+
+def _tool_name(tool: object) -> object:
+    text = str(tool)
+    if isinstance(tool, bool) or not text.isdecimal():
+        return tool
+    return KASAL_TOOLS.get(int(text), f"Kasal's tool {text}")

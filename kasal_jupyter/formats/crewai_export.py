@@ -1,0 +1,321 @@
+"""A crew as a CrewAI project that runs with CrewAI alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from kasal_jupyter.formats.crewai_texts import CONDITIONS, MAIN, NOT_CARRIED, PYPROJECT, README
+from kasal_jupyter.formats.crewai_yaml import dump
+from kasal_jupyter.formats.identifiers import class_name, identifiers, package_name
+from kasal_jupyter.formats.outline import Exported, outline, with_texts
+from kasal_jupyter.schemas.agents import CrewAgent, ModelSettings, SandboxSettings
+from kasal_jupyter.schemas.crews import CrewCreate
+from kasal_jupyter.schemas.exchange import Remark
+from kasal_jupyter.schemas.spec import PLACEHOLDER
+from kasal_jupyter.schemas.tasks import CrewTask
+
+OLDEST = "1.15"
+"""The version of CrewAI that the projects are tried with."""
+
+_EXTRAS = (
+    (re.compile(r"(anthropic/|claude-)"), "anthropic"),
+    (re.compile(r"(gemini/|google/|gemini-)"), "google-genai"),
+    (re.compile(r"azure/"), "azure-ai-inference"),
+    (re.compile(r"bedrock/"), "bedrock"),
+)
+"""CrewAI's extras, by the names of the models that need them."""
+
+_REFUSED_PATH = re.compile(r"\.\.|^[~$]|[|><&;{}]")
+"""What CrewAI takes in no path of an output file, or takes for an input."""
+
+_DEFAULTS = ModelSettings()
+
+
+def export_project(crew: CrewCreate) -> Exported:
+    """Write a crew as a CrewAI project; what CrewAI alone has no place for is listed.
+
+    :func:`~kasal_jupyter.formats.crewai_project.read_project` reads it back.
+    """
+    found = outline(crew)
+    remarks = list(found.remarks)
+    return _Export(with_texts(found, remarks), remarks).project()
+
+
+@dataclass(slots=True)
+class _Export:
+    crew: CrewCreate
+    remarks: list[Remark]
+    package: str = ""
+    agents: dict[str, str] = field(default_factory=dict)
+    tasks: dict[str, str] = field(default_factory=dict)
+    llms: dict[str, str] = field(default_factory=dict)
+    conditional: bool = False
+
+    def project(self) -> Exported:
+        self.package = package_name(self.crew.name)
+        taken: set[str] = set()
+        self.agents = identifiers((agent.name or "" for agent in self.crew.agents), kind="agent", taken=taken)
+        self.tasks = identifiers((task.name or "" for task in self.crew.tasks), kind="task", taken=taken)
+        self.llms = identifiers(
+            (f"{self.agents[agent.name or '']}_llm" for agent in self.crew.agents), kind="llm", taken=taken
+        )
+        source = f"src/{self.package}"
+        agents = {self.agents[agent.name or ""]: self._agent(at, agent) for at, agent in self._each_agent()}
+        tasks = {self.tasks[task.name or ""]: self._task(at, task) for at, task in enumerate(self.crew.tasks)}
+        code = self._crew_py()
+        files = {
+            f"{source}/__init__.py": "",
+            f"{source}/main.py": self._main(),
+            f"{source}/crew.py": code,
+            f"{source}/config/agents.yaml": dump(agents),
+            f"{source}/config/tasks.yaml": dump(tasks),
+        }
+        if self.conditional:
+            files[f"{source}/conditions.py"] = CONDITIONS
+        for task in self.crew.tasks:
+            if task.output_schema is not None:
+                schema = json.dumps(task.output_schema, ensure_ascii=False, indent=2)
+                files[f"{source}/config/{self.tasks[task.name or '']}.schema.json"] = f"{schema}\n"
+        self._note_the_crew()
+        return Exported(
+            {"pyproject.toml": self._pyproject(), "README.md": self._readme(), **files}, self.remarks
+        )
+
+    @property
+    def _manager(self) -> str | None:
+        return self.crew.manager_agent if self.crew.process == "hierarchical" else None
+
+    def _remark(self, where: str, reason: str) -> None:
+        self.remarks.append(Remark(field=where, reason=reason))
+
+    def _each_agent(self) -> Iterator[tuple[int, CrewAgent]]:
+        yield from enumerate(self.crew.agents)
+
+    # -- the YAML --------------------------------------------------------------------------------------
+
+    def _agent(self, place: int, agent: CrewAgent) -> dict[str, Any]:
+        where, key = f"agents[{place}]", self.agents[agent.name or ""]
+        fields: dict[str, Any] = {"name": agent.name} if agent.name != key else {}
+        fields |= {"role": agent.role, "goal": agent.goal, "backstory": agent.backstory}
+        if agent.model == "sandbox":
+            self._remark(f"{where}.model", "the sandbox model is this server's own; MODEL names another")
+        elif agent.model is not None and agent.settings == _DEFAULTS:
+            fields["llm"] = agent.model
+        elif agent.model is not None:
+            fields["llm"] = self.llms[f"{key}_llm"]
+        if agent.settings != _DEFAULTS and not _has_llm(agent):
+            self._remark(f"{where}.settings", "CrewAI sets them for a model, and the agent names none there")
+        if agent.fallbacks:
+            self._remark(f"{where}.fallbacks", "an agent of CrewAI's has one model")
+        if agent.sandbox != SandboxSettings():
+            self._remark(f"{where}.sandbox", "the sandbox model is this server's own")
+        self._note_tools(agent.tools, f"{where}.tools")
+        for name in ("max_iter", "max_execution_time"):
+            if (value := getattr(agent, name)) is not None:
+                fields[name] = value
+        if agent.allow_delegation:
+            fields["allow_delegation"] = True
+        return fields
+
+    def _task(self, place: int, task: CrewTask) -> dict[str, Any]:
+        key = self.tasks[task.name or ""]
+        fields: dict[str, Any] = {"name": task.name} if task.name != key else {}
+        fields |= {"description": task.description, "expected_output": task.expected_output}
+        if task.agent is not None:
+            fields["agent"] = self.agents[task.agent]
+        elif self.crew.process == "sequential":
+            self._remark(f"tasks[{place}].agent", "it has none, without which CrewAI runs no sequential crew")
+        if task.context:
+            fields["context"] = [self.tasks[other] for other in task.context]
+        for name in ("async_execution", "output_file", "guardrail"):
+            if value := getattr(task, name):
+                fields[name] = value
+        if task.output_file is not None and _REFUSED_PATH.search(task.output_file):
+            del fields["output_file"]
+            self._remark(f"tasks[{place}].output_file", "CrewAI takes no such path; nothing is written there")
+        if task.guardrail_max_retries != CrewTask.model_fields["guardrail_max_retries"].default:
+            fields["guardrail_max_retries"] = task.guardrail_max_retries
+        self._note_tools(task.tools, f"tasks[{place}].tools")
+        return fields
+
+    def _note_tools(self, tools: list[str], where: str) -> None:
+        for place, name in enumerate(tools):
+            self._remark(f"{where}[{place}]", f"CrewAI alone has no tool {name!r}; write one in crew.py")
+
+    def _note_the_crew(self) -> None:
+        if self.crew.webhook is not None:
+            self._remark("webhook", "CrewAI calls functions instead; give the crew callbacks in crew.py")
+
+    # -- the code --------------------------------------------------------------------------------------
+
+    def _crew_py(self) -> str:
+        agents = [method for place, agent in self._each_agent() for method in self._agent_code(agent)]
+        tasks = [self._task_code(place, task) for place, task in enumerate(self.crew.tasks)]
+        crew = self._crew_code()
+        schemas = any(task.output_schema is not None for task in self.crew.tasks)
+        imports = ["import json", "from pathlib import Path", ""] if schemas else []
+        names = ["Agent", "Crew", "Process", "Task"]
+        names += ["LLM"] if any(_sets_model(agent) for agent in self.crew.agents) else []
+        marks = ["CrewBase", "agent", "crew", "task"]
+        marks += ["llm"] if "LLM" in names else []
+        imports += [
+            f"from crewai import {', '.join(sorted(names))}",
+            f"from crewai.project import {', '.join(sorted(marks, key=str.lower))}",
+        ]
+        if self.conditional:
+            imports.append("from crewai.tasks.conditional_task import ConditionalTask")
+        if schemas:
+            imports.append("from crewai.utilities.pydantic_schema_utils import create_model_from_schema")
+        if self.conditional:
+            imports += ["", f"from {self.package}.conditions import holds"]
+        if schemas:
+            imports += ["", 'CONFIG = Path(__file__).parent / "config"']
+            imports += ["", "", "def schema_of(task):", _SCHEMA_OF]
+        head = ["@CrewBase", f"class {class_name(self.package)}:"]
+        head += ['    agents_config = "config/agents.yaml"', '    tasks_config = "config/tasks.yaml"', ""]
+        body = "\n".join([*agents, *tasks, crew]).rstrip()
+        return "\n".join([*imports, "", "", *head, body, ""])
+
+    def _agent_code(self, agent: CrewAgent) -> Iterator[str]:
+        key = self.agents[agent.name or ""]
+        if _sets_model(agent):
+            given = agent.settings.model_dump()
+            default = _DEFAULTS.model_dump()
+            changed = {name: value for name, value in given.items() if value != default[name]}
+            words = "".join(f", {name}={value!r}" for name, value in changed.items())
+            method = self.llms[f"{key}_llm"]
+            yield f"    @llm\n    def {method}(self):\n        return LLM(model={agent.model!r}{words})\n"
+        # A manager is none of the agents to CrewAI.
+        mark = "" if agent.name == self._manager else "    @agent\n"
+        yield f'{mark}    def {key}(self):\n        return Agent(config=self.agents_config["{key}"])\n'
+
+    def _task_code(self, place: int, task: CrewTask) -> str:
+        key = self.tasks[task.name or ""]
+        words = [f'config=self.tasks_config["{key}"]']
+        if task.output_schema is not None:
+            title = f"{class_name(re.sub(r'[^a-z0-9]+', '_', key)) or 'Task'}Result"
+            words.append(
+                f'output_pydantic=create_model_from_schema(schema_of("{key}"), model_name="{title}")'
+            )
+        made = "Task"
+        if task.condition is not None and self._can_hold(place, task):
+            made = "ConditionalTask"
+            self.conditional = True
+            asked = task.condition.model_dump(exclude_none=True)
+            given = ", ".join(f"{name}={value!r}" for name, value in asked.items())
+            words.append(f"condition=lambda output: holds(output, {given})")
+        arguments = ", ".join(words)
+        if len(words) > 1:
+            arguments = "\n            " + ",\n            ".join(words) + ",\n        "
+        return f"    @task\n    def {key}(self):\n        return {made}({arguments})\n"
+
+    def _can_hold(self, place: int, task: CrewTask) -> bool:
+        assert task.condition is not None
+        where = f"tasks[{place}].condition"
+        if task.condition.matches is not None:
+            try:
+                re.compile(task.condition.matches)
+            except re.error as error:
+                self._remark(
+                    where, f"Python's own expressions differ from RE2's ({error}): it is always done"
+                )
+                return False
+        if place and self.crew.tasks[place - 1].condition is not None:
+            self._remark(where, "where the task before is skipped, CrewAI alone looks at its empty result")
+        return True
+
+    def _crew_code(self) -> str:
+        crew = self.crew
+        words = [f"name={crew.name!r}", "agents=self.agents", "tasks=self.tasks"]
+        words.append(f"process=Process.{crew.process}")
+        if self._manager is not None:
+            words.append(f"manager_agent=self.{self.agents[self._manager]}()")
+        elif crew.process == "hierarchical":
+            words.append(f"manager_llm={self._model(crew.manager_model)}")
+        if crew.manager_model is not None and (self._manager or crew.process == "sequential"):
+            self._remark("manager_model", "this crew has no manager that it would be the model of")
+        if crew.manager_agent is not None and self._manager is None:
+            self._remark("manager_agent", "a sequential crew has no manager")
+        if crew.planning:
+            words += ["planning=True", f"planning_llm={self._model(crew.planning_model)}"]
+        elif crew.planning_model is not None:
+            self._remark("planning_model", "the crew does not plan")
+        if crew.memory:
+            words.append("memory=True")
+            self._remark(
+                "memory", "CrewAI's own memory remembers; its embedder is OpenAI's unless you set one"
+            )
+        lines = "".join(f"            {word},\n" for word in words)
+        return f"    @crew\n    def crew(self):\n        return Crew(\n{lines}        )\n"
+
+    def _model(self, name: str | None) -> str:
+        return repr(name) if name not in {None, "sandbox"} else "self.agents[0].llm"
+
+    # -- what is around it -------------------------------------------------------------------------------
+
+    def _inputs(self) -> dict[str, str]:
+        texts = [text for agent in self.crew.agents for text in (agent.role, agent.goal, agent.backstory)]
+        texts += [text for task in self.crew.tasks for text in (task.description, task.expected_output)]
+        return dict.fromkeys((name for text in texts for name in PLACEHOLDER.findall(text)), "")
+
+    def _example(self) -> str:
+        return "".join(f' {name}="…"' for name in self._inputs())
+
+    def _main(self) -> str:
+        return MAIN.format(
+            package=self.package,
+            crew_class=class_name(self.package),
+            inputs=repr(self._inputs()),
+            example=self._example(),
+        )
+
+    def _dependency(self) -> str:
+        models = [agent.model or "" for agent in self.crew.agents]
+        models += [self.crew.manager_model or "", self.crew.planning_model or ""]
+        extras = sorted({extra for form, extra in _EXTRAS if any(form.match(model) for model in models)})
+        chosen = f"[{','.join(extras)}]" if extras else ""
+        return f"crewai{chosen}>={OLDEST}"
+
+    def _pyproject(self) -> str:
+        summary = " ".join(self.crew.description.split())[:300] or "A crew"
+        return PYPROJECT.format(
+            package=_toml(self.package),
+            package_key=self.package,
+            summary=_toml(summary),
+            crewai=_toml(self._dependency()),
+            name=_toml(self.crew.name),
+            description=_toml(self.crew.description),
+        )
+
+    def _readme(self) -> str:
+        text = README.format(
+            name=self.crew.name,
+            description=self.crew.description,
+            crewai=f'"{self._dependency()}"',
+            package=self.package,
+            example=self._example(),
+        )
+        if self.remarks:
+            lines = (f"- `{each.field}`: {' '.join(each.reason.split())}" for each in self.remarks)
+            text += NOT_CARRIED.format(remarks="\n".join(lines))
+        return text
+
+
+_SCHEMA_OF = '    return json.loads((CONFIG / f"{task}.schema.json").read_text("utf-8"))'
+
+
+def _has_llm(agent: CrewAgent) -> bool:
+    return agent.model is not None and agent.model != "sandbox"
+
+
+def _sets_model(agent: CrewAgent) -> bool:
+    return _has_llm(agent) and agent.settings != _DEFAULTS
+
+
+def _toml(text: str) -> str:
+    """Write a text as TOML's basic string, which is JSON's but for one character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

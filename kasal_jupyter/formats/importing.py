@@ -1,0 +1,112 @@
+"""Crews from whatever format they come in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import PurePosixPath
+from typing import Literal
+
+from kasal_jupyter.errors import Fault, InvalidRequest
+from kasal_jupyter.formats.bundle import MESSAGE
+from kasal_jupyter.formats.canvas import is_canvas, read_canvas
+from kasal_jupyter.formats.crew_jsonc import crew_file, read_crew_jsonc
+from kasal_jupyter.formats.crewai_project import has_project, read_project
+from kasal_jupyter.formats.document import read_json
+from kasal_jupyter.formats.intake import Imported
+from kasal_jupyter.formats.yaml_crew import load_crew
+from kasal_jupyter.formats.yaml_text import parse_mapping
+from kasal_jupyter.schemas.crews import CrewCreate
+from kasal_jupyter.schemas.exchange import Format
+
+Wanted = Literal["auto", "yaml", "crewai", "jsonc", "kasal"]
+
+_YAML = (".yaml", ".yml")
+_JSON = (".json", ".jsonc")
+
+
+def import_crew(
+    files: Mapping[str, str],
+    *,
+    wanted: Wanted = "auto",
+    name: str | None = None,
+    tools: Collection[str] | None = None,
+) -> Imported:
+    """Read the one crew that some files hold.
+
+    Parameters
+    ----------
+    files
+        Their content by their paths.
+    wanted
+        What they are; found out where it is ``auto``.
+    name
+        The crew's name; else it stands in the files, or it is that of the file or the folder.
+    tools
+        The tools that there are here; None where that is not known.
+
+    Raises
+    ------
+    InvalidRequest
+        There is no crew, or more than one, or with every fault that it has, each with its file, its line and
+        its field.
+    """
+    kind = wanted if wanted != "auto" else _kind(files)
+    if kind == "crewai":
+        return read_project(files, name=name, tools=tools)
+    if kind == "jsonc":
+        file = crew_file(files) or _one(files, _JSON, "crew.jsonc")
+        return read_crew_jsonc(files, file, name=name, tools=tools)
+    if kind == "kasal":
+        file = _one(files, _JSON, "Kasal's export")
+        return read_canvas(file, files[file], name=name, tools=tools)
+    file = _one(files, _YAML, "a crew's YAML")
+    return Imported(_from_yaml(file, files[file], name), "yaml", [])
+
+
+def _kind(files: Mapping[str, str]) -> Format:
+    """Find out what some files are."""
+    if has_project(files) and not _is_our_yaml(files):
+        return "crewai"
+    if crew_file(files) is not None:
+        file = str(crew_file(files))
+        # Kasal's export may be called crew.json as well.
+        return "kasal" if is_canvas(read_json(file, files[file]).data) else "jsonc"
+    if len(files) == 1:
+        ((path, text),) = files.items()
+        if PurePosixPath(path).suffix.lower() in _JSON or text.lstrip().startswith("{"):
+            return "kasal" if is_canvas(read_json(path, text).data) else "jsonc"
+        return "yaml"
+    return "yaml" if not any(PurePosixPath(path).suffix.lower() in _JSON for path in files) else "kasal"
+
+
+def _is_our_yaml(files: Mapping[str, str]) -> bool:
+    """Say whether a file is a whole crew, whatever it is called."""
+    return (
+        len(files) == 1
+        and re.search(r"^(agents|tasks):", next(iter(files.values())), re.MULTILINE) is not None
+    )
+
+
+def _one(files: Mapping[str, str], endings: tuple[str, ...], what: str) -> str:
+    if len(files) == 1:
+        return next(iter(files))
+    found = [path for path in files if PurePosixPath(path).suffix.lower() in endings]
+    if len(found) == 1:
+        return found[0]
+    reason = (
+        f"there is no file that could be {what}; a CrewAI project has agents.yaml and tasks.yaml"
+        if not found
+        else f"{len(found)} files could be {what}: {', '.join(sorted(found)[:5])}; give one"
+    )
+    raise InvalidRequest(f"{MESSAGE}: {reason}", faults=[Fault("files", reason)])
+
+
+def _from_yaml(file: str, text: str, name: str | None) -> CrewCreate:
+    try:
+        if name is None and "name" not in parse_mapping(text, "a crew begins with `agents:` and `tasks:`"):
+            name = PurePosixPath(file).stem.replace("_", " ")
+        return load_crew(text, name)
+    except InvalidRequest as error:
+        faults = [Fault(fault.field, f"{file}, {fault.reason}") for fault in error.faults]
+        raise InvalidRequest(error.message, faults=faults) from None

@@ -1,0 +1,227 @@
+"""A crew that is being read from another format: what was found, what is wrong, what is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from kasal_jupyter.errors import Fault, InvalidRequest, nearest
+from kasal_jupyter.formats.bundle import MESSAGE
+from kasal_jupyter.formats.code_references import code_references
+from kasal_jupyter.formats.document import Document, Path, written
+from kasal_jupyter.schemas.crews import CrewCreate
+from kasal_jupyter.schemas.exchange import Format, Remark
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A crew that was read.
+
+    Attributes
+    ----------
+    crew
+        The crew.
+    format
+        What it was.
+    remarks
+        What could not be carried over, or was carried over otherwise.
+    """
+
+    crew: CrewCreate
+    format: Format
+    remarks: list[Remark]
+
+
+@dataclass(slots=True)
+class Member:
+    """An agent or a task on its way.
+
+    Attributes
+    ----------
+    document, path
+        Where it is written.
+    key
+        What others call it there.
+    fields
+        Its fields, in our words.
+    """
+
+    document: Document
+    path: Path
+    key: str
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What it is called here."""
+        return str(self.fields.get("name") or self.key)
+
+
+@dataclass(slots=True)
+class Intake:
+    """The faults and the remarks of one import, as they are found.
+
+    Attributes
+    ----------
+    tools
+        The names of the tools that there are; None where they are not known, and every name is kept.
+    """
+
+    tools: Collection[str] | None = None
+    faults: list[Fault] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
+
+    def fault(self, document: Document, path: Path, reason: str) -> None:
+        """Note something that is wrong, with its file and line."""
+        self.faults.append(Fault(written(path) or document.file, f"{document.place(path)}: {reason}"))
+
+    def remark(self, path: Path, reason: str) -> None:
+        """Note something that is left out, or taken otherwise."""
+        self.remarks.append(Remark(field=written(path), reason=reason))
+
+    def refuse_code(self, document: Document) -> None:
+        """Note every reference to code as a fault, by name."""
+        for path, reference in code_references(document):
+            self.fault(
+                document,
+                path,
+                f"{reference} would execute code, which an imported crew may not; leave it out",
+            )
+
+    def mapping(self, document: Document, path: Path, value: object, what: str) -> dict[str, Any]:
+        """Give a value if it is a mapping; else note that it is none, and give an empty one."""
+        if isinstance(value, dict):
+            return value
+        self.fault(document, path, f"{what} expected here")
+        return {}
+
+    def check(self) -> None:
+        """Stop where something is wrong.
+
+        Raises
+        ------
+        InvalidRequest
+            With everything that was found.
+        """
+        if self.faults:
+            first = self.faults[0]
+            raise InvalidRequest(f"{MESSAGE}: {first.field}: {first.reason}", faults=self.faults)
+
+    def crew(
+        self,
+        document: Document,
+        head: Mapping[str, Any],
+        agents: Sequence[Member],
+        tasks: Sequence[Member],
+    ) -> CrewCreate:
+        """Make the crew, its members' references in the names that they have here.
+
+        Parameters
+        ----------
+        document
+            The file that what is wrong with the crew itself is put down to.
+        head
+            The crew's own fields.
+        agents, tasks
+            Its members, in their order; a task's ``agent`` and ``context`` are keys.
+
+        Raises
+        ------
+        InvalidRequest
+            With everything that is wrong, by file, line and field.
+        """
+        names = {agent.key: agent.name for agent in agents}
+        titles: dict[str, str] = {}
+        self._unique(agents)
+        self._unique(tasks)
+        for task in tasks:
+            self._refer(task, names, titles)
+            titles[task.key] = task.name
+        # A reference to code makes no crew, and would only be complained about a second time.
+        self.check()
+        fields = dict(head)
+        manager = fields.get("manager_agent")
+        if manager is not None:
+            fields["manager_agent"] = names.get(manager, manager)
+            if manager not in names:
+                known = ", ".join(names) or "none"
+                self.fault(document, ("manager_agent",), f"there is no agent {manager!r}; there are {known}")
+        try:
+            crew = CrewCreate.model_validate(
+                {
+                    **fields,
+                    "agents": [{**each.fields, "name": each.name} for each in agents],
+                    "tasks": [{**each.fields, "name": each.name} for each in tasks],
+                },
+                strict=True,
+            )
+        except ValidationError as error:
+            for item in error.errors(include_url=False, include_input=False):
+                self._misfit(document, {"agents": agents, "tasks": tasks}, item["loc"], item["msg"])
+            self.check()
+            raise
+        if not agents:
+            self.fault(document, ("agents",), "at least one agent is required")
+        self.check()
+        return crew
+
+    def _refer(self, task: Member, names: Mapping[str, str], earlier: Mapping[str, str]) -> None:
+        agent = task.fields.get("agent")
+        if agent is not None:
+            if agent in names:
+                task.fields["agent"] = names[agent]
+            else:
+                hint = nearest(str(agent), names) or f"; there are {', '.join(names) or 'none'}"
+                self.fault(task.document, (*task.path, "agent"), f"there is no agent {agent!r}{hint}")
+        context = task.fields.get("context")
+        if not isinstance(context, list):
+            return
+        found = []
+        for place, entry in enumerate(context):
+            if entry in earlier:
+                found.append(earlier[entry])
+            else:
+                hint = nearest(str(entry), earlier)
+                before = f"; before it there are {', '.join(earlier) or 'none'}"
+                self.fault(
+                    task.document,
+                    (*task.path, "context", place),
+                    f"there is no earlier task {entry!r}{hint or before}",
+                )
+        task.fields["context"] = found
+
+    def _unique(self, members: Iterable[Member]) -> None:
+        seen: set[str] = set()
+        for member in members:
+            if member.name in seen:
+                self.fault(
+                    member.document,
+                    member.path,
+                    f"the name {member.name!r} is used twice; change one of them",
+                )
+            seen.add(member.name)
+
+    def _misfit(
+        self,
+        document: Document,
+        members: Mapping[str, Sequence[Member]],
+        location: tuple[str | int, ...],
+        reason: str,
+    ) -> None:
+        if len(location) > 1 and location[0] in members and isinstance(location[1], int):
+            member = members[str(location[0])][location[1]]
+            rest = tuple(_THEIRS.get(step, step) for step in location[2:] if step != "settings")
+            self.fault(member.document, (*member.path, *rest), reason)
+        else:
+            self.fault(document, tuple(_THEIRS.get(step, step) for step in location), reason)
+
+
+_THEIRS: dict[str | int, str] = {
+    "model": "llm",
+    "manager_model": "manager_llm",
+    "planning_model": "planning_llm",
+}
+"""CrewAI's words for ours."""

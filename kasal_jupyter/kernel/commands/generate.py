@@ -1,0 +1,52 @@
+"""`%kasal generate`."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from kasal_jupyter.kernel.commands.crews import put_crew
+from kasal_jupyter.kernel.commands.files import as_cell
+from kasal_jupyter.kernel.crew_card import CrewCard
+from kasal_jupyter.kernel.failure import CellError
+from kasal_jupyter.kernel.session import Session
+
+
+def generate_command(session: Session, words: Namespace, cell: str | None) -> CrewCard | None:
+    """Have a model make a crew: as a new cell, as text, or at once."""
+    del cell
+    from pydantic import ValidationError
+
+    from kasal_jupyter.schemas.generate import CrewGenerate
+
+    try:
+        body = CrewGenerate(
+            description=" ".join(words.words), model=words.model, name=words.name, inputs=words.input
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise CellError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    found = session.client.generate_crew(body)
+    session.note_job(found.job_ids[-1])
+    if words.save:
+        crew, verb = put_crew(session.client, found.crew)
+        return CrewCard(crew, verb)
+    text = as_cell(found.crew)
+    if words.print or not _add_cell(text):
+        print(text)  # noqa: T201 - it is the answer
+        return None
+    print(  # noqa: T201 - it is the answer
+        f"{found.crew.name}: made by {found.model}, not stored yet. Run the new cell to create it; "
+        f"%kasal traces {found.job_ids[-1]} shows how it was made"
+    )
+    return None
+
+
+def _add_cell(text: str) -> bool:
+    """Put a cell below this one; give whether there is somebody who does it."""
+    from IPython.core.getipython import get_ipython
+
+    shell = get_ipython()
+    if shell is None or not hasattr(shell, "payload_manager"):
+        return False
+    shell.set_next_input(text)
+    return True

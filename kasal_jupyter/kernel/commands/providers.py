@@ -1,0 +1,47 @@
+"""`%kasal providers`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kasal_jupyter.errors import nearest
+from kasal_jupyter.kernel.cards import Shown
+from kasal_jupyter.kernel.failure import CellError
+from kasal_jupyter.kernel.figures import counted
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from kasal_jupyter.kernel.session import Session
+    from kasal_jupyter.schemas.providers import ProviderInfo
+
+HEADS = ["", "provider", "for", "set by", "what it needs"]
+
+_SET_BY = {"user": "you", "server": "an administrator", "environment": "the server's environment"}
+
+
+def providers_command(session: Session, words: Namespace, cell: str | None) -> Shown:
+    """List the providers: those that are ready first. Keys are set in a terminal, never in a notebook."""
+    del cell
+    providers = session.client.providers()
+    wanted = [each for each in providers if not words.provider or words.provider.lower() in each.name]
+    if not wanted:
+        near = nearest(words.provider, [each.name for each in providers])
+        raise CellError(f"There is no provider with {words.provider!r} in its name{near}")
+    wanted.sort(key=lambda each: not each.ready)
+    ready = sum(each.ready for each in wanted)
+    title = (
+        f"{counted(ready, 'provider')} can be used. In a terminal, `jupyter kasal provider set NAME` "
+        "asks for a key, which the server stores encrypted"
+    )
+    return Shown(title, HEADS, [_cells(each) for each in wanted])
+
+
+def _cells(provider: ProviderInfo) -> list[str]:
+    return [
+        "✔" if provider.ready else "✖",
+        provider.name if provider.name == provider.title else f"{provider.name} ({provider.title})",
+        "models" if provider.kind == "models" else "searching the web",
+        _SET_BY.get(provider.source or "", ""),
+        provider.reason or "",
+    ]

@@ -1,0 +1,118 @@
+"""What runs have used, as a table: `%kasal usage` and `kasal.usage()`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kasal_jupyter.kernel.cards import Shown
+from kasal_jupyter.kernel.failure import CellError
+from kasal_jupyter.kernel.figures import counted, spent_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kasal_jupyter.kernel.client import Client
+    from kasal_jupyter.schemas.usage import GroupBy, UsageGroup, UsageList, UsageTotal
+
+
+class UsageTable(Shown):
+    """What was used, a row a group.
+
+    Attributes
+    ----------
+    groups
+        The groups: ``key``, ``name``, ``runs``, ``llm_calls``, ``total_tokens``, ``cost`` and more.
+    whole
+        All of them together.
+    since, until
+        The first and the last day.
+    """
+
+    def __init__(self, answer: UsageList) -> None:
+        self.groups: list[UsageGroup] = answer.groups
+        self.whole: UsageTotal = answer.whole
+        self.since, self.until = answer.since, answer.until
+        whole = answer.whole
+        title = (
+            f"{answer.since} to {answer.until}: {counted(whole.runs, 'run')}, "
+            f"{counted(whole.llm_calls, 'model call')}, {counted(whole.total_tokens, 'token')}, "
+            f"{spent_text(whole)}"
+        )
+        super().__init__(title, usage_heads(answer), usage_rows(answer))
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars in all; None where one call's is unknown: then it is ``whole.cost_at_least`` or more."""
+        return self.whole.cost
+
+    def df(self) -> pd.DataFrame:
+        """Give the groups as a table.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``key``, ``name``, ``crew_name``, ``runs``, ``prompt_tokens``, ``completion_tokens``,
+            ``total_tokens``, ``llm_calls``, ``tool_calls``, ``cost`` (US dollars; missing where unknown),
+            ``cost_at_least``, ``unknown_costs``.
+
+        Raises
+        ------
+        CellError
+            pandas is not installed in this kernel.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise CellError("pandas is not installed in this kernel; `%pip install pandas`") from None
+        columns = ["key", "name", "crew_name", "runs", "prompt_tokens", "completion_tokens", "total_tokens"]
+        columns += ["llm_calls", "tool_calls", "cost", "cost_at_least", "unknown_costs"]
+        frame = pd.DataFrame([each.model_dump() for each in self.groups], columns=columns)
+        return frame.astype({"cost": float})
+
+
+def usage_table(
+    client: Client,
+    by: GroupBy = "day",
+    *,
+    since: str | None = None,
+    until: str | None = None,
+    **only: str | None,
+) -> UsageTable:
+    """Ask a server what runs have used, and give the table.
+
+    Parameters
+    ----------
+    client
+        The server.
+    by
+        What it is told apart by.
+    since, until
+        The first and the last day, ``2024-01-15``; by default the last 30 days.
+    **only
+        ``crew_id``, ``user``.
+    """
+    return UsageTable(client.usage(by, since=since, until=until, **only))
+
+
+def usage_heads(answer: UsageList) -> list[str]:
+    """Give the columns of a table of usage."""
+    heads: list[str] = [answer.group_by]
+    if answer.group_by in {"agent", "task"}:
+        heads.append("crew")
+    if answer.group_by in {"day", "crew", "user"}:
+        heads.append("runs")
+    return [*heads, "model calls", "tool calls", "tokens in", "tokens out", "cost"]
+
+
+def usage_rows(answer: UsageList) -> list[list[str]]:
+    """Give its rows, as text."""
+    rows = []
+    for each in answer.groups:
+        row = [each.name or "(none)"]
+        if answer.group_by in {"agent", "task"}:
+            row.append(each.crew_name or "")
+        if each.runs is not None:
+            row.append(f"{each.runs:,}")
+        counts = (each.llm_calls, each.tool_calls, each.prompt_tokens, each.completion_tokens)
+        rows.append([*row, *(f"{count:,}" for count in counts), spent_text(each)])
+    return rows

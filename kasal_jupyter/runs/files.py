@@ -1,0 +1,37 @@
+"""What lies on disk of each run."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class RunFiles:
+    """Where the files of runs are.
+
+    Attributes
+    ----------
+    folder
+        The ``runs`` folder of the data folder.
+    """
+
+    folder: Path
+
+    def journal(self, job_id: str) -> Path:
+        """Give where a run's events are."""
+        return self.folder / f"{job_id}.jsonl"
+
+    def workspace(self, job_id: str) -> Path:
+        """Give the folder that a run writes its files in."""
+        return self.folder / job_id
+
+    def stop_mark(self, job_id: str) -> Path:
+        """Give the file by which another server asks the one that runs it to stop a run."""
+        return self.folder / f"{job_id}.stop"
+
+    def delete(self, job_id: str) -> None:
+        """Delete a run's journal and its folder."""
+        self.journal(job_id).unlink(missing_ok=True)
+        shutil.rmtree(self.workspace(job_id), ignore_errors=True)

@@ -1,0 +1,310 @@
+"""A crew from a sentence: a model is asked for it, in an execution like any other, until it could run.
+
+The execution is a crew of one agent and one task, so that what the model was asked, what it said, what it
+cost and how it is stopped are where they are of every run. What it says is data: it is read as a crew's YAML,
+and checked as a run would be, before anybody sees it. Faults go back to the model, twice at the most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass, field
+
+from kasal_jupyter.errors import Fault, InvalidRequest, ModelCallFailed, NotGenerated, NotRunnable
+from kasal_jupyter.formats.yaml_crew import load_crew
+from kasal_jupyter.models.catalog import ModelUnavailable
+from kasal_jupyter.runs.check import placeholders
+from kasal_jupyter.runs.drafts import draft, draft_faults
+from kasal_jupyter.runs.service import Runs
+from kasal_jupyter.schemas.agents import Agent
+from kasal_jupyter.schemas.base import utc_now
+from kasal_jupyter.schemas.crew_request import CREW_TASK, REQUEST
+from kasal_jupyter.schemas.crews import Crew, CrewCreate, WholeCrew
+from kasal_jupyter.schemas.generate import CrewGenerate
+from kasal_jupyter.schemas.mcp_run import RunMcpServer
+from kasal_jupyter.schemas.tasks import Task
+from kasal_jupyter.store.toolbox import ToolUnavailable
+from kasal_jupyter.tools.catalog import builtin_tools
+
+ATTEMPTS = 3
+"""How often the model is asked: once, and twice with the faults of what it has said."""
+
+GENERATOR = "crew_generator"
+"""The crew that these executions are of; it is stored nowhere."""
+
+_MOST_OF_AN_ANSWER = 60_000
+"""Characters of an answer that are read, and given back to the model."""
+
+_MOST_FAULTS = 30
+
+_MOST_ABOUT_A_TOOL = 200
+"""Characters that a tool is described with."""
+
+_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*(\w*)[^\n]*\n(.*?)^[ \t]*\1[ \t]*$", re.MULTILINE | re.DOTALL)
+
+_FORMAT = """\
+Answer with one YAML document and nothing else, in exactly this form:
+
+name: Market research
+description: What the crew is for, in one sentence
+agents:
+  researcher:
+    role: Market researcher
+    goal: Find reliable facts about {topic}
+    backstory: Ten years of desk research
+    tools: [web_search]
+  writer:
+    role: Report writer
+    goal: Write so that everybody understands it
+    backstory: A former journalist
+tasks:
+  research:
+    description: Collect the most important facts about {topic}
+    expected_output: A list of ten facts, each with its source
+    agent: researcher
+  report:
+    description: Write a report from the facts
+    expected_output: A report of one page in Markdown
+    agent: writer
+    context: [research]
+
+Rules:
+- Every task has an agent of the crew; its context names earlier tasks whose results it needs.
+- Use as few agents and tasks as do the work well: two to four of each as a rule.
+- Write what changes from run to run as a placeholder in single braces, such as {topic}.
+- Quote a text that holds a colon followed by a blank, or begins with a special character.
+- Other fields are not needed: no models, no webhook, no code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What came of it.
+
+    Attributes
+    ----------
+    crew
+        A crew that could run.
+    model
+        The model that made it.
+    job_ids
+        The executions in which it was asked.
+    """
+
+    crew: CrewCreate
+    model: str
+    job_ids: list[str]
+
+
+async def generate_crew(runs: Runs, request: CrewGenerate, owner: str) -> Generation:
+    """Have a model make a crew.
+
+    Whoever no longer wants it cancels this: the execution that goes on is stopped then.
+
+    Parameters
+    ----------
+    runs
+        Where the model is asked, and where the crew would run.
+    request
+        What is wanted.
+    owner
+        Whose crew it will be; whose keys and tools count.
+
+    Raises
+    ------
+    NotRunnable
+        The model cannot be asked here.
+    ModelCallFailed
+        It was asked, and has failed; with the code of its failure.
+    NotGenerated
+        It has answered, and with no crew that could run; with everything that is wrong with the last one.
+    """
+    return await _Generator(runs, request, owner).generate()
+
+
+def read_answer(answer: str, request: CrewGenerate) -> CrewCreate:
+    """Read a model's answer as a crew: the YAML in its first fence, or all of it.
+
+    Raises
+    ------
+    InvalidRequest
+        It is none; with every fault.
+    """
+    text = answer.strip()
+    if len(text) > _MOST_OF_AN_ANSWER:
+        reason = f"the answer has more than {_MOST_OF_AN_ANSWER:,} characters"
+        raise InvalidRequest(reason, faults=[Fault("yaml", reason)])
+    fences = [found[3] for found in _FENCE.finditer(text) if found[2].lower() in {"", "yaml", "yml", "json"}]
+    text = next((each for each in fences if "agents" in each), fences[0] if fences else text)
+    crew = _named(text, request)
+    agents = [
+        agent.model_copy(update={"model": request.model}) if agent.model is None else agent
+        for agent in crew.agents
+    ]
+    return crew.model_copy(update={"agents": agents})
+
+
+def _named(text: str, request: CrewGenerate) -> CrewCreate:
+    try:
+        return load_crew(text, request.name)
+    except InvalidRequest as error:
+        if request.name is not None or [fault.field for fault in error.faults] != ["name"]:
+            raise
+    # All that is missing is a name.
+    return load_crew(text, " ".join(request.description.split())[:60])
+
+
+@dataclass(slots=True)
+class _Generator:
+    runs: Runs
+    request: CrewGenerate
+    owner: str
+    job_ids: list[str] = field(default_factory=list)
+
+    async def generate(self) -> Generation:
+        try:
+            model = self.runs.catalog.of(self.owner).resolve(self.request.model).name
+        except ModelUnavailable as error:
+            fault = Fault("model", str(error))
+            raise NotRunnable(f"No crew can be made: {error}", faults=[fault]) from None
+        try:
+            async with asyncio.timeout(self.request.timeout):
+                return await self._attempts(model)
+        except TimeoutError:
+            raise ModelCallFailed(
+                f"{model}: no crew within {self.request.timeout} seconds", cause="MODEL_TIMEOUT"
+            ) from None
+
+    async def _attempts(self, model: str) -> Generation:
+        notes: list[str] = []
+        faults: list[Fault] = []
+        for _ in range(ATTEMPTS):
+            answer = await self._ask(model, notes)
+            crew, faults = await asyncio.to_thread(self._checked, answer)
+            if crew is not None:
+                return Generation(crew, model, self.job_ids)
+            notes = [f"Your last answer was:\n\n{answer[:_MOST_OF_AN_ANSWER]}", _as_note(faults)]
+        raise NotGenerated(
+            f"{model} was asked {ATTEMPTS} times and has given no crew that could run: {faults[0].reason}",
+            faults=faults[:_MOST_FAULTS],
+        )
+
+    def _checked(self, answer: str) -> tuple[CrewCreate | None, list[Fault]]:
+        """Give the crew that an answer holds; None, with the reasons, where it could not run."""
+        try:
+            crew = read_answer(answer, self.request)
+            whole = draft(crew, self.owner)
+        except InvalidRequest as error:
+            return None, list(error.faults)
+        faults = draft_faults(self.runs, whole)
+        if crew.webhook is not None:
+            # Whoever writes the request may have it from somebody else: results go nowhere by themselves.
+            faults.append(
+                Fault("webhook", "A crew that a model has made tells nobody of its runs; leave it out")
+            )
+        known = {name for name, _ in placeholders(whole)}
+        faults += [
+            Fault(f"inputs.{name}", f"{{{name}}} stands nowhere; use it where it belongs")
+            for name in self.request.inputs
+            if name not in known
+        ]
+        return (None, faults) if faults else (crew, [])
+
+    async def _ask(self, model: str, notes: list[str]) -> str:
+        """Ask the model once, and give what it says.
+
+        Raises
+        ------
+        ModelCallFailed
+            The execution did not complete.
+        """
+        # Not to be cut off in between: an execution that was started must be known, to be stopped.
+        starting = asyncio.ensure_future(self.runs.start(self._crew(model, notes), {}, self.owner))
+        try:
+            execution = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await self.runs.stop((await starting).id)
+            raise
+        self.job_ids.append(execution.id)
+        feed = await self.runs.feed(execution.id)
+        news = asyncio.Event()
+        unsubscribe = feed.subscribe(lambda *_: news.set())
+        try:
+            while not feed.summary.ended:
+                news.clear()
+                await news.wait()
+        except asyncio.CancelledError:
+            await self.runs.stop(execution.id)
+            raise
+        finally:
+            unsubscribe()
+        summary = feed.summary
+        if summary.status == "completed":
+            return summary.result or ""
+        error = summary.error
+        raise ModelCallFailed(
+            error.message if error else f"The execution {execution.id} was {summary.status}",
+            cause=error.code if error else "INTERRUPTED",
+        )
+
+    def _crew(self, model: str, notes: list[str]) -> WholeCrew:
+        now = utc_now()
+        shared = {
+            "owner": self.owner,
+            "crew_id": GENERATOR,
+            "created_at": now,
+            "updated_at": now,
+            "position": 0,
+        }
+        # In the context and not in the description: there braces are inputs, and here they are YAML.
+        context = [_FORMAT, self._tools()]
+        if self.request.inputs:
+            names = ", ".join(f"{{{name}}}" for name in self.request.inputs)
+            context.append(f"The crew takes these inputs; use each of them as a placeholder: {names}")
+        context += [f"{REQUEST}{self.request.description}", *notes]
+        return WholeCrew(
+            crew=Crew(id=GENERATOR, name="Crew generator", owner=self.owner, created_at=now, updated_at=now),
+            agents=[
+                Agent(
+                    **shared,
+                    id="agent_generator",
+                    name="designer",
+                    role="Designer of crews of AI agents",
+                    goal="Design the smallest crew that does what is asked for, well",
+                    backstory="Knows CrewAI, and answers in YAML alone.",
+                    model=model,
+                )
+            ],
+            tasks=[
+                Task(
+                    **shared,
+                    id="task_generator",
+                    name="design",
+                    agent_id="agent_generator",
+                    description=CREW_TASK,
+                    expected_output="One YAML document, without any text before or behind it",
+                    context=context,
+                )
+            ],
+        )
+
+    def _tools(self) -> str:
+        toolbox = self.runs.toolbox(self.owner)
+        about = {tool.name: tool.description for tool in builtin_tools()}
+        lines = []
+        for name in toolbox.names():
+            try:
+                custom = toolbox.resolve(name)
+            except ToolUnavailable:
+                continue
+            if isinstance(custom, RunMcpServer):
+                text = custom.tools[0].description
+            else:
+                text = custom.description if custom is not None else about[name]
+            lines.append(f"- {name}: {text.strip().splitlines()[0][:_MOST_ABOUT_A_TOOL]}")
+        return "These tools can be given to agents, and no others:\n" + "\n".join(lines)
+
+
+def _as_note(faults: list[Fault]) -> str:
+    lines = "\n".join(f"- {fault.field}: {fault.reason}" for fault in faults[:_MOST_FAULTS])
+    return f"That crew could not run. Correct all of this, and answer with the whole YAML again:\n{lines}"

@@ -1,0 +1,305 @@
+"""MCP servers: tools that other programs serve by the Model Context Protocol."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from kasal_jupyter.schemas.base import Document, Given, ListQuery, Model, Name, Query
+from kasal_jupyter.schemas.mcp_fields import (
+    CALL_SECONDS,
+    Arguments,
+    Command,
+    Environment,
+    Headers,
+    Selected,
+    ServerName,
+    Transport,
+    Url,
+)
+from kasal_jupyter.schemas.mcp_run import McpTool
+from kasal_jupyter.schemas.tools import Timeout
+
+
+class McpLeftOut(Model):
+    """A tool of an MCP server that the catalogue does not have."""
+
+    remote_name: str
+    reason: str
+
+
+class McpServerFields(Model):
+    """What describes an MCP server, apart from its secrets."""
+
+    name: ServerName = Field(description="What the names of its tools begin with.")
+    description: str = Field("", max_length=4_000, description="For people: what the server is for.")
+    transport: Transport
+    command: Command | None = Field(None, description="Of stdio: the program, a name on the PATH or a path.")
+    args: Arguments = Field(default_factory=list, description="Of stdio: the program's arguments.")
+    url: Url | None = Field(
+        None,
+        description="Of http: the endpoint, e.g. https://example.com/mcp. What stands behind a question mark "
+        "is stored encrypted and never given out again.",
+    )
+    timeout: Timeout = Field(CALL_SECONDS, description="Seconds that a call may take.")
+    category: Name = Field("mcp", description="What its tools are listed under.")
+    shared: bool = Field(False, description="Whether everybody's crews may use it; for admins.")
+
+
+class McpServerCreate(McpServerFields):
+    """The body of ``POST /tools/mcp``."""
+
+    env: Environment = Field(
+        default_factory=dict,
+        repr=False,
+        description="Of stdio: variables of the program's environment, which has few others. Their values "
+        "are stored encrypted and never given out again.",
+    )
+    headers: Headers = Field(
+        default_factory=dict,
+        repr=False,
+        description="Of http: headers that are sent, e.g. Authorization. Their values are stored encrypted "
+        "and never given out again.",
+    )
+    tools: Selected | None = Field(
+        None, description="Which of its tools are taken, by the server's names for them; all, by default."
+    )
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "tickets",
+                    "transport": "http",
+                    "url": "https://mcp.example.com/mcp",
+                    "headers": {"Authorization": "Bearer a key of yours"},
+                },
+                {
+                    "name": "files",
+                    "transport": "stdio",
+                    "command": "mcp-server-files",
+                    "args": ["/data"],
+                },
+            ]
+        }
+    )
+
+    @model_validator(mode="after")
+    def _one_transport(self) -> Self:
+        if reason := mismatch(self):
+            raise ValueError(reason)
+        return self
+
+
+def mismatch(server: McpServerCreate | McpServer) -> str | None:
+    """Say what of a server does not belong to its transport, or what is missing; None where it fits."""
+    given = {
+        "command": server.command is not None,
+        "args": bool(server.args),
+        "env": bool(server.env),
+        "url": server.url is not None,
+        "headers": bool(server.headers),
+    }
+    needed, others = {
+        "stdio": ("command", ("url", "headers")),
+        "http": ("url", ("command", "args", "env")),
+    }[server.transport]
+    if not given[needed]:
+        return f"transport {server.transport} needs {needed}"
+    if foreign := [name for name in others if given[name]]:
+        return f"transport {server.transport} has no {' and no '.join(foreign)}"
+    return None
+
+
+class McpServerUpdate(Model):
+    """The body of ``PUT /tools/mcp/{server_id}``: what is given changes.
+
+    ``env`` and ``headers`` are replaced as a whole. A ``url`` on another host needs the headers again.
+    """
+
+    name: Given[ServerName] = None
+    description: Given[Annotated[str, Field(max_length=4_000)]] = None
+    transport: Given[Transport] = None
+    command: Command | None = None
+    args: Given[Arguments] = None
+    env: Given[Environment] = Field(None, repr=False)
+    url: Url | None = None
+    headers: Given[Headers] = Field(None, repr=False)
+    timeout: Given[Timeout] = None
+    category: Given[Name] = None
+    shared: Given[bool] = None
+    tools: Selected | None = Field(None, description="Null: all of its tools.")
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"tools": ["read_file"], "timeout": 120}]})
+
+
+class McpServer(McpServerFields, Document):
+    """An MCP server as it is stored. Never an answer: see :class:`McpServerDetails`."""
+
+    id: str
+    owner: str
+    env: list[str] = Field(default_factory=list, description="The names of its variables.")
+    headers: list[str] = Field(default_factory=list, description="The names of its headers.")
+    sealed: str | None = Field(None, repr=False, description="A McpSecrets as JSON, encrypted.")
+    guarded: bool = Field(description="Whether its address is held to the rules for tools.")
+    selected: list[str] | None = None
+    version: str | None = Field(None, description="What the server says it is, with its version.")
+    tools: list[McpTool] = Field(default_factory=list)
+    left_out: list[McpLeftOut] = Field(default_factory=list)
+    listed_at: str
+    created_at: str
+    updated_at: str
+
+    def details(self, *, whole: bool) -> McpServerDetails:
+        """Give what may be shown of the server.
+
+        Parameters
+        ----------
+        whole
+            Whether it is shown to somebody who may change it: how it is reached is nobody else's business.
+        """
+        hidden = () if whole else ("command", "args", "url", "env", "headers")
+        shown = self.model_dump(exclude={"id", "sealed", "guarded", *hidden})
+        return McpServerDetails.model_validate({**shown, "server_id": self.id})
+
+
+class McpSecrets(Model):
+    """What is sealed of a server."""
+
+    env: dict[str, str] = Field(default_factory=dict, repr=False)
+    headers: dict[str, str] = Field(default_factory=dict, repr=False)
+    query: str = Field("", repr=False, description="What stands behind the question mark of its address.")
+
+
+_TOOL_EXAMPLE: dict[str, Any] = {
+    "name": "files_read_file",
+    "remote_name": "read_file",
+    "description": "Read a file as text",
+    "parameters": {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]},
+}
+
+_DETAILS_EXAMPLE: dict[str, Any] = {
+    "server_id": "mcp_4t9k2m0x7q1z",
+    "owner": "user_4t9k2m0x7q1z",
+    "name": "files",
+    "description": "",
+    "transport": "stdio",
+    "command": "mcp-server-files",
+    "args": ["/data"],
+    "env": [],
+    "url": None,
+    "headers": [],
+    "timeout": 60.0,
+    "category": "mcp",
+    "shared": False,
+    "selected": None,
+    "version": "mcp-server-files 0.2.0",
+    "tools": [_TOOL_EXAMPLE],
+    "left_out": [],
+    "listed_at": "2024-01-15T10:30:00Z",
+    "created_at": "2024-01-15T10:30:00Z",
+    "updated_at": "2024-01-15T10:30:00Z",
+}
+
+
+class McpServerDetails(Model):
+    """An MCP server as it is shown; how it is reached to those alone who may change it."""
+
+    server_id: str
+    owner: str
+    name: str
+    description: str
+    transport: Transport
+    command: str | None = None
+    args: list[str] = Field(default_factory=list)
+    env: list[str] = Field(default_factory=list, description="The names of its variables.")
+    url: str | None = None
+    headers: list[str] = Field(default_factory=list, description="The names of its headers.")
+    timeout: float
+    category: str
+    shared: bool
+    selected: list[str] | None = Field(description="Which of its tools are taken; null: all.")
+    version: str | None
+    tools: list[McpTool]
+    left_out: list[McpLeftOut] = Field(description="Tools that agents cannot have, and why.")
+    listed_at: str = Field(description="When its tools were listed.")
+    created_at: str
+    updated_at: str
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_DETAILS_EXAMPLE]})
+
+
+class McpServerQuery(ListQuery):
+    """The query of ``GET /tools/mcp``."""
+
+    sort: Literal["created_at", "-created_at", "name", "-name"] = "created_at"
+
+
+class McpServerList(Model):
+    """The answer of ``GET /tools/mcp``."""
+
+    servers: list[McpServerDetails]
+    total: int
+    page: int
+    per_page: int
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"servers": [_DETAILS_EXAMPLE], "total": 1, "page": 1, "per_page": 100}]
+        }
+    )
+
+
+class McpRegistered(Model):
+    """The answer of ``POST /tools/mcp``."""
+
+    server_id: str
+    status: Literal["registered"] = "registered"
+    tools: list[str] = Field(description="The names that agents call its tools by.")
+    left_out: list[McpLeftOut] = Field(description="Tools that agents cannot have, and why.")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "server_id": "mcp_4t9k2m0x7q1z",
+                    "status": "registered",
+                    "tools": ["files_read_file"],
+                    "left_out": [],
+                }
+            ]
+        }
+    )
+
+
+class McpRefreshed(Model):
+    """The answer of ``POST /tools/mcp/{server_id}/refresh``."""
+
+    server_id: str
+    tools: list[str] = Field(description="The names of all its tools now.")
+    added: list[str]
+    removed: list[str]
+    changed: list[str] = Field(description="Those whose description or arguments are other ones.")
+    left_out: list[McpLeftOut] = Field(description="Tools that agents cannot have, and why.")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "server_id": "mcp_4t9k2m0x7q1z",
+                    "tools": ["files_read_file", "files_write_file"],
+                    "added": ["files_write_file"],
+                    "removed": [],
+                    "changed": [],
+                    "left_out": [],
+                }
+            ]
+        }
+    )
+
+
+class McpDeleteQuery(Query):
+    """The query of ``DELETE /tools/mcp/{server_id}``."""
+
+    force: bool = Field(False, description="Delete the server even where agents or tasks use its tools.")

@@ -1,0 +1,70 @@
+"""The fields of an MCP server's registration."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from kasal_jupyter.schemas.tools import Header, Secret, endpoint
+
+Transport = Literal["stdio", "http"]
+"""``stdio``: a program that is started and spoken to. ``http``: a streamable-HTTP endpoint."""
+
+CALL_SECONDS = 60.0
+"""How long a call may take where nothing else is said."""
+
+_LINE = r"^[^\x00\r\n]*$"
+
+ServerName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$", max_length=32)]
+"""What the names of a server's tools begin with."""
+
+Command = Annotated[str, StringConstraints(min_length=1, max_length=1_000, pattern=_LINE)]
+
+Argument = Annotated[str, StringConstraints(max_length=8_000, pattern=r"^[^\x00]*$")]
+
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
+
+VariableValue = Annotated[str, StringConstraints(max_length=8_000, pattern=r"^[^\x00]*$")]
+
+RemoteName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+def _ascii(text: str) -> str:
+    # The reason must not show it.
+    if not text.isascii():
+        raise ValueError("ASCII characters only: it is sent in a header")
+    return text
+
+
+def _address(text: str) -> str:
+    endpoint(text)
+    if "{" in text:
+        raise ValueError("an address has no {parameters} here")
+    return text
+
+
+Url = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=2_000),
+    AfterValidator(_address),
+    Field(json_schema_extra={"pattern": r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s@#{}\\]+$"}),
+]
+"""An ``http`` or ``https`` address."""
+
+HeaderValue = Annotated[Secret, AfterValidator(_ascii)]
+
+_HEADERS_OF_THE_PROTOCOL = frozenset({"accept", "last-event-id", "mcp-session-id", "mcp-protocol-version"})
+
+
+def _free_headers(headers: dict[str, str]) -> dict[str, str]:
+    for name in headers:
+        if name.lower() in _HEADERS_OF_THE_PROTOCOL:
+            raise ValueError(f"{name} belongs to the protocol itself; leave it out")
+    return headers
+
+
+Environment = Annotated[dict[Variable, VariableValue], Field(max_length=100)]
+Headers = Annotated[dict[Header, HeaderValue], Field(max_length=50), AfterValidator(_free_headers)]
+Arguments = Annotated[list[Argument], Field(max_length=200)]
+Selected = Annotated[list[RemoteName], Field(min_length=1, max_length=500)]

@@ -1,0 +1,155 @@
+"""Providers: who serves models and searches the web, and what was set for them. Keys are never answered."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
+
+from kasal_jupyter.schemas.base import Document, Model, Query
+from kasal_jupyter.schemas.tools import Secret, endpoint
+
+Scope = Literal["user", "server"]
+"""For whom something is set: for the caller's own runs, or for everybody's."""
+
+Source = Literal["user", "server", "environment"]
+"""Where what counts was set. A user's comes before the server's, and that before the environment's."""
+
+NAME_FORM = r"^[a-z][a-z0-9_-]{0,39}$"
+"""A provider's name: what stands before the slash in a model's."""
+
+
+def _header_value(text: str) -> str:
+    # The reason must not show it.
+    if not text.isascii():
+        raise ValueError("ASCII characters only: it is sent in a header")
+    if text.lower().startswith("bearer "):
+        raise ValueError("give the key alone, without 'Bearer'")
+    return text
+
+
+def _base_url(text: str) -> str:
+    endpoint(text)
+    if "{" in text:
+        raise ValueError("an address has no {parameters} here")
+    if "?" in text:
+        raise ValueError("no query in the address; give a key as api_key")
+    return text
+
+
+BaseUrl = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=2_000),
+    AfterValidator(_base_url),
+    Field(json_schema_extra={"pattern": r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s@#?{}\\]+$"}),
+]
+"""An ``http`` or ``https`` address without user, password and query."""
+
+ApiKey = Annotated[Secret, AfterValidator(_header_value)]
+
+OptionName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+
+
+class ProviderSet(Model):
+    """The body of ``PUT /providers/{name}``: all that is set; what is left out is not set."""
+
+    api_key: ApiKey | None = Field(
+        None, repr=False, description="It is stored encrypted and never given out again."
+    )
+    base_url: BaseUrl | None = Field(
+        None,
+        description="Another address than the provider's own. An OpenAI-compatible server's is what its "
+        "clients take, usually with /v1 at its end.",
+    )
+    options: dict[OptionName, Secret] = Field(
+        default_factory=dict,
+        max_length=20,
+        repr=False,
+        description="What else the provider takes, e.g. api_version, aws_region_name. Stored encrypted.",
+    )
+    scope: Scope = Field("user", description="Whether it is for the caller's runs, or for everybody's.")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"api_key": "a key of yours"},
+                {"base_url": "https://models.example.com/v1", "api_key": "a key of yours"},
+            ]
+        }
+    )
+
+
+class ProviderQuery(Query):
+    """The query of ``DELETE /providers/{name}``."""
+
+    scope: Scope = Field("user", description="Which setting is meant: the caller's, or everybody's.")
+
+
+class ProviderInfo(Model):
+    """A provider, and whether it can be used; never a key."""
+
+    name: str = Field(description="What stands before the slash in its models' names.")
+    title: str
+    kind: Literal["models", "search"]
+    ready: bool = Field(description="Whether everything that it needs is there.")
+    reason: str | None = Field(None, description="Why it is not, and what to do.")
+    source: Source | None = Field(None, description="Where what counts was set; null where nothing is.")
+    has_key: bool = Field(description="Whether there is a key.")
+    base_url: str | None = Field(
+        None, description="The address that was set; one that is not the caller's is shown to admins only."
+    )
+    options: list[str] = Field(description="The names of the options that are set.")
+    variables: list[str] = Field(description="The variables of the server's environment that set it, too.")
+    install: str | None = Field(None, description="The command that installs it, where it has to be.")
+    scopes: list[Scope] = Field(description="What is stored that the caller may delete or replace.")
+
+
+class ProviderList(Model):
+    """The answer of ``GET /providers``."""
+
+    providers: list[ProviderInfo]
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "providers": [
+                        {
+                            "name": "openai",
+                            "title": "OpenAI",
+                            "kind": "models",
+                            "ready": True,
+                            "reason": None,
+                            "source": "environment",
+                            "has_key": True,
+                            "base_url": None,
+                            "options": [],
+                            "variables": ["OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE"],
+                            "install": None,
+                            "scopes": [],
+                        }
+                    ]
+                }
+            ]
+        }
+    )
+
+
+class StoredProvider(Document):
+    """What is stored for a provider: sealed as a whole. Never an answer."""
+
+    id: str
+    owner: str = Field(description="Whose it is; empty where it is the server's.")
+    name: str
+    sealed: str = Field(repr=False, description="A SealedProvider as JSON, encrypted.")
+    guarded: bool = Field(description="Whether its address is held to the rules for tools.")
+    created_at: str
+    updated_at: str
+
+
+class SealedProvider(Model):
+    """What is sealed."""
+
+    api_key: str | None = Field(None, repr=False)
+    base_url: str | None = None
+    options: dict[str, str] = Field(default_factory=dict, repr=False)

@@ -1,0 +1,154 @@
+"""Usage and cost: what was used, by whom, for what and when."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field
+
+from kasal_jupyter.schemas.base import Document, ListQuery, Model
+
+GroupBy = Literal["day", "crew", "user", "model", "agent", "task"]
+"""What usage can be told apart by."""
+
+
+class Usage(Model):
+    """Tokens and calls, summed; as the models' providers count them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    llm_calls: int = 0
+    tool_calls: int = 0
+    # A summary that was stored before costs were counted has none: what its calls cost is unknown.
+    cost: float | None = Field(
+        default_factory=lambda given: None if given.get("llm_calls") else 0.0,
+        description="US dollars of the calls that were answered, by each model's price on the day; null as "
+        "soon as one is unknown.",
+    )
+    cost_at_least: float = Field(
+        default_factory=lambda given: given.get("cost") or 0.0,
+        description="US dollars of the calls whose cost is known: all of it, or its least.",
+    )
+    unknown_costs: int = Field(
+        default_factory=lambda given: given.get("llm_calls", 0) if given.get("cost", 0.0) is None else 0,
+        description="Calls that were answered and whose cost is unknown.",
+    )
+
+
+class UsageShare(Usage):
+    """A part of a run's usage."""
+
+    key: str = Field(description="The task's id, else the agent's or the model's name; empty: none of them.")
+    name: str = Field(description="The task's title, else the agent's or the model's name.")
+
+
+class UsageBreakdown(Model):
+    """The same usage three times, told apart by task, by agent and by model."""
+
+    tasks: list[UsageShare] = Field(default_factory=list)
+    agents: list[UsageShare] = Field(default_factory=list)
+    models: list[UsageShare] = Field(default_factory=list)
+
+
+class LedgerEntry(Document):
+    """What a crew's runs of one owner used on one day.
+
+    A run is booked once, in the change that stores its end. Its calls count on the day they were answered,
+    the run itself on the day it was asked for. Deleting an execution or a crew leaves the entry alone.
+    """
+
+    id: str
+    day: str = Field(description="UTC, 2024-01-15.")
+    owner: str
+    crew_id: str
+    crew_name: str
+    runs: int = 0
+    usage: Usage = Field(default_factory=Usage)
+    by: UsageBreakdown = Field(default_factory=UsageBreakdown)
+
+
+def _day(text: str) -> str:
+    date.fromisoformat(text)
+    return text
+
+
+Day = Annotated[
+    str, Field(pattern=r"^\d{4}-\d\d-\d\d$", json_schema_extra={"format": "date"}), AfterValidator(_day)
+]
+"""A day of UTC, ``2024-01-15``."""
+
+
+class UsageQuery(ListQuery):
+    """The query of ``GET /usage``."""
+
+    group_by: GroupBy = Field("day", description="What the usage is told apart by; user is for admins.")
+    since: Day | None = Field(None, description="The first day; 29 days before the last where none is given.")
+    until: Day | None = Field(None, description="The last day; today where none is given.")
+    crew_id: str | None = Field(None, description="One crew's.")
+    user: str | None = Field(None, max_length=200, description="One user's, for admins.")
+    sort: Literal[
+        "name", "-name", "cost", "-cost", "total_tokens", "-total_tokens", "llm_calls", "-llm_calls"
+    ] = "name"
+
+
+class UsageTotal(Usage):
+    """The usage of some runs."""
+
+    runs: int = Field(0, description="Runs that were asked for in that time.")
+
+
+class UsageGroup(Usage):
+    """The usage of one day, crew, user, model, agent or task."""
+
+    runs: int | None = Field(description="Runs that were asked for; null for models, agents and tasks.")
+    key: str = Field(
+        description="The day, the id of the crew, user or task, the model's name, or a crew's id and an "
+        "agent's name with a slash between; empty: outside of any."
+    )
+    name: str
+    crew_name: str | None = Field(None, description="An agent's or a task's.")
+
+
+_FIGURES: dict[str, Any] = {
+    "prompt_tokens": 5210,
+    "completion_tokens": 1480,
+    "total_tokens": 6690,
+    "llm_calls": 12,
+    "tool_calls": 4,
+    "cost": 0.0278,
+    "cost_at_least": 0.0278,
+    "unknown_costs": 0,
+    "runs": 3,
+}
+
+
+class UsageList(Model):
+    """The answer of ``GET /usage``."""
+
+    group_by: GroupBy
+    since: str
+    until: str
+    whole: UsageTotal = Field(description="All groups together, on whatever page.")
+    groups: list[UsageGroup]
+    total: int = Field(description="How many groups there are.")
+    page: int
+    per_page: int
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "group_by": "day",
+                    "since": "2023-12-17",
+                    "until": "2024-01-15",
+                    "whole": _FIGURES,
+                    "groups": [{**_FIGURES, "key": "2024-01-15", "name": "2024-01-15", "crew_name": None}],
+                    "total": 1,
+                    "page": 1,
+                    "per_page": 100,
+                }
+            ]
+        }
+    )

@@ -1,0 +1,107 @@
+"""Webhooks: what a crew's runs report to a receiver, signed as *Standard Webhooks* has it.
+
+https://www.standardwebhooks.com
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from kasal_jupyter.schemas.base import Document, Model
+
+
+class WebhookSecret(Model):
+    """The answer of ``GET /webhooks/secret`` and ``POST /webhooks/secret/rotate``."""
+
+    secret: str = Field(
+        pattern=r"^whsec_[A-Za-z0-9+/]{32,}={0,2}$",
+        description="What your webhooks are signed with; keep it where they are received.",
+    )
+    previous_until: str | None = Field(
+        description="Until when the secret before it signs as well; null where there is none."
+    )
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=", "previous_until": None}
+            ]
+        }
+    )
+
+
+class SigningSecret(Document):
+    """An owner's secret as it is stored: sealed."""
+
+    id: str = Field(description="Whose it is.")
+    sealed: str
+    previous: str | None = None
+    previous_until: str | None = None
+
+
+class Delivery(Model):
+    """What became of one event."""
+
+    seq: int
+    type: str
+    status: int | None = Field(description="What the receiver answered; null where it did not.")
+    attempts: int
+    delivered: bool
+    error: str | None = Field(description="Why it was not delivered.")
+    time: str = Field(description="When that was settled.")
+
+
+class HookState(Document):
+    """Where the delivery of a run's events stands, as it is kept in the file beside the journal."""
+
+    id: str = Field(description="The run.")
+    owner: str = Field(description="Whose secret signs.")
+    server: str = Field(description="The server process that delivers.")
+    url: str
+    events: list[str]
+    seq: int = Field(0, description="The last event that is settled.")
+    delivered: int = 0
+    failed: int = 0
+    failing: int = Field(0, description="Events in a row that could not be delivered.")
+    deliveries: list[Delivery] = Field(default_factory=list, description="The latest ones.")
+    done: bool = False
+
+
+class WebhookReport(Model):
+    """The answer of ``GET /executions/{job_id}/webhooks``."""
+
+    job_id: str
+    url: str
+    events: list[str]
+    state: Literal["delivering", "done"]
+    delivered: int
+    failed: int = Field(description="Events that could not be delivered, or were left out after too many.")
+    deliveries: list[Delivery] = Field(description="The latest 100, in order.")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "job_id": "job_qwerty123",
+                    "url": "https://example.com/kasal",
+                    "events": ["task_complete", "execution_status"],
+                    "state": "done",
+                    "delivered": 1,
+                    "failed": 0,
+                    "deliveries": [
+                        {
+                            "seq": 1,
+                            "type": "execution_status",
+                            "status": 204,
+                            "attempts": 1,
+                            "delivered": True,
+                            "error": None,
+                            "time": "2024-01-15T14:00:00Z",
+                        }
+                    ],
+                }
+            ]
+        }
+    )

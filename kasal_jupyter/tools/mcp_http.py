@@ -1,0 +1,258 @@
+"""MCP over HTTP: every request gets an answer, whatever the server does.
+
+The ``mcp`` package's transport takes a failed request for the session's end, which ends the calls of others,
+too, and waits for ever where a server answers nothing it understands. So what goes wrong with a request is
+made its answer here, a JSON-RPC error, before that transport sees it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import httpcore
+import httpx
+from mcp.client.streamable_http import streamable_http_client
+from mcp.types import JSONRPCError, JSONRPCMessage, JSONRPCResponse
+from pydantic import ValidationError
+
+from kasal_jupyter.schemas.mcp_run import RunMcpServer
+from kasal_jupyter.tools.async_transport import AsyncGuardedTransport
+from kasal_jupyter.tools.guard import HostGuard, origin_of
+from kasal_jupyter.tools.wording import beginning, status_text
+from kasal_jupyter.version import __version__
+
+if TYPE_CHECKING:
+    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+    from mcp.shared.message import SessionMessage
+
+    Streams = tuple[
+        MemoryObjectReceiveStream[SessionMessage | Exception], MemoryObjectSendStream[SessionMessage]
+    ]
+
+MAX_BYTES = 10_000_000
+"""Most of an answer that is read."""
+
+CONNECT_SECONDS = 10.0
+"""How long a connection may take."""
+
+SLACK_SECONDS = 10.0
+"""How much longer than a call its request waits for the next bytes: the call is the first to be given up."""
+
+UNREACHED = -32_098
+"""The code of the errors that are made here, one of those that JSON-RPC leaves to implementations."""
+
+_MAX_REFUSAL_BYTES = 65_536
+
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def http_streams(server: RunMcpServer, guard: HostGuard) -> AsyncIterator[Streams]:
+    """Open the way to a server.
+
+    Parameters
+    ----------
+    server
+        The server. Its headers go to it and nowhere else.
+    guard
+        Which hosts may be called.
+    """
+    assert server.url is not None, "an http server has an address"
+    if not server.guarded:
+        guard = guard.allowing(origin_of(server.url)[1])
+    client = httpx.AsyncClient(
+        transport=_AnsweringTransport(AsyncGuardedTransport(guard), server.url),
+        headers={
+            "User-Agent": f"kasal-jupyter/{__version__}",
+            # A few packed bytes may unpack to gigabytes.
+            "Accept-Encoding": "identity",
+            **server.headers,
+        },
+        timeout=httpx.Timeout(CONNECT_SECONDS, read=server.timeout + SLACK_SECONDS),
+        trust_env=False,
+    )
+    async with client, streamable_http_client(server.url, http_client=client) as (incoming, outgoing, _):
+        yield incoming, outgoing
+
+
+class _AnsweringTransport(httpx.AsyncBaseTransport):
+    def __init__(self, network: AsyncGuardedTransport, url: str) -> None:
+        self._network = network
+        self._origin = origin_of(url)
+        self._host = self._origin[1]
+
+    async def aclose(self) -> None:
+        await self._network.aclose()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            return await self._posted(request)
+        if request.method == "GET" and "last-event-id" not in request.headers:
+            # What a server says unasked is not listened to: a connection for each run would do nothing else.
+            return httpx.Response(405, request=request)
+        try:
+            return await self._network.handle_async_request(request)
+        except (
+            ValueError,
+            httpcore.TimeoutException,
+            httpcore.NetworkError,
+            httpcore.ProtocolError,
+        ) as error:
+            raise httpx.ConnectError(self._words(error), request=request) from error
+
+    async def _posted(self, request: httpx.Request) -> httpx.Response:
+        asked = json.loads(await request.aread()).get("id")
+        try:
+            response = await self._network.handle_async_request(request)
+        except (
+            ValueError,
+            httpcore.TimeoutException,
+            httpcore.NetworkError,
+            httpcore.ProtocolError,
+        ) as error:
+            return self._refused(request, asked, self._words(error))
+        if response.status_code in {307, 308} and self._is_home(response):
+            return response
+        if response.status_code == 404 and "mcp-session-id" in request.headers and asked is not None:
+            # The protocol's way to say that the session is over.
+            return response
+        refusal = await self._refusal(response, wants_answer=asked is not None)
+        if refusal is not None:
+            await response.aclose()
+            return self._refused(request, asked, refusal)
+        if asked is None:
+            await response.aclose()
+            return httpx.Response(202, request=request)
+        if _kind(response) == "text/event-stream":
+            response.stream = _Events(response.stream, asked, self._host)
+            return response
+        return await self._whole(request, response, asked)
+
+    async def _whole(self, request: httpx.Request, response: httpx.Response, asked: Any) -> httpx.Response:
+        """Give an answer of JSON, read and looked at."""
+        try:
+            body = await _read(response, MAX_BYTES + 1)
+        except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
+            return self._refused(request, asked, self._words(error))
+        finally:
+            await response.aclose()
+        if len(body) > MAX_BYTES:
+            return self._refused(request, asked, f"{self._host} answers with more than {MAX_BYTES:,} bytes")
+        with suppress(ValidationError):
+            if isinstance(JSONRPCMessage.model_validate_json(body).root, JSONRPCResponse | JSONRPCError):
+                kept = {
+                    name: value
+                    for name, value in response.headers.items()
+                    if name in {"content-type", "mcp-session-id"}
+                }
+                return httpx.Response(200, headers=kept, content=body, request=request)
+        return self._refused(
+            request,
+            asked,
+            f"{self._host} answers with JSON that is no MCP: {beginning(body.decode(errors='replace'))}",
+        )
+
+    async def _refusal(self, response: httpx.Response, *, wants_answer: bool) -> str | None:
+        """Say why an answer is none; None for one that is."""
+        status = response.status_code
+        if 300 <= status < 400:
+            where = response.headers.get("location", "")
+            return (
+                f"{self._host} redirects to {_host_of(where)}, which is not followed; register that address"
+            )
+        if not 200 <= status < 300:
+            said = ""
+            with suppress(httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
+                said = beginning((await _read(response, _MAX_REFUSAL_BYTES)).decode(errors="replace"))
+            return f"{self._host} answers {status_text(status)}" + (f": {said}" if said else "")
+        if not wants_answer:
+            return None
+        if status == 202:
+            return f"{self._host} takes the request without an answer, so that it is no MCP server"
+        if (packed := response.headers.get("content-encoding", "identity")) != "identity":
+            return f"{self._host} answers in an encoding nobody asked for, {packed!r}"
+        if (kind := _kind(response)) not in {"application/json", "text/event-stream"}:
+            return f"{self._host} answers with {kind or 'something unnamed'}, so that it is no MCP server"
+        return None
+
+    def _is_home(self, response: httpx.Response) -> bool:
+        """Say whether a redirect stays on the server that was named."""
+        following = response.request.url.join(response.headers.get("location", ""))
+        return origin_of(str(following)) == self._origin and not following.userinfo
+
+    def _refused(self, request: httpx.Request, asked: Any, reason: str) -> httpx.Response:
+        if asked is None:
+            # A note that nobody waits for; the next request will tell.
+            log.warning("A notification was not taken: %s", reason)
+            return httpx.Response(202, request=request)
+        return httpx.Response(200, json=_error(asked, reason), request=request)
+
+    def _words(self, error: Exception) -> str:
+        if isinstance(error, httpcore.TimeoutException):
+            return f"{self._host} did not answer in time"
+        if isinstance(error, ValueError):  # The guard's own words.
+            return str(error)
+        return f"The connection to {self._host} failed: {str(error) or 'it broke off'}"
+
+
+class _Events(httpx.AsyncByteStream):
+    """A stream of events that ends with an error where it ends without an answer.
+
+    Nobody reads on once the answer is there. A stream whose events are numbered is taken up again by the
+    ``mcp`` package, and is left to it.
+    """
+
+    def __init__(self, stream: Any, asked: Any, host: str) -> None:
+        self._stream = stream
+        self._asked = asked
+        self._host = host
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size, tail, numbered = 0, b"\n", False
+        reason = f"{self._host} ended its answer before it was whole"
+        try:
+            async for chunk in self._stream:
+                size += len(chunk)
+                if size > MAX_BYTES:
+                    reason, numbered = f"{self._host} answers with more than {MAX_BYTES:,} bytes", False
+                    break
+                numbered = numbered or b"\nid:" in tail + chunk
+                tail = (tail + chunk)[-4:]
+                yield chunk
+        except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
+            if numbered:
+                raise
+        if not numbered:
+            yield b"\n\nevent: message\ndata: " + json.dumps(_error(self._asked, reason)).encode() + b"\n\n"
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def _error(asked: Any, reason: str) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": asked, "error": {"code": UNREACHED, "message": reason}}
+
+
+async def _read(response: httpx.Response, most: int) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) >= most:
+            break
+    return bytes(body[:most])
+
+
+def _kind(response: httpx.Response) -> str:
+    kind: str = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind
+
+
+def _host_of(location: str) -> str:
+    try:
+        return httpx.URL(location).host or "another path"
+    except httpx.InvalidURL:
+        return "something that is no address"

@@ -1,0 +1,203 @@
+"""Looking at an MCP server before it is registered, in a process of its own.
+
+A server's list may be long, hostile, or never come, and the ``mcp`` package takes a second to import: none of
+that is for the process that serves others. ``python -m kasal_jupyter.tools.mcp_probe`` reads a
+:class:`Question` on its input, writes a :class:`Finding` on its output, and ends with all it has started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from typing import NoReturn
+
+from pydantic import BaseModel, Field, ValidationError
+
+from kasal_jupyter.schemas.mcp_run import RunMcpServer
+from kasal_jupyter.tools.mcp_failure import McpFailed
+from kasal_jupyter.tools.mcp_listing import RemoteTool
+from kasal_jupyter.tools.wording import MIN_SECRET, beginning
+
+PROBE_SECONDS = 90.0
+"""How long all of it may take. What waits for the server itself ends before that."""
+
+LIST_SECONDS = 20.0
+"""How long the server may take to list its tools."""
+
+_LAST_BYTES = 4_000
+"""Bytes of what a program printed that are kept."""
+
+_KEPT_VARIABLES = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP"),
+        *("PYTHONPATH", "PYTHONPYCACHEPREFIX", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+        *("SYSTEMROOT", "SYSTEMDRIVE", "APPDATA", "LOCALAPPDATA", "USERPROFILE", "PATHEXT", "HOMEDRIVE"),
+        *("HOMEPATH", "PROCESSOR_ARCHITECTURE", "USERNAME"),
+    }
+)
+"""What this process needs of its environment. The server's program gets less."""
+
+
+class Question(BaseModel):
+    """Which server to look at."""
+
+    server: RunMcpServer
+    allowed_hosts: list[str]
+
+
+class Finding(BaseModel):
+    """What the server has said, or why it has said nothing."""
+
+    version: str | None = None
+    tools: list[RemoteTool] = Field(default_factory=list)
+    error: str | None = None
+    field: str | None = None
+
+
+def probe(server: RunMcpServer, allowed_hosts: list[str], environ: Mapping[str, str] = os.environ) -> Finding:
+    """Connect to a server, list its tools, and let go of it. Blocks: for a thread.
+
+    Parameters
+    ----------
+    server
+        The server.
+    allowed_hosts
+        Hosts besides the public ones that may be called.
+    environ
+        This process's environment.
+
+    Returns
+    -------
+    Finding
+        The tools. Nothing in it repeats the server's secrets.
+
+    Raises
+    ------
+    McpFailed
+        The server cannot be reached, or is none; its text does not repeat the server's secrets.
+    """
+    question = Question(server=server, allowed_hosts=allowed_hosts).model_dump_json().encode()
+    command = [sys.executable, "-m", "kasal_jupyter.tools.mcp_probe"]
+    kept = {name: value for name, value in environ.items() if name.upper() in _KEPT_VARIABLES}
+    with subprocess.Popen(  # noqa: S603 - our own program
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=kept,
+        start_new_session=True,
+    ) as process:
+        try:
+            written, _ = process.communicate(question, timeout=PROBE_SECONDS)
+        except subprocess.TimeoutExpired:
+            written = b""
+        finally:
+            _kill(process)
+    try:
+        finding = Finding.model_validate_json(_without(written.decode(errors="replace"), server.secrets()))
+    except ValidationError:
+        raise McpFailed(f"{server.name} has not listed its tools within {PROBE_SECONDS:g} seconds") from None
+    if finding.error is not None:
+        raise McpFailed(finding.error, field=finding.field)
+    return finding
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End the process and all it has started, where it has not done so itself."""
+    if process.poll() is not None:
+        return
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _without(text: str, secrets: list[str]) -> str:
+    """Take secrets out of a text, in the form that they have in JSON as well."""
+    for secret in secrets:
+        if len(secret) >= MIN_SECRET:
+            for form in (
+                secret,
+                RemoteTool(name=secret, parameters={}).model_dump_json()[9:].split('","')[0],
+            ):
+                text = text.replace(form, "[secret]")
+    return text
+
+
+class _LastWords:
+    """Takes what this process's programs print as errors, and keeps the end of it."""
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+        self._source, into = os.pipe()
+        os.dup2(into, 2)
+        os.close(into)
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        while piece := os.read(self._source, 65_536):
+            self._kept += piece
+            del self._kept[:-_LAST_BYTES]
+
+    def line(self) -> str:
+        """Give the last line."""
+        lines = bytes(self._kept).decode(errors="replace").strip().splitlines()
+        return beginning(lines[-1]) if lines else ""
+
+
+def main() -> NoReturn:
+    """Answer the question on the input."""
+    out = os.dup(1)
+    printed = _LastWords()
+    # What a library prints must not stand in the answer, nor its notes among the program's last words.
+    os.dup2(2, 1)
+    logging.disable()
+    question = Question.model_validate_json(sys.stdin.buffer.read())
+    with tempfile.TemporaryDirectory(prefix="kasal-mcp-") as folder:
+        finding = _found(question, folder, printed)
+    with os.fdopen(out, "wb") as answer:
+        answer.write(finding.model_dump_json().encode())
+    if sys.platform != "win32" and os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(0)
+
+
+def _found(question: Question, folder: str, printed: _LastWords) -> Finding:
+    import anyio
+
+    # A grammar for IRIs that jsonschema only uses when it is there, and that takes seconds to build.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    try:
+        return anyio.run(_look, question, folder)
+    except McpFailed as error:
+        said = printed.line() if question.server.transport == "stdio" else ""
+        more = f". Its last words: {said}" if said else ""
+        blamed = "command" if question.server.transport == "stdio" else "url"
+        return Finding(error=f"{error}{more}", field=error.field or blamed)
+
+
+async def _look(question: Question, folder: str) -> Finding:
+    from kasal_jupyter.tools.guard import HostGuard
+    from kasal_jupyter.tools.mcp_session import McpSession
+
+    # The first question that is asked is a short one, however long a call may take.
+    server = question.server.model_copy(update={"timeout": LIST_SECONDS})
+    session = McpSession(server, HostGuard(question.allowed_hosts), folder)
+    try:
+        await session.open()
+        return Finding(version=session.version, tools=await session.tools())
+    finally:
+        await session.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""The model of an agent: asked again where that may help, and others in its place where it cannot answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+from crewai.events.stream_context import publish_stream_event
+from crewai.hooks.dispatch import HookAborted
+from crewai.llms.base_llm import BaseLLM, call_stop_override, call_stream_override
+from crewai.types.usage_metrics import UsageMetrics
+from crewai.utilities.agent_utils import is_native_tool_calling_unsupported_error
+from crewai.utilities.exceptions.context_window_exceeding_exception import LLMContextLengthExceededError
+from pydantic import BaseModel, Field, PrivateAttr
+
+from kasal_jupyter.schemas.agents import ModelSettings
+from kasal_jupyter.schemas.events import ErrorInfo
+from kasal_jupyter.worker.attempt import Attempt
+from kasal_jupyter.worker.budget import Ledger
+from kasal_jupyter.worker.failures import ModelFailed, model_failure
+from kasal_jupyter.worker.llm import ReportedLLM, estimated_tokens
+from kasal_jupyter.worker.retry import AskedAgain, CallLeft, asks_again, final_words, seconds_until_retry
+from kasal_jupyter.worker.stop import StopSignal
+
+
+class AgentLLM(BaseLLM):
+    """A line of models, of which the first that can answers.
+
+    This is the only place where a call is made again: CrewAI's own retries and those of the providers' SDKs
+    are off. Once a model has failed for good, the agent stays with the next one until the run's end.
+
+    Attributes
+    ----------
+    signal
+        What ends the run.
+    """
+
+    llm_type: str = "kasal"
+    signal: StopSignal = Field(exclude=True)
+
+    _line: Sequence[ReportedLLM] = PrivateAttr(default=())
+    _at: int = PrivateAttr(default=0)
+    _moving: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+    _ledger: Ledger | None = PrivateAttr(default=None)
+
+    @classmethod
+    def of(cls, line: Sequence[ReportedLLM], settings: ModelSettings, ledger: Ledger) -> Self:
+        """Make it.
+
+        Parameters
+        ----------
+        line
+            The model and its fallbacks, at least one.
+        settings
+            How they are called.
+        ledger
+            What the run may use up.
+        """
+        made = cls(
+            model=line[0].model,
+            provider=line[0].provider,
+            signal=ledger.signal,
+            stop=settings.stop or [],
+            stream=settings.stream,
+            max_tokens=settings.max_tokens,
+        )
+        made._line, made._ledger = tuple(line), ledger
+        return made
+
+    @property
+    def current(self) -> ReportedLLM:
+        """The model that is asked now."""
+        return self._line[self._at]
+
+    def call(  # noqa: PLR0917 - CrewAI's signature
+        self,
+        messages: str | list[Any],
+        tools: list[dict[str, Any]] | None = None,
+        callbacks: list[Any] | None = None,
+        available_functions: dict[str, Any] | None = None,
+        from_task: Any | None = None,
+        from_agent: Any | None = None,
+        response_model: type[BaseModel] | None = None,
+    ) -> Any:
+        """Ask; see :meth:`BaseLLM.call`.
+
+        Raises
+        ------
+        ModelFailed
+            No model of the line can answer.
+        LLMContextLengthExceededError
+            The prompt is too long; CrewAI summarises the conversation then.
+        RunStopped, RunFailed
+            The run must end.
+        """
+
+        def ask(llm: ReportedLLM) -> Any:
+            with (
+                call_stop_override(llm, self.stop_sequences),
+                call_stream_override(llm, bool(self._effective_stream())),
+            ):
+                return llm.ask(
+                    messages,
+                    tools=tools,
+                    callbacks=callbacks,
+                    available_functions=available_functions,
+                    from_task=from_task,
+                    from_agent=from_agent,
+                    response_model=response_model,
+                )
+
+        failures: list[ModelFailed] = []
+        while True:
+            at = self._at
+            try:
+                return self._persistently(self._line[at], ask, lambda: estimated_tokens(messages, tools))
+            except _GaveUp as gave_up:
+                failures.append(gave_up.failure)
+                # CrewAI goes on without native tools after this one.
+                unsupported = is_native_tool_calling_unsupported_error(gave_up.failure)
+                if unsupported or not self._move_on(at, gave_up):
+                    raise self._final(failures) from gave_up.failure
+
+    # CrewAI would wrap it in retries of its own otherwise.
+    call._crewai_rate_limit_wrapped = True  # type: ignore[attr-defined]  # noqa: SLF001
+
+    def _persistently(
+        self, llm: ReportedLLM, ask: Callable[[ReportedLLM], Any], prompt: Callable[[], int]
+    ) -> Any:
+        """Ask one model, again where that may help; raise ``_GaveUp`` where it does not."""
+        tries = 0
+        while True:
+            tries += 1
+            attempt = Attempt()
+            try:
+                return self._once(llm, attempt, ask, prompt)
+            except ModelFailed as failure:
+                if not asks_again(failure, tries):
+                    told = ModelFailed(final_words(failure, tries), code=failure.failure_code)
+                    told.__cause__ = failure
+                    raise _GaveUp(told, attempt.call_id) from failure
+                wait = seconds_until_retry(failure, tries)
+                self._tell(attempt.call_id, llm, tries + 1, wait, failure)
+                self.signal.sleep(wait)
+
+    def _once(
+        self,
+        llm: ReportedLLM,
+        attempt: Attempt,
+        ask: Callable[[ReportedLLM], Any],
+        prompt: Callable[[], int],
+    ) -> Any:
+        assert self._ledger is not None
+        limit = int(self.max_tokens) if self.max_tokens is not None else None
+        with self._ledger.call(llm, attempt, prompt, limit):
+            try:
+                if llm.aside:
+                    answer = attempt.aside(lambda: ask(llm), llm.patience, self.signal)
+                else:
+                    answer = attempt.here(lambda: ask(llm))
+            except HookAborted:
+                raise
+            except Exception as error:
+                # A border: whatever an SDK makes of a provider's answer comes out here.
+                failure = model_failure(error, llm.label)
+                self._leave(attempt, failure)
+                if failure.failure_code == "CONTEXT_OVERFLOW":
+                    failure.__cause__ = error
+                    raise _overflow(failure) from failure
+                raise failure from error
+        if not attempt.answered:
+            # Where Bedrock, say, answers with nothing, CrewAI makes up an apology, and tells of no answer.
+            failure = ModelFailed(f"{llm.label}: the answer is empty.", code="MODEL_ERROR", passing=True)
+            self._leave(attempt, failure)
+            raise failure
+        return answer
+
+    def _move_on(self, at: int, gave_up: _GaveUp) -> bool:
+        """Go on to the next model of the line; say whether there is one."""
+        if at + 1 == len(self._line):
+            return False
+        with self._moving:
+            # Somebody else who shares this agent's model may have done so already.
+            self._at = max(self._at, at + 1)
+        self._tell(gave_up.call_id, self._line[at + 1], 1, 0.0, gave_up.failure)
+        return True
+
+    def _final(self, failures: Sequence[ModelFailed]) -> ModelFailed:
+        """Tell the run that no model is left, and give the error that says so."""
+        last = failures[-1]
+        message = " ".join(str(failure) for failure in failures)
+        self.signal.note_model_failure(ErrorInfo(code=last.failure_code, message=message))
+        return ModelFailed(message, code=last.failure_code)
+
+    def _tell(
+        self, call_id: str | None, following: ReportedLLM, attempt: int, wait: float, failure: ModelFailed
+    ) -> None:
+        error = ErrorInfo(code=failure.failure_code, message=str(failure))
+        publish_stream_event(self, AskedAgain(call_id, following.label, attempt, round(wait, 3), error))
+
+    def _leave(self, attempt: Attempt, failure: ModelFailed) -> None:
+        """See to it that a call that CrewAI has not ended is ended in the trace."""
+        publish_stream_event(
+            self, CallLeft(attempt.call_id, ErrorInfo(code=failure.failure_code, message=str(failure)))
+        )
+
+    def supports_function_calling(self) -> bool:
+        """Say whether tools are called natively: CrewAI asks once for a task, so all models must do it."""
+        return all(llm.supports_function_calling() for llm in self._line)
+
+    def supports_stop_words(self) -> bool:
+        """Say whether stop words can be passed; where they cannot, CrewAI cuts the answers off itself."""
+        return all(llm.supports_stop_words() for llm in self._line)
+
+    def supports_multimodal(self) -> bool:
+        """Say whether the model that is asked now takes more than text."""
+        return self.current.supports_multimodal()
+
+    def get_context_window_size(self) -> int:
+        """Give the tokens that a prompt of the model that is asked now may have."""
+        return self.current.get_context_window_size()
+
+    def get_input_tokens_count(
+        self,
+        messages: str | list[Any],
+        tools: list[dict[str, Any]] | None = None,
+        response_model: type[BaseModel] | None = None,
+    ) -> int:
+        """Estimate a prompt's tokens."""
+        return self.current.get_input_tokens_count(messages, tools, response_model)
+
+    def get_token_usage_summary(self) -> UsageMetrics:
+        """Add up the tokens of all models of the line."""
+        whole = UsageMetrics()
+        for llm in self._line:
+            whole.add_usage_metrics(llm.get_token_usage_summary())
+        return whole
+
+
+class _GaveUp(Exception):
+    """One model of the line has failed for good."""
+
+    def __init__(self, failure: ModelFailed, call_id: str | None) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+        self.call_id = call_id
+
+
+def _overflow(failure: ModelFailed) -> LLMContextLengthExceededError:
+    """Give the exception that CrewAI knows; its text must be among those that it looks for."""
+    return LLMContextLengthExceededError(f"context_length_exceeded: {failure}")

@@ -1,0 +1,44 @@
+"""CrewAI's own Anthropic provider."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Self
+
+from crewai.llms.providers.anthropic.completion import AnthropicCompletion
+
+from kasal_jupyter.models import prices
+from kasal_jupyter.schemas.agents import ModelSettings
+from kasal_jupyter.schemas.events import TokenUsage
+from kasal_jupyter.schemas.spec import RunModel
+from kasal_jupyter.worker.llm import CALL_SECONDS, ReportedLLM
+from kasal_jupyter.worker.stop import StopSignal
+
+
+class AnthropicLLM(ReportedLLM, AnthropicCompletion):
+    """A model of Anthropic's."""
+
+    @classmethod
+    def of(cls, model: RunModel, settings: ModelSettings, signal: StopSignal) -> Self:
+        """Make it. Anthropic has no ``seed``, and insists on ``max_tokens``: the model's most by default."""
+        given = settings.model_dump(exclude_none=True, exclude={"timeout", "seed"})
+        patience = settings.timeout or CALL_SECONDS
+        return cls(
+            model=model.model,
+            label=model.name,
+            provider="anthropic",
+            api_key=model.api_key,
+            base_url=model.base_url,
+            signal=signal,
+            patience=patience,
+            timeout=patience,
+            max_retries=0,
+            **given,
+        )
+
+    def cost(self, usage: TokenUsage | None, at: datetime) -> float | None:
+        """Give what a call has cost."""
+        return prices.cost(self.model, self.base_url, usage, at, provider="anthropic")
+
+    def _build_async_client(self) -> Any:
+        return None

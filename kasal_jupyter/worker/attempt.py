@@ -1,0 +1,120 @@
+"""One call of a model, in a thread of its own: it can be left, whatever it waits for.
+
+A call that hangs in the operating system can't be interrupted, and the time-out of an SDK is for one read,
+which a server that drips never lets pass. So whoever asks waits here, for the answer, the run's end, or the time.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from crewai.hooks.dispatch import HookAborted
+
+from kasal_jupyter.schemas.events import TokenUsage
+from kasal_jupyter.worker.stop import StopSignal
+
+_current: contextvars.ContextVar[Attempt | None] = contextvars.ContextVar("kasal_attempt", default=None)
+
+
+class CallTimedOut(TimeoutError):
+    """A model has not answered in time."""
+
+
+class CallGivenUp(HookAborted):
+    """Nobody waits for this call any more: it ends at its next sign of life, and closes its connection."""
+
+    def __init__(self) -> None:
+        super().__init__("Nobody waits for this answer any more.", source="kasal")
+
+
+class Attempt:
+    """One call.
+
+    Attributes
+    ----------
+    call_id
+        CrewAI's id of it; None before it has begun.
+    answered
+        Whether the model has answered.
+    usage, cost
+        What the answer took, as far as is known.
+    """
+
+    def __init__(self) -> None:
+        self.call_id: str | None = None
+        self.answered = False
+        self.usage: TokenUsage | None = None
+        self.cost: float | None = None
+        self._given_up = False
+
+    def settle(self, usage: TokenUsage | None, cost: float | None) -> None:
+        """Take down that the model has answered, and what that took."""
+        self.answered, self.usage, self.cost = True, usage, cost
+
+    def here(self, work: Callable[[], Any]) -> Any:
+        """Make the call in this thread."""
+        token = _current.set(self)
+        try:
+            return work()
+        finally:
+            _current.reset(token)
+
+    def aside(self, work: Callable[[], Any], seconds: float, signal: StopSignal) -> Any:
+        """Make the call in another thread, and wait for it.
+
+        Parameters
+        ----------
+        work
+            The call.
+        seconds
+            The most to wait.
+        signal
+            What ends the wait as well.
+
+        Raises
+        ------
+        CallTimedOut
+            It takes longer.
+        RunStopped, RunFailed
+            The run must end.
+        """
+        context = contextvars.copy_context()
+        outcome: list[Any] = []
+        failure: list[BaseException] = []
+
+        def act() -> None:
+            try:
+                outcome.append(context.run(self.here, work))
+            except BaseException as error:  # noqa: BLE001 - handed on to whoever waits.
+                failure.append(error)
+            with signal.changed:
+                signal.changed.notify_all()
+
+        threading.Thread(target=act, name="model-call", daemon=True).start()
+        try:
+            signal.wait_for(lambda: bool(outcome or failure), seconds)
+        finally:
+            self._given_up = not outcome and not failure
+        if failure:
+            raise failure[0]
+        if not outcome:
+            raise CallTimedOut(f"no answer within {seconds:g} seconds")
+        return outcome[0]
+
+    def is_given_up(self) -> bool:
+        """Say whether nobody waits for it any more."""
+        return self._given_up
+
+
+def current_attempt() -> Attempt | None:
+    """Give the call that this thread makes; None where it makes none."""
+    return _current.get()
+
+
+def given_up() -> bool:
+    """Say whether this thread makes a call that nobody waits for any more."""
+    attempt = _current.get()
+    return attempt is not None and attempt.is_given_up()

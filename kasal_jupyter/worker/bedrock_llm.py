@@ -1,0 +1,60 @@
+"""CrewAI's own Bedrock provider, for Amazon's Converse API."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Self
+
+from boto3.session import Session  # type: ignore[import-untyped]
+from botocore.config import Config  # type: ignore[import-untyped]
+from crewai.llms.providers.bedrock.completion import BedrockCompletion
+
+from kasal_jupyter.models import prices
+from kasal_jupyter.schemas.agents import ModelSettings
+from kasal_jupyter.schemas.events import TokenUsage
+from kasal_jupyter.schemas.spec import RunModel
+from kasal_jupyter.worker.llm import CALL_SECONDS, ReportedLLM
+from kasal_jupyter.worker.stop import StopSignal
+
+CONNECT_SECONDS = 30.0
+
+
+class BedrockLLM(ReportedLLM, BedrockCompletion):
+    """A model that Amazon serves."""
+
+    @classmethod
+    def of(cls, model: RunModel, settings: ModelSettings, signal: StopSignal) -> Self:
+        """Make it. The Converse API has no ``seed``."""
+        given = settings.model_dump(exclude_none=True, exclude={"timeout", "seed"})
+        return cls(
+            model=model.model,
+            label=model.name,
+            aws_access_key_id=model.options.get("aws_access_key_id"),
+            aws_secret_access_key=model.options.get("aws_secret_access_key"),
+            aws_session_token=model.options.get("aws_session_token"),
+            region_name=model.options.get("aws_region_name"),
+            base_url=model.base_url,
+            signal=signal,
+            patience=settings.timeout or CALL_SECONDS,
+            **given,
+        )
+
+    def cost(self, usage: TokenUsage | None, at: datetime) -> float | None:
+        """Give what a call has cost."""
+        return prices.cost(self.model, self.base_url, usage, at, provider="bedrock")
+
+    def _build_sync_client(self) -> Any:
+        # As CrewAI makes it, but for its retries, its time-out, and an endpoint that may be another.
+        config = Config(
+            connect_timeout=min(CONNECT_SECONDS, self.patience),
+            read_timeout=self.patience,
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            tcp_keepalive=True,
+        )
+        session = Session(
+            aws_access_key_id=self.aws_access_key_id,
+            aws_secret_access_key=self.aws_secret_access_key,
+            aws_session_token=self.aws_session_token,
+            region_name=self.region_name,
+        )
+        return session.client("bedrock-runtime", config=config, endpoint_url=self.base_url)

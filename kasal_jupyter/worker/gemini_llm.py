@@ -1,0 +1,56 @@
+"""CrewAI's own Gemini provider, for Google's Gemini API."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Self
+
+from crewai.llms.providers.gemini.completion import GeminiCompletion
+from google.genai import types
+
+from kasal_jupyter.models import prices
+from kasal_jupyter.schemas.agents import ModelSettings
+from kasal_jupyter.schemas.events import TokenUsage
+from kasal_jupyter.schemas.spec import RunModel
+from kasal_jupyter.worker.llm import CALL_SECONDS, ReportedLLM
+from kasal_jupyter.worker.stop import StopSignal
+
+
+class GeminiLLM(ReportedLLM, GeminiCompletion):
+    """A model of Google's."""
+
+    @classmethod
+    def of(cls, model: RunModel, settings: ModelSettings, signal: StopSignal) -> Self:
+        """Make it."""
+        given = settings.model_dump(exclude_none=True, exclude={"timeout"})
+        if "max_tokens" in given:
+            given["max_output_tokens"] = given.pop("max_tokens")
+        patience = settings.timeout or CALL_SECONDS
+        options = types.HttpOptions(
+            base_url=model.base_url,
+            timeout=max(1, round(patience * 1000)),
+            # Without it the SDK does not try again today, and might by default tomorrow.
+            retry_options=types.HttpRetryOptions(attempts=1),
+        )
+        return cls(
+            model=model.model,
+            label=model.name,
+            provider="gemini",
+            api_key=model.api_key,
+            use_vertexai=False,
+            signal=signal,
+            patience=patience,
+            client_params={"http_options": options},
+            # Where it was asked, for the price; the client takes it from its options.
+            base_url=model.base_url,
+            **given,
+        )
+
+    def cost(self, usage: TokenUsage | None, at: datetime) -> float | None:
+        """Give what a call has cost."""
+        return prices.cost(self.model, self.base_url, usage, at, provider="gemini")
+
+    def _prepare_generation_config(self, *args: Any, **kwargs: Any) -> types.GenerateContentConfig:
+        config = super()._prepare_generation_config(*args, **kwargs)
+        config.seed = self.seed  # Which CrewAI leaves out.
+        return config

@@ -1,0 +1,190 @@
+"""A run's memory: what its agents are reminded of, and what it leaves behind for the next run.
+
+CrewAI's own memory is off: it asks models to analyse what it stores and what it looks for, two or three calls
+a task, and loads a vector database into every process. Here what is near is looked up in the crew's index, is
+put into the prompt where CrewAI would put it, and the server stores what the run's last event but one tells.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from crewai import Crew
+from crewai.llms.base_llm import BaseLLM
+
+from kasal_jupyter.memory.build import build_index
+from kasal_jupyter.memory.insights import (
+    DoneTask,
+    Insight,
+    NoInsights,
+    by_rule,
+    happened,
+    question,
+    read_answer,
+)
+from kasal_jupyter.memory.recall import Found, Recall
+from kasal_jupyter.memory.record import KINDS, Record
+from kasal_jupyter.memory.wording import reminder
+from kasal_jupyter.schemas.base import new_id
+from kasal_jupyter.schemas.events import Remembered
+from kasal_jupyter.schemas.spec import RunEmbedder, RunMemory, RunSpec, RunTask
+from kasal_jupyter.tools.guard import HostGuard
+from kasal_jupyter.worker.agent import CrewAgent
+from kasal_jupyter.worker.failures import describe
+
+MOST_QUERY = 2_000
+"""Characters of a query that are told of."""
+
+WARM_RECORDS = 600
+"""Records of a kind in the index that is searched to warm up: more than are read at once."""
+
+log = logging.getLogger(__name__)
+
+
+class Reminders:
+    """Reminds agents of what is near to their tasks.
+
+    Parameters
+    ----------
+    memory
+        Where to look.
+    allowed_hosts
+        Where an embedder may be asked whose address is a user's, besides public hosts.
+    """
+
+    def __init__(self, memory: RunMemory, allowed_hosts: Sequence[str]) -> None:
+        self._recall = Recall(Path(memory.folder), memory.embedder, HostGuard(allowed_hosts))
+        self._kinds = KINDS if memory.remember else ("knowledge",)
+        self._remark = memory.remark or ""
+
+    def give_to(self, crew: Crew) -> None:
+        """Have all agents of a crew be reminded."""
+        for agent in (*crew.agents, crew.manager_agent):
+            if isinstance(agent, CrewAgent):
+                agent.be_reminded(self.remind)
+
+    def remind(self, task: str, context: str) -> tuple[str, Mapping[str, Any]]:
+        """Look up what is near to a task; give what to add to its prompt, and the event that tells of it."""
+        found = self._recall.search(task, context, kinds=self._kinds)
+        return reminder(found.hits), self._event(task, found)
+
+    def _event(self, task: str, found: Found) -> Mapping[str, Any]:
+        event = {
+            "type": "memory_recalled",
+            "query": task[:MOST_QUERY],
+            "memories": [
+                Remembered(
+                    id=hit.record.id,
+                    type=hit.record.kind,
+                    content=hit.record.content,
+                    category=hit.record.category,
+                    score=hit.score,
+                )
+                for hit in found.hits
+            ],
+            "duration_ms": found.milliseconds,
+        }
+        if remark := found.remark or self._remark:
+            event["remark"] = remark
+        return event
+
+
+def warm_recall(folder: Path) -> None:
+    """Recall something in this process, so that in those forked from it the first time takes not much longer.
+
+    Parameters
+    ----------
+    folder
+        Where an index may be made; it is left there.
+    """
+    known = [
+        Record(str(place), kind, f"Warm memory number {place} of the {kind} kind", None, "")
+        for kind in KINDS
+        for place in range(WARM_RECORDS)
+    ]
+    build_index(folder, known, "warm", None, seconds=0)
+    recall = Recall(folder, RunEmbedder())
+    recall.search("Remind me of warm memories", "and of their numbers")
+    recall.close()
+
+
+class Keepsakes:
+    """What a run leaves behind.
+
+    Parameters
+    ----------
+    spec
+        The run.
+    crew
+        Its crew, by CrewAI.
+    tasks
+        Our tasks, by CrewAI's ids.
+    """
+
+    def __init__(self, spec: RunSpec, crew: Crew, tasks: Mapping[str, RunTask]) -> None:
+        self._wanted = spec.memory is not None and spec.memory.remember
+        self._model = spec.memory.model if spec.memory is not None else None
+        self._names = {agent.id: agent.name for agent in spec.agents}
+        self._crew = crew
+        self._tasks = tasks
+        self._insights: list[Insight] = []
+        self._remark = ""
+
+    def distil(self, make_llm: Callable[[str], BaseLLM]) -> None:
+        """Have what was learnt in a run be told, in at most one call of a model.
+
+        Where the call fails, or its answer is no list, what happened is kept nevertheless; the run is not the
+        worse for it.
+
+        Parameters
+        ----------
+        make_llm
+            Makes the model of a name.
+        """
+        done = self._done()
+        if not self._wanted or not done:
+            return
+        if self._model is None:
+            self._insights = by_rule(done)
+            return
+        try:
+            messages: list[Any] = [*question(done)]
+            answer = make_llm(self._model).call(messages)
+            self._insights = read_answer(str(answer))
+        except NoInsights as error:
+            self._remark = f"Nothing was learnt: {error}"
+        except Exception as error:  # whatever a provider's client raises
+            log.info("The run could not be distilled.", exc_info=True)
+            described = describe(error, model=self._model, code="MODEL_ERROR")
+            self._remark = f"Nothing was learnt: {described['message']}"
+
+    def event(self) -> Mapping[str, Any] | None:
+        """Give the event that tells what the crew will remember; None where that is nothing."""
+        done = self._done()
+        if not self._wanted or not done:
+            return None
+        memories = [
+            Remembered(id=new_id("memory"), type="short_term", content=happened(task), category=None)
+            for task in done
+        ] + [
+            Remembered(id=new_id("memory"), type="long_term", content=insight.text, category=insight.category)
+            for insight in self._insights
+        ]
+        event: dict[str, Any] = {"type": "memory_stored", "memories": memories}
+        if self._remark:
+            event["remark"] = self._remark
+        return event
+
+    def _done(self) -> list[DoneTask]:
+        """Give the tasks that have a result, in their order."""
+        done = []
+        for made in self._crew.tasks:
+            task = self._tasks.get(str(made.id))
+            result = made.output.raw if made.output is not None else ""
+            if task is not None and result.strip():
+                agent = self._names.get(task.agent_id or "", "")
+                done.append(DoneTask(task.title(), made.description, agent, result))
+        return done

@@ -1,0 +1,117 @@
+"""A crew that plans before its tasks, with the run's own model; what a skipped task leaves out of others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crewai import Agent, Crew, Task
+from crewai.llms.base_llm import BaseLLM
+from crewai.tasks.task_output import TaskOutput
+from crewai.utilities.converter import ConverterError
+from crewai.utilities.planning_handler import CrewPlanner, PlannerTaskPydanticOutput
+
+from kasal_jupyter.models.sandbox_roles import PLANNED_TASK
+from kasal_jupyter.worker.agent import CrewAgent
+from kasal_jupyter.worker.course import PlanMade, publish
+from kasal_jupyter.worker.failures import ModelFailed
+
+PLANNER = "Planner"
+"""What the trace calls the agent that plans."""
+
+_NO_PLAN = "The planning model's answer is no plan"
+
+
+class PlannedCrew(Crew):
+    """CrewAI's crew, which tells the run's report of its plan, and nobody of tasks that were skipped."""
+
+    def _handle_crew_planning(self) -> None:
+        assert isinstance(self.planning_llm, BaseLLM), "CrewAI would ask a model of OpenAI's"
+        plans = Planner(self.tasks, self.planning_llm).plans()
+        for task in self.tasks:
+            if plan := plans.get(str(task.id)):
+                task.description += f"\n\nThe plan for this task:\n{plan}"
+        publish(self, PlanMade(plans))
+
+    @staticmethod
+    def _get_context(task: Task, task_outputs: list[TaskOutput]) -> str:
+        # A skipped task's output is empty, and would be a pair of dividers in the prompt.
+        said = [output for output in task_outputs if output.raw]
+        return Crew._get_context(task, said)  # noqa: SLF001 - what this one stands for
+
+
+class Planner(CrewPlanner):
+    """CrewAI's planner, as an agent of ours: without retries, and told of tools by their names."""
+
+    def __init__(self, tasks: list[Task], llm: BaseLLM) -> None:
+        super().__init__(tasks=tasks, planning_agent_llm=llm)
+
+    def plans(self) -> dict[str, str]:
+        """Make a plan; give what it says of each task, by CrewAI's id of it.
+
+        Raises
+        ------
+        ModelFailed
+            The model's answer is no plan.
+        """
+        plan = self._handle_crew_planning()
+        found: dict[str, str] = {}
+        for step in plan.list_of_plans_per_task:
+            if step.task_number <= len(self.tasks) and step.plan.strip():
+                found.setdefault(str(self.tasks[step.task_number - 1].id), step.plan.strip())
+        return found
+
+    def _handle_crew_planning(self) -> PlannerTaskPydanticOutput:
+        agent = self._create_planning_agent()
+        task = self._create_planner_task(agent, self._create_tasks_summary())
+        try:
+            plan = task.execute_sync().pydantic
+        except Exception as error:
+            if _misunderstood(error):
+                raise ModelFailed(_NO_PLAN, code="PLANNING_FAILED") from error
+            raise
+        if not isinstance(plan, PlannerTaskPydanticOutput):
+            raise ModelFailed(_NO_PLAN, code="PLANNING_FAILED")
+        return plan
+
+    def _create_planning_agent(self) -> Agent:
+        texts = super()._create_planning_agent()
+        return CrewAgent(
+            display_name=PLANNER,
+            role=texts.role,
+            goal=texts.goal,
+            backstory=texts.backstory,
+            llm=self.planning_agent_llm,
+            max_retry_limit=0,
+            cache=False,
+            verbose=False,
+        )
+
+    def _create_tasks_summary(self) -> str:
+        """Describe the tasks; CrewAI's own summary has each tool as Python prints it, addresses included."""
+        return "".join(
+            "\n\n"
+            + "\n".join(
+                [
+                    f"{PLANNED_TASK.format(number)} - {task.description}",
+                    f"Expected output: {task.expected_output}",
+                    f"Agent: {task.agent.role} ({task.agent.goal})" if task.agent else "Agent: any",
+                    f"Tools: {', '.join(_tools(task)) or 'none'}",
+                ]
+            )
+            for number, task in enumerate(self.tasks, 1)
+        )
+
+
+def _misunderstood(error: BaseException | None) -> bool:
+    """Say whether it is about an answer that is not in the form that was asked for."""
+    while error is not None:
+        # What reads JSON raises ValueErrors: pydantic's, and those of OpenAI's client.
+        if isinstance(error, (ValueError, ConverterError)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _tools(task: Task) -> list[Any]:
+    tools = task.tools or (task.agent.tools if task.agent else None) or []
+    return [tool.name for tool in tools]

@@ -1,0 +1,363 @@
+"""What an exception of a provider's SDK means: which failure it is, and whether it may pass.
+
+All SDKs are read alike, by the names of their exceptions, the HTTP status and the word that the provider has
+for the error: only one of them is loaded in most runs, and none has to be to read another's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+MAX_MESSAGE = 500
+"""Most characters of a provider's own words."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderFailure:
+    """Why a model did not answer.
+
+    Attributes
+    ----------
+    code
+        ``RATE_LIMIT``, ``MODEL_AUTH``, ``MODEL_ERROR`` …
+    message
+        One sentence, without the model's name.
+    passing
+        Whether the same call may well succeed a little later.
+    wait
+        Seconds that the provider asks to wait; None where it says nothing.
+    """
+
+    code: str
+    message: str
+    passing: bool = False
+    wait: float | None = None
+
+
+_AUTH = "the provider refused the API key"
+
+# The providers' own words for an error, in lower case and without underscores.
+_WORDS: Mapping[str, tuple[str, bool]] = {
+    **dict.fromkeys(
+        (
+            "ratelimitexceeded",
+            "ratelimiterror",
+            "resourceexhausted",
+            "throttlingexception",
+            "toomanyrequestsexception",
+            "toomanyrequests",
+        ),
+        ("RATE_LIMIT", True),
+    ),
+    **dict.fromkeys(
+        (
+            "authenticationerror",
+            "permissionerror",
+            "invalidapikey",
+            "apikeyinvalid",
+            "permissiondenied",
+            "unauthenticated",
+            "accessdeniedexception",
+            "unrecognizedclientexception",
+            "invalidsignatureexception",
+            "expiredtokenexception",
+        ),
+        ("MODEL_AUTH", False),
+    ),
+    **dict.fromkeys(
+        ("modelnotfound", "notfounderror", "resourcenotfoundexception", "deploymentnotfound"),
+        ("MODEL_NOT_FOUND", False),
+    ),
+    **dict.fromkeys(("modeltimeoutexception", "deadlineexceeded"), ("MODEL_TIMEOUT", True)),
+    **dict.fromkeys(
+        (
+            "overloadederror",
+            "servererror",
+            "internalservererror",
+            "serviceunavailable",
+            "internalserverexception",
+            "serviceunavailableexception",
+            "modelnotreadyexception",
+            "modelerrorexception",
+            "modelstreamerrorexception",
+            "unavailable",
+            "internal",
+        ),
+        ("MODEL_ERROR", True),
+    ),
+}
+
+_USED_UP = frozenset({"insufficientquota", "servicequotaexceededexception", "billingerror"})
+"""Words for a limit that no wait lifts."""
+
+_OVERFLOW = re.compile(
+    r"context[ _](length|window|limit)|maximum context|(prompt|input) is too long|too many (input )?tokens"
+    r"|token count.{0,40}exceed|exceeds? (the )?(maximum number of|token limit)|exceed_context_size"
+    r"|request_too_large|expected a string with maximum length",
+    re.IGNORECASE,
+)
+_NO_SUCH_MODEL = re.compile(r"model identifier is invalid|unknown model", re.IGNORECASE)
+
+# By the names of the exceptions of httpx, azure-core and botocore, and of the SDKs above them.
+_TIMEOUTS = frozenset(
+    {
+        "APITimeoutError",
+        "TimeoutException",
+        "ReadTimeoutError",
+        "ConnectTimeoutError",
+        "ServiceRequestTimeoutError",
+        "ServiceResponseTimeoutError",
+        "CallTimedOut",
+    }
+)
+_BROKEN = frozenset(
+    {
+        "ReadError",
+        "WriteError",
+        "CloseError",
+        "RemoteProtocolError",
+        "ServiceResponseError",
+        "IncompleteReadError",
+        "ConnectionClosedError",
+        "ResponseStreamingError",
+        "ProtocolError",
+        "ChunkedEncodingError",
+        "InvalidChunkLength",
+    }
+)
+_UNREACHABLE = frozenset(
+    {
+        "APIConnectionError",
+        "TransportError",
+        "ServiceRequestError",
+        "EndpointConnectionError",
+        "ProxyConnectionError",
+        "SSLError",
+    }
+)
+_GARBLED = frozenset(
+    {
+        "JSONDecodeError",
+        "UnicodeDecodeError",
+        "APIResponseValidationError",
+        "DecodeError",
+        "DecodingError",
+        "ResponseParserError",
+        "ParserError",
+        "ChecksumMismatch",
+        "InvalidHeadersLength",
+        "InvalidPayloadLength",
+        "UnknownApiResponseError",
+        "AttributeError",
+        "TypeError",
+        "KeyError",
+        "IndexError",
+    }
+)
+"""What goes wrong in an SDK, or in CrewAI, when an answer is not what the API says it is."""
+
+
+def failure_of(chain: Sequence[BaseException]) -> ProviderFailure | None:
+    """Read an exception of a provider's SDK.
+
+    Parameters
+    ----------
+    chain
+        The exception and its causes, which CrewAI and the SDKs wrap in others of their own.
+
+    Returns
+    -------
+    ProviderFailure or None
+        None where it tells of nothing that a provider does.
+    """
+    for error in chain:
+        if type(error).__name__ == "LLMContextLengthExceededError":
+            return _overflow()
+        if type(error).__name__ == "AddressRefused":
+            return ProviderFailure("MODEL_UNREACHABLE", f"its address may not be called: {said(error)}")
+        if known := _answered(error):
+            return known
+    names = {kind.__name__ for error in chain for kind in type(error).__mro__}
+    if names & _TIMEOUTS:
+        return ProviderFailure("MODEL_TIMEOUT", "no answer within the time allowed.", passing=True)
+    if names & _BROKEN:
+        return ProviderFailure("MODEL_UNREACHABLE", "the connection to the provider broke off.", passing=True)
+    if names & _UNREACHABLE:
+        return ProviderFailure("MODEL_UNREACHABLE", "the provider could not be reached.", passing=True)
+    if any(_OVERFLOW.search(said(error)) for error in chain):
+        return _overflow()
+    if names & {"APIError", "EventStreamError"}:
+        # An error in the middle of a stream, without a status and without a word that is known.
+        return ProviderFailure("MODEL_ERROR", said(chain[-1]), passing=True)
+    return None
+
+
+def garbled(chain: Sequence[BaseException]) -> ProviderFailure | None:
+    """Read an exception as an answer that is none; None where it is something else.
+
+    Only for what was raised while a model was asked: elsewhere a ``KeyError`` is a fault of the program.
+    """
+    for error in chain:
+        if {kind.__name__ for kind in type(error).__mro__} & _GARBLED:
+            what = f"{type(error).__name__}: {said(error)}"
+            return ProviderFailure(
+                "MODEL_ERROR", f"the provider's answer makes no sense ({what}).", passing=True
+            )
+    return None
+
+
+def said(error: BaseException) -> str:
+    """Give an exception's text on one line, the provider's own where it has one, or else its class."""
+    text = " ".join((_own_words(error) or str(error)).split())
+    if not text:
+        return f"{type(error).__name__}."
+    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 1]}…"
+
+
+def _overflow() -> ProviderFailure:
+    return ProviderFailure("CONTEXT_OVERFLOW", "the prompt is longer than the model takes.")
+
+
+def _answered(error: BaseException) -> ProviderFailure | None:
+    """Read an error that the provider has answered with."""
+    status = _status(error)
+    word = next((word for word in _words(error) if word in _WORDS or word in _USED_UP), None)
+    if status is None and word is None:
+        return None
+    text = said(error)
+    if status in {None, 200, 400, 413, 422} and _OVERFLOW.search(f"{' '.join(_words(error))} {text}"):
+        return _overflow()
+    if word in _USED_UP:
+        return ProviderFailure("RATE_LIMIT", f"the quota at the provider is used up: {text}")
+    code, passing = _of_status(status) or (_WORDS[word] if word else ("MODEL_ERROR", False))
+    if code == "MODEL_ERROR" and _NO_SUCH_MODEL.search(text):
+        code = "MODEL_NOT_FOUND"
+    return ProviderFailure(code, _sentence(code, status, text), passing, _wait(error) if passing else None)
+
+
+def _of_status(status: int | None) -> tuple[str, bool] | None:
+    match status:
+        case 401 | 403:
+            return "MODEL_AUTH", False
+        case 404:
+            return "MODEL_NOT_FOUND", False
+        case 408 | 504:
+            return "MODEL_TIMEOUT", True
+        case 429:
+            return "RATE_LIMIT", True
+        case int() if status >= 500 or status == 409:
+            return "MODEL_ERROR", True
+        case _:
+            return None
+
+
+def _sentence(code: str, status: int | None, text: str) -> str:
+    number = f" ({status})" if status not in {None, 200} else ""
+    match code:
+        case "MODEL_AUTH":
+            # Whoever is refused for something else than the key must be told what.
+            return f"{_AUTH}{number}." if status == 401 else f"{_AUTH}{number}: {text}"
+        case "MODEL_NOT_FOUND":
+            return f"the provider has no such model{number}."
+        case "MODEL_TIMEOUT":
+            return f"no answer within the time allowed{number}."
+        case "RATE_LIMIT":
+            return f"the provider's rate limit is used up{number}."
+        case _:
+            return f"{text}{number}"
+
+
+def _status(error: BaseException) -> int | None:
+    """Give the HTTP status of an answer: OpenAI's, Anthropic's, Azure's, Google's or Amazon's."""
+    status = getattr(error, "status_code", None)
+    if status is None and type(error).__module__.startswith("google.genai"):
+        status = getattr(error, "code", None)
+    if status is None and isinstance(response := getattr(error, "response", None), dict):
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status if isinstance(status, int) else None
+
+
+def _words(error: BaseException) -> Iterator[str]:
+    """Give the provider's own words for an error, as :data:`_WORDS` spells them, the most telling first."""
+    for found in _raw_words(error):
+        if isinstance(found, str):
+            yield found.replace("_", "").lower()
+
+
+def _raw_words(error: BaseException) -> Iterator[Any]:
+    body = _body(error)
+    for each in (body.get("error"), body, getattr(error, "error", None)):
+        if isinstance(each, dict):
+            yield from (each.get("code"), each.get("Code"), each.get("type"), each.get("status"))
+            for detail in each.get("details") or ():
+                if isinstance(detail, dict):
+                    yield detail.get("reason")
+        elif each is not None:
+            yield getattr(each, "code", None)
+    for name in ("code", "type"):
+        yield getattr(error, name, None)
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        yield response.get("Error", {}).get("Code")
+
+
+def _body(error: BaseException) -> dict[str, Any]:
+    """Give the JSON that an error came with."""
+    for name in ("body", "details"):
+        if isinstance(found := getattr(error, name, None), dict):
+            return found
+    return {}
+
+
+def _own_words(error: BaseException) -> str | None:
+    body = _body(error)
+    inner = body.get("error")
+    response = getattr(error, "response", None)
+    for each in (
+        inner.get("message") if isinstance(inner, dict) else inner,
+        body.get("message"),
+        response.get("Error", {}).get("Message") if isinstance(response, dict) else None,
+    ):
+        if isinstance(each, str) and each:
+            return each
+    return None
+
+
+def _wait(error: BaseException) -> float | None:
+    """Give the seconds that a provider asks to wait.
+
+    OpenAI's ``retry-after-ms``, HTTP's ``Retry-After`` in seconds or as a date, Google's ``RetryInfo``.
+    """
+    headers = _headers(error)
+    try:
+        if milliseconds := headers.get("retry-after-ms"):
+            return max(0.0, float(milliseconds) / 1000)
+        if after := headers.get("retry-after"):
+            if re.fullmatch(r"\s*[\d.]+\s*", after):
+                return float(after)
+            at = parsedate_to_datetime(after)
+            return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    except ValueError:
+        return None
+    inner = _body(error).get("error")
+    for detail in (inner.get("details") or ()) if isinstance(inner, dict) else ():
+        delay = detail.get("retryDelay") if isinstance(detail, dict) else None
+        if isinstance(delay, str) and re.fullmatch(r"[\d.]+s", delay):
+            return float(delay[:-1])
+    return None
+
+
+def _headers(error: BaseException) -> dict[str, str]:
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        found = response.get("ResponseMetadata", {}).get("HTTPHeaders")
+    else:
+        found = getattr(response, "headers", None)
+    if found is None:
+        return {}
+    return {str(name).lower(): str(value) for name, value in found.items()}

@@ -1,0 +1,43 @@
+"""The file of the run's folder that a task's result is written to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from crewai.tasks.task_output import TaskOutput
+
+from kasal_jupyter.tools.workspace import PathRefused, Workspace
+from kasal_jupyter.worker.failures import ModelFailed
+
+
+class ResultFile:
+    """Writes a task's result, as its task's callback.
+
+    CrewAI's own ``output_file`` follows links and ``..`` wherever they lead, and begins where the process
+    stands.
+
+    Parameters
+    ----------
+    folder
+        The run's folder.
+    path
+        The file in it.
+    """
+
+    def __init__(self, folder: Path, path: str) -> None:
+        self._workspace = Workspace(folder)
+        self._path = path
+
+    def __call__(self, output: TaskOutput) -> None:
+        """Write a result; a structured one as JSON.
+
+        Raises
+        ------
+        ModelFailed
+            The path leads out of the run's folder, or there is no room.
+        """
+        text = output.raw if output.pydantic is None else output.pydantic.model_dump_json(indent=2)
+        try:
+            self._workspace.write(self._path, text.encode())
+        except PathRefused as error:
+            raise ModelFailed(f"Its output_file cannot be written: {error}", code="OUTPUT_FILE") from error

@@ -1,0 +1,66 @@
+"""Sessions with MCP servers, and what is made of their tools and results."""
+
+import asyncio
+from urllib.parse import urlsplit
+
+import pytest
+from mcp.types import (
+    BlobResourceContents,
+    CallToolResult,
+    EmbeddedResource,
+    ResourceLink,
+    TextContent,
+    TextResourceContents,
+)
+
+from kasal_jupyter.schemas.mcp_run import RunMcpServer
+from kasal_jupyter.tools.guard import HostGuard
+from kasal_jupyter.tools.mcp_content import text_of
+from kasal_jupyter.tools.mcp_failure import McpFailed
+from kasal_jupyter.tools.mcp_session import McpSession
+from tests.servers.mcp_server import http_mcp_server
+
+
+def test_a_server_that_was_started_anew_gets_a_new_session(tmp_path):
+    async def add(session):
+        return text_of(await session.call("add", {"a": 2, "b": 3}))
+
+    async def go():
+        with http_mcp_server(tmp_path / "first") as first:
+            server = RunMcpServer(name="web", transport="http", url=first.url, timeout=30, tools=[])
+            session = McpSession(server, HostGuard(["127.0.0.1"]), str(tmp_path))
+            assert await add(session) == "5"
+            assert await add(session) == "5"
+        assert len(first.notes.lines("session")) == 1
+        # While it is away, calls fail in words; one is not made up for later.
+        with pytest.raises(McpFailed, match=r"The connection to 127\.0\.0\.1 failed"):
+            await add(session)
+        with http_mcp_server(tmp_path / "second", urlsplit(first.url).port) as second:
+            assert await add(session) == "5"
+            assert second.notes.lines("call add") == ["2 3 None"]
+            await session.close()
+
+    asyncio.run(go())
+
+
+def test_what_is_no_text_is_told_in_words():
+    content = [
+        TextContent(type="text", text="Two files:"),
+        EmbeddedResource(
+            type="resource", resource=TextResourceContents(uri="file:///a.txt", text="the text of a")
+        ),
+        EmbeddedResource(
+            type="resource",
+            resource=BlobResourceContents(uri="file:///b.bin", blob="AAAA", mimeType="application/zip"),
+        ),
+        ResourceLink(type="resource_link", uri="file:///c", name="c", description="what\nc is"),
+    ]
+    assert text_of(CallToolResult(content=content)) == (
+        "Two files:\n[The resource file:///a.txt:]\nthe text of a\n"
+        "[The resource file:///b.bin: 3 bytes of application/zip.]\n[A resource at file:///c: c, what c is]"
+    )
+    assert text_of(CallToolResult(content=[])) == "[Nothing.]"
+    assert text_of(CallToolResult(content=[], structuredContent={"a": [1]})) == '{"a": [1]}'
+    # Given as text as well, it is not told twice.
+    told = CallToolResult(content=[TextContent(type="text", text="1")], structuredContent={"a": 1})
+    assert text_of(told) == "1"
