@@ -136,7 +136,8 @@ async def runs(texts: Texts, folder: Path) -> None:
     without, with_ = statistics.median(used[False]), statistics.median(used[True])
     print(
         f"a run's process: {without:.1f} MB without, {with_:.1f} MB with {SIZES[-1]:,} memories: "
-        f"{with_ - without:+.1f} MB; its first recall took {statistics.median(recalled):.1f} ms (median of 5, least {min(recalled):.1f})"
+        f"{with_ - without:+.1f} MB; its first recall took {statistics.median(recalled):.1f} ms "
+        f"(median of 5, least {min(recalled):.1f})"
     )
 
 

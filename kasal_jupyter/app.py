@@ -177,9 +177,9 @@ class KasalApp(ExtensionApp):
     ).tag(config=True)
     python_tool = Bool(
         False,
-        help="Whether agents may run Python, by the tool 'python': in a process of its own with limits on time, "
-        "memory and output, and without a network where the system allows that. It runs as the server's user, "
-        "and is no jail.",
+        help="Whether agents may run Python, by the tool 'python': in a process of its own with limits on "
+        "time, memory and output, and without a network where the system allows that. It runs as the "
+        "server's user, and is no jail.",
     ).tag(config=True)
     tool_folders = List(
         Unicode(),
@@ -251,7 +251,9 @@ class KasalApp(ExtensionApp):
             HostGuard(self.allowed_hosts)
             for name in self.tool_folders:
                 if not Path(name).expanduser().is_absolute():
-                    raise TraitError(f"KasalApp.tool_folders: {name!r} is no absolute path")
+                    raise TraitError(  # noqa: TRY301 - told like the others
+                        f"KasalApp.tool_folders: {name!r} is no absolute path"
+                    )
         except (TraitError, ValueError) as error:
             if isinstance(error, ValueError):
                 error = TraitError(f"KasalApp.allowed_hosts: {error}")

@@ -72,7 +72,7 @@ def read_query(model: type[Q], arguments: Mapping[str, Sequence[bytes]]) -> Q:
     """
     given = {name: values[-1] for name, values in arguments.items() if not _passes(name)}
     if not given and (empty := _nothing_given(model)) is not None:
-        return empty
+        return empty  # type: ignore[no-any-return]
     known = [field.alias or name for name, field in model.model_fields.items()]
     faults = [
         Fault(name, f"Unknown parameter{nearest(name, known)}; there are {', '.join(known) or 'none here'}")

@@ -36,7 +36,7 @@ class ToolResource(ApiHandler):
     message = INVALID_TOOL
 
     def usable(self) -> list[ToolInfo]:
-        """Give the tools that the caller's crews can use: the built-in ones, the caller's own, those of MCP servers."""
+        """Give the tools that the caller's crews can use: built-in ones, their own, those of MCP servers."""
         builtin = [_builtin(tool, self.parts.tools.settings) for tool in builtin_tools()]
         custom = [
             ToolInfo(

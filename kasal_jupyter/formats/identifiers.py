@@ -15,6 +15,8 @@ _TAKEN = frozenset(
         *("base_directory", "load_configurations", "load_yaml", "close_mcp_server", "get_mcp_tools"),
         *("map_all_agent_variables", "map_all_task_variables", "mcp_server_params", "mcp_connect_timeout"),
         *("is_crew_class", "original_agents_config_path", "original_tasks_config_path", "self"),
+        # The marks that the methods of a crew's class have: one of that name would take a mark's place.
+        *("agent", "task", "llm"),
         # What YAML 1.1, which CrewAI reads, takes for something else than a text.
         *("yes", "no", "on", "off", "true", "false", "null", "y", "n"),
     }

@@ -103,6 +103,27 @@ class ProviderInfo(Model):
     install: str | None = Field(None, description="The command that installs it, where it has to be.")
     scopes: list[Scope] = Field(description="What is stored that the caller may delete or replace.")
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "anthropic",
+                    "title": "Anthropic",
+                    "kind": "models",
+                    "ready": True,
+                    "reason": None,
+                    "source": "user",
+                    "has_key": True,
+                    "base_url": None,
+                    "options": [],
+                    "variables": ["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"],
+                    "install": 'pip install "kasal-jupyter[anthropic]"',
+                    "scopes": ["user"],
+                }
+            ]
+        }
+    )
+
 
 class ProviderList(Model):
     """The answer of ``GET /providers``."""

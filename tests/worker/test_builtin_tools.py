@@ -40,7 +40,9 @@ def spec(tmp_path):
         ("python", {"code": "1 / 0"}, "ZeroDivisionError"),
     ],
 )
-def test_a_tool_that_fails_is_called_once_and_the_agent_goes_on(engine, spec, style, tool, inputs, reason):
+def test_a_tool_that_fails_is_called_once_and_the_agent_goes_on(  # noqa: PLR0917
+    engine, spec, style, tool, inputs, reason
+):
     record = engine.run(spec(tool, style=style, inputs=inputs))
     assert record.end["status"] == "completed"
     assert [call["arguments"] | inputs for call in record.of("tool_call")] == [
