@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Self
 
-from boto3.session import Session  # type: ignore[import-untyped]
-from botocore.config import Config  # type: ignore[import-untyped]
+from boto3.session import Session
+from botocore.config import Config
 from crewai.llms.providers.bedrock.completion import BedrockCompletion
 
 from kasal_jupyter.models import prices

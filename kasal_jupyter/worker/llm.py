@@ -120,7 +120,7 @@ class ReportedLLM(BaseLLM):
             raise CallGivenUp
         super()._emit_stream_chunk_event(*args, **kwargs)
 
-    def _emit_call_completed_event(self, *args: Any, **event: Any) -> None:  # type: ignore[override]
+    def _emit_call_completed_event(self, *args: Any, **event: Any) -> None:
         # CrewAI's providers pass everything by name.
         counted = token_usage(event.get("usage"))
         tool_calls = _requested(event.get("response"))

@@ -39,8 +39,10 @@ def query(context):
         ("FROM 'one.parquet'", ["| 42 |"]),
         ("SELECT sum(a) FROM 'rows.json'", ["| 3 |"]),
         (
-            "SELECT s.tea, price * cups FROM 'sales.csv' s "
-            "JOIN 'sub/cups.jsonl' c ON s.tea = c.tea ORDER BY 1",
+            (
+                "SELECT s.tea, price * cups FROM 'sales.csv' s "
+                "JOIN 'sub/cups.jsonl' c ON s.tea = c.tea ORDER BY 1"
+            ),
             ["| black | 15 |", "| green | 20 |"],
         ),
         ("WITH x AS (SELECT 6 AS n) SELECT n * 7 FROM x", ["| 42 |"]),

@@ -211,7 +211,7 @@ def test_a_failing_tool_is_told_to_the_agent_which_goes_on(engine, tmp_path):
     (failed,) = record.of("tool_failed")
     assert failed["error"] == {
         "code": "TOOL_ERROR",
-        "message": "'../secret' is outside the run's folder; use a path inside it, e.g. notes.txt.",  # noqa: E501
+        "message": "'../secret' is outside the run's folder; use a path inside it, e.g. notes.txt.",
     }
     assert record.end["result"].strip() == "I may not."
 
