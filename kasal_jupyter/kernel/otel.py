@@ -159,6 +159,7 @@ def _chat_attributes(span: Span, *, content: bool) -> dict[str, Any]:
         "gen_ai.usage.input_tokens": usage.get("prompt_tokens"),
         "gen_ai.usage.output_tokens": usage.get("completion_tokens"),
         "gen_ai.usage.cache_read.input_tokens": usage.get("cached_tokens"),
+        "gen_ai.usage.cache_creation.input_tokens": usage.get("cache_write_tokens"),
         "gen_ai.usage.reasoning.output_tokens": usage.get("reasoning_tokens"),
         "kasal.cost": span.closed.get("cost"),
         **{name: settings.get(key) for key, name in _SETTINGS.items()},

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any, Self
 
 from crewai.events.stream_context import publish_stream_event
 from crewai.hooks.dispatch import HookAborted
 from crewai.llms.base_llm import BaseLLM, call_stop_override, call_stream_override
 from crewai.types.usage_metrics import UsageMetrics
-from crewai.utilities.agent_utils import is_native_tool_calling_unsupported_error
 from crewai.utilities.exceptions.context_window_exceeding_exception import LLMContextLengthExceededError
 from pydantic import BaseModel, Field, PrivateAttr
 
@@ -22,6 +23,9 @@ from kasal_jupyter.worker.failures import ModelFailed, model_failure
 from kasal_jupyter.worker.llm import ReportedLLM, estimated_tokens
 from kasal_jupyter.worker.retry import AskedAgain, CallLeft, asks_again, final_words, seconds_until_retry
 from kasal_jupyter.worker.stop import StopSignal
+
+_summarising: ContextVar[bool] = ContextVar("kasal_summarising", default=False)
+"""Whether the call is one of those that shorten a conversation."""
 
 
 class AgentLLM(BaseLLM):
@@ -89,8 +93,6 @@ class AgentLLM(BaseLLM):
         ------
         ModelFailed
             No model of the line can answer.
-        LLMContextLengthExceededError
-            The prompt is too long; CrewAI summarises the conversation then.
         RunStopped, RunFailed
             The run must end.
         """
@@ -111,19 +113,29 @@ class AgentLLM(BaseLLM):
                 )
 
         failures: list[ModelFailed] = []
+        summarised = False
         while True:
             at = self._at
             try:
                 return self._persistently(self._line[at], ask, lambda: estimated_tokens(messages, tools))
             except _GaveUp as gave_up:
                 failures.append(gave_up.failure)
-                # CrewAI goes on without native tools after this one.
-                unsupported = is_native_tool_calling_unsupported_error(gave_up.failure)
-                if unsupported or not self._move_on(at, gave_up):
+                if not summarised and self._summarised(gave_up.failure, messages, from_agent):
+                    summarised = True
+                    del failures[-1]
+                    continue
+                if gave_up.failure.mended:
+                    raise gave_up.failure from gave_up.failure.__cause__
+                if not self._move_on(at, gave_up):
                     raise self._final(failures) from gave_up.failure
 
-    # CrewAI would wrap it in retries of its own otherwise.
+    async def acall(self, *args: Any, **request: Any) -> Any:
+        """Ask as :meth:`call` does: CrewAI summarises the parts of a long conversation at the same time."""
+        return await asyncio.to_thread(self.call, *args, **request)
+
+    # CrewAI would wrap them in retries of its own otherwise.
     call._crewai_rate_limit_wrapped = True  # type: ignore[attr-defined]  # noqa: SLF001
+    acall._crewai_rate_limit_wrapped = True  # type: ignore[attr-defined]  # noqa: SLF001
 
     def _persistently(
         self, llm: ReportedLLM, ask: Callable[[ReportedLLM], Any], prompt: Callable[[], int]
@@ -137,7 +149,9 @@ class AgentLLM(BaseLLM):
                 return self._once(llm, attempt, ask, prompt)
             except ModelFailed as failure:
                 if not asks_again(failure, tries):
-                    told = ModelFailed(final_words(failure, tries), code=failure.failure_code)
+                    told = ModelFailed(
+                        final_words(failure, tries), code=failure.failure_code, mended=failure.mended
+                    )
                     told.__cause__ = failure
                     raise _GaveUp(told, attempt.call_id) from failure
                 wait = seconds_until_retry(failure, tries)
@@ -165,9 +179,6 @@ class AgentLLM(BaseLLM):
                 # A border: whatever an SDK makes of a provider's answer comes out here.
                 failure = model_failure(error, llm.label)
                 self._leave(attempt, failure)
-                if failure.failure_code == "CONTEXT_OVERFLOW":
-                    failure.__cause__ = error
-                    raise _overflow(failure) from failure
                 raise failure from error
         if not attempt.answered:
             # Where Bedrock, say, answers with nothing, CrewAI makes up an apology, and tells of no answer.
@@ -175,6 +186,25 @@ class AgentLLM(BaseLLM):
             self._leave(attempt, failure)
             raise failure
         return answer
+
+    def _summarised(self, failure: ModelFailed, messages: str | list[Any], agent: Any) -> bool:
+        """Shorten an agent's conversation that the model finds too long; say whether that was done.
+
+        As CrewAI does it. Its executor would do the same for us, but then ends the task of an agent without
+        tools with no result, as if that were one.
+        """
+        if failure.failure_code != "CONTEXT_OVERFLOW" or agent is None or isinstance(messages, str):
+            return False
+        if _summarising.get():
+            return False
+        token = _summarising.set(True)
+        try:
+            self.summarize_messages(messages, [], verbose=False)
+        except LLMContextLengthExceededError:
+            return False  # Of CrewAI's own: what there is cannot be cut in parts.
+        finally:
+            _summarising.reset(token)
+        return True
 
     def _move_on(self, at: int, gave_up: _GaveUp) -> bool:
         """Go on to the next model of the line; say whether there is one."""
@@ -187,10 +217,13 @@ class AgentLLM(BaseLLM):
         return True
 
     def _final(self, failures: Sequence[ModelFailed]) -> ModelFailed:
-        """Tell the run that no model is left, and give the error that says so."""
+        """Tell the run that no model is left, and give the error that says so.
+
+        The whole run ends: CrewAI would pass the error on to a manager as if it were a coworker's answer.
+        """
         last = failures[-1]
         message = " ".join(str(failure) for failure in failures)
-        self.signal.note_model_failure(ErrorInfo(code=last.failure_code, message=message))
+        self.signal.fail(ErrorInfo(code=last.failure_code, message=message))
         return ModelFailed(message, code=last.failure_code)
 
     def _tell(
@@ -245,8 +278,3 @@ class _GaveUp(Exception):
         super().__init__(str(failure))
         self.failure = failure
         self.call_id = call_id
-
-
-def _overflow(failure: ModelFailed) -> LLMContextLengthExceededError:
-    """Give the exception that CrewAI knows; its text must be among those that it looks for."""
-    return LLMContextLengthExceededError(f"context_length_exceeded: {failure}")

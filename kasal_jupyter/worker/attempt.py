@@ -1,8 +1,8 @@
 """One call of a model, in a thread of its own: it can be left, whatever it waits for.
 
 A call that hangs in the operating system can't be interrupted, and the time-out of an SDK is for one read,
-which a server that drips never lets pass. So whoever asks waits here, for the answer, the run's end, or
-the time.
+which a server that drips never lets pass. So whoever asks waits here: for the answer, the time, or the
+end of the run.
 """
 
 from __future__ import annotations

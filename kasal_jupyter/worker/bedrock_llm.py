@@ -7,16 +7,21 @@ from typing import Any, Self
 
 from boto3.session import Session
 from botocore.config import Config
+from crewai.llms.base_llm import call_stream_override
 from crewai.llms.providers.bedrock.completion import BedrockCompletion
 
 from kasal_jupyter.models import prices
 from kasal_jupyter.schemas.agents import ModelSettings
 from kasal_jupyter.schemas.events import TokenUsage
 from kasal_jupyter.schemas.spec import RunModel
+from kasal_jupyter.worker.failures import ModelFailed
 from kasal_jupyter.worker.llm import CALL_SECONDS, ReportedLLM
 from kasal_jupyter.worker.stop import StopSignal
 
 CONNECT_SECONDS = 30.0
+
+_APOLOGY = "I apologize, but I couldn't generate a "
+"""What CrewAI puts in the place of an empty answer, as if the model had said it."""
 
 
 class BedrockLLM(ReportedLLM, BedrockCompletion):
@@ -39,9 +44,21 @@ class BedrockLLM(ReportedLLM, BedrockCompletion):
             **given,
         )
 
+    def ask(self, messages: str | list[Any], **request: Any) -> Any:
+        """Ask once. With tools the answer comes whole: CrewAI loses the tool calls of Bedrock's streams."""
+        if not request.get("tools"):
+            return super().ask(messages, **request)
+        with call_stream_override(self, False):
+            return super().ask(messages, **request)
+
     def cost(self, usage: TokenUsage | None, at: datetime) -> float | None:
         """Give what a call has cost."""
         return prices.cost(self.model, self.base_url, usage, at, provider="bedrock")
+
+    def _emit_call_completed_event(self, *args: Any, **event: Any) -> None:
+        if str(event.get("response")).startswith(_APOLOGY):
+            raise ModelFailed(f"{self.label}: the answer is empty.", code="MODEL_ERROR", passing=True)
+        super()._emit_call_completed_event(*args, **event)
 
     def _build_sync_client(self) -> Any:
         # As CrewAI makes it, but for its retries, its time-out, and an endpoint that may be another.

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from crewai.utilities.agent_utils import is_native_tool_calling_unsupported_error
+
 from kasal_jupyter.errors import KasalError
 from kasal_jupyter.schemas.events import ErrorInfo
 from kasal_jupyter.worker.provider_errors import ProviderFailure, failure_of, garbled, said
 
-RUN_ENDING = frozenset({"MODEL_AUTH", "MODEL_NOT_FOUND", "MODEL_TIMEOUT", "MODEL_UNREACHABLE", "RATE_LIMIT"})
-"""Codes that end the whole run: it was tried again already where that makes sense.
-
-CrewAI would pass such an error on to a manager as if it were a coworker's answer.
-"""
+ANSWER_INVALID = "the answer is not in the JSON form that it was asked for."
 
 
 class ModelFailed(KasalError):
@@ -28,13 +26,24 @@ class ModelFailed(KasalError):
         Whether the same call may well succeed a little later.
     wait
         Seconds that the provider asks to wait; None where it says nothing.
+    mended
+        Whether CrewAI knows how to go on: it asks for an answer in another form.
     """
 
-    def __init__(self, message: str, *, code: str, passing: bool = False, wait: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        passing: bool = False,
+        wait: float | None = None,
+        mended: bool = False,
+    ) -> None:
         super().__init__(message)
         self.failure_code = code
         self.passing = passing
         self.wait = wait
+        self.mended = mended
 
 
 def model_failure(error: BaseException, model: str) -> ModelFailed:
@@ -51,10 +60,16 @@ def model_failure(error: BaseException, model: str) -> ModelFailed:
     for one in chain:
         if isinstance(one, ModelFailed):
             return one
-    found = failure_of(chain) or _misread(chain) or garbled(chain)
-    if found is None:
-        return ModelFailed(f"{model}: {said(error)}", code="MODEL_ERROR")
-    return ModelFailed(f"{model}: {found.message}", code=found.code, passing=found.passing, wait=found.wait)
+    if found := failure_of(chain):
+        # CrewAI goes on without native tools.
+        mended = is_native_tool_calling_unsupported_error(Exception(found.message))
+        return _failed(found, model, mended=mended)
+    # Of an answer that is not in its schema, pydantic says where it is wrong but not what is.
+    if any("pydantic" in type(one).__module__ for one in chain):
+        return ModelFailed(f"{model}: {ANSWER_INVALID}", code="MODEL_ERROR", mended=True)
+    if found := garbled(chain):
+        return _failed(found, model)
+    return ModelFailed(f"{model}: {said(error)}", code="MODEL_ERROR")
 
 
 def describe(
@@ -86,11 +101,14 @@ def describe(
     return ErrorInfo(code=code, message=said(error))
 
 
-def _misread(chain: list[BaseException]) -> ProviderFailure | None:
-    """Read an answer that is not in its schema: pydantic says where but not what, and CrewAI wraps that."""
-    if any("pydantic" in type(one).__module__ for one in chain):
-        return ProviderFailure("MODEL_ERROR", "the answer is not in the JSON form that it was asked for.")
-    return None
+def _failed(found: ProviderFailure, model: str, *, mended: bool = False) -> ModelFailed:
+    return ModelFailed(
+        f"{model}: {found.message}",
+        code=found.code,
+        passing=found.passing,
+        wait=found.wait,
+        mended=mended,
+    )
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 from kasal_jupyter.models.sandbox import count_tokens
 from kasal_jupyter.schemas.events import RequestedToolCall, TokenUsage
 from kasal_jupyter.worker.attempt import CallGivenUp, current_attempt, given_up
+from kasal_jupyter.worker.failures import ModelFailed
 from kasal_jupyter.worker.stop import StopSignal
 from kasal_jupyter.worker.time_limit import time_is_up
 from kasal_jupyter.worker.token_usage import token_usage
@@ -121,7 +122,9 @@ class ReportedLLM(BaseLLM):
         super()._emit_stream_chunk_event(*args, **kwargs)
 
     def _emit_call_completed_event(self, *args: Any, **event: Any) -> None:
-        # CrewAI's providers pass everything by name.
+        # CrewAI's providers pass everything by name. A stream without a word and without an end is no answer.
+        if event.get("response") == "" and not event.get("finish_reason"):
+            raise ModelFailed(f"{self.label}: the answer is empty.", code="MODEL_ERROR", passing=True)
         counted = token_usage(event.get("usage"))
         tool_calls = _requested(event.get("response"))
         answer = Answered(counted, self.cost(counted, datetime.now(UTC)), tool_calls)

@@ -73,9 +73,10 @@ class OpenAILLM(ReportedLLM, OpenAICompletion):
         self, messages: list[Any], tools: list[dict[str, Any]] | None = None
     ) -> dict[str, Any]:
         params = super()._prepare_completion_params(messages, tools)
-        # CrewAI cuts answers off at these itself, after they were paid for to their end.
-        if self.stop_sequences and self.supports_stop_words():
-            params["stop"] = self.stop_sequences[:MOST_STOPS]
+        # CrewAI cuts answers off at these itself, after they were paid for to their end. Its own stop words
+        # are left to it: there are models that refuse to be sent any.
+        if self.stop and self.supports_stop_words():
+            params["stop"] = self.stop[:MOST_STOPS]
         return params
 
     def _build_async_client(self) -> Any:

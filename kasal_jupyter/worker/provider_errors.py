@@ -77,6 +77,7 @@ _WORDS: Mapping[str, tuple[str, bool]] = {
     **dict.fromkeys(
         (
             "overloadederror",
+            "apierror",
             "servererror",
             "internalservererror",
             "serviceunavailable",
@@ -91,6 +92,9 @@ _WORDS: Mapping[str, tuple[str, bool]] = {
         ("MODEL_ERROR", True),
     ),
 }
+
+_REFUSED = frozenset({400, 413, 422})
+"""Statuses of a request that the provider finds wrong in itself."""
 
 _USED_UP = frozenset({"insufficientquota", "servicequotaexceededexception", "billingerror"})
 """Words for a limit that no wait lifts."""
@@ -227,14 +231,16 @@ def _answered(error: BaseException) -> ProviderFailure | None:
     """Read an error that the provider has answered with."""
     status = _status(error)
     word = next((word for word in _words(error) if word in _WORDS or word in _USED_UP), None)
-    if status is None and word is None:
+    if status in {None, 200} and word is None:
         return None
     text = said(error)
-    if status in {None, 200, 400, 413, 422} and _OVERFLOW.search(f"{' '.join(_words(error))} {text}"):
+    if status in {None, 200, *_REFUSED} and _OVERFLOW.search(f"{' '.join(_words(error))} {text}"):
         return _overflow()
     if word in _USED_UP:
-        return ProviderFailure("RATE_LIMIT", f"the quota at the provider is used up: {text}")
+        return ProviderFailure("RATE_LIMIT", f"the quota at the provider is used up: {text.rstrip('.')}.")
     code, passing = _of_status(status) or (_WORDS[word] if word else ("MODEL_ERROR", False))
+    if code == "MODEL_ERROR" and status in _REFUSED:
+        passing = False
     if code == "MODEL_ERROR" and _NO_SUCH_MODEL.search(text):
         code = "MODEL_NOT_FOUND"
     return ProviderFailure(code, _sentence(code, status, text), passing, _wait(error) if passing else None)
@@ -261,7 +267,7 @@ def _sentence(code: str, status: int | None, text: str) -> str:
     match code:
         case "MODEL_AUTH":
             # Whoever is refused for something else than the key must be told what.
-            return f"{_AUTH}{number}." if status == 401 else f"{_AUTH}{number}: {text}"
+            return f"{_AUTH}{number}." if status == 401 else f"{_AUTH}{number}: {text.rstrip('.')}."
         case "MODEL_NOT_FOUND":
             return f"the provider has no such model{number}."
         case "MODEL_TIMEOUT":
@@ -269,7 +275,7 @@ def _sentence(code: str, status: int | None, text: str) -> str:
         case "RATE_LIMIT":
             return f"the provider's rate limit is used up{number}."
         case _:
-            return f"{text}{number}"
+            return f"{text.rstrip('.')}{number}."
 
 
 def _status(error: BaseException) -> int | None:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from crewai.hooks.dispatch import HookAborted
 
 from kasal_jupyter.schemas.events import ErrorInfo
-from kasal_jupyter.worker.failures import RUN_ENDING
 
 
 class RunStopped(HookAborted):
@@ -45,11 +44,6 @@ class StopSignal:
         with self.changed:
             self._stopped = True
             self.changed.notify_all()
-
-    def note_model_failure(self, error: ErrorInfo) -> None:
-        """Take down that a model has failed; a code that is final by itself ends the run."""
-        if error["code"] in RUN_ENDING:
-            self.fail(error)
 
     def fail(self, error: ErrorInfo) -> None:
         """End the run, for the first reason that is given; wakes whoever sleeps or waits."""

@@ -1,0 +1,197 @@
+"""Crews on each provider's models: CrewAI's own provider, the provider's SDK, a real server on loopback."""
+
+import pytest
+
+from tests.engine import agent, crew, task
+from tests.servers.model_server import Reply
+from tests.worker.providers import KEY, PROVIDERS
+from tests.worker.test_run import check_spans
+
+CALL = Reply(calls=(("calculator", {"expression": "2 + 3"}),))
+each_provider = pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.name)
+
+
+@pytest.fixture
+def ask(engine, tmp_path):
+    """Run a crew of one agent on a provider's server with these replies; give the record and the server."""
+
+    def run(provider, *replies, tools=(), **settings):
+        with provider.server(*replies) as server:
+            record = engine.run(
+                crew(
+                    tmp_path,
+                    [agent("Counter", model="model", tools=list(tools), settings=settings)],
+                    [task("t", "counter", "Add two and three")],
+                    models=provider.spec(server.url),
+                )
+            )
+            left = server.gone.wait(20) if any(reply.hang or reply.drip for reply in replies) else True
+        check_spans(record)
+        assert left, "the connection was left open"
+        return record, server
+
+    return run
+
+
+@each_provider
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_a_crew_calls_a_tool_natively_and_answers(ask, provider, stream):
+    record, server = ask(provider, CALL, Reply("It is five."), tools=["calculator"], stream=stream)
+    assert record.end["status"] == "completed", record.end
+    assert record.end["result"].strip() == "It is five."
+    assert len(server.requests) == 2
+    first, last = record.of("llm_response")
+    (call,) = first["tool_calls"]
+    assert (call["name"], call["arguments"]) == ("calculator", '{"expression": "2 + 3"}')
+    assert first["text"] is None
+    assert record.of("tool_result")[0]["result"] == "5"
+    chunks = "".join(event["text"] for event in record.of("llm_chunk"))
+    # Bedrock's answers come whole where there are tools.
+    assert chunks.strip() == ("It is five." if stream and provider.name != "bedrock" else "")
+    assert last["model"] == "model"
+    assert last["usage"] == provider.usage
+    assert last["finish_reason"]
+
+
+@each_provider
+def test_the_agents_settings_reach_the_server_in_its_own_spelling(ask, provider):
+    _, server = ask(
+        provider,
+        Reply("Done."),
+        temperature=0.25,
+        top_p=0.5,
+        max_tokens=77,
+        seed=11,
+        stop=["END"],
+        stream=False,
+    )
+    (request,) = server.requests
+    sent = provider.sent(request)
+    assert {name: sent.get(name) for name in provider.settings} == provider.settings
+    assert "END" in str(request)
+
+
+@each_provider
+def test_the_key_is_sent_and_is_in_no_event(ask, provider):
+    secrets = [secret for secret in (provider.key, provider.options.get("aws_secret_access_key")) if secret]
+    record, server = ask(provider, Reply(f"It is {' and '.join(secrets)}."))
+    if provider.key:
+        assert KEY in server.keys[0]
+    for hidden in secrets:
+        assert not [line for line in record.raw if hidden.encode() in line]
+
+
+ANSWERS = {
+    "openai": (401, 404, None),
+    "ollama": (401, 404, None),
+    "azure": (401, 404, None),
+    "anthropic": (401, 404, None),
+    # Google answers a wrong key with 400.
+    "gemini": (400, 404, "API_KEY_INVALID"),
+    "bedrock": (403, 404, None),
+}
+
+TOO_LONG = {
+    "openai": (400, "This model's maximum context length is 8192 tokens.", "context_length_exceeded"),
+    "ollama": (400, "the input length exceeds the context length", None),
+    "azure": (400, "This model's maximum context length is 8192 tokens.", "context_length_exceeded"),
+    "anthropic": (400, "prompt is too long: 210000 tokens > 200000 maximum", None),
+    "gemini": (400, "The input token count (2000000) exceeds the maximum number of tokens allowed.", None),
+    "bedrock": (400, "Input is too long for requested model.", None),
+}
+
+
+@each_provider
+def test_a_refused_key_and_an_unknown_model_are_told_apart_at_once(ask, provider):
+    refused, unknown, code = ANSWERS[provider.name]
+    record, server = ask(provider, Reply("API key not valid.", status=refused, code=code))
+    assert record.end["error"]["code"] == "MODEL_AUTH"
+    assert "refused the API key" in record.end["error"]["message"]
+    assert len(server.requests) == 1
+    record, server = ask(provider, Reply("There is no such model.", status=unknown))
+    assert record.end["error"] == {
+        "code": "MODEL_NOT_FOUND",
+        "message": "model: the provider has no such model (404).",
+    }
+    assert len(server.requests) == 1
+
+
+@each_provider
+def test_a_conversation_that_is_too_long_is_summarised(ask, provider):
+    status, text, code = TOO_LONG[provider.name]
+    record, _ = ask(
+        provider, Reply(text, status=status, code=code), Reply("A summary."), Reply("Five."), stream=False
+    )
+    assert record.end["status"] == "completed", record.end
+    assert record.of("llm_failed")[0]["error"] == {
+        "code": "CONTEXT_OVERFLOW",
+        "message": "model: the prompt is longer than the model takes.",
+    }
+    assert record.of("llm_retry") == []
+    assert record.end["result"].strip() == "Five."
+
+
+@each_provider
+@pytest.mark.parametrize("status", [500, 503])
+def test_an_error_of_the_server_passes(ask, provider, status):
+    record, server = ask(provider, Reply("Sorry.", status=status), Reply("Done."))
+    assert record.end["status"] == "completed"
+    assert len(server.requests) == 2
+    (again,) = record.of("llm_retry")
+    (failed,) = record.of("llm_failed")
+    assert (again["model"], again["attempt"]) == ("model", 2)
+    assert 0.3 < again["wait"] < 0.7
+    assert again["error"] == failed["error"]
+    assert again["error"]["code"] == "MODEL_ERROR"
+    assert again["span_id"] == failed["span_id"]
+
+
+@each_provider
+def test_a_rate_limit_is_waited_for_as_long_as_the_provider_says(ask, provider):
+    busy = Reply("Slow down.", status=429, headers={"retry-after": "0"})
+    record, server = ask(provider, busy, Reply("Done."))
+    assert record.end["status"] == "completed"
+    assert len(server.requests) == 2
+    (again,) = record.of("llm_retry")
+    assert again["wait"] == 0.0
+    assert again["error"] == {
+        "code": "RATE_LIMIT",
+        "message": "model: the provider's rate limit is used up (429).",
+    }
+
+
+@each_provider
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_garbage_is_no_answer(ask, provider, stream):
+    garbage = Reply(raw=b"data: {<html>\x00\xff garbage\n\n")
+    record, server = ask(provider, garbage, stream=stream)
+    assert record.end["status"] == "failed"
+    assert record.end["error"]["code"] in {"MODEL_ERROR", "MODEL_UNREACHABLE"}
+    assert record.end["error"]["message"].startswith("model: ")
+    assert len(server.requests) == 3
+
+
+@each_provider
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_an_answer_that_breaks_off_is_asked_for_again(ask, provider, stream):
+    record, server = ask(provider, Reply("Once upon a", cut=True), Reply("The end."), stream=stream)
+    assert record.end["status"] == "completed", record.end
+    assert record.end["result"].strip() == "The end."
+    (failed,) = record.of("llm_failed")
+    assert failed["error"]["code"] in {"MODEL_UNREACHABLE", "MODEL_ERROR"}
+    assert len(server.requests) == 2
+
+
+@each_provider
+@pytest.mark.parametrize(
+    ("hung", "stream"),
+    [(Reply(hang=True), False), (Reply("Once upon", hang=True), True), (Reply("Drip", drip=0.02), True)],
+    ids=["silent", "stuck", "dripping"],
+)
+def test_the_timeout_is_for_the_whole_call(ask, provider, hung, stream):
+    record, server = ask(provider, hung, timeout=0.3, stream=stream)
+    assert record.end["error"] == {
+        "code": "MODEL_TIMEOUT",
+        "message": "model: no answer within the time allowed. It was asked twice.",
+    }
+    assert len(server.requests) == 2
