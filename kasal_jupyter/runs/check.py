@@ -38,6 +38,8 @@ class Checked:
 
     Attributes
     ----------
+    name
+        The crew's.
     faults
         What keeps the crew from running, by field.
     remarks
@@ -46,9 +48,27 @@ class Checked:
         The message that starts the run; None where there are faults.
     """
 
+    name: str
     faults: list[Fault]
     remarks: list[Fault]
     spec: RunSpec | None
+
+    def required(self) -> RunSpec:
+        """Give the message.
+
+        Raises
+        ------
+        NotRunnable
+            With every fault that was found, by field.
+        """
+        if self.spec is None:
+            count = len(self.faults)
+            raise NotRunnable(
+                f"{self.name!r} cannot run: {self.faults[0].reason}"
+                + (f" (and {count - 1} more)" if count > 1 else ""),
+                faults=self.faults,
+            )
+        return self.spec
 
 
 @dataclass(slots=True)
@@ -114,46 +134,6 @@ class _Check:
         )
 
 
-def prepare_run(
-    job_id: str,
-    whole: WholeCrew,
-    inputs: Mapping[str, Any],
-    *,
-    catalog: ModelCatalog,
-    toolbox: Toolbox,
-    folder: str,
-    client_tools: Sequence[ClientTool] = (),
-    budget: Budget | None = None,
-    recall: Recall | None = None,
-) -> RunSpec:
-    """Check a crew whole and make the message that starts its run; see :func:`check_run`.
-
-    Raises
-    ------
-    NotRunnable
-        With every fault that was found, by field.
-    """
-    checked = check_run(
-        job_id,
-        whole,
-        inputs,
-        catalog=catalog,
-        toolbox=toolbox,
-        folder=folder,
-        client_tools=client_tools,
-        budget=budget,
-        recall=recall,
-    )
-    if checked.spec is None:
-        count = len(checked.faults)
-        raise NotRunnable(
-            f"{whole.crew.name!r} cannot run: {checked.faults[0].reason}"
-            + (f" (and {count - 1} more)" if count > 1 else ""),
-            faults=checked.faults,
-        )
-    return checked.spec
-
-
 def check_run(
     job_id: str,
     whole: WholeCrew,
@@ -202,7 +182,7 @@ def check_run(
     memory = _memory(check, whole, recall)
     check.faults += _input_faults(whole, inputs)
     if check.faults:
-        return Checked(check.faults, check.remarks, None)
+        return Checked(whole.crew.name, check.faults, check.remarks, None)
     spec = RunSpec(
         job_id=job_id,
         crew=whole.crew,
@@ -226,7 +206,7 @@ def check_run(
         budget=budget,
         folder=folder,
     )
-    return Checked([], check.remarks, spec)
+    return Checked(whole.crew.name, [], check.remarks, spec)
 
 
 def placeholders(whole: WholeCrew) -> Iterator[tuple[str, str]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kasal_jupyter.errors import Fault, NotRunnable
-from kasal_jupyter.runs.check import placeholders, prepare_run
+from kasal_jupyter.errors import Fault
+from kasal_jupyter.runs.check import check_run, placeholders
 from kasal_jupyter.runs.service import Runs
 from kasal_jupyter.schemas.base import utc_now
 from kasal_jupyter.schemas.crews import Crew, CrewCreate, WholeCrew
@@ -41,8 +41,6 @@ def draft_faults(runs: Runs, whole: WholeCrew) -> list[Fault]:
     """
     inputs = {name: "" for name, _ in placeholders(whole)}
     owner = whole.crew.owner
-    try:
-        prepare_run("", whole, inputs, catalog=runs.catalog.of(owner), toolbox=runs.toolbox(owner), folder="")
-    except NotRunnable as error:
-        return list(error.faults)
-    return []
+    return check_run(
+        "", whole, inputs, catalog=runs.catalog.of(owner), toolbox=runs.toolbox(owner), folder=""
+    ).faults

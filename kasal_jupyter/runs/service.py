@@ -13,7 +13,7 @@ from typing import Any
 from kasal_jupyter.errors import Conflict, KasalError, NotFound, Unavailable
 from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.runs.backend import Backend
-from kasal_jupyter.runs.check import prepare_run
+from kasal_jupyter.runs.check import check_run
 from kasal_jupyter.runs.chores import Chores
 from kasal_jupyter.runs.estimate import estimate_duration, models_of
 from kasal_jupyter.runs.feed import POLL_SECONDS, Feed
@@ -143,7 +143,7 @@ class Runs:
         await self.put_away()
         job_id = new_id("job")
         run_folder = self.files.workspace(job_id)
-        spec = prepare_run(
+        spec = check_run(
             job_id,
             _without_webhook(whole),
             inputs,
@@ -153,7 +153,7 @@ class Runs:
             client_tools=tools,
             budget=budget,
             recall=self.memories.of if self.memories is not None else None,
-        )
+        ).required()
         execution = queued_execution(
             spec,
             owner,

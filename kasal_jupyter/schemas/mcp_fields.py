@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from kasal_jupyter.schemas.tools import Header, Secret, endpoint
+from kasal_jupyter.schemas.tools import Header, Secret, address, header_value
 
 Transport = Literal["stdio", "http"]
 """``stdio``: a program that is started and spoken to. ``http``: a streamable-HTTP endpoint."""
@@ -30,29 +30,15 @@ VariableValue = Annotated[str, StringConstraints(max_length=8_000, pattern=r"^[^
 RemoteName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
-def _ascii(text: str) -> str:
-    # The reason must not show it.
-    if not text.isascii():
-        raise ValueError("ASCII characters only: it is sent in a header")
-    return text
-
-
-def _address(text: str) -> str:
-    endpoint(text)
-    if "{" in text:
-        raise ValueError("an address has no {parameters} here")
-    return text
-
-
 Url = Annotated[
     str,
     StringConstraints(min_length=1, max_length=2_000),
-    AfterValidator(_address),
+    AfterValidator(address),
     Field(json_schema_extra={"pattern": r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s@#{}\\]+$"}),
 ]
 """An ``http`` or ``https`` address."""
 
-HeaderValue = Annotated[Secret, AfterValidator(_ascii)]
+HeaderValue = Annotated[Secret, AfterValidator(header_value)]
 
 _HEADERS_OF_THE_PROTOCOL = frozenset({"accept", "last-event-id", "mcp-session-id", "mcp-protocol-version"})
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from kasal_jupyter.schemas.base import Document, Model, Query
-from kasal_jupyter.schemas.tools import Secret, endpoint
+from kasal_jupyter.schemas.tools import Secret, address, header_value
 
 Scope = Literal["user", "server"]
 """For whom something is set: for the caller's own runs, or for everybody's."""
@@ -20,18 +20,14 @@ NAME_FORM = r"^[a-z][a-z0-9_-]{0,39}$"
 
 
 def _header_value(text: str) -> str:
-    # The reason must not show it.
-    if not text.isascii():
-        raise ValueError("ASCII characters only: it is sent in a header")
+    header_value(text)
     if text.lower().startswith("bearer "):
         raise ValueError("give the key alone, without 'Bearer'")
     return text
 
 
 def _base_url(text: str) -> str:
-    endpoint(text)
-    if "{" in text:
-        raise ValueError("an address has no {parameters} here")
+    address(text)
     if "?" in text:
         raise ValueError("no query in the address; give a key as api_key")
     return text

@@ -65,6 +65,22 @@ def endpoint(text: str) -> str:
     return text
 
 
+def address(text: str) -> str:
+    """Give an address that may be called, without any ``{parameter}``."""
+    endpoint(text)
+    if "{" in text:
+        raise ValueError("an address has no {parameters} here")
+    return text
+
+
+def header_value(text: str) -> str:
+    """Give a text that a header can carry."""
+    # The reason must not show it.
+    if not text.isascii():
+        raise ValueError("ASCII characters only: it is sent in a header")
+    return text
+
+
 def _secret(text: str) -> str:
     # The reason must not show it.
     if re.search(r"[\x00-\x1f\x7f]", text) or text != text.strip():

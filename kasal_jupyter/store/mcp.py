@@ -27,9 +27,9 @@ from kasal_jupyter.store.mcp_change import (
     require_admin,
     with_secrets,
 )
-from kasal_jupyter.store.mcp_use import require_unused
 from kasal_jupyter.store.secrets import SecretBox, SecretLost
 from kasal_jupyter.store.store import Store
+from kasal_jupyter.store.tool_use import require_server_unused
 from kasal_jupyter.store.toolbox import ServedTool, ToolUnavailable
 from kasal_jupyter.store.tools import RESERVED
 from kasal_jupyter.tools.catalog import builtin_tools
@@ -184,13 +184,13 @@ class McpServers:
         given = body.model_fields_set
         if server.name != before.name:
             self._require_free_name(server)
-            await require_unused(self.store, before, [tool.name for tool in before.tools])
+            await require_server_unused(self.store, before, [tool.name for tool in before.tools])
         if given & (_REACHED_BY | {"tools", "name"}):
             known = before.tools if server.name == before.name else []
             server = await self._listed(server, secrets, known)
-            await require_unused(self.store, before, gone(before, server))
+            await require_server_unused(self.store, before, gone(before, server))
         elif before.shared and not server.shared:
-            await require_unused(self.store, before, [tool.name for tool in before.tools], others=True)
+            await require_server_unused(self.store, before, [tool.name for tool in before.tools], others=True)
 
         def change() -> McpServer:
             if self.get(server_id) != before:
@@ -253,7 +253,7 @@ class McpServers:
         """
         server = self.get(server_id)
         if not force:
-            await require_unused(self.store, server, [tool.name for tool in server.tools])
+            await require_server_unused(self.store, server, [tool.name for tool in server.tools])
         if not await self.store.change(lambda: self.store.mcp_servers.delete(server_id)):
             self.get(server_id)
 

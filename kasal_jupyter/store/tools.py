@@ -12,6 +12,7 @@ from kasal_jupyter.schemas.spec import RunToolSettings
 from kasal_jupyter.schemas.tools import IN_PATH, CustomTool, CustomToolCreate, CustomToolUpdate
 from kasal_jupyter.store.secrets import SecretBox
 from kasal_jupyter.store.store import Store
+from kasal_jupyter.store.tool_use import require_tool_unused
 from kasal_jupyter.store.toolbox import ServedTool, Toolbox
 from kasal_jupyter.tools.catalog import builtin_tools
 from kasal_jupyter.tools.guard import HostGuard, HostRefused, HostUnknown, origin_of
@@ -23,9 +24,6 @@ RESERVED = frozenset({"ask_question_to_coworker", "delegate_work_to_coworker", "
 
 _LOOKUP_SECONDS = 5.0
 """How long a name is looked up when a tool is registered."""
-
-_NAMED_USERS = 5
-"""Agents and tasks that a refusal names."""
 
 
 class CustomTools:
@@ -121,7 +119,7 @@ class CustomTools:
         tool = _changed(before, body)
         await self._check(tool, body.secret)
         if tool.name != before.name:
-            await self._require_unused(before)
+            await require_tool_unused(self.store, before)
 
         def change() -> CustomTool:
             if (current := self.get(tool_id)) != before:
@@ -154,7 +152,7 @@ class CustomTools:
         """
         tool = self.get(tool_id)
         if not force:
-            await self._require_unused(tool)
+            await require_tool_unused(self.store, tool)
         if not await self.store.change(lambda: self.store.tools.delete(tool_id)):
             self.get(tool_id)
 
@@ -180,26 +178,6 @@ class CustomTools:
         if (before is None or before.name != tool.name) and tool.name in self._served(tool.owner):
             text = f"An MCP server has a tool {tool.name!r} already; choose another name"
             raise Conflict(text, faults=[Fault("name", text)])
-
-    async def _require_unused(self, tool: CustomTool) -> None:
-        # All of an owner's agents and tasks are read: not on the loop.
-        users = await asyncio.to_thread(self._users, tool)
-        if users:
-            named = ", ".join(users[:_NAMED_USERS])
-            more = len(users) - _NAMED_USERS
-            raise Conflict(
-                f"The tool {tool.name!r} is used by {named}{f' and {more} more' if more > 0 else ''}; "
-                "take it away from them first"
-            )
-
-    def _users(self, tool: CustomTool) -> list[str]:
-        with self.store.snapshot():
-            agents = self.store.agents.find(owner=tool.owner, order="created")
-            tasks = self.store.tasks.find(owner=tool.owner, order="created")
-        return [
-            *(f"agent {agent.name!r} ({agent.id})" for agent in agents if tool.name in agent.tools),
-            *(f"task {task.title()!r} ({task.id})" for task in tasks if tool.name in task.tools),
-        ]
 
     def _sealed(self, secret: str | None) -> str | None:
         return None if secret is None else self.secrets.seal(secret)

@@ -79,6 +79,10 @@ async def http_streams(server: RunMcpServer, guard: HostGuard) -> AsyncIterator[
         yield incoming, outgoing
 
 
+_NOT_SENT = (ValueError, httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
+"""What a request fails by: a host that may not be called is a ValueError."""
+
+
 class _AnsweringTransport(httpx.AsyncBaseTransport):
     def __init__(self, network: AsyncGuardedTransport, url: str) -> None:
         self._network = network
@@ -96,24 +100,14 @@ class _AnsweringTransport(httpx.AsyncBaseTransport):
             return httpx.Response(405, request=request)
         try:
             return await self._network.handle_async_request(request)
-        except (
-            ValueError,
-            httpcore.TimeoutException,
-            httpcore.NetworkError,
-            httpcore.ProtocolError,
-        ) as error:
+        except _NOT_SENT as error:
             raise httpx.ConnectError(self._words(error), request=request) from error
 
     async def _posted(self, request: httpx.Request) -> httpx.Response:
         asked = json.loads(await request.aread()).get("id")
         try:
             response = await self._network.handle_async_request(request)
-        except (
-            ValueError,
-            httpcore.TimeoutException,
-            httpcore.NetworkError,
-            httpcore.ProtocolError,
-        ) as error:
+        except _NOT_SENT as error:
             return self._refused(request, asked, self._words(error))
         if response.status_code in {307, 308} and self._is_home(response):
             return response

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Self
+from typing import Self
 
 from crewai.llms.providers.anthropic.completion import AnthropicCompletion
 
@@ -39,6 +39,3 @@ class AnthropicLLM(ReportedLLM, AnthropicCompletion):
     def cost(self, usage: TokenUsage | None, at: datetime) -> float | None:
         """Give what a call has cost."""
         return prices.cost(self.model, self.base_url, usage, at, provider="anthropic")
-
-    def _build_async_client(self) -> Any:
-        return None

@@ -8,13 +8,13 @@ end of the run.
 from __future__ import annotations
 
 import contextvars
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from crewai.hooks.dispatch import HookAborted
 
 from kasal_jupyter.schemas.events import TokenUsage
+from kasal_jupyter.worker.aside import Aside
 from kasal_jupyter.worker.stop import StopSignal
 
 _current: contextvars.ContextVar[Attempt | None] = contextvars.ContextVar("kasal_attempt", default=None)
@@ -83,27 +83,19 @@ class Attempt:
             The run must end.
         """
         context = contextvars.copy_context()
-        outcome: list[Any] = []
-        failure: list[BaseException] = []
 
-        def act() -> None:
-            try:
-                outcome.append(context.run(self.here, work))
-            except BaseException as error:  # noqa: BLE001 - handed on to whoever waits.
-                failure.append(error)
+        def tell() -> None:
             with signal.changed:
                 signal.changed.notify_all()
 
-        threading.Thread(target=act, name="model-call", daemon=True).start()
+        call = Aside(lambda: context.run(self.here, work), "model-call", tell)
         try:
-            signal.wait_for(lambda: bool(outcome or failure), seconds)
+            signal.wait_for(lambda: call.over, seconds)
         finally:
-            self._given_up = not outcome and not failure
-        if failure:
-            raise failure[0]
-        if not outcome:
+            self._given_up = not call.over
+        if self._given_up:
             raise CallTimedOut(f"no answer within {seconds:g} seconds")
-        return outcome[0]
+        return call.result()
 
     def is_given_up(self) -> bool:
         """Say whether nobody waits for it any more."""

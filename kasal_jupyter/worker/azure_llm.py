@@ -11,10 +11,8 @@ from kasal_jupyter.models import prices
 from kasal_jupyter.schemas.agents import ModelSettings
 from kasal_jupyter.schemas.events import TokenUsage
 from kasal_jupyter.schemas.spec import RunModel
-from kasal_jupyter.worker.llm import CALL_SECONDS, ReportedLLM
+from kasal_jupyter.worker.llm import CALL_SECONDS, CONNECT_SECONDS, ReportedLLM
 from kasal_jupyter.worker.stop import StopSignal
-
-CONNECT_SECONDS = 30.0
 
 
 class AzureLLM(ReportedLLM, AzureCompletion):
@@ -63,6 +61,3 @@ class AzureLLM(ReportedLLM, AzureCompletion):
             "connection_timeout": min(CONNECT_SECONDS, self.patience),
             "read_timeout": self.patience,
         }
-
-    def _build_async_client(self) -> Any:
-        return None

@@ -15,10 +15,8 @@ from kasal_jupyter.schemas.agents import ModelSettings
 from kasal_jupyter.schemas.events import TokenUsage
 from kasal_jupyter.schemas.spec import RunModel
 from kasal_jupyter.worker.failures import ModelFailed
-from kasal_jupyter.worker.llm import CALL_SECONDS, ReportedLLM
+from kasal_jupyter.worker.llm import CALL_SECONDS, CONNECT_SECONDS, ReportedLLM
 from kasal_jupyter.worker.stop import StopSignal
-
-CONNECT_SECONDS = 30.0
 
 _APOLOGY = "I apologize, but I couldn't generate a "
 """What CrewAI puts in the place of an empty answer, as if the model had said it."""

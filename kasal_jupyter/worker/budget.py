@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from kasal_jupyter.schemas.events import ErrorInfo, TokenUsage
 from kasal_jupyter.schemas.executions import Budget
+from kasal_jupyter.worker.aside import Aside
 from kasal_jupyter.worker.attempt import Attempt
 from kasal_jupyter.worker.llm import ReportedLLM
 from kasal_jupyter.worker.stop import RunFailed, StopSignal
@@ -33,27 +34,14 @@ def in_time(budget: Budget | None, signal: StopSignal, work: Callable[[], str]) 
     """
     if budget is None or budget.max_seconds is None:
         return work()
-    outcome: list[str] = []
-    failure: list[BaseException] = []
-    done = threading.Event()
-
-    def act() -> None:
-        try:
-            outcome.append(work())
-        except BaseException as error:  # noqa: BLE001 - handed on to whoever waits.
-            failure.append(error)
-        done.set()
-
-    threading.Thread(target=act, name="crew", daemon=True).start()
-    if not done.wait(budget.max_seconds):
+    crew = Aside(work, "crew")
+    if not crew.wait(budget.max_seconds):
         seconds = f"{budget.max_seconds:g} second{'' if budget.max_seconds == 1 else 's'}"
         error = ErrorInfo(code=BUDGET_EXCEEDED, message=f"The {seconds} of the budget are over.")
         signal.fail(error)
-        if not done.wait(LAST_SECONDS):
+        if not crew.wait(LAST_SECONDS):
             raise RunFailed(error)
-    if failure:
-        raise failure[0]
-    return outcome[0]
+    return crew.result()
 
 
 @dataclass(slots=True)

@@ -24,6 +24,9 @@ from kasal_jupyter.worker.token_usage import token_usage
 CALL_SECONDS = 600.0
 """How long a call may take where nothing is set: what OpenAI's and Anthropic's clients allow."""
 
+CONNECT_SECONDS = 30.0
+"""How long a connection may take, for those SDKs that tell it apart."""
+
 asked: ContextVar[Sequence[Any]] = ContextVar("kasal_asked", default=())
 """The messages of the model call that is being reported.
 
@@ -95,6 +98,9 @@ class ReportedLLM(BaseLLM):
         """Give what a call at a time has cost, in US dollars; None where that is unknown."""
         del usage, at
         return None
+
+    def _build_async_client(self) -> Any:
+        return None  # Nothing here is asynchronous, and a client takes 20 ms to make.
 
     def get_input_tokens_count(
         self,

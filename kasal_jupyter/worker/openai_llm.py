@@ -78,6 +78,3 @@ class OpenAILLM(ReportedLLM, OpenAICompletion):
         if self.stop and self.supports_stop_words():
             params["stop"] = self.stop[:MOST_STOPS]
         return params
-
-    def _build_async_client(self) -> Any:
-        return None  # Nothing here is asynchronous, and a client takes 20 ms to make.

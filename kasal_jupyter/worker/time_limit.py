@@ -9,6 +9,8 @@ from typing import Any
 
 from crewai.hooks.dispatch import HookAborted
 
+from kasal_jupyter.worker.aside import Aside
+
 _lapsed: contextvars.ContextVar[tuple[threading.Event, ...]] = contextvars.ContextVar(
     "kasal_lapsed", default=()
 )
@@ -45,25 +47,11 @@ def within(seconds: int, work: Callable[[], Any]) -> Any:
     lapsed = threading.Event()
     context = contextvars.copy_context()
     context.run(_lapsed.set, (*_lapsed.get(), lapsed))
-    done = threading.Event()
-    outcome: list[Any] = []
-    failure: list[BaseException] = []
-
-    def act() -> None:
-        try:
-            outcome.append(context.run(work))
-        except BaseException as error:  # noqa: BLE001 - handed on to whoever waits.
-            failure.append(error)
-        finally:
-            done.set()
-
-    threading.Thread(target=act, name="timed", daemon=True).start()
-    if not done.wait(seconds):
+    timed = Aside(lambda: context.run(work), "timed")
+    if not timed.wait(seconds):
         lapsed.set()
         raise TaskTimedOut(seconds, code="TASK_TIMEOUT")
-    if failure:
-        raise failure[0]
-    return outcome[0]
+    return timed.result()
 
 
 def time_is_up() -> bool:

@@ -49,7 +49,7 @@ UNBOUND = "".join(line for line in TASKS.splitlines(True) if not line.startswith
 
 CREW_PY = """\
 import os
-os.system("touch /tmp/must-never-exist-" + str(os.getpid()))
+os.system("touch must-never-exist-" + str(os.getpid()))
 raise SystemExit("executed")
 
 from crewai import LLM, Agent, Crew, Process, Task

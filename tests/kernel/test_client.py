@@ -31,13 +31,6 @@ CREW = {
 FOREVER = 1 << 30
 
 
-@pytest.fixture
-def client(live_server):
-    client = Client(Connection(live_server.url, live_server.token))
-    yield client
-    client.close()
-
-
 @contextmanager
 def breaking_line(server_url, lengths):
     """Put a line before a server; a connection breaks after so many bytes, and holds when none are left."""

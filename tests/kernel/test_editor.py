@@ -19,23 +19,6 @@ from tests.crews import crew_body, new_crew, wait_for
 from tests.server import start_server
 
 
-@pytest.fixture(scope="module")
-def client(live_server):
-    client = Client(Connection(live_server.url, live_server.token))
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def crew_id(api, request):
-    return new_crew(api, crew_body(f"Editor: {request.node.name}"))
-
-
-@pytest.fixture
-def editor(client, crew_id):
-    return edit(client, crew_id, {"sort": "green"})
-
-
 def text_of(html):
     return unescape(" ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", html, flags=re.DOTALL).split()))
 

@@ -234,13 +234,6 @@ def test_an_answer_that_is_late_is_dropped_with_its_frames(loop):
     assert tools.frames == {}
 
 
-@pytest.fixture
-def client(live_server):
-    client = Client(Connection(live_server.url, live_server.token))
-    yield client
-    client.close()
-
-
 CREW = {
     "name": "Called",
     "agents": [{"name": "a", "role": "A", "goal": "Ask", "model": "sandbox", "tools": ["first", "second"]}],

@@ -4,7 +4,7 @@ import pytest
 
 from kasal_jupyter.errors import NotRunnable
 from kasal_jupyter.models.catalog import ModelCatalog
-from kasal_jupyter.runs.check import prepare_run
+from kasal_jupyter.runs.check import check_run
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.crews import Crew, WholeCrew
 from kasal_jupyter.schemas.tasks import Task
@@ -33,7 +33,7 @@ def task(number, **fields):
 
 def prepare(agents, tasks, inputs=None, toolbox=None, client_tools=(), **crew):
     whole = WholeCrew(crew=Crew(id="crew_1", name="Tea", **STAMPS, **crew), agents=agents, tasks=tasks)
-    return prepare_run(
+    return check_run(
         "job_1",
         whole,
         inputs or {},
@@ -41,7 +41,7 @@ def prepare(agents, tasks, inputs=None, toolbox=None, client_tools=(), **crew):
         toolbox=toolbox or Toolbox(),
         folder="/nowhere",
         client_tools=client_tools,
-    )
+    ).required()
 
 
 def fields(*args, **crew):

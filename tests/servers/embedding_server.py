@@ -6,9 +6,10 @@ It knows some synonyms, so that a test can tell its vectors from a comparison of
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from tests.servers.loopback import Loopback
 
 CONCEPTS = (
     ("car", "automobile", "vehicle"),
@@ -25,7 +26,7 @@ def vector_of(text: str, dimensions: int) -> list[float]:
     return [*counts, *([0.0] * (dimensions - len(CONCEPTS) - 1)), 0.1]
 
 
-class EmbeddingServer:
+class EmbeddingServer(Loopback):
     """Serves ``/v1/embeddings`` and ``/api/embed``.
 
     Attributes
@@ -47,22 +48,7 @@ class EmbeddingServer:
         self.dimensions = dimensions
         self.answer: Any = None
         handler = type("Handler", (_Handler,), {"server_of": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__init__(handler)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -10,8 +10,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any, ClassVar
+
+from tests.servers.loopback import Loopback
 
 USAGE = {
     "prompt_tokens": 20,
@@ -59,7 +61,7 @@ class Reply:
         return "tool_calls" if self.calls else "stop"
 
 
-class ModelServer:
+class ModelServer(Loopback):
     """Serves replies in order; the last one again and again.
 
     Attributes
@@ -90,32 +92,14 @@ class ModelServer:
         self.asked = threading.Event()
         self.released = threading.Event()
         self.gone = threading.Event()
-        handler = type("Handler", (self.handler,), {"model": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-
-    @property
-    def root(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    @property
-    def url(self) -> str:
-        """What its SDK takes as the address."""
-        return self.root
+        super().__init__(type("Handler", (self.handler,), {"model": self}))
 
     def next_reply(self) -> Reply:
         return self.replies.popleft() if len(self.replies) > 1 else self.replies[0]
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         self.released.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__exit__(*error)
 
 
 class ModelHandler(BaseHTTPRequestHandler):

@@ -6,10 +6,11 @@ A real HTTP server rather than a mock: the product's own clients and Ollama's ta
 from __future__ import annotations
 
 import json
-import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from tests.servers.loopback import Loopback
 
 VERSION = "0.12.6"
 
@@ -28,7 +29,7 @@ class Installed:
 
 
 @dataclass
-class OllamaServer:
+class OllamaServer(Loopback):
     """Serves what is installed.
 
     Attributes
@@ -47,27 +48,11 @@ class OllamaServer:
 
     def __post_init__(self) -> None:
         handler = type("Handler", (OllamaHandler,), {"ollama": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-
-    @property
-    def url(self) -> str:
-        """Its root, as OLLAMA_HOST has it."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__(handler)
 
     def model(self, name: str) -> Installed | None:
         """Give a model by its name, with or without its tag."""
         return next((one for one in self.installed if name in {one.name, one.name.partition(":")[0]}), None)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 class OllamaHandler(BaseHTTPRequestHandler):

@@ -91,8 +91,8 @@ def test_a_wait_that_is_too_long_is_not_waited_for(ask):
     assert len(server.requests) == 1
     assert record.end["error"] == {
         "code": "RATE_LIMIT",
-        "message": "gpt: the provider's rate limit is used up (429). It asks to wait 60 minutes, longer than a "
-        "run waits.",
+        "message": "gpt: the provider's rate limit is used up (429). It asks to wait 60 minutes, longer than "
+        "a run waits.",
     }
 
 
@@ -191,7 +191,8 @@ def test_where_no_model_can_all_of_them_say_why(engine, tmp_path):
     check_spans(record)
     assert record.end["error"] == {
         "code": "MODEL_AUTH",
-        "message": "gpt: the provider has no such model (404). claude: the provider refused the API key (401).",
+        "message": "gpt: the provider has no such model (404). "
+        "claude: the provider refused the API key (401).",
     }
     (error,) = record.of("error")
     assert (error["task_id"], error["agent"]) == ("t0", "Counter")
