@@ -131,6 +131,16 @@ class _Schemas(GenerateJsonSchema):
             return self.generate_inner(schema["schema"])
         return super().default_schema(schema)
 
+    def model_schema(self, schema: Any) -> Json:
+        made = super().model_schema(schema)
+        if self.mode == "serialization" and "examples" in made:
+            # What is read and written has one example, which may leave fields out where it is read.
+            model: type[BaseModel] = schema["cls"]
+            made["examples"] = [
+                model.model_validate(example).model_dump(mode="json") for example in made["examples"]
+            ]
+        return made
+
     def field_is_required(self, field: Any, total: bool) -> bool:
         if self.mode == "serialization" and field["type"] == "model-field":
             return True

@@ -59,7 +59,10 @@ class Endpoint:
         parts = [part.removesuffix(".json") for part in self.path.strip("/").split("/") if part != "auth"]
         words: list[str] = []
         for part, before in zip(parts, ["{", *parts], strict=False):
-            if part.startswith("{"):
+            if part.startswith("{") and before.startswith("{") and words:
+                # Two ids in a row: /memory/{crew_id}/{memory_id} is one of its entries.
+                words.append("entry")
+            elif part.startswith("{"):
                 words[-1] = words[-1].removesuffix("s")
             elif before.startswith("{"):
                 words.append(part)
@@ -67,7 +70,8 @@ class Endpoint:
                 # Two words without an id between them: /tools/custom holds custom tools.
                 words[-1] = f"{part}_{words[-1]}"
         model = self.operation.model
-        lists = isinstance(model, type) and "per_page" in model.model_fields
+        # One thing may be paged, too: a source of knowledge with its passages.
+        lists = isinstance(model, type) and "per_page" in model.model_fields and not self.path.endswith("}")
         match self.method:
             case "GET":
                 verb = "list" if lists else "get"

@@ -53,6 +53,7 @@ TAGS: Mapping[str, str] = {
     "Tool Management": "Built-in tools, and HTTP endpoints as tools.",
     "Model Management": "What agents think with, and what it costs.",
     "Memory Management": "What crews remember.",
+    "Knowledge": "Files and texts that crews can look things up in.",
     "WebSocket Events": "What happens in executions, as it happens.",
     "Testing": "This document, its page, and the Postman collection.",
     "Administration": "Users, and the server as a whole.",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from crewai.utilities.agent_utils import is_native_tool_calling_unsupported_error
-
 from kasal_jupyter.errors import KasalError
 from kasal_jupyter.schemas.events import ErrorInfo
 from kasal_jupyter.worker.provider_errors import ProviderFailure, failure_of, garbled, said
@@ -56,6 +54,9 @@ def model_failure(error: BaseException, model: str) -> ModelFailed:
     model
         The name of the model.
     """
+    # Imported here, since errors are described where CrewAI is not loaded, too.
+    from crewai.utilities.agent_utils import is_native_tool_calling_unsupported_error
+
     chain = list(_chain(error))
     for one in chain:
         if isinstance(one, ModelFailed):

@@ -55,7 +55,7 @@ def connected(live_server, monkeypatch):
 
 
 def test_all_names_are_there_and_dir_tells_them():
-    names = {"Agent", "Crew", "Run", "RunResult", "Runs", "Task", "connect", "runs", "tool"}
+    names = {"Agent", "Crew", "Run", "RunResult", "Runs", "Task", "connect", "runs", "tool", "usage"}
     assert set(kasal.__all__) == names | {"__version__", "load_ipython_extension"}
     assert set(kasal.__all__) <= set(dir(kasal))
     for name in names - {"runs"}:

@@ -57,7 +57,7 @@ def test_runs_share_nothing_but_the_zygote(engine, tmp_path):
     assert {os.getpgid(record.handle.pid) for record in records} == {record.handle.pid for record in records}
     for record in records:
         assert record.exited.result(60) == 0
-        assert record.of("tool_result")[0]["result"] == "output.log"
+        assert record.of("tool_result")[0]["result"] == "The folder is empty."
 
 
 @pytest.mark.parametrize("where", ["model", "tool", "http"])

@@ -116,8 +116,8 @@ def test_seconds_end_a_tool_that_is_at_work(engine, tmp_path):
     wait = Reply(calls=(("wait", {"seconds": 60}),))
     with OpenAIServer(wait) as server:
         made = spec(tmp_path, {"max_seconds": 1}, models=openai_model(server.url))
-        made.agents[0].tools = ["wait"]
-        record = engine.run(made)
+        waiter = made.agents[0].model_copy(update={"tools": ["wait"]})
+        record = engine.run(made.model_copy(update={"agents": [waiter, *made.agents[1:]]}))
     check_spans(record)
     assert code(record) == "BUDGET_EXCEEDED"
     assert record.of("tool_failed")
