@@ -185,7 +185,9 @@ class Schemas:
             (model, mode, TypeAdapter(model)) for model, mode in dict.fromkeys(models)
         ]
         inputs += [(name, "serialization", TypeAdapter(type_)) for name, type_ in others.items()]
-        self._references, defs = TypeAdapter.json_schemas(inputs, ref_template=REF, schema_generator=_Schemas)
+        references, defs = TypeAdapter.json_schemas(inputs, ref_template=REF, schema_generator=_Schemas)
+        self._references: Json = _plainly_named(references)
+        defs = _plainly_named(defs)
         named = {name: self._references[name, "serialization"] for name in others}
         self.components: Json = describe({**defs.get("$defs", {}), **named})
         for schema in self.components.values():
@@ -215,6 +217,17 @@ def query_parameters(model: type[BaseModel]) -> list[Json]:
             parameter["description"] = text
         parameters.append({**parameter, "schema": described})
     return parameters
+
+
+def _plainly_named(part: Any) -> Any:
+    """Call what is sent by its own name, though it is answered in another form: no ``CrewCreate-Input``."""
+    if isinstance(part, str):
+        return part.removesuffix("-Input")
+    if isinstance(part, list):
+        return [_plainly_named(each) for each in part]
+    if isinstance(part, dict):
+        return {_plainly_named(key): _plainly_named(each) for key, each in part.items()}
+    return part
 
 
 def describe(schema: Any) -> Any:

@@ -25,6 +25,7 @@ ID_EXAMPLES: Mapping[str, str] = {
     "memory_id": "mem_4t9k2m0x7q1z",
     "source_id": "source_4t9k2m0x7q1z",
     "name": "web_search",
+    "provider": "openai",
     "path": "report.md",
 }
 """A value for each name in the paths' templates, the reference's where it has one."""

@@ -58,6 +58,7 @@ class CrewImportHandler(ApiHandler):
         tools = self.parts.runs.toolbox(owner).names()
         # A large file takes its time to be read.
         found = await asyncio.to_thread(_read, body, tools)
+        await self.parts.webhooks.require_allowed(found.crew.webhook)
         if not body.save:
             draft(found.crew, owner)
             yaml = await asyncio.to_thread(lambda: export_yaml(found.crew).only[1])

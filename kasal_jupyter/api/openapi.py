@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 
@@ -189,7 +190,7 @@ class OpenApi:
         if answer is None:
             return {}
         if isinstance(answer, Media):
-            kind = "object" if answer.type == "application/json" else "string"
+            kind = "object" if re.search("json|yaml", answer.type) else "string"
             return {answer.type: {"schema": {"type": kind, "description": answer.description}}}
         if isinstance(answer, tuple):
             content: Json = {}

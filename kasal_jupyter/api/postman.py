@@ -39,6 +39,8 @@ VARIABLES: Mapping[str, str] = {
     "refresh_token": "",
     "model": "sandbox",
     "name": "calculator",
+    "provider": "example-server",
+    "path": "paragraph.md",
     # It comes with an event, which no answer of the collection is.
     "call_id": "call_1f6w0c2m9k3x",
 }
@@ -55,9 +57,11 @@ BODIES: Mapping[str, Json] = {
                 "description": "Write a paragraph about {topic}",
                 "expected_output": "A paragraph",
                 "agent": "Content Writer",
+                "output_file": "paragraph.md",
             }
         ]
     },
+    "update_provider": {"base_url": "https://models.example.com/v1"},
     "create_user": {"email": "{{$randomUUID}}@example.com"},
 }
 """Where a request says something else than its example, by the operation's id: what it says instead."""
@@ -97,6 +101,25 @@ if (["queued", "running"].includes(status) && asked < 240) {
 }""",
 }
 """What is done with an answer besides looking at its status, by the operation's id."""
+
+STATUSES: Mapping[str, Sequence[int]] = {
+    # It may have ended by itself.
+    "stop_execution": (409,),
+    # The collection's own run calls no tool of a client's, and has ended.
+    "answer_execution_tool_call": (404, 409),
+    # Its crew names no address to be told of it at.
+    "get_execution_webhooks": (404,),
+    # There is none of this name until it is set.
+    "get_provider": (404,),
+    # A server that is not there is not registered, and the example's is nowhere.
+    "create_mcp_tool": (400,),
+    "get_mcp_tool": (404,),
+    "update_mcp_tool": (404,),
+    "delete_mcp_tool": (404,),
+    "refresh_mcp_tool": (404,),
+}
+"""Which statuses besides those of success are right where the collection runs as it is, by the operation's
+id."""
 
 _NAME = re.compile(r"\{([a-z_]+)\}")
 
@@ -169,18 +192,7 @@ class Postman:
         }
 
     def _script(self, endpoint: Endpoint) -> str:
-        statuses = sorted(endpoint.operation.answers)
-        if endpoint.id == "stop_execution":
-            # It may have ended by itself.
-            statuses.append(409)
-        if endpoint.id == "answer_execution_tool_call":
-            # The collection's own run calls no tool of a client's, and has ended.
-            statuses += [404, 409]
-        if endpoint.id == "create_mcp_tool":
-            # A server that is not there is not registered, and the example's is nowhere.
-            statuses.append(400)
-        if "{server_id}" in endpoint.path:
-            statuses.append(404)
+        statuses = [*sorted(endpoint.operation.answers), *STATUSES.get(endpoint.id, ())]
         wanted = " or ".join(map(str, statuses))
         check = f"() => pm.expect(pm.response.code).to.be.oneOf({statuses})"
         lines = [f'pm.test("The status is {wanted}", {check});']
@@ -214,9 +226,9 @@ def _request(endpoint: Endpoint) -> Json:
     query = [
         {
             "key": each["name"],
-            "value": str(each["schema"].get("default", "")),
+            "value": str(each["schema"].get("default", each["schema"].get("examples", [""])[0])),
             "description": each.get("description", ""),
-            "disabled": True,
+            "disabled": not each["required"],
         }
         for each in query_parameters(operation.query)
     ]

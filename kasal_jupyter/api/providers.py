@@ -59,15 +59,15 @@ class ProvidersHandler(ProviderResource):
 
 
 class ProviderHandler(ProviderResource):
-    """``GET``, ``PUT`` and ``DELETE /providers/{name}``."""
+    """``GET``, ``PUT`` and ``DELETE /providers/{provider}``."""
 
     @operation("Get a provider", access="viewer", answers={200: ProviderInfo}, errors=(404,))
-    async def get(self, name: str) -> None:
+    async def get(self, provider: str) -> None:
         """Give a provider, or an OpenAI-compatible server that was registered by name."""
-        self._answer_info(name)
+        self._answer_info(provider)
 
     @operation("Set a provider", access="editor", body=ProviderSet, answers={200: ProviderInfo})
-    async def put(self, name: str) -> None:
+    async def put(self, provider: str) -> None:
         """Store a provider's key, address and options, encrypted; they are never given out again.
 
         What was stored before is replaced as a whole. Any name that is not a provider's registers an
@@ -79,10 +79,9 @@ class ProviderHandler(ProviderResource):
         body = self.body(ProviderSet)
         if body.scope == "server":
             require("admin", self.caller)
-        await self.parts.providers.put(
-            name, body, self.caller.owner, any_address=self.caller.role == "admin" and not self.caller.sandbox
-        )
-        self._answer_info(name)
+        any_address = self.caller.role == "admin" and not self.caller.sandbox
+        await self.parts.providers.put(provider, body, self.caller.owner, any_address=any_address)
+        self._answer_info(provider)
 
     @operation(
         "Delete a provider's setting",
@@ -91,12 +90,12 @@ class ProviderHandler(ProviderResource):
         answers={204: None},
         errors=(404,),
     )
-    async def delete(self, name: str) -> None:
+    async def delete(self, provider: str) -> None:
         """Delete what is stored for a provider: the caller's own, or with `scope` `server` everybody's."""
         query = self.query(ProviderQuery)
         if query.scope == "server":
             require("admin", self.caller)
-        await self.parts.providers.delete(name, query.scope, self.caller.owner)
+        await self.parts.providers.delete(provider, query.scope, self.caller.owner)
         self.nothing()
 
     def _answer_info(self, name: str) -> None:

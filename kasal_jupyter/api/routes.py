@@ -94,7 +94,7 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/tools/{name}", ToolHandler),
     ("/models", ModelsHandler),
     ("/providers", ProvidersHandler),
-    ("/providers/{name}", ProviderHandler),
+    ("/providers/{provider}", ProviderHandler),
     ("/memory/{crew_id}", MemoryHandler),
     ("/memory/{crew_id}/clear", MemoryClearHandler),
     ("/memory/{crew_id}/entries", MemoryEntriesHandler),

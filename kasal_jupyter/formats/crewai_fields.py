@@ -201,7 +201,7 @@ def model_fields(intake: Intake, path: Path, llm: object) -> dict[str, Any]:
         if key in _SETTINGS:
             settings[key] = value
         elif "key" in key or "token" in key or key in {"base_url", "api_base"}:
-            intake.remark((*path, key), "keys and addresses are the provider's: PUT /v1/providers/{name}")
+            intake.remark((*path, key), "keys and addresses are the provider's: PUT /v1/providers/{provider}")
         else:
             intake.remark((*path, key), f"{_NO_SETTING}{nearest(key, _SETTINGS)}")
     return {"model": llm["model"], **({"settings": settings} if settings else {})}

@@ -178,7 +178,11 @@ class MemorySearchQuery(Query):
     """The query of ``GET /memory/{crew_id}/search``."""
 
     query: str = Field(
-        min_length=1, max_length=6_000, pattern=r"\S", description="What is looked for, in any words."
+        min_length=1,
+        max_length=6_000,
+        pattern=r"\S",
+        description="What is looked for, in any words.",
+        examples=["how the customer likes to be written to"],
     )
     type: Literal["short_term", "long_term", "knowledge"] | None = None
     limit: int = Field(10, ge=1, le=50, description="Most hits among memories, and most among knowledge.")

@@ -47,7 +47,7 @@ OptionName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")
 
 
 class ProviderSet(Model):
-    """The body of ``PUT /providers/{name}``: all that is set; what is left out is not set."""
+    """The body of ``PUT /providers/{provider}``: all that is set; what is left out is not set."""
 
     api_key: ApiKey | None = Field(
         None, repr=False, description="It is stored encrypted and never given out again."
@@ -76,7 +76,7 @@ class ProviderSet(Model):
 
 
 class ProviderQuery(Query):
-    """The query of ``DELETE /providers/{name}``."""
+    """The query of ``DELETE /providers/{provider}``."""
 
     scope: Scope = Field("user", description="Which setting is meant: the caller's, or everybody's.")
 

@@ -47,9 +47,12 @@ class AgentLLM(BaseLLM):
     _at: int = PrivateAttr(default=0)
     _moving: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _ledger: Ledger | None = PrivateAttr(default=None)
+    _persistent: bool = PrivateAttr(default=True)
 
     @classmethod
-    def of(cls, line: Sequence[ReportedLLM], settings: ModelSettings, ledger: Ledger) -> Self:
+    def of(
+        cls, line: Sequence[ReportedLLM], settings: ModelSettings, ledger: Ledger, *, persistent: bool = True
+    ) -> Self:
         """Make it.
 
         Parameters
@@ -60,6 +63,8 @@ class AgentLLM(BaseLLM):
             How they are called.
         ledger
             What the run may use up.
+        persistent
+            Whether a model is asked again where that may help.
         """
         made = cls(
             model=line[0].model,
@@ -69,7 +74,7 @@ class AgentLLM(BaseLLM):
             stream=settings.stream,
             max_tokens=settings.max_tokens,
         )
-        made._line, made._ledger = tuple(line), ledger
+        made._line, made._ledger, made._persistent = tuple(line), ledger, persistent
         return made
 
     @property
@@ -148,7 +153,7 @@ class AgentLLM(BaseLLM):
             try:
                 return self._once(llm, attempt, ask, prompt)
             except ModelFailed as failure:
-                if not asks_again(failure, tries):
+                if not (self._persistent and asks_again(failure, tries)):
                     told = ModelFailed(
                         final_words(failure, tries), code=failure.failure_code, mended=failure.mended
                     )

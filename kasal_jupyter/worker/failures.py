@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from kasal_jupyter.errors import KasalError
@@ -9,6 +10,9 @@ from kasal_jupyter.schemas.events import ErrorInfo
 from kasal_jupyter.worker.provider_errors import ProviderFailure, failure_of, garbled, said
 
 ANSWER_INVALID = "the answer is not in the JSON form that it was asked for."
+
+_NOT_JSON = re.compile(r" at line \d+ column \d+$")
+"""How the message of pydantic's JSON parser ends."""
 
 
 class ModelFailed(KasalError):
@@ -66,7 +70,7 @@ def model_failure(error: BaseException, model: str) -> ModelFailed:
         mended = is_native_tool_calling_unsupported_error(Exception(found.message))
         return _failed(found, model, mended=mended)
     # Of an answer that is not in its schema, pydantic says where it is wrong but not what is.
-    if any("pydantic" in type(one).__module__ for one in chain):
+    if any("pydantic" in type(one).__module__ or _not_json(one) for one in chain):
         return ModelFailed(f"{model}: {ANSWER_INVALID}", code="MODEL_ERROR", mended=True)
     if found := garbled(chain):
         return _failed(found, model)
@@ -110,6 +114,10 @@ def _failed(found: ProviderFailure, model: str, *, mended: bool = False) -> Mode
         wait=found.wait,
         mended=mended,
     )
+
+
+def _not_json(error: BaseException) -> bool:
+    return isinstance(error, ValueError) and bool(_NOT_JSON.search(str(error)))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

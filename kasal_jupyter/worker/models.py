@@ -60,6 +60,8 @@ class Models:
         settings: ModelSettings | None = None,
         sandbox: SandboxSettings | None = None,
         fallbacks: Sequence[str] = (),
+        *,
+        persistent: bool = True,
     ) -> AgentLLM:
         """Make a model for one agent: CrewAI counts usage by instance.
 
@@ -71,6 +73,8 @@ class Models:
             How it is called; the defaults, where nothing is given.
         fallbacks
             Who is asked in its place where it cannot answer, in their order; keys of ``models`` too.
+        persistent
+            Whether a model is asked again where that may help.
 
         Raises
         ------
@@ -80,7 +84,7 @@ class Models:
         settings = settings or ModelSettings()
         sandbox = sandbox or SandboxSettings()
         line = [self._one(each, settings, sandbox) for each in dict.fromkeys((name, *fallbacks))]
-        return AgentLLM.of(line, settings, self.ledger)
+        return AgentLLM.of(line, settings, self.ledger, persistent=persistent)
 
     def _one(self, name: str, settings: ModelSettings, sandbox: SandboxSettings) -> ReportedLLM:
         model = self._spec.models[name]

@@ -10,6 +10,7 @@ import signal as signals
 import socket
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -138,7 +139,7 @@ def _kickoff(
         hooks.setdefault(point, []).append(hook)
     with scoped_hooks(hooks):
         output: Any = built.crew.kickoff(inputs=built.inputs)
-        keepsakes.distil(built.models.llm)
+        keepsakes.distil(partial(built.models.llm, persistent=False))
     return str(output.raw)
 
 

@@ -1,5 +1,6 @@
 """Webhooks over the API: a crew with one, its runs, and the secret that signs."""
 
+import json
 import time
 
 import pytest
@@ -100,8 +101,14 @@ def test_a_run_without_a_webhook_has_no_deliveries(api):
 
 def test_a_receiver_on_this_machine_is_refused_where_nobody_allowed_it(api, receiver):
     crew_id = new_crew(api, crew_body())
-    for method, path in (("POST", "/crews"), ("PUT", f"/crews/{crew_id}")):
-        answer = api.request(method, path, json=hooked(receiver))
+    imported = {"text": json.dumps(hooked(receiver))}
+    for method, path, body in (
+        ("POST", "/crews", hooked(receiver)),
+        ("PUT", f"/crews/{crew_id}", hooked(receiver)),
+        ("POST", "/crews/import", imported),
+        ("POST", "/crews/import", {**imported, "save": False}),
+    ):
+        answer = api.request(method, path, json=body)
         assert answer.status_code == 400, answer.text
         details = answer.json()["error"]["details"]
         assert details["field"] == "webhook.url"

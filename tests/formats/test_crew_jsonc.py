@@ -74,7 +74,10 @@ def test_a_crew_with_its_agents_in_files():
     assert crew.tasks[1].guardrail == "It has no more than 100 words"
     assert [(remark.field, remark.reason.partition(";")[0]) for remark in imported.remarks] == [
         ("agents.researcher.verbose", "what happens is in the run's trace in any case"),
-        ("agents.researcher.llm.api_key", "keys and addresses are the provider's: PUT /v1/providers/{name}"),
+        (
+            "agents.researcher.llm.api_key",
+            "keys and addresses are the provider's: PUT /v1/providers/{provider}",
+        ),
         ("agents.researcher.tools[0]", "web_search does here what SerperDevTool does"),
         ("agents.researcher.tools[2]", "there is no tool 'platform:gmail' here"),
         ("tasks[1].markdown", "say in expected_output that Markdown is wanted"),

@@ -66,14 +66,15 @@ def test_what_a_provider_does_not_count_is_estimated(engine, tmp_path):
 
 
 def test_dollars_are_bounded(engine, tmp_path):
-    with AZURE.server(Reply("One.")) as server:
+    # Of gpt-4o-mini, such a call costs $0.000045.
+    with AZURE.server(Reply("One.", usage=CHEAP)) as server:
         record = engine.run(
-            spec(tmp_path, {"max_cost": 0.000012}, model="model", models=AZURE.spec(server.url))
+            spec(tmp_path, {"max_cost": 0.0001}, model="model", models=AZURE.spec(server.url))
         )
     check_spans(record)
     assert code(record) == "BUDGET_EXCEEDED"
     assert len(server.requests) == 2
-    assert "of the budget's $1.2e-05 is spent" in record.end["error"]["message"]
+    assert "$9e-05 of the budget's $0.0001 is spent" in record.end["error"]["message"]
 
 
 def test_a_price_that_nobody_knows_is_no_free_call(engine, tmp_path):
