@@ -186,7 +186,7 @@ class Schemas:
         ]
         inputs += [(name, "serialization", TypeAdapter(type_)) for name, type_ in others.items()]
         references, defs = TypeAdapter.json_schemas(inputs, ref_template=REF, schema_generator=_Schemas)
-        self._references: Json = _plainly_named(references)
+        self._references: dict[Any, Json] = _plainly_named(references)
         defs = _plainly_named(defs)
         named = {name: self._references[name, "serialization"] for name in others}
         self.components: Json = describe({**defs.get("$defs", {}), **named})

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -69,8 +69,13 @@ class Nursery(Protocol):
         """
         ...
 
-    async def child(self) -> Child:
+    async def child(self, providers: Collection[str] = ()) -> Child:
         """Give a fresh child, when one is to be had.
+
+        Parameters
+        ----------
+        providers
+            Whose models it will ask; later children may have their SDKs from the beginning.
 
         Raises
         ------

@@ -80,7 +80,9 @@ class LocalBackend:
         """
         if self._closed:
             raise WorkerLost("The server is shutting down.")
-        child = await self._nursery.child()
+        # The sandbox's models are always there.
+        providers = {model.provider for model in spec.models.values()} - {"sandbox"}
+        child = await self._nursery.child(providers)
         run = LocalRun(child, on_lines, on_exit, ended=self._runs.discard)
         self._runs.add(run)
         try:

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,12 +47,12 @@ class ZygoteNursery:
         """Start the zygote, unless there is one."""
         await self._ready_zygote()
 
-    async def child(self) -> Child:
+    async def child(self, providers: Collection[str] = ()) -> Child:
         """Fork a child; from a new zygote, if the old one turns out to be dead."""
         for _ in range(2):
             zygote = await self._ready_zygote()
             try:
-                return await zygote.fork()
+                return await zygote.fork(providers)
             except ConnectionError:
                 continue
         raise Unavailable("The process that starts runs keeps dying.")
@@ -112,8 +113,13 @@ class Zygote:
             raise Unavailable(f"CrewAI could not be started. {last_words(log)}") from error
         self.alive = True
 
-    async def fork(self) -> Child:
+    async def fork(self, providers: Collection[str] = ()) -> Child:
         """Ask for a child.
+
+        Parameters
+        ----------
+        providers
+            Whose models it will ask: their SDKs are loaded for those that come after it.
 
         Raises
         ------
@@ -127,18 +133,19 @@ class Zygote:
         try:
             async with self._forking:
                 with theirs:
-                    pid, exited = await self._fork_with(theirs)
+                    pid, exited = await self._fork_with(theirs, providers)
         except BaseException:
             ours.close()
             raise
         return Child(pid=pid, sock=ours, exited=exited)
 
-    async def _fork_with(self, theirs: socket.socket) -> Forked:
+    async def _fork_with(self, theirs: socket.socket, providers: Collection[str]) -> Forked:
         """Hand over a child's socket; also when cancelled, not before its child is known."""
         if not self.alive:
             raise ConnectionError("The zygote is gone.")
         self._forked = self._loop.create_future()
-        socket.send_fds(self._control, [b"fork\n"], [theirs.fileno()])
+        line = " ".join(["fork", *sorted(providers)])
+        socket.send_fds(self._control, [f"{line}\n".encode()], [theirs.fileno()])
         try:
             return await asyncio.shield(self._forked)
         except asyncio.CancelledError:

@@ -42,7 +42,6 @@ Pattern = Annotated[
     str,
     StringConstraints(min_length=1, max_length=1_000),
     AfterValidator(_pattern),
-    Field(json_schema_extra={"format": "regex"}),
 ]
 """A regular expression as RE2 reads it: as Python's, but without look-around and back references."""
 

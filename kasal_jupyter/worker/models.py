@@ -113,7 +113,7 @@ class Models:
 
 
 def provider_module(provider: str) -> ModuleType:
-    """Import what asks a provider's models, with its SDK.
+    """Import what asks a provider's models, with its SDK; the sandbox has none.
 
     Raises
     ------

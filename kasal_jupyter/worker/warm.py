@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import gc
+import logging
 import socket
 import tempfile
 from pathlib import Path
@@ -20,10 +21,13 @@ from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.worker.client_tool import ClientCalls
 from kasal_jupyter.worker.loopback import loopback_model
 from kasal_jupyter.worker.memory import warm_recall
+from kasal_jupyter.worker.models import provider_module
 from kasal_jupyter.worker.outbox import Outbox
 from kasal_jupyter.worker.run import execute
 from kasal_jupyter.worker.spans import Spans
 from kasal_jupyter.worker.stop import StopSignal
+
+log = logging.getLogger(__name__)
 
 _TIME = "2024-01-15T10:30:00Z"
 
@@ -51,11 +55,23 @@ def warm_up() -> None:
     quieten()
 
 
-def load_rest() -> None:
-    """Load what few runs need. Nobody waits for it here; each of them would, for a third of a second."""
-    import kasal_jupyter.tools.mcp_content
-    import kasal_jupyter.tools.mcp_session  # noqa: F401
+def load_rest(name: str) -> None:
+    """Load what some runs need. Nobody waits for it here; each of them would, for up to two seconds.
 
+    Parameters
+    ----------
+    name
+        ``mcp``, or a provider of models.
+    """
+    try:
+        if name == "mcp":
+            import kasal_jupyter.tools.mcp_content
+            import kasal_jupyter.tools.mcp_session  # noqa: F401
+        else:
+            provider_module(name)
+    except ImportError:
+        # It is not installed: the run says so.
+        log.info("%s cannot be loaded.", name, exc_info=True)
     gc.freeze()
 
 

@@ -4,7 +4,8 @@ Started by the server as ``python -m kasal_jupyter.worker.zygote <fd> <storage>`
 stream socket pair. On it, in lines of JSON:
 
 - the zygote says ``ready`` once, with how long it took;
-- the server sends ``fork``, with a run's socket beside it (SCM_RIGHTS), one at a time;
+- the server sends ``fork`` and the providers of the run's models, with the run's socket beside it
+  (SCM_RIGHTS), one at a time;
 - the zygote answers ``forked`` with the child's pid, and later ``exited`` with its status;
   or ``refused`` with the reason, where the system has no room for another process.
 
@@ -32,7 +33,7 @@ import orjson
 from kasal_jupyter.worker.switches import import_crewai
 
 IDLE_SECONDS = 1.0
-"""How long nothing was asked of the zygote before it loads what few runs need."""
+"""How long nothing was asked of the zygote before it loads what only some runs need."""
 
 FAILED_TO_START = 70
 """The exit status of a child that could not even begin (``EX_SOFTWARE``)."""
@@ -47,17 +48,20 @@ class Zygote:
         The socket to the server.
     serve
         What a child does with its run's socket; it does not return.
-    when_idle
-        Done once, when nothing has been asked for a while.
+    load
+        Loads what some runs need: what is called ``mcp``, and each provider that a run has asked for; once,
+        when nothing has been asked for a while. The first such run loads it for itself.
     """
 
     def __init__(
         self,
         control: socket.socket,
         serve: Callable[[socket.socket], NoReturn],
-        when_idle: Callable[[], None] | None = None,
+        load: Callable[[str], None] | None = None,
     ) -> None:
-        self._when_idle = when_idle
+        self._load = load
+        self._wanted = ["mcp"]
+        self._known = {"mcp"}
         self._control = control
         self._serve = serve
         self._children: set[int] = set()
@@ -71,11 +75,12 @@ class Zygote:
     def run(self) -> NoReturn:
         """Fork on demand until the server is gone."""
         while True:
-            patience = IDLE_SECONDS if self._when_idle is not None else None
-            readable, _, _ = select.select([self._control, self._woken], [], [], patience)
-            if not readable and self._when_idle is not None:
-                self._when_idle()
-                self._when_idle = None
+            idle = self._load is not None and bool(self._wanted)
+            readable, _, _ = select.select(
+                [self._control, self._woken], [], [], IDLE_SECONDS if idle else None
+            )
+            if not readable and self._load is not None:
+                self._load(self._wanted.pop(0))
             if self._woken in readable:
                 with contextlib.suppress(BlockingIOError):
                     self._woken.recv(4096)
@@ -88,7 +93,13 @@ class Zygote:
                 if not data:
                     self._end()
                 if fds:
+                    self._want(data.decode().split()[1:])
                     self._fork(socket.socket(fileno=fds[0]))
+
+    def _want(self, names: list[str]) -> None:
+        new = [name for name in names if name not in self._known]
+        self._wanted += new
+        self._known.update(new)
 
     def _fork(self, run: socket.socket) -> None:
         run.set_inheritable(False)

@@ -125,7 +125,7 @@ def test_faults_go_back_to_the_model_which_corrects_them(api):
         (f"{GOOD}webhook:\n  url: https://example.com/steal\n", "webhook"),
         (GOOD.replace("role: Writer", "role: !!python/object/apply:os.system [id]"), "agents.writer.role"),
         (GOOD.replace("goal: Write clearly", "goal: &a [*a, *a]"), "agents.writer.goal"),
-        (f"{GOOD}{'# and so on' * 10_000}", "yaml"),
+        (f"{GOOD}# {'and-so-on' * 12_000}", "yaml"),
     ],
     ids=["prose", "broken", "tool", "input", "webhook", "code", "alias", "endless"],
 )

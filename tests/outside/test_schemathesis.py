@@ -20,6 +20,17 @@ CONFIG = Path(__file__).with_name("schemathesis.toml")
 BY_THEMSELVES = ("update_maintenance", "logout")
 """Operations after which no other one would be served."""
 
+IN_VAIN = {
+    # There is no such server, and none that Schemathesis could think of.
+    *("create_mcp_tool", "get_mcp_tool", "update_mcp_tool", "delete_mcp_tool", "refresh_mcp_tool"),
+    # The runs that there are have asked nothing, tell nobody and write no files, and no crew remembers.
+    *("answer_execution_tool_call", "get_execution_webhooks", "get_execution_artifact"),
+    "update_memory_entry",
+    # What they are about shall stay; and see the configuration.
+    *("delete_agent", "delete_memory_entry", "delete_crew_knowledge", "update_me", "open_websocket"),
+}
+"""Operations that need not succeed."""
+
 
 def new_admin(server):
     """Make a user who may do everything as often as they like; give their id and a token."""
@@ -52,6 +63,7 @@ def document(server):
         "agent_001": other["agents"][0]["id"],
         "task_001": other["tasks"][0]["id"],
         "job_qwerty123": job_id,
+        "gpt-4": "sandbox",
     }
     schemas = _with_ids(document["components"]["schemas"], usual)
     paths = {path: _with_ids(item, usual | there.get(path, {})) for path, item in document["paths"].items()}
@@ -144,7 +156,7 @@ def test_no_operation_fails_or_breaks_its_word(fuzz):
     assert report["failures"] == []
     # Where hardly anything succeeds, hardly anything is checked.
     failing = {name for name, answers in seen.items() if not answers & {200, 201, 202, 204}}
-    assert len(failing) <= 6, failing
+    assert failing <= IN_VAIN
     assert not any(status >= 500 for answers in seen.values() for status in answers)
 
 

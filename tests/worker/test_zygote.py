@@ -18,14 +18,19 @@ import os, socket, subprocess, sys
 from kasal_jupyter.worker.zygote import Zygote
 
 def serve(run):
-    if run.recv(16) == b"raise":
+    order = run.recv(16)
+    if order == b"raise":
         raise RuntimeError("could not begin")
+    if order == b"tell":
+        run.sendall(" ".join(loaded).encode())
+        os._exit(0)
     started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
     run.sendall(str(started.pid).encode())
     run.recv(16)
     os._exit(3)
 
-Zygote(socket.socket(fileno=int(sys.argv[1])), serve).run()
+loaded = []
+Zygote(socket.socket(fileno=int(sys.argv[1])), serve, loaded.append).run()
 """
 
 
@@ -43,12 +48,12 @@ class Keeper:
             )
         self.lines = self.control.makefile("rb")
 
-    def fork(self, order=b"start"):
+    def fork(self, order=b"start", wanting=""):
         ours, theirs = socket.socketpair()
         ours.settimeout(30)
         ours.sendall(order)
         with theirs:
-            socket.send_fds(self.control, [b"fork\n"], [theirs.fileno()])
+            socket.send_fds(self.control, [f"fork {wanting}\n".encode()], [theirs.fileno()])
         forked = self.heard()
         assert forked["type"] == "forked"
         return forked["pid"], ours
@@ -75,6 +80,35 @@ def wait_gone(pid):
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_what_a_run_asked_for_is_loaded_when_nothing_else_is_to_do(zygote):
+    def loaded(wanting=""):
+        _, ours = zygote.fork(b"tell", wanting)
+        with ours:
+            told = ours.recv(100).decode().split()
+        assert zygote.heard()["type"] == "exited"
+        return told
+
+    assert loaded("gemini openai") == []
+    deadline = time.monotonic() + 20
+    while (names := loaded("gemini")) != ["mcp", "gemini", "openai"]:
+        assert time.monotonic() < deadline, names
+        time.sleep(2)
+
+
+def test_no_sdk_starts_a_thread_that_a_fork_would_lose(tmp_path):
+    program = """
+import sys, threading
+from pathlib import Path
+from kasal_jupyter.worker.switches import import_crewai
+import_crewai(Path(sys.argv[1]))
+from kasal_jupyter.worker.warm import load_rest
+for name in ("mcp", "openai", "anthropic", "gemini", "azure", "bedrock"):
+    load_rest(name)
+    assert len(threading.enumerate()) == 1, (name, threading.enumerate())
+"""
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, timeout=120)
 
 
 def test_a_child_leads_its_own_group_and_its_end_is_reported(zygote):
