@@ -113,8 +113,7 @@ class KasalApp(ExtensionApp):
     app_name = "kasal_jupyter"
     description = (
         "Kasal inside Jupyter: a server of its own, with the API under /v1 and /api/v1.\n\n"
-        "Sub-commands: `jupyter kasal demo`, `jupyter kasal user add|list|set|passwd|disable|enable`, "
-        "`jupyter kasal db export|import`; each has --help."
+        "`jupyter kasal --help` tells the sub-commands; each has --help."
     )
     version = __version__
     extension_url = "/v1/docs"
@@ -172,8 +171,9 @@ class KasalApp(ExtensionApp):
     ).tag(config=True)
     allowed_hosts = List(
         Unicode(),
-        help="Hosts and networks that custom tools may call although they are not public, e.g. "
-        "['127.0.0.1', '10.0.0.0/8', 'intranet.local'].",
+        help="Hosts and networks that may be called although they are not public, e.g. "
+        "['127.0.0.1', '10.0.0.0/8', 'intranet.local']: by the tools that use the network, for webhooks, and "
+        "where a user gives the address of a provider or of an MCP server.",
     ).tag(config=True)
     python_tool = Bool(
         False,

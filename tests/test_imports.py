@@ -28,7 +28,7 @@ def modules_of(package):
 def test_the_server_does_not_import_crewai():
     loaded = loaded_by("kasal_jupyter.app")
     assert "kasal_jupyter.runs.service" in loaded
-    assert not {"crewai", "openai", "litellm", "chromadb"} & loaded
+    assert not {"crewai", "openai", "litellm", "chromadb", "mcp"} & loaded
 
 
 def test_the_kernel_side_imports_neither_crewai_nor_the_server():

@@ -97,7 +97,8 @@ class Checked(Shown):
         self.faults = answer.faults
         self.estimated_duration = answer.estimated_duration
         self.estimate = answer.estimate
-        about = duration_text(answer.estimated_duration)
+        known = answer.estimate.seconds if answer.estimate is not None else None
+        about = duration_text(known.median if known is not None else answer.estimated_duration)
         title = (
             f"✔ {name} can run; it may take about {about}"
             if answer.runnable

@@ -101,7 +101,9 @@ def usage_heads(answer: UsageList) -> list[str]:
         heads.append("crew")
     if answer.group_by in {"day", "crew", "user"}:
         heads.append("runs")
-    return [*heads, "model calls", "tool calls", "tokens in", "tokens out", "cost"]
+    # Tools are no model's.
+    calls = ["model calls"] if answer.group_by == "model" else ["model calls", "tool calls"]
+    return [*heads, *calls, "tokens in", "tokens out", "cost"]
 
 
 def usage_rows(answer: UsageList) -> list[list[str]]:
@@ -113,6 +115,8 @@ def usage_rows(answer: UsageList) -> list[list[str]]:
             row.append(each.crew_name or "")
         if each.runs is not None:
             row.append(f"{each.runs:,}")
-        counts = (each.llm_calls, each.tool_calls, each.prompt_tokens, each.completion_tokens)
+        counts = [each.llm_calls, each.tool_calls, each.prompt_tokens, each.completion_tokens]
+        if answer.group_by == "model":
+            del counts[1]
         rows.append([*row, *(f"{count:,}" for count in counts), spent_text(each)])
     return rows

@@ -1,7 +1,8 @@
 """The trace as a stream of lines, for a terminal: each is printed once, when its step is over.
 
 Tasks may run at the same time. A line then belongs to the task whose heading was printed last,
-so the heading is printed again before a line of another task.
+so the heading is printed again before a line of another task. A tool in which other agents work, by
+delegation, has its line when they begin, and one more when it is over.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class LineView:
         self.width = width
         self._context: dict[str, list[str]] = {}
         self._heading: int | None = None
+        self._opened: set[int] = set()
 
     def feed(self, event: Event) -> list[str]:
         """Take in the next event, and give the lines it adds to the tree."""
@@ -45,7 +47,7 @@ class LineView:
                 # The crew's planner, whose work is no task's.
                 return [self._task_line(span)]
             # The agent of a task is on the task's line; one that work was delegated to has its own.
-            return self._below(span, [self._line(span, MARKS["agent"], "")]) if self._depth(span) > 1 else []
+            return self._below(span, self._delegated(span)) if self._depth(span) > 1 else []
         if event["type"] == "task_skipped":
             self._heading = None
             skipped = self.trace.spans[event["span_id"]]
@@ -124,9 +126,22 @@ class LineView:
             usage = span.closed.get("usage")
             counts = f" · {usage['prompt_tokens']:,} in · {usage['completion_tokens']:,} out" if usage else ""
             return [self._line(span, MARKS["llm"], f"{took}{counts}")]
+        if span.id in self._opened:
+            answered = one_line(span.closed.get("result") or "", 100)
+            indent = "│  " * (self._depth(span) + 1)
+            return [fitted(f"{indent}└─ ✔ {took} → {answered}", self.width).rstrip()]
         if span.kind == "tool":
             return [self._line(span, MARKS["tool"], f"{took} · {tool_note(span)}")]
         return []
+
+    def _delegated(self, span: Span) -> list[str]:
+        """Give the line of an agent, below that of the tool by which it was given work."""
+        lines = [self._line(span, MARKS["agent"], "")]
+        tool = self.trace.spans.get(span.parent_id) if span.parent_id is not None else None
+        if tool is not None and tool.kind == "tool" and tool.id not in self._opened:
+            self._opened.add(tool.id)
+            lines.insert(0, self._line(tool, MARKS["tool"], tool_note(tool)))
+        return lines
 
     def _line(self, span: Span, mark: str, note: str) -> str:
         indent = "│  " * self._depth(span)

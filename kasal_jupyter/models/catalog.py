@@ -58,6 +58,10 @@ class ModelUnavailable(ValueError):
     """A model cannot run here; the text says why and what to do."""
 
 
+class NoDefaultModel(ModelUnavailable):
+    """No model is named, and there is none that would be meant."""
+
+
 def _nothing_stored(_owner: str) -> Mapping[str, Credentials]:
     return {}
 
@@ -131,8 +135,7 @@ class ModelCatalog:
             faults.append(f"needs a package that is not installed here: {provider.install}")
         if given is not None and given.unreadable:
             faults.append(
-                "has a key that cannot be read in this data folder; give it again by "
-                f"PUT /v1/providers/{provider.name}"
+                f"has a key that cannot be read in this data folder; give it again by {provider.setting}"
             )
         elif missing := provider.missing(given):
             faults.append(f"needs {provider.remedy(missing)}")
@@ -221,7 +224,7 @@ class ModelCatalog:
 
         Raises
         ------
-        ModelUnavailable
+        NoDefaultModel
             There is no default model, and no key that suggests one.
         """
         if self.default_model:
@@ -229,7 +232,7 @@ class ModelCatalog:
         given = self.credentials("openai")
         if given is not None and given.api_key:
             return OPENAI_DEFAULT
-        raise ModelUnavailable(
+        raise NoDefaultModel(
             "the agent names no model, and the server has neither a default model nor OPENAI_API_KEY; "
             'give the agent a model, or use "sandbox" to try without one'
         )

@@ -6,7 +6,7 @@ The variables are those that the providers' own SDKs and CrewAI read.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
@@ -149,9 +149,19 @@ class Provider:
                 fields.append({"key": "api_key", "address": "base_url"}.get(one, f"options.{one}"))
                 names = {"key": self.key, "address": self.address}.get(one, self.options.get(one, ()))
                 variables += names[:1]
-        joined = " or " if any(" or " in need for need in missing) else " and "
-        by_environment = f"{joined.join(variables)} in the server's environment, or " if variables else ""
-        return f"{by_environment}{joined.join(fields)} by PUT /v1/providers/{self.name}"
+        last = "or" if any(" or " in need for need in missing) else "and"
+        by_environment = f"{_listed(variables, last)} in the server's environment, or " if variables else ""
+        return f"{by_environment}{_listed(fields, last)} by {self.setting}"
+
+    @property
+    def setting(self) -> str:
+        """How something is set for it, from a program and from a terminal."""
+        return f"PUT /v1/providers/{self.name} (jupyter kasal provider set {self.name})"
+
+
+def _listed(words: Sequence[str], last: str) -> str:
+    *some, end = words
+    return f"{', '.join(some)} {last} {end}" if some else end
 
 
 _OLLAMA_PORT = 11434
@@ -270,7 +280,7 @@ _KNOWN: tuple[Provider, ...] = (
         "searxng",
         "search",
         key=("SEARXNG_API_KEY",),
-        address=("SEARXNG_BASE_URL", "SEARXNG_URL", "SEARX_HOST"),
+        address=("SEARXNG_URL", "SEARXNG_BASE_URL", "SEARX_HOST"),
         needs=("address",),
     ),
 )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from kasal_jupyter.errors import Fault, InvalidRequest, ModelCallFailed, NotGenerated, NotRunnable
 from kasal_jupyter.formats.yaml_crew import load_crew
-from kasal_jupyter.models.catalog import ModelUnavailable
+from kasal_jupyter.models.catalog import ModelUnavailable, NoDefaultModel
 from kasal_jupyter.runs.check import placeholders
 from kasal_jupyter.runs.drafts import draft, draft_faults
 from kasal_jupyter.runs.service import Runs
@@ -164,6 +164,9 @@ class _Generator:
     async def generate(self) -> Generation:
         try:
             model = self.runs.catalog.of(self.owner).resolve(self.request.model).name
+        except NoDefaultModel:
+            text = "name the model that is to make it, since the server has no default one"
+            raise NotRunnable(f"No crew can be made: {text}", faults=[Fault("model", text)]) from None
         except ModelUnavailable as error:
             fault = Fault("model", str(error))
             raise NotRunnable(f"No crew can be made: {error}", faults=[fault]) from None

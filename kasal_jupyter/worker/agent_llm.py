@@ -104,7 +104,7 @@ class AgentLLM(BaseLLM):
 
         def ask(llm: ReportedLLM) -> Any:
             with (
-                call_stop_override(llm, self.stop_sequences),
+                call_stop_override(llm, [] if "stop" in llm.left_out else self.stop_sequences),
                 call_stream_override(llm, bool(self._effective_stream())),
             ):
                 return llm.ask(
@@ -153,6 +153,11 @@ class AgentLLM(BaseLLM):
             try:
                 return self._once(llm, attempt, ask, prompt)
             except ModelFailed as failure:
+                if failure.setting is not None and llm.leave_out(failure.setting):
+                    # Many models take fewer settings than those before them that they stand in for.
+                    tries -= 1
+                    self._tell(attempt.call_id, llm, tries + 1, 0.0, failure)
+                    continue
                 if not (self._persistent and asks_again(failure, tries)):
                     told = ModelFailed(
                         final_words(failure, tries), code=failure.failure_code, mended=failure.mended

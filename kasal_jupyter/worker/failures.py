@@ -30,6 +30,8 @@ class ModelFailed(KasalError):
         Seconds that the provider asks to wait; None where it says nothing.
     mended
         Whether CrewAI knows how to go on: it asks for an answer in another form.
+    setting
+        Which of the agent's settings the model does not take, where that is why.
     """
 
     def __init__(
@@ -40,12 +42,14 @@ class ModelFailed(KasalError):
         passing: bool = False,
         wait: float | None = None,
         mended: bool = False,
+        setting: str | None = None,
     ) -> None:
         super().__init__(message)
         self.failure_code = code
         self.passing = passing
         self.wait = wait
         self.mended = mended
+        self.setting = setting
 
 
 def model_failure(error: BaseException, model: str) -> ModelFailed:
@@ -113,6 +117,7 @@ def _failed(found: ProviderFailure, model: str, *, mended: bool = False) -> Mode
         passing=found.passing,
         wait=found.wait,
         mended=mended,
+        setting=found.setting,
     )
 
 

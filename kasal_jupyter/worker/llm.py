@@ -72,11 +72,14 @@ class ReportedLLM(BaseLLM):
         What ends the run.
     patience
         Seconds that a call may take.
+    left_out
+        The settings that the model turned out not to take.
     """
 
     label: str = ""
     signal: StopSignal = Field(default_factory=StopSignal, exclude=True)
     patience: float = CALL_SECONDS
+    left_out: set[str] = Field(default_factory=set, exclude=True)
 
     if TYPE_CHECKING:
 
@@ -93,6 +96,20 @@ class ReportedLLM(BaseLLM):
         """
         call = type(self).call
         return getattr(call, "__wrapped__", call)(self, messages, **request)
+
+    def leave_out(self, setting: str) -> bool:
+        """Ask without a setting from now on; say whether that changes anything.
+
+        Parameters
+        ----------
+        setting
+            ``temperature``, ``top_p``, ``seed``, ``stop`` or ``max_tokens``.
+        """
+        if setting in self.left_out:
+            return False
+        self.left_out.add(setting)
+        setattr(self, setting, [] if setting == "stop" else None)
+        return True
 
     def cost(self, usage: TokenUsage | None, at: datetime) -> float | None:
         """Give what a call at a time has cost, in US dollars; None where that is unknown."""

@@ -55,6 +55,12 @@ class OpenAILLM(ReportedLLM, OpenAICompletion):
             **given,
         )
 
+    def leave_out(self, setting: str) -> bool:
+        """Ask without a setting; the most tokens go by their newer name instead."""
+        if setting == "max_tokens" and self.max_tokens is not None:
+            self.max_completion_tokens = int(self.max_tokens)
+        return super().leave_out(setting)
+
     def cost(self, usage: TokenUsage | None, at: datetime) -> float | None:
         """Give what a call has cost, by the price of the model where it was asked."""
         return prices.cost(self.model, self.base_url, usage, at)

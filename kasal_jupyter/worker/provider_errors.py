@@ -31,12 +31,15 @@ class ProviderFailure:
         Whether the same call may well succeed a little later.
     wait
         Seconds that the provider asks to wait; None where it says nothing.
+    setting
+        Which of the agent's settings the model does not take, where that is why.
     """
 
     code: str
     message: str
     passing: bool = False
     wait: float | None = None
+    setting: str | None = None
 
 
 _AUTH = "the provider refused the API key"
@@ -106,6 +109,15 @@ _OVERFLOW = re.compile(
     re.IGNORECASE,
 )
 _NO_SUCH_MODEL = re.compile(r"model identifier is invalid|unknown model", re.IGNORECASE)
+
+_NOT_TAKEN = re.compile(
+    r"\b(temperature|top_?p|seed|stop|stop_?sequences|max_?tokens)\b.{0,80}"
+    r"(not support|unsupported|deprecated|not allowed|not permitted|cannot both)"
+    r"|(unsupported|not support|unknown|unrecognized).{0,40}"
+    r"\b(temperature|top_?p|seed|stop|stop_?sequences|max_?tokens)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+"""How providers say that a model takes no such setting: OpenAI's reasoning models, Anthropic's newest."""
 
 # By the names of the exceptions of httpx, azure-core and botocore, and of the SDKs above them.
 _TIMEOUTS = frozenset(
@@ -243,7 +255,22 @@ def _answered(error: BaseException) -> ProviderFailure | None:
         passing = False
     if code == "MODEL_ERROR" and _NO_SUCH_MODEL.search(text):
         code = "MODEL_NOT_FOUND"
-    return ProviderFailure(code, _sentence(code, status, text), passing, _wait(error) if passing else None)
+    return ProviderFailure(
+        code,
+        _sentence(code, status, text),
+        passing,
+        wait=_wait(error) if passing else None,
+        setting=_setting_not_taken(text) if status in _REFUSED else None,
+    )
+
+
+def _setting_not_taken(text: str) -> str | None:
+    """Give the setting that a model does not take, as the agent has it."""
+    found = _NOT_TAKEN.search(text)
+    if found is None:
+        return None
+    name = (found[1] or found[4]).lower().replace("_", "")
+    return {"topp": "top_p", "maxtokens": "max_tokens", "stopsequences": "stop"}.get(name, name)
 
 
 def _of_status(status: int | None) -> tuple[str, bool] | None:

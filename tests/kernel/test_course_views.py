@@ -107,3 +107,31 @@ def test_the_terminals_lines():
         '├─ ⊘ Handle it skipped: Triage: the result does not contain "urgent"',
     ]
     assert sum("gpt-4" in line for line in lines) == 3
+
+
+def test_the_lines_of_a_delegated_agent_stand_below_its_tool():
+    boss = {"task_id": "t1", "task": "Triage", "agent": "Manager"}
+    clerk = {**boss, "agent": "Clerk"}
+    tool = {"span_id": 3, "parent_id": 2, "tool": "delegate_work_to_coworker", **boss}
+    steps = [
+        {"type": "task_start", "span_id": 1, "parent_id": None, **boss},
+        {"type": "agent_start", "span_id": 2, "parent_id": 1, "prompt": "", "tools": [], **boss},
+        {"type": "tool_call", "arguments": {"coworker": "Clerk"}, **tool},
+        {"type": "agent_start", "span_id": 4, "parent_id": 3, "prompt": "", "tools": [], **clerk},
+        *call(5, 4, **clerk),
+        {"type": "agent_complete", "span_id": 4, "parent_id": 3, "result": "Yes", **clerk},
+        {"type": "tool_result", "result": "Yes, it is.", **tool},
+    ]
+    view = LineView()
+    lines = [
+        line
+        for number, step in enumerate(steps, 1)
+        for line in view.feed({"seq": number, "job_id": "job_1", "time": clock(number), **step})
+    ]
+    assert [line.split(" · ")[0] for line in lines] == [
+        "├─ ▣ Triage Manager",
+        "│  ├─ ● delegate_work_to_coworker coworker=Clerk",
+        "│  │  ├─ ◉ Clerk",
+        "│  │  │  ├─ ◆ gpt-4 1.0 s",
+        "│  │  └─ ✔ 5.0 s → Yes, it is.",
+    ]

@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from kasal_jupyter.schemas.mcp_run import RunMcpServer
+from kasal_jupyter.schemas.spec import RunModel
 from kasal_jupyter.tools.mcp_listing import RemoteTool, list_tools
 from tests.engine import agent, crew, task
 from tests.servers.endpoint_server import endpoint_server, redirect, reply
@@ -256,8 +257,14 @@ def test_this_machine_is_out_of_reach_unless_allowed(engine, tmp_path, web):
     assert failure.startswith("127.0.0.1 is this machine; only public hosts may be called")
     # What an admin has named may be called.
     free = server.model_copy(update={"guarded": False})
-    record = engine.run(spec_of(tmp_path / "free", [free], allowed=()))
-    assert results(record) == {"web_add": "5"}
+    spec = spec_of(tmp_path / "free", [free], allowed=())
+    assert results(engine.run(spec)) == {"web_add": "5"}
+    # So it is where a user has named a model's address, which all look-ups of the process are held to.
+    own = RunModel(name="own", provider="openai", model="own", base_url="https://example.com", guarded=True)
+    named = {"models": {**spec.models, "own": own}}
+    assert results(engine.run(spec.model_copy(update=named))) == {"web_add": "5"}
+    record = engine.run(spec.model_copy(update={**named, "mcp_servers": [server]}))
+    assert results(record) == {}
 
 
 @pytest.mark.parametrize("status", [302, 307])

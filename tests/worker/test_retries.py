@@ -67,6 +67,51 @@ def test_each_try_is_a_call_of_its_own_and_only_the_last_ones_count(ask):
     assert record.end["status"] == "completed"
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        (
+            "temperature",
+            0.25,
+            "Unsupported value: 'temperature' does not support 0.25 with this model.",
+        ),
+        ("top_p", 0.5, "Unsupported parameter: 'top_p' is not supported with this model."),
+        ("stop", ["END"], "Unsupported parameter: 'stop' is not supported with this model."),
+        (
+            "max_tokens",
+            77,
+            "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens'.",
+        ),
+        ("seed", 7, "`seed` is deprecated for this model."),
+    ],
+)
+def test_a_setting_that_a_model_does_not_take_is_left_out(engine, tmp_path, setting, value, message):
+    with OpenAIServer(Reply(message, status=400), Reply("Five.")) as server:
+        models = openai_model(server.url)
+        record = engine.run(counting(tmp_path, models, tasks=2, settings={setting: value}))
+    check_spans(record)
+    assert record.end["status"] == "completed", record.end
+    # Once is enough: the second task's call is made without it, too.
+    first, *later = server.requests
+    assert len(later) == 2
+    assert first[setting] == value
+    assert all(setting not in request for request in later)
+    assert [request.get("max_completion_tokens") for request in later] == [
+        77 if setting == "max_tokens" else None
+    ] * 2
+    (retry,) = record.of("llm_retry")
+    assert setting in retry["error"]["message"]
+
+
+def test_a_setting_that_is_wrong_is_told(ask):
+    record, server = ask(Reply("temperature must be between 0 and 1", status=400), temperature=1.5)
+    assert len(server.requests) == 1
+    assert record.end["error"] == {
+        "code": "MODEL_ERROR",
+        "message": "gpt: temperature must be between 0 and 1 (400).",
+    }
+
+
 def test_retry_after_is_honoured_in_each_of_its_spellings(ask):
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=-5), usegmt=True)
     for headers, wait in (

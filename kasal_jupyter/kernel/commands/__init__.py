@@ -442,5 +442,6 @@ COMMANDS: dict[str, Command] = {
 
 def overview() -> str:
     """Give the help of `%kasal` itself: a line a sub-command."""
-    lines = [f"  {name:<8} {each.summary}" for name, each in COMMANDS.items()]
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {each.summary}" for name, each in COMMANDS.items()]
     return "\n".join(["usage: %kasal WORD …   (%kasal WORD --help says more)", "", *lines])
