@@ -62,6 +62,8 @@ BODIES: Mapping[str, Json] = {
         ]
     },
     "update_provider": {"base_url": "https://models.example.com/v1"},
+    # The crew that is run is the one that was created.
+    "import_crews": {"save": False},
     "create_user": {"email": "{{$randomUUID}}@example.com"},
 }
 """Where a request says something else than its example, by the operation's id: what it says instead."""

@@ -57,7 +57,7 @@ def test_every_provider_says_what_it_needs(api):
         "kind": "models",
         "ready": False,
         "reason": "Anthropic needs ANTHROPIC_API_KEY in the server's environment, or api_key by PUT "
-        "/v1/providers/anthropic",
+        "/v1/providers/anthropic (jupyter kasal provider set anthropic)",
         "source": None,
         "has_key": False,
         "base_url": None,

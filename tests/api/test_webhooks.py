@@ -1,6 +1,5 @@
 """Webhooks over the API: a crew with one, its runs, and the secret that signs."""
 
-import json
 import time
 
 import pytest
@@ -101,7 +100,8 @@ def test_a_run_without_a_webhook_has_no_deliveries(api):
 
 def test_a_receiver_on_this_machine_is_refused_where_nobody_allowed_it(api, receiver):
     crew_id = new_crew(api, crew_body())
-    imported = {"text": json.dumps(hooked(receiver))}
+    text = api.get(f"/crews/{crew_id}/export").text
+    imported = {"text": f"{text}webhook:\n  url: {receiver.url}/hook\n"}
     for method, path, body in (
         ("POST", "/crews", hooked(receiver)),
         ("PUT", f"/crews/{crew_id}", hooked(receiver)),

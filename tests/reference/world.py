@@ -150,7 +150,8 @@ class World:
     def fail_by_rate_limit(self) -> str:
         """Run a crew whose model's provider refuses to answer; give its job_id."""
         self.gpt4.replies.clear()
-        self.gpt4.replies.append(Reply("Rate limit exceeded", status=429))
+        soon = {"retry-after-ms": "1"}
+        self.gpt4.replies.append(Reply("Rate limit exceeded", status=429, headers=soon))
         body = {
             "name": "Unlucky",
             "agents": [{"role": "Research Agent", "goal": "Find", "model": "gpt-4"}],
