@@ -119,7 +119,10 @@ def test_ollamas_host_may_be_written_as_ollama_has_it(host, base_url):
         ("gpt-4", ["OPENAI_API_KEY or OPENAI_BASE_URL", "PUT /v1/providers/openai"]),
         ("claude-3-opus", ["ANTHROPIC_API_KEY", "api_key by PUT /v1/providers/anthropic"]),
         ("azure/x", ["AZURE_API_KEY and AZURE_ENDPOINT", "api_key and base_url by PUT"]),
-        ("bedrock/x", ["AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "options.aws_region_name"]),
+        (
+            "bedrock/x",
+            ["AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_DEFAULT_REGION", "options.aws_region_name"],
+        ),
         ("groq/x", ["GROQ_API_KEY"]),
         ("my-box/x", ["PUT /v1/providers/my-box registers"]),
         ("opnai/gpt", ["did you mean 'openai'"]),
