@@ -10,6 +10,9 @@ from kasal_jupyter.kernel.figures import cost_text, counted, duration_text
 from kasal_jupyter.schemas.crews import CrewChecked
 from kasal_jupyter.schemas.estimate import Estimate, Range
 
+WHOLE = 28
+"""Characters of a cell that are kept on one line."""
+
 
 class Shown:
     """Something to look at, as HTML and as text.
@@ -42,11 +45,21 @@ class Shown:
 
     def _repr_html_(self) -> str:
         cell = "text-align:left;padding:2px 12px 2px 0;vertical-align:top"
+        # Where the browser has to break lines, it shall be in the columns with much text.
+        styles = [
+            cell if any(len(text) > WHOLE for text in column) else f"{cell};white-space:nowrap"
+            for column in zip(self.heads, *self.rows, strict=True)
+        ]
         heads = "".join(
-            f'<th style="{cell};opacity:.6;font-weight:normal">{escape(head)}</th>' for head in self.heads
+            f'<th style="{style};opacity:.6;font-weight:normal">{escape(head)}</th>'
+            for style, head in zip(styles, self.heads, strict=True)
         )
         rows = "".join(
-            "<tr>" + "".join(f'<td style="{cell}">{escape(text)}</td>' for text in row) + "</tr>"
+            "<tr>"
+            + "".join(
+                f'<td style="{style}">{escape(text)}</td>' for style, text in zip(styles, row, strict=True)
+            )
+            + "</tr>"
             for row in self.rows
         )
         title = f"<div style='font-weight:600'>{escape(clean(self.title))}</div>" if self.title else ""

@@ -172,8 +172,8 @@ def made_crew(task: str) -> str:
 
 
 def _title(line: str) -> str:
-    words = line.split()
-    return " ".join(words[:6])[:60].rstrip(".,;: ") or "Crew"
+    first = re.split(r"[,;:.]|\band\b", line, maxsplit=1)[0]
+    return " ".join(first.split()[:8])[:60].strip() or "Crew"
 
 
 def _text(text: str) -> str:
