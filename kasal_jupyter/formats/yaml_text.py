@@ -31,6 +31,7 @@ _OPEN, _CLOSE = "\ue000", "\ue001"
 """What stands for the braces of ``{{name}}`` while YAML is read, to which they are mappings."""
 
 _NAME = re.compile(r"\{\{\s*([^\W\d]\w*)\s*\}\}")
+_PLACEHOLDER = re.compile(r"\{[^\W\d]\w*\}")
 _MARKED = re.compile(f"{_OPEN}(\\w+){_CLOSE}")
 
 
@@ -54,7 +55,11 @@ def parse_mapping(text: str, expected: str) -> CommentedMap:
         root = YAML(typ="rt", pure=True).load(text)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise refusal(f"line {line}: {' '.join(str(error.problem or error.context).split())}") from None
+        said = " ".join(str(error.problem or error.context).split())
+        # In braces at its beginning, or within others, YAML takes a placeholder for a mapping.
+        if found := _PLACEHOLDER.search("".join(text.splitlines()[line - 1 : line])):
+            said += f'; put the text with {found[0]} in quotes, "…"'
+        raise refusal(f"line {line}: {said}") from None
     except YAMLError as error:
         raise refusal(" ".join(str(error).split())) from None
     if not isinstance(root, CommentedMap):

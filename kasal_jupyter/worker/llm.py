@@ -105,7 +105,7 @@ class ReportedLLM(BaseLLM):
         setting
             ``temperature``, ``top_p``, ``seed``, ``stop`` or ``max_tokens``.
         """
-        if setting in self.left_out:
+        if setting in self.left_out or not hasattr(self, setting):
             return False
         self.left_out.add(setting)
         setattr(self, setting, [] if setting == "stop" else None)

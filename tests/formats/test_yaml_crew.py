@@ -84,6 +84,11 @@ def test_references_that_would_execute_code_are_refused_by_name(bad, named):
     ("text", "line"),
     [
         ("agents: [", "line 1"),
+        ("agents:\n  a: {goal: Write about {topic}}\n", "line 2: .*; put the text with {topic} in quotes"),
+        (
+            "tasks:\n  a:\n    description: {topic} is told\n",
+            "line 3: .*; put the text with {topic} in quotes",
+        ),
         ("- a\n- b\n", "line 1"),
         ("agents:\n  a: {role: x}\n  a: {role: y}\n", "line 3"),
     ],
