@@ -281,10 +281,10 @@ def test_another_server_goes_on_where_one_was_killed(bench, receiver):
         return report
 
     asyncio.run(killed())
-    before = [asked.json()["seq"] for asked in receiver.asked]
     report = asyncio.run(next_one())
     sent = [asked.json()["seq"] for asked in receiver.asked]
-    assert (before, sorted(set(sent))) == ([5], [5, 8])
+    # The second may have been under way, and then comes twice.
+    assert (sent.count(5), set(sent)) == (1, {5, 8})
     assert report.delivered == 2
     assert list(bench.files.pending()) == []
 
