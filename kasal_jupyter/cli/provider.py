@@ -79,12 +79,7 @@ def run_list(args: argparse.Namespace) -> int:
         print(json.dumps([each.model_dump() for each in found], indent=2, ensure_ascii=False))
     else:
         rows = (
-            [
-                each.name,
-                "yes" if each.ready else "no",
-                set_by(each),
-                (each.reason or "").removeprefix(f"{each.title} "),
-            ]
+            [each.name, "yes" if each.ready else "no", set_by(each), each.lack]
             for each in sorted(found, key=lambda each: not each.ready)
         )
         print_rows(console_of(sys.stdout), HEADS, rows, spare=("what it needs", "set by"))

@@ -115,8 +115,7 @@ def usage_rows(answer: UsageList) -> list[list[str]]:
             row.append(each.crew_name or "")
         if each.runs is not None:
             row.append(f"{each.runs:,}")
-        counts = [each.llm_calls, each.tool_calls, each.prompt_tokens, each.completion_tokens]
-        if answer.group_by == "model":
-            del counts[1]
+        calls = [each.llm_calls] if answer.group_by == "model" else [each.llm_calls, each.tool_calls]
+        counts = (*calls, each.prompt_tokens, each.completion_tokens)
         rows.append([*row, *(f"{count:,}" for count in counts), spent_text(each)])
     return rows

@@ -69,7 +69,7 @@ class Nursery(Protocol):
         """
         ...
 
-    async def child(self, providers: Collection[str] = ()) -> Child:
+    async def child(self, providers: Collection[str]) -> Child:
         """Give a fresh child, when one is to be had.
 
         Parameters

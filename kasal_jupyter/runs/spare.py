@@ -40,7 +40,7 @@ class SpareNursery:
         """Start a spare, unless there is one, and wait until it is warm."""
         await asyncio.shield(self._spare())
 
-    async def child(self, providers: Collection[str] = ()) -> Child:  # noqa: ARG002 - each loads its own
+    async def child(self, providers: Collection[str]) -> Child:  # noqa: ARG002 - each loads its own
         """Take the spare, and start the next one."""
         while True:
             spare = self._spare()

@@ -47,7 +47,7 @@ class ZygoteNursery:
         """Start the zygote, unless there is one."""
         await self._ready_zygote()
 
-    async def child(self, providers: Collection[str] = ()) -> Child:
+    async def child(self, providers: Collection[str]) -> Child:
         """Fork a child; from a new zygote, if the old one turns out to be dead."""
         for _ in range(2):
             zygote = await self._ready_zygote()
@@ -113,7 +113,7 @@ class Zygote:
             raise Unavailable(f"CrewAI could not be started. {last_words(log)}") from error
         self.alive = True
 
-    async def fork(self, providers: Collection[str] = ()) -> Child:
+    async def fork(self, providers: Collection[str]) -> Child:
         """Ask for a child.
 
         Parameters

@@ -99,6 +99,11 @@ class ProviderInfo(Model):
     install: str | None = Field(None, description="The command that installs it, where it has to be.")
     scopes: list[Scope] = Field(description="What is stored that the caller may delete or replace.")
 
+    @property
+    def lack(self) -> str:
+        """Why it is not ready, for where its title stands already; empty where it is."""
+        return (self.reason or "").removeprefix(f"{self.title} ")
+
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [

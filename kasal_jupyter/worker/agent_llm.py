@@ -153,9 +153,8 @@ class AgentLLM(BaseLLM):
             try:
                 return self._once(llm, attempt, ask, prompt)
             except ModelFailed as failure:
-                if failure.setting is not None and llm.leave_out(failure.setting):
+                if self._persistent and failure.setting is not None and llm.leave_out(failure.setting):
                     # Many models take fewer settings than those before them that they stand in for.
-                    tries -= 1
                     self._tell(attempt.call_id, llm, tries + 1, 0.0, failure)
                     continue
                 if not (self._persistent and asks_again(failure, tries)):

@@ -105,7 +105,8 @@ class ReportedLLM(BaseLLM):
         setting
             ``temperature``, ``top_p``, ``seed``, ``stop`` or ``max_tokens``.
         """
-        if setting in self.left_out or not hasattr(self, setting):
+        # What an answer ends at is said with each call, too.
+        if setting in self.left_out or (setting != "stop" and getattr(self, setting, None) is None):
             return False
         self.left_out.add(setting)
         setattr(self, setting, [] if setting == "stop" else None)

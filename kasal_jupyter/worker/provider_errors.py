@@ -110,11 +110,10 @@ _OVERFLOW = re.compile(
 )
 _NO_SUCH_MODEL = re.compile(r"model identifier is invalid|unknown model", re.IGNORECASE)
 
+_SETTING = r"\b(temperature|top_?p|seed|stop|stop_?sequences|max_?tokens)\b"
 _NOT_TAKEN = re.compile(
-    r"\b(temperature|top_?p|seed|stop|stop_?sequences|max_?tokens)\b.{0,80}"
-    r"(not support|unsupported|deprecated|not allowed|not permitted|cannot both)"
-    r"|(unsupported|not support|unknown|unrecognized).{0,40}"
-    r"\b(temperature|top_?p|seed|stop|stop_?sequences|max_?tokens)\b",
+    rf"{_SETTING}.{{0,80}}(?:not support|unsupported|deprecated|not allowed|not permitted|cannot both)"
+    rf"|(?:unsupported|not support|unknown|unrecognized).{{0,40}}{_SETTING}",
     re.IGNORECASE | re.DOTALL,
 )
 """How providers say that a model takes no such setting: OpenAI's reasoning models, Anthropic's newest."""
@@ -269,7 +268,7 @@ def _setting_not_taken(text: str) -> str | None:
     found = _NOT_TAKEN.search(text)
     if found is None:
         return None
-    name = (found[1] or found[4]).lower().replace("_", "")
+    name = (found[1] or found[2]).lower().replace("_", "")
     return {"topp": "top_p", "maxtokens": "max_tokens", "stopsequences": "stop"}.get(name, name)
 
 

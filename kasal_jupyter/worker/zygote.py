@@ -57,7 +57,7 @@ class Zygote:
         self,
         control: socket.socket,
         serve: Callable[[socket.socket], NoReturn],
-        load: Callable[[str], None] | None = None,
+        load: Callable[[str], None],
     ) -> None:
         self._load = load
         self._wanted = ["mcp"]
@@ -75,11 +75,9 @@ class Zygote:
     def run(self) -> NoReturn:
         """Fork on demand until the server is gone."""
         while True:
-            idle = self._load is not None and bool(self._wanted)
-            readable, _, _ = select.select(
-                [self._control, self._woken], [], [], IDLE_SECONDS if idle else None
-            )
-            if not readable and self._load is not None:
+            patience = IDLE_SECONDS if self._wanted else None
+            readable, _, _ = select.select([self._control, self._woken], [], [], patience)
+            if not readable:
                 self._load(self._wanted.pop(0))
             if self._woken in readable:
                 with contextlib.suppress(BlockingIOError):

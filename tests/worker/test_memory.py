@@ -116,10 +116,11 @@ def test_a_model_distils_the_run_in_one_call(engine, tmp_path, remembering):
         (Reply("No.", status=400), "Nothing was learnt: "),
         # Elsewhere it would be asked again.
         (Reply("No.", status=500), "Nothing was learnt: "),
+        (Reply("'temperature' is not supported", status=400), "Nothing was learnt: "),
         (Reply("I have learnt a lot."), "Nothing was learnt: the model did not answer with a list"),
         (Reply(""), "Nothing was learnt: "),
     ],
-    ids=["refused", "failed", "no list", "empty"],
+    ids=["refused", "failed", "setting", "no list", "empty"],
 )
 def test_where_distilling_fails_the_run_does_not(engine, tmp_path, remembering, reply, remark):
     with OpenAIServer(Reply("Prices fell."), reply) as server:

@@ -189,10 +189,9 @@ def test_an_answer_that_breaks_off_is_asked_for_again(ask, provider, stream):
     ids=["silent", "stuck", "dripping"],
 )
 def test_the_timeout_is_for_the_whole_call(ask, provider, hung, stream):
-    record, server = ask(provider, hung, timeout=0.3, stream=stream)
+    record, server = ask(provider, hung, timeout=1, stream=stream)
     assert record.end["error"] == {
         "code": "MODEL_TIMEOUT",
         "message": "model: no answer within the time allowed. It was asked twice.",
     }
-    # Where the machine is busy, the time may be up before a request is sent.
-    assert len(server.requests) <= 2
+    assert len(server.requests) == 2

@@ -100,6 +100,7 @@ def test_a_setting_that_a_model_does_not_take_is_left_out(engine, tmp_path, sett
         77 if setting == "max_tokens" else None
     ] * 2
     (retry,) = record.of("llm_retry")
+    assert retry["attempt"] == 2
     assert setting in retry["error"]["message"]
 
 
