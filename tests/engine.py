@@ -154,7 +154,9 @@ class Engine:
     def launch(self, spec: RunSpec) -> Record:
         """Start a run."""
         record = Record()
-        record.handle = self.call(self.backend.launch(spec, record.take, record.exited.set_result))
+        record.handle = self.call(
+            self.backend.launch(spec, record.take, lambda ended: record.exited.set_result(ended.status))
+        )
         return record
 
     def run(self, spec: RunSpec) -> Record:

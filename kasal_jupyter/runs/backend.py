@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from kasal_jupyter.schemas.spec import RunMessage, RunSpec
@@ -10,8 +11,25 @@ from kasal_jupyter.schemas.spec import RunMessage, RunSpec
 OnLines = Callable[[list[bytes]], None]
 """Takes a run's events as they arrive: complete lines of JSON, without their newline, in order."""
 
-OnExit = Callable[[int | None], None]
-"""Takes a run's exit status, once, after its last line; negative for a signal, None where nobody knows."""
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a run's process has ended.
+
+    Attributes
+    ----------
+    status
+        Its exit status; negative for a signal, None where nobody knows.
+    reason
+        Why, in words, where more is known than the status tells: that it was out of memory, say.
+    """
+
+    status: int | None
+    reason: str | None = None
+
+
+OnExit = Callable[[Exit], None]
+"""Takes a run's exit, once, after its last line."""
 
 
 class RunHandle(Protocol):

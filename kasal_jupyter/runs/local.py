@@ -12,7 +12,7 @@ from typing import Literal, cast
 import orjson
 
 from kasal_jupyter.errors import WorkerLost
-from kasal_jupyter.runs.backend import OnExit, OnLines
+from kasal_jupyter.runs.backend import Exit, OnExit, OnLines
 from kasal_jupyter.runs.child import Child, Nursery
 from kasal_jupyter.runs.spare import SpareNursery
 from kasal_jupyter.runs.zygote import ZygoteNursery
@@ -204,4 +204,4 @@ class LocalRun(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
         self._ended(self)
-        self._on_exit(status)
+        self._on_exit(Exit(status))

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from kasal_jupyter.errors import KasalError
-from kasal_jupyter.runs.backend import Backend, RunHandle
+from kasal_jupyter.runs.backend import Backend, Exit, RunHandle
 from kasal_jupyter.runs.calls import ClientCalls
 from kasal_jupyter.runs.feed import Feed
 from kasal_jupyter.runs.keyed import KeyedRequest
@@ -100,10 +100,12 @@ class Run:
         if lines and not self.feed.summary.ended:
             self._write(lines)
 
-    def _on_exit(self, status: int | None) -> None:
+    def _on_exit(self, ended: Exit) -> None:
         if not self.feed.summary.ended and not self._stopping:
-            how = "ended without a word" if status is None else f"ended with status {status}"
-            self._fail("WORKER_LOST", f"The run's process {how}; its log is {self.spec.folder}")
+            status = "ended without a word" if ended.status is None else f"ended with status {ended.status}"
+            self._fail(
+                "WORKER_LOST", f"The run's process {ended.reason or status}; its log is {self.spec.folder}"
+            )
         self._exited.set()
 
     def _send_answer(self, answer: RunToolAnswer) -> None:

@@ -1,0 +1,141 @@
+"""Work on what others have written, done in a process that can hurt nobody.
+
+Parsers have no end in sight for some inputs, and hold the interpreter's lock meanwhile. What is not linear by
+construction is called by :func:`confined`: a process with limited memory and one clock over all it does,
+without this one's environment, that ends with whoever waits for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kasal_jupyter.environment import plain_environment
+
+MEMORY = 1_500_000_000
+"""Bytes of address space that a process may have, where nothing else is said."""
+
+OUTPUT = 64_000_000
+"""Most bytes that an answer may have."""
+
+_REFUSED, _TOO_MUCH = 3, 4
+"""Exit statuses: the function raised ValueError, or found no more memory."""
+
+
+class TooMuch(Exception):
+    """The work took more time or memory than it may."""
+
+
+def confined(
+    function: str,
+    data: bytes,
+    *,
+    seconds: float,
+    memory: int = MEMORY,
+    folder: Path | None = None,
+    handles: Sequence[int] = (),
+) -> bytes:
+    """Call a function of bytes that gives bytes, in a process of its own. It blocks: call it in a thread.
+
+    Parameters
+    ----------
+    function
+        ``package.module:function``; it may raise ValueError with a sentence for whoever sent the data.
+    data
+        What it is given.
+    seconds
+        How long it may take, the start of its process included.
+    memory
+        Bytes of address space it may have, where the system can limit that.
+    folder
+        Where it runs; a place without meaning, where nothing is given.
+    handles
+        Open files that it keeps, under the same numbers.
+
+    Raises
+    ------
+    ValueError
+        The function raised one; the sentence is the same.
+    TooMuch
+        It took too long, or too much memory.
+    """
+    command = [sys.executable, "-I", "-m", __name__, function, str(memory), str(int(seconds) + 1)]
+    with subprocess.Popen(  # noqa: S603 - our own program
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=folder or Path(sys.executable).parent,
+        env=plain_environment(),
+        pass_fds=handles,
+        start_new_session=True,
+    ) as process:
+        try:
+            answer, told = process.communicate(data, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            raise TooMuch(f"It took longer than {seconds:g} seconds") from None
+        finally:
+            _kill(process)
+    if process.returncode == 0:
+        return answer
+    if process.returncode == _REFUSED:
+        raise ValueError(told.decode(errors="replace").strip())
+    # Killed by a limit, or ended by a fault of its own: a parser in C may crash where it finds no memory.
+    raise TooMuch("It took more memory or time than it may")
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End the process and what it has started, whether or not it has ended itself."""
+    if sys.platform == "win32":
+        process.kill()
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _limit(memory: int, seconds: int) -> None:
+    try:
+        import resource
+    except ImportError:  # Windows: the time alone is limited.
+        return
+    for kind, most in (
+        ("RLIMIT_AS", memory),
+        ("RLIMIT_CPU", seconds),
+        ("RLIMIT_CORE", 0),
+        ("RLIMIT_FSIZE", OUTPUT),
+    ):
+        # macOS knows some of them and refuses to set them.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(getattr(resource, kind), (most, most))
+
+
+def _die_with_parent() -> None:
+    if sys.platform.startswith("linux"):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def main(function: str, memory: int, seconds: int) -> None:
+    """Be the process: read the data, call the function, write its answer."""
+    _die_with_parent()
+    _limit(memory, seconds)
+    module, _, name = function.partition(":")
+    try:
+        answer = getattr(importlib.import_module(module), name)(sys.stdin.buffer.read())
+    except ValueError as error:
+        sys.stderr.write(str(error))
+        sys.exit(_REFUSED)
+    except (MemoryError, RecursionError):
+        sys.exit(_TOO_MUCH)
+    sys.stdout.buffer.write(answer)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
