@@ -45,7 +45,7 @@ COLD_SECONDS = 180.0
 PREPARE_SECONDS = 30.0
 """How long a run waits for its crew's memory to be brought up to date; then it goes on without."""
 
-STOP_SECONDS = 4.0
+STOP_SECONDS = 3.0
 """How long the end of a process is waited for; what is not gone by then is left to the backend's end."""
 
 GRACE_SECONDS = 3.0

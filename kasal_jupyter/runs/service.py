@@ -38,7 +38,7 @@ from kasal_jupyter.schemas.tools import ClientTool
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.store.toolbox import Toolbox
 
-MOMENT_SECONDS = 0.25
+MOMENT_SECONDS = 0.5
 """How long those who ask wait for what has just ended to be stored, where it takes part in their answer."""
 
 STORED_SECONDS = 5.0
@@ -103,6 +103,7 @@ class Runs:
         self._feeds = Feeds(self.folder)
         self._chores = Chores()
         self._minding = False
+        self._booking = False
         self._closing = False
         self.on_end: Callable[[RunSummary], None] | None = None
         """Told of every run of this server that has ended."""
@@ -341,7 +342,10 @@ class Runs:
                 await self._current(execution)
 
     async def _book_all(self) -> None:
-        await book_past_runs(self.store, self.folder, self.presence.alive)
+        try:
+            await book_past_runs(self.store, self.folder, self.presence.alive)
+        finally:
+            self._booking = False
 
     async def _take_over(self) -> None:
         if self.webhooks is not None:
@@ -389,14 +393,22 @@ class Runs:
         """Say which of this server's runs have left the queue, and may not be booked yet."""
         return frozenset(job_id for job_id, run in self._runs.items() if run.feed.summary.status != "queued")
 
-    async def put_away(self, crew_id: str) -> None:
+    async def put_away(self, crew_id: str, *, remembered: bool = False) -> None:
         """Give the runs of a crew that have just ended a moment to be stored: it takes some milliseconds.
 
         Nobody waits for a disk that is slow: what it has not taken by then is told of a little later.
+
+        Parameters
+        ----------
+        crew_id
+            The crew.
+        remembered
+            Whether what the crew remembers of them counts as well.
         """
         ending = [run for run in self._runs.values() if run.ended and run.spec.crew.id == crew_id]
-        if ending:
-            await _within(asyncio.gather(*(run.saved.wait() for run in ending)), MOMENT_SECONDS)
+        done = [(run.stored if remembered else run.saved).wait() for run in ending]
+        if done:
+            await _within(asyncio.gather(*done), MOMENT_SECONDS)
 
     async def feed(self, job_id: str) -> Feed:
         """Give an execution's events, past and to come."""
@@ -456,15 +468,16 @@ class Runs:
     async def save(self, run: Run, *, final: bool, memories: bool) -> None:
         """Store how a run stands."""
         summary = run.feed.summary
-        status = summary.status
+        # Now: the writer's thread comes to it later, when the run has gone on.
+        fields = summary.fields()
 
         def save() -> None:
             if (execution := self.store.executions.get(run.spec.job_id)) is not None:
-                fields = _fields(execution, run.feed)
-                settle(self.store, execution, summary, fields, final=final, memories=memories)
+                fitting = _fitting(execution, fields)
+                settle(self.store, execution, summary, fitting, final=final, memories=memories)
 
         await self.store.change(save)
-        self._states[run.spec.job_id] = status
+        self._states[run.spec.job_id] = fields["status"]
 
     def changed(self, run: Run) -> None:
         """Share out the places anew."""
@@ -505,6 +518,10 @@ class Runs:
         if run := self._runs.get(execution.id):
             return _overlay(execution, run.feed)
         if execution.status in ENDED:
+            if execution.booked is None and not (self._booking or self.presence.alive(execution.server)):
+                # Its server was killed as the run had just ended.
+                self._booking = True
+                self._chores.begin(self._book_all())
             return execution
         # It may have ended since it was read.
         execution = self.store.executions.get(execution.id) or execution
@@ -566,23 +583,26 @@ async def _within(waiting: Awaitable[object], seconds: float) -> bool:
     return True
 
 
-def _fields(execution: Execution, feed: Feed) -> dict[str, Any]:
-    """Give what an execution takes from its run's events.
+def _fitting(execution: Execution, fields: dict[str, Any]) -> dict[str, Any]:
+    """Give the fields that an execution takes from its run's events.
 
-    Where they hold what nobody has foreseen, it is that it has ended, and how, at the least.
+    Where those hold what nobody has foreseen, it is that it has ended, and how, at the least.
     """
-    fields = feed.summary.fields()
     try:
         Execution.model_validate({**execution.dump(), **fields})
     except ValidationError:
         log.exception("the events of %s make no summary", execution.id)
-        fields = {"status": feed.summary.status, "ended_at": fields["ended_at"]}
+        return {"status": fields["status"], "ended_at": fields["ended_at"]}
     return fields
 
 
 def _overlay(execution: Execution, feed: Feed) -> Execution:
     """Give a stored summary the state that the run's events tell."""
-    return Execution.model_validate({**execution.dump(), **_fields(execution, feed)})
+    stored, fields = execution.dump(), feed.summary.fields()
+    try:
+        return Execution.model_validate({**stored, **fields})
+    except ValidationError:
+        return Execution.model_validate({**stored, **_fitting(execution, fields)})
 
 
 def _without_webhook(whole: WholeCrew) -> WholeCrew:

@@ -651,6 +651,23 @@ def test_a_server_closes_while_another_ones_run_is_followed(tmp_path):
     live(work, tmp_path)
 
 
+def test_what_a_server_that_was_killed_has_left_unbooked_is_booked_by_the_next_who_looks(tmp_path):
+    async def work(world):
+        first, second = world.runs(remembers(asyncio.Event())), world.runs()
+        job_id = await world.start(first)
+        await until(lambda: world.store.executions.get(job_id).status == "completed")
+        # Its server lives: it books it itself.
+        await second.execution(job_id)
+        await second._chores.finish(5)
+        assert world.store.executions.get(job_id).booked is None
+        first.presence.close()
+        await second.execution(job_id)
+        await until(lambda: world.store.executions.get(job_id).booked)
+        assert sum(entry.runs for entry in world.store.ledger.find()) == 1
+
+    live(work, tmp_path)
+
+
 @pytest.mark.parametrize("neighbour", [False, True])
 def test_what_was_never_acknowledged_is_swept_away_and_what_is_just_accepted_is_not(tmp_path, neighbour):
     async def work(world):
