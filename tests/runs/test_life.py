@@ -10,14 +10,18 @@ import threading
 import orjson
 import pytest
 
+from kasal_jupyter.api.listing import list_page
 from kasal_jupyter.errors import Conflict, StoreError, TooManyRequests, Unavailable
 from kasal_jupyter.runs import journal as journal_module
 from kasal_jupyter.runs import run as run_module
 from kasal_jupyter.runs.acceptance import KeyedRequest
 from kasal_jupyter.runs.journal import Journal
 from kasal_jupyter.runs.recovery import SURE_SECONDS
-from kasal_jupyter.schemas.executions import ENDED, Budget
+from kasal_jupyter.runs.usage import usage_of
+from kasal_jupyter.schemas.executions import ENDED, Budget, ExecutionQuery
+from kasal_jupyter.schemas.usage import UsageQuery
 from kasal_jupyter.store.crews import Crews
+from kasal_jupyter.store.repository import Page
 from kasal_jupyter.store.store import Store
 from tests.fake_backend import FakeBackend, call, completes, event, goes_on, span, status
 from tests.runs.test_faults import bench, body, until
@@ -175,6 +179,18 @@ def test_an_end_that_no_disk_takes_is_made_again_by_the_next_server(tmp_path, di
     live(work, tmp_path)
 
 
+async def listed(runs, query):
+    """List executions as ``GET /executions`` does."""
+    page = await list_page(
+        runs.store.executions,
+        query,
+        {"owner": "ada", "status": query.status},
+        searched=("crew_name", "result"),
+        newer=runs.unstored(),
+    )
+    return Page(await runs.current(page.documents), page.total)
+
+
 def test_nobody_who_reads_waits_for_a_slow_disk(tmp_path, disk):
     async def work(world):
         gate = asyncio.Event()
@@ -194,9 +210,24 @@ def test_nobody_who_reads_waits_for_a_slow_disk(tmp_path, disk):
         assert [each.status for each in runs.unstored().values()] == ["completed"]
         await runs.put_away(world.whole.crew.id)
         assert world.store.executions.get(job_id).status != "completed"
+        for query, count in [
+            ({}, 1),
+            ({"status": "completed"}, 1),
+            ({"status": "running"}, 0),
+            ({"search": "tea"}, 1),
+            ({"search": "coffee"}, 0),
+            ({"status": "completed", "page": 2, "per_page": 1}, 1),
+        ]:
+            page = await listed(runs, ExecutionQuery(**query))
+            assert page.total == count, query
+            assert [each.status for each in page.documents] == ["completed"] * count * ("page" not in query)
+        used = await usage_of(runs, UsageQuery(), {})
+        assert (used.whole.runs, used.whole.total_tokens) == (1, 10)
         disk.free.set()
         await until(lambda: not runs.active)
         assert runs.unstored() == {}
+        used = await usage_of(runs, UsageQuery(), {})
+        assert (used.whole.runs, used.whole.total_tokens) == (1, 10)
         assert world.store.executions.get(job_id).status == "completed"
 
     live(work, tmp_path)
