@@ -16,7 +16,7 @@ from jupyter_server.base.handlers import AuthenticatedFileHandler
 from jupyter_server.extension.application import ExtensionApp
 from jupyter_server.serverapp import ServerApp
 from tornado.ioloop import PeriodicCallback
-from traitlets import Bool, Enum, Int, List, TraitError, Unicode, default
+from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, default
 
 from kasal_jupyter.api.fanout import Fanouts
 from kasal_jupyter.api.figures import count_run, show_runs
@@ -27,9 +27,9 @@ from kasal_jupyter.auth.accounts import Accounts
 from kasal_jupyter.auth.maintenance import MaintenanceMode
 from kasal_jupyter.models.catalog import ModelCatalog, SandboxCatalog
 from kasal_jupyter.runs.hook_file import HookFiles
-from kasal_jupyter.runs.limits import RunLimits
 from kasal_jupyter.runs.local import LocalBackend, StartMethod
 from kasal_jupyter.runs.memory import CrewMemories
+from kasal_jupyter.runs.queue import RunLimits
 from kasal_jupyter.runs.service import Runs
 from kasal_jupyter.runs.signing import SigningSecrets
 from kasal_jupyter.runs.webhooks import Webhooks
@@ -140,12 +140,33 @@ class KasalApp(ExtensionApp):
         help="What makes vectors of texts for memory and knowledge: 'offline', 'openai/<model>', "
         "'ollama/<model>', or a model of another OpenAI-compatible provider. Its key is the provider's.",
     ).tag(config=True)
-    max_running = Int(8, min=1, help="Executions that run at the same time; more wait in a queue.").tag(
-        config=True
-    )
+    max_running = Int(
+        10,
+        min=1,
+        help="Executions that run at the same time; more wait in a queue, where owners come in turn. One "
+        "that waits for a person's answer does not count.",
+    ).tag(config=True)
+    max_running_per_user = Int(
+        8, min=1, help="Executions of one user that run at the same time, so that others find a place."
+    ).tag(config=True)
+    max_asking_per_user = Int(
+        16,
+        min=0,
+        help="Executions of one user that wait for a person's answer without counting as running; each has a "
+        "process. One more keeps its place.",
+    ).tag(config=True)
     max_queued = Int(1_000, min=0, help="Executions that may wait; one more is refused with 503.").tag(
         config=True
     )
+    max_queued_per_user = Int(
+        500, min=0, help="Executions of one user that may wait; one more is refused with 429."
+    ).tag(config=True)
+    max_launch_seconds = Float(
+        60.0,
+        min=1.0,
+        help="How long an execution whose turn it is may take to get a process and begin, once the engine is "
+        "loaded; then it fails.",
+    ).tag(config=True)
     max_body_bytes = Int(
         2 * 1024 * 1024, min=1024, help="Largest body of a request, in bytes; a larger one is refused."
     ).tag(config=True)
@@ -268,7 +289,14 @@ class KasalApp(ExtensionApp):
         """Build the parts over a store."""
         assert self._backend is not None
         assert self._accounts is not None
-        limits = RunLimits(running=self.max_running, queued=self.max_queued)
+        limits = RunLimits(
+            running=self.max_running,
+            queued=self.max_queued,
+            running_per_user=self.max_running_per_user,
+            queued_per_user=self.max_queued_per_user,
+            asking_per_user=self.max_asking_per_user,
+            launch_seconds=self.max_launch_seconds,
+        )
         crews = Crews(store)
         secrets, guard = SecretBox(folder), HostGuard(self.allowed_hosts)
         # Whoever holds the sandbox's token runs no code and reads no folders of the server's.

@@ -11,7 +11,7 @@ from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.listing import list_page
 from kasal_jupyter.api.operation import operation
 from kasal_jupyter.errors import Conflict, Fault, InvalidRequest
-from kasal_jupyter.runs.keyed import KeyedRequest
+from kasal_jupyter.runs.acceptance import KeyedRequest
 from kasal_jupyter.schemas.executions import (
     ENDED,
     Execution,
@@ -45,7 +45,6 @@ class ExecutionsHandler(ApiHandler):
         `search` looks in the crews' names and in the results.
         """
         query = self.query(ExecutionQuery)
-        await self.parts.runs.put_away()
         page = await list_page(
             self.parts.store.executions,
             query,
@@ -53,11 +52,12 @@ class ExecutionsHandler(ApiHandler):
             searched=("crew_name", "result"),
             least={"created_at": query.since},
             below={"created_at": query.until},
+            newer=self.parts.runs.unstored(),
         )
         executions = await self.parts.runs.current(page.documents)
         self.answer(
             ExecutionList(
-                executions=[_status(each) for each in executions],
+                executions=[self._status(each) for each in executions],
                 total=page.total,
                 page=query.page,
                 per_page=query.per_page,
@@ -91,6 +91,9 @@ class ExecutionsHandler(ApiHandler):
             ExecutionAccepted(job_id=execution.id, estimated_duration=execution.estimated_duration), 202
         )
 
+    def _status(self, execution: Execution) -> ExecutionStatus:
+        return _status(execution, self.parts.runs.position(execution.id))
+
     def _keyed(self, body: ExecutionCreate) -> KeyedRequest | None:
         key = self.request.headers.get(KEY)
         if key is None:
@@ -110,7 +113,7 @@ class ExecutionHandler(ApiHandler):
     @operation("Get execution status", access="viewer", answers={200: ExecutionStatus}, errors=(404,))
     async def get(self, job_id: str) -> None:
         """Give an execution's state, with its result and its usage as far as they are there."""
-        self.answer(_status(await execution_of(self, job_id)))
+        self.answer(_status(await execution_of(self, job_id), self.parts.runs.position(job_id)))
 
     @operation("Delete an execution", access="editor", answers={204: None}, errors=(404, 409))
     async def delete(self, job_id: str) -> None:
@@ -201,6 +204,6 @@ async def execution_of(handler: ApiHandler, job_id: str) -> Execution:
     return await handler.parts.runs.execution(job_id)
 
 
-def _status(execution: Execution) -> ExecutionStatus:
+def _status(execution: Execution, position: int | None) -> ExecutionStatus:
     fields = execution.model_dump(include=set(ExecutionStatus.model_fields))
-    return ExecutionStatus.model_validate({**fields, "job_id": execution.id})
+    return ExecutionStatus.model_validate({**fields, "job_id": execution.id, "queue_position": position})

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
+
+import orjson
 
 from kasal_jupyter.schemas.base import ListQuery
 from kasal_jupyter.store.catalog import D, Order
@@ -19,6 +22,7 @@ async def list_page(
     equal: Mapping[str, str | None] | None = None,
     least: Mapping[str, str | None] | None = None,
     below: Mapping[str, str | None] | None = None,
+    newer: Mapping[str, D] | None = None,
 ) -> Page[D]:
     """Give a page of a list.
 
@@ -37,6 +41,9 @@ async def list_page(
         The fields that ``search`` looks in.
     equal, least, below
         Values and bounds of other fields; None stands for any.
+    newer
+        Documents by their ids as they stand now, where the store does not know yet. Nobody waits for it: they
+        are looked through in its place.
     """
     criteria = _given(scope)
     sort = query.sort or "created_at"
@@ -52,10 +59,38 @@ async def list_page(
         offset=query.offset,
         limit=query.per_page,
     )
+    # An owner and a crew never change: a document that is newer has the same place among theirs.
+    if newer and not (field == "created_at" and wanted.takes_all and criteria.keys() <= _LASTING):
+        return await asyncio.to_thread(_select, repository, wanted, criteria, newer)
     if field == "created_at" and wanted.takes_all:
         order: Order = "newest" if descending else "created"
         return repository.page(order=order, offset=query.offset, limit=query.per_page, **criteria)
     return await asyncio.to_thread(repository.select, wanted, **criteria)
+
+
+_LASTING = frozenset({"owner", "crew_id"})
+
+
+def _select(
+    repository: Repository[D], wanted: Selection, criteria: Mapping[str, str], newer: Mapping[str, D]
+) -> Page[D]:
+    """Look through what is stored and what is newer, as :meth:`Repository.select` does through the former."""
+    changing = {name: value for name, value in criteria.items() if name not in _LASTING}
+    looked_at = replace(wanted, equal={**wanted.equal, **changing}, offset=0, limit=None)
+    lasting: dict[str, str | None] = {name: criteria[name] for name in _LASTING & criteria.keys()}
+    rows = []
+    for body in repository.bodies(newest=False, offset=0, limit=None, **lasting)[0]:
+        row = orjson.loads(body)
+        row = newer[row["id"]].dump() if row["id"] in newer else row
+        if looked_at.takes(row):
+            rows.append(row)
+    if wanted.sort != "created_at":
+        rows.sort(key=wanted.key, reverse=wanted.descending)
+    elif wanted.descending:
+        rows.reverse()
+    end = None if wanted.limit is None else wanted.offset + wanted.limit
+    model = type(next(iter(newer.values())))
+    return Page([model.model_validate(row) for row in rows[wanted.offset : end]], len(rows))
 
 
 def _given(values: Mapping[str, str | None] | None) -> dict[str, str]:

@@ -32,7 +32,7 @@ class MemoryResource(ApiHandler):
 
     async def crew(self, crew_id: str) -> Crew:
         """Give the crew that is meant, once it remembers all of its runs that have ended."""
-        await self.parts.runs.put_away()
+        await self.parts.runs.put_away(crew_id, remembered=True)
         return self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
 
 

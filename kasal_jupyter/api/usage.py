@@ -25,5 +25,4 @@ class UsageHandler(ApiHandler):
             require("admin", self.caller)
         scope = {"owner": query.user, **self.caller.scope, "crew_id": query.crew_id}
         given = {name: value for name, value in scope.items() if value is not None}
-        await self.parts.runs.put_away()
         self.answer(await usage_of(self.parts.runs, query, given))

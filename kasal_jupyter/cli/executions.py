@@ -137,7 +137,8 @@ def _row(each: ExecutionStatus) -> list[str]:
     took = duration_text(each.duration) if each.duration is not None else ""
     tokens = f"{each.usage.total_tokens:,}" if each.usage.total_tokens else ""
     figures = [f"{each.progress} %", took, tokens, _cost(each)]
-    return [each.job_id, each.crew_name, each.status, *figures, moment_text(each.created_at)]
+    status = f"queued, {each.queue_position}." if each.queue_position is not None else each.status
+    return [each.job_id, each.crew_name, status, *figures, moment_text(each.created_at)]
 
 
 def _cost(each: ExecutionStatus) -> str:
@@ -150,6 +151,8 @@ def _headline(found: ExecutionStatus) -> str:
         f"{one_line(found.crew_name, 80)}  {STATUS_MARKS[found.status]} {found.status}",
         f"{found.progress} %",
     ]
+    if found.queue_position is not None:
+        parts.append(f"number {found.queue_position} in the queue")
     if found.duration is not None:
         parts.append(duration_text(found.duration))
     if found.usage.total_tokens:

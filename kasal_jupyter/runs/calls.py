@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from kasal_jupyter.schemas.tools import ClientTool
 
 ABSENCE_SECONDS = 5.0
 """How long no connection may be there that answers a run's calls before they fail: broken lines come back."""
+
+log = logging.getLogger(__name__)
 
 _OPENING_MARKS = (b'"tool_request"', b'"input_request"')
 _CLOSING_MARKS = (b'"tool_result"', b'"tool_failed"')
@@ -48,7 +51,7 @@ class ClientCalls:
         for line in lines:
             marks = (*_OPENING_MARKS, *_CLOSING_MARKS) if self._open else _OPENING_MARKS
             if any(mark in line for mark in marks):
-                self._take(orjson.loads(line))
+                self._take_line(line)
 
     def answer(self, answer: RunToolAnswer) -> None:
         """Pass an answer on to the agent.
@@ -91,6 +94,13 @@ class ClientCalls:
         self._stop_timer()
         self._closed.update(self._open)
         self._open.clear()
+
+    def _take_line(self, line: bytes) -> None:
+        try:
+            self._take(orjson.loads(line))
+        except (ValueError, LookupError, TypeError):
+            # It is no event: the feed has noted that.
+            log.warning("a call of a run's client could not be read: %.200r", line)
 
     def _take(self, event: dict[str, Any]) -> None:
         match event["type"]:

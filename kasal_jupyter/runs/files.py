@@ -6,6 +6,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+BESIDE = (".stop", ".hook", ".hooked", ".hook-part")
+"""What lies beside a journal: who wants the run stopped, and how far the delivery of its webhooks is."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
@@ -32,6 +35,8 @@ class RunFiles:
         return self.folder / f"{job_id}.stop"
 
     def delete(self, job_id: str) -> None:
-        """Delete a run's journal and its folder."""
-        self.journal(job_id).unlink(missing_ok=True)
+        """Delete all that there is of a run."""
         shutil.rmtree(self.workspace(job_id), ignore_errors=True)
+        for suffix in BESIDE:
+            (self.folder / f"{job_id}{suffix}").unlink(missing_ok=True)
+        self.journal(job_id).unlink(missing_ok=True)

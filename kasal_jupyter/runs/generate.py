@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from kasal_jupyter.errors import Fault, InvalidRequest, ModelCallFailed, NotGenerated, NotRunnable
+from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, ModelCallFailed, NotGenerated, NotRunnable
 from kasal_jupyter.formats.yaml_crew import load_crew
 from kasal_jupyter.models.catalog import ModelUnavailable, NoDefaultModel
 from kasal_jupyter.runs.check import placeholders
@@ -226,7 +227,8 @@ class _Generator:
         try:
             execution = await asyncio.shield(starting)
         except asyncio.CancelledError:
-            await self.runs.stop((await starting).id)
+            with suppress(Conflict):
+                await self.runs.stop((await starting).id)
             raise
         self.job_ids.append(execution.id)
         feed = await self.runs.feed(execution.id)
@@ -237,7 +239,8 @@ class _Generator:
                 news.clear()
                 await news.wait()
         except asyncio.CancelledError:
-            await self.runs.stop(execution.id)
+            with suppress(Conflict):
+                await self.runs.stop(execution.id)
             raise
         finally:
             unsubscribe()

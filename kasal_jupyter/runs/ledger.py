@@ -8,15 +8,15 @@ never twice: the execution notes the day in the same change.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kasal_jupyter.errors import NotFound
-from kasal_jupyter.runs.journal import Journal
+from kasal_jupyter.runs.feed import Feed
 from kasal_jupyter.schemas.executions import ENDED, Execution
-from kasal_jupyter.schemas.summary import RunSummary, summarise
+from kasal_jupyter.schemas.summary import RunSummary
 from kasal_jupyter.schemas.tally import Breakdown
 from kasal_jupyter.schemas.usage import LedgerEntry
 from kasal_jupyter.store.memories import keep_run
@@ -26,14 +26,39 @@ BOOKED_AT_ONCE = 50
 """Past runs that are booked in one change."""
 
 
-def settle(store: Store, execution: Execution, summary: RunSummary, fields: Mapping[str, Any]) -> None:
-    """Store fields of an execution, and book it where they end it; within a change of the store."""
+def settle(
+    store: Store,
+    execution: Execution,
+    summary: RunSummary,
+    fields: Mapping[str, Any],
+    *,
+    final: bool = True,
+    memories: bool = True,
+) -> None:
+    """Store fields of an execution, and book it where they end it; within a change of the store.
+
+    Parameters
+    ----------
+    store
+        Where it is stored.
+    execution
+        As it is stored.
+    summary
+        What has come of it.
+    fields
+        What is stored of that.
+    final
+        Whether nothing will come any more: a run that has ended may still use something.
+    memories
+        Whether its crew remembers it.
+    """
     booked = execution.booked
-    if booked is None and fields["status"] in ENDED:
+    if booked is None and final and fields["status"] in ENDED:
         for entry in entries_of(execution, summary):
             _add(store, entry)
-        # With the end, and as it once only: what its crew remembers of it.
-        keep_run(store, execution.crew_id, execution.id, summary.remembered)
+        # With the books, and as they once only.
+        if memories:
+            keep_run(store, execution.crew_id, execution.id, summary.remembered)
         booked = _day_of(execution)
     store.executions.update(execution.id, {**fields, "booked": booked})
 
@@ -58,8 +83,12 @@ def entries_of(execution: Execution, summary: RunSummary) -> Iterator[LedgerEntr
         )
 
 
-async def book_past_runs(store: Store, folder: Path) -> None:
-    """Book the ended runs that a version without books has left, from their journals.
+async def book_past_runs(
+    store: Store, folder: Path, alive: Callable[[str], bool] = lambda _server: False
+) -> None:
+    """Book the ended runs that have been left unbooked, from their journals.
+
+    A version without books has left them, or a server that was killed as a run had just ended.
 
     Parameters
     ----------
@@ -67,11 +96,19 @@ async def book_past_runs(store: Store, folder: Path) -> None:
         Where executions and books are.
     folder
         Where the journals are.
+    alive
+        Says whether a server runs: those book their own.
     """
     for status in sorted(ENDED):
-        while past := store.executions.page(booked=None, status=status, limit=BOOKED_AT_ONCE).documents:
-            summaries = await asyncio.to_thread(_read, [execution.id for execution in past], folder)
+        passed = 0
+        while True:
+            page = store.executions.page(booked=None, status=status, offset=passed, limit=BOOKED_AT_ONCE)
+            if not page.documents:
+                break
+            past = [execution.id for execution in page.documents if not alive(execution.server)]
+            summaries = await asyncio.to_thread(_read, past, folder)
             await store.change(partial(_book, store, summaries))
+            passed += len(page.documents) - len(past)
 
 
 def _read(job_ids: list[str], folder: Path) -> dict[str, RunSummary]:
@@ -80,7 +117,7 @@ def _read(job_ids: list[str], folder: Path) -> dict[str, RunSummary]:
 
 def _summary_of(path: Path) -> RunSummary:
     try:
-        return summarise(Journal.open(path).events())
+        return Feed.open(path).summary
     except NotFound:
         # That it ran is known, what it used is not any more.
         return RunSummary()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -37,14 +38,24 @@ class Presence:
             lock.acquire(timeout=0)
         except Timeout:
             return True
+        except OSError:
+            # No descriptor is left, say: nobody knows, and whoever lives must not be taken for dead.
+            return True
         lock.release()
         path.unlink(missing_ok=True)
         return False
 
+    def others(self) -> bool:
+        """Say whether other servers run on the folder."""
+        names = [path.stem for path in self.folder.glob("*.lock")]
+        return any(self.alive(name) for name in names if name != self.server_id)
+
     def close(self) -> None:
         """Give up the sign of life."""
         self._lock.release()
-        self._path(self.server_id).unlink(missing_ok=True)
+        # What is left of it is taken away by the next server that asks.
+        with suppress(OSError):
+            self._path(self.server_id).unlink(missing_ok=True)
 
     def _path(self, server_id: str) -> Path:
         return self.folder / f"{server_id}.lock"

@@ -4,38 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from kasal_jupyter.errors import Conflict, KasalError, NotFound, Unavailable
+from pydantic import ValidationError
+
+from kasal_jupyter.errors import Conflict, KasalError, NotFound, StoreError, Unavailable
 from kasal_jupyter.models.catalog import ModelCatalog
+from kasal_jupyter.runs.acceptance import KeyedRequest, queued_event, queued_execution, started_with
 from kasal_jupyter.runs.backend import Backend
 from kasal_jupyter.runs.check import check_run
 from kasal_jupyter.runs.chores import Chores
 from kasal_jupyter.runs.estimate import estimate_duration, models_of
-from kasal_jupyter.runs.feed import POLL_SECONDS, Feed
-from kasal_jupyter.runs.feeds import Feeds
+from kasal_jupyter.runs.feed import POLL_SECONDS, Feed, Feeds
 from kasal_jupyter.runs.files import RunFiles
 from kasal_jupyter.runs.journal import Journal
-from kasal_jupyter.runs.keyed import KeyedRequest, started_with
 from kasal_jupyter.runs.ledger import book_past_runs, settle
-from kasal_jupyter.runs.limits import RunLimits
 from kasal_jupyter.runs.memory import CrewMemories
 from kasal_jupyter.runs.presence import Presence
-from kasal_jupyter.runs.recovery import recover
-from kasal_jupyter.runs.run import Run, queued_event, queued_execution
+from kasal_jupyter.runs.queue import RETRY_SECONDS, RunLimits, RunQueue
+from kasal_jupyter.runs.recovery import INTERRUPTED, left_over, recover
+from kasal_jupyter.runs.run import Run
 from kasal_jupyter.runs.webhooks import Webhooks
 from kasal_jupyter.schemas.base import new_id
-from kasal_jupyter.schemas.crews import WholeCrew
+from kasal_jupyter.schemas.crews import Crew, WholeCrew
 from kasal_jupyter.schemas.executions import ENDED, Budget, Execution
+from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.schemas.summary import RunSummary
 from kasal_jupyter.schemas.tasks import TaskState
 from kasal_jupyter.schemas.tools import ClientTool
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.store.toolbox import Toolbox
+
+MOMENT_SECONDS = 0.5
+"""How long those who ask wait for what has just ended to be stored, where it takes part in their answer."""
+
+STORED_SECONDS = 5.0
+"""How long a run that is to be deleted may take to be stored first."""
+
+CLOSE_SECONDS = 1.0
+"""How long what goes on beside the runs may take to be done at the server's end."""
+
+log = logging.getLogger(__name__)
 
 
 class Runs:
@@ -85,10 +97,13 @@ class Runs:
         self.memories = memories
         self.presence = Presence(folder / "servers")
         self._runs: dict[str, Run] = {}
-        self._queue: deque[Run] = deque()
+        self._queue: RunQueue[Run] = RunQueue(self.limits)
+        self._states: dict[str, str] = {}
+        self._coming: set[str] = set()
         self._feeds = Feeds(self.folder)
         self._chores = Chores()
         self._minding = False
+        self._booking = False
         self._closing = False
         self.on_end: Callable[[RunSummary], None] | None = None
         """Told of every run of this server that has ended."""
@@ -129,39 +144,63 @@ class Runs:
             The crew cannot run like this; every fault is named, and nothing was stored.
         Conflict
             The key was used for something else.
+        TooManyRequests
+            The owner has as many executions waiting as one may have.
         Unavailable
             The queue is full, or the server is shutting down.
+        StoreError
+            It cannot be written; nothing was stored.
         """
         if request is not None and (first := started_with(self.store, request)):
             return first
         if self._closing:
             raise Unavailable("The server is shutting down; try again when it is back", retry_after=10)
-        if len(self._queue) >= self.limits.queued:
-            raise Unavailable(
-                f"{len(self._queue)} executions are waiting already; try again later", retry_after=30
+        with self._queue.admitted(owner):
+            await self.put_away(whole.crew.id)
+            job_id = new_id("job")
+            spec = check_run(
+                job_id,
+                _without_webhook(whole),
+                inputs,
+                catalog=self.catalog.of(whole.crew.owner),
+                toolbox=self.toolbox(whole.crew.owner),
+                folder=str(self.files.workspace(job_id)),
+                client_tools=tools,
+                budget=budget,
+                recall=self.memories.of if self.memories is not None else None,
+            ).required()
+            execution = queued_execution(
+                spec,
+                owner,
+                self.presence.server_id,
+                expected=estimate_duration(self.store, whole),
+                models=models_of(whole, self.catalog.default_model),
+                request=request,
             )
-        await self.put_away()
-        job_id = new_id("job")
-        run_folder = self.files.workspace(job_id)
-        spec = check_run(
-            job_id,
-            _without_webhook(whole),
-            inputs,
-            catalog=self.catalog.of(whole.crew.owner),
-            toolbox=self.toolbox(whole.crew.owner),
-            folder=str(run_folder),
-            client_tools=tools,
-            budget=budget,
-            recall=self.memories.of if self.memories is not None else None,
-        ).required()
-        execution = queued_execution(
-            spec,
-            owner,
-            self.presence.server_id,
-            expected=estimate_duration(self.store, whole),
-            models=models_of(whole, self.catalog.default_model),
-            request=request,
-        )
+            try:
+                run, first = await self._accept(spec, execution, whole.crew, request)
+            except OSError as error:
+                raise StoreError(f"The execution cannot be stored: {error.strerror or error}") from error
+            if run is None:
+                return first
+            if not run.ended:
+                self._queue.add(run)
+        if self.webhooks is not None:
+            try:
+                self.webhooks.begin(run.feed)
+            except Exception:
+                log.exception("the webhooks of %s could not be begun; the next server does it", job_id)
+        self._pump()
+        return execution
+
+    async def _accept(
+        self, spec: RunSpec, execution: Execution, crew: Crew, request: KeyedRequest | None
+    ) -> tuple[Run | None, Execution]:
+        """Write all that is kept of a run, and wait until it is on disk.
+
+        Of a request that was started already, nothing stays, and that execution is given.
+        """
+        job_id = spec.job_id
 
         def insert() -> Execution | None:
             # Asked in the transaction: of two such requests at the same time, on whatever servers, one wins.
@@ -170,34 +209,39 @@ class Runs:
                 self.store.executions.insert(execution)
             return first
 
-        run_folder.mkdir(mode=0o700)
         with ExitStack() as undo:
             # Until the run is acknowledged, nothing of it may stay where anything fails.
-            undo.callback(run_folder.rmdir)
+            self._coming.add(job_id)
+            undo.callback(self._coming.discard, job_id)
+            undo.callback(self._forget_files, job_id)
+            self.files.workspace(job_id).mkdir(mode=0o700)
             journal = Journal.create(self.files.journal(job_id))
-            undo.callback(journal.path.unlink)
             undo.callback(journal.close)
-            run = Run(spec, Feed(journal), on_change=self._on_change)
-            run.feed.append([queued_event(spec)])
-            self._runs[job_id] = run
-            undo.callback(self._runs.pop, job_id)
-            undo.callback(run.calls.end)
-            if self.webhooks is not None and self.webhooks.accept(
-                job_id, whole.crew, self.presence.server_id
-            ):
-                undo.callback(self.webhooks.files.delete, job_id)
-            _, first = await asyncio.gather(
-                asyncio.to_thread(journal.sync),
-                self.store.change(insert),
+            feed = Feed.begin(journal, queued_event(spec))
+            run = Run(
+                spec, execution.owner, feed, self.backend, self, launch_seconds=self.limits.launch_seconds
             )
-            if first is not None:
-                return first
+            undo.callback(run.calls.end)
+            if self.webhooks is not None:
+                self.webhooks.accept(job_id, crew, self.presence.server_id)
+            # From here on it answers for the run's state: whoever lists executions may see it before we do.
+            self._runs[job_id], self._states[job_id] = run, "queued"
+            undo.callback(self._runs.pop, job_id, None)
+            undo.callback(self._states.pop, job_id, None)
+            synced, inserted = await asyncio.gather(
+                asyncio.to_thread(journal.sync), self.store.change(insert), return_exceptions=True
+            )
+            if isinstance(synced, BaseException) and not isinstance(inserted, Execution | BaseException):
+                # What could be stored without its journal is no execution.
+                await self.store.change(lambda: self.store.executions.delete(job_id))
+            for failed in (inserted, synced):
+                if isinstance(failed, BaseException):
+                    raise failed
+            if isinstance(inserted, Execution):
+                return None, inserted
             undo.pop_all()
-        if self.webhooks is not None:
-            self.webhooks.begin(run.feed)
-        self._queue.append(run)
-        self._pump()
-        return execution
+            self._coming.discard(job_id)
+        return run, execution
 
     async def stop(self, job_id: str) -> Execution:
         """End an execution at once: ask, wait 300 ms, kill its process group.
@@ -206,24 +250,36 @@ class Runs:
         ------
         Conflict
             It had ended otherwise.
+        Unavailable
+            Another server runs it, and has not stopped it yet.
+        StoreError
+            Another server runs it, and cannot be told.
         """
         execution = await self.execution(job_id)
+        if execution.status not in ENDED:
+            if run := self._runs.get(job_id):
+                await run.stop()
+            else:
+                await self._have_stopped(job_id)
+            execution = await self.execution(job_id)
         if execution.status == "stopped":
             return execution
         if execution.status in ENDED:
             raise Conflict(f"Execution {job_id} is {execution.status} already; there is nothing to stop")
-        if run := self._runs.get(job_id):
-            await self._stop_own(run)
-        else:
-            # Another server runs it, and looks for this file.
+        raise Unavailable(
+            f"The server that runs {job_id} has not stopped it yet; it does when it gets to it", retry_after=5
+        )
+
+    async def _have_stopped(self, job_id: str) -> None:
+        """Tell the server that runs an execution to stop it, by a file that it looks for."""
+        try:
             self.files.stop_mark(job_id).touch(mode=0o600)
-            feed = await self._feeds.get(job_id)
-            for _ in range(int(5 / POLL_SECONDS)):
-                feed.catch_up()
-                if feed.summary.ended:
-                    break
-                await asyncio.sleep(POLL_SECONDS)
-        return await self.execution(job_id)
+        except OSError as error:
+            raise StoreError(f"Its server cannot be told to stop {job_id}: {error.strerror}") from error
+        for _ in range(int(5 / POLL_SECONDS)):
+            if (await self.execution(job_id)).status in ENDED:
+                return
+            await asyncio.sleep(POLL_SECONDS)
 
     async def delete(self, job_id: str) -> None:
         """Delete an execution that has ended, with its journal and its files.
@@ -234,26 +290,35 @@ class Runs:
             There is none with this id.
         Conflict
             It has not ended.
+        Unavailable
+            It has ended, and could not be stored yet.
         """
         execution = await self.execution(job_id)
         if execution.status not in ENDED:
             raise Conflict(f"Execution {job_id} is {execution.status}; stop it first")
         if run := self._runs.get(job_id):
             # It has just ended, and is still being put away.
-            await run.put_away.wait()
+            await run.hurry()
+            if not await _within(run.stored.wait(), STORED_SECONDS):
+                raise Unavailable(f"The end of {job_id} could not be stored yet", retry_after=RETRY_SECONDS)
         await self.store.change(lambda: self.store.executions.delete(job_id))
         self._feeds.forget(job_id)
         if self.webhooks is not None:
             await self.webhooks.forget(job_id)
         # A crash in between leaves files that nothing refers to, never an execution without its journal.
-        await asyncio.to_thread(self.files.delete, job_id)
+        await asyncio.to_thread(self._forget_files, job_id)
 
     async def close(self) -> None:
         """Shut down: what runs or waits is ended as ``interrupted``. The backend is left to its owner."""
         self._closing = True
-        self._queue.clear()
-        await asyncio.gather(*(run.interrupt() for run in list(self._runs.values())))
-        await self._chores.finish()
+        ends = await asyncio.gather(
+            *(run.interrupt() for run in list(self._runs.values())), return_exceptions=True
+        )
+        for error in ends:
+            if isinstance(error, BaseException):
+                log.error("an execution could not be ended", exc_info=error)
+        await self._feeds.close()
+        await self._chores.finish(CLOSE_SECONDS)
         if self.webhooks is not None:
             await self.webhooks.close()
         self.presence.close()
@@ -261,13 +326,37 @@ class Runs:
     # -- what is known of a run ----------------------------------------------------------------------
 
     async def settle(self) -> None:
-        """Go on where servers that are gone have left off: their runs end as ``interrupted``."""
+        """Go on where servers that are gone have left off: their runs end as ``interrupted``.
+
+        What cannot be settled now is left to the next who asks for it, and to the next start.
+        """
+        for step in (self._recover_all, self._book_all, self._take_over, self._sweep):
+            try:
+                await step()
+            except Exception:
+                log.exception("what servers that are gone have left could not be settled")
+
+    async def _recover_all(self) -> None:
         for status in ("queued", "running"):
             for execution in self.store.executions.find(status=status):
                 await self._current(execution)
-        await book_past_runs(self.store, self.folder)
+
+    async def _book_all(self) -> None:
+        try:
+            await book_past_runs(self.store, self.folder, self.presence.alive)
+        finally:
+            self._booking = False
+
+    async def _take_over(self) -> None:
         if self.webhooks is not None:
             await self.webhooks.take_over(self.store, self.presence, self.feed)
+
+    async def _sweep(self) -> None:
+        """Take away what is left of runs that were never acknowledged."""
+        alone = not self.presence.others()
+        for job_id in await asyncio.to_thread(left_over, self.store, self.files, alone=alone):
+            if job_id not in self._runs and job_id not in self._coming:
+                await asyncio.to_thread(self._forget_files, job_id)
 
     async def execution(self, job_id: str) -> Execution:
         """Give an execution as it stands now.
@@ -286,11 +375,40 @@ class Runs:
         """Bring stored summaries up to date."""
         return [await self._current(execution) for execution in executions]
 
-    async def put_away(self) -> None:
-        """Wait until the store knows of every run that has ended: it lags some milliseconds behind."""
-        for run in list(self._runs.values()):
-            if run.feed.summary.ended:
-                await run.put_away.wait()
+    def position(self, job_id: str) -> int | None:
+        """Give an execution's place in this server's line, counted from 1; None where it does not wait."""
+        run = self._runs.get(job_id)
+        return self._queue.position(run) if run is not None else None
+
+    def unstored(self) -> dict[str, Execution]:
+        """Give this server's runs whose state the store does not have yet, as they stand."""
+        found = {}
+        for job_id, run in self._runs.items():
+            stored = self._states.get(job_id)
+            if run.feed.summary.status != stored and (execution := self.store.executions.get(job_id)):
+                found[job_id] = _overlay(execution, run.feed)
+        return found
+
+    def begun(self) -> frozenset[str]:
+        """Say which of this server's runs have left the queue, and may not be booked yet."""
+        return frozenset(job_id for job_id, run in self._runs.items() if run.feed.summary.status != "queued")
+
+    async def put_away(self, crew_id: str, *, remembered: bool = False) -> None:
+        """Give the runs of a crew that have just ended a moment to be stored: it takes some milliseconds.
+
+        Nobody waits for a disk that is slow: what it has not taken by then is told of a little later.
+
+        Parameters
+        ----------
+        crew_id
+            The crew.
+        remembered
+            Whether what the crew remembers of them counts as well.
+        """
+        ending = [run for run in self._runs.values() if run.ended and run.spec.crew.id == crew_id]
+        done = [(run.stored if remembered else run.saved).wait() for run in ending]
+        if done:
+            await _within(asyncio.gather(*done), MOMENT_SECONDS)
 
     async def feed(self, job_id: str) -> Feed:
         """Give an execution's events, past and to come."""
@@ -298,9 +416,12 @@ class Runs:
         if run := self._runs.get(job_id):
             return run.feed
         feed = await self._feeds.get(execution.id)
-        if self._feeds.claim(feed):
-            # It also ends the run as interrupted where its server is gone.
-            self._chores.begin(self._feeds.watch(feed, lambda: self.execution(job_id)))
+        if execution.status in ENDED and not feed.summary.ended:
+            feed.catch_up()
+            if not feed.summary.ended:
+                feed.conclude(execution)
+        # It also ends the run as interrupted where its server is gone.
+        self._feeds.watch(feed, lambda: self.execution(job_id))
         return feed
 
     async def running(self, job_id: str) -> Run:
@@ -330,106 +451,158 @@ class Runs:
     @property
     def waiting(self) -> int:
         """How many executions of this server wait for a place."""
-        return len(self._queue)
+        return self._queue.waiting
 
     @property
     def active(self) -> int:
         """How many executions of this server run or wait."""
         return len(self._runs)
 
+    # -- as the keeper of its runs -------------------------------------------------------------------
+
+    async def prepare(self, run: Run) -> None:
+        """Bring a run's crew's memory up to date."""
+        if self.memories is not None and (memory := run.spec.memory) is not None:
+            await self.memories.refresh(run.spec.crew.id, memory.embedder)
+
+    async def save(self, run: Run, *, final: bool, memories: bool) -> None:
+        """Store how a run stands."""
+        summary = run.feed.summary
+        # Now: the writer's thread comes to it later, when the run has gone on.
+        fields = summary.fields()
+
+        def save() -> None:
+            if (execution := self.store.executions.get(run.spec.job_id)) is not None:
+                fitting = _fitting(execution, fields)
+                settle(self.store, execution, summary, fitting, final=final, memories=memories)
+
+        await self.store.change(save)
+        self._states[run.spec.job_id] = fields["status"]
+
+    def changed(self, run: Run) -> None:
+        """Share out the places anew."""
+        if run.ended:
+            self._queue.leave(run)
+        elif run.asks:
+            self._queue.ask(run)
+        else:
+            self._queue.answered(run)
+        if not run.ended:
+            self._chores.begin(self.save(run, final=False, memories=False))
+        self._pump()
+
+    def stored(self, run: Run) -> None:
+        """Let go of a run: the store answers for it from now on."""
+        job_id = run.spec.job_id
+        self._runs.pop(job_id, None)
+        self._states.pop(job_id, None)
+        self._feeds.remember(run.feed)
+        with suppress(OSError):
+            self.files.stop_mark(job_id).unlink(missing_ok=True)
+        if run.feed.summary.remembered and not self._closing:
+            self._chores.begin(self.prepare(run))
+        if self.on_end is not None:
+            self.on_end(run.feed.summary)
+
     # -- inside --------------------------------------------------------------------------------------
 
     def _pump(self) -> None:
-        """Launch what the limit admits."""
-        running = len(self._runs) - len(self._queue)
-        while self._queue and running < self.limits.running and not self._closing:
-            self._chores.begin(self._launch(self._queue.popleft()))
-            running += 1
+        """Launch what the limits admit."""
+        while not self._closing and (run := self._queue.next()) is not None:
+            run.launch()
         if self._runs and not self._minding:
             self._minding = True
             self._chores.begin(self._mind_stop_files())
 
-    async def _launch(self, run: Run) -> None:
-        # Only now: runs that went before it in the queue may have remembered something.
-        await self._refresh_memory(run)
-        await run.launch(self.backend)
-
-    async def _refresh_memory(self, run: Run) -> None:
-        if self.memories is not None and (memory := run.spec.memory) is not None:
-            await self.memories.refresh(run.spec.crew.id, memory.embedder)
-
-    async def _stop_own(self, run: Run) -> None:
-        if run in self._queue:
-            self._queue.remove(run)
-        await run.stop()
-
-    def _on_change(self, run: Run) -> None:
-        """Take a run's new state into the store, and give its place to the next when it has ended."""
-        fields = run.feed.summary.fields()
-        if not run.feed.summary.ended:
-            self._chores.begin(self._save(run, fields))
-            return
-        self._chores.begin(self._finish(run, fields))
-
-    async def _finish(self, run: Run, fields: dict[str, Any]) -> None:
-        job_id = run.spec.job_id
-        await asyncio.to_thread(run.feed.journal.sync)
-        await self._save(run, fields)
-        run.feed.journal.close()
-        # Only now: until the store knows the end, the run itself answers for its state.
-        self._runs.pop(job_id, None)
-        run.put_away.set()
-        if self.on_end is not None:
-            self.on_end(run.feed.summary)
-        self._feeds.remember(run.feed)
-        self.files.stop_mark(job_id).unlink(missing_ok=True)
-        self._pump()
-        if run.feed.summary.remembered and not self._closing:
-            await self._refresh_memory(run)
-
-    async def _save(self, run: Run, fields: dict[str, Any]) -> None:
-        job_id = run.spec.job_id
-
-        def save() -> None:
-            if (execution := self.store.executions.get(job_id)) is not None:
-                settle(self.store, execution, run.feed.summary, fields)
-
-        try:
-            await self.store.change(save)
-        except KasalError:
-            # The journal has it all; the summary is made from it again at the next start.
-            logging.getLogger(__name__).exception("could not store the state of %s", job_id)
-
     async def _current(self, execution: Execution) -> Execution:
-        if execution.status in ENDED:
-            return execution
         if run := self._runs.get(execution.id):
             return _overlay(execution, run.feed)
-        if not self.presence.alive(execution.server):
+        if execution.status in ENDED:
+            if execution.booked is None and not (self._booking or self.presence.alive(execution.server)):
+                # Its server was killed as the run had just ended.
+                self._booking = True
+                self._chores.begin(self._book_all())
+            return execution
+        # It may have ended since it was read.
+        execution = self.store.executions.get(execution.id) or execution
+        if execution.status in ENDED:
+            return execution
+        try:
+            if execution.server == self.presence.server_id or not self.presence.alive(execution.server):
+                return await self._recovered(execution)
+            feed = await self._feeds.get(execution.id)
+            feed.catch_up()
+            return _overlay(execution, feed)
+        except NotFound:
+            # It may have been deleted meanwhile; or its journal was, which its own server has to tell.
+            return self.store.executions.get(execution.id) or execution
+        except (KasalError, OSError):
+            log.exception("how %s stands cannot be told exactly at the moment", execution.id)
+            return execution
+
+    async def _recovered(self, execution: Execution) -> Execution:
+        """End an execution whose server is gone; where that cannot be written now, tell it at least."""
+        try:
             await self.store.change(
                 lambda: recover(self.store, self.files.journal(execution.id), execution.id)
             )
-            self._feeds.forget(execution.id)
-            if self.webhooks is not None:
-                self._chores.begin(self.webhooks.take_over(self.store, self.presence, self.feed))
-            return self.store.executions.get(execution.id) or execution
-        feed = await self._feeds.get(execution.id)
-        feed.catch_up()
-        return _overlay(execution, feed)
+        except (KasalError, OSError):
+            log.exception("the end of %s cannot be stored at the moment", execution.id)
+            return Execution.model_validate(
+                {**execution.dump(), "status": "interrupted", "error": {**INTERRUPTED, "task": None}}
+            )
+        self._feeds.forget(execution.id)
+        self._chores.begin(self._take_over())
+        return self.store.executions.get(execution.id) or execution
 
     async def _mind_stop_files(self) -> None:
         """Stop runs that another server on the folder was asked to stop."""
         while self._runs:
             for job_id, run in list(self._runs.items()):
-                if self.files.stop_mark(job_id).exists():
-                    await self._stop_own(run)
+                # One that hangs, or cannot be looked for, holds up none of the others.
+                with suppress(OSError):
+                    if not run.ended and not run.stopping and self.files.stop_mark(job_id).exists():
+                        self._chores.begin(run.stop())
             await asyncio.sleep(2 * POLL_SECONDS)
         self._minding = False
+
+    def _forget_files(self, job_id: str) -> None:
+        try:
+            self.files.delete(job_id)
+        except OSError:
+            log.exception("the files of %s could not be deleted; the next start tries again", job_id)
+
+
+async def _within(waiting: Awaitable[object], seconds: float) -> bool:
+    """Wait for something, and say whether it came in time."""
+    try:
+        async with asyncio.timeout(seconds):
+            await waiting
+    except TimeoutError:
+        return False
+    return True
+
+
+def _fitting(execution: Execution, fields: dict[str, Any]) -> dict[str, Any]:
+    """Give the fields that an execution takes from its run's events.
+
+    Where those hold what nobody has foreseen, it is that it has ended, and how, at the least.
+    """
+    try:
+        Execution.model_validate({**execution.dump(), **fields})
+    except ValidationError:
+        log.exception("the events of %s make no summary", execution.id)
+        return {"status": fields["status"], "ended_at": fields["ended_at"]}
+    return fields
 
 
 def _overlay(execution: Execution, feed: Feed) -> Execution:
     """Give a stored summary the state that the run's events tell."""
-    return Execution.model_validate({**execution.dump(), **feed.summary.fields()})
+    stored, fields = execution.dump(), feed.summary.fields()
+    try:
+        return Execution.model_validate({**stored, **fields})
+    except ValidationError:
+        return Execution.model_validate({**stored, **_fitting(execution, fields)})
 
 
 def _without_webhook(whole: WholeCrew) -> WholeCrew:

@@ -15,13 +15,15 @@ import orjson
 from kasal_jupyter.errors import NotFound
 from kasal_jupyter.runs.ledger import entries_of
 from kasal_jupyter.runs.service import Runs
-from kasal_jupyter.schemas.executions import Execution
+from kasal_jupyter.schemas.executions import ENDED, Execution
 from kasal_jupyter.schemas.tally import Tally
 from kasal_jupyter.schemas.usage import GroupBy, UsageGroup, UsageList, UsageQuery, UsageTotal
 from kasal_jupyter.store.store import Store
 
 DEFAULT_DAYS = 30
 """How many days are told of where no first one is named."""
+
+NOT_QUEUED = ("running", *sorted(ENDED))
 
 Entry = Mapping[str, Any]
 """A :class:`~kasal_jupyter.schemas.usage.LedgerEntry` as it is stored."""
@@ -41,13 +43,18 @@ async def usage_of(runs: Runs, query: UsageQuery, scope: Mapping[str, Any]) -> U
     """
     store, span = runs.store, Span.of(query)
 
+    begun = runs.begun()
+
     def look() -> tuple[list[Entry], list[Execution]]:
         # Of one moment: a run that ends now is in the one or in the other.
         with store.snapshot():
-            return booked(store, span, scope), store.executions.find(status="running", **scope)
+            # What has just ended is booked a little later, and what has just begun may be stored as queued.
+            unbooked = [each for status in NOT_QUEUED for each in _unbooked(store, status, scope)]
+            unbooked += [each for each in _unbooked(store, "queued", scope) if each.id in begun]
+            return booked(store, span, scope), unbooked
 
-    entries, running = await asyncio.to_thread(look)
-    for execution in running:
+    entries, unbooked = await asyncio.to_thread(look)
+    for execution in unbooked:
         with suppress(NotFound):
             summary = (await runs.feed(execution.id)).summary
             entries += [entry.dump() for entry in entries_of(execution, summary) if entry.day in span]
@@ -57,6 +64,10 @@ async def usage_of(runs: Runs, query: UsageQuery, scope: Mapping[str, Any]) -> U
         return user.email if user is not None else owner
 
     return await asyncio.to_thread(usage_list, query, span, entries, name_of)
+
+
+def _unbooked(store: Store, status: str, scope: Mapping[str, Any]) -> list[Execution]:
+    return store.executions.find(booked=None, status=status, **scope)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,11 @@ them as it appends to the journal. ``seq`` counts 1, 2, 3 … without a gap.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, NotRequired, TypeGuard, get_args, get_origin
 
-from typing_extensions import TypedDict  # pydantic reads no others on Python 3.11
+from typing_extensions import TypedDict, get_type_hints  # pydantic reads no others on Python 3.11
 
 from kasal_jupyter.schemas.executions import Status
 
@@ -316,6 +318,12 @@ class ToolFailed(SpanEvent):
     error: ErrorInfo
 
 
+class Damaged(EventBase):
+    """What stood here cannot be read any more: a crash or a disk has damaged the line."""
+
+    type: Literal["damaged"]
+
+
 class ErrorEvent(EventBase):
     """The run failed: what the reference's *Error* event says."""
 
@@ -349,6 +357,7 @@ Event = (
     | ToolFailed
     | MemoryRecalled
     | MemoryStored
+    | Damaged
     | ErrorEvent
 )
 """Any event, told apart by its ``type``."""
@@ -356,3 +365,34 @@ Event = (
 OPENING: frozenset[str] = frozenset({"task_start", "agent_start", "llm_call", "tool_call"})
 COMPLETING: frozenset[str] = frozenset({"task_complete", "agent_complete", "llm_response", "tool_result"})
 FAILING: frozenset[str] = frozenset({"task_failed", "agent_failed", "llm_failed", "tool_failed"})
+
+AFTER_END: frozenset[str] = frozenset(
+    {"llm_call", "llm_chunk", "llm_response", "llm_failed", "llm_retry", "memory_stored"}
+)
+"""What may follow a run's end: its result is there, and what the crew will remember is being distilled."""
+
+
+def _required(kind: type) -> frozenset[str]:
+    # Their own __required_keys__ know nothing of what is NotRequired: annotations are texts here.
+    hints = get_type_hints(kind, include_extras=True)
+    return frozenset(name for name, hint in hints.items() if get_origin(hint) is not NotRequired)
+
+
+_REQUIRED: Mapping[str, frozenset[str]] = {
+    get_args(get_type_hints(each)["type"])[0]: _required(each) for each in get_args(Event)
+}
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+
+
+def is_event(value: object) -> TypeGuard[Event]:
+    """Say whether something is an event: whatever reads one may rely on its fields.
+
+    Their types are not looked at, and of a type that is not known nothing is required: another version's.
+    """
+    if not isinstance(value, dict):
+        return False
+    kind, time = value.get("type"), value.get("time")
+    if not isinstance(kind, str) or not isinstance(time, str) or not _TIME.fullmatch(time):
+        return False
+    return _REQUIRED.get(kind, frozenset()) <= value.keys()

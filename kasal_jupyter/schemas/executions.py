@@ -202,6 +202,7 @@ _STATUS_EXAMPLE: dict[str, Any] = {
         "unknown_costs": 0,
     },
     "budget": None,
+    "queue_position": None,
 }
 
 
@@ -224,6 +225,10 @@ class ExecutionStatus(Model):
     error: ExecutionError | None
     usage: Usage
     budget: Budget | None = Field(description="What it may use up, as it was asked for.")
+    queue_position: int | None = Field(
+        None,
+        description="While it waits: its place in its server's line, from 1. Owners come in turn.",
+    )
 
     model_config = ConfigDict(json_schema_extra={"examples": [_STATUS_EXAMPLE]})
 

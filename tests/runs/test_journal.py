@@ -99,13 +99,14 @@ def test_reading_while_another_writes(journal, path):
 
 
 def test_a_half_written_line_is_read_when_it_is_whole(path):
-    path.write_bytes(b'{"seq":1}\n{"seq"')
+    first, second = (b'{"seq":%d,"job_id":"job_1",%b' % (number, line(number)[1:]) for number in (1, 2))
+    path.write_bytes(first + b"\n" + second[:7])
     reader = Journal.open(path)
-    assert reader.read() == [b'{"seq":1}']
+    assert reader.read() == [first]
     with path.open("ab") as file:
-        file.write(b":2}\n")
+        file.write(second[7:] + b"\n")
     assert reader.refresh()
-    assert reader.read(1) == [b'{"seq":2}']
+    assert reader.read(1) == [second]
 
 
 def test_a_page_has_a_bound_and_an_event_is_never_cut(journal, monkeypatch):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from kasal_jupyter.errors import StoreError
 from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.runs.journal import Journal
 from kasal_jupyter.runs.local import LocalBackend
@@ -102,7 +103,7 @@ def test_what_cannot_be_accepted_leaves_nothing_behind(tmp_path, monkeypatch):
             runs = Runs(store, tmp_path, LocalBackend(tmp_path), ModelCatalog(environ={}))
             with monkeypatch.context() as patch:
                 patch.setattr(Journal, "append", full)
-                with pytest.raises(OSError, match="No space"):
+                with pytest.raises(StoreError, match="No space"):
                     await runs.start(whole, {"topic": "tea"}, "jupyter")
             left = (list(runs.folder.iterdir()), runs.active, store.executions.find())
             await runs.close()

@@ -98,7 +98,8 @@ def event(kind, **fields):
 
 
 def step(title, kind, **fields):
-    return event(kind, span_id=1, parent_id=None, task_id=title, task=title, agent="Ada", **fields)
+    span = {"span_id": 1, "parent_id": None, "task_id": title, "task": title, "agent": "Ada"}
+    return event(kind, **span, **({"result": "Done"} if kind == "task_complete" else {}), **fields)
 
 
 def status(name):
@@ -108,7 +109,11 @@ def status(name):
 def run_of(*titles):
     """The events of a run: what is done in each task, and its end."""
     steps = [
-        [step(title, "task_start"), step(title, "llm_call", model="m"), step(title, "task_complete")]
+        [
+            step(title, "task_start"),
+            step(title, "llm_call", model="m", messages=[], tools=[]),
+            step(title, "task_complete"),
+        ]
         for title in titles
     ]
     return [status("queued"), status("running"), *itertools.chain(*steps), status("completed")]
