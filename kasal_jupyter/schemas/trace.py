@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kasal_jupyter.schemas.base import parse_time
-from kasal_jupyter.schemas.events import COMPLETING, FAILING, OPENING, Event
+from kasal_jupyter.schemas.events import COMPLETING, FAILING, OPENING, Event, TokenUsage
 from kasal_jupyter.schemas.summary import RunSummary, add_costs
+from kasal_jupyter.schemas.tally import cost_of, usage_of
 
 SpanKind = Literal["task", "agent", "llm", "tool"]
 SpanState = Literal["running", "completed", "skipped", "failed", "stopped"]
@@ -213,8 +214,10 @@ class Trace:
         else:
             span.state = "completed"
         if event["type"] == "llm_response":
-            usage = event["usage"] or {"prompt_tokens": 0, "completion_tokens": 0}
-            self._add_up(span, usage["prompt_tokens"], usage["completion_tokens"], event.get("cost"))
+            # Views show what stands here as it is.
+            event["usage"], event["cost"] = usage, cost = usage_of(event), cost_of(event)
+            counted = usage or TokenUsage(prompt_tokens=0, completion_tokens=0, total_tokens=0)
+            self._add_up(span, counted["prompt_tokens"], counted["completion_tokens"], cost)
 
     def _add_up(self, span: Span, prompt: int, completion: int, cost: float | None) -> None:
         above: Span | None = span

@@ -93,6 +93,7 @@ def execute(spec: RunSpec, outbox: Outbox, stop: StopSignal, calls: ClientCalls)
     try:
         built = _built(spec, stop, calls)
         report = Report(built, spans)
+        stop.on_failure = report.run_failed
         keepsakes = Keepsakes(spec, built.crew, built.tasks)
         if spec.memory is not None:
             Reminders(spec.memory, spec.allowed_hosts).give_to(built.crew)
