@@ -175,8 +175,11 @@ class Trace:
         stamp = parse_time(time).timestamp()
         if self._origin is None:
             self._origin = stamp
-        self.last_time = max(self.last_time, stamp - self._origin)
-        return stamp - self._origin
+        if stamp - self._origin < self.last_time:
+            # The clock was set back: events are in their order, so the time goes on from the latest.
+            self._origin = stamp - self.last_time
+        self.last_time = stamp - self._origin
+        return self.last_time
 
     def _open(self, event: dict[str, Any], at: float) -> None:
         kind = _KINDS[event["type"]]
