@@ -123,7 +123,7 @@ def utc_now_precise() -> str:
 
 
 def steady_seconds() -> float:
-    """Give a time that only ever goes on, whatever becomes of the machine's clock; alike in all its processes.
+    """Give a time that only goes on, whatever becomes of the machine's clock; alike in all its processes.
 
     Where the system has such a clock, it goes on while the machine sleeps, too.
     """

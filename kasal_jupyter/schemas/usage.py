@@ -21,7 +21,7 @@ MOST_DOLLARS = 1e9
 
 
 def is_count(value: object) -> TypeGuard[int]:
-    """Say whether a value counts tokens: what a provider says, and so what an old journal has, may be anything."""
+    """Say whether a value counts tokens: what a provider says, and an old journal has, may be anything."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS
 
 

@@ -39,7 +39,7 @@ class AnthropicLLM(ReportedLLM, AnthropicCompletion):
     @staticmethod
     def _extract_anthropic_token_usage(response: Any) -> dict[str, Any]:
         try:
-            return AnthropicCompletion._extract_anthropic_token_usage(response)
+            return AnthropicCompletion._extract_anthropic_token_usage(response)  # noqa: SLF001 - overridden
         except (OverflowError, ValueError):
             return {"total_tokens": 0}  # CrewAI makes an integer of infinity, say.
 

@@ -21,8 +21,11 @@ from kasal_jupyter.worker.stop import StopSignal
 from kasal_jupyter.worker.time_limit import time_is_up
 from kasal_jupyter.worker.token_usage import token_usage
 
-CALL_SECONDS = 600.0
-"""How long a call may take where nothing is set: what OpenAI's and Anthropic's clients allow."""
+CALL_SECONDS = 300.0
+"""How long a call may take where an agent has no ``timeout``: half of what OpenAI's client allows.
+
+A long answer of a model that thinks takes a minute or two; what has not come by then hardly ever comes.
+"""
 
 MOST_WORD = 200
 """Characters that are kept of why an answer ended, and of its id."""

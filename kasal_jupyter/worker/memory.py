@@ -131,7 +131,7 @@ class Keepsakes:
 
     @property
     def model(self) -> str | None:
-        """The model that is to say what was learnt; None where none is asked, or there is nothing to ask of."""
+        """The model that is to say what was learnt; None where none is, or nothing was done."""
         return self._model if self._wanted and self._done() else None
 
     def learnt(self, llm: BaseLLM) -> list[Insight]:

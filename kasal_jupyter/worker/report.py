@@ -86,7 +86,7 @@ class Report:
             reader(source, event)
 
     def run_failed(self, error: ErrorInfo) -> None:
-        """Note what ends the run, on the thread it happens on: all other tasks will notice, and fail of it."""
+        """Note what ends the run, on the thread it happens on: other tasks will notice, and fail of it."""
         if task := self._spans.innermost("task"):
             agent = self._spans.innermost("agent") or task
             self._cause = TaskFailure(error=error, task_id=task.task_id, agent=agent.agent)

@@ -145,11 +145,17 @@ def execute(spec: RunSpec, outbox: Outbox, stop: StopSignal, calls: ClientCalls)
         outbox.end("completed", result=result)
         return None
     outbox.end("completed", result=result)
-    return partial(_learn, keepsakes, built, spans.following(), outbox, stop, hider)
+    return partial(_learn, keepsakes, built, spans.following(), outbox, stop=stop, hider=hider)
 
 
 def _learn(
-    keepsakes: Keepsakes, built: BuiltCrew, spans: Spans, outbox: Outbox, stop: StopSignal, hider: KeyHider
+    keepsakes: Keepsakes,
+    built: BuiltCrew,
+    spans: Spans,
+    outbox: Outbox,
+    *,
+    stop: StopSignal,
+    hider: KeyHider,
 ) -> None:
     """Have a model say what was learnt, and tell what the crew will remember, within :data:`LEARN_SECONDS`.
 
@@ -166,7 +172,7 @@ def _learn(
         if not asked.wait(LEARN_SECONDS):
             raise TimeoutError(f"{keepsakes.model} has not answered within {LEARN_SECONDS:g} seconds.")
         insights = asked.result()
-    except BaseException as error:  # noqa: BLE001 - of somebody else's thread; it is told.
+    except BaseException as error:
         log.info("The run could not be distilled.", exc_info=True)
         failure = error
     spans.end(ErrorInfo(code="MODEL_TIMEOUT", message="It was not waited for any longer."))

@@ -155,7 +155,7 @@ class Spans:
             self._ended = True
 
     def following(self) -> Spans:
-        """Give those that are opened after these have ended: threads that were left behind know nothing of them."""
+        """Give those that come after these have ended: threads that were left behind do not know them."""
         with self._lock:
             return Spans(self._outbox, self._opened)
 

@@ -1,6 +1,6 @@
 """The tokens of a call as its provider counts them, in one form.
 
-A provider may say anything: nothing, words, less than nothing, more than a disk has bytes. What is no count is
+A provider may say anything: nothing, words, less than nothing, more than there can be. What is no count is
 unknown; the answer that it came with is as good as any other.
 """
 
@@ -40,7 +40,7 @@ def token_usage(counted: object) -> TokenUsage | None:
 
 
 def plain_counts(counted: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what CrewAI has read of a provider's counts with what is none left out: it calculates with them."""
+    """Give what CrewAI has read of a provider's counts without what is none: it calculates with them."""
     return {"total_tokens": 0} | {name: value for name, value in counted.items() if is_count(value)}
 
 
