@@ -133,8 +133,8 @@ class Record:
 
     @property
     def end(self) -> dict[str, Any]:
-        """The last event."""
-        return self.events[-1]
+        """The event that ended the run; what the crew learns of it may come after."""
+        return self.of("execution_status")[-1]
 
 
 class Engine:

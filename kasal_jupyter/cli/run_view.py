@@ -15,7 +15,7 @@ from rich.text import Text
 
 from kasal_jupyter.cli.terminal import TraceHighlighter, console_of
 from kasal_jupyter.kernel.clean import one_line
-from kasal_jupyter.kernel.figures import counted, run_cost_text
+from kasal_jupyter.kernel.figures import counted, duration_text, run_cost_text
 from kasal_jupyter.kernel.rows import MARKS, elapsed_text
 from kasal_jupyter.kernel.view_lines import LineView
 from kasal_jupyter.schemas.events import Event
@@ -202,7 +202,7 @@ class TerminalView(QuietView):
             words.append(counted(summary.total_tokens, "token"))
         if cost := run_cost_text(self.trace):
             words.append(cost)
-        words.append(self._doing())
+        words.append(self._doing(now))
         grid.add_row(
             self._spinner,
             Text(summary.status, style="bold cyan"),
@@ -211,7 +211,7 @@ class TerminalView(QuietView):
         )
         return grid
 
-    def _doing(self) -> str:
+    def _doing(self, now: float) -> str:
         if self.trace.summary.status == "queued":
             return "waiting for its turn, or for the engine (CrewAI; it takes some seconds at first)"
         # A copy: the other thread adds to it.
@@ -223,7 +223,10 @@ class TerminalView(QuietView):
             return f"waiting for an answer to {one_line(asked.agent or 'an agent', 40)}"
         deepest = open_spans[-1]
         task = one_line(deepest.task or "", 40)
-        return f"{task}: {_words_of(deepest)}" if task and deepest.kind != "task" else _words_of(deepest)
+        words = _words_of(deepest)
+        if deepest.kind == "llm" and not deepest.text:
+            words += f" · waiting, {duration_text(max(0.0, now - deepest.start))}"
+        return f"{task}: {words}" if task and deepest.kind != "task" else words
 
 
 def _words_of(span: Span) -> str:

@@ -221,8 +221,8 @@ def _llm_note(span: Span, number: int) -> str:
             parts.append(f"{usage['cached_tokens']:,} cached")
     elif span.state == "completed":
         parts.append("tokens unknown")
-    elif span.state == "running" and span.text:
-        parts.append("answering")
+    elif span.state == "running":
+        parts.append("answering" if span.text else "waiting")
     return " · ".join(parts)
 
 

@@ -86,7 +86,8 @@ def trace_rows(
 
 
 def _row(event: dict[str, Any], start: str | None) -> TraceRow:
-    took = (parse_time(event["time"]) - parse_time(start)).total_seconds() * 1000 if start else None
+    # A clock that was set back between the two says nothing of how long it took, but not less than nothing.
+    took = max(0.0, (parse_time(event["time"]) - parse_time(start)).total_seconds()) * 1000 if start else None
     return TraceRow(
         timestamp=whole_seconds(event["time"]),
         agent=event.get("agent"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -118,7 +119,44 @@ def utc_now() -> str:
 
 def utc_now_precise() -> str:
     """Give the time with microseconds, as events carry it: ``2024-01-15T10:30:00.123456Z``."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return _precise(datetime.now(UTC))
+
+
+def steady_seconds() -> float:
+    """Give a time that only goes on, whatever becomes of the machine's clock; alike in all its processes.
+
+    Where the system has such a clock, it goes on while the machine sleeps, too.
+    """
+    boot = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boot is None else time.clock_gettime(boot)
+
+
+def clock_anchor() -> float:
+    """Give the seconds from :func:`steady_seconds` to the time of day, as it is now."""
+    return time.time() - steady_seconds()
+
+
+class Clock:
+    """Tells the time of one run: the time of day as it was when the run was made, and steady from there.
+
+    A machine's clock may be set while a run goes on. Its events are in order, and take as long as they take.
+
+    Parameters
+    ----------
+    anchor
+        As :func:`clock_anchor` gave it: the server and the run's process tell the same time by it.
+    """
+
+    def __init__(self, anchor: float | None = None) -> None:
+        self._anchor = clock_anchor() if anchor is None else anchor
+
+    def now(self) -> str:
+        """Give the time as :func:`utc_now_precise` does."""
+        return _precise(datetime.fromtimestamp(self._anchor + steady_seconds(), UTC))
+
+
+def _precise(at: datetime) -> str:
+    return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def parse_time(text: str) -> datetime:

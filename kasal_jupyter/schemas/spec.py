@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from kasal_jupyter.schemas.agents import Agent
-from kasal_jupyter.schemas.base import Model
+from kasal_jupyter.schemas.base import Model, clock_anchor
 from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.schemas.executions import Budget
 from kasal_jupyter.schemas.mcp_run import RunMcpServer
@@ -153,6 +153,7 @@ class RunSpec(Model):
         description="The manager's, in a hierarchical crew; a key of ``models``."
     )
     folder: str = Field(description="The run's own working folder, absolute, made by the server.")
+    clock: float = Field(default_factory=clock_anchor, description="What tells the time of its events.")
 
     def secrets(self) -> list[str]:
         """Give what must never get out of the run, but for the custom tools' (see ``http_tool``)."""

@@ -43,6 +43,8 @@ class RunSummary:
     """What the crew is to remember of the run."""
     errors: int = 0
     """Failed spans and errors, those the run recovered from included."""
+    _latest: str = ""
+    _set_back: float = 0.0
 
     @property
     def ended(self) -> bool:
@@ -61,7 +63,8 @@ class RunSummary:
         """Seconds from the start to the end; None while the run goes on."""
         if self.started_at is None or self.ended_at is None:
             return None
-        return (parse_time(self.ended_at) - parse_time(self.started_at)).total_seconds()
+        passed = (parse_time(self.ended_at) - parse_time(self.started_at)).total_seconds()
+        return max(0.0, passed + self._set_back)
 
     @property
     def total_tokens(self) -> int:
@@ -97,8 +100,12 @@ class RunSummary:
         return merged.by()
 
     def feed(self, event: Event) -> None:
-        """Take in the next event."""
+        """Take in the next event.
+
+        What comes after the end is what the crew learns of the run: it costs, and changes nothing else.
+        """
         self.seq = event.get("seq", self.seq)
+        self._follow_clock(event["time"])
         if event["type"] in COUNTED:
             self.tally.feed(event)
             self.days.setdefault(event["time"][:10], Breakdown()).feed(event)
@@ -135,7 +142,8 @@ class RunSummary:
             case "memory_stored":
                 self.remembered = event["memories"]
             case "error":
-                self._error(event)
+                if not self.ended:
+                    self._error(event)
             case _:
                 pass
 
@@ -156,7 +164,15 @@ class RunSummary:
             "task_states": dict(self.task_states),
         }
 
+    def _follow_clock(self, time: str) -> None:
+        """Note by how much the clock was set back while the run went on: events are in their order."""
+        if time < self._latest and self.started_at is not None and not self.ended:
+            self._set_back += (parse_time(self._latest) - parse_time(time)).total_seconds()
+        self._latest = time
+
     def _status(self, event: ExecutionStatusEvent) -> None:
+        if self.ended:
+            return
         self.status = event["status"]
         if self.status == "queued":
             self.created_at = event["time"]

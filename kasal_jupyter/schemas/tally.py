@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
-from kasal_jupyter.schemas.usage import Usage, UsageBreakdown, UsageShare
+from kasal_jupyter.schemas.events import TokenUsage
+from kasal_jupyter.schemas.usage import Usage, UsageBreakdown, UsageShare, is_count, is_price
 
-_COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens", "llm_calls", "tool_calls", "unknown_costs")
+_WHOLE = ("prompt_tokens", "completion_tokens", "total_tokens")
+_COUNTS = (*_WHOLE, "llm_calls", "tool_calls", "unknown_costs")
 
 
 @dataclass(slots=True)
@@ -42,11 +44,11 @@ class Tally:
             case "llm_call":
                 self.llm_calls += 1
             case "llm_response":
-                if usage := event["usage"]:
+                if usage := usage_of(event):
                     self.prompt_tokens += usage["prompt_tokens"]
                     self.completion_tokens += usage["completion_tokens"]
                     self.total_tokens += usage["total_tokens"]
-                self._pay(event.get("cost"))
+                self._pay(cost_of(event))
             case "tool_call":
                 self.tool_calls += 1
             case _:
@@ -140,6 +142,23 @@ class Breakdown:
         yield self.agents.of(agent, agent)
         if model := event.get("model"):
             yield self.models.of(model, model)
+
+
+def usage_of(event: Mapping[str, Any]) -> TokenUsage | None:
+    """Give the tokens of an ``llm_response``; None where they are unknown, or what stands there counts none.
+
+    Journals were written before counts were looked at: a provider's nonsense stands in them as it came.
+    """
+    usage = event.get("usage")
+    if not isinstance(usage, dict) or not all(is_count(usage.get(name)) for name in _WHOLE):
+        return None
+    counts = {name: count for name, count in usage.items() if is_count(count)}
+    return cast("TokenUsage", counts)
+
+
+def cost_of(event: Mapping[str, Any]) -> float | None:
+    """Give what an ``llm_response`` cost, in US dollars; None where that is unknown."""
+    return cost if is_price(cost := event.get("cost")) else None
 
 
 COUNTED = frozenset({"llm_call", "llm_response", "tool_call"})

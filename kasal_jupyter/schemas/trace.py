@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kasal_jupyter.schemas.base import parse_time
-from kasal_jupyter.schemas.events import COMPLETING, FAILING, OPENING, Event
+from kasal_jupyter.schemas.events import COMPLETING, FAILING, OPENING, Event, TokenUsage
 from kasal_jupyter.schemas.summary import RunSummary, add_costs
+from kasal_jupyter.schemas.tally import cost_of, usage_of
 
 SpanKind = Literal["task", "agent", "llm", "tool"]
 SpanState = Literal["running", "completed", "skipped", "failed", "stopped"]
@@ -174,8 +175,11 @@ class Trace:
         stamp = parse_time(time).timestamp()
         if self._origin is None:
             self._origin = stamp
-        self.last_time = max(self.last_time, stamp - self._origin)
-        return stamp - self._origin
+        if stamp - self._origin < self.last_time:
+            # The clock was set back: events are in their order, so the time goes on from the latest.
+            self._origin = stamp - self.last_time
+        self.last_time = stamp - self._origin
+        return self.last_time
 
     def _open(self, event: dict[str, Any], at: float) -> None:
         kind = _KINDS[event["type"]]
@@ -213,8 +217,10 @@ class Trace:
         else:
             span.state = "completed"
         if event["type"] == "llm_response":
-            usage = event["usage"] or {"prompt_tokens": 0, "completion_tokens": 0}
-            self._add_up(span, usage["prompt_tokens"], usage["completion_tokens"], event.get("cost"))
+            # Views show what stands here as it is.
+            event["usage"], event["cost"] = usage, cost = usage_of(event), cost_of(event)
+            counted = usage or TokenUsage(prompt_tokens=0, completion_tokens=0, total_tokens=0)
+            self._add_up(span, counted["prompt_tokens"], counted["completion_tokens"], cost)
 
     def _add_up(self, span: Span, prompt: int, completion: int, cost: float | None) -> None:
         above: Span | None = span

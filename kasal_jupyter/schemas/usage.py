@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import AfterValidator, ConfigDict, Field
 
@@ -11,6 +11,23 @@ from kasal_jupyter.schemas.base import Document, ListQuery, Model
 
 GroupBy = Literal["day", "crew", "user", "model", "agent", "task"]
 """What usage can be told apart by."""
+
+
+MOST_TOKENS = 10**12
+"""No call takes so many; and 64 bits hold the sum of nine million of them."""
+
+MOST_DOLLARS = 1e9
+"""No call costs so many."""
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Say whether a value counts tokens: what a provider says, and an old journal has, may be anything."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS
+
+
+def is_price(value: object) -> TypeGuard[float]:
+    """Say whether a value is what a call costs, in US dollars."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_DOLLARS
 
 
 class Usage(Model):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 
 from crewai.llms.providers.anthropic.completion import AnthropicCompletion
 
@@ -35,6 +35,13 @@ class AnthropicLLM(ReportedLLM, AnthropicCompletion):
             max_retries=0,
             **given,
         )
+
+    @staticmethod
+    def _extract_anthropic_token_usage(response: Any) -> dict[str, Any]:
+        try:
+            return AnthropicCompletion._extract_anthropic_token_usage(response)  # noqa: SLF001 - overridden
+        except (OverflowError, ValueError):
+            return {"total_tokens": 0}  # CrewAI makes an integer of infinity, say.
 
     def cost(self, usage: TokenUsage | None, at: datetime) -> float | None:
         """Give what a call has cost."""

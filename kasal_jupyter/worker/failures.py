@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from kasal_jupyter.errors import KasalError
 from kasal_jupyter.schemas.events import ErrorInfo
-from kasal_jupyter.worker.provider_errors import ProviderFailure, failure_of, garbled, said
+from kasal_jupyter.worker.provider_errors import ProviderFailure, failure_of, garbled, is_ours, said
 
 ANSWER_INVALID = "the answer is not in the JSON form that it was asked for."
 
@@ -78,6 +78,8 @@ def model_failure(error: BaseException, model: str) -> ModelFailed:
         return ModelFailed(f"{model}: {ANSWER_INVALID}", code="MODEL_ERROR", mended=True)
     if found := garbled(chain):
         return _failed(found, model)
+    if any(isinstance(one, Exception) and is_ours(one) for one in chain):
+        return ModelFailed(f"The call of {model} could not be made: {said(error)}", code="INTERNAL_ERROR")
     return ModelFailed(f"{model}: {said(error)}", code="MODEL_ERROR")
 
 

@@ -21,8 +21,14 @@ from kasal_jupyter.worker.stop import StopSignal
 from kasal_jupyter.worker.time_limit import time_is_up
 from kasal_jupyter.worker.token_usage import token_usage
 
-CALL_SECONDS = 600.0
-"""How long a call may take where nothing is set: what OpenAI's and Anthropic's clients allow."""
+CALL_SECONDS = 300.0
+"""How long a call may take where an agent has no ``timeout``: half of what OpenAI's client allows.
+
+A long answer of a model that thinks takes a minute or two; what has not come by then hardly ever comes.
+"""
+
+MOST_WORD = 200
+"""Characters that are kept of why an answer ended, and of its id."""
 
 CONNECT_SECONDS = 30.0
 """How long a connection may take, for those SDKs that tell it apart."""
@@ -57,6 +63,17 @@ _NOTHING = Answered()
 
 answered: ContextVar[Answered] = ContextVar("kasal_answered", default=_NOTHING)
 """The answer that is being reported."""
+
+
+_COUNTED = {
+    "prompt_tokens": "prompt_tokens",
+    "completion_tokens": "completion_tokens",
+    "total_tokens": "total_tokens",
+    "cached_tokens": "cached_prompt_tokens",
+    "cache_write_tokens": "cache_creation_tokens",
+    "reasoning_tokens": "reasoning_tokens",
+}
+"""CrewAI's names of what a provider counts, by ours."""
 
 
 class ReportedLLM(BaseLLM):
@@ -145,11 +162,21 @@ class ReportedLLM(BaseLLM):
             raise CallGivenUp
         super()._emit_stream_chunk_event(*args, **kwargs)
 
+    def _track_token_usage_internal(self, usage_data: dict[str, Any]) -> None:
+        # CrewAI adds up whatever a provider says.
+        if counted := token_usage(usage_data):
+            for ours, theirs in _COUNTED.items():
+                self._token_usage[theirs] += counted.get(ours, 0)
+            self._token_usage["successful_requests"] += 1
+
     def _emit_call_completed_event(self, *args: Any, **event: Any) -> None:
         # CrewAI's providers pass everything by name. A stream without a word and without an end is no answer.
         if event.get("response") == "" and not event.get("finish_reason"):
             raise ModelFailed(f"{self.label}: the answer is empty.", code="MODEL_ERROR", passing=True)
         counted = token_usage(event.get("usage"))
+        # CrewAI's event refuses what is of another type than its own, and with it the answer.
+        event["usage"] = None if counted is None else dict(counted)
+        event |= {name: _said(event.get(name)) for name in ("finish_reason", "response_id")}
         tool_calls = _requested(event.get("response"))
         answer = Answered(counted, self.cost(counted, datetime.now(UTC)), tool_calls)
         if attempt := current_attempt():
@@ -170,6 +197,11 @@ def estimated_tokens(messages: str | list[Any], tools: Sequence[dict[str, Any]] 
         count_tokens(str(message.get("content") or "") + str(message.get("tool_calls") or ""))
         for message in messages
     )
+
+
+def _said(word: object) -> str | None:
+    """Give a provider's word for something; it may be anything, of any length."""
+    return None if word is None else str(word)[:MOST_WORD]
 
 
 def _requested(response: Any) -> tuple[RequestedToolCall, ...]:

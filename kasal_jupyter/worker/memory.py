@@ -2,13 +2,13 @@
 
 CrewAI's own memory is off: it asks models to analyse what it stores and what it looks for, two or three calls
 a task, and loads a vector database into every process. Here what is near is looked up in the crew's index, is
-put into the prompt where CrewAI would put it, and the server stores what the run's last event but one tells.
+put into the prompt where CrewAI would put it, and the server stores what ``memory_stored`` tells: before the
+run's end, or, where a model is to say what was learnt, after it. Nobody waits for that with the result.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,6 @@ MOST_QUERY = 2_000
 
 WARM_RECORDS = 600
 """Records of a kind in the index that is searched to warm up: more than are read at once."""
-
-log = logging.getLogger(__name__)
 
 
 class Reminders:
@@ -130,39 +128,41 @@ class Keepsakes:
         self._names = {agent.id: agent.name for agent in spec.agents}
         self._crew = crew
         self._tasks = tasks
-        self._insights: list[Insight] = []
-        self._remark = ""
 
-    def distil(self, make_llm: Callable[[str], BaseLLM]) -> None:
-        """Have what was learnt in a run be told, in at most one call of a model.
+    @property
+    def model(self) -> str | None:
+        """The model that is to say what was learnt; None where none is, or nothing was done."""
+        return self._model if self._wanted and self._done() else None
 
-        Where the call fails, or its answer is no list, what happened is kept nevertheless; the run is not the
-        worse for it.
+    def learnt(self, llm: BaseLLM) -> list[Insight]:
+        """Have a model say what was learnt, in one call.
+
+        Raises
+        ------
+        NoInsights
+            Its answer is no list.
+        Exception
+            Whatever a provider's client raises.
+        """
+        messages: list[Any] = [*question(self._done())]
+        return read_answer(str(llm.call(messages)))
+
+    def by_rule(self) -> list[Insight]:
+        """Give what can be learnt without a model."""
+        return by_rule(self._done())
+
+    def event(
+        self, insights: Sequence[Insight], error: BaseException | None = None
+    ) -> Mapping[str, Any] | None:
+        """Give the event that tells what the crew will remember; None where that is nothing.
 
         Parameters
         ----------
-        make_llm
-            Makes the model of a name.
+        insights
+            What was learnt. What happened is remembered besides.
+        error
+            Why nothing was.
         """
-        done = self._done()
-        if not self._wanted or not done:
-            return
-        if self._model is None:
-            self._insights = by_rule(done)
-            return
-        try:
-            messages: list[Any] = [*question(done)]
-            answer = make_llm(self._model).call(messages)
-            self._insights = read_answer(str(answer))
-        except NoInsights as error:
-            self._remark = f"Nothing was learnt: {error}"
-        except Exception as error:  # whatever a provider's client raises
-            log.info("The run could not be distilled.", exc_info=True)
-            described = describe(error, model=self._model, code="MODEL_ERROR")
-            self._remark = f"Nothing was learnt: {described['message']}"
-
-    def event(self) -> Mapping[str, Any] | None:
-        """Give the event that tells what the crew will remember; None where that is nothing."""
         done = self._done()
         if not self._wanted or not done:
             return None
@@ -171,11 +171,13 @@ class Keepsakes:
             for task in done
         ] + [
             Remembered(id=new_id("memory"), type="long_term", content=insight.text, category=insight.category)
-            for insight in self._insights
+            for insight in insights
         ]
         event: dict[str, Any] = {"type": "memory_stored", "memories": memories}
-        if self._remark:
-            event["remark"] = self._remark
+        if error is not None:
+            said = isinstance(error, NoInsights | TimeoutError)
+            why = str(error) if said else describe(error, model=self._model, code="MODEL_ERROR")["message"]
+            event["remark"] = f"Nothing was learnt: {why}"
         return event
 
     def _done(self) -> list[DoneTask]:

@@ -15,6 +15,7 @@ from kasal_jupyter.schemas.events import TokenUsage
 from kasal_jupyter.schemas.spec import RunModel
 from kasal_jupyter.worker.llm import CALL_SECONDS, ReportedLLM
 from kasal_jupyter.worker.stop import StopSignal
+from kasal_jupyter.worker.token_usage import plain_counts
 
 MOST_STOPS = 4
 """Sequences that OpenAI takes in ``stop``; it refuses a call with more."""
@@ -74,6 +75,9 @@ class OpenAILLM(ReportedLLM, OpenAICompletion):
         if known is not None and known.context_window is not None:
             return int(known.context_window * CONTEXT_WINDOW_USAGE_RATIO)
         return super().get_context_window_size()
+
+    def _extract_openai_token_usage(self, response: Any) -> dict[str, Any]:
+        return plain_counts(super()._extract_openai_token_usage(response))
 
     def _prepare_completion_params(
         self, messages: list[Any], tools: list[dict[str, Any]] | None = None

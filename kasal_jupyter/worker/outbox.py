@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import orjson
 
-from kasal_jupyter.schemas.base import utc_now_precise
+from kasal_jupyter.schemas.base import Clock
 
 CHUNK_WINDOW = 0.05
 """Seconds over which the pieces of a streamed answer are gathered into one event."""
@@ -38,10 +38,13 @@ class Outbox:
         The run's socket.
     secrets
         Keys that must never get out; each is replaced wherever it stands.
+    clock
+        Tells the time of the events; one of its own, where none is given.
     """
 
-    def __init__(self, sock: socket.socket, secrets: Iterable[str] = ()) -> None:
+    def __init__(self, sock: socket.socket, secrets: Iterable[str] = (), clock: Clock | None = None) -> None:
         self._sock = sock
+        self._clock = clock or Clock()
         self._texts = [secret for secret in dict.fromkeys(secrets) if len(secret) >= MIN_SECRET]
         self._secrets = [encode(secret)[1:-1] for secret in self._texts]
         self._changed = threading.Condition()
@@ -52,16 +55,17 @@ class Outbox:
         self._held: dict[int, dict[str, Any]] = {}
         self._chunks_due = 0.0
         self._muted = False
+        self._ended = False
         self._closing = False
         self._thread = threading.Thread(target=self._write, name="outbox", daemon=True)
         self._thread.start()
 
     def emit(self, event: Mapping[str, Any]) -> None:
         """Send an event; its time is now. Returns once it is queued."""
-        stamped = {"time": utc_now_precise(), **event}
         with self._changed:
             if self._muted:
                 return
+            stamped = {"time": self._clock.now(), **event}
             if event["type"] == "llm_chunk":
                 self._gather(stamped)
             else:
@@ -72,6 +76,14 @@ class Outbox:
             self._changed.notify_all()
             while self._waiting > MAX_WAITING and self._thread.is_alive():
                 self._changed.wait(1)
+
+    def end(self, status: str, **fields: Any) -> None:
+        """Tell how the run has ended; only the first end is told."""
+        with self._changed:
+            if self._ended:
+                return
+            self._ended = True
+            self.emit({"type": "execution_status", "status": status, **fields})
 
     def mute(self) -> None:
         """Send what is queued, and take nothing more."""

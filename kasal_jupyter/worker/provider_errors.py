@@ -7,10 +7,12 @@ for the error: only one of them is loaded in most runs, and none has to be to re
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from traceback import walk_tb
 from typing import Any
 
 MAX_MESSAGE = 500
@@ -168,13 +170,12 @@ _GARBLED = frozenset(
         "InvalidHeadersLength",
         "InvalidPayloadLength",
         "UnknownApiResponseError",
-        "AttributeError",
-        "TypeError",
-        "KeyError",
-        "IndexError",
     }
 )
-"""What goes wrong in an SDK, or in CrewAI, when an answer is not what the API says it is."""
+"""What an SDK, or CrewAI, makes of an answer that is not what the API says it is."""
+
+_STUMBLED = (AttributeError, TypeError, LookupError)
+"""And what goes wrong in them by itself then; in code of ours it is a fault of ours."""
 
 
 def failure_of(chain: Sequence[BaseException]) -> ProviderFailure | None:
@@ -199,7 +200,8 @@ def failure_of(chain: Sequence[BaseException]) -> ProviderFailure | None:
             return known
     names = {kind.__name__ for error in chain for kind in type(error).__mro__}
     if names & _TIMEOUTS:
-        return ProviderFailure("MODEL_TIMEOUT", "no answer within the time allowed.", passing=True)
+        # Whoever has waited as long as a call may take does not wait once more: a fallback may be quicker.
+        return ProviderFailure("MODEL_TIMEOUT", "no answer within the time allowed.")
     if names & _BROKEN:
         return ProviderFailure("MODEL_UNREACHABLE", "the connection to the provider broke off.", passing=True)
     if names & _UNREACHABLE:
@@ -215,15 +217,26 @@ def failure_of(chain: Sequence[BaseException]) -> ProviderFailure | None:
 def garbled(chain: Sequence[BaseException]) -> ProviderFailure | None:
     """Read an exception as an answer that is none; None where it is something else.
 
-    Only for what was raised while a model was asked: elsewhere a ``KeyError`` is a fault of the program.
+    Only for what was raised while a model was asked. A ``KeyError`` in code of ours is a fault of the program.
     """
     for error in chain:
-        if {kind.__name__ for kind in type(error).__mro__} & _GARBLED:
+        stumbled = isinstance(error, _STUMBLED) and not is_ours(error)
+        if stumbled or {kind.__name__ for kind in type(error).__mro__} & _GARBLED:
             what = f"{type(error).__name__}: {said(error)}"
             return ProviderFailure(
                 "MODEL_ERROR", f"the provider's answer makes no sense ({what}).", passing=True
             )
     return None
+
+
+def is_ours(error: BaseException) -> bool:
+    """Say whether an exception was raised in code of this package, or in what that calls of Python's own."""
+    raised_in = ""
+    for frame, _line in walk_tb(error.__traceback__):
+        module = str(frame.f_globals.get("__name__", ""))
+        if module.partition(".")[0] not in sys.stdlib_module_names:
+            raised_in = module
+    return raised_in.partition(".")[0] == __name__.partition(".")[0]
 
 
 def said(error: BaseException) -> str:

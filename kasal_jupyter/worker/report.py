@@ -17,7 +17,6 @@ from kasal_jupyter.worker.failures import describe
 from kasal_jupyter.worker.llm import answered, asked
 from kasal_jupyter.worker.retry import AskedAgain, CallLeft
 from kasal_jupyter.worker.spans import OpenSpan, Spans
-from kasal_jupyter.worker.stop import RunFailed
 from kasal_jupyter.worker.time_limit import time_is_up
 
 MAX_TEXT = 200_000
@@ -57,7 +56,7 @@ class Report:
         self.failure: TaskFailure | None = None
         self.latest_result: str | None = None
         """What the last task that was done has given."""
-        self._model_failure: TaskFailure | None = None
+        self._cause: TaskFailure | None = None
         self._built = built
         self._spans = spans
         self._calls: dict[str, OpenSpan] = {}
@@ -86,6 +85,12 @@ class Report:
         if (reader := self._readers.get(event.type)) and not (time_is_up() or given_up()):
             reader(source, event)
 
+    def run_failed(self, error: ErrorInfo) -> None:
+        """Note what ends the run, on the thread it happens on: other tasks will notice, and fail of it."""
+        if task := self._spans.innermost("task"):
+            agent = self._spans.innermost("agent") or task
+            self._cause = TaskFailure(error=error, task_id=task.task_id, agent=agent.agent)
+
     def _task_started(self, _source: Any, event: Any) -> None:
         task = self._built.tasks.get(str(event.task.id))
         if task is None:
@@ -111,11 +116,9 @@ class Report:
         if span := self._spans.innermost("task"):
             error = _error(event, code="TASK_FAILED")
             if self.failure is None:
-                # A task may only be the first to notice that another's model, or a coworker's, has failed.
-                noticed = isinstance(sys.exc_info()[1], RunFailed)
-                there = self._model_failure
                 here = TaskFailure(error=error, task_id=span.task_id, agent=span.agent)
-                self.failure = there if noticed and there and _is_about(error, there.error) else here
+                # What ends the run belongs to where it was found, and not to the task that notices it first.
+                self.failure = self._cause or here
             self._spans.fail(span, error)
 
     def _agent_started(self, _source: Any, event: Any) -> None:
@@ -188,7 +191,6 @@ class Report:
 
     def _fail_call(self, call_id: str, span: OpenSpan, error: ErrorInfo) -> None:
         self._failed_calls[call_id] = span
-        self._model_failure = TaskFailure(error=error, task_id=span.task_id, agent=span.agent)
         self._spans.fail(span, error)
 
     def _llm_retried(self, _source: Any, event: AskedAgain) -> None:
@@ -237,11 +239,6 @@ def shortened(text: str) -> str:
 
 def _agent_name(agent: Any) -> str | None:
     return None if agent is None else getattr(agent, "display_name", "") or agent.role
-
-
-def _is_about(noticed: ErrorInfo, failed: ErrorInfo) -> bool:
-    """Say whether a run ended for this failure of a call; the last of several models tells of all of them."""
-    return noticed["code"] == failed["code"] and failed["message"] in noticed["message"]
 
 
 def _error(event: Any, *, code: str, model: str | None = None) -> ErrorInfo:

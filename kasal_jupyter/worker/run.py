@@ -10,17 +10,22 @@ import signal as signals
 import socket
 import sys
 import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from crewai.events.stream_context import add_stream_sink
 from crewai.hooks.dispatch import InterceptionPoint, scoped_hooks
 from pydantic import ValidationError
 
+from kasal_jupyter.memory.insights import Insight
+from kasal_jupyter.schemas.base import Clock
 from kasal_jupyter.schemas.events import ErrorInfo
 from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.tools.http_tool import secrets_of
+from kasal_jupyter.worker.aside import Aside
 from kasal_jupyter.worker.budget import in_time
 from kasal_jupyter.worker.build import BuiltCrew, build_crew
 from kasal_jupyter.worker.client_tool import ClientCalls
@@ -40,10 +45,15 @@ from kasal_jupyter.worker.wire import LineReader
 LOG_NAME = "output.log"
 """Where what CrewAI and the tools print goes, in the run's folder."""
 
+LEARN_SECONDS = 60.0
+"""How long a run that has ended waits for what was learnt in it."""
+
 STOP_GRACE = 0.2
 """Seconds a stopped run has to come to rest; the server kills it after 0.3."""
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 def serve_run(sock: socket.socket) -> NoReturn:
@@ -62,7 +72,7 @@ def serve_run(sock: socket.socket) -> NoReturn:
     if numpy_random := sys.modules.get("numpy.random"):
         numpy_random.seed()
     stop = StopSignal()
-    outbox = Outbox(sock, secrets=_secrets(spec))
+    outbox = Outbox(sock, secrets=_secrets(spec), clock=Clock(spec.clock))
     calls = ClientCalls(Spans(outbox), stop)
     done = threading.Event()
     control = threading.Thread(
@@ -73,44 +83,100 @@ def serve_run(sock: socket.socket) -> NoReturn:
         daemon=True,
     )
     control.start()
-    hold_own_addresses(spec)
-    calls.servers = McpServers(spec, stop)
-    execute(spec, outbox, stop, calls)
-    calls.servers.close()
+    with _one_end(outbox, stop):
+        hold_own_addresses(spec)
+        calls.servers = McpServers(spec, stop)
+        learn = execute(spec, outbox, stop, calls)
+        calls.servers.close()
+        if learn is not None:
+            learn()
     done.set()
     leave(outbox, printed, status=1 if stop.stopped else 0)
 
 
-def execute(spec: RunSpec, outbox: Outbox, stop: StopSignal, calls: ClientCalls) -> None:
-    """Run a crew and emit everything that happens, the last event being its end.
+@contextmanager
+def _one_end(outbox: Outbox, stop: StopSignal) -> Iterator[None]:
+    """See to it that a run has an end, whatever fails: this is the border of the process."""
+    try:
+        yield
+    except BaseException as error:
+        log.exception("The run's own code failed.")
+        if not stop.stopped:
+            # Of several ends, the first counts.
+            outbox.end("failed", error=describe(error))
+
+
+def execute(spec: RunSpec, outbox: Outbox, stop: StopSignal, calls: ClientCalls) -> Callable[[], None] | None:
+    """Run a crew and emit everything that happens, until its end.
 
     A run that was stopped has no end event: the server, which stopped it, writes that.
+
+    Returns
+    -------
+    Callable or None
+        Has a model say what was learnt, where one is to: the result is there, so nobody waits for that.
     """
     outbox.emit({"type": "execution_status", "status": "running"})
     spans = calls.spans
     report: Report | None = None
     keepsakes: Keepsakes | None = None
+    hider = KeyHider(_secrets(spec))
     try:
         built = _built(spec, stop, calls)
         report = Report(built, spans)
+        stop.on_failure = report.run_failed
         keepsakes = Keepsakes(spec, built.crew, built.tasks)
         if spec.memory is not None:
             Reminders(spec.memory, spec.allowed_hosts).give_to(built.crew)
         # In a fresh context, since CrewAI keeps its sinks, scopes and counters in context variables.
-        hider = KeyHider(_secrets(spec))
         context = contextvars.Context()
-        result = in_time(
-            spec.budget, stop, lambda: context.run(_kickoff, built, report, stop, keepsakes, hider)
-        )
+        result = in_time(spec.budget, stop, lambda: context.run(_kickoff, built, report, stop, hider))
     except BaseException as error:  # The border of the process; a tool may even raise SystemExit.
         log.exception("The run failed.")
         if not stop.stopped:
             _fail(error, outbox, spans, report, keepsakes)
-        return
-    if not stop.stopped:
-        spans.end(ErrorInfo(code="INTERNAL_ERROR", message="It was left unfinished."))
-        _keep(keepsakes, outbox)
-        outbox.emit({"type": "execution_status", "status": "completed", "result": result})
+        return None
+    if stop.stopped:
+        return None
+    spans.end(ErrorInfo(code="INTERNAL_ERROR", message="It was left unfinished."))
+    if keepsakes.model is None:
+        # With the end: whoever starts the next run because of it finds what this one has left.
+        _keep(outbox, keepsakes.event(keepsakes.by_rule()))
+        outbox.end("completed", result=result)
+        return None
+    outbox.end("completed", result=result)
+    return partial(_learn, keepsakes, built, spans.following(), outbox, stop=stop, hider=hider)
+
+
+def _learn(
+    keepsakes: Keepsakes,
+    built: BuiltCrew,
+    spans: Spans,
+    outbox: Outbox,
+    *,
+    stop: StopSignal,
+    hider: KeyHider,
+) -> None:
+    """Have a model say what was learnt, and tell what the crew will remember, within :data:`LEARN_SECONDS`.
+
+    Where that fails, what happened is remembered nevertheless; how the run ended is told already.
+    """
+    assert keepsakes.model is not None, "there is a model to ask"
+    report = Report(built, spans)
+    model = built.models.llm(keepsakes.model, persistent=False)
+    work = partial(_observed, report, stop, hider, lambda: keepsakes.learnt(model))
+    asked = Aside(lambda: contextvars.Context().run(work), "learning")
+    insights: list[Insight] = []
+    failure: BaseException | None = None
+    try:
+        if not asked.wait(LEARN_SECONDS):
+            raise TimeoutError(f"{keepsakes.model} has not answered within {LEARN_SECONDS:g} seconds.")
+        insights = asked.result()
+    except BaseException as error:
+        log.info("The run could not be distilled.", exc_info=True)
+        failure = error
+    spans.end(ErrorInfo(code="MODEL_TIMEOUT", message="It was not waited for any longer."))
+    _keep(outbox, keepsakes.event(insights, failure))
 
 
 def _secrets(spec: RunSpec) -> list[str]:
@@ -127,9 +193,13 @@ def _built(spec: RunSpec, stop: StopSignal, calls: ClientCalls) -> BuiltCrew:
         ) from error
 
 
-def _kickoff(
-    built: BuiltCrew, report: Report, stop: StopSignal, keepsakes: Keepsakes, hider: KeyHider
-) -> str:
+def _kickoff(built: BuiltCrew, report: Report, stop: StopSignal, hider: KeyHider) -> str:
+    output: Any = _observed(report, stop, hider, lambda: built.crew.kickoff(inputs=built.inputs))
+    return str(output.raw)
+
+
+def _observed(report: Report, stop: StopSignal, hider: KeyHider, work: Callable[[], T]) -> T:
+    """Do what asks models or calls tools: all of it is reported, and ends where the run does."""
     add_stream_sink(report)
     hooks: dict[InterceptionPoint, list[Any]] = {
         InterceptionPoint.PRE_MODEL_CALL: [stop.check, check_time],
@@ -138,14 +208,11 @@ def _kickoff(
     for point, hook in hider.hooks().items():
         hooks.setdefault(point, []).append(hook)
     with scoped_hooks(hooks):
-        output: Any = built.crew.kickoff(inputs=built.inputs)
-        keepsakes.distil(partial(built.models.llm, persistent=False))
-    return str(output.raw)
+        return work()
 
 
-def _keep(keepsakes: Keepsakes | None, outbox: Outbox) -> None:
-    """Tell what the crew will remember, before the run's end: the server stores it with that."""
-    if keepsakes is not None and (event := keepsakes.event()) is not None:
+def _keep(outbox: Outbox, event: Mapping[str, Any] | None) -> None:
+    if event is not None:
         outbox.emit(event)
 
 
@@ -163,11 +230,12 @@ def _fail(
     if failure is not None:
         event |= {"task_id": failure.task_id, "agent": failure.agent}
     outbox.emit(event)
-    _keep(keepsakes, outbox)
-    ended: dict[str, Any] = {"type": "execution_status", "status": "failed", "error": described}
+    if keepsakes is not None:
+        _keep(outbox, keepsakes.event(()))
+    ended: dict[str, Any] = {"error": described}
     if report is not None and report.latest_result is not None:
         ended["result"] = report.latest_result
-    outbox.emit(ended)
+    outbox.end("failed", **ended)
 
 
 def _obey(

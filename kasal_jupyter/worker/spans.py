@@ -56,13 +56,15 @@ class Spans:
     ----------
     outbox
         Where the events go.
+    opened
+        The number of the last span that was opened before these.
     """
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, opened: int = 0) -> None:
         self._outbox = outbox
         self._lock = threading.RLock()
         self._open: dict[int, OpenSpan] = {}
-        self._opened = 0
+        self._opened = opened
         self._ended = False
 
     def open(self, kind: SpanKind, event: Mapping[str, Any], **known: Any) -> OpenSpan | None:
@@ -151,6 +153,11 @@ class Spans:
             for span in sorted(self._open.values(), key=lambda span: -span.id):
                 self.fail(span, error)
             self._ended = True
+
+    def following(self) -> Spans:
+        """Give those that come after these have ended: threads that were left behind do not know them."""
+        with self._lock:
+            return Spans(self._outbox, self._opened)
 
     def _close(self, span: OpenSpan, event: Mapping[str, Any], error: ErrorInfo) -> None:
         with self._lock:

@@ -29,6 +29,8 @@ class StopSignal:
     """What a run's threads look at before they ask a model, and while they wait for something."""
 
     def __init__(self) -> None:
+        self.on_failure: Callable[[ErrorInfo], None] | None = None
+        """Told of the reason that ends the run, on the thread that it was found on."""
         self.changed = threading.Condition()
         """Notified when the run must end, and of whatever else somebody waits for."""
         self._stopped = False
@@ -48,9 +50,13 @@ class StopSignal:
     def fail(self, error: ErrorInfo) -> None:
         """End the run, for the first reason that is given; wakes whoever sleeps or waits."""
         with self.changed:
-            if self.failure is None:
-                self.failure = error
-                self.changed.notify_all()
+            if self.failure is not None:
+                return
+            # Before anybody else can notice it.
+            if self.on_failure is not None:
+                self.on_failure(error)
+            self.failure = error
+            self.changed.notify_all()
 
     def sleep(self, seconds: float) -> None:
         """Sleep, unless the run must end meanwhile.

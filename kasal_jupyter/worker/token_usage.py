@@ -1,4 +1,8 @@
-"""The tokens of a call as its provider counts them, in one form."""
+"""The tokens of a call as its provider counts them, in one form.
+
+A provider may say anything: nothing, words, less than nothing, more than there can be. What is no count is
+unknown; the answer that it came with is as good as any other.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +10,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from kasal_jupyter.schemas.events import TokenUsage
+from kasal_jupyter.schemas.usage import is_count
 
 # OpenAI's and Azure's names, Gemini's, Anthropic's, whose cached tokens CrewAI has added to the prompt's.
 _PROMPT = ("prompt_tokens", "prompt_token_count", "input_tokens")
 _COMPLETION = ("completion_tokens", "candidates_token_count", "output_tokens")
 
 
-def token_usage(counted: Mapping[str, Any] | None) -> TokenUsage | None:
-    """Read what CrewAI passes on of a provider's counts; None where the provider counts nothing.
+def token_usage(counted: object) -> TokenUsage | None:
+    """Read what CrewAI passes on of a provider's counts; None where the provider counts nothing, or nonsense.
 
     CrewAI reports a provider that counts nothing as a total of zero, or as zeros. No prompt has no tokens.
     """
-    if not counted:
+    if not isinstance(counted, Mapping) or not counted:
         return None
     if "inputTokens" in counted:
         return _bedrock(counted)
     prompt, completion = _first(counted, _PROMPT), _first(counted, _COMPLETION)
-    if not prompt and not completion:
+    if prompt is None or completion is None or not (prompt or completion):
         return None
     return _usage(
         prompt,
@@ -34,17 +39,30 @@ def token_usage(counted: Mapping[str, Any] | None) -> TokenUsage | None:
     )
 
 
+def plain_counts(counted: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what CrewAI has read of a provider's counts without what is none: it calculates with them."""
+    return {"total_tokens": 0} | {name: value for name, value in counted.items() if is_count(value)}
+
+
 def _bedrock(counted: Mapping[str, Any]) -> TokenUsage | None:
     """Read Bedrock's counts, whose prompt tokens are without those that a cache gave or was given."""
     cached = _first(counted, ("cacheReadInputTokens", "cacheReadInputTokenCount"))
     written = _first(counted, ("cacheWriteInputTokens", "cacheWriteInputTokenCount"))
-    prompt = _first(counted, ("inputTokens",)) + cached + written
-    completion = _first(counted, ("outputTokens",))
+    prompt, completion = _first(counted, ("inputTokens",)), _first(counted, ("outputTokens",))
+    if prompt is None or completion is None or cached is None or written is None:
+        return None
+    prompt += cached + written
     return _usage(prompt, completion, cached=cached, written=written) if prompt or completion else None
 
 
 def _usage(
-    prompt: int, completion: int, *, cached: int = 0, written: int = 0, reasoning: int = 0, total: int = 0
+    prompt: int,
+    completion: int,
+    *,
+    cached: int | None = 0,
+    written: int | None = 0,
+    reasoning: int | None = 0,
+    total: int | None = 0,
 ) -> TokenUsage:
     usage = TokenUsage(
         prompt_tokens=prompt, completion_tokens=completion, total_tokens=total or prompt + completion
@@ -58,5 +76,7 @@ def _usage(
     return usage
 
 
-def _first(counted: Mapping[str, Any], names: tuple[str, ...]) -> int:
-    return next((int(value) for name in names if (value := counted.get(name))), 0)
+def _first(counted: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
+    """Give the first count that is there, 0 where there is none; None where it is no count."""
+    value = next((value for name in names if (value := counted.get(name))), 0)
+    return value if is_count(value) else None

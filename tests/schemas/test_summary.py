@@ -1,4 +1,5 @@
 from kasal_jupyter.schemas.summary import RunSummary, summarise
+from kasal_jupyter.schemas.trace import build_trace
 from kasal_jupyter.schemas.usage import Usage
 from tests.schemas.events import FAILED, answer, queued, span, status, usage
 
@@ -164,3 +165,48 @@ def test_what_calls_cost_in_a_summary_from_before_costs_is_unknown():
     assert Usage.model_validate({**counted, "cost": 0.5}).cost == 0.5
     assert Usage.model_validate({**counted, "cost": 0.5}).cost_at_least == 0.5
     assert Usage.model_validate(counted).unknown_costs == 3
+
+
+def test_nonsense_that_an_old_journal_has_for_counts_is_unknown_and_never_lowers_a_sum():
+    good = answer(3, 2, usage(10, 2), cost=0.5)
+    for odd in (-5, 1e30, "12", True, None, [1], {"n": 1}, 1.5):
+        summary = summarise([queued("one"), status("running"), good])
+        summary.feed(
+            answer(4, 2, {"prompt_tokens": odd, "completion_tokens": 1, "total_tokens": odd}, cost=odd)
+        )
+        assert (summary.total_tokens, summary.tally.cost_at_least, summary.cost) in (
+            (12, 0.5, None),
+            (12, 2.0, 2.0),  # 1.5 dollars are a price, 1.5 tokens are none.
+        )
+        assert summary.days["2024-01-15"].whole.figures() == summary.tally.figures()
+    summary = summarise([queued("one"), answer(3, 2, "many"), answer(4, 2, {}), answer(5, 2, [])])
+    assert (summary.total_tokens, summary.llm_calls, summary.tally.unknown_costs) == (0, 0, 3)
+
+
+def test_what_comes_after_the_end_costs_and_changes_nothing_else():
+    ended = [queued("one"), status("running"), status("completed", 5, result="Done")]
+    summary = summarise(ended)
+    before = summary.fields()
+    memory = {"id": "memory_1", "type": "short_term", "content": "It was done."}
+    for event in (
+        answer(3, None, usage(10, 2), 6, task="", cost=0.5),
+        {"type": "error", "time": "2024-01-15T10:30:07.000000Z", **FAILED},
+        status("failed", 8, error=FAILED, result="Else"),
+        {"type": "memory_stored", "time": "2024-01-15T10:30:09.000000Z", "memories": [memory]},
+    ):
+        summary.feed(event)
+    after = summary.fields()
+    assert (summary.total_tokens, summary.cost, summary.remembered) == (12, 0.5, [memory])
+    assert {name for name in before if before[name] != after[name]} == {"usage", "usage_by"}
+
+
+def test_a_clock_that_is_set_back_takes_no_time():
+    before = [queued("one", second=30), status("running", 31), span("task_start", 1, second=32)]
+    after = [span("task_complete", 1, second=2, result="r"), status("completed", 4)]
+    for event in after:
+        event["time"] = event["time"].replace("T10:", "T08:")
+    events = [*before, *after]
+    assert summarise(events).duration == 3
+    trace = build_trace(events)
+    assert [(one.start, one.end) for one in trace.roots] == [(2, 2)]
+    assert trace.last_time == 4

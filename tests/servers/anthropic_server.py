@@ -35,12 +35,12 @@ class AnthropicHandler(ModelHandler):
         return {
             **self._message(asked),
             "content": [*content, *self._uses(reply)],
-            "stop_reason": "tool_use" if reply.calls else "end_turn",
-            "usage": USAGE,
+            "stop_reason": _reason(reply),
+            "usage": reply.counts(USAGE),
         }
 
     def pieces(self, reply: Reply, asked: dict[str, Any]) -> Iterator[bytes]:
-        begun = {**self._message(asked), "usage": {**USAGE, "output_tokens": 1}}
+        begun = {**self._message(asked), "usage": reply.counts({**USAGE, "output_tokens": 1})}
         yield server_sent({"type": "message_start", "message": begun}, "message_start")
         yield self._event("content_block_start", index=0, content_block={"type": "text", "text": ""})
         for word in words(reply.text):
@@ -62,8 +62,10 @@ class AnthropicHandler(ModelHandler):
                 piece = {"type": "input_json_delta", "partial_json": given[start : start + 6]}
                 yield self._event("content_block_delta", index=at, delta=piece)
             yield self._event("content_block_stop", index=at)
-        reason = {"stop_reason": "tool_use" if reply.calls else "end_turn", "stop_sequence": None}
-        yield self._event("message_delta", delta=reason, usage={"output_tokens": USAGE["output_tokens"]})
+        reason = {"stop_reason": _reason(reply), "stop_sequence": None}
+        yield self._event(
+            "message_delta", delta=reason, usage=reply.counts({"output_tokens": USAGE["output_tokens"]})
+        )
         yield self._event("message_stop")
 
     def error(self, reply: Reply) -> dict[str, Any]:
@@ -89,6 +91,10 @@ class AnthropicHandler(ModelHandler):
 
     def _event(self, kind: str, **data: Any) -> bytes:
         return server_sent({"type": kind, **data}, kind)
+
+
+def _reason(reply: Reply) -> Any:
+    return reply.reason or ("tool_use" if reply.calls else "end_turn")
 
 
 class AnthropicServer(ModelServer):

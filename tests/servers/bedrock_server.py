@@ -45,7 +45,7 @@ class BedrockHandler(ModelHandler):
         return {
             "output": {"message": {"role": "assistant", "content": content}},
             "stopReason": _reason(reply),
-            "usage": USAGE,
+            "usage": reply.counts(USAGE),
             "metrics": {"latencyMs": 1},
         }
 
@@ -71,7 +71,7 @@ class BedrockHandler(ModelHandler):
                 yield _event("contentBlockDelta", {"contentBlockIndex": at, "delta": piece})
             yield _event("contentBlockStop", {"contentBlockIndex": at})
         yield _event("messageStop", {"stopReason": _reason(reply)})
-        yield _event("metadata", {"usage": USAGE, "metrics": {"latencyMs": 1}})
+        yield _event("metadata", {"usage": reply.counts(USAGE), "metrics": {"latencyMs": 1}})
 
     def error(self, reply: Reply) -> dict[str, Any]:
         return {"message": reply.text or "No."}
@@ -96,8 +96,8 @@ def _uses(reply: Reply) -> list[dict[str, Any]]:
     ]
 
 
-def _reason(reply: Reply) -> str:
-    return "tool_use" if reply.calls else "end_turn"
+def _reason(reply: Reply) -> Any:
+    return reply.reason or ("tool_use" if reply.calls else "end_turn")
 
 
 def _event(name: str, data: dict[str, Any], kind: str = "event") -> bytes:

@@ -35,7 +35,7 @@ class GeminiHandler(ModelHandler):
 
     def whole(self, reply: Reply, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         parts = [{"text": reply.text}] if reply.text else []
-        return _answer([*parts, *_calls(reply)], "STOP", usageMetadata=USAGE)
+        return _answer([*parts, *_calls(reply)], reply.reason or "STOP", usageMetadata=reply.counts(USAGE))
 
     def pieces(self, reply: Reply, asked: dict[str, Any]) -> Iterator[bytes]:
         for word in words(reply.text):
@@ -45,7 +45,11 @@ class GeminiHandler(ModelHandler):
         return server_sent(_answer([{"text": text}]))
 
     def ending(self, reply: Reply, asked: dict[str, Any]) -> Iterator[bytes]:  # noqa: ARG002
-        yield server_sent(_answer(_calls(reply) or [{"text": ""}], "STOP", usageMetadata=USAGE))
+        yield server_sent(
+            _answer(
+                _calls(reply) or [{"text": ""}], reply.reason or "STOP", usageMetadata=reply.counts(USAGE)
+            )
+        )
 
     def error(self, reply: Reply) -> dict[str, Any]:
         details = []
@@ -69,7 +73,7 @@ class GeminiServer(ModelServer):
     handler = GeminiHandler
 
 
-def _answer(parts: list[dict[str, Any]], reason: str | None = None, **more: Any) -> dict[str, Any]:
+def _answer(parts: list[dict[str, Any]], reason: Any = None, **more: Any) -> dict[str, Any]:
     candidate: dict[str, Any] = {"content": {"role": "model", "parts": parts}, "index": 0}
     if reason:
         candidate["finishReason"] = reason

@@ -31,7 +31,8 @@ class Reply:
     A ``status`` other than 200 is an error with ``text`` as its message, and ``code`` as the provider's word
     for it. ``hang`` never answers (or stops in the middle of the stream, where there is a text), ``cut``
     closes the connection there, ``drip`` sends another piece every so many seconds, and never ends.
-    ``raw`` is sent as it is.
+    ``raw`` is sent as it is. ``counts`` makes something else of the tokens that the provider counts,
+    ``reason`` stands in the place of why the answer ended.
     """
 
     text: str | None = None
@@ -39,6 +40,8 @@ class Reply:
     status: int = 200
     code: str | None = None
     usage: dict[str, Any] | None = field(default_factory=lambda: USAGE)
+    counts: Callable[[dict[str, Any]], Any] = dict
+    reason: Any = None
     hang: bool = False
     cut: bool = False
     drip: float | None = None
@@ -57,8 +60,8 @@ class Reply:
         ]
 
     @property
-    def finish_reason(self) -> str:
-        return "tool_calls" if self.calls else "stop"
+    def finish_reason(self) -> Any:
+        return self.reason or ("tool_calls" if self.calls else "stop")
 
 
 class ModelServer(Loopback):

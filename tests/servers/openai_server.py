@@ -23,7 +23,7 @@ class OpenAIHandler(ModelHandler):
             "created": 0,
             "model": asked.get("model", "deployed"),
             "choices": [{"index": 0, "message": message, "finish_reason": reply.finish_reason}],
-            "usage": reply.usage,
+            "usage": reply.usage and reply.counts(reply.usage),
         }
 
     def pieces(self, reply: Reply, asked: dict[str, Any]) -> Iterator[bytes]:
@@ -44,7 +44,7 @@ class OpenAIHandler(ModelHandler):
                 yield _chunk(asked, _delta(tool_calls=[piece]))
         yield _chunk(asked, _delta(reply.finish_reason))
         if reply.usage and (asked.get("stream_options") or {}).get("include_usage"):
-            yield _chunk(asked, [], usage=reply.usage)
+            yield _chunk(asked, [], usage=reply.counts(reply.usage))
         yield server_sent("[DONE]")
 
     def error(self, reply: Reply) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import openai
 import pytest
 
 from kasal_jupyter.worker.failures import ModelFailed, describe
+from kasal_jupyter.worker.provider_errors import garbled, is_ours
 
 REQUEST = httpx.Request("POST", "http://127.0.0.1/v1")
 
@@ -63,3 +64,25 @@ def test_a_tool_s_timeout_is_not_a_model_s():
     error.__cause__ = type("TimeoutException", (Exception,), {})()
     assert describe(error, code="TOOL_ERROR", of_tool=True) == {"code": "TOOL_ERROR", "message": str(error)}
     assert describe(error)["code"] == "MODEL_TIMEOUT"
+
+
+def stumbled(module):
+    """Give an AttributeError that was raised in a module."""
+    there = {"__name__": module}
+    exec("def read(answer): return answer.choices", there)
+    try:
+        there["read"](None)
+    except AttributeError as error:
+        return error
+
+
+def test_only_what_stumbles_outside_of_this_package_is_blamed_on_the_provider():
+    for module in ("openai.resources", "crewai.llms", "httpx"):
+        found = garbled([stumbled(module)])
+        assert found is not None
+        assert found.passing
+        assert "makes no sense" in found.message
+    own = stumbled("kasal_jupyter.worker.report")
+    assert garbled([own]) is None
+    assert is_ours(own)
+    assert not is_ours(stumbled("openai"))

@@ -9,7 +9,7 @@ from kasal_jupyter.memory.embedder import RemoteEmbedder
 from kasal_jupyter.memory.record import Record
 from kasal_jupyter.schemas.spec import RunEmbedder, RunMemory
 from kasal_jupyter.schemas.trace import build_trace
-from tests.engine import agent, crew, openai_model, task
+from tests.engine import TIMEOUT, agent, crew, openai_model, task
 from tests.servers.embedding_server import EmbeddingServer
 from tests.servers.openai_server import OpenAIServer, Reply
 
@@ -132,6 +132,20 @@ def test_where_distilling_fails_the_run_does_not(engine, tmp_path, remembering, 
     (stored,) = record.of("memory_stored")
     assert [each["type"] for each in stored["memories"]] == ["short_term"]
     assert stored["remark"].startswith(remark)
+
+
+def test_the_result_is_there_while_the_run_is_distilled(engine, tmp_path, remembering):
+    with OpenAIServer(Reply("Prices fell."), Reply(hang=True)) as server:
+        spec = solar(tmp_path, [agent("Researcher", model="gpt")], models=openai_model(server.url))
+        record = engine.launch(remembering(spec, model="gpt"))
+        with record.seen:
+            assert record.seen.wait_for(lambda: len(record.of("llm_call")) == 2, TIMEOUT)
+        assert (record.end["status"], record.end["result"].strip()) == ("completed", "Prices fell.")
+        assert record.of("memory_stored") == []
+        engine.stop(record)
+        record.exited.result(TIMEOUT)
+    # That it was stopped then is no end of another kind.
+    assert [event["status"] for event in record.of("execution_status")] == ["running", "completed"]
 
 
 def test_a_run_that_fails_keeps_what_was_done_and_asks_nobody(engine, tmp_path, remembering):

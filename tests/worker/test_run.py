@@ -316,20 +316,28 @@ def test_a_coworkers_failing_model_is_not_taken_for_its_answer(engine, tmp_path)
 
 
 def test_an_async_task_that_fails_ends_the_run_and_closes_its_neighbours_spans(engine, tmp_path):
+    # Many, so that some notice the end of the run before the one that is its reason has failed.
+    slow = [f"slow{at}" for at in range(8)]
     record = engine.run(
         crew(
             tmp_path,
-            [agent("Bad", sandbox={"fail_at": 1}), agent("Slow", sandbox={"latency": 20}), agent("Last")],
             [
+                agent("Bad", sandbox={"fail_at": 1, "latency": 0.5}),
+                agent("Slow", sandbox={"latency": 20}),
+                agent("Last"),
+            ],
+            [
+                *(task(name, "slow", "Take long", async_execution=True) for name in slow),
                 task("bad", "bad", "Fail", async_execution=True),
-                task("slow", "slow", "Take long", async_execution=True),
-                task("last", "last", "Never begun", ("bad", "slow")),
+                task("last", "last", "Never begun", ("bad", *slow)),
             ],
         )
     )
     check_spans(record)
     assert record.end["status"] == "failed"
-    assert record.of("error")[0]["task_id"] == "bad"
+    (error,) = record.of("error")
+    assert (error["task_id"], error["agent"]) == ("bad", "Bad")
+    assert error["message"] == record.end["error"]["message"]
 
 
 def test_what_crewai_refuses_is_said_in_its_words(engine, tmp_path):
