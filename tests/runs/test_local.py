@@ -163,19 +163,27 @@ def test_the_zygote_has_one_thread_and_no_connection(engine, tmp_path):
     engine.stop(record)
 
 
-def test_a_zygote_that_dies_takes_its_runs_along_and_is_replaced(tmp_path):
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_zygote_that_dies_or_hangs_is_replaced_and_its_runs_live_on(tmp_path, fault):
     running = Engine(tmp_path)
     try:
-        record = running.launch(one_task(tmp_path / "a", sandbox={"latency": 3600}))
-        record.wait_for("llm_call")
-        first = zygote_of(record.handle.pid)
-        os.kill(first, signal.SIGKILL)
-        assert record.exited.result(60) is None
-        assert_gone(record.handle.pid)
-        again = running.run(one_task(tmp_path / "b"))
+        records = [running.launch(one_task(tmp_path / name, sandbox={"latency": 3600})) for name in "abc"]
+        for record in records:
+            record.wait_for("llm_call")
+        first = zygote_of(records[0].handle.pid)
+        os.kill(first, fault)
+        # One is stopped, and one dies, before anybody has missed the zygote.
+        running.stop(records[0])
+        os.kill(records[1].handle.pid, signal.SIGKILL)
+        records[1].exited.result(60)
+        again = running.run(one_task(tmp_path / "d"))
         assert again.exited.result() == 0
         assert again.end["status"] == "completed"
-        last = running.launch(one_task(tmp_path / "c", sandbox={"latency": 3600}))
+        assert_gone(first)
+        assert not records[2].exited.done()
+        running.stop(records[2])
+        assert_gone(records[2].handle.pid)
+        last = running.launch(one_task(tmp_path / "e", sandbox={"latency": 3600}))
         last.wait_for("llm_call")
         second = zygote_of(last.handle.pid)
     finally:
