@@ -149,9 +149,7 @@ def _await_exit(
         raise OSError(str(error)) from error
 
 
-def _popen(
-    theirs: socket.socket, log: Any, folder: Path, memory: int, mark: str
-) -> subprocess.Popen[bytes]:
+def _popen(theirs: socket.socket, log: Any, folder: Path, memory: int, mark: str) -> subprocess.Popen[bytes]:
     storage = folder / "crewai"
     storage.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "kasal_jupyter.worker.spare"]

@@ -75,7 +75,9 @@ def _run(context: ToolContext, code: str, timeout: float = SECONDS) -> str:
         raise ValueError(f"It ran longer than {timeout:g} seconds, and was ended.{_behind(text)}")
     if status == 0:
         return text or "[It printed nothing.]"
-    if status in {128 + signal.SIGXCPU, 128 + signal.SIGKILL, -signal.SIGXCPU, -signal.SIGKILL}:
+    if status < 0:
+        status = 128 - status  # As shells have it, and as it comes where the code had a place of its own.
+    if status in {128 + signal.SIGXCPU, 128 + signal.SIGKILL}:
         raise ValueError(f"It was ended: it used more time or memory than it may.{_behind(text)}")
     raise ValueError(text or f"It ended with status {status}.")
 
