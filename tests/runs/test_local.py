@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from kasal_jupyter.errors import Unavailable, WorkerLost
+from kasal_jupyter.runs.backend import Exit
 from kasal_jupyter.runs.local import LocalBackend
 from kasal_jupyter.schemas.events import FAILING
 from kasal_jupyter.schemas.spec import RunMessage
@@ -190,6 +191,74 @@ def test_a_zygote_that_dies_or_hangs_is_replaced_and_its_runs_live_on(tmp_path, 
         running.close()
     assert_gone(second)
     assert last.exited.result(0) == -signal.SIGKILL
+
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory can be limited on Linux")
+
+
+def greedy_crew(folder, times):
+    """Describe a run that makes one long text of a short one."""
+    tasks = [task("t", "worker", "{text} " * times)]
+    return crew(folder, [agent("Worker")], tasks, inputs={"text": "much " * 200_000})
+
+
+@linux
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_run_that_needs_more_memory_than_it_may_have_fails_with_that_reason(tmp_path, method):
+    running = Engine(tmp_path, method, max_memory=100_000_000)
+    try:
+        greedy = running.run(greedy_crew(tmp_path / "greedy", 500))
+        assert greedy.exited.result() == 0
+        assert greedy.end["status"] == "failed"
+        assert greedy.end["error"]["code"] == "OUT_OF_MEMORY"
+        modest = running.run(one_task(tmp_path / "modest"))
+        assert modest.end["status"] == "completed"
+    finally:
+        running.close()
+
+
+@linux
+def test_where_the_systems_memory_runs_out_the_greedy_run_goes_alone(tmp_path, small_room):
+    running = Engine(tmp_path)
+    try:
+        neighbours = [running.launch(one_task(tmp_path / name, sandbox={"latency": 3600})) for name in "abc"]
+        for each in neighbours:
+            each.wait_for("llm_call")
+        small_room(zygote_of(neighbours[0].handle.pid), *(each.handle.pid for each in neighbours))
+        greedy = running.run(greedy_crew(tmp_path / "greedy", 2_000))
+        assert greedy.exit == Exit(
+            -signal.SIGKILL, "was out of memory: the system has killed it", code="OUT_OF_MEMORY"
+        )
+        assert not any(each.exited.done() for each in neighbours)
+        assert running.run(one_task(tmp_path / "after")).end["status"] == "completed"
+    finally:
+        running.close()
+
+
+@pytest.fixture
+def small_room():
+    """Put processes, and what they start from then on, where there is little memory: a cgroup, for which one is root."""
+    root = Path("/sys/fs/cgroup/memory")
+    room = root / f"kasal-tests-{os.getpid()}"
+    try:
+        room.mkdir()
+        (room / "memory.limit_in_bytes").write_text(str(LITTLE))
+    except OSError:
+        pytest.skip("this machine lets us make no cgroup")
+
+    def put(*pids):
+        for pid in pids:
+            (room / "cgroup.procs").write_text(str(pid))
+
+    yield put
+    deadline = time.monotonic() + 10
+    while (room / "cgroup.procs").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    room.rmdir()
+
+
+LITTLE = 300_000_000
 
 
 SERVER = """
