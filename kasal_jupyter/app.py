@@ -176,6 +176,12 @@ class KasalApp(ExtensionApp):
         help="When the engine (CrewAI, about 200 MB) is loaded: with the server ('start'), or by the first "
         "request under /v1 ('use'). A standalone server always does it at its start.",
     ).tag(config=True)
+    max_run_memory = Int(
+        0,
+        min=0,
+        help="Bytes of memory that a run's process, and each that it starts, may have beside what all runs "
+        "share; 0: any number. A run that needs more fails with OUT_OF_MEMORY. On Linux.",
+    ).tag(config=True)
     start_method = Enum(
         ("auto", "fork", "spawn"),
         default_value="auto",
@@ -246,7 +252,7 @@ class KasalApp(ExtensionApp):
         folder = self.folder
         store = Store.open(folder)
         method = None if self.start_method == "auto" else cast("StartMethod", self.start_method)
-        self._backend = LocalBackend(folder, start_method=method)
+        self._backend = LocalBackend(folder, start_method=method, max_memory=self.max_run_memory)
         self._accounts = Accounts.open(
             store, folder, sandbox_token=self.sandbox_token, enterprise_burst=self.enterprise_burst
         )

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from kasal_jupyter.runs.backend import Exit
 from kasal_jupyter.runs.local import LocalBackend, LocalRun, StartMethod
 from kasal_jupyter.schemas.spec import RunMessage, RunSpec
 
@@ -112,6 +113,7 @@ class Record:
     events: list[dict[str, Any]] = field(default_factory=list)
     raw: list[bytes] = field(default_factory=list)
     exited: Future[int | None] = field(default_factory=Future)
+    exit: Exit | None = None
     seen: threading.Condition = field(default_factory=threading.Condition)
     handle: LocalRun | None = None
 
@@ -120,6 +122,10 @@ class Record:
             self.raw.extend(lines)
             self.events.extend(orjson.loads(line) for line in lines)
             self.seen.notify_all()
+
+    def end_with(self, ended: Exit) -> None:
+        self.exit = ended
+        self.exited.set_result(ended.status)
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """Give the events of a type."""
@@ -140,12 +146,12 @@ class Record:
 class Engine:
     """A local backend that tests can call from where there is no event loop."""
 
-    def __init__(self, folder: Path, start_method: StartMethod | None = None) -> None:
+    def __init__(self, folder: Path, start_method: StartMethod | None = None, *, max_memory: int = 0) -> None:
         self.folder = folder
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="engine")
         self._thread.start()
-        self.backend = LocalBackend(folder, start_method=start_method)
+        self.backend = LocalBackend(folder, start_method=start_method, max_memory=max_memory)
 
     def call(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine on the backend's loop."""
@@ -154,9 +160,7 @@ class Engine:
     def launch(self, spec: RunSpec) -> Record:
         """Start a run."""
         record = Record()
-        record.handle = self.call(
-            self.backend.launch(spec, record.take, lambda ended: record.exited.set_result(ended.status))
-        )
+        record.handle = self.call(self.backend.launch(spec, record.take, record.end_with))
         return record
 
     def run(self, spec: RunSpec) -> Record:

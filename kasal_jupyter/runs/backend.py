@@ -22,10 +22,13 @@ class Exit:
         Its exit status; negative for a signal, None where nobody knows.
     reason
         Why, in words, where more is known than the status tells: that it was out of memory, say.
+    code
+        The code of the run's failure, where that is its end.
     """
 
     status: int | None
     reason: str | None = None
+    code: str = "WORKER_LOST"
 
 
 OnExit = Callable[[Exit], None]

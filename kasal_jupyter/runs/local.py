@@ -11,9 +11,9 @@ from typing import Literal, cast
 
 import orjson
 
-from kasal_jupyter.errors import WorkerLost
+from kasal_jupyter.errors import KasalError, WorkerLost
 from kasal_jupyter.runs.backend import Exit, OnExit, OnLines
-from kasal_jupyter.runs.child import Child, Nursery
+from kasal_jupyter.runs.child import Child, Nursery, kill_marked
 from kasal_jupyter.runs.spare import SpareNursery
 from kasal_jupyter.runs.zygote import ZygoteNursery
 from kasal_jupyter.schemas.spec import RunMessage, RunSpec
@@ -30,6 +30,11 @@ STOP_GRACE = 0.3
 DRAIN_TIMEOUT = 5.0
 """Seconds after a process's end in which its last lines must have come."""
 
+OUT_OF_MEMORY = "OUT_OF_MEMORY"
+"""The code of a run's failure for want of memory."""
+
+_SIGKILL = 9
+
 StartMethod = Literal["fork", "spawn"]
 
 log = logging.getLogger(__name__)
@@ -45,11 +50,17 @@ class LocalBackend:
     start_method
         ``fork`` from a warm zygote (the default, where there is a fork), or ``spawn``: a warm process in
         reserve.
+    max_memory
+        Bytes that a run's process, and each that it starts, may have beside what the warm one has; 0: any
+        number. Where the system can limit that: on Linux.
     """
 
-    def __init__(self, data_folder: Path, *, start_method: StartMethod | None = None) -> None:
+    def __init__(
+        self, data_folder: Path, *, start_method: StartMethod | None = None, max_memory: int = 0
+    ) -> None:
         method = start_method or ("spawn" if sys.platform == "win32" else "fork")
-        self._nursery: Nursery = ZygoteNursery(data_folder) if method == "fork" else SpareNursery(data_folder)
+        kind = ZygoteNursery if method == "fork" else SpareNursery
+        self._nursery: Nursery = kind(data_folder, memory=max_memory)
         self._runs: set[LocalRun] = set()
         self._closed = False
 
@@ -76,22 +87,40 @@ class LocalBackend:
         Unavailable
             CrewAI cannot be started here.
         WorkerLost
-            The backend was closed.
+            The backend was closed, or something else has failed. Neither callback will be called.
         """
-        if self._closed:
-            raise WorkerLost("The server is shutting down.")
+        try:
+            return await self._launch(spec, on_lines, on_exit)
+        except KasalError:
+            raise
+        except Exception as error:
+            # The border to other processes: whatever it is, it is one run's misfortune.
+            log.exception("A run could not be launched")
+            raise WorkerLost(f"No process can be started for the run: {error}") from error
+
+    async def _launch(self, spec: RunSpec, on_lines: OnLines, on_exit: OnExit) -> LocalRun:
+        self._require_open()
         # The sandbox's models are always there.
         providers = {model.provider for model in spec.models.values()} - {"sandbox"}
         child = await self._nursery.child(providers)
+        try:
+            self._require_open()
+        except WorkerLost:
+            child.dispose()
+            raise
         run = LocalRun(child, on_lines, on_exit, ended=self._runs.discard)
         self._runs.add(run)
         try:
             await asyncio.get_running_loop().create_connection(lambda: run, sock=child.sock)
+            run.send(RunMessage(type="run", spec=spec))
         except BaseException:
-            run.kill()  # Nobody will have a handle to do it with.
+            run.disown()
             raise
-        run.send(RunMessage(type="run", spec=spec))
         return run
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise WorkerLost("The server is shutting down.")
 
     async def close(self) -> None:
         """Kill every run and end the worker processes."""
@@ -123,6 +152,8 @@ class LocalRun(asyncio.BufferedProtocol):
         self._on_lines = on_lines
         self._on_exit = on_exit
         self._ended = ended
+        self._reason: str | None = None
+        self._killed_before = _killed_for_memory()
         self._transport: asyncio.Transport | None = None
         self._incoming = memoryview(bytearray(READ_SIZE))
         self._partial = bytearray()
@@ -147,6 +178,12 @@ class LocalRun(asyncio.BufferedProtocol):
         await asyncio.wait([self._child.exited], timeout=STOP_GRACE)
         self.kill()
         await self.gone()
+
+    def disown(self) -> None:
+        """Kill the run before anybody has a handle of it, or hears of it."""
+        self._on_exit = lambda _: None
+        self._on_lines = lambda _: None
+        self.kill()
 
     def kill(self) -> None:
         """Kill the run and all it has started."""
@@ -183,7 +220,8 @@ class LocalRun(asyncio.BufferedProtocol):
         if end < 0:
             self._partial += data
             if len(self._partial) > MAX_LINE:
-                log.error("Run process %d wrote a line of more than %d bytes; killed.", self.pid, MAX_LINE)
+                self._reason = f"wrote an event of more than {MAX_LINE // 1_000_000} MB, and was killed"
+                self._partial.clear()
                 self.kill()
             return
         lines = (bytes(self._partial) + data[:end]).split(b"\n")
@@ -199,9 +237,30 @@ class LocalRun(asyncio.BufferedProtocol):
     async def _see_off(self) -> None:
         """Wait for the end of the process and of its words, and tell."""
         status = await self._child.exited
-        # A process it left behind could hold the socket open; the kill of its group should have seen to that.
+        if not sys.platform.startswith("linux"):
+            # No process above sees there what has left the run's group.
+            await asyncio.to_thread(kill_marked, self._child.mark)
+        # A process it left behind could hold the socket open; whoever is above kills it at this moment.
         await asyncio.wait([self._silent], timeout=DRAIN_TIMEOUT)
         if self._transport is not None:
             self._transport.abort()
+        else:
+            self._child.sock.close()
         self._ended(self)
-        self._on_exit(Exit(status))
+        self._on_exit(self._exit(status))
+
+    def _exit(self, status: int | None) -> Exit:
+        if self._reason is not None or status != -_SIGKILL or self._child.killed:
+            return Exit(status, self._reason)
+        if _killed_for_memory() > self._killed_before:
+            return Exit(status, "was out of memory: the system has killed it", code=OUT_OF_MEMORY)
+        return Exit(status, "was killed from outside, most likely for want of memory")
+
+
+def _killed_for_memory() -> int:
+    """Give how many processes the system has killed because its memory, or a container's, had run out."""
+    try:
+        with Path("/proc/vmstat").open(encoding="ascii") as lines:
+            return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+    except OSError:  # Not Linux.
+        return 0

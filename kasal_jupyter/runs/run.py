@@ -281,7 +281,7 @@ class Run:
         if not self.ended and not self.stopping:
             status = "ended without a word" if ended.status is None else f"ended with status {ended.status}"
             self._fail(
-                "WORKER_LOST", f"The run's process {ended.reason or status}; its log is {self.spec.folder}"
+                ended.code, f"The run's process {ended.reason or status}; its log is {self.spec.folder}"
             )
         self._gone = True
         self._silent.set()

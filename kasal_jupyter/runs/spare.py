@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -11,10 +12,13 @@ import threading
 from collections.abc import Collection
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from kasal_jupyter.errors import Unavailable
-from kasal_jupyter.runs.child import START_TIMEOUT, Child, last_words, started
+from kasal_jupyter.runs.child import REAP_TIMEOUT, START_TIMEOUT, Child, kill_group, over, started
+from kasal_jupyter.runs.engine_log import last_words, open_engine_log
 from kasal_jupyter.runs.environment import worker_environment
+from kasal_jupyter.warden import MARK
 
 
 class SpareNursery:
@@ -24,10 +28,13 @@ class SpareNursery:
     ----------
     data_folder
         Where the processes' logs and CrewAI's files go.
+    memory
+        Bytes that a run may have; 0: any number.
     """
 
-    def __init__(self, data_folder: Path) -> None:
+    def __init__(self, data_folder: Path, *, memory: int = 0) -> None:
         self._folder = data_folder
+        self._memory = memory
         self._next: asyncio.Task[Child] | None = None
         self._closed = False
 
@@ -71,81 +78,102 @@ class SpareNursery:
     def _spare(self) -> asyncio.Task[Child]:
         failed = self._next is not None and self._next.done() and self._next.exception() is not None
         if self._next is None or failed:
-            self._next = asyncio.get_running_loop().create_task(_start(self._folder))
+            self._next = asyncio.get_running_loop().create_task(_start(self._folder, self._memory))
+            self._next.add_done_callback(_retrieved)
         return self._next
 
 
-async def _start(folder: Path) -> Child:
+def _retrieved(starting: asyncio.Task[Child]) -> None:
+    if not starting.cancelled():
+        starting.exception()  # Nobody may be waiting any more.
+
+
+async def _start(folder: Path, memory: int) -> Child:
     """Start a process and wait until it is warm."""
+    try:
+        return await _started(folder, memory)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise Unavailable(f"No process can be started for runs: {reason}") from error
+
+
+async def _started(folder: Path, memory: int) -> Child:
     loop = asyncio.get_running_loop()
+    mark = secrets.token_hex(8)
     ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    log = folder / "spare.log"
+    process = None
     try:
-        with theirs:
-            process = await started(partial(_popen, theirs, folder, log))
+        ours.setblocking(False)
+        with theirs, open_engine_log(folder) as log:
+            path = Path(log.name)
+            process = await started(partial(_popen, theirs, log, folder, memory, mark))
+        said = await _said(ours)
+        if not said:
+            raise Unavailable(f"CrewAI could not be started. {last_words(path)}")
+        exited: asyncio.Future[int | None] = loop.create_future()
+        _await_exit(process, loop, exited)
+        return Child(pid=int(said), sock=ours, exited=exited, mark=mark, warden=process.pid)
     except BaseException:
-        ours.close()
+        ours.close()  # By which all of it ends, where it does not by the next line.
+        if process is not None and not await over(process, REAP_TIMEOUT):
+            kill_group(process.pid)
+            await over(process, REAP_TIMEOUT)
         raise
-    exited: asyncio.Future[int | None] = loop.create_future()
-    # Not on the loop's own pool of threads, which a few long runs would fill.
-    threading.Thread(target=_await_exit, args=(process, loop, exited), name="spare", daemon=True).start()
-    child = Child(pid=process.pid, sock=ours, exited=exited)
+
+
+async def _said(sock: socket.socket) -> bytes:
     try:
-        said = await asyncio.wait_for(loop.sock_recv(ours, 64), START_TIMEOUT)
+        return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, 64), START_TIMEOUT)
     except (OSError, TimeoutError):
-        said = b""
-    except asyncio.CancelledError:
-        child.kill()
-        await exited
-        ours.close()
-        raise
-    if not said:
-        child.kill()
-        await exited
-        ours.close()
-        raise Unavailable(f"CrewAI could not be started. {last_words(log)}")
-    return child
+        return b""
 
 
 def _await_exit(
     process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop, exited: asyncio.Future[int | None]
 ) -> None:
-    status = process.wait()
+    """Have the future told of the process's end."""
 
-    def tell() -> None:
+    def tell(status: int) -> None:
         if not exited.done():
             exited.set_result(status)
 
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(tell)
+    def wait() -> None:
+        status = process.wait()
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(tell, status)
+
+    try:
+        # Not on the loop's own pool of threads, which a few long runs would fill.
+        threading.Thread(target=wait, name="spare", daemon=True).start()
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
 
 
-def _popen(theirs: socket.socket, folder: Path, log: Path) -> subprocess.Popen[bytes]:
+def _popen(theirs: socket.socket, log: Any, folder: Path, memory: int, mark: str) -> subprocess.Popen[bytes]:
     storage = folder / "crewai"
     storage.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "kasal_jupyter.worker.spare"]
-    environment = worker_environment(os.environ, folder)
-    with log.open("wb") as output:
-        if sys.platform == "win32":
-            process = subprocess.Popen(  # noqa: S603
-                [*command, "-", str(storage.absolute())],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                env=environment,
-                creationflags=subprocess.CREATE_NEW_PROCESS_GROUP,
-            )
-            assert process.stdin is not None
-            with process.stdin as pipe:
-                pipe.write(theirs.share(process.pid))
-            return process
-        return subprocess.Popen(  # noqa: S603
-            [*command, str(theirs.fileno()), str(storage.absolute())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
+    arguments = [str(storage.absolute()), str(memory)]
+    environment = {**worker_environment(os.environ, folder), MARK: mark}
+    if sys.platform == "win32":
+        process = subprocess.Popen(  # noqa: S603
+            [*command, "-", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
             env=environment,
-            start_new_session=True,
+            creationflags=subprocess.CREATE_NEW_PROCESS_GROUP,
         )
+        assert process.stdin is not None
+        with process.stdin as pipe:
+            pipe.write(theirs.share(process.pid))
+        return process
+    return subprocess.Popen(  # noqa: S603
+        [*command, str(theirs.fileno()), *arguments],
+        pass_fds=[theirs.fileno()],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        env=environment,
+        start_new_session=True,
+    )

@@ -1,11 +1,11 @@
 """The program that runs an agent's Python: ``python -I limited_python.py SECONDS``, the code on its input.
 
 The input is the code's length in bytes, a newline, the code. It stays open then, and when its other end
-closes, this process ends with all that it has started. Nothing but the standard library is used here, so that
+closes, this process ends with all that it has started. Little but the standard library is used here, so that
 it starts at once.
 
-Two processes: the first waits, and ends the second when nobody waits for it any more. On Linux, where the
-system lets it, the second has no network, and what it starts ends with it.
+Two processes: the first is the second's warden. On Linux, where the system lets it, the second has no network,
+and other processes are not there for it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import contextlib
 import ctypes
 import io
 import os
-import select
-import signal
 import sys
 import traceback
 from typing import Any, NoReturn
+
+from kasal_jupyter.warden import under_warden
 
 MEMORY = 2 * 1024**3
 """Bytes of memory that a process may ask for."""
@@ -33,7 +33,6 @@ PROCESSES = 64
 OPEN_FILES = 256
 
 _NEW_USER, _NEW_PROCESSES, _NEW_NETWORK = 0x10000000, 0x20000000, 0x40000000
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 CODE_NAME = "<code>"
 """What a traceback calls the agent's code."""
@@ -44,13 +43,10 @@ def main(seconds: int) -> NoReturn:
     code = _read_code()
     _limit(seconds)
     isolated = _isolate()
-    child = os.fork()
-    if child == 0:
-        _die_with_parent()
-        if isolated:
-            _be_first()
-        _run(code)
-    os._exit(_wait(child))
+    under_warden(0)
+    if isolated:
+        _be_first()
+    _run(code)
 
 
 def _read_code() -> bytes:
@@ -120,11 +116,6 @@ def _write(path: str, text: str) -> None:
         os.close(handle)
 
 
-def _die_with_parent() -> None:
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-
-
 def _be_first() -> None:
     """Be the first process of those that are left alone, until the second, which returns, has ended.
 
@@ -144,19 +135,6 @@ def _exit_code(status: int) -> int:
     """Give the status of a process as shells have it: 128 and its number, where a signal has ended it."""
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
-
-
-def _wait(child: int) -> int:
-    """Wait for the child's end; end everything when the input's other end closes."""
-    os.close(1)
-    os.close(2)
-    while True:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return _exit_code(status)
-        readable, _, _ = select.select([0], [], [], 0.01)
-        if readable and not os.read(0, 1):
-            os.killpg(0, signal.SIGKILL)
 
 
 def _run(code: bytes) -> NoReturn:

@@ -7,10 +7,8 @@ that is for the process that serves others. ``python -m kasal_jupyter.tools.mcp_
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +22,7 @@ from kasal_jupyter.schemas.mcp_run import RunMcpServer
 from kasal_jupyter.tools.mcp_failure import McpFailed
 from kasal_jupyter.tools.mcp_listing import RemoteTool
 from kasal_jupyter.tools.wording import MIN_SECRET, beginning
+from kasal_jupyter.warden import END_SECONDS, under_warden
 
 PROBE_SECONDS = 90.0
 """How long all of it may take. What waits for the server itself ends before that."""
@@ -113,12 +112,13 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     """End the process and all it has started, where it has not done so itself."""
     if process.poll() is not None:
         return
-    if sys.platform == "win32":
+    # Elsewhere than on Windows it is a warden, which ends everything before itself.
+    process.terminate()
+    try:
+        process.wait(2 * END_SECONDS)
+    except subprocess.TimeoutExpired:
         process.kill()
-    else:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+        process.wait()
 
 
 def _without(text: str, secrets: list[str]) -> str:
@@ -156,6 +156,7 @@ class _LastWords:
 
 def main() -> NoReturn:
     """Answer the question on the input."""
+    under_warden(1)
     out = os.dup(1)
     printed = _LastWords()
     # What a library prints must not stand in the answer, nor its notes among the program's last words.
@@ -166,8 +167,6 @@ def main() -> NoReturn:
         finding = _found(question, folder, printed)
     with os.fdopen(out, "wb") as answer:
         answer.write(finding.model_dump_json().encode())
-    if sys.platform != "win32" and os.getpgrp() == os.getpid():
-        os.killpg(0, signal.SIGKILL)
     os._exit(0)
 
 

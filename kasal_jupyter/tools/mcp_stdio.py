@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from kasal_jupyter.schemas.mcp_run import RunMcpServer
 from kasal_jupyter.tools.mcp_failure import McpFailed
+from kasal_jupyter.warden import mark
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -76,7 +77,7 @@ async def stdio_streams(server: RunMcpServer, folder: str) -> AsyncIterator[Stre
 
 
 async def _started(server: RunMcpServer, folder: str) -> asyncio.subprocess.Process:
-    environment = {**get_default_environment(), **server.env}
+    environment = {**get_default_environment(), **server.env, **mark()}
     assert server.command is not None, "a stdio server has a command"
     # Looked up with the program's own PATH, which may be among its variables.
     program = shutil.which(server.command, path=environment.get("PATH"))

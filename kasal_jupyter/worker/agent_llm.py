@@ -22,7 +22,7 @@ from kasal_jupyter.worker.budget import Ledger
 from kasal_jupyter.worker.failures import ModelFailed, model_failure
 from kasal_jupyter.worker.llm import ReportedLLM, estimated_tokens
 from kasal_jupyter.worker.retry import AskedAgain, CallLeft, asks_again, final_words, seconds_until_retry
-from kasal_jupyter.worker.stop import StopSignal
+from kasal_jupyter.worker.stop import RunOutOfMemory, StopSignal
 
 _summarising: ContextVar[bool] = ContextVar("kasal_summarising", default=False)
 """Whether the call is one of those that shorten a conversation."""
@@ -184,6 +184,8 @@ class AgentLLM(BaseLLM):
                     answer = attempt.here(lambda: ask(llm))
             except HookAborted:
                 raise
+            except MemoryError as error:
+                raise RunOutOfMemory from error
             except Exception as error:
                 # A border: whatever an SDK makes of a provider's answer comes out here.
                 failure = model_failure(error, llm.label)

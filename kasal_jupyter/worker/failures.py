@@ -11,6 +11,8 @@ from kasal_jupyter.worker.provider_errors import ProviderFailure, failure_of, ga
 
 ANSWER_INVALID = "the answer is not in the JSON form that it was asked for."
 
+OUT_OF_MEMORY = "The run was out of memory: it needs more than it may have, or than there is."
+
 _NOT_JSON = re.compile(r" at line \d+ column \d+$")
 """How the message of pydantic's JSON parser ends."""
 
@@ -104,6 +106,8 @@ def describe(
         # ModelFailed, and RunFailed, which has to be an exception of CrewAI's.
         if known_code := getattr(one, "failure_code", None):
             return ErrorInfo(code=known_code, message=str(one))
+        if isinstance(one, MemoryError):
+            return ErrorInfo(code="OUT_OF_MEMORY", message=OUT_OF_MEMORY)
     if code == "MODEL_ERROR":
         failure = model_failure(error, model or "The model")
         return ErrorInfo(code=failure.failure_code, message=str(failure))

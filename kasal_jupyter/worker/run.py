@@ -25,6 +25,7 @@ from kasal_jupyter.schemas.base import Clock
 from kasal_jupyter.schemas.events import ErrorInfo
 from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.tools.http_tool import secrets_of
+from kasal_jupyter.warden import end_children
 from kasal_jupyter.worker.aside import Aside
 from kasal_jupyter.worker.budget import in_time
 from kasal_jupyter.worker.build import BuiltCrew, build_crew
@@ -272,6 +273,8 @@ def leave(outbox: Outbox, printed: RunLog, *, status: int) -> NoReturn:
 
 def kill_own_group() -> NoReturn:
     """End this process and all it has started."""
+    if hasattr(os, "fork"):
+        end_children()
     if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
         os.killpg(0, signals.SIGKILL)
     os._exit(1)

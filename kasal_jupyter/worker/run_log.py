@@ -1,16 +1,20 @@
-"""What a run's process prints, on its way to a file, without keys.
+"""What a run's process prints, on its way to a file, without keys and without filling the disk.
 
 Libraries log what a provider answered, and providers answer with keys: "Incorrect API key provided: sk-…".
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterable
 from pathlib import Path
 
 from kasal_jupyter.worker.outbox import HIDDEN, MIN_SECRET, encode
+
+MAX_LOG = 20_000_000
+"""Bytes that the file may have: its first half is how it began, the second begins anew whenever it is full."""
 
 _PIECE = 65_536
 
@@ -27,12 +31,8 @@ class RunLog:
     """
 
     def __init__(self, path: Path, secrets: Iterable[str] = ()) -> None:
-        self._target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._file = _HalvedFile(path)
         self._secrets = _forms(secrets)
-        self._thread: threading.Thread | None = None
-        if not self._secrets:
-            _stand_in(self._target)
-            return
         self._source, into = os.pipe()
         _stand_in(into)
         os.close(into)
@@ -41,8 +41,6 @@ class RunLog:
 
     def close(self, timeout: float) -> None:
         """Write what was printed; at most so many seconds: what the run has started may print on."""
-        if self._thread is None:
-            return
         # With the last one that could print, the pipe ends.
         nothing = os.open(os.devnull, os.O_WRONLY)
         _stand_in(nothing)
@@ -54,16 +52,9 @@ class RunLog:
         while piece := os.read(self._source, _PIECE):
             waiting = self._without_keys(waiting + piece)
             keep = self._beginning(waiting)
-            self._write(waiting[: len(waiting) - keep])
+            self._file.write(waiting[: len(waiting) - keep])
             waiting = waiting[len(waiting) - keep :]
-        self._write(waiting)
-
-    def _write(self, data: bytes) -> None:
-        try:
-            while data:
-                data = data[os.write(self._target, data) :]
-        except OSError:
-            return  # The disk is full, say. Whoever prints must not wait for it.
+        self._file.write(waiting)
 
     def _without_keys(self, data: bytes) -> bytes:
         for secret in self._secrets:
@@ -81,6 +72,39 @@ class RunLog:
             ),
             default=0,
         )
+
+
+class _HalvedFile:
+    """A file that keeps its beginning, and of the rest the newest."""
+
+    def __init__(self, path: Path) -> None:
+        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._size = self._half = self._newest = self._left_out = 0
+
+    def write(self, data: bytes) -> None:
+        """Write what comes next."""
+        if self._size + len(data) > MAX_LOG:
+            self._leave_out()
+        self._append(data)
+        if not self._half and self._size >= MAX_LOG // 2:
+            self._half = self._newest = self._size
+
+    def _leave_out(self) -> None:
+        self._left_out += self._size - self._newest
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._handle, self._half)
+            self._size = self._half
+        self._append(f"\n[{self._left_out:,} bytes of what was printed are left out here.]\n".encode())
+        self._newest = self._size
+
+    def _append(self, data: bytes) -> None:
+        try:
+            while data:
+                written = os.write(self._handle, data)
+                self._size += written
+                data = data[written:]
+        except OSError:
+            return  # The disk is full, say. Whoever prints must not wait for it.
 
 
 def _forms(secrets: Iterable[str]) -> list[bytes]:

@@ -1,23 +1,37 @@
 """A spare: a process that is warm and waits to become one run, where forking is not to be had.
 
-Started as ``python -m kasal_jupyter.worker.spare <fd> <storage>`` with the run's socket; on
+Started as ``python -m kasal_jupyter.worker.spare <fd> <storage> <memory>`` with the run's socket; on
 Windows ``-`` stands for the descriptor, and the shared socket's bytes come on standard input.
-It says ``ready`` on the run's socket, and from then on speaks as a forked child does.
+It says its pid on the run's socket, and from then on speaks as a forked child does. Where there is a
+fork, the process that was started is its warden.
 """
 
 from __future__ import annotations
 
 import gc
+import os
 import socket
 import sys
 from pathlib import Path
 from typing import NoReturn
 
+from kasal_jupyter.warden import under_warden
+from kasal_jupyter.worker.memory_limit import be_first_to_go, limit_memory
 from kasal_jupyter.worker.switches import import_crewai
 
 
-def main(run: socket.socket, storage: Path) -> NoReturn:
-    """Warm up, say so, and become the run that comes."""
+def main(run: socket.socket, storage: Path, memory: int) -> NoReturn:
+    """Warm up, say so, and become the run that comes.
+
+    Parameters
+    ----------
+    run
+        The run's socket.
+    storage
+        Where CrewAI may keep files.
+    memory
+        Bytes that the run may have beside what the warm process has; 0: any number.
+    """
     import_crewai(storage)
     from kasal_jupyter.worker.run import serve_run
     from kasal_jupyter.worker.warm import warm_up
@@ -25,7 +39,9 @@ def main(run: socket.socket, storage: Path) -> NoReturn:
     warm_up()
     gc.collect()
     gc.freeze()
-    run.sendall(b'{"type":"ready"}\n')
+    be_first_to_go()
+    limit_memory(memory)
+    run.sendall(b"%d\n" % os.getpid())
     serve_run(run)
 
 
@@ -38,4 +54,6 @@ def _passed_socket(argument: str) -> socket.socket:
 
 
 if __name__ == "__main__":
-    main(_passed_socket(sys.argv[1]), Path(sys.argv[2]))
+    _run = _passed_socket(sys.argv[1])
+    under_warden(_run.fileno())
+    main(_run, Path(sys.argv[2]), int(sys.argv[3]))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from crewai.hooks.dispatch import HookAborted
 
 from kasal_jupyter.schemas.events import ErrorInfo
+from kasal_jupyter.worker.failures import OUT_OF_MEMORY
 
 
 class RunStopped(HookAborted):
@@ -23,6 +24,13 @@ class RunFailed(HookAborted):
     def __init__(self, error: ErrorInfo) -> None:
         super().__init__(error["message"], source="kasal")
         self.failure_code = error["code"]
+
+
+class RunOutOfMemory(RunFailed):
+    """The run has come to the end of its memory; whatever it would do next may fail in any way."""
+
+    def __init__(self) -> None:
+        super().__init__(ErrorInfo(code="OUT_OF_MEMORY", message=OUT_OF_MEMORY))
 
 
 class StopSignal:

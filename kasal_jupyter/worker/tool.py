@@ -16,6 +16,7 @@ from pydantic import BaseModel, PrivateAttr
 from kasal_jupyter.schemas.mcp_run import McpTool
 from kasal_jupyter.schemas.tools import ClientTool
 from kasal_jupyter.tools.tool import Tool
+from kasal_jupyter.worker.stop import RunOutOfMemory
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ class CrewTool(BaseTool):
         except HookAborted:
             # The run must end.
             raise
+        except MemoryError as error:
+            raise RunOutOfMemory from error
         except ValueError as error:
             return ToolFailure(message=str(error) or "It does not work with these arguments")
         except Exception as error:

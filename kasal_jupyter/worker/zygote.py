@@ -1,20 +1,24 @@
 """The zygote: a process that has CrewAI imported and warm, and forks a child for each run.
 
-Started by the server as ``python -m kasal_jupyter.worker.zygote <fd> <storage>`` with one end of a
-stream socket pair. On it, in lines of JSON:
+Started by the server as ``python -m kasal_jupyter.worker.zygote <fd> <storage> <memory>`` with one end of a
+stream socket pair. The process that was started stays as its warden (see :mod:`kasal_jupyter.worker.foster`).
+On the socket, in lines of JSON:
 
-- the zygote says ``ready`` once, with how long it took;
+- the zygote says ``ready`` once, with its pid and how long it took;
 - the server sends ``fork`` and the providers of the run's models, with the run's socket beside it
   (SCM_RIGHTS), one at a time;
 - the zygote answers ``forked`` with the child's pid, and later ``exited`` with its status;
-  or ``refused`` with the reason, where the system has no room for another process.
+  or ``refused`` with the reason, where the system has no room for another process;
+- when the zygote has died, its warden says ``lost``, and goes on to say ``exited`` of its children.
 
-When the server's end closes, for whatever reason, the zygote and all its children are gone.
+When the server's end closes, for whatever reason, the zygote and all its children are gone, and what they have
+started.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import select
@@ -30,6 +34,9 @@ from typing import Any, NoReturn
 
 import orjson
 
+from kasal_jupyter.warden import MARK, adopt_orphans, on_parents_end
+from kasal_jupyter.worker.foster import Births, fostered
+from kasal_jupyter.worker.memory_limit import be_first_to_go, limit_memory
 from kasal_jupyter.worker.switches import import_crewai
 
 IDLE_SECONDS = 1.0
@@ -51,6 +58,10 @@ class Zygote:
     load
         Loads what some runs need: what is called ``mcp``, and each provider that a run has asked for; once,
         when nothing has been asked for a while. The first such run loads it for itself.
+    births
+        What tells the warden of the children.
+    memory
+        Bytes that a child may have beside what it shares; 0: any number.
     """
 
     def __init__(
@@ -58,7 +69,12 @@ class Zygote:
         control: socket.socket,
         serve: Callable[[socket.socket], NoReturn],
         load: Callable[[str], None],
+        *,
+        births: Births,
+        memory: int = 0,
     ) -> None:
+        self._births = births
+        self._memory = memory
         self._load = load
         self._wanted = ["mcp"]
         self._known = {"mcp"}
@@ -90,9 +106,11 @@ class Zygote:
                     data, fds = b"", []
                 if not data:
                     self._end()
-                if fds:
-                    self._want(data.decode().split()[1:])
-                    self._fork(socket.socket(fileno=fds[0]))
+                if not fds:  # The system has taken it away.
+                    self._say(type="refused", reason=os.strerror(errno.EMFILE))
+                    continue
+                self._want(data.decode().split()[1:])
+                self._fork(socket.socket(fileno=fds[0]))
 
     def _want(self, names: list[str]) -> None:
         new = [name for name in names if name not in self._known]
@@ -112,17 +130,25 @@ class Zygote:
         if pid == 0:
             self._become_child(run)
         run.close()
+        self._births.tell(pid)
         self._children.add(pid)
         self._say(type="forked", pid=pid)
 
     def _become_child(self, run: socket.socket) -> NoReturn:
         try:
             os.setsid()
+            be_first_to_go()
+            adopt_orphans()
+            # One that was stopped, by whomever, sees then that there is nobody left to work for.
+            on_parents_end(signal.SIGCONT)
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
             for sock in (self._control, self._woken, self._wake):
                 sock.close()
+            self._births.close()
+            os.environ[MARK] = f"{os.environ.get(MARK, '')}-{os.getpid()}"
+            limit_memory(self._memory)
             gc.enable()
             self._serve(run)
         except BaseException:  # noqa: BLE001 - the border of the process
@@ -134,7 +160,8 @@ class Zygote:
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 self._children.discard(pid)
-                _kill_group(pid)  # What a run has started must not outlive it.
+                _kill_group(pid)  # What a run has started must not outlive it; the warden sees to the rest.
+                self._births.tell_of_end(pid)
                 self._say(type="exited", pid=pid, status=os.waitstatus_to_exitcode(status))
 
     def _say(self, **message: Any) -> None:
@@ -157,8 +184,15 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def main(control: socket.socket, storage: Path) -> NoReturn:
+def main(control: socket.socket, storage: Path, births: Births, memory: int) -> NoReturn:
     """Warm up and fork on demand.
+
+    Parameters
+    ----------
+    control, births, memory
+        See :class:`Zygote`.
+    storage
+        Where CrewAI may keep files.
 
     Raises
     ------
@@ -177,13 +211,13 @@ def main(control: socket.socket, storage: Path) -> NoReturn:
     gc.collect()
     gc.disable()
     gc.freeze()
-    zygote = Zygote(control, serve_run, load_rest)
-    control.sendall(
-        orjson.dumps({"type": "ready", "threads": len(left), "seconds": round(time.monotonic() - began, 3)})
-        + b"\n"
-    )
+    zygote = Zygote(control, serve_run, load_rest, births=births, memory=memory)
+    seconds = round(time.monotonic() - began, 3)
+    ready = {"type": "ready", "pid": os.getpid(), "threads": len(left), "seconds": seconds}
+    control.sendall(orjson.dumps(ready) + b"\n")
     zygote.run()
 
 
 if __name__ == "__main__":
-    main(socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2]))
+    _control = socket.socket(fileno=int(sys.argv[1]))
+    main(_control, Path(sys.argv[2]), fostered(_control), int(sys.argv[3]))

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from kasal_jupyter.errors import Unavailable, WorkerLost
+from kasal_jupyter.runs.backend import Exit
 from kasal_jupyter.runs.local import LocalBackend
 from kasal_jupyter.schemas.events import FAILING
 from kasal_jupyter.schemas.spec import RunMessage
@@ -163,25 +164,101 @@ def test_the_zygote_has_one_thread_and_no_connection(engine, tmp_path):
     engine.stop(record)
 
 
-def test_a_zygote_that_dies_takes_its_runs_along_and_is_replaced(tmp_path):
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_zygote_that_dies_or_hangs_is_replaced_and_its_runs_live_on(tmp_path, fault):
     running = Engine(tmp_path)
     try:
-        record = running.launch(one_task(tmp_path / "a", sandbox={"latency": 3600}))
-        record.wait_for("llm_call")
-        first = zygote_of(record.handle.pid)
-        os.kill(first, signal.SIGKILL)
-        assert record.exited.result(60) is None
-        assert_gone(record.handle.pid)
-        again = running.run(one_task(tmp_path / "b"))
+        records = [running.launch(one_task(tmp_path / name, sandbox={"latency": 3600})) for name in "abc"]
+        for record in records:
+            record.wait_for("llm_call")
+        first = zygote_of(records[0].handle.pid)
+        os.kill(first, fault)
+        # One is stopped, and one dies, before anybody has missed the zygote.
+        running.stop(records[0])
+        os.kill(records[1].handle.pid, signal.SIGKILL)
+        records[1].exited.result(60)
+        again = running.run(one_task(tmp_path / "d"))
         assert again.exited.result() == 0
         assert again.end["status"] == "completed"
-        last = running.launch(one_task(tmp_path / "c", sandbox={"latency": 3600}))
+        assert_gone(first)
+        assert not records[2].exited.done()
+        running.stop(records[2])
+        assert_gone(records[2].handle.pid)
+        last = running.launch(one_task(tmp_path / "e", sandbox={"latency": 3600}))
         last.wait_for("llm_call")
         second = zygote_of(last.handle.pid)
     finally:
         running.close()
     assert_gone(second)
     assert last.exited.result(0) == -signal.SIGKILL
+
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory can be limited on Linux")
+
+
+def greedy_crew(folder, times):
+    """Describe a run that makes one long text of a short one."""
+    tasks = [task("t", "worker", "{text} " * times)]
+    return crew(folder, [agent("Worker")], tasks, inputs={"text": "much " * 200_000})
+
+
+@linux
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_run_that_needs_more_memory_than_it_may_have_fails_with_that_reason(tmp_path, method):
+    running = Engine(tmp_path, method, max_memory=100_000_000)
+    try:
+        greedy = running.run(greedy_crew(tmp_path / "greedy", 500))
+        assert greedy.exited.result() == 0
+        assert greedy.end["status"] == "failed"
+        assert greedy.end["error"]["code"] == "OUT_OF_MEMORY"
+        modest = running.run(one_task(tmp_path / "modest"))
+        assert modest.end["status"] == "completed"
+    finally:
+        running.close()
+
+
+@linux
+def test_where_the_systems_memory_runs_out_the_greedy_run_goes_alone(tmp_path, small_room):
+    running = Engine(tmp_path)
+    try:
+        neighbours = [running.launch(one_task(tmp_path / name, sandbox={"latency": 3600})) for name in "abc"]
+        for each in neighbours:
+            each.wait_for("llm_call")
+        small_room(zygote_of(neighbours[0].handle.pid), *(each.handle.pid for each in neighbours))
+        greedy = running.run(greedy_crew(tmp_path / "greedy", 2_000))
+        assert greedy.exit == Exit(
+            -signal.SIGKILL, "was out of memory: the system has killed it", code="OUT_OF_MEMORY"
+        )
+        assert not any(each.exited.done() for each in neighbours)
+        assert running.run(one_task(tmp_path / "after")).end["status"] == "completed"
+    finally:
+        running.close()
+
+
+@pytest.fixture
+def small_room():
+    """Put processes, and what they start from then on, where there is little memory: a cgroup, for which one is root."""
+    root = Path("/sys/fs/cgroup/memory")
+    room = root / f"kasal-tests-{os.getpid()}"
+    try:
+        room.mkdir()
+        (room / "memory.limit_in_bytes").write_text(str(LITTLE))
+    except OSError:
+        pytest.skip("this machine lets us make no cgroup")
+
+    def put(*pids):
+        for pid in pids:
+            (room / "cgroup.procs").write_text(str(pid))
+
+    yield put
+    deadline = time.monotonic() + 10
+    while (room / "cgroup.procs").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    room.rmdir()
+
+
+LITTLE = 300_000_000
 
 
 SERVER = """

@@ -1,6 +1,7 @@
-"""A real MCP server, by the ``mcp`` package: ``python mcp_server.py stdio|http NOTES [hostile]``.
+"""A real MCP server, by the ``mcp`` package: ``python mcp_server.py stdio|http NOTES [hostile|detaching]``.
 
-It notes each session, each call and its own process in a file, one line each.
+It notes each session, each call and its own process in a file, one line each. A detaching one starts a process
+that nothing leads to, as daemons are started.
 """
 
 from __future__ import annotations
@@ -102,6 +103,8 @@ def main(transport: str, notes: Path, kind: str = "friendly") -> None:
             file.write(" ".join(map(str, words)) + "\n")
 
     note("process", os.getpid())
+    if kind == "detaching":
+        _detach(note)
     server = _hostile(note) if kind == "hostile" else _friendly(note, notes.with_suffix(".extra"))
     if transport == "stdio":
         # What careless servers do; clients pass over it.
@@ -118,6 +121,18 @@ def main(transport: str, notes: Path, kind: str = "friendly") -> None:
         sock.listen(64)
         config = uvicorn.Config(server.streamable_http_app(), log_level="warning", lifespan="on")
         uvicorn.Server(config).run(sockets=[sock])
+
+
+def _detach(note: Any) -> None:
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    note("detached", os.getpid())
+    os.execve(sys.executable, [sys.executable, "-c", "import time; time.sleep(3600)"], {})
 
 
 def _friendly(note: Any, extra: Path) -> Any:

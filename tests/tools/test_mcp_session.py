@@ -1,8 +1,12 @@
 """Sessions with MCP servers, and what is made of their tools and results."""
 
 import asyncio
+import os
+import sys
+import time
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 from mcp.types import (
     BlobResourceContents,
@@ -17,8 +21,9 @@ from kasal_jupyter.schemas.mcp_run import RunMcpServer
 from kasal_jupyter.tools.guard import HostGuard
 from kasal_jupyter.tools.mcp_content import text_of
 from kasal_jupyter.tools.mcp_failure import McpFailed
+from kasal_jupyter.tools.mcp_probe import probe
 from kasal_jupyter.tools.mcp_session import McpSession
-from tests.servers.mcp_server import http_mcp_server
+from tests.servers.mcp_server import McpNotes, http_mcp_server, stdio
 
 
 def test_a_server_that_was_started_anew_gets_a_new_session(tmp_path):
@@ -64,3 +69,14 @@ def test_what_is_no_text_is_told_in_words():
     # Given as text as well, it is not told twice.
     told = CallToolResult(content=[TextContent(type="text", text="1")], structuredContent={"a": 1})
     assert text_of(told) == "1"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="orphans come back to nobody here")
+def test_a_look_at_a_program_leaves_nothing_that_has_detached_itself(tmp_path):
+    notes = McpNotes(tmp_path / "notes")
+    server = RunMcpServer(name="calc", tools=[], **stdio(notes.path, "detaching"))
+    assert "add" in {tool.name for tool in probe(server, [], os.environ).tools}
+    end = time.monotonic() + 10
+    while psutil.pid_exists(int(notes.wait_for("detached"))):
+        assert time.monotonic() < end
+        time.sleep(0.02)

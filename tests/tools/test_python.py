@@ -1,12 +1,14 @@
 """`python`: an agent's code in a process of its own, with limits."""
 
 import os
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from kasal_jupyter.schemas.spec import RunToolSettings
+from kasal_jupyter.tools import limited_python
 from kasal_jupyter.tools.catalog import find_tool
 from kasal_jupyter.tools.tool import ToolContext
 
@@ -123,11 +125,19 @@ if os.fork() == 0:
 """
 
 
-@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
-def test_what_it_has_started_ends_with_it(run, context):
-    if not isolated(run):
-        pytest.skip("this system lets no user have processes of their own; what leaves the group stays")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="orphans come back to nobody here")
+@pytest.mark.parametrize("apart", [True, False])
+def test_what_it_has_started_ends_with_it(run, context, tmp_path, monkeypatch, apart):
+    if not apart:
+        refused = tmp_path / "limited.py"
+        program = Path(limited_python.__file__).read_text(encoding="utf-8")
+        refused.write_text(program.replace("= _isolate()", "= False"), encoding="utf-8")
+        monkeypatch.setattr(limited_python, "__file__", str(refused))
+        assert not isolated(run)
     assert run(ORPHAN) == "[It printed nothing.]"
+    assert none_left(context.folder)
+    with pytest.raises(ValueError, match="longer than 1 seconds"):
+        run(f"{ORPHAN}else:\n    time.sleep(600)", timeout=1)
     assert none_left(context.folder)
 
 

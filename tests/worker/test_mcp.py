@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import time
 
 import psutil
@@ -204,6 +205,20 @@ def test_nor_does_killing_its_process(engine, tmp_path, notes):
     assert gone(int(notes.wait_for("process")))
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="orphans come back to nobody here")
+@pytest.mark.parametrize("end", ["stop", "kill", "by itself"])
+def test_nor_is_a_process_left_that_has_detached_itself_in_every_way(engine, tmp_path, notes, end):
+    server = served("calc", stdio(notes.path, "detaching"), "add" if end == "by itself" else "slow")
+    record = engine.launch(spec_of(tmp_path / "run", [server]))
+    pid = int(notes.wait_for("detached"))
+    if end != "by itself":
+        notes.wait_for("call slow")
+        assert psutil.pid_exists(pid)
+        engine.stop(record) if end == "stop" else os.kill(record.handle.pid, signal.SIGKILL)
+    record.exited.result(60)
+    assert gone(pid)
+
+
 def test_a_program_has_few_variables_and_its_secrets_are_seen_by_nobody(engine, tmp_path, notes):
     env = {"API_TOKEN": SECRET, "MODE": "thorough", "VERBOSE_KEY": "1"}
     server = served("calc", stdio(notes.path), "environment", "add", env=env)
@@ -212,7 +227,16 @@ def test_a_program_has_few_variables_and_its_secrets_are_seen_by_nobody(engine, 
     assert lines["API_TOKEN"] in {"[secret]", "[key]"}
     # Neither words of any text nor what is short are taken for secrets.
     assert (lines["MODE"], lines["VERBOSE_KEY"]) == ("thorough", "1")
-    assert set(lines) - set(env) <= {"HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "LC_CTYPE"}
+    assert set(lines) - set(env) <= {
+        "HOME",
+        "LOGNAME",
+        "PATH",
+        "SHELL",
+        "TERM",
+        "USER",
+        "LC_CTYPE",
+        "KASAL_RUN",
+    }
     left = b"".join([*record.raw, *(path.read_bytes() for path in (tmp_path / "run").rglob("*"))])
     assert SECRET.encode() not in left
     assert b"a line on standard error" in (tmp_path / "run" / "output.log").read_bytes()

@@ -44,6 +44,34 @@ def test_keys_do_not_get_into_the_log_by_whatever_way(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
-def test_without_keys_everything_goes_straight_to_the_file_which_is_the_owners_alone(tmp_path):
+def test_without_keys_everything_is_kept_in_a_file_which_is_the_owners_alone(tmp_path):
     assert f"plainly {KEY}" in printed(tmp_path, "keyless")
     assert (tmp_path / "output.log").stat().st_mode & 0o777 == 0o600
+
+
+FLOOD = """
+import os, subprocess, sys
+from pathlib import Path
+from kasal_jupyter.worker import run_log
+
+run_log.MAX_LOG = 1_000_000
+printed = run_log.RunLog(Path(sys.argv[1]))
+print("the beginning", flush=True)
+subprocess.run([sys.executable, "-c", "for at in range(300_000): print('line', at)"])
+print("the end", flush=True)
+printed.close(10)
+os._exit(0)
+"""
+
+
+def test_a_flood_leaves_its_beginning_and_its_end_and_says_what_is_missing(tmp_path):
+    file = tmp_path / "output.log"
+    subprocess.run([sys.executable, "-c", FLOOD, str(file)], check=True, timeout=60)
+    assert file.stat().st_size <= 1_000_100
+    lines = file.read_text().splitlines()
+    assert lines[:3] == ["the beginning", "line 0", "line 1"]
+    assert lines[-2:] == ["line 299999", "the end"]
+    (said,) = [line for line in lines if line.startswith("[")]
+    everything = sum(len(f"line {at}\n") for at in range(300_000)) + len("the beginning\nthe end\n")
+    left_out = int(said[1:].split()[0].replace(",", ""))
+    assert file.stat().st_size + left_out - len(f"\n{said}\n") == everything

@@ -1,11 +1,14 @@
 """The zygote's process keeping, with children that do something simpler than a crew."""
 
+import contextlib
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import orjson
 import psutil
@@ -15,7 +18,25 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no for
 
 SCRIPT = """
 import os, socket, subprocess, sys
+from kasal_jupyter.worker.foster import fostered
 from kasal_jupyter.worker.zygote import Zygote
+
+def escape(run, order):
+    told, tell = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        os.write(tell, b"%d" % os.getsid(0))
+        if os.fork():
+            os._exit(0)
+        hops = 20_000 if order == b"hop" else 0
+        while hops:
+            hops -= 1
+            if os.fork():
+                os._exit(0)
+        os.execve(sys.executable, [sys.executable, "-c", "import time; time.sleep(3600)"], {})
+    run.sendall(os.read(told, 16))
+    run.recv(16)
+    os._exit(3)
 
 def serve(run):
     order = run.recv(16)
@@ -24,29 +45,36 @@ def serve(run):
     if order == b"tell":
         run.sendall(" ".join(loaded).encode())
         os._exit(0)
+    if order in {b"escape", b"hop"}:
+        escape(run, order)
     started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
     run.sendall(str(started.pid).encode())
     run.recv(16)
     os._exit(3)
 
 loaded = []
-Zygote(socket.socket(fileno=int(sys.argv[1])), serve, loaded.append).run()
+control = socket.socket(fileno=int(sys.argv[1]))
+births = fostered(control)
+#prepare
+control.sendall(b'{"type": "ready", "pid": %d}\\n' % os.getpid())
+Zygote(control, serve, loaded.append, births=births).run()
 """
 
 
 class Keeper:
     """The server's end of a zygote's socket."""
 
-    def __init__(self, before=""):
+    def __init__(self, prepare=""):
         self.control, theirs = socket.socketpair()
         self.control.settimeout(30)
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", before + SCRIPT, str(theirs.fileno())],
+                [sys.executable, "-c", SCRIPT.replace("#prepare", prepare), str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stderr=subprocess.PIPE,
             )
         self.lines = self.control.makefile("rb")
+        self.pid = self.heard()["pid"]
 
     def fork(self, order=b"start", wanting=""):
         ours, theirs = socket.socketpair()
@@ -78,6 +106,23 @@ def zygote():
 def wait_gone(pid):
     deadline = time.monotonic() + 10
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def in_session(session):
+    found = []
+    for pid in psutil.pids():
+        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getsid(pid) == session and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                found.append(pid)
+    return found
+
+
+def wait_over(session):
+    """Wait until nothing of a session is left."""
+    deadline = time.monotonic() + 10
+    while in_session(session):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -171,3 +216,101 @@ def test_when_the_servers_end_closes_all_are_gone(zygote):
         assert zygote.close() == 0
         for one in (pid, started):
             wait_gone(one)
+
+
+needs_subreapers = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="orphans come back to nobody here"
+)
+
+
+@needs_subreapers
+@pytest.mark.parametrize("how", [b"escape", b"hop"], ids=["detached", "ever another"])
+@pytest.mark.parametrize("end", ["by itself", "killed", "server gone", "zygote stopped", "zygote killed"])
+def test_what_has_left_session_parent_and_environment_ends_with_its_run(zygote, how, end):
+    pid, run = zygote.fork(how)
+    with run:
+        session = int(run.recv(16))
+        assert how == b"hop" or in_session(session)  # It is too fast to be seen.
+        match end:
+            case "by itself":
+                run.sendall(b"end")
+            case "killed":
+                os.killpg(pid, signal.SIGKILL)
+            case "server gone":
+                assert zygote.close() == 0
+            case "zygote stopped":
+                os.kill(zygote.pid, signal.SIGSTOP)
+                os.killpg(pid, signal.SIGKILL)
+            case "zygote killed":
+                os.kill(zygote.pid, signal.SIGKILL)
+                assert zygote.heard() == {"type": "lost"}
+                run.sendall(b"end")
+        wait_over(session)
+
+
+@needs_subreapers
+def test_what_a_living_run_has_detached_is_let_live(zygote):
+    _, other = zygote.fork(b"escape")
+    _, run = zygote.fork(b"escape")
+    with run, other:
+        session, others = int(run.recv(16)), int(other.recv(16))
+        other.sendall(b"end")
+        wait_over(others)
+        assert in_session(session)
+
+
+@needs_subreapers
+def test_runs_outlive_their_zygote_and_their_ends_are_told(zygote):
+    pid, run = zygote.fork()
+    with run:
+        started = int(run.recv(16))
+        os.kill(zygote.pid, signal.SIGKILL)
+        assert zygote.heard() == {"type": "lost"}
+        run.sendall(b"end")
+        assert zygote.heard() == {"type": "exited", "pid": pid, "status": 3}
+    wait_gone(started)
+    assert zygote.lines.readline() == b"", "and then there is nothing to stay for"
+
+
+@needs_subreapers
+@pytest.mark.parametrize("stopped", ["zygote", "warden", "run", "all"])
+def test_a_stopped_process_does_not_outlive_the_server(tmp_path, stopped):
+    """The server is a process of its own here, for it to be killed."""
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER, SCRIPT], stdout=subprocess.PIPE, stdin=subprocess.PIPE
+    )
+    with server:
+        warden, zygote, run, started = map(int, server.stdout.readline().split())
+        pids = {"zygote": [zygote], "warden": [warden], "run": [run], "all": [warden, zygote, run]}
+        for pid in pids[stopped]:
+            os.kill(pid, signal.SIGSTOP)
+        server.kill()
+    for pid in (warden, zygote, run, started):
+        wait_gone(pid)
+
+
+SERVER = """
+import json, socket, subprocess, sys
+control, theirs = socket.socketpair()
+warden = subprocess.Popen([sys.executable, "-c", sys.argv[1], str(theirs.fileno())], pass_fds=[theirs.fileno()])
+theirs.close()
+lines = control.makefile("rb")
+zygote = json.loads(lines.readline())["pid"]
+ours, theirs = socket.socketpair()
+ours.sendall(b"start")
+socket.send_fds(control, [b"fork\\n"], [theirs.fileno()])
+theirs.close()
+run = json.loads(lines.readline())["pid"]
+print(warden.pid, zygote, run, ours.recv(16).decode(), flush=True)
+sys.stdin.read()
+"""
+
+
+@needs_subreapers
+def test_a_run_is_the_first_to_go_when_memory_runs_out(zygote):
+    pid, run = zygote.fork()
+    with run:
+        started = int(run.recv(16))
+        scores = [Path(f"/proc/{one}/oom_score_adj").read_text() for one in (pid, started, zygote.pid)]
+        assert scores[:2] == ["1000\n"] * 2
+        assert int(scores[2]) < 1000

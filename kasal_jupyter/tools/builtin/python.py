@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from kasal_jupyter.tools import limited_python
 from kasal_jupyter.tools.tool import Tool, ToolContext
+from kasal_jupyter.warden import mark
 
 if TYPE_CHECKING:
     from kasal_jupyter.schemas.spec import RunToolSettings
@@ -30,6 +31,9 @@ MAX_CODE = 100_000
 
 MAX_OUTPUT = 20_000
 """Most bytes of output that are given; what follows is not kept."""
+
+END_SECONDS = 3.0
+"""How long the end of what the code has started may take."""
 
 _POLL = 0.25
 
@@ -71,7 +75,9 @@ def _run(context: ToolContext, code: str, timeout: float = SECONDS) -> str:
         raise ValueError(f"It ran longer than {timeout:g} seconds, and was ended.{_behind(text)}")
     if status == 0:
         return text or "[It printed nothing.]"
-    if status in {128 + signal.SIGXCPU, 128 + signal.SIGKILL, -signal.SIGXCPU, -signal.SIGKILL}:
+    if status < 0:
+        status = 128 - status  # As shells have it, and as it comes where the code had a place of its own.
+    if status in {128 + signal.SIGXCPU, 128 + signal.SIGKILL}:
         raise ValueError(f"It was ended: it used more time or memory than it may.{_behind(text)}")
     raise ValueError(text or f"It ended with status {status}.")
 
@@ -107,10 +113,12 @@ def _execute(code: str, folder: Path, timeout: float, output: _Output) -> int | 
         except subprocess.TimeoutExpired:
             return None
     finally:
+        process.stdin.close()  # By which all of it ends; the code may have stopped or killed its warden, though.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(END_SECONDS)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        process.stdin.close()
         process.stdout.close()
 
 
@@ -137,7 +145,7 @@ def _environment(folder: Path) -> dict[str, str]:
     """Give the few variables that programs need: no keys, no tokens, nothing of the server's."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ") if name in os.environ}
     one_thread = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {"LANG": "C.UTF-8", **kept, **one_thread, "HOME": str(folder), "MPLBACKEND": "Agg"}
+    return {"LANG": "C.UTF-8", **kept, **one_thread, "HOME": str(folder), "MPLBACKEND": "Agg", **mark()}
 
 
 TOOL = Tool(
