@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterator, Mapping
 
@@ -27,14 +26,12 @@ from kasal_jupyter.schemas.providers import (
 from kasal_jupyter.store.secrets import SecretBox, SecretLost
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.tools.guard import HostGuard, HostRefused, HostUnknown
+from kasal_jupyter.tools.lookup import check_host
 
 INVALID_PROVIDER = "Invalid provider"
 
 SERVERS = ""
 """The owner of what is set for everybody."""
-
-_LOOKUP_SECONDS = 5.0
-"""How long a name is looked up when an address is stored."""
 
 
 class Providers:
@@ -153,11 +150,10 @@ class Providers:
 
     async def _address_faults(self, base_url: str) -> list[Fault]:
         try:
-            async with asyncio.timeout(_LOOKUP_SECONDS):
-                await asyncio.to_thread(self.guard.check, base_url)
+            await check_host(self.guard, base_url)
         except HostRefused as error:
             return [Fault("base_url", str(error))]
-        except (HostUnknown, TimeoutError):
+        except HostUnknown:
             # It may be known by the time it is called, and is looked at again then.
             pass
         return []
