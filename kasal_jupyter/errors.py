@@ -16,7 +16,8 @@
     ├── ModelCallFailed              502 MODEL_ERROR
     ├── Unavailable                  503 SERVICE_UNAVAILABLE
     ├── StoreError                   500 STORE_ERROR
-    │   └── StoreTooNew
+    │   ├── StoreTooNew
+    │   └── DocumentDamaged
     └── WorkerLost                   500 WORKER_LOST
 
 Each class carries the HTTP status and the code that the API answers with; the
@@ -230,6 +231,37 @@ class StoreError(KasalError):
 
 class StoreTooNew(StoreError):
     """The data folder was written by a newer version of the product."""
+
+
+class DocumentDamaged(StoreError):
+    """A stored document can't be read any more; all others can.
+
+    Parameters
+    ----------
+    message
+        One readable sentence.
+    collection
+        Its collection.
+    document_id
+        Which it is.
+    owner, crew_id
+        Whose it is, and which crew's; empty where it does not say.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        collection: str = "",
+        document_id: str = "",
+        owner: str = "",
+        crew_id: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.collection = collection
+        self.document_id = document_id
+        self.owner = owner
+        self.crew_id = crew_id
 
 
 class WorkerLost(KasalError):

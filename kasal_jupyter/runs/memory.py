@@ -8,8 +8,6 @@ import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-import orjson
-
 from kasal_jupyter.errors import KasalError
 from kasal_jupyter.memory.build import build_index
 from kasal_jupyter.memory.embedder import RemoteEmbedder, embedder_name
@@ -122,7 +120,7 @@ class CrewMemories:
     def drop_orphans(self) -> None:
         """Delete the indexes of crews that were deleted by a server that did not come to it."""
         for path in self.folder.glob("*"):
-            if self.store.crews.get(path.name) is None:
+            if not self.store.crews.has(path.name):
                 shutil.rmtree(path, ignore_errors=True)
 
     def _path(self, crew_id: str) -> Path:
@@ -139,7 +137,7 @@ class CrewMemories:
             if remote is not None and self._revision(crew_id) == revision:
                 # An embedder that gave no vectors would give none again.
                 break
-        if self.store.crews.get(crew_id) is None:
+        if not self.store.crews.has(crew_id):
             shutil.rmtree(self._path(crew_id), ignore_errors=True)
 
     def _is_current(self, crew_id: str, embedder: RunEmbedder) -> bool:
@@ -159,7 +157,7 @@ class CrewMemories:
         )
 
     def _revision(self, crew_id: str) -> str:
-        found = self.store.revisions.get(crew_id)
+        found = self.store.revisions.readable(crew_id)
         if found is not None:
             return found.revision
         # What an earlier version has stored has no revision: its memories are counted instead.
@@ -168,12 +166,10 @@ class CrewMemories:
 
     def _records(self, crew_id: str) -> Iterator[Record]:
         for each in MEMORY_TYPES:
-            for body in self.store.memories.bodies(limit=None, shelf=shelf(crew_id, each))[0]:
-                row = orjson.loads(body)
-                yield Record(row["id"], each, row["content"], row["category"], row["created_at"])
-        for body in self.store.passages.bodies(limit=None, crew_id=crew_id)[0]:
-            row = orjson.loads(body)
-            yield Record(row["id"], "knowledge", row["content"], row["name"], row["created_at"])
+            for memory in self.store.memories.find(order="created", shelf=shelf(crew_id, each)):
+                yield Record(memory.id, each, memory.content, memory.category, memory.created_at)
+        for known in self.store.passages.find(order="created", crew_id=crew_id):
+            yield Record(known.id, "knowledge", known.content, known.name, known.created_at)
 
     def _search(
         self, crew_id: str, embedder: RunEmbedder, text: str, kinds: Collection[Kind], limit: int

@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 
 from tinydb import TinyDB
 
-from kasal_jupyter.errors import StoreError
+from kasal_jupyter.errors import DocumentDamaged, StoreError
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.auth import ApiKey, Session
 from kasal_jupyter.schemas.crews import Crew
@@ -28,6 +28,7 @@ from kasal_jupyter.schemas.webhooks import SigningSecret
 from kasal_jupyter.store.catalog import (
     AGENTS,
     API_KEYS,
+    CATALOG,
     CREWS,
     EXECUTIONS,
     INDEXES,
@@ -164,6 +165,13 @@ class Store:
             If it could not be written; then nothing of it happened.
         """
         return await self._writer.change(work)
+
+    def discard(self, damaged: DocumentDamaged) -> None:
+        """Delete a document that can't be read, with what hangs on it alone; within a change."""
+        by_name = {collection.name: collection for collection in CATALOG}
+        self.repository(by_name[damaged.collection]).delete(damaged.document_id)
+        if damaged.collection == KNOWLEDGE.name:
+            self.passages.delete_where(source_id=damaged.document_id)
 
     def change_now(self, work: Callable[[], T]) -> T:
         """Carry out a change like :meth:`change`, in this thread: for programs without an event loop."""

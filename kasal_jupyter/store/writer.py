@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import queue
 import threading
@@ -130,7 +131,7 @@ def _own(error: BaseException) -> BaseException:
     if isinstance(error, StopIteration):
         own: BaseException = RuntimeError("the change raised StopIteration")
     elif isinstance(error, StoreError):
-        own = type(error)(error.message)
+        own = copy.copy(error)
     else:
         return error
     own.__cause__ = error
