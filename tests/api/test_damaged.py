@@ -117,7 +117,7 @@ def test_a_crew_s_memory_and_knowledge_are_given_without_it(house):
         assert ([each["id"] for each in listed], total) == ([kept], 1)
         assert house.ada.delete(f"{path}/{broken}").status_code == 204
         assert house.ada.delete(f"{path}/{broken}").status_code == 404
-    assert house.ada.post(f"/memory/{crew_id}/search", json={"query": "tea"}).status_code == 200
+    assert house.ada.get(f"/memory/{crew_id}/search", params={"query": "tea"}).status_code == 200
 
 
 def test_a_crew_with_a_part_that_cannot_be_read_does_not_run_without_it(house):
@@ -136,6 +136,8 @@ def test_a_crew_with_a_part_that_cannot_be_read_does_not_run_without_it(house):
 def test_a_run_ends_and_is_booked_whatever_lies_beside_it(house):
     job_id = execution_of(house)
     crew_id = house.ada.get(f"/executions/{job_id}").json()["crew_id"]
+    # Which waits until it is booked.
+    assert house.ada.get("/usage", params={"crew_id": crew_id}).json()["whole"]["runs"] == 1
     (entry,) = house.store.ledger.find(crew_id=crew_id)
     damage(house, "ledger", entry.id, "usage")
     again = start(house.ada, crew_id)
