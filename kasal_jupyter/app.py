@@ -46,6 +46,7 @@ from kasal_jupyter.store.mcp import McpServers
 from kasal_jupyter.store.members import Members
 from kasal_jupyter.store.memories import Memories
 from kasal_jupyter.store.providers import Providers
+from kasal_jupyter.store.quota import Quota
 from kasal_jupyter.store.secrets import SecretBox
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.store.tools import CustomTools
@@ -157,6 +158,15 @@ class KasalApp(ExtensionApp):
     max_queued = Int(1_000, min=0, help="Executions that may wait; one more is refused with 503.").tag(
         config=True
     )
+    max_stored_bytes = Int(
+        200_000_000,
+        min=0,
+        help="Bytes of crews, agents, tasks, tools, knowledge and memories that a user may have stored; 0: "
+        "any number. Admins may have any number.",
+    ).tag(config=True)
+    max_crews = Int(
+        2_000, min=0, help="Crews that a user may have; 0: any number. Admins may have any number."
+    ).tag(config=True)
     max_body_bytes = Int(
         2 * 1024 * 1024, min=1024, help="Largest body of a request, in bytes; a larger one is refused."
     ).tag(config=True)
@@ -328,6 +338,9 @@ class KasalApp(ExtensionApp):
         """Build the parts over a store."""
         assert self._backend is not None
         assert self._accounts is not None
+        store.quota = Quota(
+            self.max_stored_bytes, self.max_crews, everybody=isinstance(catalog, SandboxCatalog)
+        )
         limits = RunLimits(running=self.max_running, queued=self.max_queued)
         crews = Crews(store)
         secrets, guard = SecretBox(folder), HostGuard(self.allowed_hosts)

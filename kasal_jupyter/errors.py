@@ -7,6 +7,7 @@
     │   └── NotRunnable              400 CREW_NOT_RUNNABLE
     ├── Unauthorized                 401 UNAUTHORIZED
     ├── Forbidden                    403 FORBIDDEN
+    │   └── QuotaExceeded            403 QUOTA_EXCEEDED
     ├── NotFound                     404 NOT_FOUND
     ├── MethodNotAllowed             405 METHOD_NOT_ALLOWED
     ├── Conflict                     409 CONFLICT
@@ -116,6 +117,29 @@ class Forbidden(KasalError):
 
     status = 403
     code = "FORBIDDEN"
+
+
+class QuotaExceeded(Forbidden):
+    """The caller would have more stored than they may.
+
+    Parameters
+    ----------
+    message
+        One readable sentence.
+    used, limit
+        What it would be, and what it may be.
+    """
+
+    code = "QUOTA_EXCEEDED"
+
+    def __init__(self, message: str, *, used: int, limit: int) -> None:
+        super().__init__(message)
+        self.used = used
+        self.limit = limit
+
+    def details(self) -> dict[str, Any]:
+        """Give the figures."""
+        return {"used": self.used, "limit": self.limit}
 
 
 class NotFound(KasalError):

@@ -12,6 +12,7 @@ from typing import Any
 
 from kasal_jupyter.errors import Conflict, KasalError, NotFound, Unavailable
 from kasal_jupyter.models.catalog import ModelCatalog
+from kasal_jupyter.places import DISK
 from kasal_jupyter.runs.backend import Backend
 from kasal_jupyter.runs.check import check_run
 from kasal_jupyter.runs.chores import Chores
@@ -187,7 +188,7 @@ class Runs:
             ):
                 undo.callback(self.webhooks.files.delete, job_id)
             _, first = await asyncio.gather(
-                asyncio.to_thread(journal.sync),
+                DISK.do(journal.sync),
                 self.store.change(insert),
             )
             if first is not None:
@@ -373,7 +374,7 @@ class Runs:
 
     async def _finish(self, run: Run, fields: dict[str, Any]) -> None:
         job_id = run.spec.job_id
-        await asyncio.to_thread(run.feed.journal.sync)
+        await DISK.do(run.feed.journal.sync)
         await self._save(run, fields)
         run.feed.journal.close()
         # Only now: until the store knows the end, the run itself answers for its state.

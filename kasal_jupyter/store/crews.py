@@ -69,7 +69,7 @@ class Crews:
             self.store.crews.insert(crew)
             self._insert_members(whole)
 
-        await self.store.change(insert)
+        await self.store.change(insert, bounded=True)
         return WholeCrew.model_construct(crew=crew, agents=whole.agents, tasks=whole.tasks)
 
     async def update(self, crew_id: str, body: CrewUpdate, *, version: int | None = None) -> Crew:
@@ -117,7 +117,7 @@ class Crews:
             self.store.crews.replace(crew)
             return crew
 
-        return await self.store.change(change)
+        return await self.store.change(change, bounded=True)
 
     async def delete(self, crew_id: str, *, version: int | None = None) -> None:
         """Delete a crew with its agents, tasks, memories and knowledge; its past executions stay.

@@ -75,6 +75,12 @@ class Engine:
         """Whether this thread is in a transaction."""
         return self._writer_thread == threading.get_ident()
 
+    @property
+    def layer(self) -> Layer:
+        """What the transaction that this thread is in has changed so far."""
+        assert self._layer is not None
+        return self._layer
+
     @contextmanager
     def reading(self) -> Iterator[Tables]:
         """Give the tables as this thread sees them. Copy what is needed out of them and leave."""

@@ -95,7 +95,7 @@ class Knowledge:
             note_change(self.store, crew_id)
             return source
 
-        return await self.store.change(change)
+        return await self.store.change(change, bounded=True)
 
     def get(self, crew_id: str, source_id: str) -> KnowledgeSource:
         """Give a source of a crew.

@@ -166,7 +166,7 @@ class McpServers:
             self.store.mcp_servers.insert(stored)
             return stored
 
-        return await self.store.change(insert)
+        return await self.store.change(insert, bounded=True)
 
     async def update(self, server_id: str, body: McpServerUpdate, *, admin: bool) -> McpServer:
         """Change what the body gives; where that is how it is reached, or which tools, speak to it again.
@@ -203,7 +203,7 @@ class McpServers:
             self.store.mcp_servers.replace(changed)
             return changed
 
-        return await self.store.change(change)
+        return await self.store.change(change, bounded=True)
 
     async def refresh(self, server_id: str, *, admin: bool) -> McpRefreshed:
         """List a server's tools anew, and say what is different. Tools keep their names.
@@ -225,7 +225,7 @@ class McpServers:
             self._require_free_tools(after)
             self.store.mcp_servers.replace(after)
 
-        await self.store.change(change)
+        await self.store.change(change, bounded=True)
         were, are = ({tool.name: tool for tool in each.tools} for each in (before, after))
         return McpRefreshed(
             server_id=server_id,

@@ -192,7 +192,7 @@ class Memories:
             note_change(self.store, crew_id)
             return done
 
-        return await self.store.change(change)
+        return await self.store.change(change, bounded=True)
 
 
 def shelf(crew_id: str, type: MemoryType) -> str:  # noqa: A002

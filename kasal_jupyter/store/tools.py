@@ -100,7 +100,7 @@ class CustomTools:
             self.store.tools.insert(sealed)
             return sealed
 
-        return await self.store.change(insert)
+        return await self.store.change(insert, bounded=True)
 
     async def update(self, tool_id: str, body: CustomToolUpdate) -> CustomTool:
         """Change what the body gives.
@@ -128,7 +128,7 @@ class CustomTools:
             self.store.tools.replace(changed)
             return changed
 
-        return await self.store.change(change)
+        return await self.store.change(change, bounded=True)
 
     async def delete(self, tool_id: str, *, force: bool = False) -> None:
         """Delete a tool and its secret.
