@@ -300,7 +300,7 @@ class KasalApp(ExtensionApp):
         self._unusable = None
         unusable.leave(web_app)
         base_url = web_app.settings["base_url"]
-        web_app.add_handlers(".*$", routes(self.parts, base_url, self._prefixes))
+        web_app.add_handlers(".*$", routes(self.parts, base_url, self._prefixes))  # type: ignore[no-untyped-call]
         await self._begin(self.parts)
         return None
 
