@@ -7,8 +7,10 @@ import gc
 import os
 import shutil
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,9 +24,11 @@ from kasal_jupyter.api.fanout import Fanouts
 from kasal_jupyter.api.figures import count_run, show_runs
 from kasal_jupyter.api.parts import Parts
 from kasal_jupyter.api.routes import routes
+from kasal_jupyter.api.unusable import UnusableStore
 from kasal_jupyter.api.websocket import EventSocket
 from kasal_jupyter.auth.accounts import Accounts
 from kasal_jupyter.auth.maintenance import MaintenanceMode
+from kasal_jupyter.errors import StoreError
 from kasal_jupyter.models.catalog import ModelCatalog, SandboxCatalog
 from kasal_jupyter.runs.hook_file import HookFiles
 from kasal_jupyter.runs.local import LocalBackend, StartMethod
@@ -34,6 +38,7 @@ from kasal_jupyter.runs.service import Runs
 from kasal_jupyter.runs.signing import SigningSecrets
 from kasal_jupyter.runs.webhooks import Webhooks
 from kasal_jupyter.schemas.spec import RunToolSettings
+from kasal_jupyter.stop_signals import StopSignals
 from kasal_jupyter.store.crews import Crews
 from kasal_jupyter.store.folder import default_data_folder
 from kasal_jupyter.store.knowledge import Knowledge
@@ -41,6 +46,7 @@ from kasal_jupyter.store.mcp import McpServers
 from kasal_jupyter.store.members import Members
 from kasal_jupyter.store.memories import Memories
 from kasal_jupyter.store.providers import Providers
+from kasal_jupyter.store.quota import Quota
 from kasal_jupyter.store.secrets import SecretBox
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.store.tools import CustomTools
@@ -56,8 +62,14 @@ SANDBOX_FOLDER = "sandbox"
 RUNS_SECONDS = 2.0
 """How long runs may take to end by themselves when the server does."""
 
+AGAIN_SECONDS = 60.0
+"""After how long is tried again what could not be done at the start."""
+
 CLOSE_SECONDS = 10.0
 """How long the end of the extension may hold up the server's."""
+
+Works = dict[str, Callable[[], Awaitable[None]]]
+"""What is to be done, by its name."""
 
 
 class StandaloneServer(ServerApp):
@@ -167,6 +179,15 @@ class KasalApp(ExtensionApp):
         help="How long an execution whose turn it is may take to get a process and begin, once the engine is "
         "loaded; then it fails.",
     ).tag(config=True)
+    max_stored_bytes = Int(
+        200_000_000,
+        min=0,
+        help="Bytes of crews, agents, tasks, tools, knowledge and memories that a user may have stored; 0: "
+        "any number. Admins may have any number.",
+    ).tag(config=True)
+    max_crews = Int(
+        2_000, min=0, help="Crews that a user may have; 0: any number. Admins may have any number."
+    ).tag(config=True)
     max_body_bytes = Int(
         2 * 1024 * 1024, min=1024, help="Largest body of a request, in bytes; a larger one is refused."
     ).tag(config=True)
@@ -232,6 +253,9 @@ class KasalApp(ExtensionApp):
     _backend: LocalBackend | None = None
     _activity: PeriodicCallback | None = None
     _waking: asyncio.Future[None] | None = None
+    _again: asyncio.Future[None] | None = None
+    _unusable: UnusableStore | None = None
+    _signals: StopSignals | None = None
     _stopping = False
 
     @property
@@ -245,21 +269,67 @@ class KasalApp(ExtensionApp):
         return Path(self.data_folder).expanduser() if self.data_folder else default_data_folder()
 
     def initialize_settings(self) -> None:
-        """Open the data folder and build the parts."""
+        """Open the data folder and build the parts.
+
+        Where it can't be used, a standalone server exits; another one serves its message, until it can.
+        """
         # Jupyter hands every trait on to all handlers and templates.
         self.settings[f"{self.name}_config"].pop("sandbox_token", None)
         self._require_valid_settings()
+        try:
+            self._build(self._opened())
+        except StoreError as error:
+            self.log.critical("Kasal is not served: %s", error.message)
+            if self.standalone:
+                sys.exit(1)
+            self._unusable = UnusableStore(error.message, self._try_again)
+
+    def _opened(self) -> Store:
+        """Open the store; it may take a while, where another program holds it."""
+        return Store.open(self.folder)
+
+    def _build(self, store: Store) -> None:
+        """Build the parts over an opened store.
+
+        Raises
+        ------
+        StoreError
+            The data folder can't be used; the store was closed again.
+        """
         folder = self.folder
-        store = Store.open(folder)
         method = None if self.start_method == "auto" else cast("StartMethod", self.start_method)
-        self._backend = LocalBackend(folder, start_method=method, max_memory=self.max_run_memory)
-        self._accounts = Accounts.open(
-            store, folder, sandbox_token=self.sandbox_token, enterprise_burst=self.enterprise_burst
-        )
-        catalog = ModelCatalog(self.default_model, os.environ, default_embedder=self.embedder)
-        self.parts = self._workspace(store, folder, catalog, MaintenanceMode(store))
+        try:
+            self._backend = LocalBackend(folder, start_method=method, max_memory=self.max_run_memory)
+            self._accounts = Accounts.open(
+                store, folder, sandbox_token=self.sandbox_token, enterprise_burst=self.enterprise_burst
+            )
+            catalog = ModelCatalog(self.default_model, os.environ, default_embedder=self.embedder)
+            self.parts = self._workspace(store, folder, catalog, MaintenanceMode(store))
+        except (StoreError, OSError) as error:
+            store.close()
+            if isinstance(error, StoreError):
+                raise
+            raise StoreError(f"The data folder {folder} can't be used: {error}.") from error
         self.parts.runs.on_end = count_run
         show_runs(self.parts.runs)
+
+    async def _try_again(self) -> str | None:
+        """Open the data folder that could not be used before, and serve; or say why it still can't be."""
+        assert self.serverapp is not None
+        try:
+            self._build(await asyncio.to_thread(self._opened))
+        except StoreError as error:
+            return error.message
+        self.log.info("The data folder %s can be used now", self.folder)
+        web_app, unusable = self.serverapp.web_app, self._unusable
+        assert self.parts is not None
+        assert unusable is not None
+        self._unusable = None
+        unusable.leave(web_app)
+        base_url = web_app.settings["base_url"]
+        web_app.add_handlers(".*$", routes(self.parts, base_url, self._prefixes))  # type: ignore[no-untyped-call]
+        await self._begin(self.parts)
+        return None
 
     def _require_valid_settings(self) -> None:
         """Refuse to serve with settings that are wrong.
@@ -302,6 +372,9 @@ class KasalApp(ExtensionApp):
             queued_per_user=self.max_queued_per_user,
             asking_per_user=self.max_asking_per_user,
             launch_seconds=self.max_launch_seconds,
+        )
+        store.quota = Quota(
+            self.max_stored_bytes, self.max_crews, everybody=isinstance(catalog, SandboxCatalog)
         )
         crews = Crews(store)
         secrets, guard = SecretBox(folder), HostGuard(self.allowed_hosts)
@@ -357,18 +430,40 @@ class KasalApp(ExtensionApp):
             )
         return self._sandbox_parts
 
-    def initialize_handlers(self) -> None:
-        """Serve the API."""
-        assert self.parts is not None
-        prefixes = ["/v1", "/api/v1"] if self.standalone else ["/v1"]
-        self.handlers.extend(routes(self.parts, "/", prefixes))
+    @property
+    def _prefixes(self) -> list[str]:
+        return ["/v1", "/api/v1"] if self.standalone else ["/v1"]
 
-    async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:  # noqa: ARG002
-        """Begin work once the server's loop runs."""
+    def initialize_handlers(self) -> None:
+        """Serve the API, or say why it is not served."""
+        assert self.serverapp is not None
+        if self._unusable is not None:
+            self._unusable.serve(self.serverapp.web_app, self._prefixes)
+            return
         assert self.parts is not None
-        await self.parts.runs.settle()
-        await asyncio.to_thread(self.parts.recall.drop_orphans)
-        await asyncio.to_thread(self._drop_old_sandboxes)
+        self.handlers.extend(routes(self.parts, "/", self._prefixes))
+
+    async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
+        """Begin work once the server's loop runs."""
+        self._signals = StopSignals(serverapp)
+        if self.parts is not None:
+            await self._begin(self.parts)
+
+    async def _begin(self, parts: Parts) -> None:
+        """Do what a server does first. Whatever of it fails, the server serves."""
+        left = await self._done_of(
+            {
+                "take over what servers that are gone have left": parts.runs.settle,
+                "delete the indexes of crews that are gone": partial(
+                    asyncio.to_thread, parts.recall.drop_orphans
+                ),
+                "delete the sandboxes of servers that are gone": partial(
+                    asyncio.to_thread, self._drop_old_sandboxes
+                ),
+            }
+        )
+        if left:
+            self._again = asyncio.ensure_future(self._do_later(left))
         if self.warm == "start" or self.standalone:
             self._wake()
         # What the start has left, 200,000 objects, stays: a full collection would look through it all again
@@ -377,11 +472,30 @@ class KasalApp(ExtensionApp):
         self._activity = PeriodicCallback(self._report_activity, ACTIVITY_MS)
         self._activity.start()
 
+    async def _done_of(self, works: Works) -> Works:
+        """Do several things, each by itself; give those that failed."""
+        left: Works = {}
+        for what, work in works.items():
+            try:
+                await work()
+            except Exception:
+                # A border: a start must not end with what one of its parts meets on an old disk.
+                self.log.exception("Kasal could not %s; it is tried again", what)
+                left[what] = work
+        return left
+
+    async def _do_later(self, works: Works) -> None:
+        while works:
+            await asyncio.sleep(AGAIN_SECONDS)
+            works = await self._done_of(works)
+
     async def stop_extension(self) -> None:
         """End what runs, and let go of everything. Whatever happens here, the server goes on to exit."""
         self._stopping = True
         if self._activity is not None:
             self._activity.stop()
+        if self._again is not None:
+            self._again.cancel()
         if self.parts is None:
             return
         try:

@@ -7,6 +7,7 @@
     │   └── NotRunnable              400 CREW_NOT_RUNNABLE
     ├── Unauthorized                 401 UNAUTHORIZED
     ├── Forbidden                    403 FORBIDDEN
+    │   └── QuotaExceeded            403 QUOTA_EXCEEDED
     ├── NotFound                     404 NOT_FOUND
     ├── MethodNotAllowed             405 METHOD_NOT_ALLOWED
     ├── Conflict                     409 CONFLICT
@@ -16,7 +17,8 @@
     ├── ModelCallFailed              502 MODEL_ERROR
     ├── Unavailable                  503 SERVICE_UNAVAILABLE
     ├── StoreError                   500 STORE_ERROR
-    │   └── StoreTooNew
+    │   ├── StoreTooNew
+    │   └── DocumentDamaged
     └── WorkerLost                   500 WORKER_LOST
 
 Each class carries the HTTP status and the code that the API answers with; the
@@ -115,6 +117,29 @@ class Forbidden(KasalError):
 
     status = 403
     code = "FORBIDDEN"
+
+
+class QuotaExceeded(Forbidden):
+    """The caller would have more stored than they may.
+
+    Parameters
+    ----------
+    message
+        One readable sentence.
+    used, limit
+        What it would be, and what it may be.
+    """
+
+    code = "QUOTA_EXCEEDED"
+
+    def __init__(self, message: str, *, used: int, limit: int) -> None:
+        super().__init__(message)
+        self.used = used
+        self.limit = limit
+
+    def details(self) -> dict[str, Any]:
+        """Give the figures."""
+        return {"used": self.used, "limit": self.limit}
 
 
 class NotFound(KasalError):
@@ -230,6 +255,37 @@ class StoreError(KasalError):
 
 class StoreTooNew(StoreError):
     """The data folder was written by a newer version of the product."""
+
+
+class DocumentDamaged(StoreError):
+    """A stored document can't be read any more; all others can.
+
+    Parameters
+    ----------
+    message
+        One readable sentence.
+    collection
+        Its collection.
+    document_id
+        Which it is.
+    owner, crew_id
+        Whose it is, and which crew's; empty where it does not say.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        collection: str = "",
+        document_id: str = "",
+        owner: str = "",
+        crew_id: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.collection = collection
+        self.document_id = document_id
+        self.owner = owner
+        self.crew_id = crew_id
 
 
 class WorkerLost(KasalError):

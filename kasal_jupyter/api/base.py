@@ -18,6 +18,7 @@ from kasal_jupyter.api.operation import operation_of
 from kasal_jupyter.api.parts import Parts
 from kasal_jupyter.auth.caller import Caller, caller_of
 from kasal_jupyter.errors import (
+    DocumentDamaged,
     Forbidden,
     InvalidRequest,
     KasalError,
@@ -200,7 +201,7 @@ def _user_named(name: str) -> User:
 
 
 def _as_kasal_error(error: BaseException | None, status: int) -> KasalError:
-    if isinstance(error, StoreError):
+    if isinstance(error, StoreError) and not isinstance(error, DocumentDamaged):
         # Its words are for whoever runs the server: they name files.
         return StoreError("The store can't be read or written; the server's log says why")
     if isinstance(error, KasalError):

@@ -52,11 +52,11 @@ class CrewsHandler(ApiHandler):
         query = self.query(CrewQuery)
         if query.sort == "-created_at" and query.search is None and query.name is None:
             bodies, total = self.parts.store.crews.bodies(
-                newest=True, offset=query.offset, limit=query.per_page, **self.caller.scope
+                _summary_bytes, newest=True, offset=query.offset, limit=query.per_page, **self.caller.scope
             )
             self.write_bytes(
                 b'{"crews":[%b],"total":%d,"page":%d,"per_page":%d}'
-                % (b",".join(map(_summary_bytes, bodies)), total, query.page, query.per_page)
+                % (b",".join(bodies), total, query.page, query.per_page)
             )
             return
         page = await list_page(
@@ -136,7 +136,7 @@ class CrewHandler(ApiHandler):
     @operation("Delete crew", access="editor", answers={204: None}, errors=(404, 412), headers=IF_MATCH)
     async def delete(self, crew_id: str) -> None:
         """Delete a crew with its agents, tasks, memory and knowledge; its past executions stay."""
-        self._whole(crew_id)
+        self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
         await self.parts.crews.delete(crew_id, version=self._expected())
         await self.parts.recall.drop(crew_id)
         self.nothing()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import ClassVar, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 from jupyter_server.auth.decorator import allow_unauthenticated
 from pydantic import BaseModel
@@ -18,6 +19,7 @@ from kasal_jupyter.api.operation import RANK, Access, Operation, operation_of
 from kasal_jupyter.api.parts import Parts
 from kasal_jupyter.auth.caller import Caller, Owned
 from kasal_jupyter.errors import (
+    DocumentDamaged,
     Fault,
     Forbidden,
     InvalidRequest,
@@ -26,6 +28,7 @@ from kasal_jupyter.errors import (
     NotFound,
     TooManyRequests,
 )
+from kasal_jupyter.runs.discard import discard
 from kasal_jupyter.schemas.base import Query
 
 M = TypeVar("M", bound=BaseModel)
@@ -77,6 +80,8 @@ class ApiHandler(BaseHandler):
         if "get" in cls.__dict__:
             # Tornado leaves the body of the answer out.
             cls.head = cls.get
+        if "delete" in cls.__dict__:
+            cls.delete = _even_damaged(cls.delete)
 
     @property
     def operation(self) -> Operation | None:
@@ -230,6 +235,18 @@ class ApiHandler(BaseHandler):
         self.set_status(204)
         self.finish()
 
+    def may_know_of(self, damaged: DocumentDamaged) -> bool:
+        """Say whether a document that can't be read is the caller's, or a part of a crew that was shown."""
+        return self.caller.sees(damaged) or (not damaged.owner and damaged.crew_id in self.path_args)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Answer in the reference's format; what is somebody else's is not there, in whatever state it is."""
+        error = kwargs.get("exc_info", (None, None))[1]
+        if isinstance(error, DocumentDamaged) and not self.may_know_of(error):
+            hidden = NotFound(f"There is no {error.document_id}")
+            kwargs["exc_info"] = (NotFound, hidden, None)
+        super().write_error(status_code, **kwargs)
+
     def compute_etag(self) -> None:
         """Leave Tornado's content hash out: it costs a pass over every answer."""
 
@@ -272,6 +289,23 @@ def require(access: Access, caller: Caller) -> None:
     """
     if access != "anyone" and RANK[caller.role] < RANK[access]:
         raise Forbidden(f"This needs the role {access}; yours is {caller.role}. Ask an administrator")
+
+
+def _even_damaged(delete: Callable[..., Awaitable[None] | None]) -> Callable[..., Awaitable[None]]:
+    """Have a method that deletes a document do so as well where that can't be read any more."""
+
+    @functools.wraps(delete)
+    async def delete_it(self: ApiHandler, *args: str) -> None:
+        try:
+            if (deleted := delete(self, *args)) is not None:
+                await deleted
+        except DocumentDamaged as damaged:
+            if damaged.document_id not in args or not self.may_know_of(damaged):
+                raise
+            await discard(self.parts.runs, self.parts.crews, damaged)
+            self.nothing()
+
+    return delete_it
 
 
 def _raising(error: Exception) -> Callable[..., NoReturn]:

@@ -32,7 +32,7 @@ class MaintenanceMode:
         """The state as it is now, whichever server switched it."""
         version = self._store.settings.version()
         if version != self._version:
-            stored = self._store.settings.get(MAINTENANCE_ID)
+            stored = self._store.settings.readable(MAINTENANCE_ID)
             self._state = (
                 MaintenanceState(enabled=False)
                 if stored is None

@@ -33,7 +33,7 @@ class Credentials:
     guarded
         Whether the address is a user's who may not name any.
     unreadable
-        Whether it was encrypted with another data folder's key, so that nothing of it is known.
+        Whether nothing of it is known: it was encrypted with another data folder's key, say, or is damaged.
     """
 
     source: Source

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from kasal_jupyter.models.asking import Asker, AskFailed, too_slow
 from kasal_jupyter.models.ollama import installed
+from kasal_jupyter.places import Places
 from kasal_jupyter.tools.guard import HostGuard
 
 TIME_LIMIT = 3.0
@@ -29,6 +30,9 @@ REMEMBERED = 60.0
 
 FAILURE_REMEMBERED = 10.0
 """Seconds until a server that did not answer is asked again."""
+
+_PLACES = Places(16, each_target=2)
+"""A name that hangs while it is looked up holds a thread for as long as the operating system asks."""
 
 _WINDOWS = ("max_model_len", "max_context_length", "context_window", "context_length")
 """What vLLM, LM Studio, Groq and OpenRouter call the tokens that a model takes; OpenAI's API has no word."""
@@ -124,7 +128,7 @@ class ServedModels:
         self._answers.pop(asked, None)
         while len(self._answers) >= MOST_SERVERS:
             del self._answers[next(iter(self._answers))]
-        work = asyncio.to_thread(_ask, asked, TIME_LIMIT)
+        work = _PLACES.do(lambda: _ask(asked, TIME_LIMIT), target=place_of(asked.base_url))
         answer = _Answer(asyncio.get_running_loop().create_task(work))
         self._answers[asked] = answer
 

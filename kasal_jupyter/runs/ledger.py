@@ -140,7 +140,9 @@ def _day_of(execution: Execution) -> str:
 
 
 def _add(store: Store, entry: LedgerEntry) -> None:
-    known = store.ledger.get(entry.id)
+    while (known := store.ledger.readable(entry.id)) is None and store.ledger.has(entry.id):
+        # That one is damaged, and this one must not be lost for it: days and owners are told by fields.
+        entry = entry.model_copy(update={"id": f"{entry.id}/more"})
     if known is None:
         store.ledger.insert(entry)
         return

@@ -8,15 +8,13 @@ import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-import orjson
-
-from kasal_jupyter.errors import KasalError
 from kasal_jupyter.memory.build import build_index
 from kasal_jupyter.memory.embedder import RemoteEmbedder, embedder_name
 from kasal_jupyter.memory.index import Index, IndexUnreadable
 from kasal_jupyter.memory.recall import Found, Recall
 from kasal_jupyter.memory.record import KINDS, Kind, Record
 from kasal_jupyter.models.catalog import ModelCatalog, ModelUnavailable
+from kasal_jupyter.places import Places
 from kasal_jupyter.schemas.crews import Crew, WholeCrew, managing_agent
 from kasal_jupyter.schemas.spec import RunEmbedder, RunMemory
 from kasal_jupyter.store.memories import MEMORY_TYPES, shelf
@@ -28,6 +26,18 @@ FOLDER = "memory"
 
 EMBED_SECONDS = 10.0
 """How long a run waits for vectors of what is new; what has none by then gets it the next time."""
+
+REFRESH_SECONDS = 60.0
+"""How long a run waits for its index in all: a name that hangs while it is looked up knows no other limit."""
+
+AT_ONCE = 8
+"""Indexes that are made at the same time."""
+
+EACH_OWNER = 2
+"""How many of them may be one owner's."""
+
+DAMAGES = (ValueError, LookupError, ArithmeticError, IndexUnreadable)
+"""What is raised where the sections of an index are not what they should be."""
 
 MOST_ATTEMPTS = 3
 """How often an index is made anew at a time, where memories change meanwhile."""
@@ -62,6 +72,7 @@ class CrewMemories:
         self.catalog = catalog
         self.guard = guard
         self._locks: dict[str, asyncio.Lock] = {}
+        self._places = Places(AT_ONCE, each_owner=EACH_OWNER)
 
     def of(self, whole: WholeCrew, catalog: ModelCatalog) -> RunMemory | None:
         """Say what a run of a crew recalls and remembers; None where that is nothing.
@@ -94,15 +105,26 @@ class CrewMemories:
         lock = self._locks.setdefault(crew_id, asyncio.Lock())
         async with lock:
             try:
-                await asyncio.to_thread(self._refresh, crew_id, embedder)
-            except (OSError, ValueError, KasalError):
+                await self._places.do(
+                    lambda: self._refresh_or_rebuild(crew_id, embedder),
+                    owner=self._owner(crew_id),
+                    seconds=REFRESH_SECONDS,
+                )
+            except Exception:
+                # A border: a run must not stop for what is derived, whatever has become of its file.
                 log.exception("the memory of %s could not be written", crew_id)
 
     async def search(self, crew: Crew, text: str, *, kinds: Collection[Kind] = KINDS, limit: int) -> Found:
         """Find what of a crew's memories and knowledge is near to a text; see :meth:`Recall.search`."""
         embedder, remark = _embedder(self.catalog.of(crew.owner))
         await self.refresh(crew.id, embedder)
-        found = await asyncio.to_thread(self._search, crew.id, embedder, text, kinds, limit)
+        try:
+            found = await asyncio.to_thread(self._search, crew.id, embedder, text, kinds, limit)
+        except DAMAGES:
+            log.exception("the index of %s is damaged, and is made anew", crew.id)
+            await self.drop(crew.id)
+            await self.refresh(crew.id, embedder)
+            found = await asyncio.to_thread(self._search, crew.id, embedder, text, kinds, limit)
         return Found(found.hits, found.milliseconds, found.remark or remark or "")
 
     async def bring_up_to_date(self, crew: Crew) -> None:
@@ -122,11 +144,24 @@ class CrewMemories:
     def drop_orphans(self) -> None:
         """Delete the indexes of crews that were deleted by a server that did not come to it."""
         for path in self.folder.glob("*"):
-            if self.store.crews.get(path.name) is None:
+            if not self.store.crews.has(path.name):
                 shutil.rmtree(path, ignore_errors=True)
 
     def _path(self, crew_id: str) -> Path:
         return self.folder / crew_id
+
+    def _owner(self, crew_id: str) -> str:
+        crew = self.store.crews.readable(crew_id)
+        return crew.owner if crew is not None else crew_id
+
+    def _refresh_or_rebuild(self, crew_id: str, embedder: RunEmbedder) -> None:
+        try:
+            self._refresh(crew_id, embedder)
+        except DAMAGES:
+            # What is in the file before is not what its header says.
+            log.exception("the index of %s is damaged, and is made anew", crew_id)
+            shutil.rmtree(self._path(crew_id), ignore_errors=True)
+            self._refresh(crew_id, embedder)
 
     def _refresh(self, crew_id: str, embedder: RunEmbedder) -> None:
         remote = None if embedder.provider == "offline" else RemoteEmbedder(embedder, self.guard)
@@ -139,7 +174,7 @@ class CrewMemories:
             if remote is not None and self._revision(crew_id) == revision:
                 # An embedder that gave no vectors would give none again.
                 break
-        if self.store.crews.get(crew_id) is None:
+        if not self.store.crews.has(crew_id):
             shutil.rmtree(self._path(crew_id), ignore_errors=True)
 
     def _is_current(self, crew_id: str, embedder: RunEmbedder) -> bool:
@@ -159,7 +194,7 @@ class CrewMemories:
         )
 
     def _revision(self, crew_id: str) -> str:
-        found = self.store.revisions.get(crew_id)
+        found = self.store.revisions.readable(crew_id)
         if found is not None:
             return found.revision
         # What an earlier version has stored has no revision: its memories are counted instead.
@@ -168,12 +203,10 @@ class CrewMemories:
 
     def _records(self, crew_id: str) -> Iterator[Record]:
         for each in MEMORY_TYPES:
-            for body in self.store.memories.bodies(limit=None, shelf=shelf(crew_id, each))[0]:
-                row = orjson.loads(body)
-                yield Record(row["id"], each, row["content"], row["category"], row["created_at"])
-        for body in self.store.passages.bodies(limit=None, crew_id=crew_id)[0]:
-            row = orjson.loads(body)
-            yield Record(row["id"], "knowledge", row["content"], row["name"], row["created_at"])
+            for memory in self.store.memories.find(order="created", shelf=shelf(crew_id, each)):
+                yield Record(memory.id, each, memory.content, memory.category, memory.created_at)
+        for known in self.store.passages.find(order="created", crew_id=crew_id):
+            yield Record(known.id, "knowledge", known.content, known.name, known.created_at)
 
     def _search(
         self, crew_id: str, embedder: RunEmbedder, text: str, kinds: Collection[Kind], limit: int

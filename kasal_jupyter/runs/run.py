@@ -27,6 +27,7 @@ from typing import Any, Protocol
 import orjson
 
 from kasal_jupyter.errors import KasalError, WorkerLost
+from kasal_jupyter.places import DISK
 from kasal_jupyter.runs.backend import Backend, Exit, RunHandle
 from kasal_jupyter.runs.calls import ClientCalls
 from kasal_jupyter.runs.chores import Chores
@@ -411,7 +412,7 @@ class Run:
             final = self._silent.is_set()
             try:
                 self.feed.journal.flush()
-                await asyncio.to_thread(self.feed.journal.sync)
+                await DISK.do(self.feed.journal.sync)
                 await self._keeper.save(self, final=final, memories=failed < PATIENCE)
             except Exception as error:
                 failed += 1

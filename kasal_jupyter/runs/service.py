@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from kasal_jupyter.errors import Conflict, KasalError, NotFound, StoreError, Unavailable
 from kasal_jupyter.models.catalog import ModelCatalog
+from kasal_jupyter.places import DISK
 from kasal_jupyter.runs.acceptance import KeyedRequest, queued_event, queued_execution, started_with
 from kasal_jupyter.runs.backend import Backend
 from kasal_jupyter.runs.check import check_run
@@ -229,7 +230,7 @@ class Runs:
             undo.callback(self._runs.pop, job_id, None)
             undo.callback(self._states.pop, job_id, None)
             synced, inserted = await asyncio.gather(
-                asyncio.to_thread(journal.sync), self.store.change(insert), return_exceptions=True
+                DISK.do(journal.sync), self.store.change(insert), return_exceptions=True
             )
             if isinstance(synced, BaseException) and not isinstance(inserted, Execution | BaseException):
                 # What could be stored without its journal is no execution.

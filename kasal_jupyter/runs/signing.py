@@ -52,9 +52,11 @@ class SigningSecrets:
         """Give an owner a new secret; the one before signs as well for a day."""
 
         def change() -> SigningSecret:
-            known = self._store.signing_secrets.get(owner)
+            known = self._store.signing_secrets.readable(owner)
             fresh = self._fresh(owner)
             if known is None:
+                # One that can't be read any more signs nothing.
+                self._store.signing_secrets.delete(owner)
                 self._store.signing_secrets.insert(fresh)
                 return fresh
             until = (datetime.now(UTC) + OVERLAP).strftime("%Y-%m-%dT%H:%M:%SZ")

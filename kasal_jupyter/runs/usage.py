@@ -7,17 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any
-
-import orjson
 
 from kasal_jupyter.errors import NotFound
 from kasal_jupyter.runs.ledger import entries_of
 from kasal_jupyter.runs.service import Runs
 from kasal_jupyter.schemas.executions import ENDED, Execution
 from kasal_jupyter.schemas.tally import Tally
-from kasal_jupyter.schemas.usage import GroupBy, UsageGroup, UsageList, UsageQuery, UsageTotal
+from kasal_jupyter.schemas.usage import GroupBy, LedgerEntry, UsageGroup, UsageList, UsageQuery, UsageTotal
 from kasal_jupyter.store.store import Store
 
 DEFAULT_DAYS = 30
@@ -60,7 +59,7 @@ async def usage_of(runs: Runs, query: UsageQuery, scope: Mapping[str, Any]) -> U
             entries += [entry.dump() for entry in entries_of(execution, summary) if entry.day in span]
 
     def name_of(owner: str) -> str:
-        user = store.users.get(owner)
+        user = store.users.readable(owner)
         return user.email if user is not None else owner
 
     return await asyncio.to_thread(usage_list, query, span, entries, name_of)
@@ -112,10 +111,17 @@ def booked(store: Store, span: Span, scope: Mapping[str, Any]) -> list[Entry]:
         Values of other indexed fields: ``owner``, ``crew_id``.
     """
     if span.days < store.ledger.count(**scope):
-        bodies = [body for day in span for body in store.ledger.bodies(day=day, limit=None, **scope)[0]]
-        return [orjson.loads(body) for body in bodies]
-    entries = map(orjson.loads, store.ledger.bodies(limit=None, **scope)[0])
+        return [
+            entry for day in span for entry in store.ledger.bodies(_entry, day=day, limit=None, **scope)[0]
+        ]
+    entries = store.ledger.bodies(_entry, limit=None, **scope)[0]
     return [entry for entry in entries if entry["day"] in span]
+
+
+@lru_cache(maxsize=10_000)
+def _entry(body: bytes) -> Entry:
+    """Read a stored entry: each is checked once, until it changes."""
+    return LedgerEntry.model_validate_json(body).dump()
 
 
 @dataclass(slots=True)

@@ -8,23 +8,23 @@ known by that. A run never waits for its receiver.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import orjson
 
-from kasal_jupyter.errors import Fault, InvalidRequest, KasalError, NotFound
+from kasal_jupyter.errors import Fault, InvalidRequest, KasalError, NotFound, StoreError
+from kasal_jupyter.places import Places
 from kasal_jupyter.runs.feed import Feed
 from kasal_jupyter.runs.filter import EventFilter
-from kasal_jupyter.runs.hook_file import HookFiles
+from kasal_jupyter.runs.hook_file import HookDamaged, HookFiles
 from kasal_jupyter.runs.presence import Presence
 from kasal_jupyter.runs.signing import SigningSecrets, signature
 from kasal_jupyter.schemas.base import utc_now
@@ -32,8 +32,9 @@ from kasal_jupyter.schemas.crews import Crew, Webhook
 from kasal_jupyter.schemas.executions import ENDED
 from kasal_jupyter.schemas.webhooks import Delivery, HookState, WebhookReport
 from kasal_jupyter.store.store import Store
-from kasal_jupyter.tools.fetch import RequestFailed, fetch
-from kasal_jupyter.tools.guard import HostGuard, HostRefused, HostUnknown
+from kasal_jupyter.tools.fetch import Answer, RequestFailed, fetch
+from kasal_jupyter.tools.guard import HostGuard, HostRefused, HostUnknown, origin_of
+from kasal_jupyter.tools.lookup import check_host
 from kasal_jupyter.version import __version__
 
 PAUSES = (1.0, 5.0, 15.0, 60.0)
@@ -42,14 +43,20 @@ PAUSES = (1.0, 5.0, 15.0, 60.0)
 TIMEOUT = 10.0
 """Seconds that a receiver has for its answer."""
 
-AT_ONCE = 8
+AT_ONCE = 96
 """Requests that are under way at the same time, of all runs."""
+
+EACH_OWNER = 6
+"""How many of them are for one owner's crews."""
+
+EACH_RECEIVER = 3
+"""How many of those are at one host and port: one that hangs leaves its owner's others their places."""
 
 GIVE_UP = 3
 """Events in a row that fail until the rest of the run, but for its last event, is left out."""
 
-LOOKUP_SECONDS = 5.0
-"""How long a receiver's name is looked up when it is stored."""
+KEEP_PAUSES = (1.0, 5.0, 15.0, 60.0)
+"""Seconds between the tries to keep how a delivery ended, where the disk is full; more are as the last."""
 
 KEPT = 100
 """Deliveries that are remembered of a run."""
@@ -57,10 +64,10 @@ KEPT = 100
 CLOSE_SECONDS = 1.0
 """How long deliveries may go on when the server ends; what is left is delivered by the next one."""
 
+_DAMAGED = "What was kept of the delivery was damaged; what was left of it"
+
 _TRANSIENT = frozenset({408, 425, 429})
 """Refusals that may be none a little later, as all from 500 on."""
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +111,11 @@ class Webhooks:
         self._guard = guard
         self._pauses = pauses
         self._timeout = timeout
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._places = Places(AT_ONCE, each_owner=EACH_OWNER, each_target=EACH_RECEIVER)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        # Of what is delivered here; those that could not be written are tried again.
+        self._states: dict[str, HookState] = {}
+        self._unkept: set[str] = set()
 
     async def require_allowed(self, webhook: Webhook | None) -> None:
         """Look at a receiver before it is stored; its host is looked at again whenever it is called.
@@ -118,11 +128,10 @@ class Webhooks:
         if webhook is None:
             return
         try:
-            async with asyncio.timeout(LOOKUP_SECONDS):
-                await _in_a_thread(lambda: self._guard.check(webhook.url))
+            await check_host(self._guard, webhook.url)
         except HostRefused as error:
             raise InvalidRequest("Invalid webhook", faults=[Fault("webhook.url", str(error))]) from None
-        except (HostUnknown, TimeoutError):
+        except HostUnknown:
             # It may be known by the time it is called.
             return
 
@@ -130,22 +139,35 @@ class Webhooks:
         """Note what is to be delivered of a new run; say whether its crew has a webhook.
 
         The secret of the crew's owner signs, whoever runs it.
+
+        Raises
+        ------
+        StoreError
+            It can't be kept: what is accepted is delivered.
         """
         if crew.webhook is None:
             return False
         webhook = crew.webhook
-        self.files.write(
-            HookState(id=job_id, owner=crew.owner, server=server, url=webhook.url, events=webhook.events)
-        )
+        state = HookState(id=job_id, owner=crew.owner, server=server, url=webhook.url, events=webhook.events)
+        try:
+            self.files.write(state)
+        except OSError as error:
+            raise StoreError(f"The webhooks of {job_id} can't be kept: {error.strerror}.") from error
         return True
 
     def begin(self, feed: Feed) -> None:
         """Deliver a run's events from where it stands, while they come; nothing where it has no webhook."""
-        state = self.files.read(feed.job_id)
+        try:
+            state = self.files.read(feed.job_id)
+        except HookDamaged as damaged:
+            # The next server makes it anew.
+            log.error("the webhooks of %s are not delivered: %s", feed.job_id, damaged)  # noqa: TRY400
+            return
         if state is None or state.done:
             return
         task = asyncio.get_running_loop().create_task(self._deliver(feed, state))
         self._tasks[state.id] = task
+        self._states[state.id] = state
         task.add_done_callback(lambda done: self._ended(state.id, done))
 
     async def take_over(
@@ -163,26 +185,36 @@ class Webhooks:
             Gives the events of a run.
         """
 
-        def claim(state: HookState) -> bool:
-            state = self.files.read(state.id) or state
-            if state.done or presence.alive(state.server):
+        def claim(job_id: str) -> bool:
+            state = self._standing(store, job_id)
+            if state is None or state.done or presence.alive(state.server):
                 return False
             self.files.write(state.model_copy(update={"server": presence.server_id}))
             return True
 
-        for state in await asyncio.to_thread(list, self.files.pending()):
-            if not presence.alive(state.server) and await store.change(partial(claim, state)):
-                try:
-                    self.begin(await feed_of(state.id))
-                except NotFound:
-                    await self.forget(state.id)
+        for job_id in await asyncio.to_thread(self.files.pending):
+            if job_id in self._tasks:
+                continue
+            try:
+                if await store.change(partial(claim, job_id)):
+                    self.begin(await feed_of(job_id))
+            except NotFound:
+                await self.forget(job_id)
+            except (KasalError, OSError, ValueError):
+                # The others' are delivered all the same, and this one's when it can be.
+                log.exception("the webhooks of %s can't be delivered now", job_id)
 
     def report(self, job_id: str) -> WebhookReport | None:
         """Say what was delivered of a run; None where its crew had no webhook."""
-        state = self.files.read(job_id)
+        try:
+            state = self._states.get(job_id) or self.files.read(job_id)
+        except HookDamaged:
+            state = HookState(
+                id=job_id, owner="", server="", url="", events=[], done=True, remark=f"{_DAMAGED} is unknown"
+            )
         if state is None:
             return None
-        fields = state.model_dump(include={"url", "events", "delivered", "failed", "deliveries"})
+        fields = state.model_dump(include={"url", "events", "delivered", "failed", "deliveries", "remark"})
         return WebhookReport(job_id=job_id, state="done" if state.done else "delivering", **fields)
 
     async def forget(self, job_id: str) -> None:
@@ -203,12 +235,70 @@ class Webhooks:
 
     # -- inside --------------------------------------------------------------------------------------
 
+    def _standing(self, store: Store, job_id: str) -> HookState | None:
+        """Give where a delivery stands; made anew, within a change of the store, where its file is damaged.
+
+        The receiver's address is in no journal: it is the crew's, as it is now.
+        """
+        try:
+            return self.files.read(job_id)
+        except HookDamaged as damaged:
+            execution = store.executions.get(job_id)
+            if execution is None:
+                raise NotFound(f"There is no execution {job_id}") from None
+            crew = store.crews.get(execution.crew_id)
+            webhook = crew.webhook if crew is not None else None
+            again = (
+                "every event is sent again, under the id that it had"
+                if webhook
+                else ("is not delivered: the crew has no webhook any more")
+            )
+            log.warning("%s; %s", damaged, again)
+            state = HookState(
+                id=job_id,
+                owner=crew.owner if crew is not None else execution.owner,
+                server=execution.server,
+                url=webhook.url if webhook else "",
+                events=webhook.events if webhook else [],
+                done=webhook is None,
+                remark=f"{_DAMAGED} {again}",
+            )
+            self.files.set_aside(job_id)
+            self.files.write(state)
+            return state
+
+    def _keep(self, state: HookState) -> None:
+        """Note where a delivery stands; what can't be written is kept here, and not delivered again."""
+        self._states[state.id] = state
+        try:
+            self.files.write(state)
+        except OSError:
+            if state.id not in self._unkept:
+                log.exception("where the webhooks of %s stand could not be written", state.id)
+            self._unkept.add(state.id)
+        else:
+            self._unkept.discard(state.id)
+
     def _ended(self, job_id: str, task: asyncio.Task[None]) -> None:
         self._tasks.pop(job_id, None)
+        self._states.pop(job_id, None)
+        self._unkept.discard(job_id)
         if not task.cancelled() and (error := task.exception()):
             log.error("the webhooks of %s failed", job_id, exc_info=error)
 
     async def _deliver(self, feed: Feed, state: HookState) -> None:
+        try:
+            state = await self._deliver_all(feed, state)
+            pauses = itertools.chain(KEEP_PAUSES, itertools.repeat(KEEP_PAUSES[-1]))
+            while state.id in self._unkept:
+                await asyncio.sleep(next(pauses))
+                self._keep(state)
+        finally:
+            if state.id in self._unkept:
+                self._keep(self._states[state.id])
+
+    async def _deliver_all(self, feed: Feed, state: HookState) -> HookState:
+        """Deliver what is wanted until the run has ended, and all of it was settled."""
         wanted = EventFilter.read(",".join(state.events), None, None)
         news = asyncio.Event()
         unsubscribe = feed.subscribe(lambda *_: news.set())
@@ -219,32 +309,34 @@ class Webhooks:
                 lines = feed.journal.read(seen)
                 for line in lines:
                     seen += 1
-                    event = orjson.loads(line)
-                    if wanted.takes(event):
-                        state = await self._settle(state, event, line)
-                        self.files.write(state)
+                    event = _event(line)
+                    if event is not None and wanted.takes(event):
+                        state = await self._settle(state.model_copy(update={"seq": seen}), event, line)
+                        self._keep(state)
                         if state.done:
-                            return
+                            return state
                 if not lines:
                     if feed.summary.ended:
                         break
                     await news.wait()
         finally:
             unsubscribe()
-        self.files.write(state.model_copy(update={"seq": seen, "done": True}))
+        state = state.model_copy(update={"seq": seen, "done": True})
+        self._keep(state)
+        return state
 
     async def _settle(self, state: HookState, event: dict[str, Any], line: bytes) -> HookState:
-        """Deliver an event, or find that it cannot be; give where the delivery stands then."""
-        last = event["type"] == "execution_status" and event["status"] in ENDED
+        """Deliver the event that `state` is at, or find that it cannot be; give how the delivery goes on."""
+        last = event["type"] == "execution_status" and event.get("status") in ENDED
         if state.failing >= GIVE_UP and not last:
             attempts, outcome = 0, _Outcome(None, "Left out: those before it could not be delivered", True)
         else:
             # While nothing gets through, each is tried once: a long run is not to go on for days here.
             pauses = self._pauses if last or not state.failing else ()
-            attempts, outcome = await self._send(state, event["seq"], line, pauses)
+            attempts, outcome = await self._send(state, line, pauses)
         delivered = outcome.error is None
         delivery = Delivery(
-            seq=event["seq"],
+            seq=state.seq,
             type=event["type"],
             status=outcome.status,
             attempts=attempts,
@@ -254,7 +346,6 @@ class Webhooks:
         )
         return state.model_copy(
             update={
-                "seq": event["seq"],
                 "delivered": state.delivered + delivered,
                 "failed": state.failed + (not delivered),
                 "failing": 0 if delivered else state.failing + 1,
@@ -264,42 +355,37 @@ class Webhooks:
             }
         )
 
-    async def _send(
-        self, state: HookState, seq: int, body: bytes, pauses: Sequence[float]
-    ) -> tuple[int, _Outcome]:
+    async def _send(self, state: HookState, body: bytes, pauses: Sequence[float]) -> tuple[int, _Outcome]:
         attempts = 0
         for pause in (*pauses, None):
             attempts += 1
-            async with self._places:
-                outcome = await self._attempt(state, seq, body)
+            outcome = await self._attempt(state, body)
             if outcome.final or pause is None:
                 break
             await asyncio.sleep(pause)
         return attempts, outcome
 
-    async def _attempt(self, state: HookState, seq: int, body: bytes) -> _Outcome:
+    async def _attempt(self, state: HookState, body: bytes) -> _Outcome:
         try:
             # Asked for each time: they may have been changed meanwhile.
             keys = await self.secrets.keys(state.owner)
+        except StoreError:
+            log.exception("the secret that signs the webhooks of %s can't be read now", state.id)
+            return _Outcome(None, "The secret that signs could not be read", final=False)
         except KasalError as error:
             return _Outcome(None, error.message, final=True)
-        message_id, timestamp = f"msg_{state.id}_{seq}", int(time.time())
-        request = httpx.Request(
-            "POST",
-            state.url,
-            content=body,
-            headers={
-                "Content-Type": "application/json",
-                "User-Agent": f"kasal-jupyter/{__version__}",
-                "webhook-id": message_id,
-                "webhook-timestamp": str(timestamp),
-                "webhook-signature": signature(keys, message_id, timestamp, body),
-            },
-        )
+        scheme, host, port = origin_of(state.url)
         try:
-            answer = await _in_a_thread(
-                lambda: fetch(request, self._guard, timeout=self._timeout, max_bytes=1_000, follow=False)
+            answer = await self._places.do(
+                lambda: self._post(state, keys, body),
+                owner=state.owner,
+                # One owner's alone: another's, at the same host, may hang where this one answers.
+                target=f"{state.owner} {scheme}://{host}:{port}",
+                # The time limit of the request knows nothing of names that are looked up.
+                seconds=self._timeout + 1,
             )
+        except TimeoutError:
+            return _Outcome(None, f"{host} was not found within {self._timeout:g} seconds.", final=False)
         except HostRefused as error:
             return _Outcome(None, str(error), final=True)
         except (HostUnknown, RequestFailed) as error:
@@ -313,33 +399,28 @@ class Webhooks:
             final=answer.status < 500 and answer.status not in _TRANSIENT,
         )
 
+    def _post(self, state: HookState, keys: list[str], body: bytes) -> Answer:
+        # Made only now: it may have waited for its place, and receivers take no old ones.
+        message_id, timestamp = f"msg_{state.id}_{state.seq}", int(time.time())
+        request = httpx.Request(
+            "POST",
+            state.url,
+            content=body,
+            headers={
+                "Content-Type": "application/json",
+                "User-Agent": f"kasal-jupyter/{__version__}",
+                "webhook-id": message_id,
+                "webhook-timestamp": str(timestamp),
+                "webhook-signature": signature(keys, message_id, timestamp, body),
+            },
+        )
+        return fetch(request, self._guard, timeout=self._timeout, max_bytes=1_000, follow=False)
 
-async def _in_a_thread(work: Callable[[], T]) -> T:
-    """Do something in a thread of its own.
 
-    Not in the loop's: those are few and carry the runs' bookkeeping, which must not wait for receivers that
-    hang. And the end of the process does not wait for this one.
-    """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def tell(result: T | None, error: BaseException | None) -> None:
-        if done.done():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type]
-
-    def run() -> None:
-        outcome: tuple[T | None, BaseException | None]
-        try:
-            outcome = (work(), None)
-        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
-            outcome = (None, error)
-        # The server may have ended meanwhile.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(tell, *outcome)
-
-    threading.Thread(target=run, name="kasal-webhook", daemon=True).start()
-    return await done
+def _event(line: bytes) -> dict[str, Any] | None:
+    """Read an event; None where the journal is damaged there."""
+    try:
+        event = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("type"), str) else None

@@ -67,6 +67,7 @@ class HookState(Document):
     failing: int = Field(0, description="Events in a row that could not be delivered.")
     deliveries: list[Delivery] = Field(default_factory=list, description="The latest ones.")
     done: bool = False
+    remark: str | None = Field(None, description="What else there is to know of it.")
 
 
 class WebhookReport(Model):
@@ -79,6 +80,7 @@ class WebhookReport(Model):
     delivered: int
     failed: int = Field(description="Events that could not be delivered, or were left out after too many.")
     deliveries: list[Delivery] = Field(description="The latest 100, in order.")
+    remark: str | None = Field(None, description="What else there is to know of it.")
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -101,6 +103,7 @@ class WebhookReport(Model):
                             "time": "2024-01-15T14:00:00Z",
                         }
                     ],
+                    "remark": None,
                 }
             ]
         }

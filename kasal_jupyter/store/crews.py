@@ -34,15 +34,16 @@ class Crews:
         ------
         NotFound
             There is no such crew.
+        DocumentDamaged
+            A part of it can't be read: it is not given without.
         """
         # Of one moment: a change may replace the agents and tasks between two reads.
         with self.store.snapshot():
             crew = self.store.crews.get(crew_id)
-            agents = self.store.agents.find(crew_id=crew_id)
-            tasks = self.store.tasks.find(crew_id=crew_id)
+            agents = self.store.agents.complete(crew_id=crew_id)
+            tasks = self.store.tasks.complete(crew_id=crew_id)
         if crew is None:
-            text = f"There is no crew {crew_id}"
-            raise NotFound(text, faults=[Fault("crew_id", text)])
+            raise _no_crew(crew_id)
         return WholeCrew.model_construct(crew=crew, agents=agents, tasks=tasks)
 
     async def create(self, body: CrewCreate, owner: str) -> WholeCrew:
@@ -68,7 +69,7 @@ class Crews:
             self.store.crews.insert(crew)
             self._insert_members(whole)
 
-        await self.store.change(insert)
+        await self.store.change(insert, bounded=True)
         return WholeCrew.model_construct(crew=crew, agents=whole.agents, tasks=whole.tasks)
 
     async def update(self, crew_id: str, body: CrewUpdate, *, version: int | None = None) -> Crew:
@@ -116,7 +117,7 @@ class Crews:
             self.store.crews.replace(crew)
             return crew
 
-        return await self.store.change(change)
+        return await self.store.change(change, bounded=True)
 
     async def delete(self, crew_id: str, *, version: int | None = None) -> None:
         """Delete a crew with its agents, tasks, memories and knowledge; its past executions stay.
@@ -130,19 +131,30 @@ class Crews:
         """
 
         def delete() -> None:
-            _require_version(self.whole(crew_id).crew, version)
-            self.store.tasks.delete_where(crew_id=crew_id)
-            self.store.agents.delete_where(crew_id=crew_id)
-            forget_crew(self.store, crew_id)
-            self.store.crews.delete(crew_id)
+            if (crew := self.store.crews.get(crew_id)) is None:
+                raise _no_crew(crew_id)
+            _require_version(crew, version)
+            self.drop(crew_id)
 
         await self.store.change(delete)
+
+    def drop(self, crew_id: str) -> None:
+        """Delete a crew with all that is its own, whatever state it is in; within a change of the store."""
+        self.store.tasks.delete_where(crew_id=crew_id)
+        self.store.agents.delete_where(crew_id=crew_id)
+        forget_crew(self.store, crew_id)
+        self.store.crews.delete(crew_id)
 
     def _insert_members(self, whole: WholeCrew) -> None:
         for agent in whole.agents:
             self.store.agents.insert(agent)
         for task in whole.tasks:
             self.store.tasks.insert(task)
+
+
+def _no_crew(crew_id: str) -> NotFound:
+    text = f"There is no crew {crew_id}"
+    return NotFound(text, faults=[Fault("crew_id", text)])
 
 
 def described(crew: Crew, agents: Sequence[Agent], tasks: Sequence[Task]) -> Crew:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+from kasal_jupyter.errors import StoreError
 from kasal_jupyter.store.layer import Layer, Tables
 from kasal_jupyter.store.memory import Indexes, Memory
 from kasal_jupyter.store.session import Session, WriteSession
@@ -75,6 +76,12 @@ class Engine:
         """Whether this thread is in a transaction."""
         return self._writer_thread == threading.get_ident()
 
+    @property
+    def layer(self) -> Layer:
+        """What the transaction that this thread is in has changed so far."""
+        assert self._layer is not None
+        return self._layer
+
     @contextmanager
     def reading(self) -> Iterator[Tables]:
         """Give the tables as this thread sees them. Copy what is needed out of them and leave."""
@@ -141,11 +148,11 @@ class Engine:
             try:
                 yield
                 self._commit()
-            except BaseException:
+            except BaseException as error:
                 # It may be that the commit was done and an interrupt came before the merge:
                 # let the next transaction compare the tables with the file.
                 self._write_session.seen = None
-                self._write_session.rollback()
+                self._give_up(error)
                 raise
             finally:
                 self._layer = None
@@ -178,13 +185,21 @@ class Engine:
         try:
             self._write_session.begin()
             self._take_in(self._write_session)
-        except BaseException:
-            self._write_session.rollback()
+        except BaseException as error:
+            self._give_up(error)
             raise
         finally:
             self._backlog = False
         self._layer = Layer(self._memory)
         self._writer_thread = threading.get_ident()
+
+    def _give_up(self, error: BaseException) -> None:
+        """Undo the transaction that an error has ended; the error is what is told."""
+        try:
+            self._write_session.rollback()
+        except StoreError as another:
+            # The next transaction tries it again.
+            error.add_note(f"It could not be undone either: {another.message}")
 
     def _commit(self) -> None:
         layer, session = self._layer, self._write_session

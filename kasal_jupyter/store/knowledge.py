@@ -55,7 +55,7 @@ class Knowledge:
         """
 
         def change() -> KnowledgeSource:
-            if self.store.crews.get(crew_id) is None:
+            if not self.store.crews.has(crew_id):
                 raise NotFound(f"There is no crew {crew_id}")
             same = (each for each in self.store.knowledge.find(crew_id=crew_id) if each.name == name)
             before = next(same, None)
@@ -95,7 +95,7 @@ class Knowledge:
             note_change(self.store, crew_id)
             return source
 
-        return await self.store.change(change)
+        return await self.store.change(change, bounded=True)
 
     def get(self, crew_id: str, source_id: str) -> KnowledgeSource:
         """Give a source of a crew.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Protocol
 
-from kasal_jupyter.store.rows import Keys, Rows, TableReader, TableWriter
+from kasal_jupyter.store.rows import Keys, Rows, TableReader, TableWriter, sized_field
 
 
 class Overlay:
@@ -57,6 +57,21 @@ class Overlay:
     def matching(self, field: str, value: Hashable) -> Sequence[int]:
         """Give the ids with the value in the indexed field, ascending."""
         return self._over(self._below.matching(field, value), self.put_rows.matching(field, value))
+
+    def keys(self, doc_id: int) -> Keys:
+        """Give the indexed values of a row that is there."""
+        return self.put_rows.keys(doc_id) if doc_id in self.put_rows else self._below.keys(doc_id)
+
+    def size(self, value: Hashable) -> int:
+        """Give the bytes of the rows that are an owner's, or in a table without owners a crew's."""
+        own = self.put_rows.size(value)
+        place = sized_field(self.fields)
+        if self.cleared or place is None:
+            return own
+        gone = (
+            self._below.body(doc_id) for doc_id in self.hidden if self._below.keys(doc_id)[place] == value
+        )
+        return own + self._below.size(value) - sum(len(body) for body in gone if body is not None)
 
     def _over(self, below: Sequence[int], own: Sequence[int]) -> Sequence[int]:
         if self.cleared:
@@ -138,26 +153,30 @@ class Layer:
     """
 
     def __init__(self, below: Tables) -> None:
-        self._below = below
+        self.below = below
         self._overlays: dict[str, Overlay] = {}
 
     def __iter__(self) -> Iterator[tuple[str, Overlay]]:
         """Go through the tables that changed, with their names."""
         return ((name, overlay) for name, overlay in self._overlays.items() if overlay.changed())
 
+    def changed(self, name: str) -> Overlay | None:
+        """Give the changes to the table with the name; None where there are none."""
+        return self._overlays.get(name)
+
     def reader(self, name: str) -> TableReader:
         """Give the table with the name as it is with the changes."""
         overlay = self._overlays.get(name)
-        return self._below.reader(name) if overlay is None else overlay
+        return self.below.reader(name) if overlay is None else overlay
 
     def writer(self, name: str) -> Overlay:
         """Give the table with the name, to be changed."""
         overlay = self._overlays.get(name)
         if overlay is None:
-            overlay = self._overlays[name] = Overlay(self._below.reader(name))
+            overlay = self._overlays[name] = Overlay(self.below.reader(name))
         return overlay
 
     def names(self) -> list[str]:
         """Give the names of the tables there are with the changes."""
-        below = [name for name in self._below.names() if name not in self._overlays]
+        below = [name for name in self.below.names() if name not in self._overlays]
         return below + [name for name, overlay in self._overlays.items() if overlay.present]

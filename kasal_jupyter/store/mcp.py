@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, NotFound
+from kasal_jupyter.places import Places
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.mcp import (
     McpRefreshed,
@@ -34,6 +35,7 @@ from kasal_jupyter.store.toolbox import ServedTool, ToolUnavailable
 from kasal_jupyter.store.tools import RESERVED
 from kasal_jupyter.tools.catalog import builtin_tools
 from kasal_jupyter.tools.guard import HostGuard, HostRefused, HostUnknown, origin_of
+from kasal_jupyter.tools.lookup import check_host
 from kasal_jupyter.tools.mcp_failure import McpFailed
 from kasal_jupyter.tools.mcp_listing import list_tools
 from kasal_jupyter.tools.mcp_probe import probe
@@ -41,11 +43,11 @@ from kasal_jupyter.tools.mcp_probe import probe
 MAX_SERVERS = 100
 """Servers of one owner."""
 
-_LOOKUP_SECONDS = 5.0
-"""How long a name is looked up when a server is registered."""
-
-_PROBES = 4
+_PROBES = 6
 """Servers that are spoken to at the same time; each takes a process."""
+
+_PROBES_EACH = 2
+"""How many of them may be one owner's."""
 
 _REACHED_BY = frozenset({"transport", "command", "args", "env", "url", "headers"})
 """The fields of a change after which a server must be spoken to again."""
@@ -70,7 +72,7 @@ class McpServers:
         self.store = store
         self.secrets = secrets
         self.guard = guard
-        self._probes = asyncio.Semaphore(_PROBES)
+        self._probes = Places(_PROBES, each_owner=_PROBES_EACH)
 
     def get(self, server_id: str) -> McpServer:
         """Give a server.
@@ -164,7 +166,7 @@ class McpServers:
             self.store.mcp_servers.insert(stored)
             return stored
 
-        return await self.store.change(insert)
+        return await self.store.change(insert, bounded=True)
 
     async def update(self, server_id: str, body: McpServerUpdate, *, admin: bool) -> McpServer:
         """Change what the body gives; where that is how it is reached, or which tools, speak to it again.
@@ -201,7 +203,7 @@ class McpServers:
             self.store.mcp_servers.replace(changed)
             return changed
 
-        return await self.store.change(change)
+        return await self.store.change(change, bounded=True)
 
     async def refresh(self, server_id: str, *, admin: bool) -> McpRefreshed:
         """List a server's tools anew, and say what is different. Tools keep their names.
@@ -223,7 +225,7 @@ class McpServers:
             self._require_free_tools(after)
             self.store.mcp_servers.replace(after)
 
-        await self.store.change(change)
+        await self.store.change(change, bounded=True)
         were, are = ({tool.name: tool for tool in each.tools} for each in (before, after))
         return McpRefreshed(
             server_id=server_id,
@@ -273,10 +275,10 @@ class McpServers:
             raise InvalidRequest(INVALID_SERVER, faults=faults)
         blamed = "command" if server.transport == "stdio" else "url"
         try:
-            async with self._probes:
-                finding = await asyncio.to_thread(
-                    probe, with_secrets(server, secrets, []), list(self.guard.allowed_hosts)
-                )
+            spoken_to = with_secrets(server, secrets, [])
+            finding = await self._probes.do(
+                lambda: probe(spoken_to, list(self.guard.allowed_hosts)), owner=server.owner
+            )
         except McpFailed as error:
             raise InvalidRequest(INVALID_SERVER, faults=[Fault(error.field or blamed, str(error))]) from None
         names = {tool.remote_name: tool.name for tool in known or ()}
@@ -310,12 +312,9 @@ class McpServers:
         if server.url is not None:
             guard = self.guard if server.guarded else self.guard.allowing(origin_of(server.url)[1])
             try:
-                async with asyncio.timeout(_LOOKUP_SECONDS):
-                    await asyncio.to_thread(guard.check, server.url)
+                await check_host(guard, server.url)
             except (HostRefused, HostUnknown) as error:
                 return [Fault("url", str(error))]
-            except TimeoutError:
-                return [Fault("url", f"Its host was not found within {_LOOKUP_SECONDS:g} seconds")]
         return []
 
     def _for_run(self, server: McpServer, tool: McpTool) -> RunMcpServer:

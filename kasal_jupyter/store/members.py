@@ -58,7 +58,7 @@ class Members:
             self._touch(whole, agents=[*whole.agents, agent])
             return agent
 
-        return await self.store.change(insert)
+        return await self.store.change(insert, bounded=True)
 
     async def update_agent(self, agent_id: str, body: AgentUpdate) -> Agent:
         """Change what the body gives.
@@ -81,7 +81,7 @@ class Members:
             self._touch(whole, agents=_exchanged(whole.agents, changed))
             return changed
 
-        return await self.store.change(change)
+        return await self.store.change(change, bounded=True)
 
     async def delete_agent(self, agent_id: str) -> None:
         """Take an agent out of its crew.
@@ -141,7 +141,7 @@ class Members:
             self._touch(whole, tasks=tasks)
             return task
 
-        return await self.store.change(insert)
+        return await self.store.change(insert, bounded=True)
 
     async def update_task(self, task_id: str, body: TaskUpdate) -> Task:
         """Change what the body gives.
@@ -170,7 +170,7 @@ class Members:
             self._touch(whole, tasks=tasks)
             return changed
 
-        return await self.store.change(change)
+        return await self.store.change(change, bounded=True)
 
     async def delete_task(self, task_id: str) -> None:
         """Take a task out of its crew.

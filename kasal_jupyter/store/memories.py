@@ -178,7 +178,7 @@ class Memories:
     async def _insert(self, memory: Memory) -> Memory:
         def insert() -> Memory:
             # A run may outlive its crew, whose memories would then be nobody's.
-            if self.store.crews.get(memory.crew_id) is None:
+            if not self.store.crews.has(memory.crew_id):
                 raise NotFound(f"There is no crew {memory.crew_id}")
             self.store.memories.insert(memory)
             drop_oldest(self.store, memory.crew_id, memory.type)
@@ -192,7 +192,7 @@ class Memories:
             note_change(self.store, crew_id)
             return done
 
-        return await self.store.change(change)
+        return await self.store.change(change, bounded=True)
 
 
 def shelf(crew_id: str, type: MemoryType) -> str:  # noqa: A002
@@ -206,7 +206,7 @@ def shelf(crew_id: str, type: MemoryType) -> str:  # noqa: A002
 def note_change(store: Store, crew_id: str) -> None:
     """Note, within a change, that a crew's memories or its knowledge are not what they were."""
     revision = MemoryRevision(id=crew_id, revision=new_id("revision"))
-    if store.revisions.get(crew_id) is None:
+    if not store.revisions.has(crew_id):
         store.revisions.insert(revision)
     else:
         store.revisions.replace(revision)
@@ -239,7 +239,7 @@ def keep_run(store: Store, crew_id: str, job_id: str, remembered: Iterable[Remem
     remembered
         What its ``memory_stored`` event has.
     """
-    if store.crews.get(crew_id) is None:
+    if not store.crews.has(crew_id):
         return
     kept = False
     for each in remembered:
@@ -280,7 +280,7 @@ def _of_run(store: Store, crew_id: str, job_id: str, told: Remembered) -> Memory
             "%s told its crew to remember what is no memory: %s", job_id, error
         )
         return None
-    if store.memories.get(memory.id) is not None:
+    if store.memories.has(memory.id):
         return None
     return memory
 

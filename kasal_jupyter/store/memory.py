@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 from collections.abc import Mapping
 
-from kasal_jupyter.errors import StoreError
 from kasal_jupyter.store.codec import decode
 from kasal_jupyter.store.layer import Layer
 from kasal_jupyter.store.rows import Keys, Rows, keys_of
@@ -15,6 +15,8 @@ from kasal_jupyter.store.session import Changes, RowChange
 Indexes = Mapping[str, tuple[str, ...]]
 """The indexed fields of each table that has any."""
 
+
+_log = logging.getLogger(__name__)
 
 _KeyedRow = tuple[RowChange, Keys]
 
@@ -120,11 +122,16 @@ class Memory:
             if fields and row.body is not None:
                 try:
                     keys = keys_of(decode(row.body), fields)
-                except ValueError as error:
-                    raise StoreError(
-                        f"The store's table {row.table!r} is damaged at document {row.doc_id}: {error}. "
-                        "Restore a backup, or import an export."
-                    ) from error
+                except (ValueError, TypeError, AttributeError) as error:
+                    # Nobody knows what it was. It stays in the file, and all others can be used.
+                    _log.error(
+                        "The store's table %r is damaged at document %s, which is left out: %s. "
+                        "Restore a backup, or import an export.",
+                        row.table,
+                        row.doc_id,
+                        error,
+                    )
+                    row = row._replace(body=None)  # noqa: PLW2901
             keyed.append((row, keys))
         return keyed
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterator, Mapping
+
+from pydantic import ValidationError
 
 from kasal_jupyter.errors import Fault, InvalidRequest, NotFound
 from kasal_jupyter.models.providers import (
@@ -24,17 +25,16 @@ from kasal_jupyter.schemas.providers import (
     Source,
     StoredProvider,
 )
+from kasal_jupyter.store.codec import decode
 from kasal_jupyter.store.secrets import SecretBox, SecretLost
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.tools.guard import HostGuard, HostRefused, HostUnknown
+from kasal_jupyter.tools.lookup import check_host
 
 INVALID_PROVIDER = "Invalid provider"
 
 SERVERS = ""
 """The owner of what is set for everybody."""
-
-_LOOKUP_SECONDS = 5.0
-"""How long a name is looked up when an address is stored."""
 
 
 class Providers:
@@ -60,9 +60,21 @@ class Providers:
         found: dict[str, Credentials] = {}
         sources: tuple[tuple[str, Source], ...] = ((SERVERS, "server"), (owner, "user"))
         for whose, source in sources:
-            for stored in self.store.providers.find(owner=whose):
-                found[stored.name] = self._opened(stored, source)
+            for name, stored in self.store.providers.bodies(self._read, limit=None, owner=whose)[0]:
+                found[name] = self._opened(stored, source)
         return found
+
+    def _read(self, body: bytes) -> tuple[str, StoredProvider | None]:
+        """Read what is stored for a provider: its name, where that is all that can be read of it."""
+        row = decode(body)
+        try:
+            stored = StoredProvider.model_validate(row)
+        except ValidationError:
+            if not isinstance(row.get("name"), str):
+                raise
+            # Which has it logged, once.
+            return row["name"], self.store.providers.readable(row.get("id", ""))
+        return stored.name, stored
 
     def scopes(self, owner: str) -> Mapping[str, list[Scope]]:
         """Say what is stored: by provider, whether for the owner and whether for everybody."""
@@ -111,9 +123,12 @@ class Providers:
                 "guarded": body.base_url is not None and not any_address,
                 "updated_at": now,
             }
-            if (before := self._stored(name, whose)) is not None:
+            before = next(iter(self.store.providers.find(owner=whose, name=name)), None)
+            if before is not None:
                 self.store.providers.replace(before.model_copy(update=fields))
                 return
+            # One that can't be read any more, say.
+            self.store.providers.delete_where(owner=whose, name=name)
             self.store.providers.insert(
                 StoredProvider.model_validate(
                     {"id": new_id("provider"), "owner": whose, "name": name, "created_at": now, **fields}
@@ -132,18 +147,15 @@ class Providers:
         """
 
         def change() -> None:
-            stored = self._stored(name, _owner_of(scope, owner))
-            if stored is None:
+            if not self.store.providers.delete_where(owner=_owner_of(scope, owner), name=name):
                 whom = "you" if scope == "user" else "the server"
                 raise NotFound(f"Nothing is stored for the provider {name!r} and {whom}")
-            self.store.providers.delete(stored.id)
 
         await self.store.change(change)
 
-    def _stored(self, name: str, owner: str) -> StoredProvider | None:
-        return next(iter(self.store.providers.find(owner=owner, name=name)), None)
-
-    def _opened(self, stored: StoredProvider, source: Source) -> Credentials:
+    def _opened(self, stored: StoredProvider | None, source: Source) -> Credentials:
+        if stored is None:
+            return Credentials(source, unreadable=True)
         try:
             opened = SealedProvider.model_validate_json(self.secrets.open(stored.sealed))
         except SecretLost:
@@ -153,11 +165,10 @@ class Providers:
 
     async def _address_faults(self, base_url: str) -> list[Fault]:
         try:
-            async with asyncio.timeout(_LOOKUP_SECONDS):
-                await asyncio.to_thread(self.guard.check, base_url)
+            await check_host(self.guard, base_url)
         except HostRefused as error:
             return [Fault("base_url", str(error))]
-        except (HostUnknown, TimeoutError):
+        except HostUnknown:
             # It may be known by the time it is called, and is looked at again then.
             pass
         return []

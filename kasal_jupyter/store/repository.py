@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from kasal_jupyter.errors import Conflict, NotFound, StoreError
+from kasal_jupyter.errors import Conflict, DocumentDamaged, NotFound
 from kasal_jupyter.store.catalog import Collection, D, Order
+from kasal_jupyter.store.codec import decode
 from kasal_jupyter.store.engine import Engine
 from kasal_jupyter.store.table import SqliteTable
+
+R = TypeVar("R")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +88,14 @@ class Selection:
         text = self.search.casefold()
         return any(text in str(row.get(name) or "").casefold() for name in self.searched)
 
-    def key(self, row: Mapping[str, Any]) -> tuple[bool, Any]:
+    def key(self, row: Mapping[str, Any]) -> tuple[bool, bool, Any]:
         """Give a document's place; what has no value comes last."""
         value = row.get(self.sort)
-        return (
-            (value is None) != self.descending,
-            value.casefold() if isinstance(value, str) else value or 0,
-        )
+        if isinstance(value, str):
+            return self.descending, True, value.casefold()
+        # A damaged document may have anything there.
+        figure = value if isinstance(value, (int, float)) else 0
+        return (value is None) != self.descending, False, figure
 
 
 class Repository(Generic[D]):
@@ -99,6 +107,9 @@ class Repository(Generic[D]):
     ``**criteria`` are values of indexed fields, all of which must fit. They are looked
     up in the indexes, in time that depends on how many documents fit and not on how
     many there are. An unindexed field raises a :class:`LookupError`.
+
+    A document that does not fit its type any more is in nobody's way: lists leave it out, and it is logged
+    once; it can be deleted. Whoever asks for that very one gets a :class:`DocumentDamaged`.
 
     Parameters
     ----------
@@ -114,19 +125,51 @@ class Repository(Generic[D]):
         self._table = table
         self._engine = engine
         self._collection = collection
+        # The damaged documents that were met, as they were then.
+        self._damaged: dict[int, bytes] = {}
+        self._damaged_lock = threading.Lock()
 
     def version(self) -> int:
         """Give a number that is another one whenever the collection has changed, by whomever."""
         return self._engine.version(self._collection.name)
 
     def get(self, document_id: str) -> D | None:
-        """Give the document with the id, or None."""
-        found = self._table.lookup({"id": document_id}, limit=1)
-        return self._read(found[0]) if found else None
+        """Give the document with the id, or None.
+
+        Raises
+        ------
+        DocumentDamaged
+            It does not fit its type.
+        """
+        found, _ = self._table.lookup_bodies({"id": document_id}, limit=1)
+        return self._strictly(*found[0]) if found else None
+
+    def readable(self, document_id: str) -> D | None:
+        """Give the document with the id; None as well where it does not fit its type."""
+        found, _ = self._table.lookup_bodies({"id": document_id}, limit=1)
+        return next(iter(self._each(found, self._parse)), None)
+
+    def has(self, document_id: str) -> bool:
+        """Say whether there is a document with the id, whatever state it is in."""
+        return bool(self._table.lookup_count({"id": document_id}))
 
     def find(self, *, order: Order | None = None, **criteria: str | None) -> list[D]:
         """Give all documents that fit, in the collection's own order, if no other is asked for."""
         return self._page(order or self._collection.order, 0, None, criteria).documents
+
+    def complete(self, **criteria: str | None) -> list[D]:
+        """Give all documents that fit, as :meth:`find` does, where none may be missing.
+
+        Raises
+        ------
+        DocumentDamaged
+            One of them does not fit its type.
+        """
+        rows, _ = self._table.lookup_bodies(criteria, newest_first=self._collection.order == "newest")
+        documents = [self._strictly(*row) for row in rows]
+        if self._collection.order == "position":
+            documents.sort(key=attrgetter("position"))
+        return documents
 
     def page(
         self, *, order: Order | None = None, offset: int = 0, limit: int | None = 100, **criteria: str | None
@@ -151,42 +194,61 @@ class Repository(Generic[D]):
         self, order: Order, offset: int, limit: int | None, criteria: Mapping[str, str | None]
     ) -> Page[D]:
         if order == "position":
-            documents = [self._read(row) for row in self._table.lookup(criteria)]
+            documents = self._each(self._table.lookup_bodies(criteria)[0], self._parse)
             documents.sort(key=attrgetter("position"))
             return Page(documents[offset : None if limit is None else offset + limit], len(documents))
-        with self._engine.snapshot():
-            total = self._table.lookup_count(criteria)
-            rows = self._table.lookup(criteria, newest_first=order == "newest", offset=offset, limit=limit)
-        return Page([self._read(row) for row in rows], total)
+        rows, total = self._table.lookup_bodies(
+            criteria, newest_first=order == "newest", offset=offset, limit=limit
+        )
+        documents = self._each(rows, self._parse)
+        return Page(documents, total - self._left_out(criteria))
 
     def bodies(
-        self, *, newest: bool = False, offset: int = 0, limit: int | None = 100, **criteria: str | None
-    ) -> tuple[list[bytes], int]:
-        """Give a part of the documents that fit as they are stored, encoded, and how many fit.
+        self,
+        read: Callable[[bytes], R],
+        *,
+        newest: bool = False,
+        offset: int = 0,
+        limit: int | None = 100,
+        **criteria: str | None,
+    ) -> tuple[list[R], int]:
+        """Give a part of the documents that fit, made of what is stored, and how many fit.
 
-        Nothing is decoded: for answers that are made of the stored bytes.
+        Nothing is decoded but by `read`: for answers that are made of the stored bytes. It raises what
+        pydantic raises for a document that is damaged.
         """
         rows, total = self._table.lookup_bodies(criteria, newest_first=newest, offset=offset, limit=limit)
-        return [body for _, body in rows], total
+        return self._each(rows, read), total - self._left_out(criteria)
 
     def select(self, wanted: Selection, **criteria: str | None) -> Page[D]:
         """Look through the documents that fit, for what no index answers.
 
         It reads every one of them, so that it is for a thread: 10,000 take some 50 ms.
         """
-        found = [row for row in self._table.lookup(criteria) if wanted.takes(row)]
+        found = []
+        for doc_id, body in self._table.lookup_bodies(criteria)[0]:
+            row = decode(body)
+            try:
+                if wanted.takes(row):
+                    found.append((row, doc_id, body))
+            except (KeyError, TypeError) as error:
+                self._note_damaged(doc_id, body, error)
         # Rows come in the order they were made, more exactly than their times tell, and a stable sort
         # keeps that order among equals.
         if wanted.sort != "created_at":
-            found.sort(key=wanted.key, reverse=wanted.descending)
+            found.sort(key=lambda each: wanted.key(each[0]), reverse=wanted.descending)
         elif wanted.descending:
             found.reverse()
         end = None if wanted.limit is None else wanted.offset + wanted.limit
-        return Page([self._read(row) for row in found[wanted.offset : end]], len(found))
+        documents = self._each(
+            [(doc_id, body) for _, doc_id, body in found[wanted.offset : end]], self._parse
+        )
+        damaged = sum(self._damaged.get(doc_id) == body for _, doc_id, body in found) if self._damaged else 0
+        return Page(documents, len(found) - damaged)
 
     def count(self, **criteria: str | None) -> int:
         """Count the documents that fit."""
-        return self._table.lookup_count(criteria)
+        return self._table.lookup_count(criteria) - self._left_out(criteria)
 
     def insert(self, document: D) -> None:
         """Add a document.
@@ -211,6 +273,8 @@ class Repository(Generic[D]):
             If there is no such document.
         TypeError
             If the documents have no such field, or their id would change.
+        DocumentDamaged
+            If what is stored does not fit its type, and would not with the fields either.
         pydantic.ValidationError
             If a value does not fit.
         """
@@ -222,7 +286,12 @@ class Repository(Generic[D]):
         doc_id = self._doc_id(document_id)
         row = self._table.get(doc_id=doc_id)
         assert isinstance(row, dict)
-        document = self._collection.document.model_validate({**row, **fields})
+        try:
+            document = self._collection.document.model_validate({**row, **fields})
+        except ValidationError:
+            # Is it what is stored, or what is given?
+            self.get(document_id)
+            raise
         self._table.update(document.dump(), doc_ids=[doc_id])
         return document
 
@@ -266,13 +335,65 @@ class Repository(Generic[D]):
         if not self._engine.in_transaction:
             raise RuntimeError("documents are changed by the work given to Store.change or Store.change_now")
 
-    def _read(self, row: Mapping[str, Any]) -> D:
+    # -- what is damaged -----------------------------------------------------------------------------
+
+    def _parse(self, body: bytes) -> D:
+        return self._collection.document.model_validate(decode(body))
+
+    def _each(self, rows: Iterable[tuple[int, bytes]], read: Callable[[bytes], R]) -> list[R]:
+        """Read documents, but for those that are damaged."""
+        found = []
+        for doc_id, body in rows:
+            try:
+                found.append(read(body))
+            except ValidationError as error:
+                self._note_damaged(doc_id, body, error)
+        return found
+
+    def _strictly(self, doc_id: int, body: bytes) -> D:
         try:
-            return self._collection.document.model_validate(row)
+            return self._parse(body)
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(map(str, first["loc"]))
-            raise StoreError(
-                f"The document {row.get('id')!r} in {self._collection.name} does not fit its type: "
-                f"{field}: {first['msg']}. Correct it through Store.db, or import an export."
+            self._note_damaged(doc_id, body, error)
+            row = decode(body)
+            owner, crew_id = (str(row.get(name) or "") for name in ("owner", "crew_id"))
+            raise DocumentDamaged(
+                f"{self._named(doc_id, row, error)}. Delete it, or have a backup restored",
+                collection=self._collection.name,
+                document_id=str(row.get("id")),
+                owner=owner,
+                crew_id=crew_id,
             ) from error
+
+    def _note_damaged(self, doc_id: int, body: bytes, error: Exception) -> None:
+        """Remember a damaged document, and say once which it is."""
+        with self._damaged_lock:
+            if self._damaged.get(doc_id) == body:
+                return
+            self._damaged[doc_id] = body
+        _log.error("%s; it is left out", self._named(doc_id, decode(body), error))
+
+    def _named(self, doc_id: int, row: Mapping[str, Any], error: Exception) -> str:
+        if isinstance(error, ValidationError):
+            first = error.errors(include_url=False, include_input=False)[0]
+            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        else:
+            reason = f"{type(error).__name__}: {error}"
+        return (
+            f"The document {row.get('id', f'number {doc_id}')!r} in {self._collection.name} "
+            f"does not fit its type: {reason}"
+        )
+
+    def _left_out(self, criteria: Mapping[str, str | None]) -> int:
+        """Count the damaged documents, of those that were met, that fit and are there still."""
+        if not self._damaged:
+            return 0
+        with self._damaged_lock:
+            known = dict(self._damaged)
+        there, gone = self._table.lookup_same(criteria, known)
+        if gone:
+            with self._damaged_lock:
+                for doc_id in gone:
+                    if self._damaged.get(doc_id) == known[doc_id]:
+                        del self._damaged[doc_id]
+        return there

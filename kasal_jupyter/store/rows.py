@@ -31,6 +31,12 @@ class TableReader(Protocol):
     def matching(self, field: str, value: Hashable) -> Sequence[int]:
         """Give the ids of the documents with the value in the indexed field, ascending."""
 
+    def keys(self, doc_id: int) -> Keys:
+        """Give the indexed values of a row that is there."""
+
+    def size(self, value: Hashable) -> int:
+        """Give the bytes of the rows that are an owner's, or in a table without owners a crew's."""
+
 
 class TableWriter(Protocol):
     """What can be done to a table."""
@@ -65,7 +71,10 @@ class Rows:
         Grows with every change that others can see.
     """
 
-    __slots__ = ("_bodies", "_ids", "_indexes", "_keys", "fields", "last_id", "present", "version")
+    __slots__ = (
+        *("_bodies", "_ids", "_indexes", "_keys", "_sized", "_sizes"),
+        *("fields", "last_id", "present", "version"),
+    )
 
     def __init__(self, fields: tuple[str, ...] = ()) -> None:
         self.fields = fields
@@ -76,6 +85,8 @@ class Rows:
         self._ids: list[int] = []
         self._keys: dict[int, Keys] = {}
         self._indexes = {field: Index() for field in fields}
+        self._sized = sized_field(fields)
+        self._sizes: dict[Hashable, int] = {}
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -101,6 +112,7 @@ class Rows:
 
     def put(self, doc_id: int, body: bytes, keys: Keys) -> None:
         """Add the row, or replace it."""
+        self._count(doc_id, -1)
         if doc_id not in self._bodies:
             insert_id(self._ids, doc_id)
             for field, value in zip(self.fields, keys, strict=True):
@@ -113,11 +125,13 @@ class Rows:
         self._bodies[doc_id] = body
         if keys:
             self._keys[doc_id] = keys
+        self._count(doc_id, +1)
         self.last_id = max(self.last_id, doc_id)
 
     def remove(self, doc_id: int) -> None:
         """Remove the row, if there is one. Its id stays used."""
         self.last_id = max(self.last_id, doc_id)
+        self._count(doc_id, -1)
         if self._bodies.pop(doc_id, None) is None:
             return
         remove_id(self._ids, doc_id)
@@ -130,7 +144,26 @@ class Rows:
         self._ids = []
         self._keys = {}
         self._indexes = {field: Index() for field in self.fields}
+        self._sizes = {}
         self.last_id = 0
+
+    def size(self, value: Hashable) -> int:
+        """Give the bytes of the rows with the value in the field that sizes are counted by."""
+        return self._sizes.get(value, 0)
+
+    def _count(self, doc_id: int, sign: int) -> None:
+        if self._sized is None or (body := self._bodies.get(doc_id)) is None:
+            return
+        value = self._keys[doc_id][self._sized]
+        if size := self._sizes.get(value, 0) + sign * len(body):
+            self._sizes[value] = size
+        else:
+            self._sizes.pop(value, None)
+
+
+def sized_field(fields: tuple[str, ...]) -> int | None:
+    """Give the place of the field that sizes are counted by; None where there is none."""
+    return next((fields.index(name) for name in ("owner", "crew_id") if name in fields), None)
 
 
 def keys_of(document: Mapping[str, Any], fields: tuple[str, ...]) -> Keys:

@@ -175,6 +175,9 @@ class WriteSession(Session):
     def begin(self) -> None:
         """Begin a transaction, once no other process is in one."""
         with store_errors(self._path), self._turnstile:
+            if self._connection.in_transaction:
+                # One whose end failed as well, on a disk that answers with errors.
+                self._connection.rollback()
             wait_while_busy(lambda: self._connection.execute("BEGIN IMMEDIATE"), POLL_SECONDS)
 
     def commit(self) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from tinydb import TinyDB
 
-from kasal_jupyter.errors import StoreError
+from kasal_jupyter.errors import DocumentDamaged, StoreError
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.auth import ApiKey, Session
 from kasal_jupyter.schemas.crews import Crew
@@ -28,6 +29,7 @@ from kasal_jupyter.schemas.webhooks import SigningSecret
 from kasal_jupyter.store.catalog import (
     AGENTS,
     API_KEYS,
+    CATALOG,
     CREWS,
     EXECUTIONS,
     INDEXES,
@@ -49,6 +51,7 @@ from kasal_jupyter.store.catalog import (
 )
 from kasal_jupyter.store.database import Database
 from kasal_jupyter.store.folder import FILE_NAME, make_private_folder
+from kasal_jupyter.store.quota import Quota
 from kasal_jupyter.store.repository import Repository
 from kasal_jupyter.store.storage import SqliteStorage
 from kasal_jupyter.store.table import SqliteTable
@@ -74,6 +77,8 @@ class Store:
     ----------
     db
         The TinyDB itself, with all of its API.
+    quota
+        How much users may have stored.
     crews, agents, tasks, executions, ledger, signing_secrets, users, sessions, api_keys, tools, mcp_servers,
     providers, memories, revisions, knowledge, passages, settings
         The collections.
@@ -85,6 +90,7 @@ class Store:
         self._engine = storage.engine
         self._writer = Writer(self._engine)
         self._engine.on_backlog = self._writer.catch_up
+        self.quota = Quota()
         self.db: TinyDB = database
         self.crews: Repository[Crew] = self.repository(CREWS)
         self.agents: Repository[Agent] = self.repository(AGENTS)
@@ -147,7 +153,7 @@ class Store:
         """Give a number for each collection that is another one whenever it has changed, by whomever."""
         return self._engine.versions(collection.name for collection in collections)
 
-    async def change(self, work: Callable[[], T]) -> T:
+    async def change(self, work: Callable[[], T], *, bounded: bool = False) -> T:
         """Carry out a change in the writer's thread; on return it is durable.
 
         If `work` raises, nothing of it happened, and the exception comes out here.
@@ -157,13 +163,26 @@ class Store:
         work
             Calls the repositories, and gives what the caller is to get. It should be
             quick, since other changes wait, other processes' too.
+        bounded
+            Whether :attr:`quota` holds: for what users ask for.
 
         Raises
         ------
         StoreError
             If it could not be written; then nothing of it happened.
+        QuotaExceeded
+            If somebody would have too much stored by it.
         """
+        if bounded:
+            work = partial(self.quota.within, self, lambda: self._engine.layer, work)
         return await self._writer.change(work)
+
+    def discard(self, damaged: DocumentDamaged) -> None:
+        """Delete a document that can't be read, with what hangs on it alone; within a change."""
+        by_name = {collection.name: collection for collection in CATALOG}
+        self.repository(by_name[damaged.collection]).delete(damaged.document_id)
+        if damaged.collection == KNOWLEDGE.name:
+            self.passages.delete_where(source_id=damaged.document_id)
 
     def change_now(self, work: Callable[[], T]) -> T:
         """Carry out a change like :meth:`change`, in this thread: for programs without an event loop."""

@@ -11,6 +11,7 @@ from tinydb.storages import Storage
 from tinydb.table import Document, Table
 
 from kasal_jupyter.store.codec import decode
+from kasal_jupyter.store.index import has_id
 from kasal_jupyter.store.rows import select
 from kasal_jupyter.store.storage import SqliteStorage
 from kasal_jupyter.store.view import TableDraft, TableView
@@ -112,6 +113,15 @@ class SqliteTable(Table):
         assert self._engine is not None
         with self._engine.reading() as tables:
             return len(select(tables.reader(self.name), criteria))
+
+    def lookup_same(self, criteria: Mapping[str, Any], rows: Mapping[int, bytes]) -> tuple[int, list[int]]:
+        """Say how many of some rows match and are as they were, and which of them are not."""
+        assert self._engine is not None
+        with self._engine.reading() as tables:
+            table = tables.reader(self.name)
+            found = select(table, criteria)
+            changed = [doc_id for doc_id, body in rows.items() if table.body(doc_id) != body]
+            return sum(has_id(found, doc_id) for doc_id in rows.keys() - set(changed)), changed
 
     def search(self, cond: QueryLike) -> list[Document]:
         """Search for all documents matching a condition; see TinyDB's ``Table.search``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,14 +15,12 @@ from kasal_jupyter.store.tool_use import require_tool_unused
 from kasal_jupyter.store.toolbox import ServedTool, Toolbox
 from kasal_jupyter.tools.catalog import builtin_tools
 from kasal_jupyter.tools.guard import HostGuard, HostRefused, HostUnknown, origin_of
+from kasal_jupyter.tools.lookup import check_host
 
 INVALID_TOOL = "Invalid tool"
 
 RESERVED = frozenset({"ask_question_to_coworker", "delegate_work_to_coworker", "custom", "mcp"})
 """Names of tools that CrewAI gives to agents itself, and of resources beside the tools by name."""
-
-_LOOKUP_SECONDS = 5.0
-"""How long a name is looked up when a tool is registered."""
 
 
 class CustomTools:
@@ -103,7 +100,7 @@ class CustomTools:
             self.store.tools.insert(sealed)
             return sealed
 
-        return await self.store.change(insert)
+        return await self.store.change(insert, bounded=True)
 
     async def update(self, tool_id: str, body: CustomToolUpdate) -> CustomTool:
         """Change what the body gives.
@@ -131,7 +128,7 @@ class CustomTools:
             self.store.tools.replace(changed)
             return changed
 
-        return await self.store.change(change)
+        return await self.store.change(change, bounded=True)
 
     async def delete(self, tool_id: str, *, force: bool = False) -> None:
         """Delete a tool and its secret.
@@ -159,11 +156,10 @@ class CustomTools:
     async def _check(self, tool: CustomTool, secret: str | None) -> None:
         faults = [*_faults(tool, secret)]
         try:
-            async with asyncio.timeout(_LOOKUP_SECONDS):
-                await asyncio.to_thread(self.guard.check, tool.endpoint)
+            await check_host(self.guard, tool.endpoint)
         except HostRefused as error:
             faults.append(Fault("endpoint", str(error)))
-        except (HostUnknown, TimeoutError):
+        except HostUnknown:
             # It may be known by the time it is called, and is looked at again then.
             pass
         if faults:

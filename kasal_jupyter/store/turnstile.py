@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -49,7 +50,8 @@ class Turnstile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if sys.platform != "win32":
-            fcntl.flock(self._folder, fcntl.LOCK_UN)
+            with suppress(OSError):
+                fcntl.flock(self._folder, fcntl.LOCK_UN)
 
     def _try(self) -> bool:
         if sys.platform != "win32":
@@ -57,6 +59,9 @@ class Turnstile:
                 fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return False
+            except OSError:
+                # No more locks, say.
+                return True
         return True
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import queue
 import threading
@@ -90,8 +91,12 @@ class Writer:
             if self._closed:
                 raise StoreError("The store is closed.")
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="kasal-store-writer", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="kasal-store-writer", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    raise StoreError("The store can't be changed: there are no more threads.") from error
+                self._thread = thread
             self._jobs.put(job)
 
     def _run(self) -> None:
@@ -130,7 +135,7 @@ def _own(error: BaseException) -> BaseException:
     if isinstance(error, StopIteration):
         own: BaseException = RuntimeError("the change raised StopIteration")
     elif isinstance(error, StoreError):
-        own = type(error)(error.message)
+        own = copy.copy(error)
     else:
         return error
     own.__cause__ = error
@@ -148,8 +153,9 @@ def _deliver(outcomes: list[_Outcome]) -> None:
             try:
                 loop.call_soon_threadsafe(_resolve, theirs)
             except RuntimeError:
+                # The thread must live on: others' changes are behind these.
                 if not loop.is_closed():
-                    raise
+                    _log.exception("who waits for a change could not be told")
 
 
 def _resolve(outcomes: list[_Outcome]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import errno
 import itertools
 import json
 import threading
@@ -11,14 +12,16 @@ import orjson
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from kasal_jupyter.errors import Conflict
+from kasal_jupyter.errors import Conflict, StoreError
 from kasal_jupyter.runs.feed import Feed
 from kasal_jupyter.runs.hook_file import HookFiles
 from kasal_jupyter.runs.journal import Journal
 from kasal_jupyter.runs.presence import Presence
 from kasal_jupyter.runs.signing import SigningSecrets
-from kasal_jupyter.runs.webhooks import GIVE_UP, Webhooks
+from kasal_jupyter.runs.webhooks import AT_ONCE, EACH_RECEIVER, GIVE_UP, Webhooks
 from kasal_jupyter.schemas.crews import Crew
+from kasal_jupyter.schemas.crews import Webhook as WebhookOfCrew
+from kasal_jupyter.schemas.executions import Execution
 from kasal_jupyter.store.secrets import SecretBox
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.tools.guard import HostGuard
@@ -51,8 +54,8 @@ class Bench:
     def webhooks(self, *, pauses=(0.01,) * 4, timeout=5.0, allowed=("127.0.0.1",)):
         return Webhooks(self.files, self.secrets, HostGuard(allowed), pauses=pauses, timeout=timeout)
 
-    def feed(self):
-        return Feed(Journal.create(self.folder / "runs" / f"{JOB}.jsonl"))
+    def feed(self, job_id=JOB):
+        return Feed(Journal.create(self.folder / "runs" / f"{job_id}.jsonl"))
 
     def deliver(self, url, events, lines, **options):
         """Deliver a whole run, and give the report on it."""
@@ -82,11 +85,11 @@ async def done(webhooks):
     return await until(webhooks, lambda report: report.state == "done")
 
 
-def crew(url, events):
+def crew(url, events, owner="ada"):
     return Crew(
         id="crew_1",
         name="C",
-        owner="ada",
+        owner=owner,
         webhook={"url": url, "events": events},
         created_at="2024-01-15T10:30:00Z",
         updated_at="2024-01-15T10:30:00Z",
@@ -260,6 +263,242 @@ def test_one_that_hangs_holds_up_nothing_and_is_given_up_in_time(bench, receiver
     assert report.deliveries[0].error == "127.0.0.1 did not answer within 0.2 seconds."
 
 
+def test_a_hanging_receiver_costs_only_those_who_send_to_it(bench, receiver):
+    """Many runs of two owners at a receiver that hangs; the events of a third go out meanwhile."""
+    release = threading.Event()
+
+    def hang(handler, asked):
+        release.wait(60)
+
+    receiver.replies["/hang"] = hang
+
+    async def run():
+        webhooks = bench.webhooks(timeout=30.0)
+        for n in range(2 * AT_ONCE):
+            hung = bench.feed(f"job_hang{n}")
+            webhooks.accept(hung.job_id, crew(f"{receiver.url}/hang", ["status"], "ab"[n % 2]), "server_1")
+            webhooks.begin(hung)
+            hung.append([status("queued")])
+        async with asyncio.timeout(60):
+            while len(receiver.asked) < 2 * EACH_RECEIVER:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        feed = bench.feed()
+        webhooks.accept(JOB, crew(f"{receiver.url}/hook", ["status"], "carol"), "server_1")
+        webhooks.begin(feed)
+        feed.append(run_of("one"))
+        report = await done(webhooks)
+        hanging = [asked for asked in receiver.asked if asked.path == "/hang"]
+        release.set()
+        await webhooks.close()
+        return report, hanging
+
+    try:
+        report, hanging = asyncio.run(run())
+    finally:
+        release.set()
+    assert report.delivered == 3
+    assert len(hanging) == 2 * EACH_RECEIVER
+
+
+def test_a_name_that_is_never_found_holds_its_own_threads_alone(bench, receiver):
+    release = threading.Event()
+
+    def resolve(host, port):
+        if host == "slow.example":
+            release.wait(60)
+        return ["127.0.0.1"]
+
+    async def run():
+        guard = HostGuard(["127.0.0.1"], resolve)
+        webhooks = Webhooks(bench.files, bench.secrets, guard, pauses=(), timeout=0.05)
+        webhooks._timeout = -0.9  # of which a second more is given to the name
+        feed = bench.feed()
+        webhooks.accept(JOB, crew("http://slow.example/hook", ["execution_status"]), "server_1")
+        webhooks.begin(feed)
+        feed.append([status("completed")])
+        # The loop's own threads are not held.
+        await asyncio.gather(*(asyncio.to_thread(int) for _ in range(32)))
+        return await done(webhooks)
+
+    try:
+        report = asyncio.run(run())
+    finally:
+        release.set()
+    assert report.deliveries[0].error.startswith("slow.example was not found within")
+
+
+DAMAGES = {
+    "truncated": b'{"id":"job_000000000001","own',
+    "garbage": bytes(range(256)),
+    "zeros": bytes(300),
+    "empty": b"",
+    "a list": b"[]",
+    "wrong types": b'{"id":1,"owner":[],"server":{},"url":null,"events":"all"}',
+    "another run's": b'{"id":"job_2","owner":"ada","server":"s","url":"http://x","events":[]}',
+}
+
+
+@pytest.fixture
+def stored(bench):
+    """The crew and the execution of the run, as the store has them."""
+
+    def keep(webhook):
+        def insert():
+            given = crew("http://x", ["task"]).model_copy(update={"webhook": webhook})
+            bench.store.crews.insert(given)
+            bench.store.executions.insert(
+                Execution(
+                    id=JOB,
+                    crew_id="crew_1",
+                    crew_name="C",
+                    owner="bob",
+                    server="server_1",
+                    status="completed",
+                    progress=100,
+                    inputs={},
+                    created_at=given.created_at,
+                )
+            )
+
+        bench.store.change_now(insert)
+
+    return keep
+
+
+def take_over(bench, *, wait=True):
+    async def next_one():
+        presence, webhooks = Presence(bench.folder / "servers"), bench.webhooks()
+
+        async def feed_of(job_id):
+            return Feed.open(bench.folder / "runs" / f"{job_id}.jsonl")
+
+        await webhooks.take_over(bench.store, presence, feed_of)
+        await webhooks.take_over(bench.store, presence, feed_of)
+        report = await done(webhooks) if wait else webhooks.report(JOB)
+        await webhooks.close()
+        presence.close()
+        return report
+
+    return asyncio.run(next_one())
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, "a folder"])
+def test_a_damaged_file_is_made_anew_from_the_crew(bench, receiver, stored, caplog, damage):
+    path = bench.folder / "runs" / f"{JOB}.hook"
+    if damage == "a folder":
+        path.mkdir()
+    else:
+        path.write_bytes(DAMAGES[damage])
+    stored(WebhookOfCrew(url=f"{receiver.url}/hook", events=["task_complete"]))
+    feed = bench.feed()
+    feed.append(run_of("one"))
+    assert "was damaged" in bench.webhooks().report(JOB).remark
+    report = take_over(bench)
+    assert types(receiver) == ["task_complete"]
+    assert (report.delivered, report.url) == (1, f"{receiver.url}/hook")
+    assert "every event is sent again" in report.remark
+    assert caplog.text.count("every event is sent again") == 1
+    assert bench.files.pending() == []
+
+
+def test_a_damaged_file_of_a_crew_without_a_webhook_is_set_aside_and_told_of(bench, receiver, stored, caplog):
+    path = bench.folder / "runs" / f"{JOB}.hook"
+    path.write_bytes(b"{")
+    stored(None)
+    bench.feed().append(run_of("one"))
+    report = take_over(bench)
+    assert receiver.asked == []
+    assert (report.state, report.delivered) == ("done", 0)
+    assert "the crew has no webhook any more" in report.remark
+    assert path.with_suffix(".hook-damaged").read_bytes() == b"{"
+    assert take_over(bench).remark == report.remark
+    assert caplog.text.count("no webhook any more") == 1
+
+
+def test_one_that_cannot_be_taken_over_keeps_none_of_the_others(bench, receiver, stored):
+    bench.webhooks().accept("job_000000000000", crew(f"{receiver.url}/hook", ["task"]), "server_1")
+    (bench.folder / "runs" / "job_000000000000.jsonl").mkdir()
+    stored(WebhookOfCrew(url=f"{receiver.url}/hook", events=["task_complete"]))
+    bench.webhooks().accept(JOB, crew(f"{receiver.url}/hook", ["task_complete"]), "server_1")
+    bench.feed().append(run_of("one"))
+    assert take_over(bench).delivered == 1
+
+
+def test_a_damaged_line_of_the_journal_is_passed_over(bench, receiver):
+    lines = run_of("one", "two")
+    feed = bench.feed()
+    feed.append(lines)
+    path = feed.journal.path
+    damaged = path.read_bytes().splitlines(keepends=True)
+    for n, line in ((1, b"\0" * 40), (3, b"[]"), (5, b'{"seq":6}'), (6, b'{"seq":7,"type":3}')):
+        damaged[n] = line + b"\n"
+    path.write_bytes(b"".join(damaged))
+
+    class AsWritten:
+        """What comes of the run's state where its journal is damaged is not what this is about."""
+
+        job_id, summary, subscribe = JOB, feed.summary, feed.subscribe
+        journal = Journal.open(path)
+
+    async def run():
+        webhooks = bench.webhooks()
+        webhooks.accept(JOB, crew(f"{receiver.url}/hook", ["task_complete", "status"]), "server_1")
+        webhooks.begin(AsWritten())
+        return await done(webhooks)
+
+    report = asyncio.run(run())
+    assert [each.seq for each in report.deliveries] == [1, 5, 8, 9]
+
+
+class FullDisk(HookFiles):
+    """A disk with room for so many writes."""
+
+    room = 1
+    tried = 0
+
+    def write(self, state):
+        self.tried += 1
+        if self.room <= 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.room -= 1
+        super().write(state)
+
+
+def test_a_full_disk_neither_loses_nor_repeats(bench, receiver, monkeypatch, caplog):
+    monkeypatch.setattr("kasal_jupyter.runs.webhooks.KEEP_PAUSES", (0.01,))
+    bench.files = FullDisk(bench.folder / "runs")
+
+    async def run():
+        webhooks, feed = bench.webhooks(), bench.feed()
+        webhooks.accept(JOB, crew(f"{receiver.url}/hook", ["task_complete"]), "server_1")
+        webhooks.begin(feed)
+        feed.append(run_of(*"abc"))
+        report = await done(webhooks)
+        # All was delivered, and is tried to be kept until there is room.
+        async with asyncio.timeout(60):
+            while bench.files.tried < 10:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            bench.files.room = 5
+            while bench.files.pending():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await webhooks.close()
+        return report
+
+    report = asyncio.run(run())
+    assert types(receiver) == ["task_complete"] * 3
+    assert report.delivered == 3
+    assert caplog.text.count("could not be written") == 1
+    assert bench.webhooks().report(JOB).delivered == 3
+
+
+def test_a_run_whose_deliveries_cannot_be_kept_is_not_accepted(bench):
+    bench.files = FullDisk(bench.folder / "runs")
+    bench.files.room = 0
+    with pytest.raises(StoreError, match="No space left"):
+        bench.webhooks().accept(JOB, crew("https://example.com", ["task"]), "server_1")
+    assert bench.webhooks().report(JOB) is None
+
+
 def test_another_server_goes_on_where_one_was_killed(bench, receiver):
     """What was settled is not sent again; nobody takes over from a server that is alive."""
     lines = run_of("one", "two")
@@ -291,7 +530,7 @@ def test_another_server_goes_on_where_one_was_killed(bench, receiver):
     # The second may have been under way, and then comes twice.
     assert (sent.count(5), set(sent)) == (1, {5, 8})
     assert report.delivered == 2
-    assert list(bench.files.pending()) == []
+    assert bench.files.pending() == []
 
 
 def test_a_delivery_of_a_server_that_is_alive_is_left_to_it(bench, receiver):

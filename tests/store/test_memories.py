@@ -9,7 +9,7 @@ import pytest
 from kasal_jupyter.errors import InvalidRequest, NotFound
 from kasal_jupyter.schemas.memory import Memory
 from kasal_jupyter.store import knowledge as knowledge_module
-from kasal_jupyter.store import table as table_module
+from kasal_jupyter.store import repository as repository_module
 from kasal_jupyter.store.crews import Crews
 from kasal_jupyter.store.knowledge import Knowledge
 from kasal_jupyter.store.memories import MEMORY_TYPES, MOST, Memories, keep_run, shelf
@@ -130,8 +130,8 @@ def test_a_page_reads_its_own_memories_only(store, memories, monkeypatch):
                 )
 
     store.change_now(many)
-    decode, bodies = table_module.decode, []
-    monkeypatch.setattr(table_module, "decode", lambda body: bodies.append(body) or decode(body))
+    decode, bodies = repository_module.decode, []
+    monkeypatch.setattr(repository_module, "decode", lambda body: bodies.append(body) or decode(body))
     assert [memory.content for memory in memories.of("crew_a", 3).short_term] == ["499", "498", "497"]
     assert len(bodies) == 3
 

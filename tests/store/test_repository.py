@@ -3,7 +3,7 @@ from pydantic import ValidationError
 
 from kasal_jupyter.errors import Conflict, NotFound, StoreError
 from kasal_jupyter.schemas.agents import ModelSettings
-from kasal_jupyter.store import table as table_module
+from kasal_jupyter.store import repository as repository_module
 
 
 @pytest.fixture
@@ -67,8 +67,8 @@ def test_agents_come_in_their_crew_s_order(store, add, new_agent):
 
 def test_a_page_reads_its_own_documents_only(store, add, new_crew, monkeypatch):
     add(*(new_crew(name=f"C{n}", owner="ada" if n % 2 else "bob") for n in range(200)))
-    decode, bodies = table_module.decode, []
-    monkeypatch.setattr(table_module, "decode", lambda body: bodies.append(body) or decode(body))
+    decode, bodies = repository_module.decode, []
+    monkeypatch.setattr(repository_module, "decode", lambda body: bodies.append(body) or decode(body))
 
     page = store.crews.page(owner="ada", order="newest", offset=10, limit=5)
     assert [crew.name for crew in page.documents] == ["C179", "C177", "C175", "C173", "C171"]

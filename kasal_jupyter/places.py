@@ -1,0 +1,170 @@
+"""Threads for work that may hang, shared out so that one's hanging work costs nobody else a place.
+
+The loop's default threads are few, and belong to the server's own bookkeeping: what waits for somebody else's
+machine, for a name server or for a disk is done here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiter:
+    owner: str
+    target: str
+    loop: asyncio.AbstractEventLoop
+    place: asyncio.Future[None]
+
+
+class Places:
+    """A number of threads, given in turn by owner.
+
+    A place is kept until the work itself is over: whoever stops waiting for it, as with a time limit, has no
+    other in its stead. The end of the process waits for none of them.
+
+    Parameters
+    ----------
+    most
+        Threads at the same time.
+    each_owner
+        How many of them one owner's work may have.
+    each_target
+        How many of them may work on the same thing, a host for example, whoever's work it is.
+    """
+
+    def __init__(self, most: int, *, each_owner: int | None = None, each_target: int | None = None) -> None:
+        self._most = most
+        self._each_owner = each_owner or most
+        self._each_target = each_target or most
+        self._lock = threading.Lock()
+        self._taken = 0
+        self._owners: Counter[str] = Counter()
+        self._targets: Counter[str] = Counter()
+        # Whose turn it is: an owner that was given a place goes to the end.
+        self._waiting: dict[str, deque[_Waiter]] = {}
+
+    async def do(
+        self, work: Callable[[], T], *, owner: str = "", target: str = "", seconds: float | None = None
+    ) -> T:
+        """Do something in a thread, when there is a place for it.
+
+        Parameters
+        ----------
+        work
+            What to do.
+        owner
+            For whom.
+        target
+            On what it works; nothing is shared where that is empty.
+        seconds
+            How long to wait for its end, once it has begun.
+
+        Raises
+        ------
+        TimeoutError
+            It goes on for longer than that.
+        """
+        loop = asyncio.get_running_loop()
+        await self._place(_Waiter(owner, target, loop, loop.create_future()))
+        done: asyncio.Future[T] = loop.create_future()
+
+        def run() -> None:
+            outcome: tuple[Any, BaseException | None]
+            try:
+                outcome = (work(), None)
+            except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+                outcome = (None, error)
+            self._release(owner, target)
+            # The server may have ended meanwhile.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(_tell, done, *outcome)
+
+        try:
+            threading.Thread(target=run, name="kasal-place", daemon=True).start()
+        except BaseException:
+            # No more threads, say.
+            self._release(owner, target)
+            raise
+        async with asyncio.timeout(seconds):
+            return await done
+
+    async def _place(self, waiter: _Waiter) -> None:
+        with self._lock:
+            self._waiting.setdefault(waiter.owner, deque()).append(waiter)
+            self._grant()
+        try:
+            await waiter.place
+        except asyncio.CancelledError:
+            with self._lock:
+                line = self._waiting.get(waiter.owner, ())
+                waits = waiter in line
+                if waits:
+                    self._leave(waiter)
+            if not waits:
+                # It was given one just now.
+                self._release(waiter.owner, waiter.target)
+            raise
+
+    def _release(self, owner: str, target: str) -> None:
+        with self._lock:
+            self._give_back(owner, target)
+            self._grant()
+
+    def _give_back(self, owner: str, target: str) -> None:
+        self._taken -= 1
+        for counter, key in ((self._owners, owner), (self._targets, target)):
+            counter[key] -= 1
+            if not counter[key]:
+                del counter[key]
+
+    def _grant(self) -> None:
+        """Give the places there are, to one owner after the other."""
+        while self._taken < self._most and (waiter := self._next()) is not None:
+            self._leave(waiter)
+            if waiter.owner in self._waiting:
+                self._waiting[waiter.owner] = self._waiting.pop(waiter.owner)
+            self._taken += 1
+            self._owners[waiter.owner] += 1
+            self._targets[waiter.target] += 1
+            try:
+                waiter.loop.call_soon_threadsafe(_tell, waiter.place, None, None)
+            except RuntimeError:
+                # Its loop was closed meanwhile: nobody waits any more.
+                self._give_back(waiter.owner, waiter.target)
+
+    def _next(self) -> _Waiter | None:
+        for owner, line in self._waiting.items():
+            if self._owners[owner] >= self._each_owner:
+                continue
+            for waiter in line:
+                if not waiter.target or self._targets[waiter.target] < self._each_target:
+                    return waiter
+        return None
+
+    def _leave(self, waiter: _Waiter) -> None:
+        line = self._waiting[waiter.owner]
+        line.remove(waiter)
+        if not line:
+            del self._waiting[waiter.owner]
+
+
+def _tell(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+DISK = Places(4)
+"""For waiting until the disk has something: however slow it is, nobody who only reads stands behind that."""

@@ -1,0 +1,42 @@
+"""Deleting what can't be read any more, without the checks for which it would have to be read."""
+
+from __future__ import annotations
+
+import asyncio
+
+from kasal_jupyter.errors import DocumentDamaged
+from kasal_jupyter.runs.service import Runs
+from kasal_jupyter.store.catalog import CREWS, EXECUTIONS, KNOWLEDGE, MEMORIES
+from kasal_jupyter.store.crews import Crews
+from kasal_jupyter.store.memories import note_change
+
+
+async def discard(runs: Runs, crews: Crews, damaged: DocumentDamaged) -> None:
+    """Delete a damaged document.
+
+    Parameters
+    ----------
+    runs
+        Has the files of executions, and of what crews remember.
+    crews
+        Knows what belongs to a crew.
+    damaged
+        Which it is.
+    """
+    which, store = damaged.document_id, runs.store
+
+    def change() -> None:
+        if damaged.collection == CREWS.name:
+            crews.drop(which)
+        else:
+            store.discard(damaged)
+        if damaged.collection in {MEMORIES.name, KNOWLEDGE.name} and store.crews.has(damaged.crew_id):
+            note_change(store, damaged.crew_id)
+
+    await store.change(change)
+    if damaged.collection == CREWS.name and runs.memories is not None:
+        await runs.memories.drop(which)
+    if damaged.collection == EXECUTIONS.name:
+        if runs.webhooks is not None:
+            await runs.webhooks.forget(which)
+        await asyncio.to_thread(runs.files.delete, which)
