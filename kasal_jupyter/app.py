@@ -127,9 +127,9 @@ def _log_without_credentials(hidden: CredentialFilter, handler: RequestHandler) 
 
     Our own handlers write their own.
     """
-    handler.request.uri = hidden.hide(handler.request.uri or "")
+    handler.request.uri = hidden.hide_address(handler.request.uri or "")
     if "Referer" in handler.request.headers:
-        handler.request.headers["Referer"] = hidden.hide(handler.request.headers["Referer"])
+        handler.request.headers["Referer"] = hidden.hide_address(handler.request.headers["Referer"])
     log_request(handler)  # type: ignore[no-untyped-call]
 
 

@@ -273,7 +273,8 @@ class BaseHandler(JupyterHandler):
         """Write a line about the request."""
         status = self.get_status()
         level = logging.DEBUG if status < 400 else logging.WARNING if status < 500 else logging.ERROR
-        user = self.current_user
+        # Jupyter's property raises where nobody was asked.
+        user = getattr(self, "_jupyter_current_user", None)
         self.log.log(
             level,
             "%d %s (%s@%s) %.2fms",

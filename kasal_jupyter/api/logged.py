@@ -37,13 +37,12 @@ _ID = re.compile(r"(?:crew|agent|task|job|tool|mcp|call|user|key|mem|source)_[0-
 # Every repetition is bounded: what is logged may be what an attacker has sent.
 _CREDENTIAL = re.compile(
     r"""(?xi)
-    \bkasal_[\w-]{30,100}                                                    # an API key
-    | \beyJ[\w-]{4,200}\.[\w-]{1,2000}\.[\w-]{0,500}                        # a JSON Web Token
-    | (?<=\bbearer\ )\S{1,2000} | (?<=\bbasic\ )\S{1,2000}                  # as headers carry them
+    kasal_[\w-]{30,100}                                                  # an API key
+    | eyJ[\w-]{4,200}\.[\w-]{1,2000}\.[\w-]{0,500}                      # a JSON Web Token
+    | (?<=\bbearer\ )\S{1,2000} | (?<=\bbasic\ )\S{1,2000}              # as headers carry them
     | (?<=\bauthorization:)[^\r\n'"]{1,2000} | (?<=\bcookie:)[^\r\n'"]{1,2000}
-    | (?<=[?&;])[\w.-]{0,40}(?:token|key|secret|passw|code|state|xsrf|auth|session)[\w.-]{0,40}
-      (?:=|%3d)[^&\s'"<>]{1,2000}
-    | (?<=[|:"'\s=])2\|1:0\|[\w:|=+/.-]{1,2000}                             # a cookie that Tornado has signed
+    | (?<=[?&;])[\w.%-]{1,80}=[^\s'"<>]{1,4000}                          # the values of a query
+    | (?<=[|:"'\s=])2\|1:0\|[\w:|=+/.-]{1,2000}                         # a cookie that Tornado has signed
     """
 )
 
@@ -71,6 +70,11 @@ class CredentialFilter(logging.Filter):
         for known in self._known:
             text = text.replace(known, HIDDEN)
         return hide_credentials(text)
+
+    def hide_address(self, address: str) -> str:
+        """Take credentials and the whole query out of an address."""
+        path, mark, _ = address.partition("?")
+        return self.hide(path) + (f"?{HIDDEN}" if mark else "")
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Change a record; all are let through."""
