@@ -200,6 +200,12 @@ class KasalApp(ExtensionApp):
         "way, and WebSockets. One more is refused with 429. Behind a proxy, set ServerApp.trust_xheaders, or "
         "everybody has the proxy's address.",
     ).tag(config=True)
+    stranger_seconds = Int(
+        10,
+        min=1,
+        help="Seconds that somebody who is not known may take: for a body, or to say on a WebSocket who "
+        "they are.",
+    ).tag(config=True)
     warm = Enum(
         ("start", "use"),
         default_value="use",
@@ -290,6 +296,7 @@ class KasalApp(ExtensionApp):
         self._doors = Doors(
             strangers=Senders(self.max_strangers, "connections"),
             bodies=Senders(self.max_bodies_bytes, "bytes"),
+            stranger_seconds=self.stranger_seconds,
             body_seconds=self.body_seconds,
             watch=Watch(store.one_look),
         )

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from kasal_jupyter.auth.senders import Senders
 from kasal_jupyter.auth.standing import Watch
 
-STRANGER_SECONDS = 10.0
-"""How long somebody who is not known may take: for a body, or to say on a WebSocket who they are."""
-
 SMALL_BODY = 8_192
 """Bytes of a body that is taken in of somebody who is not known: a login."""
 
@@ -24,6 +21,8 @@ class Doors:
         Connections of those who are not known, by address: bodies on their way, and WebSockets.
     bodies
         Bytes of bodies that are on their way or being worked on, by owner.
+    stranger_seconds
+        How long somebody who is not known may take: for a body, or to say on a WebSocket who they are.
     body_seconds
         How long a known caller's body may take.
     watch
@@ -32,5 +31,6 @@ class Doors:
 
     strangers: Senders
     bodies: Senders
+    stranger_seconds: float
     body_seconds: float
     watch: Watch

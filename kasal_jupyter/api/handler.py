@@ -15,7 +15,7 @@ from tornado import web
 
 from kasal_jupyter.api.base import NO_SUCH_METHOD, BaseHandler
 from kasal_jupyter.api.body import read_body, read_query
-from kasal_jupyter.api.doors import SMALL_BODY, STRANGER_SECONDS
+from kasal_jupyter.api.doors import SMALL_BODY
 from kasal_jupyter.api.figures import count_request
 from kasal_jupyter.api.operation import Access, Operation, operation_of
 from kasal_jupyter.api.parts import Parts
@@ -138,7 +138,7 @@ class ApiHandler(BaseHandler):
         known = self.caller is not NOBODY
         self._keeps_body = not refused and self.operation is not None and self.operation.body is not None
         connection: Any = self.request.connection
-        connection.set_body_timeout(doors.body_seconds if known else STRANGER_SECONDS)
+        connection.set_body_timeout(doors.body_seconds if known else doors.stranger_seconds)
         try:
             if not known:
                 self._give_back = doors.strangers.take(self.sender)

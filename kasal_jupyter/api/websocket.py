@@ -15,7 +15,6 @@ from tornado.websocket import WebSocketHandler
 
 from kasal_jupyter.api.base import BaseHandler
 from kasal_jupyter.api.body import read_body
-from kasal_jupyter.api.doors import STRANGER_SECONDS
 from kasal_jupyter.api.fanout import frame
 from kasal_jupyter.api.handler import require
 from kasal_jupyter.api.parts import Parts
@@ -153,8 +152,9 @@ class EventSocket(BaseHandler, WebSocketHandler):
             except KasalError as error:
                 self._end(UNKNOWN_CALLER, error.message)
                 return
+            seconds = self.parts.doors.stranger_seconds
             self._deadline = asyncio.get_running_loop().call_later(
-                STRANGER_SECONDS, self.close, UNKNOWN_CALLER, "send a token within 10 seconds"
+                seconds, self.close, UNKNOWN_CALLER, f"send a token within {seconds} seconds"
             )
 
     async def on_message(self, message: str | bytes) -> None:

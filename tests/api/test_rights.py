@@ -70,18 +70,24 @@ def change_by_another_server(server, user, update):
         accounts.close()
 
 
-LOSSES = {
-    "disabled": lambda server, owner, ada: owner.put(f"/users/{user_id(ada)}", json={"disabled": True}),
-    "deleted": lambda server, owner, ada: owner.delete(f"/users/{user_id(ada)}"),
-    "demoted": lambda server, owner, ada: owner.put(f"/users/{user_id(ada)}", json={"role": "viewer"}),
-    "logged out": lambda server, owner, ada: ada.post("/auth/logout"),
-    "another password": lambda server, owner, ada: ada.put(
-        "/auth/me", json={"current_password": PASSWORD, "password": "another one"}
-    ),
-    "disabled elsewhere": lambda server, owner, ada: change_by_another_server(
-        server, user_id(ada), UserUpdate(disabled=True)
-    ),
-}
+LOSSES = ("disabled", "deleted", "demoted", "logged out", "another password", "disabled elsewhere")
+
+
+def lose(loss, server, owner, ada):
+    """Take a right from a user."""
+    match loss:
+        case "disabled":
+            owner.put(f"/users/{user_id(ada)}", json={"disabled": True})
+        case "deleted":
+            owner.delete(f"/users/{user_id(ada)}")
+        case "demoted":
+            owner.put(f"/users/{user_id(ada)}", json={"role": "viewer"})
+        case "logged out":
+            ada.post("/auth/logout")
+        case "another password":
+            ada.put("/auth/me", json={"current_password": PASSWORD, "password": "another one"})
+        case "disabled elsewhere":
+            change_by_another_server(server, user_id(ada), UserUpdate(disabled=True))
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -93,7 +99,7 @@ def test_an_open_websocket_and_an_open_stream_end(server, owner, ada, loss):
     with ada.stream("GET", f"/executions/{job_id}/events", headers={"Accept": "text/event-stream"}) as stream:
         pieces = stream.iter_text()
         assert "id: 1" in next(pieces)
-        LOSSES[loss](server, owner, ada)
+        lose(loss, server, owner, ada)
         rest = "".join(pieces)
     assert close_code(following)[0] == close_code(idle)[0] == 4401
     # The stream says so, and is whole as an answer.
