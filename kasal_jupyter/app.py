@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import shutil
 import sys
@@ -16,20 +17,27 @@ from typing import Any, cast
 
 from jupyter_server.base.handlers import AuthenticatedFileHandler
 from jupyter_server.extension.application import ExtensionApp
+from jupyter_server.log import log_request
 from jupyter_server.serverapp import ServerApp
 from tornado.ioloop import PeriodicCallback
+from tornado.web import RequestHandler
 from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, default
 
+from kasal_jupyter.api.doors import Doors
 from kasal_jupyter.api.fanout import Fanouts
 from kasal_jupyter.api.figures import count_run, show_runs
+from kasal_jupyter.api.logged import CredentialFilter
 from kasal_jupyter.api.parts import Parts
 from kasal_jupyter.api.routes import routes
 from kasal_jupyter.api.unusable import UnusableStore
 from kasal_jupyter.api.websocket import EventSocket
 from kasal_jupyter.auth.accounts import Accounts
 from kasal_jupyter.auth.maintenance import MaintenanceMode
+from kasal_jupyter.auth.senders import Senders
+from kasal_jupyter.auth.standing import ASK_SECONDS, LOOK_SECONDS, Watch
 from kasal_jupyter.errors import StoreError
 from kasal_jupyter.models.catalog import ModelCatalog, SandboxCatalog
+from kasal_jupyter.runs.disabled import DisabledOwners
 from kasal_jupyter.runs.hook_file import HookFiles
 from kasal_jupyter.runs.local import LocalBackend, StartMethod
 from kasal_jupyter.runs.memory import CrewMemories
@@ -55,6 +63,9 @@ from kasal_jupyter.version import __version__
 
 ACTIVITY_MS = 30_000
 """How often runs are reported as activity, so that a culler does not end a server that works."""
+
+LOGGERS_OF_OTHERS = ("tornado.application", "tornado.general", "tornado.access")
+"""Where Tornado writes of requests that are none, and of cookies."""
 
 SANDBOX_FOLDER = "sandbox"
 """Where, in the data folder, each server has its sandbox."""
@@ -104,6 +115,8 @@ class StandaloneServer(ServerApp):
     def init_webapp(self) -> None:
         """Set the web application up, without the files that Jupyter's contents serve beside its services."""
         super().init_webapp()
+        hidden = CredentialFilter([self.identity_provider.token])
+        self.web_app.settings["log_function"] = partial(_log_without_credentials, hidden)
         if self._whole:
             return
         router = self.web_app.wildcard_router
@@ -112,6 +125,23 @@ class StandaloneServer(ServerApp):
             for rule in router.rules
             if not (isinstance(rule.target, type) and issubclass(rule.target, AuthenticatedFileHandler))
         ]
+
+    def init_httpserver(self) -> None:
+        """Set the HTTP server up, with a limit on how long a client may take to say what it wants."""
+        super().init_httpserver()
+        if isinstance(self.starter_app, KasalApp):
+            self.http_server.conn_params.header_timeout = self.starter_app.head_seconds
+
+
+def _log_without_credentials(hidden: CredentialFilter, handler: RequestHandler) -> None:
+    """Have Jupyter write a line about a request, without what lets somebody in.
+
+    Our own handlers write their own.
+    """
+    handler.request.uri = hidden.hide_address(handler.request.uri or "")
+    if "Referer" in handler.request.headers:
+        handler.request.headers["Referer"] = hidden.hide_address(handler.request.headers["Referer"])
+    log_request(handler)  # type: ignore[no-untyped-call]
 
 
 class KasalApp(ExtensionApp):
@@ -191,6 +221,32 @@ class KasalApp(ExtensionApp):
     max_body_bytes = Int(
         2 * 1024 * 1024, min=1024, help="Largest body of a request, in bytes; a larger one is refused."
     ).tag(config=True)
+    max_bodies_bytes = Int(
+        64 * 1024 * 1024,
+        min=1024,
+        help="Bytes of requests' bodies that one caller may have under way at the same time; one more is "
+        "refused with 429.",
+    ).tag(config=True)
+    body_seconds = Int(60, min=1, help="Seconds that a request's body may take to come.").tag(config=True)
+    head_seconds = Int(
+        75,
+        min=1,
+        help="Seconds that a request's head may take to come, and that a connection may stay without one. It "
+        "is a standalone server's; inside Jupyter, Jupyter's own hold.",
+    ).tag(config=True)
+    max_strangers = Int(
+        50,
+        min=1,
+        help="Connections of one address that may be under way before it is known who asks: bodies on their "
+        "way, and WebSockets. One more is refused with 429. Behind a proxy, set ServerApp.trust_xheaders, or "
+        "everybody has the proxy's address.",
+    ).tag(config=True)
+    stranger_seconds = Int(
+        10,
+        min=1,
+        help="Seconds that somebody who is not known may take: for a body, or to say on a WebSocket who "
+        "they are.",
+    ).tag(config=True)
     warm = Enum(
         ("start", "use"),
         default_value="use",
@@ -252,6 +308,9 @@ class KasalApp(ExtensionApp):
     _accounts: Accounts | None = None
     _backend: LocalBackend | None = None
     _activity: PeriodicCallback | None = None
+    _looking: PeriodicCallback | None = None
+    _disabled: DisabledOwners | None = None
+    _looks = 0
     _waking: asyncio.Future[None] | None = None
     _again: asyncio.Future[None] | None = None
     _unusable: UnusableStore | None = None
@@ -276,6 +335,9 @@ class KasalApp(ExtensionApp):
         # Jupyter hands every trait on to all handlers and templates.
         self.settings[f"{self.name}_config"].pop("sandbox_token", None)
         self._require_valid_settings()
+        assert self.serverapp is not None
+        for name in LOGGERS_OF_OTHERS:
+            logging.getLogger(name).addFilter(CredentialFilter([self.serverapp.identity_provider.token]))
         try:
             self._build(self._opened())
         except StoreError as error:
@@ -304,7 +366,15 @@ class KasalApp(ExtensionApp):
                 store, folder, sandbox_token=self.sandbox_token, enterprise_burst=self.enterprise_burst
             )
             catalog = ModelCatalog(self.default_model, os.environ, default_embedder=self.embedder)
+            self._doors = Doors(
+                strangers=Senders(self.max_strangers, "connections"),
+                bodies=Senders(self.max_bodies_bytes, "bytes"),
+                stranger_seconds=self.stranger_seconds,
+                body_seconds=self.body_seconds,
+                watch=Watch(store.one_look),
+            )
             self.parts = self._workspace(store, folder, catalog, MaintenanceMode(store))
+            self._disabled = DisabledOwners(self.parts.runs)
         except (StoreError, OSError) as error:
             store.close()
             if isinstance(error, StoreError):
@@ -407,9 +477,10 @@ class KasalApp(ExtensionApp):
                 memories=recall,
             ),
             webhooks=webhooks,
-            fanouts=Fanouts(),
+            fanouts=Fanouts(self._doors.watch.one_look),
             accounts=self._accounts,
             maintenance=maintenance,
+            doors=self._doors,
             body_limit=self.max_body_bytes,
             wake=self._wake,
             sandbox=self._sandbox,
@@ -471,6 +542,17 @@ class KasalApp(ExtensionApp):
         gc.freeze()
         self._activity = PeriodicCallback(self._report_activity, ACTIVITY_MS)
         self._activity.start()
+        self._looking = PeriodicCallback(self._look_again, LOOK_SECONDS * 1_000)
+        self._looking.start()
+
+    async def _look_again(self) -> None:
+        """End what those have open and running who have lost the right to it, on whatever server."""
+        assert self._disabled is not None
+        self._doors.watch.look()
+        await self._disabled.stop_runs()
+        self._looks += 1
+        if self._looks % int(ASK_SECONDS / LOOK_SECONDS) == 0:
+            await self._doors.watch.ask()
 
     async def _done_of(self, works: Works) -> Works:
         """Do several things, each by itself; give those that failed."""
@@ -492,10 +574,11 @@ class KasalApp(ExtensionApp):
     async def stop_extension(self) -> None:
         """End what runs, and let go of everything. Whatever happens here, the server goes on to exit."""
         self._stopping = True
-        if self._activity is not None:
-            self._activity.stop()
         if self._again is not None:
             self._again.cancel()
+        for callback in (self._activity, self._looking):
+            if callback is not None:
+                callback.stop()
         if self.parts is None:
             return
         try:

@@ -22,6 +22,9 @@ TOKEN = "tests-own-token"
 
 _EXTENSION = "--ServerApp.jpserver_extensions={'kasal_jupyter': True}"
 
+WARM = "--KasalApp.warm=start"
+"""Unless a test's options say otherwise: a server that runs no crew need not load the engine."""
+
 KEYS = frozenset(name for provider in PROVIDERS.values() for name in provider.variables())
 """What must not reach a server whose tests say that no key is set."""
 
@@ -105,7 +108,7 @@ def start_server(
                 "--ServerApp.port=0",
                 f"--ServerApp.root_dir={room}",
                 "--ServerApp.allow_unauthenticated_access=False",
-                "--KasalApp.warm=start",
+                *(() if any(option.startswith("--KasalApp.warm=") for option in options) else (WARM,)),
                 *options,
             ],
             stdin=subprocess.DEVNULL,

@@ -25,6 +25,7 @@ class LoginHandler(ApiHandler):
     """``POST /auth/login``."""
 
     tag = TAG
+    small_body = True
     message = "Invalid login"
 
     @operation(
@@ -37,7 +38,9 @@ class LoginHandler(ApiHandler):
     async def post(self) -> None:
         """Give tokens for an e-mail address and a password.
 
-        After 10 failures in 15 minutes of an account, or 50 from an address, nothing is tried for a while.
+        After 10 failures of an account from one address in 15 minutes, nothing more of it is tried from
+        there. Where logins of 50 accounts from one address, or 100 of one account from many, have failed,
+        others wait some seconds.
         """
         body = self.body(LoginRequest)
         sessions = self.parts.accounts.sessions
@@ -48,6 +51,7 @@ class RefreshHandler(ApiHandler):
     """``POST /auth/refresh``."""
 
     tag = TAG
+    small_body = True
     message = "Invalid refresh"
 
     @operation(
@@ -65,6 +69,7 @@ class LogoutHandler(ApiHandler):
     """``POST /auth/logout``."""
 
     tag = TAG
+    small_body = True
     message = "There is no login to end"
 
     @operation("Invalidate tokens", access="viewer", answers={204: None}, errors=(400,), in_maintenance=True)
@@ -84,6 +89,7 @@ class MeHandler(ApiHandler):
     """``GET /auth/me`` and ``PUT /auth/me``."""
 
     tag = TAG
+    small_body = True
     message = "The password was not changed"
 
     @operation("Tell who the caller is", access="viewer", answers={200: Me}, in_maintenance=True)
@@ -121,6 +127,7 @@ class KeysHandler(ApiHandler):
     """``GET /auth/keys`` and ``POST /auth/keys``."""
 
     tag = TAG
+    small_body = True
     message = "Invalid API key"
 
     @operation("List API keys", access="viewer", query=KeyQuery, answers={200: KeyList})
@@ -149,6 +156,7 @@ class KeyHandler(ApiHandler):
     """``DELETE /auth/keys/{key_id}``."""
 
     tag = TAG
+    small_body = True
 
     @operation("Revoke API key", access="viewer", answers={204: None}, errors=(404,))
     async def delete(self, key_id: str) -> None:

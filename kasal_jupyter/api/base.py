@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import re
+from asyncio import Future
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
@@ -13,10 +15,13 @@ import orjson
 from jupyter_server.auth import User
 from jupyter_server.base.handlers import JupyterHandler
 from tornado import web
+from tornado.httputil import HTTPHeaders, HTTPServerRequest
 
+from kasal_jupyter.api.logged import loggable_address, texts_of, told
 from kasal_jupyter.api.operation import operation_of
 from kasal_jupyter.api.parts import Parts
 from kasal_jupyter.auth.caller import Caller, caller_of
+from kasal_jupyter.auth.failures import network_of
 from kasal_jupyter.errors import (
     DocumentDamaged,
     Forbidden,
@@ -57,9 +62,34 @@ class BaseHandler(JupyterHandler):
     """Who asks, and the reference's errors: what REST and WebSocket share."""
 
     parts: Parts
+    template: str
 
-    _kasal_token = False
+    token_of_ours: str | None = None
+    """The valid token of ours that the request came with; None where Jupyter has let the caller in."""
+
+    closes = False
+    """Whether the connection ends with the answer."""
+
     _told: Mapping[str, str] = MappingProxyType({})
+
+    def initialize(self, parts: Parts, template: str) -> None:
+        """Take the parts and the path's template the route was made with."""
+        self.parts = parts
+        self.template = template
+        request = self.request
+        self.sent_path = request.path
+        # Whoever logs the request, Tornado and Jupyter as well, finds nothing in it that lets somebody in.
+        request.uri = loggable_address(request, template, self.parameters(), self.settings["base_url"])
+        request.path = request.uri.partition("?")[0]
+
+    def parameters(self) -> list[str]:
+        """Give the names of the query's parameters."""
+        return []
+
+    @property
+    def sender(self) -> str:
+        """What stands for the address that the request comes from."""
+        return network_of(self.request.remote_ip or "")
 
     async def identify(self) -> Caller:
         """Give the caller, or refuse the request.
@@ -88,8 +118,9 @@ class BaseHandler(JupyterHandler):
         token = self.sent_token()
         if not token or (caller := self.parts.accounts.gate.recognise(token)) is None:
             return None
-        # The second is where JupyterHub's check for XSRF looks, which it puts in the place of Jupyter's.
-        self._kasal_token = self._token_authenticated = True
+        self.token_of_ours = token
+        # Where JupyterHub's check for XSRF looks, which it puts in the place of Jupyter's.
+        self._token_authenticated = True
         # Where Jupyter looks for its user.
         self.current_user = self._jupyter_current_user = _user_named(caller.name)
         return caller
@@ -114,6 +145,44 @@ class BaseHandler(JupyterHandler):
             raise Unauthorized("The token is not valid; send a valid one, or none")
         return caller_of(user)
 
+    async def known_to_jupyter(self, token: str) -> bool:
+        """Say whether Jupyter still lets in who it has let in: for what stays open.
+
+        Parameters
+        ----------
+        token
+            The token of Jupyter's that came with the request or after it; empty for a cookie's sake alone.
+        """
+        try:
+            await self.ask_jupyter_about(token, self.request.headers.get("Cookie", ""))
+        except Unauthorized:
+            return False
+        except web.HTTPError as error:
+            # A hub that does not answer says nothing about anybody.
+            return error.status_code not in {401, 403}
+        return True
+
+    async def ask_jupyter_about(self, token: str, cookie: str = "") -> Caller:
+        """Tell whom a token of Jupyter's or a cookie means, whatever provider of identities the server has.
+
+        Those look at requests, and may set a cookie, which an answer that has begun refuses: so they are
+        asked about a request like this one, which is never answered.
+
+        Raises
+        ------
+        Unauthorized, Forbidden
+            Nobody, or the request comes from a foreign host.
+        """
+        headers = HTTPHeaders({"Host": self.request.host})
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        if cookie:
+            headers["Cookie"] = cookie
+        request = HTTPServerRequest(
+            "GET", self.request.path, headers=headers, connection=self.request.connection
+        )
+        return await _Asking(self.application, request, parts=self.parts, template=self.template).identify()
+
     def sent_token(self) -> str:
         """Give the token that the request carries, whoever's it is; empty where it carries none."""
         sent = _BEARER.match(self.request.headers.get("Authorization", ""))
@@ -122,11 +191,11 @@ class BaseHandler(JupyterHandler):
     @property
     def token_authenticated(self) -> bool:
         """Whether a token was sent: then no page of another origin can have made the browser do it."""
-        return self._kasal_token or super().token_authenticated
+        return self.token_of_ours is not None or super().token_authenticated
 
     def skip_check_origin(self) -> bool:
         """Whether pages of other origins may call: with a token."""
-        return self._kasal_token or super().skip_check_origin()
+        return self.token_of_ours is not None or super().skip_check_origin()
 
     def set_default_headers(self) -> None:
         """Set what every answer has; the values are made once for a server, not for each answer."""
@@ -172,17 +241,50 @@ class BaseHandler(JupyterHandler):
         error = _as_kasal_error(kwargs.get("exc_info", (None, None))[1], status_code)
         self.set_status(error.status)
         if isinstance(error, Unauthorized):
+            # Whoever is not known holds no connection.
+            self.closes = True
             self.set_header("WWW-Authenticate", "Bearer")
         if isinstance(error, MethodNotAllowed):
             self.set_header("Allow", ", ".join(self.methods()))
         if error.retry_after is not None:
             self.set_header("Retry-After", str(error.retry_after))
+        if self.closes:
+            self.set_header("Connection", "close")
         self.write_bytes(orjson.dumps(error.body()))
 
-    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        """Keep refusals out of the log: they are answers, not failures of the server."""
-        if not (isinstance(value, KasalError) and value.status < 500):
-            super().log_exception(typ, value, tb)
+    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Future[None]:
+        """End the answer, and the connection where it is to end."""
+        done = super().finish(chunk)
+        if self.closes and self.request.connection is not None:
+            connection: Any = self.request.connection
+            done.add_done_callback(lambda _: connection.close())
+        return done
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:  # noqa: ARG002 - Tornado's signature
+        """Log what was not foreseen. Refusals are answers, not failures of the server."""
+        if not (isinstance(value, KasalError | web.HTTPError) and _status_of(value) < 500):
+            quoted = texts_of(self.request, self.sent_path, self.said())
+            self.log.error("%s failed\n%s", self._request_summary(), told(value, quoted))
+
+    def said(self) -> bytes:
+        """Give what the client has sent besides the request's head, as far as it is there."""
+        return b""
+
+    def _log(self) -> None:
+        """Write a line about the request."""
+        status = self.get_status()
+        level = logging.DEBUG if status < 400 else logging.WARNING if status < 500 else logging.ERROR
+        # Jupyter's property raises where nobody was asked.
+        user = getattr(self, "_jupyter_current_user", None)
+        self.log.log(
+            level,
+            "%d %s (%s@%s) %.2fms",
+            status,
+            f"{self.request.method} {self.request.uri}",
+            user.username if isinstance(user, User) else "",
+            self.request.remote_ip,
+            1_000 * self.request.request_time(),
+        )
 
     @classmethod
     def methods(cls) -> list[str]:
@@ -193,6 +295,14 @@ class BaseHandler(JupyterHandler):
     def content_security_policy(self) -> str:
         """Let nothing an answer says be executed."""
         return f"{super().content_security_policy}; default-src 'none'"
+
+
+class _Asking(BaseHandler):
+    """A request that is never answered."""
+
+
+def _status_of(error: KasalError | web.HTTPError) -> int:
+    return error.status if isinstance(error, KasalError) else error.status_code
 
 
 @lru_cache(maxsize=1_000)

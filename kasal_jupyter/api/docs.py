@@ -41,7 +41,7 @@ class DescriptionHandler(ApiHandler):
     @property
     def prefix(self) -> str:
         """Where the API is on this server, e.g. ``/user/ada/v1``: all before the request's resource."""
-        return self.request.path.removesuffix(self.template)
+        return self.sent_path.removesuffix(self.template)
 
 
 class OpenApiHandler(DescriptionHandler):

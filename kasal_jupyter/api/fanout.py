@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,6 +12,9 @@ from kasal_jupyter.runs.feed import Feed
 
 TICK_SECONDS = 0.01
 """How long events are gathered before they go out: it makes a burst to 500 sockets ten times cheaper."""
+
+
+OneLook = Callable[[], AbstractContextManager[None]]
 
 
 class Receiver(Protocol):
@@ -47,6 +51,7 @@ class Fanout:
 
     feed: Feed
     sent: int
+    one_look: OneLook
     _receivers: set[Receiver] = field(default_factory=set)
     _pending: list[bytes] = field(default_factory=list)
     _tick: asyncio.TimerHandle | None = None
@@ -77,8 +82,10 @@ class Fanout:
         frames = b"".join(map(frame, self._pending))
         self.sent += len(self._pending)
         self._pending.clear()
-        for receiver in tuple(self._receivers):
-            receiver.push(frames)
+        # Each receiver looks whether its caller still may have them.
+        with self.one_look():
+            for receiver in tuple(self._receivers):
+                receiver.push(frames)
         if self.feed.summary.ended:
             for receiver in tuple(self._receivers):
                 receiver.done(self.feed.job_id)
@@ -100,9 +107,16 @@ class Fanout:
 
 
 class Fanouts:
-    """The runs that sockets follow at the moment."""
+    """The runs that sockets follow at the moment.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    one_look
+        Lets the receivers' looks at who may do what make do with one at the store's file.
+    """
+
+    def __init__(self, one_look: OneLook = nullcontext) -> None:
+        self._one_look = one_look
         self._by_job: dict[str, Fanout] = {}
 
     def of(self, feed: Feed, read: int) -> Fanout | None:
@@ -114,7 +128,7 @@ class Fanouts:
         if fanout is None or fanout.idle:
             if read < feed.journal.seq:
                 return None
-            fanout = self._by_job[feed.job_id] = Fanout(feed, sent=read)
+            fanout = self._by_job[feed.job_id] = Fanout(feed, sent=read, one_look=self._one_look)
             return fanout
         fanout.flush()
         return fanout if fanout.sent == read else None

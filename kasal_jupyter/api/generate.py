@@ -22,6 +22,7 @@ class CrewGenerateHandler(ApiHandler):
 
     def on_connection_close(self) -> None:
         """Stop the execution in which the crew is made: nobody waits for it any more."""
+        super().on_connection_close()
         self._gone = True
         if self._work is not None:
             self._work.cancel()

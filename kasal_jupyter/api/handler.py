@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, ClassVar, NoReturn, TypeVar
 
 from jupyter_server.auth.decorator import allow_unauthenticated
@@ -14,10 +16,11 @@ from tornado import web
 
 from kasal_jupyter.api.base import NO_SUCH_METHOD, BaseHandler
 from kasal_jupyter.api.body import read_body, read_query
+from kasal_jupyter.api.doors import SMALL_BODY
 from kasal_jupyter.api.figures import count_request
-from kasal_jupyter.api.operation import RANK, Access, Operation, operation_of
+from kasal_jupyter.api.operation import Access, Operation, operation_of
 from kasal_jupyter.api.parts import Parts
-from kasal_jupyter.auth.caller import Caller, Owned
+from kasal_jupyter.auth.caller import RANK, Caller, Owned
 from kasal_jupyter.errors import (
     DocumentDamaged,
     Fault,
@@ -65,15 +68,24 @@ class ApiHandler(BaseHandler):
 
     caller: Caller = NOBODY
 
+    small_body: ClassVar[bool] = False
+    """Whether bodies are a login's size: they are taken in before it is known who asks."""
+
     def initialize(self, parts: Parts, template: str) -> None:
         """Take the parts and the path's template the route was made with."""
-        self.parts = parts
-        self.template = template
         if self.request.method not in self.SUPPORTED_METHODS:
             # Tornado would answer at once, and cut the connection since the body was not read.
             self.request.method = OTHER
+        super().initialize(parts, template)
         self._body = bytearray()
+        self._keeps_body = False
         self._overflown = False
+        self._give_back: Callable[[], None] = _nothing_taken
+
+    def parameters(self) -> list[str]:
+        """Give the names of the query's parameters."""
+        operation = self.operation
+        return [] if operation is None else names_of(operation.query)
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -89,23 +101,67 @@ class ApiHandler(BaseHandler):
         return operation_of(type(self), self.request.method or "")
 
     async def prepare(self) -> None:  # type: ignore[override]
-        """Admit the request, or have it refused once its body has passed.
+        """Admit the request, or have it refused once its body has passed, of which nothing is kept.
 
         Tornado cuts the connection of a request that is answered before its body was read, under the
-        feet of a client that sends its next request there.
+        feet of a client that has not read the answer yet.
         """
         refusal: KasalError | web.HTTPError | None = None
         try:
             await self.admit()
         except (KasalError, web.HTTPError) as error:
             refusal = error
-        if int(self.request.headers.get("Content-Length") or 0) > self.parts.body_limit:
-            # So much is not worth waiting for.
-            self.set_header("Connection", "close")
-            raise refusal or self._too_large()
+        if size := self._size_to_come():
+            # A known caller's connection goes on.
+            self.closes = refusal is not None and self.caller is NOBODY
+            if size > self.body_limit:
+                # So much is not worth waiting for.
+                self.closes = True
+                raise refusal or self._too_large()
+            self._expect_body(size, refused=refusal is not None)
         if refusal is not None:
             assert self.request.method is not None
             setattr(self, self.request.method.lower(), _raising(refusal))
+
+    @property
+    def body_limit(self) -> int:
+        """The most bytes of a body that are taken in."""
+        return min(SMALL_BODY, self.parts.body_limit) if self.small_body else self.parts.body_limit
+
+    def _size_to_come(self) -> int:
+        """Give how many bytes of a body come, or may come; what is no number, Tornado refuses."""
+        if "Transfer-Encoding" in self.request.headers:
+            return self.body_limit
+        text = self.request.headers.get("Content-Length", "")
+        if not (text.isascii() and text.isdigit()):
+            return 0
+        return int(text) if len(text) < 16 else sys.maxsize
+
+    def _expect_body(self, size: int, *, refused: bool) -> None:
+        """Count a body that comes, and say how long it may take."""
+        doors = self.parts.doors
+        known = self.caller is not NOBODY
+        self._keeps_body = not refused and self.operation is not None and self.operation.body is not None
+        connection: Any = self.request.connection
+        connection.set_body_timeout(doors.body_seconds if known else doors.stranger_seconds)
+        try:
+            if not known:
+                self._give_back = doors.strangers.take(self.sender)
+            elif self._keeps_body:
+                self._give_back = doors.bodies.take(self.caller.owner, size)
+        except TooManyRequests:
+            # Not even waited for.
+            self.closes = True
+            raise
+
+    def on_finish(self) -> None:
+        """Let go of the body."""
+        self._give_back()
+
+    def on_connection_close(self) -> None:
+        """Let go of the body: the client is gone."""
+        super().on_connection_close()
+        self._give_back()
 
     async def admit(self) -> None:
         """Let the request in: who asks, how often, in which state the server is, and with which right."""
@@ -174,13 +230,19 @@ class ApiHandler(BaseHandler):
         self.nothing()
 
     def data_received(self, chunk: bytes) -> None:
-        """Take a piece of the body."""
+        """Take a piece of the body, or let it pass."""
+        if not self._keeps_body:
+            return
         # Tornado cuts the connection where this raises: the refusal waits until the body has passed.
-        self._overflown = self._overflown or len(self._body) + len(chunk) > self.parts.body_limit
+        self._overflown = self._overflown or len(self._body) + len(chunk) > self.body_limit
         if self._overflown:
             self._body.clear()
         else:
             self._body += chunk
+
+    def said(self) -> bytes:
+        """Give the body, as far as it is there."""
+        return bytes(self._body)
 
     # -- what a method works with --------------------------------------------------------------------
 
@@ -255,7 +317,7 @@ class ApiHandler(BaseHandler):
         return False
 
     def _too_large(self) -> InvalidRequest:
-        limit = self.parts.body_limit
+        limit = self.body_limit
         return InvalidRequest(
             self.message, faults=[Fault("body", f"Larger than {limit} bytes; send less at once")]
         )
@@ -276,7 +338,7 @@ class UnknownRoute(ApiHandler):
     async def admit(self) -> None:
         """Say so, whatever the method."""
         await super().admit()
-        raise NotFound(f"There is nothing at {self.request.path}")
+        raise NotFound(f"There is nothing at {self.sent_path}")
 
 
 def require(access: Access, caller: Caller) -> None:
@@ -306,6 +368,16 @@ def _even_damaged(delete: Callable[..., Awaitable[None] | None]) -> Callable[...
             self.nothing()
 
     return delete_it
+
+
+@cache
+def names_of(query: type[Query]) -> list[str]:
+    """Give the names of a query's parameters."""
+    return [field.alias or name for name, field in query.model_fields.items()]
+
+
+def _nothing_taken() -> None:
+    """Give nothing back."""
 
 
 def _raising(error: Exception) -> Callable[..., NoReturn]:

@@ -82,8 +82,8 @@ reconnection. The server sends the events of the executions subscribed to, in or
 `after`; `{"type": "authenticated", "name": …}` in answer to `auth`; and `{"type": "error", "code": …,
 "message": …, "details": …, "job_id": …}`, which has no `seq`, in answer to a message that is wrong.
 
-The connection is closed with 4401 where no valid token comes, and with 4008 where the client stops reading:
-connect again, and subscribe with `after`.
+The connection is closed with 4401 where no valid token comes, or it counts no longer, and with 4008 where the
+client stops reading: connect again, and subscribe with `after`.
 """
 
 

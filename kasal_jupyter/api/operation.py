@@ -14,15 +14,11 @@ from jupyter_server.auth.decorator import allow_unauthenticated
 from pydantic import BaseModel
 
 from kasal_jupyter.schemas.base import Query
-from kasal_jupyter.schemas.users import Role
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 Access = Literal["anyone", "viewer", "editor", "admin"]
 """Who may call: anyone at all, any known caller, or a role and those above it."""
-
-RANK: Mapping[Role, int] = {"viewer": 1, "editor": 2, "admin": 3}
-"""How much a role may, by its place."""
 
 
 @dataclass(frozen=True, slots=True)

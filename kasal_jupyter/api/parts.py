@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from kasal_jupyter.api.doors import Doors
 from kasal_jupyter.api.fanout import Fanouts
 from kasal_jupyter.auth.accounts import Accounts
 from kasal_jupyter.auth.maintenance import MaintenanceMode
@@ -31,6 +32,8 @@ class Parts:
         Who asks, and how often they may.
     maintenance
         Whether anybody is served.
+    doors
+        What is under way at once, and who may stay.
     recall
         Searches what crews remember and know.
     body_limit
@@ -55,6 +58,7 @@ class Parts:
     fanouts: Fanouts
     accounts: Accounts
     maintenance: MaintenanceMode
+    doors: Doors
     body_limit: int
     wake: Callable[[], None]
     sandbox: Callable[[], Awaitable[Parts]]

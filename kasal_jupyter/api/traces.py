@@ -9,9 +9,9 @@ import orjson
 from tornado.iostream import StreamClosedError
 
 from kasal_jupyter.api.executions import execution_of
-from kasal_jupyter.api.handler import ApiHandler
+from kasal_jupyter.api.long_answer import LongAnswer
 from kasal_jupyter.api.operation import Media, operation
-from kasal_jupyter.errors import Fault, InvalidRequest
+from kasal_jupyter.errors import Fault, InvalidRequest, KasalError
 from kasal_jupyter.runs.feed import Feed
 from kasal_jupyter.runs.filter import EventFilter
 from kasal_jupyter.runs.traces import TraceFold, trace_rows
@@ -35,7 +35,7 @@ Lines = Callable[[bytes], Iterable[bytes]]
 """Makes what is streamed of an event's line: itself, its row, or nothing."""
 
 
-class StreamHandler(ApiHandler):
+class StreamHandler(LongAnswer):
     """What can be asked for as a stream: with ``Accept: text/event-stream``."""
 
     _gone = False
@@ -43,9 +43,15 @@ class StreamHandler(ApiHandler):
 
     def on_connection_close(self) -> None:
         """Let a stream that waits for news end."""
+        super().on_connection_close()
         self._gone = True
         if hasattr(self, "_news"):
             self._news.set()
+
+    def refuse(self, error: KasalError) -> None:
+        """Let a stream that waits for news say that there will be none."""
+        super().refuse(error)
+        self._news.set()
 
     def wants_stream(self) -> bool:
         """Say whether the client asks for a stream."""
@@ -69,7 +75,7 @@ class StreamHandler(ApiHandler):
         return int(text)
 
     async def stream(self, feed: Feed, after: int, lines: Lines) -> None:
-        """Send what there is and what comes, until the execution ends or the client goes.
+        """Send what there is and what comes, until the execution ends, the client goes, or may not have it.
 
         The client's own pace is kept: nothing is read from the journal before it has taken what it got.
 
@@ -90,12 +96,16 @@ class StreamHandler(ApiHandler):
         # nginx would hold messages back to fill its buffer.
         self._headers["X-Accel-Buffering"] = "no"
         self._news = asyncio.Event()
+        unwatch = self.parts.doors.watch.add(self)
         unsubscribe = feed.subscribe(lambda *_: self._news.set())
         seen = 0
         try:
             await self.flush()
             while not self._gone:
                 self._news.clear()
+                if not self.look_again():
+                    self._tell_refusal()
+                    break
                 page = feed.journal.read(seen)
                 for line in page:
                     seen += 1
@@ -114,8 +124,14 @@ class StreamHandler(ApiHandler):
             return
         finally:
             unsubscribe()
+            unwatch()
         if not self._gone:
             self.finish()
+
+    def _tell_refusal(self) -> None:
+        """Say why nothing more comes. A browser's EventSource asks again, and is answered 401."""
+        assert self.refused is not None
+        self.write(b"event: refused\ndata: %b\n\n" % orjson.dumps(self.refused.body()))
 
 
 class TracesHandler(StreamHandler):

@@ -50,9 +50,10 @@ class UserHandler(ApiHandler):
         "Update user", access="admin", body=UserUpdate, answers={200: UserDetails}, errors=(404, 409, 503)
     )
     async def put(self, user_id: str) -> None:
-        """Change what the body gives, from the user's next request on.
+        """Change what the body gives, at once: open connections that lose a right by it end.
 
-        A new password ends all of the user's logins; so does `disabled`, which stops their API keys as well.
+        A new password ends all of the user's logins; so does `disabled`, which stops their API keys and
+        executions as well.
         """
         user = await self.parts.accounts.users.update(user_id, self.body(UserUpdate))
         self.answer(user.details())
@@ -61,7 +62,8 @@ class UserHandler(ApiHandler):
     async def delete(self, user_id: str) -> None:
         """Disable a user: the same as `PUT` with `disabled: true`.
 
-        Nothing is deleted: what they made stays theirs, and `disabled: false` lets them in again.
+        Nothing is deleted: what they made stays theirs, and `disabled: false` lets them in again. What they
+        have running or waiting is stopped.
         """
         await self.parts.accounts.users.update(user_id, UserUpdate(disabled=True))
         self.nothing()

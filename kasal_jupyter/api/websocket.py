@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal
 import orjson
 from jupyter_server.auth.decorator import allow_unauthenticated
 from pydantic import ConfigDict, Field
-from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.websocket import WebSocketHandler
 
@@ -20,7 +19,8 @@ from kasal_jupyter.api.fanout import frame
 from kasal_jupyter.api.handler import require
 from kasal_jupyter.api.parts import Parts
 from kasal_jupyter.auth.caller import Caller
-from kasal_jupyter.errors import Fault, InvalidRequest, KasalError, NotFound, Unauthorized
+from kasal_jupyter.auth.standing import Standing
+from kasal_jupyter.errors import Fault, Forbidden, InvalidRequest, KasalError, NotFound, Unauthorized
 from kasal_jupyter.schemas.base import Model
 from kasal_jupyter.schemas.executions import ENDED
 
@@ -42,11 +42,11 @@ MOST_SUBSCRIPTIONS = 100
 UNKNOWN_CALLER = 4401
 """The close code for a client that sent no valid token."""
 
-AUTH_SECONDS = 10.0
-"""How long a client that sent no token with its request may take to send one."""
+INTERNAL = 1011
+"""The close code where it cannot be told what the caller may."""
 
-MOST_UNKNOWN = 100
-"""Connections that may wait for their token at the same time."""
+MOST_MESSAGE_BYTES = 65_536
+"""Bytes of a client's message; all there are, are small."""
 
 
 class SubscribeMessage(Model):
@@ -77,15 +77,15 @@ class EventSocket(BaseHandler, WebSocketHandler):
     opened: ClassVar[set[EventSocket]] = set()
     """Connections of this process that are open."""
 
-    _unknown = 0
-    """Connections of this process that wait for their token."""
-
     def initialize(self, parts: Parts, template: str) -> None:
         """Take the parts and the path's template the route was made with."""
-        self.parts = parts
-        self.template = template
-        self._caller: Caller | None = None
+        super().initialize(parts, template)
+        self._standing: Standing | None = None
+        self._jupyter_token = ""
         self._deadline: asyncio.TimerHandle | None = None
+        self._known: Callable[[], None] | None = None
+        self._unwatch: Callable[[], None] | None = None
+        self._said = b""
         self._jobs: dict[str, asyncio.Task[None] | None] = {}
         self._served: dict[str, Callable[[], None]] = {}
         self._pending: list[bytes] = []
@@ -106,6 +106,11 @@ class EventSocket(BaseHandler, WebSocketHandler):
         """Seconds a pong may take."""
         return 25.0
 
+    @property
+    def max_message_size(self) -> int:
+        """The most bytes of a message."""
+        return MOST_MESSAGE_BYTES
+
     async def prepare(self) -> None:  # type: ignore[override]
         """Authenticate before the connection is upgraded, where the request says who asks.
 
@@ -116,11 +121,13 @@ class EventSocket(BaseHandler, WebSocketHandler):
             caller = await self.identify()
         except Unauthorized:
             upgrades = self.request.headers.get("Upgrade", "").lower() == "websocket"
-            if not upgrades or self.sent_token() or EventSocket._unknown >= MOST_UNKNOWN:
+            if not upgrades or self.sent_token():
                 raise
+            # Looked at now, for a refusal that is an answer; counted when the connection is there.
+            self.parts.doors.strangers.take(self.sender)()
             return
         if self.token_authenticated or BaseHandler.check_origin(self):
-            await self._let_in(caller)
+            await self._let_in(caller, self.sent_token())
 
     @allow_unauthenticated
     async def get(self, *args: Any, **kwargs: Any) -> None:
@@ -138,31 +145,39 @@ class EventSocket(BaseHandler, WebSocketHandler):
     def open(self, *args: str, **kwargs: str) -> None:  # noqa: ARG002 - as Tornado calls it
         """Give a client that is not known yet a moment to say who it is."""
         EventSocket.opened.add(self)
-        if self._caller is None:
-            EventSocket._unknown += 1
+        self._unwatch = self.parts.doors.watch.add(self)
+        if self._standing is None:
+            try:
+                self._known = self.parts.doors.strangers.take(self.sender)
+            except KasalError as error:
+                self._end(UNKNOWN_CALLER, error.message)
+                return
+            seconds = self.parts.doors.stranger_seconds
             self._deadline = asyncio.get_running_loop().call_later(
-                AUTH_SECONDS, self.close, UNKNOWN_CALLER, "send a token within 10 seconds"
+                seconds, self.close, UNKNOWN_CALLER, f"send a token within {seconds} seconds"
             )
 
     async def on_message(self, message: str | bytes) -> None:
         """Take a message; a wrong one is answered, and changes nothing."""
         job_id = None
+        if not self.look_again():
+            return
         try:
-            data = message.encode() if isinstance(message, str) else message
+            data = self._said = message.encode("utf-8", "replace") if isinstance(message, str) else message
             if _is_auth(data):
                 await self._authenticate(read_body(AuthMessage, data, "Invalid message").token)
                 return
             wanted = read_body(SubscribeMessage, data, "Invalid message")
             job_id = wanted.job_id
-            if self._caller is None:
+            if self._standing is None:
                 raise Unauthorized('Say who you are first: {"type": "auth", "token": "…"}')
             if wanted.type == "subscribe":
-                await self._subscribe(self._caller, wanted)
+                await self._subscribe(self._standing.caller, wanted)
             else:
                 self._unsubscribe(job_id)
         except KasalError as error:
             self.push(frame(orjson.dumps(_refusal(error, job_id))))
-            if self._caller is None:
+            if self._standing is None:
                 if self._writer is not None:
                     await self._writer
                 self.close(UNKNOWN_CALLER, "no valid token")
@@ -175,14 +190,45 @@ class EventSocket(BaseHandler, WebSocketHandler):
         self._gone = True
         self._room.set()
         self._stop_waiting()
+        if self._unwatch is not None:
+            self._unwatch()
         for job_id in list(self._jobs):
             self._unsubscribe(job_id)
+
+    def said(self) -> bytes:
+        """Give the latest message."""
+        return self._said
+
+    # -- as somebody who stays -----------------------------------------------------------------------
+
+    def look_again(self) -> bool:
+        """Say whether the caller still may do what they could; where not, the connection is closed."""
+        if self._gone:
+            return False
+        if self._standing is None:
+            return True
+        try:
+            self._standing.look()
+        except Unauthorized as error:
+            self._end(UNKNOWN_CALLER, error.message)
+        except KasalError:
+            # The store cannot be read, which says nothing about the caller.
+            self._end(INTERNAL, "it cannot be told at the moment what you may do; connect again")
+        return not self._gone
+
+    async def ask_again(self) -> None:
+        """Ask Jupyter about a caller whom it has let in; where they are gone, the connection is closed."""
+        standing = self._standing
+        if standing is None or not standing.by_jupyter:
+            return
+        if not await self.known_to_jupyter(self._jupyter_token):
+            self._end(UNKNOWN_CALLER, "Jupyter no longer knows you; log in again")
 
     # -- as a receiver -------------------------------------------------------------------------------
 
     def push(self, frames: bytes) -> None:
-        """Queue frames; a client that lets them pile up is closed."""
-        if self._gone:
+        """Queue frames, for a caller who still may have them; a client that lets them pile up is closed."""
+        if not self.look_again():
             return
         # What waits already counts, not what comes: one event may be larger than the whole queue.
         if self._pending_bytes > QUEUE_BYTES:
@@ -212,37 +258,31 @@ class EventSocket(BaseHandler, WebSocketHandler):
     # -- inside --------------------------------------------------------------------------------------
 
     async def _authenticate(self, token: str) -> None:
-        """Take the token of a first message: one of ours, or Jupyter's own."""
+        """Take the token of a first message, or a new one of the same caller: ours, or Jupyter's own."""
         caller = self.parts.accounts.gate.recognise(token)
         if caller is None:
-            caller = await self._ask_jupyter(token)
-        await self._let_in(caller)
+            caller = await self.ask_jupyter_about(token)
+        await self._let_in(caller, token)
         self._stop_waiting()
         self.push(frame(orjson.dumps({"type": "authenticated", "name": caller.name})))
 
-    async def _ask_jupyter(self, token: str) -> Caller:
-        """Tell whom a token of Jupyter's means, whatever provider of identities the server has.
-
-        Those look at requests, and may set a cookie, which a connection that is a WebSocket already refuses:
-        so they are asked about a request like the connection's, with the token.
-        """
-        headers = HTTPHeaders({"Host": self.request.host, "Authorization": f"Bearer {token}"})
-        request = HTTPServerRequest(
-            "GET", self.request.uri, headers=headers, connection=self.request.connection
-        )
-        return await _Asking(self.application, request, parts=self.parts).identify()
-
-    async def _let_in(self, caller: Caller) -> None:
+    async def _let_in(self, caller: Caller, token: str) -> None:
+        if self._standing is not None and self._standing.caller.owner != caller.owner:
+            raise Forbidden("This connection is another caller's; open one of your own")
         self.parts.accounts.gate.spend(caller)
-        if caller.sandbox:
+        if caller.sandbox and self._standing is None:
             self.parts = await self.parts.sandbox()
-        self._caller = caller
+        ours = self.parts.accounts.gate.recognise(token) is not None if token else False
+        self._standing = Standing(self.parts.accounts.gate, caller, token if ours else None)
+        self._jupyter_token = "" if ours else token
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-            EventSocket._unknown -= 1
+        if self._known is not None:
+            self._known()
+            self._known = None
 
     async def _subscribe(self, caller: Caller, wanted: SubscribeMessage) -> None:
         job_id = wanted.job_id
@@ -338,22 +378,20 @@ class EventSocket(BaseHandler, WebSocketHandler):
         The close frame is queued behind what the socket already holds, for a client that wakes up; the
         connection is cut soon after, since one that does not will never read it.
         """
-        self._gone = True
-        self._pending.clear()
-        self._room.set()
         stream = self._stream()
-        self.close(TOO_SLOW, "too slow: reconnect and subscribe with after")
-        for job_id in list(self._jobs):
-            self._unsubscribe(job_id)
+        self._end(TOO_SLOW, "too slow: reconnect and subscribe with after")
         if stream is not None:
             asyncio.get_running_loop().call_later(GRACE_SECONDS, stream.close)
 
-
-class _Asking(BaseHandler):
-    """A request that is never answered."""
-
-    def initialize(self, parts: Parts) -> None:
-        self.parts = parts
+    def _end(self, code: int, reason: str) -> None:
+        """Close the connection, with nothing more of what was to come."""
+        self._gone = True
+        self._pending.clear()
+        self._room.set()
+        # A close frame has 125 bytes, two of them the code's.
+        self.close(code, reason.encode()[:123].decode(errors="ignore"))
+        for job_id in list(self._jobs):
+            self._unsubscribe(job_id)
 
 
 def _sent_at_once(stream: IOStream, frames: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +15,9 @@ SERVER_OWNER = "jupyter"
 
 Not the user's name: with a token and no cookie, Jupyter makes up a new name at every request.
 """
+
+RANK: Mapping[Role, int] = {"viewer": 1, "editor": 2, "admin": 3}
+"""How much a role may, by its place."""
 
 
 class Owned(Protocol):

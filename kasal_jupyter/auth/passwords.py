@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 import unicodedata
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kasal_jupyter.errors import Unavailable
 
@@ -23,39 +24,54 @@ PARALLELISM = 1
 WORKERS = 2
 """Passwords that are hashed at the same time; each takes 19 MiB meanwhile."""
 
-WAITING = 32
-"""Passwords that may wait, for a third of a second at the most; one more is refused."""
+WAITING = 16
+"""Passwords of one sender that may wait; one more is refused."""
+
+MOST_WAITING = 512
+"""Passwords of all senders that may wait."""
 
 T = TypeVar("T")
 
+_Work = tuple[Callable[[], Any], "asyncio.Future[Any]"]
+
 
 class Passwords:
-    """Hashes and checks passwords, a bounded number at a time.
+    """Hashes and checks passwords, a bounded number at a time, in turn by sender.
+
+    Whoever sends a thousand waits behind themselves: another's password is the next but one.
 
     Parameters
     ----------
     workers
         How many are hashed at the same time.
     waiting
-        How many may wait besides.
+        How many of one sender may wait besides.
     """
 
     def __init__(self, workers: int = WORKERS, waiting: int = WAITING) -> None:
         self._workers = workers
-        self._most = workers + waiting
+        self._most_each = waiting
         self._under_way = 0
+        self._queues: OrderedDict[str, deque[_Work]] = OrderedDict()
 
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, sender: str = "") -> str:
         """Make what is stored in the place of a password.
+
+        Parameters
+        ----------
+        password
+            The password.
+        sender
+            In whose turn; empty for who runs the server.
 
         Raises
         ------
         Unavailable
             Too many passwords are being hashed.
         """
-        return await self._run(lambda: self._hasher.hash(_bytes(password)))
+        return await self._run(sender, lambda: self._hasher.hash(_bytes(password)))
 
-    async def verify(self, stored: str | None, password: str) -> bool:
+    async def verify(self, stored: str | None, password: str, sender: str = "") -> bool:
         """Say whether a password is the stored one.
 
         Parameters
@@ -64,13 +80,15 @@ class Passwords:
             What :meth:`hash` made; None where there is no such account, which takes as long to deny.
         password
             What somebody says it is.
+        sender
+            In whose turn.
 
         Raises
         ------
         Unavailable
             Too many passwords are being hashed.
         """
-        return await self._run(lambda: self._verify(stored, password))
+        return await self._run(sender, lambda: self._verify(stored, password))
 
     def outdated(self, stored: str) -> bool:
         """Say whether a stored password was hashed with parameters that are no longer ours."""
@@ -78,6 +96,10 @@ class Passwords:
 
     def close(self) -> None:
         """End the threads, if there are any; what waits is not done any more."""
+        for queue in self._queues.values():
+            for _, done in queue:
+                done.cancel()
+        self._queues.clear()
         if "_threads" in self.__dict__:
             self._threads.shutdown(wait=True, cancel_futures=True)
 
@@ -91,19 +113,41 @@ class Passwords:
         except (VerificationError, InvalidHashError):
             return False
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        if self._under_way >= self._most:
+    async def _run(self, sender: str, work: Callable[[], T]) -> T:
+        queue = self._queues.get(sender, ())
+        if self._under_way >= self._workers and (
+            len(queue) >= self._most_each or sum(map(len, self._queues.values())) >= MOST_WAITING
+        ):
             raise Unavailable("Too many logins at the same time; try again in a second", retry_after=1)
-        self._under_way += 1
-        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        # Counted until the work is done, also if whoever asked for it has gone.
-        future.add_done_callback(self._done)
-        return await asyncio.shield(future)
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queues.setdefault(sender, deque()).append((work, done))
+        self._begin()
+        return await done
 
-    def _done(self, future: asyncio.Future[T]) -> None:
+    def _begin(self) -> None:
+        """Have threads work on the first of each sender in turn, as far as there are threads."""
+        while self._queues and self._under_way < self._workers:
+            sender, queue = self._queues.popitem(last=False)
+            work, done = queue.popleft()
+            if queue:
+                self._queues[sender] = queue
+            # Whoever asked for it may have gone.
+            if not done.done():
+                self._under_way += 1
+                future = done.get_loop().run_in_executor(self._threads, work)
+                # Counted until the work is done, also if nobody waits for it any more.
+                future.add_done_callback(partial(self._end, done))
+
+    def _end(self, done: asyncio.Future[Any], future: asyncio.Future[Any]) -> None:
         self._under_way -= 1
-        if not future.cancelled():
-            future.exception()
+        if future.cancelled():
+            done.cancel()
+        elif (error := future.exception()) is not None:
+            if not done.done():
+                done.set_exception(error)
+        elif not done.done():
+            done.set_result(future.result())
+        self._begin()
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:

@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 from typing import NoReturn
 
-from kasal_jupyter.auth.failures import FailedLogins
+from kasal_jupyter.auth.failures import FailedLogins, network_of
 from kasal_jupyter.auth.passwords import Passwords
 from kasal_jupyter.auth.tokens import REFRESH_SECONDS, Clock, TokenSigner, invalid_token
 from kasal_jupyter.auth.users import Users
@@ -71,14 +71,15 @@ class Sessions:
         Unauthorized
             It is the wrong password, or there is no such account; nobody is told which.
         TooManyRequests
-            Too many logins of this account or from this address have failed.
+            Too many logins of this account from this address have failed.
         Unavailable
             Too many people log in at the same time.
         """
         email = email.strip().lower()
-        with self._failures.attempt(email, address):
+        async with self._failures.attempt(email, address):
             user = self._users.find(email)
-            right = await self._passwords.verify(user.password_hash if user else None, password)
+            stored = user.password_hash if user else None
+            right = await self._passwords.verify(stored, password, network_of(address))
             if user is None or not right or user.disabled:
                 raise Unauthorized(_WRONG)
         checked = await self._users.rehash(user, password)
@@ -167,8 +168,8 @@ class Sessions:
         """
         user = self._users.get(user_id)
         try:
-            with self._failures.attempt(user.email, address):
-                if not await self._passwords.verify(user.password_hash, current):
+            async with self._failures.attempt(user.email, address):
+                if not await self._passwords.verify(user.password_hash, current, network_of(address)):
                     raise Unauthorized(_WRONG)  # noqa: TRY301  # what counts as a failed attempt
         except Unauthorized:
             raise InvalidRequest(

@@ -92,7 +92,7 @@ class Users:
         return user
 
     async def update(self, user_id: str, body: UserUpdate) -> User:
-        """Change what the body gives; it holds for the user's next request.
+        """Change what the body gives; it holds for the user's next request, and for what they have open.
 
         A new password, and being disabled, end all of the user's logins.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import lzma
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -25,6 +27,13 @@ MOST_ENTRIES = 20_000
 
 READ = (".yaml", ".yml", ".json", ".jsonc", ".py", ".toml")
 """Endings of files that may say something about a crew."""
+
+DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, NotImplementedError),
+    # A damaged bzip2 is an OSError; of names, sizes and versions come the rest.
+    *(OSError, RuntimeError, ValueError, OverflowError, LookupError),
+)
+"""What reading a zip file may raise, by the way its entries are packed."""
 
 _PASSED_OVER = frozenset({"node_modules", "__pycache__", "venv", "site-packages", "__MACOSX"})
 """Folders that hold other people's files."""
@@ -74,7 +83,7 @@ def files_of_zip(data: bytes) -> dict[str, str]:
                     # What the entry says of its own size is not believed.
                     content = file.read(MOST_BYTES + 1)
                 _add(found, entry.filename, _text(entry.filename, content))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
+    except DAMAGED as error:
         raise refused("archive", f"it is no zip file that can be read: {error}") from None
     return found
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from kasal_jupyter.formats.yaml_text import MOST_BITS
+
 MARKS = ("agent", "task", "llm", "crew")
 
 
@@ -100,9 +102,13 @@ def read_crew_py(text: str) -> CrewPy:
         It is no Python.
     """
     try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        # What parses may still nest too deep to be looked through: a()()()… is a call of a call.
+        return _read(ast.parse(text))
+    except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
         raise ValueError(f"it is no Python that can be read: {error or type(error).__name__}") from None
+
+
+def _read(tree: ast.Module) -> CrewPy:
     found = CrewPy()
     for method in _methods(tree):
         marks = [_name(mark) for mark in method.decorator_list]
@@ -152,6 +158,8 @@ def _made(method: ast.FunctionDef) -> Made | None:
 
 def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.Constant) and isinstance(node.value, str | int | float | bool | None):
+        if isinstance(node.value, int) and node.value.bit_length() > MOST_BITS:
+            raise ValueError(f"line {node.lineno}: a number has more than {MOST_BITS} bits")
         return node.value
     if isinstance(node, ast.List | ast.Tuple):
         return [_value(each) for each in node.elts]

@@ -142,7 +142,8 @@ def task_fields(intake: Intake, document: Document, path: Path, given: Mapping[s
         fields["name"] = given["name"]
     if given.get("context"):
         fields["context"] = given["context"]
-    conditional = given.get("type") in {
+    kind = given.get("type")
+    conditional = isinstance(kind, str) and kind in {
         "conditional",
         "conditional_task",
         "ConditionalTask",

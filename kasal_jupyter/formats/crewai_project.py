@@ -272,14 +272,14 @@ class _Project:
         path = str(root / "pyproject.toml")
         try:
             about = tomllib.loads(self.files[path])
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+        except (ValueError, ArithmeticError, LookupError, RecursionError) as error:
             self.intake.remark(("pyproject.toml",), f"it cannot be read: {error}")
             return fallback, ""
         ours = _table(_table(about, "tool"), "kasal")
         project = _table(about, "project")
-        name = ours.get("name") or str(project.get("name") or "").replace("_", " ").replace("-", " ")
-        description = ours.get("description") if ours else project.get("description")
-        return str(name or fallback), str(description or "")
+        name = _text(ours.get("name")) or _text(project.get("name")).replace("_", " ").replace("-", " ")
+        description = _text((ours or project).get("description"))
+        return name or fallback, description
 
 
 def _with_manager(crew_py: CrewPy) -> dict[str, Made]:
@@ -307,3 +307,8 @@ def _has_code(values: list[Any]) -> bool:
 
 def _wrong(field: str, reason: str) -> InvalidRequest:
     return InvalidRequest(f"{MESSAGE}: {field}: {reason}", faults=[Fault(field, reason)])
+
+
+def _text(value: object) -> str:
+    """Give a text; nothing for what is none: of a number with thousands of digits Python makes none."""
+    return value if isinstance(value, str) else ""

@@ -106,7 +106,7 @@ def read_json(file: str, text: str) -> Document:
         data = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         raise _unreadable(file, f"line {error.lineno}: {error.msg}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _unreadable(file, str(error)) from None
     if not isinstance(data, dict):
         raise _unreadable(file, "line 1: a JSON object is expected")

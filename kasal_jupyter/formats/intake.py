@@ -171,7 +171,7 @@ class Intake:
     def _refer(self, task: Member, names: Mapping[str, str], earlier: Mapping[str, str]) -> None:
         agent = task.fields.get("agent")
         if agent is not None:
-            if agent in names:
+            if isinstance(agent, str) and agent in names:
                 task.fields["agent"] = names[agent]
             else:
                 hint = nearest(str(agent), names) or f"; there are {', '.join(names) or 'none'}"
@@ -181,7 +181,7 @@ class Intake:
             return
         found = []
         for place, entry in enumerate(context):
-            if entry in earlier:
+            if isinstance(entry, str) and entry in earlier:
                 found.append(earlier[entry])
             else:
                 hint = nearest(str(entry), earlier)

@@ -34,6 +34,20 @@ _NAME = re.compile(r"\{\{\s*([^\W\d]\w*)\s*\}\}")
 _PLACEHOLDER = re.compile(r"\{[^\W\d]\w*\}")
 _MARKED = re.compile(f"{_OPEN}(\\w+){_CLOSE}")
 
+MOST_BITS = 64
+"""Bits of a whole number; no field of a crew takes more."""
+
+UNREADABLE = (
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    RecursionError,
+)
+"""What reading YAML may raise besides its own errors."""
+
 
 def parse_mapping(text: str, expected: str) -> CommentedMap:
     """Read a text that is one mapping.
@@ -62,9 +76,29 @@ def parse_mapping(text: str, expected: str) -> CommentedMap:
         raise refusal(f"line {line}: {said}") from None
     except YAMLError as error:
         raise refusal(" ".join(str(error).split())) from None
+    except UNREADABLE as error:
+        # A value that is none of its kind, a date of the month 99 say: the library lets them out as they are.
+        raise refusal(f"a value cannot be read: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(root, CommentedMap):
         raise refusal(f"line 1: {expected}")
+    if _has_endless_number(root):
+        raise refusal(f"a number has more than {MOST_BITS} bits; write it in quotes if it is a text")
     return root
+
+
+def _has_endless_number(root: object) -> bool:
+    """Say whether a number is among some values that Python refuses to write out again, as 0xfff… is."""
+    seen: set[int] = set()
+    level = [root]
+    while level:
+        each = level.pop()
+        if isinstance(each, int):
+            if each.bit_length() > MOST_BITS:
+                return True
+        elif isinstance(each, Mapping | list) and id(each) not in seen:
+            seen.add(id(each))
+            level += [*each.keys(), *each.values()] if isinstance(each, Mapping) else each
+    return False
 
 
 def refusal(reason: str) -> InvalidRequest:

@@ -19,7 +19,11 @@ def object_schema(schema: dict[str, Any]) -> dict[str, Any]:
         It is no JSON schema, describes something else, or refers to another document: what reads it
         later would fetch that, from wherever the schema's author likes.
     """
-    if fault := _fault(json.dumps(schema)):
+    try:
+        fault = _fault(json.dumps(schema))
+    except RecursionError:
+        fault = "it nests too deep; make it flatter"
+    if fault:
         raise ValueError(fault)
     return schema
 

@@ -102,11 +102,44 @@ def test_who_logs_in_there_goes_on_with_the_token(page, live_server):
     assert email in answer.inner_text()
 
 
-def test_the_token_in_its_address_is_taken_over(page, live_server):
-    page.goto(f"{live_server.url}/v1/docs?token={live_server.token}")
-    page.locator(".opblock").first.wait_for()
-    page.locator(".btn.authorize.locked").wait_for()
+def me_as_the_page_sees_it(page):
+    """Call ``GET /auth/me`` on the page, and give the answer's text."""
+    box = operation(page, "get_me")
+    box.locator(".try-out__btn").click()
+    box.locator(".execute").click()
+    answer = box.locator(".live-responses-table .response").first
+    answer.wait_for()
+    return answer.inner_text()
+
+
+def test_the_token_in_its_address_is_used_when_the_visitor_says_so(page, live_server):
+    with log_in(live_server, "viewer") as client:
+        email = client.get("/auth/me").json()["email"]
+        token = client.headers["Authorization"].removeprefix("Bearer ")
+    page.goto(f"{live_server.url}/v1/docs?token={token}")
+    offer = page.locator("#offer")
+    offer.wait_for()
     assert "token" not in page.url
+    assert email in offer.inner_text()
+    offer.get_by_role("button", name="Yes").click()
+    page.locator(".btn.authorize.locked").wait_for()
+    assert email in me_as_the_page_sees_it(page)
+
+
+def test_a_link_signs_nobody_in_as_somebody_else(page, live_server):
+    with log_in(live_server, "viewer") as client:
+        foreign = client.get("/auth/me").json()["email"]
+        token = client.headers["Authorization"].removeprefix("Bearer ")
+    # The visitor is in already, by Jupyter's cookie, and follows somebody's link.
+    assert page.context.request.get(f"{live_server.url}/login?token={live_server.token}").ok
+    page.goto(f"{live_server.url}/v1/docs?token={token}")
+    page.locator("#offer").wait_for()
+    said = me_as_the_page_sees_it(page)
+    assert "200" in said
+    assert foreign not in said
+    page.locator("#offer").get_by_role("button", name="No").click()
+    assert page.locator("#offer").count() == 0
+    assert page.locator(".btn.authorize.locked").count() == 0
 
 
 def test_only_its_own_scripts_may_run(live_server):

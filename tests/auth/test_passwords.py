@@ -77,3 +77,38 @@ def test_too_many_at_a_time_are_refused_and_the_loop_goes_on(passwords, monkeypa
         assert await passwords.verify(None, "x")
 
     asyncio.run(crowd())
+
+
+def test_senders_take_turns(passwords, monkeypatch):
+    go = threading.Event()
+    done = []
+    monkeypatch.setattr(passwords, "_verify", lambda _, given: go.wait(30) and done.append(given))
+
+    async def crowd():
+        flood = [asyncio.ensure_future(passwords.verify(None, n, "192.0.2.1")) for n in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(Unavailable):
+            await passwords.verify(None, "one more", "192.0.2.1")
+        # The flood refuses nobody else, and is not before them but with what is done already.
+        other = asyncio.ensure_future(passwords.verify(None, "other", "192.0.2.2"))
+        await asyncio.sleep(0)
+        go.set()
+        await asyncio.gather(*flood, other)
+
+    asyncio.run(crowd())
+    assert done == [0, 1, "other", 2]
+
+
+def test_what_waits_when_the_server_ends_is_not_done(monkeypatch):
+    passwords = Passwords(workers=1, waiting=2)
+    go = threading.Event()
+    monkeypatch.setattr(passwords, "_verify", lambda *_: go.wait(30))
+
+    async def crowd():
+        waiting = [asyncio.ensure_future(passwords.verify(None, "x")) for _ in range(2)]
+        await asyncio.sleep(0)
+        go.set()
+        passwords.close()
+        assert isinstance((await asyncio.gather(*waiting, return_exceptions=True))[1], asyncio.CancelledError)
+
+    asyncio.run(crowd())

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from kasal_jupyter.auth import sessions
-from kasal_jupyter.auth.failures import PER_ACCOUNT
+from kasal_jupyter.auth.failures import PER_PAIR
 from kasal_jupyter.auth.tokens import REFRESH_SECONDS
 from kasal_jupyter.errors import InvalidRequest, TooManyRequests, Unauthorized
 from kasal_jupyter.schemas.users import UserUpdate
@@ -40,7 +40,7 @@ def test_a_wrong_password_and_an_unknown_account_are_answered_alike(accounts, lo
 
 
 def test_guessing_is_stopped_before_anything_is_hashed(accounts, login, monkeypatch):
-    for _ in range(PER_ACCOUNT.amount):
+    for _ in range(PER_PAIR.amount):
         with pytest.raises(Unauthorized):
             login(password="a guess")
     monkeypatch.setattr(accounts.passwords, "verify", lambda *_: pytest.fail("it was hashed"))
@@ -57,7 +57,7 @@ def test_many_guesses_at_once_are_no_more_than_one_after_the_other(accounts, ada
         )
 
     outcomes = [type(outcome) for outcome in asyncio.run(guess())]
-    assert outcomes.count(Unauthorized) == PER_ACCOUNT.amount
+    assert outcomes.count(Unauthorized) == PER_PAIR.amount
     assert outcomes.count(TooManyRequests) == 20
 
 
@@ -143,8 +143,8 @@ def test_a_password_that_is_changed_during_a_login_stops_it(accounts, ada):
         logging_in = asyncio.ensure_future(accounts.sessions.login(ada.email, PASSWORD, ADDRESS))
         verify = accounts.passwords.verify
 
-        async def verify_and_change(stored, password):
-            right = await verify(stored, password)
+        async def verify_and_change(*given):
+            right = await verify(*given)
             await accounts.users.update(ada.id, UserUpdate(password="another one"))
             return right
 
@@ -189,7 +189,7 @@ def test_ones_own_password_is_changed_by_whoever_knows_it(accounts, ada, login):
         asyncio.run(accounts.sessions.change_password(ada.id, current, "another one", ADDRESS))
 
     tokens = login()
-    for _ in range(PER_ACCOUNT.amount - 1):
+    for _ in range(PER_PAIR.amount - 1):
         with pytest.raises(InvalidRequest) as refusal:
             change("a guess")
         assert refusal.value.details()["field"] == "current_password"

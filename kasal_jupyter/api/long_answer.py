@@ -1,0 +1,45 @@
+"""Answers that take their time: whoever loses the right to one meanwhile does not get the rest."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from kasal_jupyter.api.handler import ApiHandler
+from kasal_jupyter.auth.standing import Standing
+from kasal_jupyter.errors import KasalError, Unauthorized
+
+
+class LongAnswer(ApiHandler):
+    """What is answered with a stream or with files."""
+
+    refused: KasalError | None = None
+    """Why the rest is not given."""
+
+    @cached_property
+    def standing(self) -> Standing:
+        """What the request was let in with."""
+        return Standing(self.parts.accounts.gate, self.caller, self.token_of_ours)
+
+    def look_again(self) -> bool:
+        """Say whether the caller still may have the answer; where not, it ends."""
+        if self.refused is None:
+            try:
+                self.standing.look()
+            except KasalError as error:
+                self.refuse(error)
+        return self.refused is None
+
+    async def ask_again(self) -> None:
+        """Ask Jupyter about a caller whom it has let in; where they are gone, the answer ends."""
+        if self.standing.by_jupyter and not await self.known_to_jupyter(self.sent_token()):
+            self.refuse(Unauthorized("Jupyter no longer knows you; log in again"))
+
+    def refuse(self, error: KasalError) -> None:
+        """Give nothing more."""
+        self.refused = error
+
+    def cut(self) -> None:
+        """End the connection in the middle of an answer, so that nobody takes what came for the whole."""
+        connection: Any = self.request.connection
+        connection.close()

@@ -1,0 +1,216 @@
+"""Whoever has lost a right has lost it now: on connections that are open, and for what runs."""
+
+import asyncio
+import json
+import socket
+import threading
+from urllib.parse import urlsplit
+
+import pytest
+import websocket
+
+from kasal_jupyter.auth.accounts import Accounts
+from kasal_jupyter.schemas.users import UserUpdate
+from kasal_jupyter.store.store import Store
+from tests.accounts import PASSWORD, log_in
+from tests.crews import crew_body, new_crew, run, slow_crew, start, wait_for
+from tests.server import start_server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server that runs one execution at a time."""
+    started = start_server(tmp_path_factory.mktemp("rights"), "--KasalApp.max_running=1")
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def owner(server):
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def ada(server):
+    with log_in(server, "editor") as client:
+        yield client
+
+
+def user_id(client):
+    return client.get("/auth/me").json()["id"]
+
+
+def token_of(client):
+    return client.headers["Authorization"].removeprefix("Bearer ")
+
+
+def open_socket(server, token):
+    return websocket.create_connection(
+        f"{server.url.replace('http', 'ws', 1)}/v1/ws", header=[f"Authorization: Bearer {token}"], timeout=60
+    )
+
+
+def close_code(connection):
+    """Read to the end of a connection; give its close code and the events that came before."""
+    events = []
+    while True:
+        opcode, data = connection.recv_data()
+        if opcode == websocket.ABNF.OPCODE_CLOSE:
+            connection.shutdown()
+            return int.from_bytes(data[:2]), events
+        events.append(json.loads(data))
+
+
+def change_by_another_server(server, user, update):
+    """Change a user as another server of the data folder does, or ``jupyter kasal user``."""
+    with Store.open(server.folder) as store:
+        accounts = Accounts.open(store, server.folder)
+        asyncio.run(accounts.users.update(user, update))
+        accounts.close()
+
+
+LOSSES = ("disabled", "deleted", "demoted", "logged out", "another password", "disabled elsewhere")
+
+
+def lose(loss, server, owner, ada):
+    """Take a right from a user."""
+    match loss:
+        case "disabled":
+            owner.put(f"/users/{user_id(ada)}", json={"disabled": True})
+        case "deleted":
+            owner.delete(f"/users/{user_id(ada)}")
+        case "demoted":
+            owner.put(f"/users/{user_id(ada)}", json={"role": "viewer"})
+        case "logged out":
+            ada.post("/auth/logout")
+        case "another password":
+            ada.put("/auth/me", json={"current_password": PASSWORD, "password": "another one"})
+        case "disabled elsewhere":
+            change_by_another_server(server, user_id(ada), UserUpdate(disabled=True))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_an_open_websocket_and_an_open_stream_end(server, owner, ada, loss):
+    job_id = start(ada, new_crew(ada, slow_crew()))
+    following, idle = (open_socket(server, token_of(ada)) for _ in range(2))
+    following.send(json.dumps({"type": "subscribe", "job_id": job_id}))
+    assert json.loads(following.recv())["seq"] == 1
+    with ada.stream("GET", f"/executions/{job_id}/events", headers={"Accept": "text/event-stream"}) as stream:
+        pieces = stream.iter_text()
+        assert "id: 1" in next(pieces)
+        lose(loss, server, owner, ada)
+        rest = "".join(pieces)
+    assert close_code(following)[0] == close_code(idle)[0] == 4401
+    # The stream says so, and is whole as an answer.
+    (refused,) = (block for block in rest.split("\n\n") if block.startswith("event: refused"))
+    assert json.loads(refused.partition("data: ")[2])["error"]["code"] == "UNAUTHORIZED"
+    # What is disabled costs nothing any more; everything else goes on.
+    if loss.startswith("disabled") or loss == "deleted":
+        assert wait_for(owner, job_id)["status"] == "stopped"
+    else:
+        assert owner.get(f"/executions/{job_id}").json()["status"] in {"queued", "running"}
+        assert owner.post(f"/executions/{job_id}/stop").status_code == 200
+
+
+def test_an_api_key_that_is_revoked_is_revoked_on_open_connections(server, ada):
+    key = ada.post("/auth/keys", json={"name": "k"}).json()
+    connection = open_socket(server, key["key"])
+    other = open_socket(server, token_of(ada))
+    assert ada.delete(f"/auth/keys/{key['id']}").status_code == 204
+    assert close_code(connection)[0] == 4401
+    other.send(json.dumps({"type": "subscribe", "job_id": "job_nope"}))
+    assert json.loads(other.recv())["code"] == "NOT_FOUND"
+    other.close()
+
+
+def test_an_admin_who_is_none_any_more_hears_no_more_of_others_runs(server, owner, ada):
+    job_id = start(ada, new_crew(ada, slow_crew()))
+    with log_in(server, "admin") as admin:
+        connection = open_socket(server, token_of(admin))
+        connection.send(json.dumps({"type": "subscribe", "job_id": job_id}))
+        assert json.loads(connection.recv())["seq"] == 1
+        assert owner.put(f"/users/{user_id(admin)}", json={"role": "editor"}).status_code == 200
+        # The push of the end looks as well, whichever comes first.
+        assert owner.post(f"/executions/{job_id}/stop").status_code == 200
+        code, events = close_code(connection)
+        assert code == 4401
+        assert all(event.get("status") != "stopped" for event in events)
+
+
+def test_more_rights_and_others_logins_end_nothing(server, owner, ada):
+    connection = open_socket(server, token_of(ada))
+    connection.send(json.dumps({"type": "subscribe", "job_id": "job_nope"}))
+    assert json.loads(connection.recv())["code"] == "NOT_FOUND"
+    assert owner.put(f"/users/{user_id(ada)}", json={"role": "admin", "tier": "pro"}).status_code == 200
+    with log_in(server, "viewer") as other:
+        other.post("/auth/logout")
+        job_id = start(owner, new_crew(owner, crew_body()))
+    # An admin sees everybody's: what was promised to the open connection as well.
+    connection.send(json.dumps({"type": "subscribe", "job_id": job_id}))
+    assert json.loads(connection.recv())["seq"] == 1
+    # A new token of the same caller's keeps it, another caller's does not change whose it is.
+    tokens = owner.post(
+        "/auth/login", json={"email": ada.get("/auth/me").json()["email"], "password": PASSWORD}
+    ).json()
+    said = []
+    for token in (tokens["access_token"], server.token):
+        connection.send(json.dumps({"type": "auth", "token": token}))
+        while "seq" in (message := json.loads(connection.recv())):
+            pass
+        said.append(message["type"])
+    assert said == ["authenticated", "error"]
+    connection.close()
+    wait_for(owner, job_id)
+
+
+def test_what_a_disabled_user_has_queued_is_stopped_and_others_runs_are_not(server, owner, ada):
+    with log_in(server, "editor") as grace:
+        hers = start(ada, new_crew(ada, slow_crew()))
+        waiting = [start(ada, new_crew(ada, slow_crew(f"{n}"))) for n in range(3)]
+        others = start(grace, new_crew(grace, slow_crew()))
+        change_by_another_server(server, user_id(ada), UserUpdate(disabled=True))
+        assert {wait_for(owner, job_id)["status"] for job_id in (hers, *waiting)} == {"stopped"}
+        wait_for(owner, others, "running")
+        assert owner.post(f"/executions/{others}/stop").status_code == 200
+    log = server.log.read_text()
+    assert all(f"stopped the execution {job_id}: its owner" in log for job_id in (hers, *waiting))
+
+
+def test_a_long_download_breaks_off(server, owner, ada):
+    job_id = run(ada, crew_body())[1]["job_id"]
+    size = 64 << 20
+    with (server.folder / "runs" / job_id / "big.bin").open("wb") as file:
+        file.truncate(size)
+    url = urlsplit(server.url)
+    with socket.create_connection((url.hostname, url.port), timeout=60) as connection:
+        head = f"GET {url.path}/v1/executions/{job_id}/artifacts/big.bin HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        connection.sendall(f"{head}Authorization: Bearer {token_of(ada)}\r\n\r\n".encode())
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        assert owner.put(f"/users/{user_id(ada)}", json={"disabled": True}).status_code == 200
+        got = 0
+        try:
+            while data := connection.recv(1 << 20):
+                got += len(data)
+        except ConnectionResetError:
+            pass
+    assert got < size
+
+
+def test_wrong_logins_of_others_behind_one_address_refuse_nobody(server, owner, ada):
+    email = ada.get("/auth/me").json()["email"]
+    for number in range(50):
+        body = {"email": f"nobody{number}@example.com", "password": "a guess"}
+        assert owner.post("/auth/login", json=body).status_code == 401
+    done = []
+
+    def log_in_as_ada():
+        with server.client() as client:
+            done.append(client.post("/auth/login", json={"email": email, "password": PASSWORD}))
+
+    people = [threading.Thread(target=log_in_as_ada) for _ in range(3)]
+    for each in people:
+        each.start()
+    for each in people:
+        each.join()
+    assert [answer.status_code for answer in done] == [200] * 3
