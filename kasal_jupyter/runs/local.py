@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Literal, cast
 
@@ -45,11 +45,16 @@ class LocalBackend:
     start_method
         ``fork`` from a warm zygote (the default, where there is a fork), or ``spawn``: a warm process in
         reserve.
+    passed
+        The names of variables of this process's environment that runs get besides the usual ones.
     """
 
-    def __init__(self, data_folder: Path, *, start_method: StartMethod | None = None) -> None:
+    def __init__(
+        self, data_folder: Path, *, start_method: StartMethod | None = None, passed: Collection[str] = ()
+    ) -> None:
         method = start_method or ("spawn" if sys.platform == "win32" else "fork")
-        self._nursery: Nursery = ZygoteNursery(data_folder) if method == "fork" else SpareNursery(data_folder)
+        nursery = ZygoteNursery if method == "fork" else SpareNursery
+        self._nursery: Nursery = nursery(data_folder, passed)
         self._runs: set[LocalRun] = set()
         self._closed = False
 

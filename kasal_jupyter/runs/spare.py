@@ -24,10 +24,13 @@ class SpareNursery:
     ----------
     data_folder
         Where the processes' logs and CrewAI's files go.
+    passed
+        The names of more variables of this process's environment that runs get.
     """
 
-    def __init__(self, data_folder: Path) -> None:
+    def __init__(self, data_folder: Path, passed: Collection[str] = ()) -> None:
         self._folder = data_folder
+        self._passed = passed
         self._next: asyncio.Task[Child] | None = None
         self._closed = False
 
@@ -71,11 +74,11 @@ class SpareNursery:
     def _spare(self) -> asyncio.Task[Child]:
         failed = self._next is not None and self._next.done() and self._next.exception() is not None
         if self._next is None or failed:
-            self._next = asyncio.get_running_loop().create_task(_start(self._folder))
+            self._next = asyncio.get_running_loop().create_task(_start(self._folder, self._passed))
         return self._next
 
 
-async def _start(folder: Path) -> Child:
+async def _start(folder: Path, passed: Collection[str]) -> Child:
     """Start a process and wait until it is warm."""
     loop = asyncio.get_running_loop()
     ours, theirs = socket.socketpair()
@@ -83,7 +86,7 @@ async def _start(folder: Path) -> Child:
     log = folder / "spare.log"
     try:
         with theirs:
-            process = await started(partial(_popen, theirs, folder, log))
+            process = await started(partial(_popen, theirs, folder, log, passed))
     except BaseException:
         ours.close()
         raise
@@ -121,11 +124,13 @@ def _await_exit(
         loop.call_soon_threadsafe(tell)
 
 
-def _popen(theirs: socket.socket, folder: Path, log: Path) -> subprocess.Popen[bytes]:
+def _popen(
+    theirs: socket.socket, folder: Path, log: Path, passed: Collection[str]
+) -> subprocess.Popen[bytes]:
     storage = folder / "crewai"
     storage.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "kasal_jupyter.worker.spare"]
-    environment = worker_environment(os.environ, folder)
+    environment = worker_environment(os.environ, folder, passed)
     with log.open("wb") as output:
         if sys.platform == "win32":
             process = subprocess.Popen(  # noqa: S603

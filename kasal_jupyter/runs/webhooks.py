@@ -33,7 +33,7 @@ from kasal_jupyter.schemas.executions import ENDED
 from kasal_jupyter.schemas.webhooks import Delivery, HookState, WebhookReport
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.tools.fetch import RequestFailed, fetch
-from kasal_jupyter.tools.guard import HostGuard, HostRefused, HostUnknown
+from kasal_jupyter.tools.guard import HostGuard, HostRefused
 from kasal_jupyter.version import __version__
 
 PAUSES = (1.0, 5.0, 15.0, 60.0)
@@ -47,9 +47,6 @@ AT_ONCE = 8
 
 GIVE_UP = 3
 """Events in a row that fail until the rest of the run, but for its last event, is left out."""
-
-LOOKUP_SECONDS = 5.0
-"""How long a receiver's name is looked up when it is stored."""
 
 KEPT = 100
 """Deliveries that are remembered of a run."""
@@ -118,13 +115,9 @@ class Webhooks:
         if webhook is None:
             return
         try:
-            async with asyncio.timeout(LOOKUP_SECONDS):
-                await _in_a_thread(lambda: self._guard.check(webhook.url))
+            self._guard.check(webhook.url)
         except HostRefused as error:
             raise InvalidRequest("Invalid webhook", faults=[Fault("webhook.url", str(error))]) from None
-        except (HostUnknown, TimeoutError):
-            # It may be known by the time it is called.
-            return
 
     def accept(self, job_id: str, crew: Crew, server: str) -> bool:
         """Note what is to be delivered of a new run; say whether its crew has a webhook.
@@ -300,9 +293,8 @@ class Webhooks:
             answer = await _in_a_thread(
                 lambda: fetch(request, self._guard, timeout=self._timeout, max_bytes=1_000, follow=False)
             )
-        except HostRefused as error:
-            return _Outcome(None, str(error), final=True)
-        except (HostUnknown, RequestFailed) as error:
+        except (HostRefused, RequestFailed) as error:
+            # Tried again in any case: whether a name is unknown by now, or leads inside, is not told.
             return _Outcome(None, str(error), final=False)
         if 200 <= answer.status < 300:
             return _Outcome(answer.status, None, final=True)

@@ -30,10 +30,13 @@ class ZygoteNursery:
     ----------
     data_folder
         Where the zygote's log and CrewAI's files go.
+    passed
+        The names of more variables of this process's environment that runs get.
     """
 
-    def __init__(self, data_folder: Path) -> None:
+    def __init__(self, data_folder: Path, passed: Collection[str] = ()) -> None:
         self._folder = data_folder
+        self._passed = passed
         self._zygote: Zygote | None = None
         self._starting = asyncio.Lock()
         self._closed = False
@@ -71,7 +74,7 @@ class ZygoteNursery:
                 if self._zygote is not None:
                     await self._zygote.close()
                 self._zygote = Zygote()
-                await self._zygote.start(self._folder)
+                await self._zygote.start(self._folder, self._passed)
             return self._zygote
 
 
@@ -91,7 +94,7 @@ class Zygote:
         self._control, self._theirs = socket.socketpair()
         self._control.setblocking(False)
 
-    async def start(self, folder: Path) -> None:
+    async def start(self, folder: Path, passed: Collection[str]) -> None:
         """Start the process and wait until it is warm.
 
         Raises
@@ -101,7 +104,7 @@ class Zygote:
         """
         log = folder / "zygote.log"
         with self._theirs:
-            self._process = await started(partial(_popen, self._theirs, folder, log))
+            self._process = await started(partial(_popen, self._theirs, folder, log, passed))
         if self._closed:
             await self.close()
             raise Unavailable("The server is shutting down.")
@@ -214,7 +217,9 @@ class Zygote:
                 waiting.exception()  # Nobody may be waiting any more.
 
 
-def _popen(theirs: socket.socket, folder: Path, log: Path) -> subprocess.Popen[bytes]:
+def _popen(
+    theirs: socket.socket, folder: Path, log: Path, passed: Collection[str]
+) -> subprocess.Popen[bytes]:
     storage = folder / "crewai"
     storage.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
@@ -230,6 +235,6 @@ def _popen(theirs: socket.socket, folder: Path, log: Path) -> subprocess.Popen[b
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env=worker_environment(os.environ, folder),
+            env=worker_environment(os.environ, folder, passed),
             start_new_session=True,  # The terminal's Ctrl-C is for the server, which asks before it goes.
         )

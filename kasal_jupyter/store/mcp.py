@@ -33,16 +33,13 @@ from kasal_jupyter.store.tool_use import require_server_unused
 from kasal_jupyter.store.toolbox import ServedTool, ToolUnavailable
 from kasal_jupyter.store.tools import RESERVED
 from kasal_jupyter.tools.catalog import builtin_tools
-from kasal_jupyter.tools.guard import HostGuard, HostRefused, HostUnknown, origin_of
+from kasal_jupyter.tools.guard import HostGuard, HostRefused, origin_of
 from kasal_jupyter.tools.mcp_failure import McpFailed
 from kasal_jupyter.tools.mcp_listing import list_tools
 from kasal_jupyter.tools.mcp_probe import probe
 
 MAX_SERVERS = 100
 """Servers of one owner."""
-
-_LOOKUP_SECONDS = 5.0
-"""How long a name is looked up when a server is registered."""
 
 _PROBES = 4
 """Servers that are spoken to at the same time; each takes a process."""
@@ -310,12 +307,9 @@ class McpServers:
         if server.url is not None:
             guard = self.guard if server.guarded else self.guard.allowing(origin_of(server.url)[1])
             try:
-                async with asyncio.timeout(_LOOKUP_SECONDS):
-                    await asyncio.to_thread(guard.check, server.url)
-            except (HostRefused, HostUnknown) as error:
+                guard.check(server.url)
+            except HostRefused as error:
                 return [Fault("url", str(error))]
-            except TimeoutError:
-                return [Fault("url", f"Its host was not found within {_LOOKUP_SECONDS:g} seconds")]
         return []
 
     def _for_run(self, server: McpServer, tool: McpTool) -> RunMcpServer:

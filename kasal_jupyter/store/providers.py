@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterator, Mapping
 
@@ -26,15 +25,12 @@ from kasal_jupyter.schemas.providers import (
 )
 from kasal_jupyter.store.secrets import SecretBox, SecretLost
 from kasal_jupyter.store.store import Store
-from kasal_jupyter.tools.guard import HostGuard, HostRefused, HostUnknown
+from kasal_jupyter.tools.guard import HostGuard, HostRefused
 
 INVALID_PROVIDER = "Invalid provider"
 
 SERVERS = ""
 """The owner of what is set for everybody."""
-
-_LOOKUP_SECONDS = 5.0
-"""How long a name is looked up when an address is stored."""
 
 
 class Providers:
@@ -94,7 +90,10 @@ class Providers:
         provider = provider_named(name)
         faults = [*_faults(provider, body)]
         if body.base_url is not None and not any_address:
-            faults += await self._address_faults(body.base_url)
+            try:
+                self.guard.check(body.base_url)
+            except HostRefused as error:
+                faults.append(Fault("base_url", str(error)))
         if faults:
             raise InvalidRequest(INVALID_PROVIDER, faults=faults)
         sealed = SealedProvider(
@@ -150,17 +149,6 @@ class Providers:
             # Not the next one's in its place: it might cost somebody else's money.
             return Credentials(source, unreadable=True)
         return Credentials(source, opened.api_key, opened.base_url, opened.options, guarded=stored.guarded)
-
-    async def _address_faults(self, base_url: str) -> list[Fault]:
-        try:
-            async with asyncio.timeout(_LOOKUP_SECONDS):
-                await asyncio.to_thread(self.guard.check, base_url)
-        except HostRefused as error:
-            return [Fault("base_url", str(error))]
-        except (HostUnknown, TimeoutError):
-            # It may be known by the time it is called, and is looked at again then.
-            pass
-        return []
 
 
 def _owner_of(scope: Scope | str, owner: str) -> str:

@@ -18,14 +18,14 @@ from crewai.events.stream_context import add_stream_sink
 from crewai.hooks.dispatch import InterceptionPoint, scoped_hooks
 from pydantic import ValidationError
 
+from kasal_jupyter.hiding import Hider, secrets_among
 from kasal_jupyter.schemas.events import ErrorInfo
 from kasal_jupyter.schemas.spec import RunSpec
-from kasal_jupyter.tools.http_tool import secrets_of
 from kasal_jupyter.worker.budget import in_time
 from kasal_jupyter.worker.build import BuiltCrew, build_crew
 from kasal_jupyter.worker.client_tool import ClientCalls
 from kasal_jupyter.worker.failures import ModelFailed, describe
-from kasal_jupyter.worker.hiding import KeyHider
+from kasal_jupyter.worker.hiding import hiding_hooks
 from kasal_jupyter.worker.mcp import McpServers
 from kasal_jupyter.worker.memory import Keepsakes, Reminders
 from kasal_jupyter.worker.outbox import Outbox
@@ -56,13 +56,15 @@ def serve_run(sock: socket.socket) -> NoReturn:
     if message is None or message.spec is None:
         os._exit(0)  # Nothing was asked of this process.
     spec = message.spec
-    printed = RunLog(Path(spec.folder) / LOG_NAME, _secrets(spec))
+    # Proxies' passwords are in the environment, and what the deployer has passed on there.
+    hider = Hider([*spec.secrets(), *secrets_among(os.environ.items())])
+    printed = RunLog(Path(spec.folder) / LOG_NAME, hider)
     random.seed()
     # Only where it was used before the fork: the mere attribute would import it, for 10 ms.
     if numpy_random := sys.modules.get("numpy.random"):
         numpy_random.seed()
     stop = StopSignal()
-    outbox = Outbox(sock, secrets=_secrets(spec))
+    outbox = Outbox(sock, hider)
     calls = ClientCalls(Spans(outbox), stop)
     done = threading.Event()
     control = threading.Thread(
@@ -97,10 +99,9 @@ def execute(spec: RunSpec, outbox: Outbox, stop: StopSignal, calls: ClientCalls)
         if spec.memory is not None:
             Reminders(spec.memory, spec.allowed_hosts).give_to(built.crew)
         # In a fresh context, since CrewAI keeps its sinks, scopes and counters in context variables.
-        hider = KeyHider(_secrets(spec))
         context = contextvars.Context()
         result = in_time(
-            spec.budget, stop, lambda: context.run(_kickoff, built, report, stop, keepsakes, hider)
+            spec.budget, stop, lambda: context.run(_kickoff, built, report, stop, keepsakes, outbox.hider)
         )
     except BaseException as error:  # The border of the process; a tool may even raise SystemExit.
         log.exception("The run failed.")
@@ -113,11 +114,6 @@ def execute(spec: RunSpec, outbox: Outbox, stop: StopSignal, calls: ClientCalls)
         outbox.emit({"type": "execution_status", "status": "completed", "result": result})
 
 
-def _secrets(spec: RunSpec) -> list[str]:
-    """Give what must never get out of a run."""
-    return [*spec.secrets(), *(secret for tool in spec.tools for secret in secrets_of(tool))]
-
-
 def _built(spec: RunSpec, stop: StopSignal, calls: ClientCalls) -> BuiltCrew:
     try:
         return build_crew(spec, stop, calls)
@@ -127,15 +123,13 @@ def _built(spec: RunSpec, stop: StopSignal, calls: ClientCalls) -> BuiltCrew:
         ) from error
 
 
-def _kickoff(
-    built: BuiltCrew, report: Report, stop: StopSignal, keepsakes: Keepsakes, hider: KeyHider
-) -> str:
+def _kickoff(built: BuiltCrew, report: Report, stop: StopSignal, keepsakes: Keepsakes, hider: Hider) -> str:
     add_stream_sink(report)
     hooks: dict[InterceptionPoint, list[Any]] = {
         InterceptionPoint.PRE_MODEL_CALL: [stop.check, check_time],
         InterceptionPoint.PRE_TOOL_CALL: [check_time],
     }
-    for point, hook in hider.hooks().items():
+    for point, hook in hiding_hooks(hider).items():
         hooks.setdefault(point, []).append(hook)
     with scoped_hooks(hooks):
         output: Any = built.crew.kickoff(inputs=built.inputs)

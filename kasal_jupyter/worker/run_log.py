@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
 from pathlib import Path
 
-from kasal_jupyter.worker.outbox import HIDDEN, MIN_SECRET, encode
+from kasal_jupyter.hiding import Hider
 
 _PIECE = 65_536
 
@@ -22,15 +21,15 @@ class RunLog:
     ----------
     path
         The file.
-    secrets
-        Keys that must not stand in it; each is replaced wherever it is printed.
+    hider
+        Knows the secrets that must not stand in it.
     """
 
-    def __init__(self, path: Path, secrets: Iterable[str] = ()) -> None:
+    def __init__(self, path: Path, hider: Hider) -> None:
         self._target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._secrets = _forms(secrets)
+        self._hider = hider
         self._thread: threading.Thread | None = None
-        if not self._secrets:
+        if not hider:
             _stand_in(self._target)
             return
         self._source, into = os.pipe()
@@ -52,11 +51,9 @@ class RunLog:
     def _copy(self) -> None:
         waiting = b""
         while piece := os.read(self._source, _PIECE):
-            waiting = self._without_keys(waiting + piece)
-            keep = self._beginning(waiting)
-            self._write(waiting[: len(waiting) - keep])
-            waiting = waiting[len(waiting) - keep :]
-        self._write(waiting)
+            shown, waiting = self._hider.split(waiting + piece)
+            self._write(shown)
+        self._write(self._hider.hide(waiting))
 
     def _write(self, data: bytes) -> None:
         try:
@@ -64,33 +61,6 @@ class RunLog:
                 data = data[os.write(self._target, data) :]
         except OSError:
             return  # The disk is full, say. Whoever prints must not wait for it.
-
-    def _without_keys(self, data: bytes) -> bytes:
-        for secret in self._secrets:
-            data = data.replace(secret, HIDDEN.encode())
-        return data
-
-    def _beginning(self, data: bytes) -> int:
-        """Give how many bytes at the end may be the beginning of a key."""
-        return max(
-            (
-                length
-                for secret in self._secrets
-                for length in range(1, min(len(secret), len(data) + 1))
-                if data.endswith(secret[:length])
-            ),
-            default=0,
-        )
-
-
-def _forms(secrets: Iterable[str]) -> list[bytes]:
-    """Give the secrets as they are printed: plainly, as Python writes a text, and in JSON."""
-    found: dict[bytes, None] = {}
-    for secret in secrets:
-        if len(secret) >= MIN_SECRET:
-            for form in (secret.encode(errors="replace"), repr(secret)[1:-1].encode(), encode(secret)[1:-1]):
-                found[form] = None
-    return list(found)
 
 
 def _stand_in(descriptor: int) -> None:

@@ -223,7 +223,7 @@ def test_no_key_is_found_anywhere(keyed, models, tmp_path):
         looked = user.get(f"/executions/{runs['looks'][1]['job_id']}/result").text
         assert "PATH" in looked, "the environment was printed"
         notes = user.get(f"/executions/{runs['looks'][1]['job_id']}/artifacts/notes.txt")
-        assert notes.text == "Mind Bearer [key]"
+        assert notes.text == "Mind Bearer [secret]"
 
     # What is streamed must not have it in pieces, either: whoever puts them together has the key.
     for execution in (execution for _, execution in runs.values()):
