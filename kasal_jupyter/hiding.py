@@ -169,7 +169,7 @@ class Hider:
         if not self.found(token):
             return token
         text = str(orjson.loads(token)) if token.startswith(b'"') else token.decode()
-        hidden = self.hide(text)
+        hidden: str = self.hide(text)
         return token if hidden == text else orjson.dumps(hidden)
 
     @cached_property
@@ -248,7 +248,6 @@ def _character(each: str) -> bytes:
     data, code = each.encode(errors="surrogatepass"), ord(each)
     units = each.encode("utf-16-be", errors="surrogatepass").hex()
     ways = [
-        _literal(data),
         b"".join(b"%(?:25)*" + _either_case(b"%02x" % byte) for byte in data),
         b"".join(rb"\\+u" + _either_case(units[at : at + 4].encode()) for at in range(0, len(units), 4)),
         b"".join(rb"\\+x" + _either_case(b"%02x" % byte) for byte in data),
@@ -266,7 +265,8 @@ def _character(each: str) -> bytes:
         ways.append(rb"\\+" + _literal(data))
     if each == " ":
         ways.append(rb"\+")
-    return b"(?:" + b"|".join(ways) + b")"
+    # As it is comes last: an ampersand may be the beginning of its own name.
+    return b"(?:" + b"|".join([*ways, _literal(data)]) + b")"
 
 
 def _base64_character(each: str) -> bytes:
