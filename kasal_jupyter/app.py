@@ -279,6 +279,12 @@ class KasalApp(ExtensionApp):
         "['127.0.0.1', '10.0.0.0/8', 'intranet.local']: by the tools that use the network, for webhooks, and "
         "where a user gives the address of a provider or of an MCP server.",
     ).tag(config=True)
+    passed_environment = List(
+        Unicode(),
+        help="Variables of the server's environment that runs get besides what every program needs, proxies "
+        "and certificates, e.g. ['HF_HOME', 'TIKTOKEN_CACHE_DIR']. Keys of models need not be named: a run "
+        "has those of its own models.",
+    ).tag(config=True)
     python_tool = Bool(
         False,
         help="Whether agents may run Python, by the tool 'python': in a process of its own with limits on "
@@ -361,7 +367,9 @@ class KasalApp(ExtensionApp):
         folder = self.folder
         method = None if self.start_method == "auto" else cast("StartMethod", self.start_method)
         try:
-            self._backend = LocalBackend(folder, start_method=method, max_memory=self.max_run_memory)
+            self._backend = LocalBackend(
+                folder, start_method=method, max_memory=self.max_run_memory, passed=self.passed_environment
+            )
             self._accounts = Accounts.open(
                 store, folder, sandbox_token=self.sandbox_token, enterprise_burst=self.enterprise_burst
             )

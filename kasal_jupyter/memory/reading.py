@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from kasal_jupyter.environment import plain_environment
 from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.memory.chunks import passages_of, rows_in_passages
 from kasal_jupyter.schemas.knowledge import KnowledgeCreate, MediaType
@@ -117,7 +118,14 @@ def _parsed(data: bytes, media_type: MediaType) -> str:
     """Have a process read what needs a parser, within a time and with little of this one's rights."""
     command = [sys.executable, "-I", "-m", "kasal_jupyter.memory.parse", media_type]
     try:
-        done = subprocess.run(command, input=data, capture_output=True, timeout=READ_SECONDS, check=False)  # noqa: S603 - our own
+        done = subprocess.run(  # noqa: S603 - our own
+            command,
+            input=data,
+            capture_output=True,
+            timeout=READ_SECONDS,
+            check=False,
+            env=plain_environment(),
+        )
     except subprocess.TimeoutExpired:
         raise _invalid("content", f"It could not be read within {READ_SECONDS:g} seconds") from None
     if done.returncode != 0:

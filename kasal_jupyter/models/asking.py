@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
-from kasal_jupyter.tools.guard import HostGuard, HostRefused, HostUnknown
+from kasal_jupyter.tools.guard import HostGuard, HostRefused
 
 if TYPE_CHECKING:
     import httpx
@@ -99,7 +99,7 @@ class Asker:
                 return orjson.loads(self._body(answer))
         except (httpx.TimeoutException, httpcore.TimeoutException):
             raise AskFailed(too_slow(self._seconds)) from None
-        except (httpx.ConnectError, httpcore.ConnectError, HostUnknown):
+        except (httpx.ConnectError, httpcore.ConnectError):
             raise AskFailed("it cannot be reached") from None
         except HostRefused as error:
             raise AskFailed(f"it may not be called: {error}") from None

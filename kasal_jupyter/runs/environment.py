@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
-_SECRET = re.compile(
-    r"((^|_|API)KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|_PAT)S?(_|$)"
-    r"|^(OPENAI|ANTHROPIC|AZURE|GEMINI|GOOGLE|AWS|COHERE|MISTRAL|GROQ|OLLAMA|LITELLM|CREWAI|LANGCHAIN|LANGSMITH"
-    r"|OTEL|KASAL|JPY|JUPYTERHUB)_"
-    r"|^REDIS_URL$",
-    re.IGNORECASE,
-)
-"""Variables a run has no business with: keys, and addresses that would make CrewAI call somewhere."""
+from kasal_jupyter.environment import CERTIFICATES, PROXIES, plain_environment
 
 
-def worker_environment(environ: Mapping[str, str], data_folder: Path) -> dict[str, str]:
+def worker_environment(
+    environ: Mapping[str, str], data_folder: Path, passed: Collection[str] = ()
+) -> dict[str, str]:
     """Make the environment of a worker process.
 
     A run gets the keys of its own models with its spec, and no others: an agent with a tool that
@@ -31,10 +25,11 @@ def worker_environment(environ: Mapping[str, str], data_folder: Path) -> dict[st
         The server's environment.
     data_folder
         Where the server keeps its data; CrewAI's files go below it.
+    passed
+        The names of more variables that runs get: the deployer has named them.
     """
-    made = {name: value for name, value in environ.items() if not _SECRET.search(name)}
-    # Without bytecode every start of CrewAI takes eight seconds instead of three.
-    made.pop("PYTHONDONTWRITEBYTECODE", None)
+    # PYTHONDONTWRITEBYTECODE is not among them: without bytecode CrewAI starts in eight seconds, not three.
+    made = plain_environment(environ, also=[*PROXIES, *CERTIFICATES, *passed])
     crewai = importlib.util.find_spec("crewai")
     if crewai is not None and not _compiled_or_writable(crewai):
         made["PYTHONPYCACHEPREFIX"] = str(data_folder.absolute() / "pycache")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Literal, cast
 
@@ -53,14 +53,21 @@ class LocalBackend:
     max_memory
         Bytes that a run's process, and each that it starts, may have beside what the warm one has; 0: any
         number. Where the system can limit that: on Linux.
+    passed
+        The names of variables of this process's environment that runs get besides the usual ones.
     """
 
     def __init__(
-        self, data_folder: Path, *, start_method: StartMethod | None = None, max_memory: int = 0
+        self,
+        data_folder: Path,
+        *,
+        start_method: StartMethod | None = None,
+        max_memory: int = 0,
+        passed: Collection[str] = (),
     ) -> None:
         method = start_method or ("spawn" if sys.platform == "win32" else "fork")
         kind = ZygoteNursery if method == "fork" else SpareNursery
-        self._nursery: Nursery = kind(data_folder, memory=max_memory)
+        self._nursery: Nursery = kind(data_folder, memory=max_memory, passed=passed)
         self._runs: set[LocalRun] = set()
         self._closed = False
 

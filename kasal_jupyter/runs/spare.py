@@ -30,11 +30,14 @@ class SpareNursery:
         Where the processes' logs and CrewAI's files go.
     memory
         Bytes that a run may have; 0: any number.
+    passed
+        The names of more variables of this process's environment that runs get.
     """
 
-    def __init__(self, data_folder: Path, *, memory: int = 0) -> None:
+    def __init__(self, data_folder: Path, *, memory: int = 0, passed: Collection[str] = ()) -> None:
         self._folder = data_folder
         self._memory = memory
+        self._passed = passed
         self._next: asyncio.Task[Child] | None = None
         self._closed = False
 
@@ -78,7 +81,9 @@ class SpareNursery:
     def _spare(self) -> asyncio.Task[Child]:
         failed = self._next is not None and self._next.done() and self._next.exception() is not None
         if self._next is None or failed:
-            self._next = asyncio.get_running_loop().create_task(_start(self._folder, self._memory))
+            self._next = asyncio.get_running_loop().create_task(
+                _start(self._folder, self._memory, self._passed)
+            )
             self._next.add_done_callback(_retrieved)
         return self._next
 
@@ -88,25 +93,26 @@ def _retrieved(starting: asyncio.Task[Child]) -> None:
         starting.exception()  # Nobody may be waiting any more.
 
 
-async def _start(folder: Path, memory: int) -> Child:
+async def _start(folder: Path, memory: int, passed: Collection[str]) -> Child:
     """Start a process and wait until it is warm."""
     try:
-        return await _started(folder, memory)
+        return await _started(folder, memory, passed)
     except OSError as error:
         reason = error.strerror or str(error)
         raise Unavailable(f"No process can be started for runs: {reason}") from error
 
 
-async def _started(folder: Path, memory: int) -> Child:
+async def _started(folder: Path, memory: int, passed: Collection[str]) -> Child:
     loop = asyncio.get_running_loop()
     mark = secrets.token_hex(8)
+    environment = {**worker_environment(os.environ, folder, passed), MARK: mark}
     ours, theirs = socket.socketpair()
     process = None
     try:
         ours.setblocking(False)
         with theirs, open_engine_log(folder) as log:
             path = Path(log.name)
-            process = await started(partial(_popen, theirs, log, folder, memory, mark))
+            process = await started(partial(_popen, theirs, log, folder, memory, environment))
         said = await _said(ours)
         if not said:
             raise Unavailable(f"CrewAI could not be started. {last_words(path)}")
@@ -149,12 +155,13 @@ def _await_exit(
         raise OSError(str(error)) from error
 
 
-def _popen(theirs: socket.socket, log: Any, folder: Path, memory: int, mark: str) -> subprocess.Popen[bytes]:
+def _popen(
+    theirs: socket.socket, log: Any, folder: Path, memory: int, environment: dict[str, str]
+) -> subprocess.Popen[bytes]:
     storage = folder / "crewai"
     storage.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "kasal_jupyter.worker.spare"]
     arguments = [str(storage.absolute()), str(memory)]
-    environment = {**worker_environment(os.environ, folder), MARK: mark}
     if sys.platform == "win32":
         process = subprocess.Popen(  # noqa: S603
             [*command, "-", *arguments],

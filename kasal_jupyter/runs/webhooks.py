@@ -33,8 +33,7 @@ from kasal_jupyter.schemas.executions import ENDED
 from kasal_jupyter.schemas.webhooks import Delivery, HookState, WebhookReport
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.tools.fetch import Answer, RequestFailed, fetch
-from kasal_jupyter.tools.guard import HostGuard, HostRefused, HostUnknown, origin_of
-from kasal_jupyter.tools.lookup import check_host
+from kasal_jupyter.tools.guard import HostGuard, HostRefused, origin_of
 from kasal_jupyter.version import __version__
 
 PAUSES = (1.0, 5.0, 15.0, 60.0)
@@ -128,12 +127,9 @@ class Webhooks:
         if webhook is None:
             return
         try:
-            await check_host(self._guard, webhook.url)
+            self._guard.check(webhook.url)
         except HostRefused as error:
             raise InvalidRequest("Invalid webhook", faults=[Fault("webhook.url", str(error))]) from None
-        except HostUnknown:
-            # It may be known by the time it is called.
-            return
 
     def accept(self, job_id: str, crew: Crew, server: str) -> bool:
         """Note what is to be delivered of a new run; say whether its crew has a webhook.
@@ -386,9 +382,8 @@ class Webhooks:
             )
         except TimeoutError:
             return _Outcome(None, f"{host} was not found within {self._timeout:g} seconds.", final=False)
-        except HostRefused as error:
-            return _Outcome(None, str(error), final=True)
-        except (HostUnknown, RequestFailed) as error:
+        except (HostRefused, RequestFailed) as error:
+            # Tried again in any case: whether a name is unknown by now, or leads inside, is not told.
             return _Outcome(None, str(error), final=False)
         if 200 <= answer.status < 300:
             return _Outcome(answer.status, None, final=True)

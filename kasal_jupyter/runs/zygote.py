@@ -53,11 +53,14 @@ class ZygoteNursery:
         Where the zygote's log and CrewAI's files go.
     memory
         Bytes that a child may have; 0: any number.
+    passed
+        The names of more variables of this process's environment that runs get.
     """
 
-    def __init__(self, data_folder: Path, *, memory: int = 0) -> None:
+    def __init__(self, data_folder: Path, *, memory: int = 0, passed: Collection[str] = ()) -> None:
         self._folder = data_folder
         self._memory = memory
+        self._passed = passed
         self._zygote: Zygote | None = None
         self._all: set[Zygote] = set()
         """The zygote, and former ones that still have runs."""
@@ -102,7 +105,7 @@ class ZygoteNursery:
         return await asyncio.shield(self._starting)
 
     async def _start(self) -> Zygote:
-        zygote = Zygote(self._folder, self._memory, self._all.discard)
+        zygote = Zygote(self._folder, self._memory, self._passed, self._all.discard)
         self._all.add(zygote)
         await zygote.start()
         self._zygote = zygote
@@ -127,12 +130,15 @@ class Zygote:
         Told when nothing is left of it.
     """
 
-    def __init__(self, folder: Path, memory: int, is_gone: Callable[[Zygote], None]) -> None:
+    def __init__(
+        self, folder: Path, memory: int, passed: Collection[str], is_gone: Callable[[Zygote], None]
+    ) -> None:
         self.alive = False
         self.pid: int | None = None
         """The zygote's own, once it is warm."""
         self._folder = folder
         self._memory = memory
+        self._passed = passed
         self._is_gone = is_gone
         self._mark = secrets.token_hex(8)
         self._loop = asyncio.get_running_loop()
@@ -347,7 +353,7 @@ class Zygote:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**worker_environment(os.environ, self._folder), MARK: self._mark},
+            env={**worker_environment(os.environ, self._folder, self._passed), MARK: self._mark},
             start_new_session=True,  # The terminal's Ctrl-C is for the server, which asks before it goes.
         )
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from kasal_jupyter.schemas.tools import Header, Secret, address, header_value
+from kasal_jupyter.schemas.tools import Entrusted, Header, address, header_value, long_enough
 
 Transport = Literal["stdio", "http"]
 """``stdio``: a program that is started and spoken to. ``http``: a streamable-HTTP endpoint."""
 
 CALL_SECONDS = 60.0
 """How long a call may take where nothing else is said."""
+
+MAX_VALUES = 32_000
+"""Most characters of all headers, or of all variables: few servers read more, and all of it is looked for."""
 
 _LINE = r"^[^\x00\r\n]*$"
 
@@ -30,15 +34,21 @@ VariableValue = Annotated[str, StringConstraints(max_length=8_000, pattern=r"^[^
 RemoteName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
+def _query(url: str) -> str:
+    long_enough(dict(parse_qsl(urlsplit(url).query)))
+    return url
+
+
 Url = Annotated[
     str,
     StringConstraints(min_length=1, max_length=2_000),
     AfterValidator(address),
+    AfterValidator(_query),
     Field(json_schema_extra={"pattern": r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s@#{}\\]+$"}),
 ]
 """An ``http`` or ``https`` address."""
 
-HeaderValue = Annotated[Secret, AfterValidator(header_value)]
+HeaderValue = Annotated[Entrusted, AfterValidator(header_value)]
 
 _HEADERS_OF_THE_PROTOCOL = frozenset({"accept", "last-event-id", "mcp-session-id", "mcp-protocol-version"})
 
@@ -50,7 +60,24 @@ def _free_headers(headers: dict[str, str]) -> dict[str, str]:
     return headers
 
 
-Environment = Annotated[dict[Variable, VariableValue], Field(max_length=100)]
-Headers = Annotated[dict[Header, HeaderValue], Field(max_length=50), AfterValidator(_free_headers)]
+def _bounded(values: dict[str, str]) -> dict[str, str]:
+    if sum(map(len, values.values())) > MAX_VALUES:
+        raise ValueError(f"{MAX_VALUES:,} characters of values at the most")
+    return values
+
+
+Environment = Annotated[
+    dict[Variable, VariableValue],
+    Field(max_length=100),
+    AfterValidator(long_enough),
+    AfterValidator(_bounded),
+]
+Headers = Annotated[
+    dict[Header, HeaderValue],
+    Field(max_length=50),
+    AfterValidator(_free_headers),
+    AfterValidator(long_enough),
+    AfterValidator(_bounded),
+]
 Arguments = Annotated[list[Argument], Field(max_length=200)]
 Selected = Annotated[list[RemoteName], Field(min_length=1, max_length=500)]

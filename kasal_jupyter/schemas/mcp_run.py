@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field
 
+from kasal_jupyter.hiding import MIN_SECRET, credentials_of, secrets_among
 from kasal_jupyter.schemas.base import Model
 from kasal_jupyter.schemas.mcp_fields import CALL_SECONDS, Transport
-
-SECRET_VARIABLE = re.compile(
-    r"key|token|secret|passw|pwd|credential|auth|(^|_)pat(_|$)|dsn|(database|connection|_db)_?(url|uri|string)",
-    re.IGNORECASE,
-)
-"""Variables whose values nobody may see; others, such as ``DEBUG=true``, are words of any text."""
 
 
 class McpTool(Model):
@@ -47,11 +41,8 @@ class RunMcpServer(Model):
 
     def secrets(self) -> list[str]:
         """Give what must never be seen of it: headers, and the variables that are called like secrets."""
-        hidden = [value for name, value in self.env.items() if SECRET_VARIABLE.search(name)]
         query = parse_qsl(urlsplit(self.url).query) if self.url else []
-        hidden += [value for name, value in query if SECRET_VARIABLE.search(name)]
-        for value in self.headers.values():
-            # Whoever repeats a bearer token seldom repeats the word before it.
-            scheme, blank, credentials = value.partition(" ")
-            hidden += [value, credentials] if blank and scheme.isalpha() else [value]
-        return hidden
+        found = secrets_among([*self.env.items(), *query, *self.headers.items()])
+        # Whoever repeats a bearer token seldom repeats the word before it.
+        sent = (each for value in self.headers.values() for each in (value, credentials_of(value)))
+        return [*found, *(each for each in sent if len(each) >= MIN_SECRET)]

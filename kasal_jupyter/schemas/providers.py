@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from kasal_jupyter.schemas.base import Document, Model, Query
-from kasal_jupyter.schemas.tools import Secret, address, header_value
+from kasal_jupyter.schemas.tools import Entrusted, Secret, address, header_value, long_enough
 
 Scope = Literal["user", "server"]
 """For whom something is set: for the caller's own runs, or for everybody's."""
@@ -57,7 +57,7 @@ class ProviderSet(Model):
         description="Another address than the provider's own. An OpenAI-compatible server's is what its "
         "clients take, usually with /v1 at its end.",
     )
-    options: dict[OptionName, Secret] = Field(
+    options: Annotated[dict[OptionName, Entrusted], AfterValidator(long_enough)] = Field(
         default_factory=dict,
         max_length=20,
         repr=False,

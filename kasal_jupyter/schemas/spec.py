@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from kasal_jupyter.hiding import password_of, secrets_among
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.base import Model, clock_anchor
 from kasal_jupyter.schemas.crews import Crew
@@ -22,16 +22,6 @@ PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_\-]*)\}")
 
 Provider = Literal["sandbox", "openai", "anthropic", "gemini", "azure", "bedrock", "ollama"]
 """Who serves a model; ``openai`` is everybody who speaks OpenAI's API."""
-
-SECRET_OPTION = re.compile(r"key|token|secret|password", re.IGNORECASE)
-"""Options of a provider that nobody may see."""
-
-
-def _password(address: str) -> str | None:
-    try:
-        return urlsplit(address).password
-    except ValueError:
-        return None
 
 
 class RunModel(Model):
@@ -66,10 +56,8 @@ class RunModel(Model):
 
     def secrets(self) -> list[str]:
         """Give what must never be seen of it."""
-        hidden = [value for name, value in self.options.items() if SECRET_OPTION.search(name)]
-        if self.base_url and (password := _password(self.base_url)):
-            hidden.append(password)
-        return [*([self.api_key] if self.api_key else []), *hidden]
+        hidden = [self.api_key, password_of(self.base_url), *secrets_among(self.options.items())]
+        return [secret for secret in hidden if secret]
 
 
 class RunSearch(Model):
@@ -81,6 +69,10 @@ class RunSearch(Model):
     guarded: bool = Field(
         True, description="Whether its address is held to the rules of tools' addresses: a user has given it."
     )
+
+    def secrets(self) -> list[str]:
+        """Give what must never be seen of it."""
+        return [secret for secret in (self.api_key, password_of(self.base_url)) if secret]
 
 
 class RunToolSettings(Model):
@@ -101,6 +93,10 @@ class RunEmbedder(Model):
     api_key: str | None = Field(None, repr=False)
     base_url: str | None = None
     guarded: bool = Field(False, description="As of a RunModel.")
+
+    def secrets(self) -> list[str]:
+        """Give what must never be seen of it."""
+        return [secret for secret in (self.api_key, password_of(self.base_url)) if secret]
 
 
 class RunMemory(Model):
@@ -156,11 +152,16 @@ class RunSpec(Model):
     clock: float = Field(default_factory=clock_anchor, description="What tells the time of its events.")
 
     def secrets(self) -> list[str]:
-        """Give what must never get out of the run, but for the custom tools' (see ``http_tool``)."""
-        found = [secret for model in self.models.values() for secret in model.secrets()]
-        found += [secret for server in self.mcp_servers for secret in server.secrets()]
-        keys = [self.tool_settings.search.api_key, self.memory.embedder.api_key if self.memory else None]
-        return [*found, *(key for key in keys if key)]
+        """Give what must never get out of the run."""
+        holders: list[RunModel | RunMcpServer | RunTool | RunSearch | RunEmbedder] = [
+            *self.models.values(),
+            *self.mcp_servers,
+            *self.tools,
+            self.tool_settings.search,
+        ]
+        if self.memory is not None:
+            holders.append(self.memory.embedder)
+        return [secret for holder in holders for secret in holder.secrets()]
 
 
 class RunToolAnswer(Model):

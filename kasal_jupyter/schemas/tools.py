@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
+from kasal_jupyter.hiding import credentials_of, too_short
 from kasal_jupyter.schemas.base import Document, Given, ListQuery, Model, Name, Query
 from kasal_jupyter.schemas.json_schema import OBJECT_SCHEMA_FORM, object_schema
 
@@ -81,11 +82,25 @@ def header_value(text: str) -> str:
     return text
 
 
-def _secret(text: str) -> str:
+def _entrusted(text: str) -> str:
     # The reason must not show it.
     if re.search(r"[\x00-\x1f\x7f]", text) or text != text.strip():
         raise ValueError("no control characters, and no blank at either end")
     return text
+
+
+def _secret(text: str) -> str:
+    if reason := too_short(text):
+        raise ValueError(reason)
+    return text
+
+
+def long_enough(values: dict[str, str]) -> dict[str, str]:
+    """Give named values, of which those that are secrets are long enough to be hidden."""
+    for name, value in values.items():
+        if reason := too_short(credentials_of(value), name):
+            raise ValueError(f"{name}: {reason}")
+    return values
 
 
 def _parameters(schema: dict[str, Any]) -> dict[str, Any]:
@@ -123,7 +138,10 @@ Endpoint = Annotated[
 ]
 """An ``http`` or ``https`` address, whose path may have ``{parameters}``."""
 
-Secret = Annotated[str, StringConstraints(min_length=1, max_length=8_000), AfterValidator(_secret)]
+Entrusted = Annotated[str, StringConstraints(min_length=1, max_length=8_000), AfterValidator(_entrusted)]
+"""What is stored sealed, whether it is a secret or not."""
+
+Secret = Annotated[Entrusted, AfterValidator(_secret)]
 """A token, a key or a password."""
 
 Parameters = Annotated[dict[str, Any], AfterValidator(_parameters), WithJsonSchema(OBJECT_SCHEMA_FORM)]
@@ -258,6 +276,10 @@ class RunTool(CustomToolFields):
     """A custom tool with its secret, for the run's process alone; nothing writes this object down."""
 
     secret: str | None = Field(None, repr=False)
+
+    def secrets(self) -> list[str]:
+        """Give what must never be seen of it."""
+        return [self.secret] if self.secret else []
 
 
 _CUSTOM_EXAMPLE: dict[str, Any] = {

@@ -34,8 +34,7 @@ from kasal_jupyter.store.tool_use import require_server_unused
 from kasal_jupyter.store.toolbox import ServedTool, ToolUnavailable
 from kasal_jupyter.store.tools import RESERVED
 from kasal_jupyter.tools.catalog import builtin_tools
-from kasal_jupyter.tools.guard import HostGuard, HostRefused, HostUnknown, origin_of
-from kasal_jupyter.tools.lookup import check_host
+from kasal_jupyter.tools.guard import HostGuard, HostRefused, origin_of
 from kasal_jupyter.tools.mcp_failure import McpFailed
 from kasal_jupyter.tools.mcp_listing import list_tools
 from kasal_jupyter.tools.mcp_probe import probe
@@ -312,8 +311,8 @@ class McpServers:
         if server.url is not None:
             guard = self.guard if server.guarded else self.guard.allowing(origin_of(server.url)[1])
             try:
-                await check_host(guard, server.url)
-            except (HostRefused, HostUnknown) as error:
+                guard.check(server.url)
+            except HostRefused as error:
                 return [Fault("url", str(error))]
         return []
 

@@ -28,8 +28,7 @@ from kasal_jupyter.schemas.providers import (
 from kasal_jupyter.store.codec import decode
 from kasal_jupyter.store.secrets import SecretBox, SecretLost
 from kasal_jupyter.store.store import Store
-from kasal_jupyter.tools.guard import HostGuard, HostRefused, HostUnknown
-from kasal_jupyter.tools.lookup import check_host
+from kasal_jupyter.tools.guard import HostGuard, HostRefused
 
 INVALID_PROVIDER = "Invalid provider"
 
@@ -106,7 +105,10 @@ class Providers:
         provider = provider_named(name)
         faults = [*_faults(provider, body)]
         if body.base_url is not None and not any_address:
-            faults += await self._address_faults(body.base_url)
+            try:
+                self.guard.check(body.base_url)
+            except HostRefused as error:
+                faults.append(Fault("base_url", str(error)))
         if faults:
             raise InvalidRequest(INVALID_PROVIDER, faults=faults)
         sealed = SealedProvider(
@@ -162,16 +164,6 @@ class Providers:
             # Not the next one's in its place: it might cost somebody else's money.
             return Credentials(source, unreadable=True)
         return Credentials(source, opened.api_key, opened.base_url, opened.options, guarded=stored.guarded)
-
-    async def _address_faults(self, base_url: str) -> list[Fault]:
-        try:
-            await check_host(self.guard, base_url)
-        except HostRefused as error:
-            return [Fault("base_url", str(error))]
-        except HostUnknown:
-            # It may be known by the time it is called, and is looked at again then.
-            pass
-        return []
 
 
 def _owner_of(scope: Scope | str, owner: str) -> str:

@@ -14,8 +14,7 @@ from kasal_jupyter.store.store import Store
 from kasal_jupyter.store.tool_use import require_tool_unused
 from kasal_jupyter.store.toolbox import ServedTool, Toolbox
 from kasal_jupyter.tools.catalog import builtin_tools
-from kasal_jupyter.tools.guard import HostGuard, HostRefused, HostUnknown, origin_of
-from kasal_jupyter.tools.lookup import check_host
+from kasal_jupyter.tools.guard import HostGuard, HostRefused, origin_of
 
 INVALID_TOOL = "Invalid tool"
 
@@ -92,7 +91,7 @@ class CustomTools:
             created_at=now,
             updated_at=now,
         )
-        await self._check(tool, body.secret)
+        self._check(tool, body.secret)
 
         def insert() -> CustomTool:
             self._require_free_name(tool)
@@ -114,7 +113,7 @@ class CustomTools:
         """
         before = self.get(tool_id)
         tool = _changed(before, body)
-        await self._check(tool, body.secret)
+        self._check(tool, body.secret)
         if tool.name != before.name:
             await require_tool_unused(self.store, before)
 
@@ -153,15 +152,12 @@ class CustomTools:
         if not await self.store.change(lambda: self.store.tools.delete(tool_id)):
             self.get(tool_id)
 
-    async def _check(self, tool: CustomTool, secret: str | None) -> None:
+    def _check(self, tool: CustomTool, secret: str | None) -> None:
         faults = [*_faults(tool, secret)]
         try:
-            await check_host(self.guard, tool.endpoint)
+            self.guard.check(tool.endpoint)
         except HostRefused as error:
             faults.append(Fault("endpoint", str(error)))
-        except HostUnknown:
-            # It may be known by the time it is called, and is looked at again then.
-            pass
         if faults:
             raise InvalidRequest(INVALID_TOOL, faults=faults)
 

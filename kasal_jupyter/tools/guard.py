@@ -54,12 +54,15 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 
 
+_ONLY_PUBLIC = "only public hosts may be called, unless the server's administrator allows others"
+
+
 class HostRefused(ValueError):
-    """A tool may not call this host."""
+    """A tool may not call this host, or there is none.
 
-
-class HostUnknown(ValueError):
-    """There is no host of this name, as far as can be told now."""
+    Of a name nobody is told which of the two: it would tell what is in this machine's network. (How long the
+    look-up takes may.)
+    """
 
 
 def system_addresses(host: str, port: int) -> list[str]:
@@ -123,39 +126,45 @@ class HostGuard:
         Raises
         ------
         HostRefused
-            One of its addresses may not be called.
-        HostUnknown
-            It has none.
+            It has none, or one of them may not be called.
         """
-        name = host.lower().rstrip(".")
         try:
             found = [_address(text) for text in self._resolve(host, port)]
-        except (OSError, UnicodeError) as error:
-            raise HostUnknown(f"The host {host!r} cannot be found: {error}.") from error
-        if not found:
-            raise HostUnknown(f"The host {host!r} has no address.")
-        if name not in self._names:
-            for address in found:
-                if reason := self._refusal(address):
-                    which = f"{host} is" if host == str(address) else f"{host} leads to {address}, which is"
-                    raise HostRefused(
-                        f"{which} {reason}; only public hosts may be called, unless the server's "
-                        "administrator allows others"
-                    )
+        except (OSError, UnicodeError):
+            found = []
+        self._require_allowed(host, found)
         return found
 
     def check(self, url: str) -> None:
-        """Look at an address before it is stored: its host may change until it is called.
+        """Look at an address before it is stored, as far as it says by itself where it leads.
+
+        Names are looked up when they are called: it may lead elsewhere by then.
 
         Raises
         ------
         HostRefused
             It may not be called.
-        HostUnknown
-            Its name is unknown now.
         """
         _, host, port = origin_of(url)
-        self.addresses(host, port)
+        if host.lower() == "localhost" or host.lower().endswith(".localhost"):
+            self._require_allowed(host, [ipaddress.IPv4Address("127.0.0.1")])
+            return
+        try:
+            # Without asking anybody; there are many ways to write an address, such as 127.1.
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        except (OSError, UnicodeError):
+            return
+        self._require_allowed(host, [_address(str(each[4][0])) for each in found])
+
+    def _require_allowed(self, host: str, found: Sequence[Address]) -> None:
+        if found and host.lower().rstrip(".") in self._names:
+            return
+        reasons = [reason for address in found if (reason := self._refusal(address))]
+        if found and not reasons:
+            return
+        if reasons and _is_address(host):
+            raise HostRefused(f"{host} is {reasons[0]}; {_ONLY_PUBLIC}")
+        raise HostRefused(f"There is no public host {host!r} to be found; {_ONLY_PUBLIC}")
 
     def _refusal(self, address: Address) -> str | None:
         """Say what an address is that may not be called; None for one that may."""
@@ -175,6 +184,14 @@ class HostGuard:
 def _address(text: str) -> Address:
     # A zone, as in fe80::1%eth0, is of no interest: such addresses are refused anyway.
     return ipaddress.ip_address(text.partition("%")[0])
+
+
+def _is_address(host: str) -> bool:
+    try:
+        _address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:

@@ -10,11 +10,12 @@ from urllib.parse import quote
 
 import httpx
 
+from kasal_jupyter.hiding import Hider
 from kasal_jupyter.schemas.tools import DEFAULT_HEADER, FREE_PARAMETERS, IN_PATH, RunTool
 from kasal_jupyter.tools.fetch import Answer, fetch
 from kasal_jupyter.tools.guard import HostGuard
 from kasal_jupyter.tools.tool import Tool, ToolContext
-from kasal_jupyter.tools.wording import MAX_CHARACTERS, MIN_SECRET, beginning, status_text
+from kasal_jupyter.tools.wording import MAX_CHARACTERS, beginning, status_text
 from kasal_jupyter.version import __version__
 
 MAX_BYTES = 2_000_000
@@ -41,19 +42,12 @@ def http_tool(definition: RunTool, guard: HostGuard) -> Tool:
     )
 
 
-def secrets_of(definition: RunTool) -> list[str]:
-    """Give what must never be seen of a tool: its secret, and what is sent instead of it."""
-    if not definition.secret:
-        return []
-    if definition.auth_type == "basic":
-        return [definition.secret, _basic(definition)]
-    return [definition.secret]
-
-
 class _Endpoint:
     def __init__(self, definition: RunTool, guard: HostGuard) -> None:
         self._tool = definition
         self._guard = guard
+        # What the endpoint repeats is not passed on to models: they are other people's.
+        self._hider = Hider(definition.secrets())
 
     def call(self, _context: ToolContext, /, **arguments: Any) -> str:
         """Call the endpoint and give what it says.
@@ -72,7 +66,7 @@ class _Endpoint:
             max_bytes=MAX_BYTES,
             secret_headers=[self._tool.header or DEFAULT_HEADER],
         )
-        text = self._without_secrets(_shown(answer))
+        text = self._shown(answer)
         if 200 <= answer.status < 300:
             return text
         raise ValueError(f"{self._tool.name} answered {status_text(answer.status)}: {beginning(text)}")
@@ -127,11 +121,16 @@ class _Endpoint:
             case "none":
                 return {}
 
-    def _without_secrets(self, text: str) -> str:
-        """Take the secret out of an answer that repeats it: models are other people's."""
-        for secret in secrets_of(self._tool):
-            if len(secret) >= MIN_SECRET:
-                text = text.replace(secret, "[secret]")
+    def _shown(self, answer: Answer) -> str:
+        if not answer.is_text:
+            kind = self._hider.hide(answer.content_type.partition(";")[0])
+            return f"[{len(answer.body)} bytes of {kind}, which is no text.]"
+        # Before it is cut, which might leave the half of a secret.
+        text = self._hider.hide(answer.text())
+        if not text.strip():
+            return f"[Nothing; the status is {status_text(answer.status)}.]"
+        if len(text) > MAX_CHARACTERS or not answer.complete:
+            return f"{text[:MAX_CHARACTERS]}\n[The answer goes on; this is its beginning.]"
         return text
 
 
@@ -158,15 +157,3 @@ def _plain(value: Any) -> str | list[str]:
     if isinstance(value, list) and not any(isinstance(each, list | dict) for each in value):
         return [str(_plain(each)) for each in value]
     return json.dumps(value, ensure_ascii=False)
-
-
-def _shown(answer: Answer) -> str:
-    if not answer.is_text:
-        kind = answer.content_type.partition(";")[0]
-        return f"[{len(answer.body)} bytes of {kind}, which is no text.]"
-    text = answer.text()
-    if not text.strip():
-        return f"[Nothing; the status is {status_text(answer.status)}.]"
-    if len(text) > MAX_CHARACTERS or not answer.complete:
-        return f"{text[:MAX_CHARACTERS]}\n[The answer goes on; this is its beginning.]"
-    return text

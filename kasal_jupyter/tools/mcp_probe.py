@@ -13,15 +13,16 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
 from typing import NoReturn
 
 from pydantic import BaseModel, Field, ValidationError
 
+from kasal_jupyter.environment import CERTIFICATES, plain_environment
+from kasal_jupyter.hiding import Hider
 from kasal_jupyter.schemas.mcp_run import RunMcpServer
 from kasal_jupyter.tools.mcp_failure import McpFailed
 from kasal_jupyter.tools.mcp_listing import RemoteTool
-from kasal_jupyter.tools.wording import MIN_SECRET, beginning
+from kasal_jupyter.tools.wording import beginning
 from kasal_jupyter.warden import END_SECONDS, under_warden
 
 PROBE_SECONDS = 90.0
@@ -32,16 +33,6 @@ LIST_SECONDS = 20.0
 
 _LAST_BYTES = 4_000
 """Bytes of what a program printed that are kept."""
-
-_KEPT_VARIABLES = frozenset(
-    {
-        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP"),
-        *("PYTHONPATH", "PYTHONPYCACHEPREFIX", "SSL_CERT_FILE", "SSL_CERT_DIR"),
-        *("SYSTEMROOT", "SYSTEMDRIVE", "APPDATA", "LOCALAPPDATA", "USERPROFILE", "PATHEXT", "HOMEDRIVE"),
-        *("HOMEPATH", "PROCESSOR_ARCHITECTURE", "USERNAME"),
-    }
-)
-"""What this process needs of its environment. The server's program gets less."""
 
 
 class Question(BaseModel):
@@ -60,7 +51,7 @@ class Finding(BaseModel):
     field: str | None = None
 
 
-def probe(server: RunMcpServer, allowed_hosts: list[str], environ: Mapping[str, str] = os.environ) -> Finding:
+def probe(server: RunMcpServer, allowed_hosts: list[str]) -> Finding:
     """Connect to a server, list its tools, and let go of it. Blocks: for a thread.
 
     Parameters
@@ -69,8 +60,6 @@ def probe(server: RunMcpServer, allowed_hosts: list[str], environ: Mapping[str, 
         The server.
     allowed_hosts
         Hosts besides the public ones that may be called.
-    environ
-        This process's environment.
 
     Returns
     -------
@@ -84,13 +73,12 @@ def probe(server: RunMcpServer, allowed_hosts: list[str], environ: Mapping[str, 
     """
     question = Question(server=server, allowed_hosts=allowed_hosts).model_dump_json().encode()
     command = [sys.executable, "-m", "kasal_jupyter.tools.mcp_probe"]
-    kept = {name: value for name, value in environ.items() if name.upper() in _KEPT_VARIABLES}
     with subprocess.Popen(  # noqa: S603 - our own program
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=kept,
+        env=plain_environment(also=CERTIFICATES),
         start_new_session=True,
     ) as process:
         try:
@@ -100,7 +88,7 @@ def probe(server: RunMcpServer, allowed_hosts: list[str], environ: Mapping[str, 
         finally:
             _kill(process)
     try:
-        finding = Finding.model_validate_json(_without(written.decode(errors="replace"), server.secrets()))
+        finding = Finding.model_validate_json(written)
     except ValidationError:
         raise McpFailed(f"{server.name} has not listed its tools within {PROBE_SECONDS:g} seconds") from None
     if finding.error is not None:
@@ -119,18 +107,6 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _without(text: str, secrets: list[str]) -> str:
-    """Take secrets out of a text, in the form that they have in JSON as well."""
-    for secret in secrets:
-        if len(secret) >= MIN_SECRET:
-            for form in (
-                secret,
-                RemoteTool(name=secret, parameters={}).model_dump_json()[9:].split('","')[0],
-            ):
-                text = text.replace(form, "[secret]")
-    return text
 
 
 class _LastWords:
@@ -166,7 +142,7 @@ def main() -> NoReturn:
     with tempfile.TemporaryDirectory(prefix="kasal-mcp-") as folder:
         finding = _found(question, folder, printed)
     with os.fdopen(out, "wb") as answer:
-        answer.write(finding.model_dump_json().encode())
+        answer.write(Hider(question.server.secrets()).json(finding.model_dump_json().encode()))
     os._exit(0)
 
 

@@ -16,11 +16,11 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import anyio
-from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCMessage
 from pydantic import ValidationError
 
+from kasal_jupyter.environment import plain_environment
 from kasal_jupyter.schemas.mcp_run import RunMcpServer
 from kasal_jupyter.tools.mcp_failure import McpFailed
 from kasal_jupyter.warden import mark
@@ -77,7 +77,7 @@ async def stdio_streams(server: RunMcpServer, folder: str) -> AsyncIterator[Stre
 
 
 async def _started(server: RunMcpServer, folder: str) -> asyncio.subprocess.Process:
-    environment = {**get_default_environment(), **server.env, **mark()}
+    environment = {**plain_environment(), **server.env, **mark()}
     assert server.command is not None, "a stdio server has a command"
     # Looked up with the program's own PATH, which may be among its variables.
     program = shutil.which(server.command, path=environment.get("PATH"))

@@ -14,9 +14,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kasal_jupyter.hiding import Hider
 from kasal_jupyter.schemas.spec import RunSearch
 from kasal_jupyter.tools.guard import HostGuard, HostRefused
-from kasal_jupyter.tools.wording import MIN_SECRET, beginning, status_text
+from kasal_jupyter.tools.wording import beginning, status_text
 from kasal_jupyter.version import __version__
 
 TIMEOUT = 20.0
@@ -151,9 +152,7 @@ def _asked(name: str, request: Any, engine: RunSearch, guard: HostGuard) -> dict
             "KasalApp.allowed_hosts"
         ) from error
     # Models are other people's: an engine that repeats the key does not pass it on to them.
-    text = answer.text()
-    if engine.api_key and len(engine.api_key) >= MIN_SECRET:
-        text = text.replace(engine.api_key, "[secret]")
+    text = Hider(engine.secrets()).hide(answer.text())
     match answer.status:
         case 200:
             return _object(name, text)

@@ -10,9 +10,6 @@ MAX_CHARACTERS = 50_000
 MAX_ERROR_CHARACTERS = 500
 """Most of an answer that says what went wrong."""
 
-MIN_SECRET = 8
-"""Characters below which a secret is not looked for in answers: it would be found in any text."""
-
 
 def portion(text: str, start: int = 0, *, complete: bool = True, most: int = MAX_CHARACTERS) -> str:
     """Give a part of a text, and say where the next begins.

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from crewai.tools.tool_failure import ToolFailure
 
+from kasal_jupyter.hiding import Hider
 from kasal_jupyter.schemas.mcp_run import McpTool, RunMcpServer
 from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.tools.guard import HostGuard
-from kasal_jupyter.tools.wording import MAX_CHARACTERS, MIN_SECRET
+from kasal_jupyter.tools.wording import MAX_CHARACTERS
 from kasal_jupyter.worker.mcp_arguments import given
 from kasal_jupyter.worker.stop import StopSignal
 
@@ -43,6 +44,7 @@ class McpServers:
     def __init__(self, spec: RunSpec, signal: StopSignal) -> None:
         self._signal = signal
         self._servers = {tool.name: (server, tool) for server in spec.mcp_servers for tool in server.tools}
+        self._hiders = {server.name: Hider(server.secrets()) for server in spec.mcp_servers}
         self._loop: asyncio.AbstractEventLoop | None = None
         if not self._servers:
             return
@@ -73,7 +75,8 @@ class McpServers:
         assert self._loop is not None, "there is a server"
         call = self._called(server.name, tool.remote_name, given(arguments, tool.parameters))
         text, failed = self._waited_for(asyncio.run_coroutine_threadsafe(call, self._loop), server)
-        text = _without_secrets(text, server)
+        # Models are other people's: they get none of the server's secrets that it repeats.
+        text = self._hiders[server.name].hide(text)[: MAX_CHARACTERS + 200]
         return ToolFailure(message=text) if failed else text
 
     def close(self) -> None:
@@ -128,11 +131,3 @@ async def _begun(spec: RunSpec) -> dict[str, McpSession]:
     for session in sessions.values():
         session.begin()
     return sessions
-
-
-def _without_secrets(text: str, server: RunMcpServer) -> str:
-    """Take the server's secrets out of what it says: models are other people's."""
-    for secret in server.secrets():
-        if len(secret) >= MIN_SECRET:
-            text = text.replace(secret, "[secret]")
-    return text[: MAX_CHARACTERS + 200]

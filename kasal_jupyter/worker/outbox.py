@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import orjson
 
+from kasal_jupyter.hiding import Hider
 from kasal_jupyter.schemas.base import Clock
 
 CHUNK_WINDOW = 0.05
@@ -20,11 +21,8 @@ CHUNK_WINDOW = 0.05
 MAX_WAITING = 8_000_000
 """Bytes that may wait for the server; beyond, whoever emits waits too."""
 
-MIN_SECRET = 8
-"""Characters below which a key is no secret but a word: local servers take ``x`` or ``none``."""
-
-HIDDEN = "[key]"
-"""What stands in a key's place."""
+_OURS = frozenset({"type", "status", "time"})
+"""What of an event nobody else has a say in: a secret that is one of its words must not make it another."""
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -36,22 +34,21 @@ class Outbox:
     ----------
     sock
         The run's socket.
-    secrets
-        Keys that must never get out; each is replaced wherever it stands.
+    hider
+        Knows the secrets that must never get out.
     clock
         Tells the time of the events; one of its own, where none is given.
     """
 
-    def __init__(self, sock: socket.socket, secrets: Iterable[str] = (), clock: Clock | None = None) -> None:
+    def __init__(self, sock: socket.socket, hider: Hider | None = None, clock: Clock | None = None) -> None:
         self._sock = sock
+        self.hider = hider or Hider(())
         self._clock = clock or Clock()
-        self._texts = [secret for secret in dict.fromkeys(secrets) if len(secret) >= MIN_SECRET]
-        self._secrets = [encode(secret)[1:-1] for secret in self._texts]
         self._changed = threading.Condition()
         self._lines: deque[bytes] = deque()
         self._waiting = 0
         self._chunks: dict[int, dict[str, Any]] = {}
-        # The ends of streamed pieces that may be the beginning of a key; what follows them decides.
+        # The ends of streamed pieces that may be the beginning of a secret; what follows them decides.
         self._held: dict[int, dict[str, Any]] = {}
         self._chunks_due = 0.0
         self._muted = False
@@ -112,14 +109,11 @@ class Outbox:
 
     def _release_chunks(self) -> None:
         for span_id, chunk in self._chunks.items():
-            text = chunk["text"]
-            for secret in self._texts:
-                text = text.replace(secret, HIDDEN)
-            whole = len(text) - self._beginning(text)
-            if whole < len(text):
-                self._held[span_id] = {**chunk, "text": text[whole:]}
-            if whole:
-                self._queue({**chunk, "text": text[:whole]})
+            text, rest = self.hider.split(chunk["text"])
+            if rest:
+                self._held[span_id] = {**chunk, "text": rest}
+            if text:
+                self._queue({**chunk, "text": text})
         self._chunks.clear()
 
     def _release_all(self) -> None:
@@ -128,25 +122,19 @@ class Outbox:
             self._queue(held)
         self._held.clear()
 
-    def _beginning(self, text: str) -> int:
-        """Give how many characters at a text's end may be the beginning of a key."""
-        return max(
-            (
-                length
-                for secret in self._texts
-                for length in range(1, min(len(secret), len(text) + 1))
-                if text.endswith(secret[:length])
-            ),
-            default=0,
-        )
-
     def _queue(self, event: Mapping[str, Any]) -> None:
         line = encode(event)
-        for secret in self._secrets:
-            if secret in line:
-                line = line.replace(secret, HIDDEN.encode())
+        if self.hider.found(line):
+            line = self._without_secrets(event)
         self._lines.append(line + b"\n")
         self._waiting += len(line) + 1
+
+    def _without_secrets(self, event: Mapping[str, Any]) -> bytes:
+        written = {name: encode(value) for name, value in event.items()}
+        return b"{%b}" % b",".join(
+            b"%b:%b" % (encode(name), value if name in _OURS else self.hider.json(value))
+            for name, value in written.items()
+        )
 
     def _write(self) -> None:
         while True:

@@ -50,15 +50,20 @@ def _guard_lookups(guard: HostGuard, free: set[tuple[str, int]]) -> None:
     look_up = socket.getaddrinfo
 
     def checked(host: Any, port: Any, *args: Any, **options: Any) -> Any:
-        found = look_up(host, port, *args, **options)
         name = host.decode() if isinstance(host, bytes) else host
-        if name is not None and (name.rstrip("."), _number(port)) not in free:
+        found = []
+
+        def seen(_host: str, _port: int) -> list[str]:
+            found.extend(look_up(host, port, *args, **options))
+            return [str(each[4][0]) for each in found]
+
+        if name is None or (name.rstrip("."), _number(port)) in free:
+            return look_up(host, port, *args, **options)
+        try:
             # The very addresses that will be called, not those of another look-up.
-            seen = HostGuard(guard.allowed_hosts, lambda _host, _port: [str(each[4][0]) for each in found])
-            try:
-                seen.addresses(name, 0)
-            except HostRefused as error:
-                raise AddressRefused(str(error)) from None
+            HostGuard(guard.allowed_hosts, seen).addresses(name, 0)
+        except HostRefused as error:
+            raise AddressRefused(str(error)) from None
         return found
 
     socket.getaddrinfo = checked

@@ -20,18 +20,18 @@ from crewai.events.stream_context import add_stream_sink
 from crewai.hooks.dispatch import InterceptionPoint, scoped_hooks
 from pydantic import ValidationError
 
+from kasal_jupyter.hiding import Hider, secrets_among
 from kasal_jupyter.memory.insights import Insight
 from kasal_jupyter.schemas.base import Clock
 from kasal_jupyter.schemas.events import ErrorInfo
 from kasal_jupyter.schemas.spec import RunSpec
-from kasal_jupyter.tools.http_tool import secrets_of
 from kasal_jupyter.warden import end_children
 from kasal_jupyter.worker.aside import Aside
 from kasal_jupyter.worker.budget import in_time
 from kasal_jupyter.worker.build import BuiltCrew, build_crew
 from kasal_jupyter.worker.client_tool import ClientCalls
 from kasal_jupyter.worker.failures import ModelFailed, describe
-from kasal_jupyter.worker.hiding import KeyHider
+from kasal_jupyter.worker.hiding import hiding_hooks
 from kasal_jupyter.worker.mcp import McpServers
 from kasal_jupyter.worker.memory import Keepsakes, Reminders
 from kasal_jupyter.worker.outbox import Outbox
@@ -67,13 +67,15 @@ def serve_run(sock: socket.socket) -> NoReturn:
     if message is None or message.spec is None:
         os._exit(0)  # Nothing was asked of this process.
     spec = message.spec
-    printed = RunLog(Path(spec.folder) / LOG_NAME, _secrets(spec))
+    # Proxies' passwords are in the environment, and what the deployer has passed on there.
+    hider = Hider([*spec.secrets(), *secrets_among(os.environ.items())])
+    printed = RunLog(Path(spec.folder) / LOG_NAME, hider)
     random.seed()
     # Only where it was used before the fork: the mere attribute would import it, for 10 ms.
     if numpy_random := sys.modules.get("numpy.random"):
         numpy_random.seed()
     stop = StopSignal()
-    outbox = Outbox(sock, secrets=_secrets(spec), clock=Clock(spec.clock))
+    outbox = Outbox(sock, hider, Clock(spec.clock))
     calls = ClientCalls(Spans(outbox), stop)
     done = threading.Event()
     control = threading.Thread(
@@ -121,7 +123,6 @@ def execute(spec: RunSpec, outbox: Outbox, stop: StopSignal, calls: ClientCalls)
     spans = calls.spans
     report: Report | None = None
     keepsakes: Keepsakes | None = None
-    hider = KeyHider(_secrets(spec))
     try:
         built = _built(spec, stop, calls)
         report = Report(built, spans)
@@ -131,7 +132,7 @@ def execute(spec: RunSpec, outbox: Outbox, stop: StopSignal, calls: ClientCalls)
             Reminders(spec.memory, spec.allowed_hosts).give_to(built.crew)
         # In a fresh context, since CrewAI keeps its sinks, scopes and counters in context variables.
         context = contextvars.Context()
-        result = in_time(spec.budget, stop, lambda: context.run(_kickoff, built, report, stop, hider))
+        result = in_time(spec.budget, stop, lambda: context.run(_kickoff, built, report, stop, outbox.hider))
     except BaseException as error:  # The border of the process; a tool may even raise SystemExit.
         log.exception("The run failed.")
         if not stop.stopped:
@@ -146,7 +147,7 @@ def execute(spec: RunSpec, outbox: Outbox, stop: StopSignal, calls: ClientCalls)
         outbox.end("completed", result=result)
         return None
     outbox.end("completed", result=result)
-    return partial(_learn, keepsakes, built, spans.following(), outbox, stop=stop, hider=hider)
+    return partial(_learn, keepsakes, built, spans.following(), outbox, stop=stop)
 
 
 def _learn(
@@ -156,7 +157,6 @@ def _learn(
     outbox: Outbox,
     *,
     stop: StopSignal,
-    hider: KeyHider,
 ) -> None:
     """Have a model say what was learnt, and tell what the crew will remember, within :data:`LEARN_SECONDS`.
 
@@ -165,7 +165,7 @@ def _learn(
     assert keepsakes.model is not None, "there is a model to ask"
     report = Report(built, spans)
     model = built.models.llm(keepsakes.model, persistent=False)
-    work = partial(_observed, report, stop, hider, lambda: keepsakes.learnt(model))
+    work = partial(_observed, report, stop, outbox.hider, lambda: keepsakes.learnt(model))
     asked = Aside(lambda: contextvars.Context().run(work), "learning")
     insights: list[Insight] = []
     failure: BaseException | None = None
@@ -180,11 +180,6 @@ def _learn(
     _keep(outbox, keepsakes.event(insights, failure))
 
 
-def _secrets(spec: RunSpec) -> list[str]:
-    """Give what must never get out of a run."""
-    return [*spec.secrets(), *(secret for tool in spec.tools for secret in secrets_of(tool))]
-
-
 def _built(spec: RunSpec, stop: StopSignal, calls: ClientCalls) -> BuiltCrew:
     try:
         return build_crew(spec, stop, calls)
@@ -194,19 +189,19 @@ def _built(spec: RunSpec, stop: StopSignal, calls: ClientCalls) -> BuiltCrew:
         ) from error
 
 
-def _kickoff(built: BuiltCrew, report: Report, stop: StopSignal, hider: KeyHider) -> str:
+def _kickoff(built: BuiltCrew, report: Report, stop: StopSignal, hider: Hider) -> str:
     output: Any = _observed(report, stop, hider, lambda: built.crew.kickoff(inputs=built.inputs))
     return str(output.raw)
 
 
-def _observed(report: Report, stop: StopSignal, hider: KeyHider, work: Callable[[], T]) -> T:
+def _observed(report: Report, stop: StopSignal, hider: Hider, work: Callable[[], T]) -> T:
     """Do what asks models or calls tools: all of it is reported, and ends where the run does."""
     add_stream_sink(report)
     hooks: dict[InterceptionPoint, list[Any]] = {
         InterceptionPoint.PRE_MODEL_CALL: [stop.check, check_time],
         InterceptionPoint.PRE_TOOL_CALL: [check_time],
     }
-    for point, hook in hider.hooks().items():
+    for point, hook in hiding_hooks(hider).items():
         hooks.setdefault(point, []).append(hook)
     with scoped_hooks(hooks):
         return work()

@@ -8,10 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterable
 from pathlib import Path
 
-from kasal_jupyter.worker.outbox import HIDDEN, MIN_SECRET, encode
+from kasal_jupyter.hiding import Hider
 
 MAX_LOG = 20_000_000
 """Bytes that the file may have: its first half is how it began, the second begins anew whenever it is full."""
@@ -26,13 +25,13 @@ class RunLog:
     ----------
     path
         The file.
-    secrets
-        Keys that must not stand in it; each is replaced wherever it is printed.
+    hider
+        Knows the secrets that must not stand in it.
     """
 
-    def __init__(self, path: Path, secrets: Iterable[str] = ()) -> None:
+    def __init__(self, path: Path, hider: Hider) -> None:
         self._file = _HalvedFile(path)
-        self._secrets = _forms(secrets)
+        self._hider = hider
         self._source, into = os.pipe()
         _stand_in(into)
         os.close(into)
@@ -50,28 +49,9 @@ class RunLog:
     def _copy(self) -> None:
         waiting = b""
         while piece := os.read(self._source, _PIECE):
-            waiting = self._without_keys(waiting + piece)
-            keep = self._beginning(waiting)
-            self._file.write(waiting[: len(waiting) - keep])
-            waiting = waiting[len(waiting) - keep :]
-        self._file.write(waiting)
-
-    def _without_keys(self, data: bytes) -> bytes:
-        for secret in self._secrets:
-            data = data.replace(secret, HIDDEN.encode())
-        return data
-
-    def _beginning(self, data: bytes) -> int:
-        """Give how many bytes at the end may be the beginning of a key."""
-        return max(
-            (
-                length
-                for secret in self._secrets
-                for length in range(1, min(len(secret), len(data) + 1))
-                if data.endswith(secret[:length])
-            ),
-            default=0,
-        )
+            shown, waiting = self._hider.split(waiting + piece)
+            self._file.write(shown)
+        self._file.write(self._hider.hide(waiting))
 
 
 class _HalvedFile:
@@ -105,16 +85,6 @@ class _HalvedFile:
                 data = data[written:]
         except OSError:
             return  # The disk is full, say. Whoever prints must not wait for it.
-
-
-def _forms(secrets: Iterable[str]) -> list[bytes]:
-    """Give the secrets as they are printed: plainly, as Python writes a text, and in JSON."""
-    found: dict[bytes, None] = {}
-    for secret in secrets:
-        if len(secret) >= MIN_SECRET:
-            for form in (secret.encode(errors="replace"), repr(secret)[1:-1].encode(), encode(secret)[1:-1]):
-                found[form] = None
-    return list(found)
 
 
 def _stand_in(descriptor: int) -> None:

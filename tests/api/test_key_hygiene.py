@@ -8,7 +8,7 @@ import base64
 import json
 import time
 from contextlib import contextmanager
-from urllib.parse import quote
+from itertools import islice
 
 import nbformat
 import pytest
@@ -16,6 +16,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from tests.accounts import log_in
 from tests.crews import new_crew, start, wait_for
+from tests.forms import encodings, traces
 from tests.kernels import kernel_of
 from tests.server import start_server
 from tests.servers.endpoint_server import endpoint_server, reply
@@ -26,7 +27,12 @@ SERVERS = "sk-of-the-server-5f4dcc3b5aa765d61d83"
 UNUSED = "sk-of-nobodys-run-d41d8cd98f00b204e980"
 SEARCHS = "tvly-of-the-search-e99a18c428cb38d5f260"
 AWS_SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
-KEYS = (ENVIRONMENTS, USERS, SERVERS, UNUSED, SEARCHS, AWS_SECRET)
+ENCODED = "sk-of/the+encoders=0c8a&49'f6\"d73b51"
+TOOLS = "of-a-tool/6fb2+1e7c=90 4d'a8&"
+BASICS = "of-basic:5d41402abc4b2a76"
+MCPS = "of-the-mcp-server-b9719d911017c592"
+PROXYS = "of-the-proxy-e2fc714c4727ee93"
+KEYS = (ENVIRONMENTS, USERS, SERVERS, UNUSED, SEARCHS, AWS_SECRET, ENCODED, TOOLS, BASICS, MCPS, PROXYS)
 
 PRINTS = (
     "import os\n"
@@ -107,6 +113,41 @@ def fail_with_the_key(handler, asked):
     reply(json.dumps({"error": error}), 418, "application/json")(handler, asked)
 
 
+def encoded(key):
+    """Write a key in many ways; all of them would be more than a model takes."""
+    return "\n".join(f"{name}: {form}" for name, form in islice(encodings(key), 30))
+
+
+def key_of(asked):
+    """Give what a request was authorised by."""
+    scheme, _, key = asked.headers["authorization"].partition(" ")
+    return base64.b64decode(key).decode().partition(":")[2] if scheme == "Basic" else key
+
+
+def encode_the_key(handler, asked):
+    """Repeat the key in all ways; as an error, where the address says so."""
+    status = 401 if asked.path == "/broken" else 200
+    said = f"{asked.headers['authorization']}\n{encoded(key_of(asked))}"
+    reply(said, status, **{"x-key": asked.headers["authorization"]})(handler, asked)
+
+
+def use_tools_then_encode(handler, asked):
+    """Have the tools used and the key written down, and answer with all of it."""
+    given = [message["content"] for message in asked.json()["messages"] if message["role"] == "tool"]
+    key = key_of(asked)
+    calls = [
+        call("with_bearer", input="x"),
+        call("with_basic", input=key),
+        call("file_writer", path="notes.txt", content=encoded(key)),
+    ]
+    if len(given) < len(calls):
+        body = completion(calls[len(given)], "tool_calls")
+    else:
+        content = "\n".join([encoded(key), *given])
+        body = completion({"role": "assistant", "content": content})
+    reply(json.dumps(body), content_type="application/json")(handler, asked)
+
+
 @pytest.fixture(scope="module")
 def models():
     with endpoint_server() as server:
@@ -114,6 +155,9 @@ def models():
         server.replies["/looks/chat/completions"] = look_then_echo
         server.replies["/refuses/chat/completions"] = refuse_with_the_key
         server.replies["/fails/chat/completions"] = fail_with_the_key
+        server.replies["/encodes/chat/completions"] = use_tools_then_encode
+        server.replies["/tool"] = server.replies["/basic"] = encode_the_key
+        server.replies["/broken"] = encode_the_key
         server.replies["/streams/models"] = fail_with_the_key
         server.replies["/looks/models"] = refuse_with_the_key
         yield server
@@ -131,6 +175,7 @@ def keyed(models, tmp_path_factory):
             "OPENAI_BASE_URL": f"{models.url}/streams",
             "GROQ_API_KEY": UNUSED,
             "TAVILY_API_KEY": SEARCHS,
+            "https_proxy": f"http://ada:{PROXYS}@127.0.0.1:9",
         },
     )
     yield server
@@ -176,12 +221,7 @@ def one_agent(model, *, stream, tools=()):
 def revealed(text):
     """Say which keys stand in a text, plainly or in a form that anybody reads back."""
     data = text.encode(errors="surrogateescape") if isinstance(text, str) else text
-    return {
-        key
-        for key in KEYS
-        for form in (key.encode(), quote(key, safe="").encode(), base64.b64encode(key.encode()).rstrip(b"="))
-        if form in data
-    }
+    return {key for key in KEYS for form in traces(key) if form in data}
 
 
 def answers_of(api, jobs, crews):
@@ -223,7 +263,7 @@ def test_no_key_is_found_anywhere(keyed, models, tmp_path):
         looked = user.get(f"/executions/{runs['looks'][1]['job_id']}/result").text
         assert "PATH" in looked, "the environment was printed"
         notes = user.get(f"/executions/{runs['looks'][1]['job_id']}/artifacts/notes.txt")
-        assert notes.text == "Mind Bearer [key]"
+        assert notes.text == "Mind Bearer [secret]"
 
     # What is streamed must not have it in pieces, either: whoever puts them together has the key.
     for execution in (execution for _, execution in runs.values()):
@@ -248,6 +288,74 @@ def test_no_key_is_found_anywhere(keyed, models, tmp_path):
     assert cells[1].error
     assert not revealed(saved.read_text())
 
+    found = {
+        str(file): keys
+        for folder in (keyed.folder, keyed.log.parent)
+        for file in folder.rglob("*")
+        if file.is_file() and (keys := revealed(file.read_bytes()))
+    }
+    assert found == {}
+
+
+def test_no_key_is_found_in_another_form(keyed, models):
+    """Endpoints, models and MCP servers repeat what they are sent as addresses, base64, hex and so on."""
+    with log_in(keyed) as user:
+        for name, fields in (
+            ("with_bearer", {"endpoint": f"{models.url}/tool", "auth_type": "bearer", "secret": TOOLS}),
+            (
+                "with_basic",
+                {
+                    "endpoint": f"{models.url}/basic",
+                    "auth_type": "basic",
+                    "username": "ada",
+                    "secret": BASICS,
+                },
+            ),
+        ):
+            answer = user.post("/tools/custom", json={"name": name, "description": "It tells", **fields})
+            assert answer.status_code == 201, answer.text
+        assert user.put(
+            "/providers/codes", json={"base_url": f"{models.url}/encodes", "api_key": ENCODED}
+        ).is_success
+        broken = user.post(
+            "/tools/mcp",
+            json={
+                "name": "broken",
+                "transport": "http",
+                "url": f"{models.url}/broken",
+                "headers": {"Authorization": f"Bearer {MCPS}"},
+            },
+        )
+        assert broken.status_code == 400
+        assert not revealed(broken.text)
+
+        body = one_agent("codes/m", stream=False, tools=["with_bearer", "with_basic", "file_writer"])
+        del models.asked[:]
+        crew = new_crew(user, {**body, "webhook": {"url": f"{models.url}/hook"}})
+        execution = wait_for(user, start(user, crew, {}))
+        assert execution["status"] == "completed", execution["error"]
+        sent = {asked.path: key_of(asked) for asked in models.asked if "authorization" in asked.headers}
+        assert sent == {"/encodes/chat/completions": ENCODED, "/tool": TOOLS, "/basic": BASICS}
+
+        job = execution["job_id"]
+        result = user.get(f"/executions/{job}/result").text
+        assert result.count("[secret]") >= 90
+        assert "hex: [secret]" in result
+        for path, text in answers_of(user, [job], [crew]):
+            assert not revealed(text), path
+        for path in ("/tools/custom", "/tools/mcp", f"/executions/{job}/artifacts/notes.txt"):
+            answer = user.get(path)
+            assert answer.is_success, path
+            assert not revealed(answer.text), path
+
+        def delivered():
+            return [asked.body for asked in models.asked if asked.path == "/hook"]
+
+        end = time.monotonic() + 60
+        while not any(b"completed" in body for body in delivered()) and time.monotonic() < end:
+            time.sleep(0.02)
+        assert delivered()
+    assert not any(revealed(body) for body in delivered())
     found = {
         str(file): keys
         for folder in (keyed.folder, keyed.log.parent)

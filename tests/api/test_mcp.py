@@ -112,7 +112,7 @@ def test_a_crew_uses_its_tools(api, web):
         ({"transport": "stdio", "command": "no-such-program"}, "command", "There is no program"),
         ({"transport": "stdio", "command": "false"}, "command", "has ended without a word of MCP"),
         ({"transport": "http", "url": "http://127.0.0.1:9/mcp"}, "url", "The connection to 127.0.0.1 failed"),
-        ({"transport": "http", "url": "http://no-such-host.invalid/mcp"}, "url", "cannot be found"),
+        ({"transport": "http", "url": "http://no-such-host.invalid/mcp"}, "url", "no public host"),
         ({"transport": "http"}, "body", "transport http needs url"),
         ({"transport": "stdio", "command": "true", "url": "http://a.example/"}, "body", "has no url"),
         ({"transport": "http", "url": "ftp://a.example/"}, "url", "http://"),

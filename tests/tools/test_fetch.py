@@ -66,7 +66,7 @@ def test_a_name_is_looked_up_once_and_its_checked_address_is_called(server):
 def test_a_name_that_has_moved_to_a_refused_address_is_refused_on_the_redirect_to_itself(server):
     server.replies["/x"] = reply(b"", 302, Location="/y", Connection="close")
     directory = Directory(tool_example=["127.0.0.1", "127.0.0.2"])
-    with pytest.raises(HostRefused, match=r"leads to 127\.0\.0\.2"):
+    with pytest.raises(HostRefused, match="no public host"):
         get(f"http://tool.example:{server.port}/x", HostGuard(["127.0.0.1"], directory))
     assert [asked.path for asked in server.asked] == ["/x"]
 

@@ -6,7 +6,7 @@ import pytest
 
 from kasal_jupyter.schemas.tools import FREE_PARAMETERS, RunTool
 from kasal_jupyter.tools.guard import HostGuard, HostRefused
-from kasal_jupyter.tools.http_tool import MAX_CHARACTERS, http_tool, secrets_of
+from kasal_jupyter.tools.http_tool import MAX_CHARACTERS, http_tool
 from kasal_jupyter.tools.tool import ToolContext
 from tests.servers.endpoint_server import redirect, reply
 
@@ -161,8 +161,8 @@ def test_a_secret_is_not_in_what_is_printed(server):
     tool = definition(server, auth_type="basic", username="ada", secret=SECRET)
     assert SECRET not in repr(tool)
     assert SECRET not in repr(http_tool(tool, HostGuard()))
-    assert len(secrets_of(tool)) == 2
-    assert secrets_of(definition(server)) == []
+    assert tool.secrets() == [SECRET]
+    assert definition(server).secrets() == []
 
 
 def test_no_secret_is_sent_without_auth(server, call):

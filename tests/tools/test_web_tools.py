@@ -263,5 +263,5 @@ def test_a_name_that_moves_to_this_machine_after_it_was_looked_at_is_called_wher
     context = ToolContext(tmp_path, HostGuard(["127.0.0.1"], resolve))
     assert "17.5" in tool.run(context, url=f"http://rebinding.example:{site.port}/data")
     assert asked == ["rebinding.example"]
-    with pytest.raises(ValueError, match=r"leads to 127\.0\.0\.3"):
+    with pytest.raises(ValueError, match="no public host"):
         tool.run(context, url=f"http://rebinding.example:{site.port}/data")

@@ -121,7 +121,7 @@ def test_an_answer_that_misses_its_schema_is_mended_by_the_model(ask):
     [
         (401, "MODEL_AUTH", "gpt: the provider refused the API key (401)."),
         (404, "MODEL_NOT_FOUND", "gpt: the provider has no such model (404)."),
-        (400, "MODEL_ERROR", "gpt: No [key] (400)."),
+        (400, "MODEL_ERROR", "gpt: No [secret] (400)."),
     ],
 )
 def test_a_permanent_error_is_asked_for_once_and_said_in_one_sentence(ask, stream, status, code, message):
@@ -197,4 +197,4 @@ def test_the_key_is_in_no_event(ask):
         Reply(calls=(("file_reader", {"path": KEY}),)), Reply(f"The key is {KEY}."), tools=("file_reader",)
     )
     assert not [line for line in record.raw if KEY.encode() in line]
-    assert "[key]" in record.end["result"]
+    assert "[secret]" in record.end["result"]

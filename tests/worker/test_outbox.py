@@ -6,6 +6,7 @@ import threading
 import orjson
 import pytest
 
+from kasal_jupyter.hiding import Hider
 from kasal_jupyter.worker.outbox import Outbox, encode
 
 
@@ -14,7 +15,7 @@ def out():
     """Give an outbox, and what it has sent once it is closed."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        outbox = Outbox(ours, secrets=["sk-secret-1234", 'sk-"quoted"', "none"])
+        outbox = Outbox(ours, Hider(["sk-secret-1234", 'sk-"quoted"', "none", "tool_call", "x"]))
 
         def sent():
             outbox.close(5)
@@ -92,7 +93,7 @@ def test_many_threads_may_emit_while_the_reader_is_slow():
 def test_a_key_never_gets_out_and_a_word_is_no_key(out):
     outbox, sent = out
     outbox.emit({"type": "x", "text": 'Use sk-secret-1234 or sk-"quoted" or none.'})
-    assert sent()[0]["text"] == "Use [key] or [key] or none."
+    assert sent()[0]["text"] == "Use [secret] or [secret] or none."
 
 
 def test_a_reader_that_is_gone_does_not_hold_anybody_up():
@@ -130,7 +131,7 @@ def test_a_key_that_is_streamed_in_pieces_does_not_get_out(out):
     outbox.emit({"type": "llm_response", "span_id": 1})
     events = sent()
     pieces = [event["text"] for event in events if event["type"] == "llm_chunk"]
-    assert "".join(pieces) == "Yours is [key], and not sk-se"
+    assert "".join(pieces) == "Yours is [secret], and not sk-se"
     assert events[-1]["type"] == "llm_response"
     # What cannot be a key's beginning has not waited.
     assert pieces[0] == "Yours is "

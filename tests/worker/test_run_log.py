@@ -11,16 +11,17 @@ KEY = "sk-secret-0123456789'quoted\""
 PROGRAM = """
 import logging, os, subprocess, sys
 from pathlib import Path
+from kasal_jupyter.hiding import Hider
 from kasal_jupyter.worker.run_log import RunLog
 
 key = os.environ["THE_KEY"]
-printed = RunLog(Path(sys.argv[1]), [key, "short"] if sys.argv[2] == "keyed" else [])
+printed = RunLog(Path(sys.argv[1]), Hider([key, "short"] if sys.argv[2] == "keyed" else []))
 print("plainly", key, flush=True)
 logging.error("as Python writes it: %s", {"key": key})
 os.write(1, b"in pieces " + key[:9].encode())
 os.write(2, key[9:].encode() + b" of one\\n")
 subprocess.run([sys.executable, "-c", "import os; print('by a program', os.environ['THE_KEY'])"])
-os.write(1, b"short words stay, and sk-sec")
+os.write(1, b"shortest words stay, and sk-sec")
 printed.close(10)
 os._exit(0)
 """
@@ -35,11 +36,11 @@ def printed(tmp_path, how):
 
 def test_keys_do_not_get_into_the_log_by_whatever_way(tmp_path):
     assert printed(tmp_path, "keyed").splitlines() == [
-        "plainly [key]",
-        "ERROR:root:as Python writes it: {'key': '[key]'}",
-        "in pieces [key] of one",
-        "by a program [key]",
-        "short words stay, and sk-sec",
+        "plainly [secret]",
+        "ERROR:root:as Python writes it: {'key': '[secret]'}",
+        "in pieces [secret] of one",
+        "by a program [secret]",
+        "shortest words stay, and sk-sec",
     ]
 
 

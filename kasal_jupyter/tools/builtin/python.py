@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kasal_jupyter.environment import plain_environment
 from kasal_jupyter.tools import limited_python
 from kasal_jupyter.tools.tool import Tool, ToolContext
 from kasal_jupyter.warden import mark
@@ -143,9 +144,10 @@ def _read(handle: int, end: float, output: _Output) -> bool:
 
 def _environment(folder: Path) -> dict[str, str]:
     """Give the few variables that programs need: no keys, no tokens, nothing of the server's."""
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ") if name in os.environ}
     one_thread = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {"LANG": "C.UTF-8", **kept, **one_thread, "HOME": str(folder), "MPLBACKEND": "Agg", **mark()}
+    here = {"HOME": str(folder), "MPLBACKEND": "Agg"}
+    plain = {name: value for name, value in plain_environment().items() if not name.startswith("PYTHON")}
+    return {"LANG": "C.UTF-8", **plain, **one_thread, **here, **mark()}
 
 
 TOOL = Tool(

@@ -1,0 +1,309 @@
+"""Where secrets are hidden: what counts as one, the forms it is looked for in, and what stands in its place.
+
+Whatever a model, a tool, a server or a run says goes through a :class:`Hider` before anybody else has it.
+A secret is found as it is; as JSON, Python, HTML and addresses write it, wholly or in part, and one inside
+the other; and in hex and base64, whatever stands before and behind it there, such as a user's name. What is
+encrypted, packed, or encoded twice in base64 is not found.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import Any, TypeVar, overload
+from urllib.parse import unquote, urlsplit
+
+import orjson
+import re2  # type: ignore[import-untyped]
+
+T = TypeVar("T")
+
+MARK = "[secret]"
+"""What stands in a secret's place."""
+
+MIN_SECRET = 8
+"""Characters of a secret that is hidden in every form, wherever it stands. Shorter ones are not stored."""
+
+MIN_WORD = 4
+"""Characters of one that is hidden as it is, where it stands alone: in other places it is part of a word."""
+
+_WORDS = """
+    x xx xxx none null empty dummy fake local localhost test key apikey api-key token secret unused changeme
+    anything no-key nokey not-needed not-required not-used no-key-required sk-no-key-required ollama
+    lm-studio lmstudio vllm llama.cpp llamacpp localai sglang
+"""
+WORDS = frozenset(_WORDS.split())
+"""What is sent to servers that take any key: no secrets, and words of any text."""
+
+_SECRET_NAME = re.compile(
+    r"key|token|secret|passw|pwd|credential|auth|cookie|(^|_)pat(_|$)|dsn"
+    r"|(database|connection|_db)_?(url|uri|string)",
+    re.IGNORECASE,
+)
+"""Variables, options and parameters that may hold a secret; others, such as ``DEBUG``, hold words."""
+
+_SURE_NAME = re.compile(
+    r"(key(_?id)?|token|secret|passw(or)?d|pwd|credentials?|authorization|cookie|(^|_)pat)$", re.IGNORECASE
+)
+"""Those that hold nothing else: not ``MAX_TOKENS`` and ``AUTH_TYPE``."""
+
+
+def secrets_among(values: Iterable[tuple[str, str]]) -> list[str]:
+    """Give what is secret of named values, such as an environment: by their names, and in addresses."""
+    found = []
+    for name, value in values:
+        if _SECRET_NAME.search(name) and (len(value) >= MIN_SECRET or _SURE_NAME.search(name)):
+            found.append(value)
+        if password := password_of(value):
+            found.append(password)
+    return found
+
+
+def password_of(address: str | None) -> str | None:
+    """Give the password that stands in an address; None where there is none."""
+    if address is None or "@" not in address:
+        return None
+    try:
+        password = urlsplit(address).password
+    except ValueError:
+        return None
+    return unquote(password) if password else None
+
+
+def credentials_of(header: str) -> str:
+    """Give a header's value without the word before it, such as ``Bearer``."""
+    scheme, blank, credentials = header.partition(" ")
+    return credentials if blank and scheme.isalpha() else header
+
+
+def too_short(secret: str, name: str = "key") -> str | None:
+    """Say why a secret cannot be entrusted; None where it can, or where its name is not a secret's."""
+    if not secret or len(secret) >= MIN_SECRET or secret.lower() in WORDS or not _SURE_NAME.search(name):
+        return None
+    return (
+        f"a secret has {MIN_SECRET} characters at the least, since a shorter one cannot be hidden in what is "
+        "shown; where any will do, write none"
+    )
+
+
+class Hider:
+    """Hides secrets in what is said.
+
+    Parameters
+    ----------
+    secrets
+        The secrets; those that are words are left alone (see :data:`WORDS`).
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        given = {secret for secret in secrets if secret.lower() not in WORDS}
+        # The longer ones first: one may be the beginning of another.
+        ordered = sorted(given, key=lambda secret: (-len(secret), secret))
+        self._long = [secret for secret in ordered if len(secret) >= MIN_SECRET]
+        self._short = [secret for secret in ordered if MIN_WORD <= len(secret) < MIN_SECRET]
+
+    def __bool__(self) -> bool:
+        return bool(self._long or self._short)
+
+    @overload
+    def hide(self, value: str) -> str: ...
+    @overload
+    def hide(self, value: bytes) -> bytes: ...
+    @overload
+    def hide(self, value: Any) -> Any: ...
+    def hide(self, value: Any) -> Any:
+        """Give a text, bytes, or a structure of dictionaries and lists, with its keys, without secrets."""
+        if not self:
+            return value
+        if isinstance(value, str):
+            data = value.encode(errors="surrogatepass")
+            return value if not self.found(data) else self._hidden(data).decode(errors="surrogatepass")
+        if isinstance(value, bytes):
+            return self._hidden(value)
+        if isinstance(value, dict):
+            return {self.hide(name): self.hide(part) for name, part in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)([self.hide(part) for part in value])
+        return value
+
+    def json(self, line: bytes) -> bytes:
+        """Give a value written as JSON without secrets: still JSON, whatever they consist of."""
+        hidden: bytes = self._tokens.sub(self._token, line) if self.found(line) else line
+        return hidden
+
+    def found(self, data: bytes) -> bool:
+        """Say whether there may be a secret in bytes. It takes some 2 µs, and 2 ms for a megabyte."""
+        return bool(self) and self._anywhere.search(data) is not None
+
+    @overload
+    def split(self, data: str) -> tuple[str, str]: ...
+    @overload
+    def split(self, data: bytes) -> tuple[bytes, bytes]: ...
+    def split(self, data: Any) -> Any:
+        """Give what of a stream can be shown by now, and the rest: it may be the beginning of a secret.
+
+        The rest goes before what comes next; at the end of the stream it is hidden by :meth:`hide`.
+        """
+        if isinstance(data, str):
+            shown, rest = self.split(data.encode(errors="surrogatepass"))
+            return shown.decode(errors="surrogatepass"), rest.decode(errors="surrogatepass")
+        if not self:
+            return data, b""
+        before = max(0, len(data) - self._window)
+        begun = self._begun.search(data[before:])
+        cut = before + begun.start() if begun is not None else len(data)
+        if cut < len(data) and self.found(data):
+            # A secret that is there whole may end behind the cut.
+            across = (match.start() for match in self._whole.finditer(data) if match.end() > cut)
+            cut = min(cut, next(across, cut))
+        return self._hidden(data[:cut]), data[cut:]
+
+    def _hidden(self, data: bytes) -> bytes:
+        hidden: bytes = self._whole.sub(lambda _match: MARK.encode(), data)
+        return hidden
+
+    def _token(self, match: Any) -> bytes:
+        token = match.group()
+        if not self.found(token):
+            return token
+        text = str(orjson.loads(token)) if token.startswith(b'"') else token.decode()
+        hidden: str = self.hide(text)
+        return token if hidden == text else orjson.dumps(hidden)
+
+    @cached_property
+    def _tokens(self) -> Any:
+        return _compiled(rb'"(?:[^"\\]|\\.)*"|-?\d[0-9.eE+-]{%d,}' % (MIN_SECRET - 1))
+
+    @cached_property
+    def _anywhere(self) -> Any:
+        return _compiled(b"|".join(b"".join(form) for form in self._forms()))
+
+    @cached_property
+    def _whole(self) -> Any:
+        """As ``_anywhere``, without what is short and part of a word."""
+        if not self._short:
+            return self._anywhere
+        forms = [b"".join(form) for secret in self._long for form in _forms(secret)]
+        return _compiled(b"|".join([*forms, *(_alone(secret) for secret in self._short)]))
+
+    @cached_property
+    def _begun(self) -> Any:
+        """Finds what may be the beginning of a secret at the end."""
+        return _compiled(
+            b"(?:" + b"|".join(map(_beginning, self._forms())) + b")" + _CHARACTER_BEGUN + rb"\z"
+        )
+
+    @cached_property
+    def _window(self) -> int:
+        """How far from the end such a beginning may be, in bytes."""
+        return max(len(form) for form in self._forms()) * _MOST_BYTES_OF_ONE
+
+    def _forms(self) -> Iterator[list[bytes]]:
+        for secret in self._long:
+            yield from _forms(secret)
+        for secret in self._short:
+            yield [_character(each) for each in secret]
+
+
+_MOST_BYTES_OF_ONE = 16
+"""Bytes that a character may take in a form that is cut, e.g. ``\\\\\\\\u0026``."""
+
+_DEEPEST = 300
+"""Characters of a secret that are looked for one by one at an end; RE2 takes expressions 1,000 deep."""
+
+_CHARACTER_BEGUN = (
+    # Bytes of a character that takes several, or the first half of a pair, come before.
+    rb"(?:(?:%(?:25)*[89A-Fa-f][0-9A-Fa-f]){0,3}%[0-9A-Fa-f]*"
+    rb"|(?:\\+x[89A-Fa-f][0-9A-Fa-f]|\\+u[Dd][89ABab][0-9A-Fa-f]{2}){0,3}"
+    rb"(?:\\+(?:u[0-9A-Fa-f]{0,3}|U[0-9A-Fa-f]{0,7}|x[0-9A-Fa-f]?)?)?"
+    rb"|&[#0-9A-Za-z;]*|[\xc0-\xff][\x80-\xbf]*)?"
+)
+"""What may be at an end of a character that is not over."""
+
+_BREAK = rb"(?:[\r\n]|\\+[rn])*"
+"""Where base64 and hex are broken into lines."""
+
+_NAMED = {"&": b"amp", "<": b"lt", ">": b"gt", '"': b"quot", "'": b"apos"}
+_ESCAPED = {"\n": b"n", "\t": b"t", "\r": b"r", "\b": b"b", "\f": b"f"}
+
+
+def _forms(secret: str) -> Iterator[list[bytes]]:
+    """Give the forms of a secret, each as expressions, one a character."""
+    yield [_character(each) for each in secret]
+    data = secret.encode(errors="surrogatepass")
+    for shift in range(3):
+        # What stands before it shifts it by so many bytes. What is of its own bits alone is looked for.
+        encoded = base64.b64encode(bytes(shift) + data)
+        *others, last = list(encoded[-(-8 * shift // 6) : 8 * (shift + len(data)) // 6].decode())
+        shared = b"[0-9A-Za-z+/_-]?=*" if (shift + len(data)) % 3 else b""
+        yield [_base64_character(each) + _BREAK for each in others] + [_base64_character(last) + shared]
+    digits = [_either_case(digit.encode()) for digit in data.hex()]
+    yield [digit + _BREAK for digit in digits[:-1]] + digits[-1:]
+
+
+def _character(each: str) -> bytes:
+    """Give an expression for all the ways to write a character."""
+    data, code = each.encode(errors="surrogatepass"), ord(each)
+    units = each.encode("utf-16-be", errors="surrogatepass").hex()
+    ways = [
+        b"".join(b"%(?:25)*" + _either_case(b"%02x" % byte) for byte in data),
+        b"".join(rb"\\+u" + _either_case(units[at : at + 4].encode()) for at in range(0, len(units), 4)),
+        b"".join(rb"\\+x" + _either_case(b"%02x" % byte) for byte in data),
+        b"&(?:amp;)*#(?:0*%d|[xX]0*%b);" % (code, _either_case(b"%x" % code)),
+    ]
+    if 0x80 <= code <= 0xFF:
+        ways.append(rb"\\+x" + _either_case(b"%02x" % code))
+    if code > 0xFFFF:
+        ways.append(rb"\\+U" + _either_case(b"%08x" % code))
+    if each in _NAMED:
+        ways.append(b"&(?:amp;)*" + _NAMED[each] + b";")
+    if each in _ESCAPED:
+        ways.append(rb"\\+" + _ESCAPED[each])
+    if each in "\"'/\\":
+        ways.append(rb"\\+" + _literal(data))
+    if each == " ":
+        ways.append(rb"\+")
+    # As it is comes last: an ampersand may be the beginning of its own name.
+    return b"(?:" + b"|".join([*ways, _literal(data)]) + b")"
+
+
+def _base64_character(each: str) -> bytes:
+    match each:
+        case "+":
+            return b"(?:-|" + _character("+") + b")"
+        case "/":
+            return b"(?:_|" + _character("/") + b")"
+        case _:
+            return each.encode()
+
+
+def _alone(secret: str) -> bytes:
+    edges = [rb"\b" if each.isascii() and each.isalnum() else b"" for each in (secret[0], secret[-1])]
+    return edges[0] + b"".join(map(_character, secret)) + edges[1]
+
+
+def _beginning(form: list[bytes]) -> bytes:
+    """Give an expression for the beginnings of a form, up to all of it."""
+    made = b"(?s:.*)" if len(form) > _DEEPEST else b""
+    for each in reversed(form[:_DEEPEST]):
+        made = b"(?:|%b%b)" % (each, made)
+    return made
+
+
+def _either_case(digits: bytes) -> bytes:
+    return re.sub(b"[a-f]", lambda found: b"[%b%b]" % (found[0], found[0].upper()), digits)
+
+
+def _literal(data: bytes) -> bytes:
+    return b"".join(b"\\x%02x" % byte for byte in data)
+
+
+def _compiled(expression: bytes) -> Any:
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    # A bound, and no more: 8,000 characters of secrets take a tenth of it.
+    options.max_mem = 512_000_000
+    options.log_errors = False
+    return re2.compile(expression, options)
