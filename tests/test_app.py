@@ -1,5 +1,6 @@
 """The extension as a whole: what it does with wrong settings and with a data folder that can't be used."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -11,8 +12,10 @@ import psutil
 import pytest
 import websocket
 
+from kasal_jupyter import app as app_module
 from kasal_jupyter.cli import main
 from kasal_jupyter.store.store import Store
+from tests.accounts import log_in
 from tests.crews import crew_body, new_crew, slow_crew, start, wait_for
 from tests.processes import end
 from tests.server import start_server
@@ -93,7 +96,7 @@ def unusable(tmp_path_factory):
     """A Jupyter server whose data folder has a bad key."""
     room = tmp_path_factory.mktemp("unusable")
     bad_key(room / "data")
-    server = start_server(room, ready=None)
+    server = start_server(room, "--KasalApp.max_crews=2", ready=None)
     yield server
     server.close()
 
@@ -133,6 +136,37 @@ def test_it_serves_once_the_cause_is_gone(unusable):
             time.sleep(0.2)
         assert api.post("/crews", json=crew_body()).status_code == 201
         assert api.get("/health").json()["status"] == "ok"
+    # With its settings.
+    with log_in(unusable) as ada:
+        statuses = [ada.post("/crews", json=crew_body()) for _ in range(3)]
+        assert [each.status_code for each in statuses] == [201, 201, 403]
+        assert statuses[2].json()["error"]["code"] == "QUOTA_EXCEEDED"
+        assert statuses[2].json()["error"]["details"] == {"used": 3, "limit": 2}
+
+
+def test_what_failed_at_the_start_is_tried_again_by_itself(monkeypatch):
+    monkeypatch.setattr(app_module, "AGAIN_SECONDS", 0)
+    fails = {"well": 0, "ill": 3}
+    done = []
+
+    def work_of(name):
+        async def work():
+            if fails[name]:
+                fails[name] -= 1
+                raise OSError("not now")
+            done.append(name)
+
+        return work
+
+    async def begin():
+        app = app_module.KasalApp()
+        left = await app._done_of({name: work_of(name) for name in ("ill", "well")})
+        assert (list(left), done) == (["ill"], ["well"])
+        async with asyncio.timeout(60):
+            await app._do_later(left)
+
+    asyncio.run(begin())
+    assert done == ["well", "ill"]
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
