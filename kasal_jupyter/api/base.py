@@ -79,7 +79,7 @@ class BaseHandler(JupyterHandler):
         request = self.request
         self.sent_path = request.path
         # Whoever logs the request, Tornado and Jupyter as well, finds nothing in it that lets somebody in.
-        request.uri = loggable_address(request, template, self.parameters(), self.settings["base_url"])
+        request.uri = loggable_address(request, template, self.parameters, self.settings["base_url"])
         request.path = request.uri.partition("?")[0]
 
     def parameters(self) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import unquote
 
@@ -84,7 +84,9 @@ class CredentialFilter(logging.Filter):
         return True
 
 
-def loggable_address(request: HTTPServerRequest, template: str, known: Iterable[str], base: str) -> str:
+def loggable_address(
+    request: HTTPServerRequest, template: str, known: Callable[[], Iterable[str]], base: str
+) -> str:
     """Give a request's path and query as they may be logged.
 
     Parameters
@@ -94,10 +96,13 @@ def loggable_address(request: HTTPServerRequest, template: str, known: Iterable[
     template
         That of its route, e.g. ``/crews/{crew_id}``: of the path, its words and ids are shown.
     known
-        The query's parameters that there are: of the query, their names are shown.
+        Gives the query's parameters that there are: of the query, their names are shown.
     base
         The server's base URL, which stays as it is.
     """
+    if not request.query and "{" not in template and request.path == f"{base}v1{template}":
+        # As most are.
+        return request.path
     words = {"v1", "api", *template.split("/")}
     shown, rest = (base, request.path[len(base) :]) if request.path.startswith(base) else ("", request.path)
     path = shown + "/".join(
@@ -105,7 +110,8 @@ def loggable_address(request: HTTPServerRequest, template: str, known: Iterable[
     )
     if not request.query:
         return path
-    names = [name for name in request.query_arguments if name in {*known, "token"}]
+    shown_names = {*known(), "token"}
+    names = [name for name in request.query_arguments if name in shown_names]
     return f"{path}?{'&'.join(f'{name}={HIDDEN}' for name in names) or HIDDEN}"
 
 
