@@ -217,12 +217,14 @@ class Round:
         assert server.wait(after)["status"] == "completed"
         until(lambda: self._stored(server), "everything is stored and booked")
         for job_id in self.jobs:
-            lines = (self.data / "runs" / f"{job_id}.jsonl").read_bytes().splitlines()
-            ends = [line for line in lines if b'"type":"execution_status"' in line]
-            found = [json.loads(line)["status"] for line in ends]
-            told = [status for status in found if status in ENDED]
-            assert len(told) == 1, f"{job_id} ends {told}"
-            assert told == [server.state(job_id)["status"]]
+            # What the disk did not take at first is tried again every few seconds.
+            until(lambda job_id=job_id: self._ends(job_id), f"{job_id} has an end in its journal")
+            assert self._ends(job_id) == [server.state(job_id)["status"]]
+
+    def _ends(self, job_id: str) -> list[str]:
+        lines = (self.data / "runs" / f"{job_id}.jsonl").read_bytes().splitlines()
+        found = [json.loads(line)["status"] for line in lines if b'"type":"execution_status"' in line]
+        return [status for status in found if status in ENDED]
 
     def _stored(self, server: Server) -> bool:
         listed = server.api.get("/executions", params={"per_page": 500}).json()
