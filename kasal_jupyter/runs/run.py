@@ -64,7 +64,7 @@ EXIT_SECONDS = 0.25
 HELD_BYTES = 16 << 20
 """What is held in memory of a run whose journal cannot be written; with more the run fails."""
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 30.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
 """Seconds before what could not be written is tried again: twice as long each time."""
 
 PATIENCE = 3

@@ -375,7 +375,8 @@ AFTER_END: frozenset[str] = frozenset(
 def _required(kind: type) -> frozenset[str]:
     # Their own __required_keys__ know nothing of what is NotRequired: annotations are texts here.
     hints = get_type_hints(kind, include_extras=True)
-    return frozenset(name for name, hint in hints.items() if get_origin(hint) is not NotRequired)
+    origins: dict[str, object] = {name: get_origin(hint) for name, hint in hints.items()}
+    return frozenset(name for name, origin in origins.items() if origin is not NotRequired)
 
 
 _REQUIRED: Mapping[str, frozenset[str]] = {
