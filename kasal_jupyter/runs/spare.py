@@ -41,7 +41,8 @@ class SpareNursery:
     @property
     def warm(self) -> bool:
         """Whether a spare is waiting."""
-        return self._next is not None and self._next.done() and not self._next.cancelled()
+        spare = self._next
+        return spare is not None and spare.done() and not spare.cancelled() and not spare.exception()
 
     async def start(self) -> None:
         """Start a spare, unless there is one, and wait until it is warm."""

@@ -197,6 +197,29 @@ os.fork = sometimes
     keeper.process.stderr.close()
 
 
+def test_nor_does_one_without_room_for_its_socket():
+    keeper = Keeper(
+        """
+recv_fds, losses = socket.recv_fds, [True]
+def sometimes(*arguments):
+    data, handles, *rest = recv_fds(*arguments)
+    if losses:
+        losses.pop()
+        os.close(handles.pop())
+    return data, handles, *rest
+socket.recv_fds = sometimes
+"""
+    )
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        socket.send_fds(keeper.control, [b"fork\n"], [theirs.fileno()])
+        assert keeper.heard() == {"type": "refused", "reason": "Too many open files"}
+    _, run = keeper.fork()
+    run.close()
+    keeper.close()
+    keeper.process.stderr.close()
+
+
 def test_a_childs_socket_is_held_by_nobody_else(zygote):
     _, first = zygote.fork()
     second_pid, second = zygote.fork()
