@@ -108,12 +108,10 @@ async def _started(folder: Path, memory: int) -> Child:
         with theirs, open_engine_log(folder) as log:
             path = Path(log.name)
             process = await started(partial(_popen, theirs, log, folder, memory, mark))
-        said = await _said(ours)
-        if not said:
-            raise Unavailable(f"CrewAI could not be started. {last_words(path)}")
+        pid = await _pid_of(ours, path)
         exited: asyncio.Future[int | None] = loop.create_future()
         _await_exit(process, loop, exited)
-        return Child(pid=int(said), sock=ours, exited=exited, mark=mark, warden=process.pid)
+        return Child(pid=pid, sock=ours, exited=exited, mark=mark, warden=process.pid)
     except BaseException:
         ours.close()  # By which all of it ends, where it does not by the next line.
         if process is not None and not await over(process, REAP_TIMEOUT):
@@ -122,11 +120,15 @@ async def _started(folder: Path, memory: int) -> Child:
         raise
 
 
-async def _said(sock: socket.socket) -> bytes:
+async def _pid_of(sock: socket.socket, log: Path) -> int:
+    """Wait until a process is warm."""
     try:
-        return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, 64), START_TIMEOUT)
+        said = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, 64), START_TIMEOUT)
     except (OSError, TimeoutError):
-        return b""
+        said = b""
+    if not said:
+        raise Unavailable(f"CrewAI could not be started. {last_words(log)}")
+    return int(said)
 
 
 def _await_exit(

@@ -315,7 +315,8 @@ def test_a_stopped_process_does_not_outlive_the_server(tmp_path, stopped):
 SERVER = """
 import json, socket, subprocess, sys
 control, theirs = socket.socketpair()
-warden = subprocess.Popen([sys.executable, "-c", sys.argv[1], str(theirs.fileno())], pass_fds=[theirs.fileno()])
+command = [sys.executable, "-c", sys.argv[1], str(theirs.fileno())]
+warden = subprocess.Popen(command, pass_fds=[theirs.fileno()])
 theirs.close()
 lines = control.makefile("rb")
 zygote = json.loads(lines.readline())["pid"]
