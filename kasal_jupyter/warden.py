@@ -2,8 +2,8 @@
 
 A program that calls ``setsid`` leaves its group, and one whose parent ends leaves its parent's sight: neither
 the end of a group nor a walk from parent to child finds it. On Linux an orphan comes to the nearest process
-above that has declared itself a *subreaper*. A :class:`Warden` is one, and has nothing else to do: when what is
-below it has ended, or nobody waits for it any more, it kills what has come to it until it has no children.
+above that has declared itself a *subreaper*. A :class:`Warden` is one, and has nothing else to do: when what
+is below it has ended, or nobody waits for it any more, it kills what has come to it until nothing does.
 
 Nothing but the standard library is used here, since a process has its warden from its first moment.
 """
@@ -24,7 +24,7 @@ END_SECONDS = 2.0
 """How long killed processes may take to be gone; one that hangs in the kernel may take for ever."""
 
 MARK = "KASAL_RUN"
-"""A variable that is in the environment of whatever a run starts: what it is found by where there is no warden."""
+"""A variable in the environment of whatever a run starts: what it is found by where there is no warden."""
 
 _PAUSE = 0.0005
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
@@ -33,8 +33,8 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 def under_warden(*lines: int) -> None:
     """Go on in a new process below this one, which becomes its warden and ends as the new one ends.
 
-    The new process leads a session of its own, and keeps the orphans of what it starts while it lives. Nothing
-    happens where there is no fork.
+    The new process leads a session of its own, and keeps the orphans of what it starts while it lives.
+    Nothing happens where there is no fork.
 
     Parameters
     ----------
@@ -163,8 +163,8 @@ def end_children(seconds: float = END_SECONDS) -> None:
 def children() -> list[int]:
     """Give this process's children, the orphans that have come to it included."""
     try:
-        threads = os.listdir("/proc/self/task")
-        texts = [Path(f"/proc/self/task/{thread}/children").read_text() for thread in threads]
+        threads = Path("/proc/self/task").iterdir()
+        texts = [(thread / "children").read_text() for thread in threads]
     except OSError:  # Not Linux, or one that does not tell.
         import psutil  # type: ignore[import-untyped]
 
@@ -184,7 +184,7 @@ def mark() -> dict[str, str]:
 
 
 def adopt_orphans() -> None:
-    """Have what is below this process come to it when its parent ends. On Linux; elsewhere nothing happens."""
+    """Have what is below this process come to it when its parent ends. On Linux only."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 

@@ -57,7 +57,7 @@ class Child:
     _handle: int | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        """Look at the process itself, where the system lets it: whoever should tell of its end may be stuck."""
+        """Look at the process itself, where that can be done: whoever should tell of its end may be stuck."""
         if not hasattr(os, "pidfd_open"):
             return
         loop = asyncio.get_running_loop()
@@ -158,7 +158,7 @@ def kill_group(pid: int) -> None:
 
 
 def kill_marked(mark: str) -> None:
-    """Kill whatever has a run's mark in its environment. It blocks, for some milliseconds a hundred processes.
+    """Kill whatever has a run's mark in its environment. It blocks for some milliseconds.
 
     Where there is no warden, or no longer one, this finds what has left its group and its parent.
     """
@@ -172,8 +172,8 @@ def kill_marked(mark: str) -> None:
 async def started(start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
     """Start a process in a thread: from a large process that can take long enough to be felt on the loop.
 
-    The thread is its own, since the loop's pool may be full. When cancelled, the process is there for a moment,
-    and killed.
+    The thread is its own, since the loop's pool may be full. When cancelled, the process is there for a
+    moment, and killed.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Where the processes that runs come from print: a file each, since several servers may share a data folder."""
+"""Where the processes that runs come from print: a file each, since servers may share a data folder."""
 
 from __future__ import annotations
 

@@ -227,7 +227,7 @@ class LocalRun(asyncio.BufferedProtocol):
         if end < 0:
             self._partial += data
             if len(self._partial) > MAX_LINE:
-                self._reason = f"wrote an event of more than {MAX_LINE // 1_000_000} MB, and was killed"
+                self._reason = f"wrote an event of more than {MAX_LINE / 1_000_000:g} MB, and was killed"
                 self._partial.clear()
                 self.kill()
             return

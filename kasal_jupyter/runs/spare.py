@@ -44,7 +44,8 @@ class SpareNursery:
     @property
     def warm(self) -> bool:
         """Whether a spare is waiting."""
-        return self._next is not None and self._next.done() and not self._next.cancelled()
+        spare = self._next
+        return spare is not None and spare.done() and not spare.cancelled() and not spare.exception()
 
     async def start(self) -> None:
         """Start a spare, unless there is one, and wait until it is warm."""
@@ -113,12 +114,10 @@ async def _started(folder: Path, memory: int, passed: Collection[str]) -> Child:
         with theirs, open_engine_log(folder) as log:
             path = Path(log.name)
             process = await started(partial(_popen, theirs, log, folder, memory, environment))
-        said = await _said(ours)
-        if not said:
-            raise Unavailable(f"CrewAI could not be started. {last_words(path)}")
+        pid = await _pid_of(ours, path)
         exited: asyncio.Future[int | None] = loop.create_future()
         _await_exit(process, loop, exited)
-        return Child(pid=int(said), sock=ours, exited=exited, mark=mark, warden=process.pid)
+        return Child(pid=pid, sock=ours, exited=exited, mark=mark, warden=process.pid)
     except BaseException:
         ours.close()  # By which all of it ends, where it does not by the next line.
         if process is not None and not await over(process, REAP_TIMEOUT):
@@ -127,11 +126,15 @@ async def _started(folder: Path, memory: int, passed: Collection[str]) -> Child:
         raise
 
 
-async def _said(sock: socket.socket) -> bytes:
+async def _pid_of(sock: socket.socket, log: Path) -> int:
+    """Wait until a process is warm."""
     try:
-        return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, 64), START_TIMEOUT)
+        said = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, 64), START_TIMEOUT)
     except (OSError, TimeoutError):
-        return b""
+        said = b""
+    if not said:
+        raise Unavailable(f"CrewAI could not be started. {last_words(log)}")
+    return int(said)
 
 
 def _await_exit(

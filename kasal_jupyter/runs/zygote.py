@@ -118,7 +118,7 @@ class ZygoteNursery:
 
 
 class Zygote:
-    """One zygote process and its warden. See :mod:`kasal_jupyter.worker.zygote` for what is said on the socket.
+    """One zygote process and its warden. See :mod:`kasal_jupyter.worker.zygote` for what they say.
 
     Parameters
     ----------

@@ -4,8 +4,8 @@ The input is the code's length in bytes, a newline, the code. It stays open then
 closes, this process ends with all that it has started. Little but the standard library is used here, so that
 it starts at once.
 
-Two processes: the first is the second's warden. On Linux, where the system lets it, the second has no network,
-and other processes are not there for it.
+Two processes: the first is the second's warden. On Linux, where the system lets it, the second has no
+network, and other processes are not there for it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The zygote's warden: takes over the runs of a zygote that has died, and ends what a run has left behind.
 
 What a run has started and lost sight of comes to the run's own process while that lives, and to this one
-afterwards. The zygote tells of each run that it forks; whatever else comes here has escaped from a run that is
-over.
+afterwards. The zygote tells of each run that it forks; whatever else comes here has escaped from a run
+that is over.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def limit_memory(more: int) -> None:
     Parameters
     ----------
     more
-        Bytes beside those that it has, most of which it shares with the process it was forked from; 0: no limit.
+        Bytes beside those that it has, most of which it shares with the zygote; 0: no limit.
     """
     if not more:
         return

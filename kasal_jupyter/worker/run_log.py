@@ -13,7 +13,7 @@ from pathlib import Path
 from kasal_jupyter.hiding import Hider
 
 MAX_LOG = 20_000_000
-"""Bytes that the file may have: its first half is how it began, the second begins anew whenever it is full."""
+"""Bytes that the file may have: its first half is how it began, the second begins anew when it is full."""
 
 _PIECE = 65_536
 

@@ -11,8 +11,8 @@ On the socket, in lines of JSON:
   or ``refused`` with the reason, where the system has no room for another process;
 - when the zygote has died, its warden says ``lost``, and goes on to say ``exited`` of its children.
 
-When the server's end closes, for whatever reason, the zygote and all its children are gone, and what they have
-started.
+When the server's end closes, for whatever reason, the zygote and all its children are gone, and what they
+have started.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """The local backend: processes that start, stop, die and leave nothing behind."""
 
 import asyncio
+import contextlib
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -12,13 +14,18 @@ import orjson
 import psutil
 import pytest
 
-from kasal_jupyter.errors import Unavailable, WorkerLost
+from kasal_jupyter.errors import KasalError, Unavailable, WorkerLost
 from kasal_jupyter.runs.backend import Exit
-from kasal_jupyter.runs.local import LocalBackend
+from kasal_jupyter.runs.child import kill_marked
+from kasal_jupyter.runs.local import LocalBackend, LocalRun
 from kasal_jupyter.schemas.events import FAILING
 from kasal_jupyter.schemas.spec import RunMessage
+from kasal_jupyter.warden import MARK
 from tests.engine import SECRETS, Engine, agent, crew, openai_model, task
 from tests.servers.openai_server import OpenAIServer, Reply
+
+if sys.platform != "win32":
+    import resource
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="process groups are looked at")
 
@@ -237,7 +244,7 @@ def test_where_the_systems_memory_runs_out_the_greedy_run_goes_alone(tmp_path, s
 
 @pytest.fixture
 def small_room():
-    """Put processes, and what they start from then on, where there is little memory: a cgroup, for which one is root."""
+    """Put processes, and what they start from then on, where there is little memory: in a cgroup."""
     root = Path("/sys/fs/cgroup/memory")
     room = root / f"kasal-tests-{os.getpid()}"
     try:
@@ -370,3 +377,175 @@ def test_a_launch_that_is_cancelled_leaves_no_process_and_confuses_nobody(engine
     record = engine.run(one_task(tmp_path / "b"))
     assert record.exited.result() == 0
     assert record.end["status"] == "completed"
+
+
+def descriptors():
+    found = []
+    for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+        with contextlib.suppress(OSError):  # The one of the listing itself is gone.
+            os.fstat(number)
+            found.append(number)
+    return sorted(found)
+
+
+@contextlib.contextmanager
+def only(free):
+    """Let this process open so many more files."""
+    taken = descriptors()
+    most = [number for number in range(10_000) if number not in taken][free]
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def wait_until(holds, *, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@linux
+def test_without_descriptors_a_launch_fails_in_words_and_the_next_one_works(engine, tmp_path):
+    engine.run(one_task(tmp_path / "first"))
+    before = descriptors()
+    for free in range(4):
+        with only(free):
+            if free < 2:
+                with pytest.raises(Unavailable, match="Too many open files"):
+                    engine.launch(one_task(tmp_path / str(free)))
+            else:
+                assert engine.run(one_task(tmp_path / str(free))).exited.result() == 0
+        wait_until(lambda: descriptors() == before)
+    assert engine.run(one_task(tmp_path / "last")).end["status"] == "completed"
+
+
+@linux
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_nor_does_the_start_of_the_engine_leave_anything(tmp_path, method):
+    running = Engine(tmp_path, method)
+    try:
+        before = descriptors()
+        for free in range(5):
+            with only(free), pytest.raises(Unavailable, match="Too many open files"):
+                running.call(running.backend.start())
+            wait_until(lambda: descriptors() == before)
+        assert running.backend.warm is False
+    finally:
+        running.close()
+
+
+@pytest.mark.parametrize("broken", ["_start", "pidfd", "connection"])
+def test_whatever_fails_in_a_launch_is_told_as_our_own_error(engine, tmp_path, monkeypatch, broken):
+    def fail(*_args, **_options):
+        raise RuntimeError("can't start new thread")
+
+    if broken == "connection":
+        monkeypatch.setattr(engine._loop, "create_connection", fail)
+    elif broken == "pidfd":
+        monkeypatch.setattr("kasal_jupyter.runs.zygote.Child", fail)
+    else:
+        monkeypatch.setattr("kasal_jupyter.runs.zygote.socket.send_fds", fail)
+    with pytest.raises(WorkerLost, match="can't start new thread"):
+        engine.launch(one_task(tmp_path))
+    monkeypatch.undo()
+    assert engine.run(one_task(tmp_path / "next")).exited.result() == 0
+
+
+def test_an_event_that_is_too_long_ends_the_run_with_that_reason(engine, tmp_path, monkeypatch):
+    monkeypatch.setattr("kasal_jupyter.runs.local.MAX_LINE", 100_000)
+    record = engine.run(greedy_crew(tmp_path, 3))
+    assert record.exit.reason == "wrote an event of more than 0.1 MB, and was killed"
+
+
+DETACHED = """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+        time.sleep(3600)
+    os._exit(0)
+"""
+
+
+def test_a_mark_finds_what_nothing_else_leads_to():
+    pids = []
+    for marked in ("abc-12", "abc-123"):
+        started = [sys.executable, "-c", DETACHED]
+        done = subprocess.Popen(started, env={**os.environ, MARK: marked}, stdout=subprocess.PIPE)
+        with done:
+            pids.append(int(done.stdout.readline()))
+            done.stdout.close()
+    kill_marked("abc-12")
+    assert_gone(pids[0])
+    assert psutil.pid_exists(pids[1])
+    kill_marked("abc")
+    assert_gone(pids[1])
+
+
+@linux
+def test_many_starts_stops_kills_and_cancellations_leave_nothing(tmp_path):
+    running = Engine(tmp_path)
+    chance = random.Random(5)
+    at_first = descriptors()
+
+    async def launch(at):
+        latency = {"latency": chance.choice([0, 0.1, 3600])}
+        spec = one_task(tmp_path / str(at), sandbox=latency)
+        ended = asyncio.get_running_loop().create_future()
+        launching = asyncio.create_task(running.backend.launch(spec, lambda _: None, ended.set_result))
+        for _ in range(chance.randrange(6)):
+            await asyncio.sleep(0)
+        if chance.random() < 0.3:
+            launching.cancel()
+        try:
+            handle = await launching
+        except asyncio.CancelledError:
+            return
+        await asyncio.sleep(chance.random() / 5)
+        match chance.randrange(3) if latency["latency"] < 3600 else 1 + chance.randrange(2):
+            case 1:
+                await asyncio.gather(handle.stop(), handle.stop())
+            case 2:
+                os.kill(handle.pid, signal.SIGKILL)
+        await ended
+
+    async def launch_all():
+        await asyncio.gather(*(launch(at) for at in range(30)))
+
+    async def close_while_launching():
+        launching = [
+            asyncio.create_task(
+                running.backend.launch(one_task(tmp_path / f"late{at}"), lambda _: None, lambda _: None)
+            )
+            for at in range(6)
+        ]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await running.backend.close()
+        return await asyncio.gather(*launching, return_exceptions=True)
+
+    try:
+        record = running.launch(one_task(tmp_path / "a", sandbox={"latency": 3600}))
+        record.wait_for("llm_call")
+        # Without its warden, nothing of an engine is any good; there is a new one at once.
+        os.kill(psutil.Process(zygote_of(record.handle.pid)).ppid(), signal.SIGKILL)
+        assert record.exited.result(60) is None
+        assert_gone(record.handle.pid)
+        last = running.launch(one_task(tmp_path / "b", sandbox={"latency": 3600}))
+        zygote = psutil.Process(zygote_of(last.handle.pid))
+        running.stop(last)
+        before = descriptors()
+        running.call(launch_all())
+        wait_until(lambda: not zygote.children())
+        wait_until(lambda: descriptors() == before)
+        for outcome in running.call(close_while_launching()):
+            assert isinstance(outcome, LocalRun | KasalError)
+        assert not zygote.is_running()
+        wait_until(lambda: descriptors() == at_first)
+    finally:
+        running.close()

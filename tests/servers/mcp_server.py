@@ -1,7 +1,7 @@
 """A real MCP server, by the ``mcp`` package: ``python mcp_server.py stdio|http NOTES [hostile|detaching]``.
 
-It notes each session, each call and its own process in a file, one line each. A detaching one starts a process
-that nothing leads to, as daemons are started.
+It notes each session, each call and its own process in a file, one line each. A detaching one starts a
+process that nothing leads to, as daemons are started.
 """
 
 from __future__ import annotations

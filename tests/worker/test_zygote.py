@@ -197,6 +197,29 @@ os.fork = sometimes
     keeper.process.stderr.close()
 
 
+def test_nor_does_one_without_room_for_its_socket():
+    keeper = Keeper(
+        """
+recv_fds, losses = socket.recv_fds, [True]
+def sometimes(*arguments):
+    data, handles, *rest = recv_fds(*arguments)
+    if losses:
+        losses.pop()
+        os.close(handles.pop())
+    return data, handles, *rest
+socket.recv_fds = sometimes
+"""
+    )
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        socket.send_fds(keeper.control, [b"fork\n"], [theirs.fileno()])
+        assert keeper.heard() == {"type": "refused", "reason": "Too many open files"}
+    _, run = keeper.fork()
+    run.close()
+    keeper.close()
+    keeper.process.stderr.close()
+
+
 def test_a_childs_socket_is_held_by_nobody_else(zygote):
     _, first = zygote.fork()
     second_pid, second = zygote.fork()
@@ -292,7 +315,8 @@ def test_a_stopped_process_does_not_outlive_the_server(tmp_path, stopped):
 SERVER = """
 import json, socket, subprocess, sys
 control, theirs = socket.socketpair()
-warden = subprocess.Popen([sys.executable, "-c", sys.argv[1], str(theirs.fileno())], pass_fds=[theirs.fileno()])
+command = [sys.executable, "-c", sys.argv[1], str(theirs.fileno())]
+warden = subprocess.Popen(command, pass_fds=[theirs.fileno()])
 theirs.close()
 lines = control.makefile("rb")
 zygote = json.loads(lines.readline())["pid"]

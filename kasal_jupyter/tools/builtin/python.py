@@ -114,7 +114,8 @@ def _execute(code: str, folder: Path, timeout: float, output: _Output) -> int | 
         except subprocess.TimeoutExpired:
             return None
     finally:
-        process.stdin.close()  # By which all of it ends; the code may have stopped or killed its warden, though.
+        # By this all of it ends; the code may have stopped or killed its warden, though.
+        process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(END_SECONDS)
         with contextlib.suppress(ProcessLookupError, PermissionError):
