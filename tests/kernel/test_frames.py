@@ -1,7 +1,9 @@
 """Frames as inputs, and as results: the same words for pandas, polars, pyarrow and what is like them."""
 
 import datetime as dt
+import gc
 import json
+import tempfile
 
 import pandas as pd
 import polars as pl
@@ -11,7 +13,7 @@ import pytest
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.frame_profile import CARD_BYTES, profile_card
 from kasal_jupyter.kernel.frame_sql import StatementRefused
-from kasal_jupyter.kernel.frame_tools import tools_of
+from kasal_jupyter.kernel.frame_tools import FrameTools, tools_of
 from kasal_jupyter.kernel.frames import is_frame, read_frame
 from kasal_jupyter.kernel.inputs import read_values
 from kasal_jupyter.kernel.row_filter import ConditionRefused, read_condition
@@ -263,42 +265,44 @@ def test_nothing_else_is_understood_and_nothing_is_run(hostile):
 
 
 @pytest.mark.parametrize(
-    "statement",
+    ("statement", "reason"),
     [
-        "DROP VIEW data",
-        "SELECT 1; DROP VIEW data",
-        "CREATE TABLE x AS SELECT 1",
-        "COPY data TO '{file}'",
-        "ATTACH '{file}' AS x",
-        "INSTALL httpfs",
-        "LOAD httpfs",
-        "SET enable_external_access = true",
-        "PRAGMA database_list",
-        "EXPLAIN ANALYZE SELECT 1",
-        "SELECT * FROM read_csv('/etc/passwd')",
-        "SELECT * FROM read_text('/etc/passwd')",
-        "SELECT * FROM '/etc/passwd'",
-        "SELECT * FROM glob('/*')",
-        "SELECT * FROM read_csv('http://127.0.0.1:9/x.csv')",
-        "SELECT * FROM secret_frame",
-        "SELECT * FROM DATA_OF_OTHERS",
-        "",
-        "nonsense",
+        ("COPY data TO '{file}'", "Only one SELECT"),
+        ("SELECT * FROM read_csv('/etc/passwd')", "not for agents"),
+        ("SELECT * FROM '/etc/passwd.csv'", "DuckDB says"),
+        ("SELECT * FROM secret_frame", "DuckDB says"),
+        ("SELECT * FROM DATA_OF_OTHERS", "DuckDB says"),
+        ("nonsense", "DuckDB says"),
+        ("SELECT length(repeat('x', 1500000000)) FROM data", "(?i)memory"),
+        ("SELECT repeat('x', 100000) AS x FROM data, range(40)", "(?i)memory"),
+        ("SELECT repeat('x', 10000) AS x FROM data, range(40)", "The result is too large"),
     ],
 )
-def test_sql_sees_the_frame_and_nothing_else(statement, tmp_path):
-    import duckdb
-
+def test_sql_sees_the_frame_and_nothing_else(statement, reason, tmp_path):
     secret_frame = pd.DataFrame({"secret": [1]})
     file = tmp_path / "written"
-    with pytest.raises((StatementRefused, duckdb.Error)):
+    with pytest.raises(StatementRefused, match=reason):
         ask(FRAMES["pandas"], "sql", statement=statement.format(file=file))
     assert len(secret_frame) == 1
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_file_that_statements_read_goes_with_the_frames_tools(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    asked = FrameTools(read_frame(FRAMES["pandas"], "data"), "data")
+    first = asked.sql("SELECT count(*) AS n FROM data")
+    [made] = tmp_path.iterdir()
+    second = asked.sql('SELECT count(*) AS n FROM "data" WHERE price > 10')
+    assert (int(first["n"][0]), int(second["n"][0])) == (300, 289)
+    assert list(tmp_path.iterdir()) == [made]
+    assert made.stat().st_mode & 0o077 == 0
+    del asked
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_sql_that_takes_too_long_is_ended(monkeypatch):
-    monkeypatch.setattr("kasal_jupyter.kernel.frame_sql.MOST_SECONDS", 0.3)
+    monkeypatch.setattr("kasal_jupyter.tools.confined_sql.MOST_SECONDS", 0.5)
     with pytest.raises(StatementRefused, match="longer than"):
         ask(
             FRAMES["pandas"],
