@@ -275,7 +275,7 @@ class McpServers:
         try:
             async with self._probes:
                 finding = await asyncio.to_thread(
-                    probe, with_secrets(server, secrets, []), list(self.guard.allowed_hosts)
+                    probe, with_secrets(server, secrets, []), self.guard.allowed_hosts
                 )
         except McpFailed as error:
             raise InvalidRequest(INVALID_SERVER, faults=[Fault(error.field or blamed, str(error))]) from None

@@ -49,7 +49,7 @@ class Question(BaseModel):
     """Which server to look at."""
 
     server: RunMcpServer
-    allowed_hosts: list[str]
+    allowed_hosts: list[str] | None
 
 
 class Finding(BaseModel):
@@ -61,7 +61,9 @@ class Finding(BaseModel):
     field: str | None = None
 
 
-def probe(server: RunMcpServer, allowed_hosts: list[str], environ: Mapping[str, str] = os.environ) -> Finding:
+def probe(
+    server: RunMcpServer, allowed_hosts: list[str] | None, environ: Mapping[str, str] = os.environ
+) -> Finding:
     """Connect to a server, list its tools, and let go of it. Blocks: for a thread.
 
     Parameters
@@ -69,7 +71,7 @@ def probe(server: RunMcpServer, allowed_hosts: list[str], environ: Mapping[str, 
     server
         The server.
     allowed_hosts
-        Hosts besides the public ones that may be called.
+        Hosts besides the public ones that may be called; None: none at all.
     environ
         This process's environment.
 
