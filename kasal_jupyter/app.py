@@ -187,8 +187,9 @@ class KasalApp(ExtensionApp):
         "['/data/shared'].",
     ).tag(config=True)
     sandbox_token = Unicode(
-        help="A token for a workspace of its own, where every model is the sandbox model and nothing of the "
-        "machine's files and network is reached; it is thrown away when the server ends. Default: KASAL_SANDBOX_TOKEN, else there is none.",
+        help="A token for a workspace of its own, where every model is the sandbox model, and from which "
+        "nothing of the machine's files and network is reached; it is thrown away when the server ends. "
+        "Default: KASAL_SANDBOX_TOKEN, else there is none.",
     ).tag(config=True)
 
     @default("sandbox_token")

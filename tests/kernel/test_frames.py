@@ -1,9 +1,12 @@
 """Frames as inputs, and as results: the same words for pandas, polars, pyarrow and what is like them."""
 
+import contextlib
 import datetime as dt
 import gc
 import json
+import random
 import tempfile
+import tracemalloc
 
 import pandas as pd
 import polars as pl
@@ -241,6 +244,15 @@ def test_conditions(frame, condition, count):
         "[each for each in price]",
         "f'{price}' == '1'",
         "price ** price > 1",
+        "region == 'a' * 1000000000",
+        "region == 1000000000 * 'a'",
+        "region * 1000000000 == 'a'",
+        "region + region == 'EUEU'",
+        "region == 'a' + 'a'",
+        "price * ('a' + region) == 1",
+        "price == True * 2",
+        "tags + tags == price",
+        "sold * 1000 == 1",
         "price == {}",
         "(price := 1) == 1",
         "open('/etc/passwd')",
@@ -262,6 +274,39 @@ def test_nothing_else_is_understood_and_nothing_is_run(hostile):
     data = read_frame(FRAMES["pandas"], "data")
     with pytest.raises(ConditionRefused):
         data.filter(read_condition(hostile, data.schema))
+
+
+def written_condition(chance, depth=3):
+    """Make a condition that wants much: repeated and joined texts, and numbers beyond all bounds."""
+
+    def value(depth):
+        if depth == 0 or chance.random() < 0.3:
+            return chance.choice(
+                ("price", "region", "sold", "day", "`order id`", "'a'", "'ab'", "2", "1.5", "100000", "True")
+            )
+        return f"({value(depth - 1)} {chance.choice('+-*/')} {value(depth - 1)})"
+
+    return f"{value(depth)} {chance.choice(('==', '<', '!='))} {value(depth)}"
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_no_condition_takes_more_room_than_a_few_columns(library):
+    data = read_frame(FRAMES[library], "data")
+    chance = random.Random(12)
+    met = 0
+    tracemalloc.start()
+    try:
+        for _ in range(400):
+            with contextlib.suppress(ConditionRefused):
+                condition = read_condition(written_condition(chance), data.schema)
+                # What does not fit together, no library compares; the agent is told.
+                with contextlib.suppress(Exception):
+                    data.filter(condition)
+                    met += 1
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+    assert met > 10
 
 
 @pytest.mark.parametrize(
