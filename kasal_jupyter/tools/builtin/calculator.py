@@ -128,9 +128,14 @@ def _count(number: Number) -> Number:
 
 def _power(base: Number, exponent: Number) -> Number | complex:
     """Raise to a power, having refused what would take for ever or fill the memory."""
-    whole = isinstance(base, int) and isinstance(exponent, int)
     # Of a negative exponent the result is a float, and 0, 1 and -1 stay as they are.
-    if whole and exponent > 0 and abs(base) > 1 and base.bit_length() * _count(exponent) > MAX_BITS:
+    if (
+        isinstance(base, int)
+        and isinstance(exponent, int)
+        and exponent > 0
+        and abs(base) > 1
+        and base.bit_length() * _count(exponent) > MAX_BITS
+    ):
         raise OverflowError
     return base**exponent
 
