@@ -297,8 +297,9 @@ class KasalApp(ExtensionApp):
         "['/data/shared'].",
     ).tag(config=True)
     sandbox_token = Unicode(
-        help="A token for a workspace of its own, where every model is the sandbox model; "
-        "it is thrown away when the server ends. Default: KASAL_SANDBOX_TOKEN, else there is none.",
+        help="A token for a workspace of its own, where every model is the sandbox model, and from which "
+        "nothing of the machine's files and network is reached; it is thrown away when the server ends. "
+        "Default: KASAL_SANDBOX_TOKEN, else there is none.",
     ).tag(config=True)
 
     @default("sandbox_token")
@@ -455,9 +456,10 @@ class KasalApp(ExtensionApp):
             self.max_stored_bytes, self.max_crews, everybody=isinstance(catalog, SandboxCatalog)
         )
         crews = Crews(store)
-        secrets, guard = SecretBox(folder), HostGuard(self.allowed_hosts)
-        # Whoever holds the sandbox's token runs no code and reads no folders of the server's.
-        settings = RunToolSettings() if isinstance(catalog, SandboxCatalog) else self._tool_settings()
+        secrets, guard, settings = SecretBox(folder), HostGuard(self.allowed_hosts), self._tool_settings()
+        if isinstance(catalog, SandboxCatalog):
+            # It is for strangers: they run no code, read no folders of the server's, and call no address.
+            guard, settings = HostGuard(None), RunToolSettings(network=False)
         mcp = McpServers(store, secrets, guard)
         tools = CustomTools(store, secrets, guard, settings, served=mcp.served)
         providers = Providers(store, secrets, guard)

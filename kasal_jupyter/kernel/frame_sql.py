@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-import threading
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from kasal_jupyter.tools.confined_sql import StatementRefused, ask_frame
 
 if TYPE_CHECKING:
     import narwhals as nw
 
-MOST_ROWS = 10_000
-"""Rows of a result; the agent is told where there are more."""
-
-MOST_SECONDS = 30.0
-"""How long a statement may take."""
-
-_CONFINED: dict[str, Any] = {
-    # No files, no network, no extensions, and none of the notebook's other variables.
-    "enable_external_access": "false",
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-    "python_enable_replacements": "false",
-    "max_memory": "1GB",
-}
-
-
-class StatementRefused(ValueError):
-    """A statement that is not run; the text tells the agent what may be written."""
+__all__ = ["FrameDatabase", "StatementRefused", "has_duckdb"]
 
 
 def has_duckdb() -> bool:
@@ -34,51 +22,71 @@ def has_duckdb() -> bool:
     return importlib.util.find_spec("duckdb") is not None
 
 
-def select(frame: nw.DataFrame[Any], table: str, statement: str) -> Any:
-    """Run a SELECT statement on a frame.
+class FrameDatabase:
+    """A frame as a table of a DuckDB file, which is made when the first statement comes.
+
+    A limited process reads it and runs the statements: this one is the user's kernel, where an agent's SQL
+    must not fill the memory. The table is the frame as it was then.
 
     Parameters
     ----------
     frame
         The frame.
     table
-        What the statement calls it.
-    statement
-        SQL from an agent: only a single SELECT is run, in a database of its own that holds the frame alone.
-
-    Returns
-    -------
-    frame
-        Of the same library as the given one; at most 10,000 rows.
-
-    Raises
-    ------
-    StatementRefused
-        It is something else than one SELECT, or takes too long.
-    duckdb.Error
-        What DuckDB says against it.
+        What a statement calls it.
     """
-    import duckdb
 
-    with duckdb.connect(":memory:", config=_CONFINED) as database:
-        database.register(table, frame.to_native())
-        database.execute("SET lock_configuration = true")
-        found = database.extract_statements(statement)
-        if [each.type for each in found] != [duckdb.StatementType.SELECT]:
-            raise StatementRefused("Only one SELECT statement is run, nothing that changes anything")
-        clock = threading.Timer(MOST_SECONDS, database.interrupt)
-        clock.daemon = True
-        clock.start()
-        try:
-            relation = database.sql(statement).limit(MOST_ROWS)
-            return _native(relation, frame.implementation)
-        except duckdb.InterruptException:
-            raise StatementRefused(f"It took longer than {MOST_SECONDS:g} seconds, and was ended") from None
-        finally:
-            clock.cancel()
+    def __init__(self, frame: nw.DataFrame[Any], table: str) -> None:
+        self._frame = frame
+        self._table = table
+        self._made: Path | None = None
+
+    def select(self, statement: str) -> Any:
+        """Run a SELECT statement.
+
+        Parameters
+        ----------
+        statement
+            SQL from an agent: only a single SELECT is run.
+
+        Returns
+        -------
+        frame
+            Of the same library as the given one; at most 10,000 rows.
+
+        Raises
+        ------
+        StatementRefused
+            It is something else than one SELECT, fails, or takes too much; with what DuckDB says.
+        """
+        import duckdb
+
+        with tempfile.TemporaryDirectory(prefix="kasal-") as made:
+            answer = Path(made) / "answer.db"
+            ask_frame(statement, self._table, self._file(), answer)
+            with duckdb.connect(str(answer), read_only=True) as database:
+                return _native(database.table("answer"), self._frame)
+
+    def _file(self) -> Path:
+        """Give the file, with the frame in it."""
+        import duckdb
+
+        if self._made is not None:
+            return self._made
+        folder = tempfile.mkdtemp(prefix="kasal-")
+        # With this object, or at the kernel's end.
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        file = Path(folder) / "frame.db"
+        with duckdb.connect(str(file), config={"python_enable_replacements": "false"}) as database:
+            database.register("frame given", self._frame.to_native())
+            table = self._table.replace('"', '""')
+            database.execute(f'CREATE TABLE "{table}" AS SELECT * FROM "frame given"')  # noqa: S608 - quoted
+        self._made = file
+        return file
 
 
-def _native(relation: Any, library: nw.Implementation) -> Any:
+def _native(relation: Any, frame: nw.DataFrame[Any]) -> Any:
+    library = frame.implementation
     if library.is_polars():
         return relation.pl()
     if library.is_pyarrow():

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from kasal_jupyter.kernel.figures import counted
 from kasal_jupyter.kernel.frame_profile import SAMPLE_ROWS, column_line, is_ordered, top_values
-from kasal_jupyter.kernel.frame_sql import has_duckdb, select
+from kasal_jupyter.kernel.frame_sql import FrameDatabase, has_duckdb
 from kasal_jupyter.kernel.frames import cell_text, shape_text
 from kasal_jupyter.kernel.notebook_tools import NotebookTool, make_tool
 from kasal_jupyter.kernel.row_filter import known_column, read_condition
@@ -43,6 +43,7 @@ class FrameTools:
     def __init__(self, frame: nw.DataFrame[Any], name: str) -> None:
         self._frame = frame
         self._name = name
+        self._database = FrameDatabase(frame, name)
 
     def head(self, rows: Annotated[Rows, "How many rows."] = 10, columns: Columns = None) -> Any:
         """Give the first rows."""
@@ -89,7 +90,7 @@ class FrameTools:
 
     def sql(self, statement: Annotated[str, "One SELECT statement of DuckDB's SQL."]) -> Any:
         """Answer a question in SQL."""
-        return select(self._frame, self._name, statement)
+        return self._database.select(statement)
 
     def _column(self, name: str) -> str:
         return known_column(name, self._frame.columns)

@@ -46,8 +46,9 @@ def read_condition(text: str, schema: nw.Schema) -> nw.Expr:
     """Read a condition as an expression on a frame's columns.
 
     ``price > 10 and region in ["EU", "US"] and not sold``: comparisons, also in chains and with ``in``, of
-    columns, texts, numbers and sums of them, joined by ``and``, ``or`` and ``not``. A column whose name is no
-    word stands in backticks. ``name == None`` asks for missing values. Dates are written as texts.
+    columns, texts, numbers and calculations with numbers, joined by ``and``, ``or`` and ``not``. A column
+    whose name is no word stands in backticks. ``name == None`` asks for missing values. Dates are written as
+    texts.
 
     Only that is understood. Nothing is called, and no attribute is looked at.
 
@@ -133,10 +134,24 @@ class _Reader:
             case ast.Name():
                 return self._column(node)
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _CALCULATED:
-                result: nw.Expr = _CALCULATED[type(op)](self._value(left), self._value(right))
+                result: nw.Expr = _CALCULATED[type(op)](self._number(left), self._number(right))
                 return result
             case _:
                 return nw.lit(self._moment(self._constant(node), beside))
+
+    def _number(self, node: ast.expr) -> nw.Expr:
+        """Read a part of a calculation: it is a number, so that each step takes as much room as a column.
+
+        Texts would be repeated and joined, for each of a million rows, to any length.
+        """
+        match node:
+            case ast.Name() if not self._schema[self._name(node)].is_numeric():
+                pass
+            case ast.Constant(value=bool() | str()):
+                pass
+            case _:
+                return self._value(node)
+        raise ConditionRefused(f"{_shown(node)} is no number; only numbers are calculated with")
 
     def _moment(self, value: Any, beside: ast.expr | None) -> Any:
         """Read a text as a date where a column of dates stands beside it."""

@@ -83,6 +83,7 @@ class RunToolSettings(Model):
         default_factory=list, description="Folders besides the run's own that file tools may read, absolute."
     )
     python: bool = Field(False, description="Whether agents may run Python.")
+    network: bool = Field(True, description="Whether agents may call addresses; the sandbox's may not.")
 
 
 class RunEmbedder(Model):
@@ -142,8 +143,9 @@ class RunSpec(Model):
     memory: RunMemory | None = None
     budget: Budget | None = None
     planning_model: str | None = Field(None, description="A key of ``models``, where the crew plans.")
-    allowed_hosts: list[str] = Field(
-        default_factory=list, description="Hosts and networks besides the public ones that tools may call."
+    allowed_hosts: list[str] | None = Field(
+        default_factory=list,
+        description="Hosts and networks besides the public ones that tools may call; None: none at all.",
     )
     manager_model: str | None = Field(
         description="The manager's, in a hierarchical crew; a key of ``models``."

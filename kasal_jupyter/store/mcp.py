@@ -276,7 +276,7 @@ class McpServers:
         try:
             spoken_to = with_secrets(server, secrets, [])
             finding = await self._probes.do(
-                lambda: probe(spoken_to, list(self.guard.allowed_hosts)), owner=server.owner
+                lambda: probe(spoken_to, self.guard.allowed_hosts), owner=server.owner
             )
         except McpFailed as error:
             raise InvalidRequest(INVALID_SERVER, faults=[Fault(error.field or blamed, str(error))]) from None

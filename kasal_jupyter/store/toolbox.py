@@ -29,7 +29,7 @@ class Toolbox:
     secrets
         What unseals their secrets.
     allowed_hosts
-        Hosts besides the public ones that the tools may call.
+        Hosts besides the public ones that the tools may call; None: none at all.
     settings
         What the deployer has set for the built-in tools.
     served
@@ -40,11 +40,11 @@ class Toolbox:
         self,
         custom: Iterable[CustomTool] = (),
         secrets: SecretBox | None = None,
-        allowed_hosts: Iterable[str] = (),
+        allowed_hosts: Iterable[str] | None = (),
         settings: RunToolSettings | None = None,
         served: Mapping[str, ServedTool] | None = None,
     ) -> None:
-        self.allowed_hosts = list(allowed_hosts)
+        self.allowed_hosts = None if allowed_hosts is None else list(allowed_hosts)
         self.settings = settings or RunToolSettings()
         self._custom = {tool.name: tool for tool in custom}
         self._secrets = secrets

@@ -53,6 +53,8 @@ _PUBLIC_V6 = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 
+NO_HOSTS = "The sandbox calls no addresses; that takes an account on this server"
+
 
 _ONLY_PUBLIC = "only public hosts may be called, unless the server's administrator allows others"
 
@@ -85,7 +87,8 @@ class HostGuard:
     ----------
     allowed_hosts
         Hosts by name, addresses and networks that may be called besides the public ones, e.g.
-        ``intranet.local``, ``127.0.0.1`` and ``10.0.0.0/8``.
+        ``intranet.local``, ``127.0.0.1`` and ``10.0.0.0/8``. None where no host at all may be called, nor
+        looked up: the sandbox's guard.
     resolve
         Looks names up; the operating system does, where none is given.
 
@@ -95,16 +98,18 @@ class HostGuard:
         One of the allowed hosts is neither a name nor an address nor a network.
     """
 
-    def __init__(self, allowed_hosts: Iterable[str] = (), resolve: Resolve = system_addresses) -> None:
-        self.allowed_hosts = tuple(allowed_hosts)
+    def __init__(self, allowed_hosts: Iterable[str] | None = (), resolve: Resolve = system_addresses) -> None:
+        self.allowed_hosts = None if allowed_hosts is None else [*allowed_hosts]
         self._names: set[str] = set()
         self._networks: list[Network] = []
         self._resolve = resolve
-        for entry in self.allowed_hosts:
+        for entry in self.allowed_hosts or ():
             self._allow(entry.strip().lower().strip("[]"))
 
     def allowing(self, *hosts: str) -> HostGuard:
         """Give a guard that allows these hosts as well."""
+        if self.allowed_hosts is None:
+            return self
         return HostGuard((*self.allowed_hosts, *hosts), self._resolve)
 
     def _allow(self, entry: str) -> None:
@@ -128,6 +133,7 @@ class HostGuard:
         HostRefused
             It has none, or one of them may not be called.
         """
+        self._require_open()
         try:
             found = [_address(text) for text in self._resolve(host, port)]
         except (OSError, UnicodeError):
@@ -145,6 +151,7 @@ class HostGuard:
         HostRefused
             It may not be called.
         """
+        self._require_open()
         _, host, port = origin_of(url)
         if host.lower() == "localhost" or host.lower().endswith(".localhost"):
             self._require_allowed(host, [ipaddress.IPv4Address("127.0.0.1")])
@@ -155,6 +162,10 @@ class HostGuard:
         except (OSError, UnicodeError):
             return
         self._require_allowed(host, [_address(str(each[4][0])) for each in found])
+
+    def _require_open(self) -> None:
+        if self.allowed_hosts is None:
+            raise HostRefused(NO_HOSTS)
 
     def _require_allowed(self, host: str, found: Sequence[Address]) -> None:
         if found and host.lower().rstrip(".") in self._names:

@@ -39,7 +39,7 @@ class Question(BaseModel):
     """Which server to look at."""
 
     server: RunMcpServer
-    allowed_hosts: list[str]
+    allowed_hosts: list[str] | None
 
 
 class Finding(BaseModel):
@@ -51,7 +51,7 @@ class Finding(BaseModel):
     field: str | None = None
 
 
-def probe(server: RunMcpServer, allowed_hosts: list[str]) -> Finding:
+def probe(server: RunMcpServer, allowed_hosts: list[str] | None) -> Finding:
     """Connect to a server, list its tools, and let go of it. Blocks: for a thread.
 
     Parameters
@@ -59,7 +59,7 @@ def probe(server: RunMcpServer, allowed_hosts: list[str]) -> Finding:
     server
         The server.
     allowed_hosts
-        Hosts besides the public ones that may be called.
+        Hosts besides the public ones that may be called; None: none at all.
 
     Returns
     -------

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kasal_jupyter.schemas.spec import RunToolSettings
-from kasal_jupyter.tools.guard import HostGuard
+from kasal_jupyter.tools.guard import NO_HOSTS, HostGuard
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,11 @@ def _usable(_settings: RunToolSettings) -> None:
     """Say that nothing keeps a tool from being used."""
 
 
+def without_network(settings: RunToolSettings) -> str | None:
+    """Say why a tool cannot be used that calls addresses: the ``unavailable`` of such tools."""
+    return None if settings.network else NO_HOSTS
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     """Something an agent can call.
@@ -107,6 +112,14 @@ class Tool:
         **arguments
             The arguments, already validated against ``parameters``. ``None`` stands for an
             argument that was not given.
+
+        Raises
+        ------
+        ValueError
+            It cannot be called, or fails; in words for the agent.
         """
+        # The check of a crew has said so before; it is not what the rule hangs on.
+        if reason := self.unavailable(context.settings):
+            raise ValueError(reason)
         given = {name: value for name, value in arguments.items() if value is not None}
         return self.function(context, **given)

@@ -15,10 +15,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from kasal_jupyter.tools.folder import Folder
-from kasal_jupyter.tools.tool import ToolContext
+
+if TYPE_CHECKING:
+    from kasal_jupyter.tools.tool import ToolContext
 
 MAX_FILE_BYTES = 10_000_000
 """Largest file that a tool writes."""

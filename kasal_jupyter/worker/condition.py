@@ -27,6 +27,13 @@ def unmet(condition: TaskCondition, raw: str, structured: Any = None) -> str | N
     structured
         The result as JSON, where the task has an ``output_schema``.
     """
+    try:
+        return _unmet(condition, raw, structured)
+    except RecursionError:
+        return "the result is nested too deeply"
+
+
+def _unmet(condition: TaskCondition, raw: str, structured: Any) -> str | None:
     value: Any = raw
     what = "the result"
     if condition.field is not None:

@@ -50,10 +50,10 @@ class Reminders:
     memory
         Where to look.
     allowed_hosts
-        Where an embedder may be asked whose address is a user's, besides public hosts.
+        Where an embedder may be asked whose address is a user's, besides public hosts; None: nowhere.
     """
 
-    def __init__(self, memory: RunMemory, allowed_hosts: Sequence[str]) -> None:
+    def __init__(self, memory: RunMemory, allowed_hosts: Sequence[str] | None) -> None:
         self._recall = Recall(Path(memory.folder), memory.embedder, HostGuard(allowed_hosts))
         self._kinds = KINDS if memory.remember else ("knowledge",)
         self._remark = memory.remark or ""

@@ -1,17 +1,21 @@
 """Frames as inputs, and as results: the same words for pandas, polars, pyarrow and what is like them."""
 
 import datetime as dt
+import gc
 import json
+import random
+import tempfile
 
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
 
+from kasal_jupyter.kernel import row_filter
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.frame_profile import CARD_BYTES, profile_card
 from kasal_jupyter.kernel.frame_sql import StatementRefused
-from kasal_jupyter.kernel.frame_tools import tools_of
+from kasal_jupyter.kernel.frame_tools import FrameTools, tools_of
 from kasal_jupyter.kernel.frames import is_frame, read_frame
 from kasal_jupyter.kernel.inputs import read_values
 from kasal_jupyter.kernel.row_filter import ConditionRefused, read_condition
@@ -239,6 +243,15 @@ def test_conditions(frame, condition, count):
         "[each for each in price]",
         "f'{price}' == '1'",
         "price ** price > 1",
+        "region == 'a' * 1000000000",
+        "region == 1000000000 * 'a'",
+        "region * 1000000000 == 'a'",
+        "region + region == 'EUEU'",
+        "region == 'a' + 'a'",
+        "price * ('a' + region) == 1",
+        "price == True * 2",
+        "tags + tags == price",
+        "sold * 1000 == 1",
         "price == {}",
         "(price := 1) == 1",
         "open('/etc/passwd')",
@@ -262,43 +275,86 @@ def test_nothing_else_is_understood_and_nothing_is_run(hostile):
         data.filter(read_condition(hostile, data.schema))
 
 
+def written_condition(chance, depth=3):
+    """Make a condition that wants much: repeated and joined texts, and numbers beyond all bounds."""
+
+    def value(depth):
+        if depth == 0 or chance.random() < 0.3:
+            return chance.choice(
+                ("price", "region", "sold", "day", "`order id`", "'a'", "'ab'", "2", "1.5", "100000", "True")
+            )
+        return f"({value(depth - 1)} {chance.choice('+-*/')} {value(depth - 1)})"
+
+    return f"{value(depth)} {chance.choice(('==', '<', '!='))} {value(depth)}"
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_no_step_of_a_condition_takes_more_room_than_a_column_of_numbers(library, monkeypatch):
+    data = read_frame(FRAMES[library], "data")
+    steps = 0
+
+    def looked_at(call):
+        def step(*operands):
+            nonlocal steps
+            steps += 1
+            for operand in operands:
+                assert data.head(1).select(operand.alias("given"))["given"].dtype.is_numeric()
+            return call(*operands)
+
+        return step
+
+    for kind, call in row_filter._CALCULATED.items():
+        monkeypatch.setitem(row_filter._CALCULATED, kind, looked_at(call))
+    chance = random.Random(12)
+    refused = 0
+    for _ in range(400):
+        try:
+            read_condition(written_condition(chance), data.schema)
+        except ConditionRefused:
+            refused += 1
+    assert steps > 50
+    assert refused > 100
+
+
 @pytest.mark.parametrize(
-    "statement",
+    ("statement", "reason"),
     [
-        "DROP VIEW data",
-        "SELECT 1; DROP VIEW data",
-        "CREATE TABLE x AS SELECT 1",
-        "COPY data TO '{file}'",
-        "ATTACH '{file}' AS x",
-        "INSTALL httpfs",
-        "LOAD httpfs",
-        "SET enable_external_access = true",
-        "PRAGMA database_list",
-        "EXPLAIN ANALYZE SELECT 1",
-        "SELECT * FROM read_csv('/etc/passwd')",
-        "SELECT * FROM read_text('/etc/passwd')",
-        "SELECT * FROM '/etc/passwd'",
-        "SELECT * FROM glob('/*')",
-        "SELECT * FROM read_csv('http://127.0.0.1:9/x.csv')",
-        "SELECT * FROM secret_frame",
-        "SELECT * FROM DATA_OF_OTHERS",
-        "",
-        "nonsense",
+        ("COPY data TO '{file}'", "Only one SELECT"),
+        ("SELECT * FROM read_csv('/etc/passwd')", "not for agents"),
+        ("SELECT * FROM '/etc/passwd.csv'", "DuckDB says"),
+        ("SELECT * FROM secret_frame", "DuckDB says"),
+        ("SELECT * FROM DATA_OF_OTHERS", "DuckDB says"),
+        ("nonsense", "DuckDB says"),
+        ("SELECT length(repeat('x', 1500000000)) FROM data", "(?i)memory"),
+        ("SELECT repeat('x', 100000) AS x FROM data, range(40)", "(?i)memory"),
+        ("SELECT repeat('x', 10000) AS x FROM data, range(40)", "The result is too large"),
     ],
 )
-def test_sql_sees_the_frame_and_nothing_else(statement, tmp_path):
-    import duckdb
-
+def test_sql_sees_the_frame_and_nothing_else(statement, reason, tmp_path):
     secret_frame = pd.DataFrame({"secret": [1]})
     file = tmp_path / "written"
-    with pytest.raises((StatementRefused, duckdb.Error)):
+    with pytest.raises(StatementRefused, match=reason):
         ask(FRAMES["pandas"], "sql", statement=statement.format(file=file))
     assert len(secret_frame) == 1
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_file_that_statements_read_goes_with_the_frames_tools(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    asked = FrameTools(read_frame(FRAMES["pandas"], "data"), "data")
+    first = asked.sql("SELECT count(*) AS n FROM data")
+    [made] = tmp_path.iterdir()
+    second = asked.sql('SELECT count(*) AS n FROM "data" WHERE price > 10')
+    assert (int(first["n"][0]), int(second["n"][0])) == (300, 289)
+    assert list(tmp_path.iterdir()) == [made]
+    assert made.stat().st_mode & 0o077 == 0
+    del asked
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_sql_that_takes_too_long_is_ended(monkeypatch):
-    monkeypatch.setattr("kasal_jupyter.kernel.frame_sql.MOST_SECONDS", 0.3)
+    monkeypatch.setattr("kasal_jupyter.tools.confined_sql.MOST_SECONDS", 0.5)
     with pytest.raises(StatementRefused, match="longer than"):
         ask(
             FRAMES["pandas"],

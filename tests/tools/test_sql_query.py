@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from kasal_jupyter.schemas.spec import RunToolSettings
-from kasal_jupyter.tools.builtin import sql_query
+from kasal_jupyter.tools import confined_sql
 from kasal_jupyter.tools.catalog import find_tool
 from kasal_jupyter.tools.tool import ToolContext
 
@@ -69,57 +69,30 @@ def test_results_are_bounded(query):
 
 
 @pytest.mark.parametrize(
-    "statement",
+    ("statement", "reason"),
     [
-        "COPY (SELECT 1) TO 'x.csv'",
-        "CREATE TABLE x AS SELECT 1",
-        "SELECT 1; SELECT 2",
-        "SET enable_external_access = true",
-        "ATTACH 'x.db'",
-        "INSTALL httpfs",
-        "PRAGMA version",
-        "",
-        "-- nothing",
+        ("COPY (SELECT 1) TO 'x.csv'", "Only one SELECT"),
+        ("SELECT 1; SELECT 2", "Only one SELECT"),
+        ("SELECT FROM WHERE", "DuckDB says: .*syntax error"),
+        ("SELECT nothing FROM 'sales.csv'", "DuckDB says: Binder Error"),
+        ("SELECT * FROM read_text('sales.csv')", "read_text.. is not for agents"),
+        ("SELECT * FROM 'link.csv'", "outside"),
+        (
+            "select * from read_csv('{secret}', header=true, delim='|') natural join (select 1 as q)",
+            "read_csv.. is not for agents",
+        ),
     ],
 )
-def test_only_one_select_is_run(query, context, statement):
-    before = sorted(context.folder.rglob("*"))
-    with pytest.raises(ValueError, match=r"Only one SELECT|DuckDB says"):
-        query(statement)
-    assert sorted(context.folder.rglob("*")) == before
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "SELECT * FROM '../secret.csv'",
-        "SELECT * FROM 'link.csv'",
-        "SELECT * FROM 'linked/secret.csv'",
-        "SELECT * FROM '/etc/passwd'",
-        "SELECT * FROM read_csv('/etc/passwd')",
-        "SELECT * FROM read_csv('../secret.csv')",
-        "SELECT * FROM read_text('link.csv')",
-        "SELECT * FROM read_blob('/proc/self/environ')",
-        "SELECT * FROM glob('/etc/*')",
-        "SELECT * FROM 'http://127.0.0.1:1/x.csv'",
-        "SELECT * FROM read_csv('https://example.com/x.csv')",
-        "SELECT * FROM 's3://bucket/x.parquet'",
-        "SELECT getenv('HOME')",
-        "SELECT * FROM context",
-        "SELECT * FROM 'absent.csv'",
-        "SELECT * FROM 'output.log'",
-        "SELECT * FROM read_text('sales.csv')",
-    ],
-)
-def test_nothing_else_is_read(query, context, statement):
-    outside = context.folder.parent
-    (outside / "secret.csv").write_text("secret\n1\n", encoding="utf-8")
-    (context.folder / "link.csv").symlink_to(outside / "secret.csv")
-    (context.folder / "linked").symlink_to(outside)
+def test_what_is_refused_is_refused_with_a_reason(query, context, statement, reason):
+    secret = context.folder.parent / "secret.csv"
+    secret.write_text("kanarienvogel\n1\n", encoding="utf-8")
+    (context.folder / "link.csv").symlink_to(secret)
     (context.folder / "output.log").write_text("printed")
-    with pytest.raises(ValueError, match=r"outside|no file|DuckDB says") as refused:
-        query(statement)
-    assert "root:" not in str(refused.value)
+    before = sorted(context.folder.rglob("*"))
+    with pytest.raises(ValueError, match=reason) as refused:
+        query(statement.format(secret=secret))
+    assert "kanarienvogel" not in str(refused.value)
+    assert sorted(context.folder.rglob("*")) == before
 
 
 def test_what_can_be_queried_is_told(query):
@@ -144,10 +117,43 @@ def test_files_that_the_deployer_allows_are_queried_too(context, tmp_path):
     assert "| 5 |" in find_tool("sql_query").run(allowed, statement=f"SELECT * FROM '{shared}/a.csv'")
 
 
-def test_what_takes_too_long_is_ended(query, monkeypatch):
-    monkeypatch.setattr(sql_query, "MOST_SECONDS", 0.2)
-    with pytest.raises(ValueError, match=r"longer than 0\.2 seconds"):
-        query("SELECT sum(a.range * b.range) FROM range(10000000) a, range(100000) b")
+@pytest.mark.skipif(sys.platform != "linux", reason="memory cannot be limited")
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT length(repeat('x', 1500000000))",
+        "SELECT length(list(repeat('x', 1000000) || range)::VARCHAR) FROM range(2000)",
+        "SELECT count(DISTINCT range) FROM range(100000000)",
+        "SELECT length(string_agg(repeat('x', 100000), '')) FROM range(20000)",
+        "SELECT range FROM range(length(repeat('x', 1500000000)))",
+    ],
+)
+def test_what_takes_too_much_memory_is_refused(query, statement):
+    with pytest.raises(ValueError, match=r"(?i)memory"):
+        query(statement)
+
+
+def test_hundreds_of_megabytes_are_no_trouble(query, context):
+    path = context.folder / "much.csv"
+    duckdb.sql(f"COPY (SELECT range AS n, hash(range) AS h, range % 7 AS d FROM range(4000000)) TO '{path}'")
+    assert path.stat().st_size > 100_000_000
+    assert "| 4000000 | 3999999 |" in query("SELECT count(*), max(n) FROM 'much.csv'")
+    counts = query("SELECT d, count(*) AS often, min(h) FROM 'much.csv' GROUP BY d ORDER BY d").splitlines()
+    assert len(counts) == 9
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT sum(a.range * b.range) FROM range(10000000) a, range(100000) b",
+        # It is the parser that takes long here.
+        "SELECT " + "(" * 9_000 + "1" + ")" * 9_000,
+    ],
+)
+def test_what_takes_too_long_is_ended(query, monkeypatch, statement):
+    monkeypatch.setattr(confined_sql, "MOST_SECONDS", 1.0)
+    with pytest.raises(ValueError, match=r"longer than 1 seconds|too much|more memory|DuckDB says"):
+        query(statement)
 
 
 def test_without_duckdb_it_says_what_to_install():

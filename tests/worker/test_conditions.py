@@ -176,3 +176,10 @@ def test_no_expression_takes_longer_than_its_text(engine):
     # Python's own engine would take longer than the universe is old.
     condition = TaskCondition(matches="^(a+)+$")
     assert unmet(condition, "a" * 100_000 + "b") is not None
+
+
+@pytest.mark.parametrize("field", [None, "a.b"])
+def test_a_result_that_is_nested_without_end_meets_no_condition(field):
+    deep = '{"a":' * 100_000 + "1" + "}" * 100_000
+    condition = TaskCondition(field=field, equals={"a": 1})
+    assert unmet(condition, deep) == "the result is nested too deeply"

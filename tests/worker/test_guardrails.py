@@ -169,3 +169,12 @@ def test_in_a_hierarchical_crew_the_one_who_did_the_work_checks_it(engine, tmp_p
     )
     assert record.end["status"] == "completed", record.end
     assert [check["accepted"] for check in record.of("guardrail")] == [False, True]
+
+
+def test_a_verdict_that_is_nested_without_end_is_none(engine, tmp_path):
+    deep = '{"valid":' * 50_000 + "1" + "}" * 50_000
+    server, spec = guarded(tmp_path, Reply("Tea."), Reply(deep), verdict(True))
+    with server:
+        record = engine.run(spec)
+    assert record.end["status"] == "completed", record.end
+    assert [check["accepted"] for check in record.of("guardrail")] == [True]

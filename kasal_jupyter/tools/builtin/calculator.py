@@ -1,4 +1,8 @@
-"""Arithmetic, read as an expression tree and never evaluated as Python."""
+"""Arithmetic, read as an expression tree and never evaluated as Python.
+
+Whatever an expression says, each of its steps is small: a number that goes into a step has so many bits at
+the most, and what says *how often* something is done (an exponent, digits to round to) is looked at before.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import ast
 import math
 import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from kasal_jupyter.tools.tool import Tool, ToolContext
 
@@ -17,6 +22,9 @@ MAX_CHARACTERS = 500
 MAX_BITS = 4_096
 """Largest integer, in bits: about 1,200 digits."""
 
+MAX_COUNT = MAX_BITS
+"""Largest exponent of an integer, and most digits that are rounded to."""
+
 _BINARY: dict[type[ast.operator], Callable[[Number, Number], Number]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -26,18 +34,31 @@ _BINARY: dict[type[ast.operator], Callable[[Number, Number], Number]] = {
     ast.Mod: operator.mod,
 }
 _UNARY: dict[type[ast.unaryop], Callable[[Number], Number]] = {ast.UAdd: operator.pos, ast.USub: operator.neg}
-_FUNCTIONS: dict[str, Callable[..., Number]] = {
-    "abs": abs,
-    "cos": math.cos,
-    "exp": math.exp,
-    "log": math.log,
-    "log10": math.log10,
-    "max": max,
-    "min": min,
-    "round": round,
-    "sin": math.sin,
-    "sqrt": math.sqrt,
-    "tan": math.tan,
+
+
+@dataclass(frozen=True, slots=True)
+class _Function:
+    """A function of numbers, whose work grows with their size alone.
+
+    ``counted`` is one that takes a count behind its number: its work grows with the count's value.
+    """
+
+    call: Callable[..., Number]
+    counted: bool = False
+
+
+_FUNCTIONS: dict[str, _Function] = {
+    "abs": _Function(abs),
+    "cos": _Function(math.cos),
+    "exp": _Function(math.exp),
+    "log": _Function(math.log),
+    "log10": _Function(math.log10),
+    "max": _Function(max),
+    "min": _Function(min),
+    "round": _Function(round, counted=True),
+    "sin": _Function(math.sin),
+    "sqrt": _Function(math.sqrt),
+    "tan": _Function(math.tan),
 }
 _CONSTANTS: dict[str, Number] = {"e": math.e, "pi": math.pi}
 
@@ -70,6 +91,10 @@ def calculate(expression: str) -> Number:
 
 
 def _value(node: ast.expr) -> Number:
+    return _bounded(_worked_out(node))
+
+
+def _worked_out(node: ast.expr) -> Number | complex:
     match node:
         case ast.Constant(value=bool()):
             pass  # a bool is an int to Python, and not a number to anyone else
@@ -82,30 +107,43 @@ def _value(node: ast.expr) -> Number:
         case ast.BinOp(left=left, op=ast.Pow(), right=right):
             return _power(_value(left), _value(right))
         case ast.BinOp(left=left, op=operation, right=right) if type(operation) in _BINARY:
-            return _bounded(_BINARY[type(operation)](_value(left), _value(right)))
+            return _BINARY[type(operation)](_value(left), _value(right))
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _FUNCTIONS:
-            return _bounded(_FUNCTIONS[name](*(_value(argument) for argument in arguments)))
+            function = _FUNCTIONS[name]
+            values = [_value(argument) for argument in arguments]
+            if function.counted:
+                values[1:] = map(_count, values[1:])
+            return function.call(*values)
         case _:
             pass
     raise ValueError(f"{ast.unparse(node)!r} is not arithmetic.")
 
 
-def _power(base: Number, exponent: Number) -> Number:
+def _count(number: Number) -> Number:
+    """Give what says how often something is done, where that is not too often."""
+    if abs(number) > MAX_COUNT:
+        raise OverflowError
+    return number
+
+
+def _power(base: Number, exponent: Number) -> Number | complex:
     """Raise to a power, having refused what would take for ever or fill the memory."""
+    # Of a negative exponent the result is a float, and 0, 1 and -1 stay as they are.
     if (
         isinstance(base, int)
         and isinstance(exponent, int)
         and exponent > 0
-        and base.bit_length() * exponent > MAX_BITS
+        and abs(base) > 1
+        and base.bit_length() * _count(exponent) > MAX_BITS
     ):
         raise OverflowError
-    return _bounded(base**exponent)
+    return base**exponent
 
 
 def _bounded(number: Number | complex) -> Number:
     if isinstance(number, complex):
         raise ValueError("The result is not a real number.")  # noqa: TRY004 - of no use to an agent
-    if (isinstance(number, int) and number.bit_length() > MAX_BITS) or not math.isfinite(number):
+    if number.bit_length() > MAX_BITS if isinstance(number, int) else not math.isfinite(number):
         raise OverflowError
     return number
 

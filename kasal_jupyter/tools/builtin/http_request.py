@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kasal_jupyter.tools.builtin.web_page import web_address
-from kasal_jupyter.tools.tool import Tool, ToolContext
+from kasal_jupyter.tools.tool import Tool, ToolContext, without_network
 from kasal_jupyter.tools.wording import portion, status_text
 from kasal_jupyter.version import __version__
 
@@ -165,4 +165,5 @@ TOOL = Tool(
         "additionalProperties": False,
     },
     function=_run,
+    unavailable=without_network,
 )

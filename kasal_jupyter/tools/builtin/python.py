@@ -63,8 +63,6 @@ class _Output:
 
 
 def _run(context: ToolContext, code: str, timeout: float = SECONDS) -> str:
-    if reason := _unavailable(context.settings):
-        raise ValueError(reason)
     if len(code) > MAX_CODE:
         raise ValueError(f"code: {MAX_CODE:,} characters at the most, please.")
     if not 1 <= timeout <= MAX_SECONDS:

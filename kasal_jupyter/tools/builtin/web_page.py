@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kasal_jupyter.tools.readable import html_charset, is_pdf, page_text, pdf_text
-from kasal_jupyter.tools.tool import Tool, ToolContext
+from kasal_jupyter.tools.tool import Tool, ToolContext, without_network
 from kasal_jupyter.tools.wording import beginning, portion, status_text
 from kasal_jupyter.version import __version__
 
@@ -106,4 +106,5 @@ TOOL = Tool(
         "additionalProperties": False,
     },
     function=_run,
+    unavailable=without_network,
 )

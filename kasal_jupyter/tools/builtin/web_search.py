@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kasal_jupyter.tools.search import search
-from kasal_jupyter.tools.tool import Tool, ToolContext
+from kasal_jupyter.tools.tool import Tool, ToolContext, without_network
 
 MAX_RESULTS = 20
 """Most results of a search."""
@@ -53,4 +53,5 @@ TOOL = Tool(
         "additionalProperties": False,
     },
     function=_run,
+    unavailable=without_network,
 )
