@@ -25,6 +25,7 @@ from kasal_jupyter.api.routes import routes
 from kasal_jupyter.api.websocket import EventSocket
 from kasal_jupyter.auth.accounts import Accounts
 from kasal_jupyter.auth.maintenance import MaintenanceMode
+from kasal_jupyter.confined import ConfinedPool
 from kasal_jupyter.models.catalog import ModelCatalog, SandboxCatalog
 from kasal_jupyter.runs.hook_file import HookFiles
 from kasal_jupyter.runs.limits import RunLimits
@@ -146,6 +147,12 @@ class KasalApp(ExtensionApp):
     max_queued = Int(1_000, min=0, help="Executions that may wait; one more is refused with 503.").tag(
         config=True
     )
+    max_reading = Int(
+        0,
+        min=0,
+        help="Files and crews of users that are read at the same time, each in a limited process, one at a "
+        "time a user; more wait. 0: as many as there are processors, and two at least.",
+    ).tag(config=True)
     max_body_bytes = Int(
         2 * 1024 * 1024, min=1024, help="Largest body of a request, in bytes; a larger one is refused."
     ).tag(config=True)
@@ -203,6 +210,7 @@ class KasalApp(ExtensionApp):
     _sandbox_parts: Parts | None = None
     _accounts: Accounts | None = None
     _backend: LocalBackend | None = None
+    _confined: ConfinedPool
     _activity: PeriodicCallback | None = None
     _waking: asyncio.Future[None] | None = None
     _stopping = False
@@ -230,6 +238,7 @@ class KasalApp(ExtensionApp):
             store, folder, sandbox_token=self.sandbox_token, enterprise_burst=self.enterprise_burst
         )
         catalog = ModelCatalog(self.default_model, os.environ, default_embedder=self.embedder)
+        self._confined = ConfinedPool(self.max_reading)
         self.parts = self._workspace(store, folder, catalog, MaintenanceMode(store))
         self.parts.runs.on_end = count_run
         show_runs(self.parts.runs)
@@ -303,6 +312,7 @@ class KasalApp(ExtensionApp):
             fanouts=Fanouts(),
             accounts=self._accounts,
             maintenance=maintenance,
+            confined=self._confined,
             body_limit=self.max_body_bytes,
             wake=self._wake,
             sandbox=self._sandbox,

@@ -12,6 +12,7 @@ from tornado.iostream import StreamClosedError
 from kasal_jupyter.api.executions import execution_of
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.operation import Media, operation
+from kasal_jupyter.aside import FILES, aside
 from kasal_jupyter.runs.artifacts import list_artifacts, open_artifact, zip_artifacts
 from kasal_jupyter.schemas.artifacts import ArtifactList, ArtifactQuery
 
@@ -75,9 +76,10 @@ class ArtifactsHandler(FileHandler):
         if query.format == "zip" or (
             query.format is None and "application/zip" in self.request.headers.get("Accept", "")
         ):
-            await self.send(await asyncio.to_thread(zip_artifacts, folder), f"{job_id}.zip", ZIP)
+            packed = await aside(FILES, self.caller.owner, lambda: zip_artifacts(folder))
+            await self.send(packed, f"{job_id}.zip", ZIP)
             return
-        found = await asyncio.to_thread(list_artifacts, folder)
+        found = await aside(FILES, self.caller.owner, lambda: list_artifacts(folder))
         if query.search is not None:
             text = query.search.casefold()
             found = [info for info in found if text in info.name.casefold()]
@@ -102,7 +104,8 @@ class ArtifactHandler(FileHandler):
         The slashes of its name may be written as they are or as `%2F`.
         """
         await execution_of(self, job_id)
-        artifact = await asyncio.to_thread(open_artifact, self.parts.runs.files.workspace(job_id), path)
+        folder = self.parts.runs.files.workspace(job_id)
+        artifact = await aside(FILES, self.caller.owner, lambda: open_artifact(folder, path))
         with artifact.file:
             name = artifact.info.name.rpartition("/")[2]
             await self.send(artifact.chunks(), name, CONTENT, artifact.info.size)

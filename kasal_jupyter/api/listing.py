@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 
+from kasal_jupyter.aside import LISTS, aside
 from kasal_jupyter.schemas.base import ListQuery
 from kasal_jupyter.store.catalog import D, Order
 from kasal_jupyter.store.repository import Page, Repository, Selection
@@ -55,7 +55,7 @@ async def list_page(
     if field == "created_at" and wanted.takes_all:
         order: Order = "newest" if descending else "created"
         return repository.page(order=order, offset=query.offset, limit=query.per_page, **criteria)
-    return await asyncio.to_thread(repository.select, wanted, **criteria)
+    return await aside(LISTS, criteria.get("owner", ""), lambda: repository.select(wanted, **criteria))
 
 
 def _given(values: Mapping[str, str | None] | None) -> dict[str, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from kasal_jupyter.api.fanout import Fanouts
 from kasal_jupyter.auth.accounts import Accounts
 from kasal_jupyter.auth.maintenance import MaintenanceMode
+from kasal_jupyter.confined import ConfinedPool
 from kasal_jupyter.runs.memory import CrewMemories
 from kasal_jupyter.runs.service import Runs
 from kasal_jupyter.runs.webhooks import Webhooks
@@ -33,6 +34,8 @@ class Parts:
         Whether anybody is served.
     recall
         Searches what crews remember and know.
+    confined
+        Where files and crews from elsewhere are read.
     body_limit
         Most bytes of a request's body.
     wake
@@ -55,6 +58,7 @@ class Parts:
     fanouts: Fanouts
     accounts: Accounts
     maintenance: MaintenanceMode
+    confined: ConfinedPool
     body_limit: int
     wake: Callable[[], None]
     sandbox: Callable[[], Awaitable[Parts]]

@@ -11,6 +11,7 @@ from tornado.iostream import StreamClosedError
 from kasal_jupyter.api.executions import execution_of
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.operation import Media, operation
+from kasal_jupyter.aside import LISTS, aside
 from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.runs.feed import Feed
 from kasal_jupyter.runs.filter import EventFilter
@@ -153,7 +154,9 @@ class TracesHandler(StreamHandler):
             await self.stream(feed, after, rows_of)
             return
         # In a thread: a long run's events take longer to read than the loop may be held up.
-        rows, more = await asyncio.to_thread(trace_rows, feed.journal, after, query.limit, wanted)
+        rows, more = await aside(
+            LISTS, self.caller.owner, lambda: trace_rows(feed.journal, after, query.limit, wanted)
+        )
         self.answer(TraceRows(traces=rows, next=rows[-1].seq if more else None))
 
 
@@ -185,7 +188,7 @@ class EventsHandler(StreamHandler):
         if self.wants_stream():
             await self.stream(feed, after, lambda line: [line] if _wanted(line, wanted) else [])
             return
-        lines, last = await asyncio.to_thread(_page, feed, after, query.limit, wanted)
+        lines, last = await aside(LISTS, self.caller.owner, lambda: _page(feed, after, query.limit, wanted))
         following = str(last).encode() if last < feed.journal.seq else b"null"
         self.write_bytes(b'{"events":[%b],"next":%b}' % (b",".join(lines), following))
 

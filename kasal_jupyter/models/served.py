@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from kasal_jupyter.aside import QUESTIONS, aside
+from kasal_jupyter.errors import TooManyRequests, Unavailable
 from kasal_jupyter.models.asking import Asker, AskFailed, too_slow
 from kasal_jupyter.models.ollama import installed
 from kasal_jupyter.tools.guard import HostGuard
@@ -124,7 +126,7 @@ class ServedModels:
         self._answers.pop(asked, None)
         while len(self._answers) >= MOST_SERVERS:
             del self._answers[next(iter(self._answers))]
-        work = asyncio.to_thread(_ask, asked, TIME_LIMIT)
+        work = _asked_in_turn(asked)
         answer = _Answer(asyncio.get_running_loop().create_task(work))
         self._answers[asked] = answer
 
@@ -143,6 +145,13 @@ def place_of(base_url: str) -> str:
         return urlsplit(base_url).netloc.rpartition("@")[2] or "the server"
     except ValueError:
         return "the server"
+
+
+async def _asked_in_turn(asked: _Asked) -> Served:
+    try:
+        return await aside(QUESTIONS, asked.base_url, lambda: _ask(asked, TIME_LIMIT))
+    except (TooManyRequests, Unavailable) as error:
+        return Served(failure=str(error))
 
 
 def _ask(asked: _Asked, seconds: float) -> Served:

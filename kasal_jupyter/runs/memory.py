@@ -10,6 +10,7 @@ from pathlib import Path
 
 import orjson
 
+from kasal_jupyter.aside import MEMORIES, aside
 from kasal_jupyter.errors import KasalError
 from kasal_jupyter.memory.build import build_index
 from kasal_jupyter.memory.embedder import RemoteEmbedder, embedder_name
@@ -94,7 +95,7 @@ class CrewMemories:
         lock = self._locks.setdefault(crew_id, asyncio.Lock())
         async with lock:
             try:
-                await asyncio.to_thread(self._refresh, crew_id, embedder)
+                await aside(MEMORIES, self._owner(crew_id), lambda: self._refresh(crew_id, embedder))
             except (OSError, ValueError, KasalError):
                 log.exception("the memory of %s could not be written", crew_id)
 
@@ -102,7 +103,7 @@ class CrewMemories:
         """Find what of a crew's memories and knowledge is near to a text; see :meth:`Recall.search`."""
         embedder, remark = _embedder(self.catalog.of(crew.owner))
         await self.refresh(crew.id, embedder)
-        found = await asyncio.to_thread(self._search, crew.id, embedder, text, kinds, limit)
+        found = await aside(MEMORIES, crew.owner, lambda: self._search(crew.id, embedder, text, kinds, limit))
         return Found(found.hits, found.milliseconds, found.remark or remark or "")
 
     async def bring_up_to_date(self, crew: Crew) -> None:
@@ -124,6 +125,10 @@ class CrewMemories:
         for path in self.folder.glob("*"):
             if self.store.crews.get(path.name) is None:
                 shutil.rmtree(path, ignore_errors=True)
+
+    def _owner(self, crew_id: str) -> str:
+        crew = self.store.crews.get(crew_id)
+        return crew.owner if crew is not None else ""
 
     def _path(self, crew_id: str) -> Path:
         return self.folder / crew_id

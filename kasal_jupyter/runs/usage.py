@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from kasal_jupyter.aside import LISTS, aside
 from kasal_jupyter.errors import NotFound
 from kasal_jupyter.runs.ledger import entries_of
 from kasal_jupyter.runs.service import Runs
@@ -46,7 +46,8 @@ async def usage_of(runs: Runs, query: UsageQuery, scope: Mapping[str, Any]) -> U
         with store.snapshot():
             return booked(store, span, scope), store.executions.find(status="running", **scope)
 
-    entries, running = await asyncio.to_thread(look)
+    owner = str(scope.get("owner", ""))
+    entries, running = await aside(LISTS, owner, look)
     for execution in running:
         with suppress(NotFound):
             summary = (await runs.feed(execution.id)).summary
@@ -56,7 +57,7 @@ async def usage_of(runs: Runs, query: UsageQuery, scope: Mapping[str, Any]) -> U
         user = store.users.get(owner)
         return user.email if user is not None else owner
 
-    return await asyncio.to_thread(usage_list, query, span, entries, name_of)
+    return await aside(LISTS, owner, lambda: usage_list(query, span, entries, name_of))
 
 
 @dataclass(frozen=True, slots=True)

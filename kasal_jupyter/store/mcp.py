@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from functools import partial
 
+from kasal_jupyter.aside import CHECKS, PROBES, aside
 from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, NotFound
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.mcp import (
@@ -70,7 +71,6 @@ class McpServers:
         self.store = store
         self.secrets = secrets
         self.guard = guard
-        self._probes = asyncio.Semaphore(_PROBES)
 
     def get(self, server_id: str) -> McpServer:
         """Give a server.
@@ -273,16 +273,19 @@ class McpServers:
             raise InvalidRequest(INVALID_SERVER, faults=faults)
         blamed = "command" if server.transport == "stdio" else "url"
         try:
-            async with self._probes:
-                finding = await asyncio.to_thread(
-                    probe, with_secrets(server, secrets, []), list(self.guard.allowed_hosts)
-                )
+            finding = await aside(
+                PROBES,
+                server.owner,
+                lambda: probe(with_secrets(server, secrets, []), list(self.guard.allowed_hosts)),
+            )
         except McpFailed as error:
             raise InvalidRequest(INVALID_SERVER, faults=[Fault(error.field or blamed, str(error))]) from None
         names = {tool.remote_name: tool.name for tool in known or ()}
         # Thousands of schemas are looked at: not on the loop.
-        listing = await asyncio.to_thread(
-            list_tools, server.name, finding.tools, selected=server.selected, known=names
+        listing = await aside(
+            PROBES,
+            server.owner,
+            lambda: list_tools(server.name, finding.tools, selected=server.selected, known=names),
         )
         if server.selected is not None and not listing.tools:
             there = ", ".join(each.name for each in finding.tools[:20]) or "none"
@@ -305,13 +308,14 @@ class McpServers:
         """Find what is wrong with where a server is, as far as that is seen without speaking to it."""
         if server.command is not None:
             path = secrets.env.get("PATH", os.environ.get("PATH"))
-            if await asyncio.to_thread(shutil.which, server.command, path=path) is None:
-                return [Fault("command", f"There is no program {server.command!r} to start")]
+            command = server.command
+            if await aside(CHECKS, server.owner, lambda: shutil.which(command, path=path)) is None:
+                return [Fault("command", f"There is no program {command!r} to start")]
         if server.url is not None:
             guard = self.guard if server.guarded else self.guard.allowing(origin_of(server.url)[1])
             try:
                 async with asyncio.timeout(_LOOKUP_SECONDS):
-                    await asyncio.to_thread(guard.check, server.url)
+                    await guard.look(server.url, server.owner)
             except (HostRefused, HostUnknown) as error:
                 return [Fault("url", str(error))]
             except TimeoutError:

@@ -94,7 +94,7 @@ class Providers:
         provider = provider_named(name)
         faults = [*_faults(provider, body)]
         if body.base_url is not None and not any_address:
-            faults += await self._address_faults(body.base_url)
+            faults += await self._address_faults(body.base_url, owner)
         if faults:
             raise InvalidRequest(INVALID_PROVIDER, faults=faults)
         sealed = SealedProvider(
@@ -151,10 +151,10 @@ class Providers:
             return Credentials(source, unreadable=True)
         return Credentials(source, opened.api_key, opened.base_url, opened.options, guarded=stored.guarded)
 
-    async def _address_faults(self, base_url: str) -> list[Fault]:
+    async def _address_faults(self, base_url: str, owner: str) -> list[Fault]:
         try:
             async with asyncio.timeout(_LOOKUP_SECONDS):
-                await asyncio.to_thread(self.guard.check, base_url)
+                await self.guard.look(base_url, owner)
         except HostRefused as error:
             return [Fault("base_url", str(error))]
         except (HostUnknown, TimeoutError):

@@ -160,7 +160,7 @@ class CustomTools:
         faults = [*_faults(tool, secret)]
         try:
             async with asyncio.timeout(_LOOKUP_SECONDS):
-                await asyncio.to_thread(self.guard.check, tool.endpoint)
+                await self.guard.look(tool.endpoint, tool.owner)
         except HostRefused as error:
             faults.append(Fault("endpoint", str(error)))
         except (HostUnknown, TimeoutError):

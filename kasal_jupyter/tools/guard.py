@@ -12,6 +12,8 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import urlsplit
 
+from kasal_jupyter.aside import CHECKS, aside
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -156,6 +158,10 @@ class HostGuard:
         """
         _, host, port = origin_of(url)
         self.addresses(host, port)
+
+    async def look(self, url: str, owner: str) -> None:
+        """Do what :meth:`check` does beside the event loop, when it is the owner's turn."""
+        await aside(CHECKS, owner, lambda: self.check(url))
 
     def _refusal(self, address: Address) -> str | None:
         """Say what an address is that may not be called; None for one that may."""
