@@ -26,8 +26,15 @@ LONGEST_PATTERN = 1_000
 """Characters of a regular expression."""
 
 
-def object_schema(schema: dict[str, Any]) -> dict[str, Any]:
+def object_schema(schema: dict[str, Any], *, replaced: bool = True) -> dict[str, Any]:
     """Give a schema back that describes an object and keeps to itself. It takes a microsecond a value.
+
+    Parameters
+    ----------
+    schema
+        The schema.
+    replaced
+        Whether its references will all be replaced by what they refer to.
 
     Raises
     ------
@@ -45,7 +52,8 @@ def object_schema(schema: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(
                 f"the schema may refer to its own parts only, as in #/$defs/name, not to {reference[:200]!r}"
             )
-    _Whole(schema).require_small()
+    if replaced:
+        _Whole(schema).require_small()
     return schema
 
 
