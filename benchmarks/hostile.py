@@ -1,9 +1,9 @@
 """What hostile input costs everybody else: `python benchmarks/hostile.py`.
 
 Several users send a real server the worst that its parsers take, all at the same time: each parser at its
-allowed maximum, in shapes that are known to be bad and in ones that a seeded generator makes. Another user asks
-`/v1/health` and starts executions meanwhile. Printed are what each input took (and its answer's status), and the
-longest that either of the other user's requests took, beside the same without any input.
+allowed maximum, in shapes that are known to be bad and in ones that a seeded generator makes. Another user
+asks `/v1/health` and starts executions meanwhile. Printed are what each input took (and its answer's status),
+and the longest that either of the other user's requests took, beside the same without any input.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Input:
 
     name: str
     path: str
-    body: Callable[[], dict[str, Any]]
+    body: dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -119,7 +119,8 @@ class Times:
 def pdf(objects: int) -> bytes:
     """Give a small PDF whose pages are all one page, which draws a form in a form many times over."""
     forms = "".join(
-        f"{number} 0 obj<</Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</F {number + 1} 0 R>>>>"
+        f"{number} 0 obj<</Type/XObject/Subtype/Form/BBox[0 0 9 9]"
+        f"/Resources<</XObject<</F {number + 1} 0 R>>>>"
         f"/Length 35>>stream\n{'/F Do ' * 5:<35}\nendstream endobj\n"
         for number in range(10, 10 + objects)
     )
@@ -127,9 +128,11 @@ def pdf(objects: int) -> bytes:
     return (
         "%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
         f"2 0 obj<</Type/Pages/Count 150/Kids[{kids}]>>endobj\n"
-        "3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 4 0 R/Resources<</XObject<</F 10 0 R>>>>>>endobj\n"
+        "3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 4 0 R"
+        "/Resources<</XObject<</F 10 0 R>>>>>>endobj\n"
         f"4 0 obj<</Length 5>>stream\n/F Do\nendstream endobj\n{forms}"
-        f"{10 + objects} 0 obj<</Type/XObject/Subtype/Form/BBox[0 0 9 9]/Length 0>>stream\n\nendstream endobj\n"
+        f"{10 + objects} 0 obj<</Type/XObject/Subtype/Form/BBox[0 0 9 9]/Length 0>>"
+        "stream\n\nendstream endobj\n"
         "trailer<</Root 1 0 R>>\n%%EOF"
     ).encode()
 
@@ -164,109 +167,102 @@ def inputs(crew: str, most: int, seeds: int) -> list[Input]:
     seeds
         Texts that are drawn by chance, for each parser.
     """
-    made: list[Input] = []
-
-    def yaml(name: str, text: Callable[[], str]) -> None:
-        made.append(
-            Input(f"YAML, {name}", "/crews/import", lambda: {"text": text(), "format": "yaml", "save": False})
-        )
-
-    def given(name: str, file: str, text: Callable[[], str]) -> None:
-        body = lambda: {"name": file, "text": text() or "a"}  # noqa: E731
-        made.append(Input(f"knowledge, {name}", f"/crews/{crew}/knowledge", body))
-
-    def post(name: str, path: str, body: Callable[[], dict[str, Any]]) -> None:
-        made.append(Input(name, path, body))
-
-    yaml("45 keys in keys", lambda: "? " * 45)
-    yaml("mappings as keys", lambda: "{" * 40 + "a: 1" + "}: 1" * 39 + "}")
-    yaml("brackets", lambda: "[" * most)
-    yaml("keys", lambda: "".join(f"k{number}: v\n" for number in range(most // 12)))
-    yaml("merges", lambda: "a: &a {x: 1}\n" + "".join(f"b{n}:\n  <<: *a\n" for n in range(most // 20)))
-    yaml(
-        "aliases",
-        lambda: "a: &a [" + "b, " * 99 + "b]\n" + "".join(f"c{n}: [{'*a, ' * 99}*a]\n" for n in range(99)),
-    )
-    yaml(
-        "agents", lambda: "name: a\nagents:\n" + "".join(f"  a{n}: {{role: r}}\n" for n in range(most // 20))
-    )
-    given("headings", "x.md", lambda: "# a" + "#" * (most - 10) + "b")
-    given("sections", "y.md", lambda: f"# {'t' * (most // 2)}\n" + "## a\nb\n" * (most // 16))
-    given("short sentences", "x.txt", lambda: "a. " * (most // 3))
-    given("one word", "y.txt", lambda: "a" * most)
-    given("quotes", "x.csv", lambda: '\n"' * (most // 2))
-    given("a wide head", "y.csv", lambda: "a" * 100_000 + ",b\n" + "1,2\n" * (most // 8))
-    given("commas", "z.csv", lambda: "a,b\n" + "," * (most - 5))
-    given("brackets", "x.json", lambda: "[" * most)
-    given("objects", "y.json", lambda: "[" + "{}," * (most // 3 - 1) + "{}]")
-    given("tags", "x.html", lambda: "<b>" * (most // 3))
-    given("tables", "y.html", lambda: "<table><tr><td>" * (most // 15))
-    for number in range(6):
-        post(
-            "knowledge, a PDF of 2 kB",
-            f"/crews/{crew}/knowledge",
-            lambda number=number: {"name": f"{number}.pdf", "content": base64.b64encode(pdf(9)).decode()},
-        )
-    properties = {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(most // 32)}}
-    post("a tool's schema, properties", "/tools/custom", lambda: tool(properties))
-    post("a tool's schema, levels", "/tools/custom", lambda: tool(nested(90)))
-    post("a tool's schema, references", "/tools/custom", lambda: tool(laughing()))
-    post("a tool's schema, at its maximum", "/tools/custom", lambda: tool(at_most()))
-    post(
-        "unknown tools",
-        "/crews",
-        lambda: {"name": "many", "agents": many(200), "tasks": many(1_000, "Clerk")},
-    )
-    post("unknown fields", "/crews", lambda: {f"f{number}": 1 for number in range(min(190_000, most // 10))})
-    post("empty agents", "/crews", lambda: {"name": "a", "agents": [{}] * min(180_000, most // 3)})
-    post("empty names", "/crews", lambda: {"name": "a", "agents": [{"tools": [""] * 64}] * 200})
-    names = ",".join(f'"n{number}": {{"role": "r"}}' for number in range(most // 24))
-    post("crew.jsonc, names", "/crews/import", lambda: {"text": f'{{"agents": {{{names}}}, "tasks": []}}'})
-    fields = ",".join(f'"field{number}": 1' for number in range(most // 24))
-    jsonc = f'{{"agents": {{"a": {{"role": "r", {fields}}}}}, "tasks": []}}'
-    post("crew.jsonc, fields", "/crews/import", lambda: {"text": jsonc})
-    post(
-        "crew.jsonc, comments",
-        "/crews/import",
-        lambda: {"text": "{" + "/*" * (most // 2 - 9), "format": "jsonc"},
-    )
-    nodes = [
-        {"id": f"n{number}", "type": "agentNode", "data": {"label": "a"}} for number in range(most // 60)
+    return [
+        *(imported(f"YAML, {name}", text, format="yaml") for name, text in yaml(most, seeds)),
+        *(
+            Input(f"knowledge, {file}", f"/crews/{crew}/knowledge", {"name": file, "text": text})
+            for file, text in knowledge(most, seeds)
+        ),
+        *(
+            Input(
+                "knowledge, a PDF of 2 kB",
+                f"/crews/{crew}/knowledge",
+                {"name": f"{n}.pdf", "content": base64.b64encode(pdf(9 if most == MOST else 2)).decode()},
+            )
+            for n in range(6 if most == MOST else 1)
+        ),
+        *exchanged(most),
+        *bodies(crew, most),
     ]
-    post(
-        "canvas, nodes of one name",
-        "/crews/import",
-        lambda: {"files": {"a.json": json({"nodes": nodes, "edges": []})}},
-    )
-    code = lambda: {
-        "agents.yaml": "a: {}",
-        "tasks.yaml": "t: {}",
-        "crew.py": "(" * 190 + "a()" + "()" * (most // 4),
-    }  # noqa: E731
-    post("a project's Python", "/crews/import", lambda: {"files": code()})
-    toml = {"agents.yaml": "a: {}", "tasks.yaml": "t: {}", "pyproject.toml": f"[{'a.' * (most // 4)}a]"}
-    post("a project's TOML", "/crews/import", lambda: {"files": toml})
-    post(
-        "a zip, bombs",
-        "/crews/import",
-        lambda: {"archive": zipped((f"{n}.yaml", bytes(999_999)) for n in range(300))},
-    )
-    post(
-        "a zip, entries",
-        "/crews/import",
-        lambda: {"archive": zipped((f"{n}.yaml", b"") for n in range(most // 150))},
-    )
-    post(
-        "inputs",
-        "/executions",
-        lambda: {"crew_id": crew, "inputs": {f"i{n}": n for n in range(min(180_000, most // 14))}},
-    )
-    post("a search", f"/crews/{crew}/memory/search", lambda: {"query": "a b c " * 300})
+
+
+def imported(name: str, text: str, **more: Any) -> Input:
+    """Give a request that has a text read as a crew."""
+    return Input(name, "/crews/import", {"text": text, "save": False, **more})
+
+
+def yaml(most: int, seeds: int) -> Iterator[tuple[str, str]]:
+    """Give YAML."""
+    yield "45 keys in keys", "? " * 45
+    yield "mappings as keys", "{" * 40 + "a: 1" + "}: 1" * 39 + "}"
+    yield "brackets", "[" * most
+    yield "keys", "".join(f"k{n}: v\n" for n in range(most // 12))
+    yield "merges", "a: &a {x: 1}\n" + "".join(f"b{n}:\n  <<: *a\n" for n in range(most // 20))
+    yield "aliases", f"a: &a [{'b, ' * 99}b]\n" + "".join(f"c{n}: [{'*a, ' * 99}*a]\n" for n in range(99))
+    yield "agents", "name: a\nagents:\n" + "".join(f"  a{n}: {{role: r}}\n" for n in range(most // 22))
     for seed in range(seeds):
-        yaml(f"drawn {seed}", lambda seed=seed: drawn(_YAML_BITS, most // 8, seed))
+        yield f"drawn {seed}", drawn(_YAML_BITS, most // 8, seed)
+
+
+def knowledge(most: int, seeds: int) -> Iterator[tuple[str, str]]:
+    """Give files that a crew is to know."""
+    yield "headings.md", "# a" + "#" * (most - 10) + "b"
+    yield "sections.md", f"# {'t' * (most // 2)}\n" + "## a\nb\n" * (most // 20)
+    yield "short-sentences.txt", "a. " * (most // 3)
+    yield "one-word.txt", "a" * most
+    yield "quotes.csv", '\n"' * (most // 4)
+    yield "a-wide-head.csv", "a" * 100_000 + ",b\n" + "1,2\n" * (most // 8)
+    yield "commas.csv", "a,b\n" + "," * (most - 5)
+    yield "brackets.json", "[" * most
+    yield "objects.json", "[" + "{}," * (most // 3 - 1) + "{}]"
+    yield "tags.html", "<b>" * (most // 3)
+    yield "tables.html", "<table><tr><td>" * (most // 15)
+    for seed in range(seeds):
         for ending in ("md", "csv", "json", "html", "txt"):
-            given(f"{ending} drawn {seed}", f"d.{ending}", lambda seed=seed: drawn(_TEXT_BITS, most, seed))
-    return made
+            yield f"drawn-{seed}.{ending}", "a" + drawn(_TEXT_BITS, most // 2, seed)
+
+
+def exchanged(most: int) -> Iterator[Input]:
+    """Give crews in other formats."""
+    names = ",".join(f'"n{n}": {{"role": "r"}}' for n in range(most // 32))
+    yield imported("crew.jsonc, names", f'{{"agents": {{{names}}}, "tasks": []}}')
+    fields = ",".join(f'"field{n}": 1' for n in range(most // 24))
+    yield imported("crew.jsonc, fields", f'{{"agents": {{"a": {{"role": "r", {fields}}}}}, "tasks": []}}')
+    yield imported("crew.jsonc, comments", "{" + "/*" * (most // 2 - 9), format="jsonc")
+    nodes = [{"id": f"n{n}", "type": "agentNode", "data": {"label": "a"}} for n in range(most // 80)]
+    yield imported("canvas, nodes of one name", json({"nodes": nodes, "edges": []}))
+    project = {"agents.yaml": "a: {}", "tasks.yaml": "t: {}"}
+    for what, file, text in (
+        ("calls", "crew.py", "a" + "()" * (most // 4)),
+        ("brackets", "crew.py", "(" * (most // 4)),
+        ("TOML", "pyproject.toml", f"[{'a.' * (most // 4)}a]"),
+        ("TOML at its maximum", "pyproject.toml", f"[{'a.' * 24_000}a]"),
+    ):
+        yield Input(f"a project, {what}", "/crews/import", {"files": {**project, file: text}})
+    bombs = zipped((f"{n}.yaml", bytes(999_999)) for n in range(300))
+    yield Input("a zip, bombs", "/crews/import", {"archive": bombs})
+    entries = zipped((f"{n}.yaml", b"") for n in range(most // 150))
+    yield Input("a zip, entries", "/crews/import", {"archive": entries})
+
+
+def bodies(crew: str, most: int) -> Iterator[Input]:
+    """Give bodies that are large in one way."""
+    properties = {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(most // 32)}}
+    for what, schema in (
+        ("properties", properties),
+        ("levels", nested(90)),
+        ("references", laughing()),
+        ("at its maximum", at_most()),
+    ):
+        yield Input(f"a tool's schema, {what}", "/tools/custom", tool(schema))
+    yield Input(
+        "unknown tools", "/crews", {"name": "many", "agents": many(200), "tasks": many(1_000, "Clerk")}
+    )
+    yield Input("unknown fields", "/crews", {f"f{n}": 1 for n in range(min(150_000, most // 13))})
+    yield Input("empty agents", "/crews", {"name": "a", "agents": [{}] * min(180_000, most // 3)})
+    yield Input("empty names", "/crews", {"name": "a", "agents": [{"tools": [""] * 64}] * 200})
+    given = {f"i{n}": n for n in range(min(150_000, most // 16))}
+    yield Input("inputs", "/executions", {"crew_id": crew, "inputs": given})
 
 
 def json(value: Any) -> str:
@@ -328,7 +324,7 @@ def attack(
     sent = list(sent)
     random.Random(order).shuffle(sent)
     for each in sent:
-        body = json(each.body()).encode()
+        body = json(each.body).encode()
         began = time.perf_counter()
         try:
             status = api.post(

@@ -34,7 +34,7 @@ class Work:
 
 
 async def until(condition):
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - a thread does it
         await asyncio.sleep(0.001)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,11 +30,10 @@ def functions(monkeypatch, tmp_path):
         "def about(data): return json.dumps([dict(os.environ), os.nice(0), os.getpid()]).encode()\n"
     )
     site = next(path for path in sys.path if path.endswith("site-packages"))
-    link = os.path.join(site, f"{HERE}_{os.getpid()}.pth")
-    with open(link, "w") as file:
-        file.write(f"{tmp_path}\n")
+    link = Path(site) / f"{HERE}_{os.getpid()}.pth"
+    link.write_text(f"{tmp_path}\n")
     yield
-    os.unlink(link)
+    link.unlink()
 
 
 def test_it_gives_what_the_function_gives():
@@ -41,7 +41,7 @@ def test_it_gives_what_the_function_gives():
 
 
 def test_a_refusal_is_told_as_it_is():
-    with pytest.raises(ValueError, match="^not that$"):
+    with pytest.raises(ValueError, match=r"^not that$"):
         confined(f"{HERE}:refuse", b"", seconds=60)
     with pytest.raises(InvalidRequest) as caught:
         confined(f"{HERE}:invalid", b"", seconds=60)
@@ -49,9 +49,7 @@ def test_a_refusal_is_told_as_it_is():
     assert caught.value.faults == (Fault("a.b", "why"),) * 3
 
 
-@pytest.mark.parametrize(
-    ("function", "seconds"), [("sleep", 1.0), ("grow", 60), ("deep", 60), ("much", 60)]
-)
+@pytest.mark.parametrize(("function", "seconds"), [("sleep", 1.0), ("grow", 60), ("deep", 60), ("much", 60)])
 def test_what_takes_too_much_is_ended(function, seconds):
     with pytest.raises(TooMuch):
         confined(f"{HERE}:{function}", b"", seconds=seconds)

@@ -100,9 +100,12 @@ def read_crew_py(text: str) -> CrewPy:
         It is no Python.
     """
     try:
-        tree = ast.parse(text)
+        return _read(ast.parse(text))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"it is no Python that can be read: {error or type(error).__name__}") from None
+
+
+def _read(tree: ast.Module) -> CrewPy:
     found = CrewPy()
     for method in _methods(tree):
         marks = [_name(mark) for mark in method.decorator_list]

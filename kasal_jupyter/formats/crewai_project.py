@@ -26,6 +26,9 @@ from kasal_jupyter.schemas.crews import MOST_AGENTS, MOST_TASKS
 AGENTS = ("agents.yaml", "agents.yml")
 TASKS = ("tasks.yaml", "tasks.yml")
 
+MOST_OF_TOML = 50_000
+"""Characters of a pyproject.toml: its reader takes a quadratic time for some."""
+
 _EXPECTED = "{what} are written by name: `name:` and their fields below, indented"
 
 _BY_SCHEMA = "create_model_from_schema"
@@ -273,6 +276,9 @@ class _Project:
         if root is None:
             return fallback, ""
         path = str(root / "pyproject.toml")
+        if len(self.files[path]) > MOST_OF_TOML:
+            self.intake.remark(("pyproject.toml",), f"it has more than {MOST_OF_TOML:,} characters")
+            return fallback, ""
         try:
             about = tomllib.loads(self.files[path])
         except (tomllib.TOMLDecodeError, RecursionError) as error:

@@ -46,7 +46,7 @@ def passages_of(text: str, *, headings: bool = False) -> list[str]:
 
 def rows_in_passages(rows: Iterable[str]) -> list[str]:
     """Put rows of a table together into passages; none is cut unless it is too long."""
-    return _packed([(row, "\n") for row in rows if row.strip()], overlap=0)
+    return _packed(((row, "\n") for row in rows if row.strip()), overlap=0)
 
 
 def _sections(text: str) -> Iterator[tuple[str, str]]:
