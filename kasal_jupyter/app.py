@@ -35,6 +35,7 @@ from kasal_jupyter.auth.accounts import Accounts
 from kasal_jupyter.auth.maintenance import MaintenanceMode
 from kasal_jupyter.auth.senders import Senders
 from kasal_jupyter.auth.standing import ASK_SECONDS, LOOK_SECONDS, Watch
+from kasal_jupyter.confined import ConfinedPool
 from kasal_jupyter.errors import StoreError
 from kasal_jupyter.models.catalog import ModelCatalog, SandboxCatalog
 from kasal_jupyter.runs.disabled import DisabledOwners
@@ -218,6 +219,12 @@ class KasalApp(ExtensionApp):
     max_crews = Int(
         2_000, min=0, help="Crews that a user may have; 0: any number. Admins may have any number."
     ).tag(config=True)
+    max_reading = Int(
+        0,
+        min=0,
+        help="Files and crews of users that are read at the same time, each in a limited process, one at a "
+        "time a user; more wait. 0: as many as there are processors, and two at least.",
+    ).tag(config=True)
     max_body_bytes = Int(
         2 * 1024 * 1024, min=1024, help="Largest body of a request, in bytes; a larger one is refused."
     ).tag(config=True)
@@ -314,6 +321,7 @@ class KasalApp(ExtensionApp):
     _sandbox_parts: Parts | None = None
     _accounts: Accounts | None = None
     _backend: LocalBackend | None = None
+    _confined: ConfinedPool
     _activity: PeriodicCallback | None = None
     _looking: PeriodicCallback | None = None
     _disabled: DisabledOwners | None = None
@@ -375,6 +383,7 @@ class KasalApp(ExtensionApp):
                 store, folder, sandbox_token=self.sandbox_token, enterprise_burst=self.enterprise_burst
             )
             catalog = ModelCatalog(self.default_model, os.environ, default_embedder=self.embedder)
+            self._confined = ConfinedPool(self.max_reading)
             self._doors = Doors(
                 strangers=Senders(self.max_strangers, "connections"),
                 bodies=Senders(self.max_bodies_bytes, "bytes"),
@@ -491,6 +500,7 @@ class KasalApp(ExtensionApp):
             accounts=self._accounts,
             maintenance=maintenance,
             doors=self._doors,
+            confined=self._confined,
             body_limit=self.max_body_bytes,
             wake=self._wake,
             sandbox=self._sandbox,

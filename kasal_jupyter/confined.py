@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kasal_jupyter.environment import plain_environment
+from kasal_jupyter.errors import Fault, InvalidRequest
+from kasal_jupyter.places import WAITING, Places
 
 MEMORY = 1_500_000_000
 """Bytes of address space that a process may have, where nothing else is said."""
@@ -24,8 +27,14 @@ MEMORY = 1_500_000_000
 OUTPUT = 64_000_000
 """Most bytes that an answer may have."""
 
-_REFUSED, _TOO_MUCH = 3, 4
-"""Exit statuses: the function raised ValueError, or found no more memory."""
+SECONDS = 40.0
+"""How long something may take that the server reads for somebody."""
+
+NICE = 5
+"""How far a process stands behind the server's own where both want a processor."""
+
+_REFUSED, _TOO_MUCH, _INVALID = 3, 4, 5
+"""Exit statuses: the function raised ValueError, found no more memory, or raised InvalidRequest."""
 
 
 class TooMuch(Exception):
@@ -40,6 +49,7 @@ def confined(
     memory: int = MEMORY,
     folder: Path | None = None,
     handles: Sequence[int] = (),
+    nice: int = 0,
 ) -> bytes:
     """Call a function of bytes that gives bytes, in a process of its own. It blocks: call it in a thread.
 
@@ -57,15 +67,19 @@ def confined(
         Where it runs; a place without meaning, where nothing is given.
     handles
         Open files that it keeps, under the same numbers.
+    nice
+        How far it stands behind other processes.
 
     Raises
     ------
     ValueError
         The function raised one; the sentence is the same.
+    InvalidRequest
+        The function raised one; message and faults are the same.
     TooMuch
         It took too long, or too much memory.
     """
-    command = [sys.executable, "-I", "-m", __name__, function, str(memory), str(int(seconds) + 1)]
+    command = [sys.executable, "-I", "-m", __name__, function, str(memory), str(int(seconds) + 1), str(nice)]
     with subprocess.Popen(  # noqa: S603 - our own program
         command,
         stdin=subprocess.PIPE,
@@ -86,8 +100,44 @@ def confined(
         return answer
     if process.returncode == _REFUSED:
         raise ValueError(told.decode(errors="replace").strip())
+    if process.returncode == _INVALID:
+        raise _read_invalid(told)
     # Killed by a limit, or ended by a fault of its own: a parser in C may crash where it finds no memory.
     raise TooMuch("It took more memory or time than it may")
+
+
+class ConfinedPool:
+    """Limited processes for what a server's users send: a few at the same time, in turn by owner.
+
+    Parameters
+    ----------
+    places
+        Processes at the same time; 0 for as many as there are processors, and two at least.
+    waiting
+        How much may wait for one.
+    """
+
+    def __init__(self, places: int = 0, waiting: int = WAITING) -> None:
+        self._places = Places(places or max(2, os.cpu_count() or 2), each_owner=1, waiting=waiting)
+
+    async def call(self, owner: str, function: str, data: bytes, *, seconds: float = SECONDS) -> bytes:
+        """Call a function as :func:`confined` does, when it is the owner's turn.
+
+        Raises
+        ------
+        ValueError, InvalidRequest, TooMuch
+            As :func:`confined` does.
+        TooManyRequests, Unavailable
+            Too much waits already, of this owner or of all.
+        """
+        return await self._places.do(
+            lambda: confined(function, data, seconds=seconds, nice=NICE), owner=owner
+        )
+
+
+def _read_invalid(told: bytes) -> InvalidRequest:
+    message, faults = json.loads(told)
+    return InvalidRequest(message, faults=[Fault(field, reason) for field, reason in faults])
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -122,20 +172,27 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def main(function: str, memory: int, seconds: int) -> None:
+def main(function: str, memory: int, seconds: int, nice: int) -> None:
     """Be the process: read the data, call the function, write its answer."""
     _die_with_parent()
     _limit(memory, seconds)
+    if nice and hasattr(os, "nice"):
+        os.nice(nice)
     module, _, name = function.partition(":")
     try:
         answer = getattr(importlib.import_module(module), name)(sys.stdin.buffer.read())
     except ValueError as error:
         sys.stderr.write(str(error))
         sys.exit(_REFUSED)
+    except InvalidRequest as error:
+        json.dump([error.message, [[fault.field, fault.reason] for fault in error.faults]], sys.stderr)
+        sys.exit(_INVALID)
     except (MemoryError, RecursionError):
+        sys.exit(_TOO_MUCH)
+    if len(answer) > OUTPUT:
         sys.exit(_TOO_MUCH)
     sys.stdout.buffer.write(answer)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], *map(int, sys.argv[2:]))

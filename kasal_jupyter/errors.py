@@ -30,7 +30,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from itertools import islice
+from typing import Any, ClassVar, Self
+
+MOST_FAULTS = 100
+"""Faults that an answer lists; of more it says how many there are."""
+
+_MOST_NAMES = 20
+"""Names that a reason lists."""
+
+_LONGEST_WORD, _MOST_WORDS = 64, 500
+"""What is compared to find a word that was meant: that takes the product of their lengths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +59,67 @@ class Fault:
     reason: str
 
 
+class Faults(list[Fault]):
+    """Faults as they are found: the first ones are kept, the others counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.more = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether another one would only be counted, whatever its reason."""
+        return len(self) >= MOST_FAULTS
+
+    def append(self, fault: Fault) -> None:
+        """Note a fault."""
+        if self.full:
+            self.more += 1
+        else:
+            super().append(fault)
+
+    def extend(self, faults: Iterable[Fault]) -> None:
+        """Note several."""
+        for fault in faults:
+            self.append(fault)
+
+    def __iadd__(self, faults: Iterable[Fault]) -> Self:  # type: ignore[override, misc]
+        self.extend(faults)
+        return self
+
+    def nearest(self, word: str, known: Iterable[str]) -> str:
+        """Give what :func:`nearest` does; nothing where the fault would only be counted."""
+        return "" if self.full else nearest(word, known)
+
+    def told(self) -> list[Fault]:
+        """Give what an answer lists."""
+        return [*self, _uncounted(self.more)] if self.more else list(self)
+
+
+def few(faults: Sequence[Fault]) -> Sequence[Fault]:
+    """Give faults as an answer lists them."""
+    more = len(faults) - MOST_FAULTS
+    # One more than that is most likely what says how many there are.
+    return faults if more <= 1 else [*faults[:MOST_FAULTS], _uncounted(more)]
+
+
+def _uncounted(more: int) -> Fault:
+    return Fault("errors", f"and {more:,} more; correct those before them first")
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Give ``; did you mean …?`` for the end of a reason where a known word is near, else nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1)
+    if len(word) > _LONGEST_WORD:
+        return ""
+    words = [each for each in islice(known, _MOST_WORDS) if len(each) <= _LONGEST_WORD]
+    close = difflib.get_close_matches(word, words, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def listed(names: Iterable[str], none: str = "none") -> str:
+    """Give names for a reason: the first of them, separated by commas."""
+    first = list(islice(names, _MOST_NAMES + 1))
+    return ", ".join([*first[:_MOST_NAMES], *(["…"] if len(first) > _MOST_NAMES else [])]) or none
 
 
 class KasalError(Exception):
@@ -74,7 +141,7 @@ class KasalError(Exception):
     def __init__(self, message: str, *, faults: Sequence[Fault] = (), retry_after: int | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.faults = tuple(faults)
+        self.faults = tuple(few(faults))
         self.retry_after = retry_after
 
     def details(self) -> dict[str, Any]:

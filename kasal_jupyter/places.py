@@ -1,7 +1,7 @@
-"""Threads for work that may hang, shared out so that one's hanging work costs nobody else a place.
+"""Threads for work that may take long or hang, shared out so that one's work costs nobody else a place.
 
-The loop's default threads are few, and belong to the server's own bookkeeping: what waits for somebody else's
-machine, for a name server or for a disk is done here.
+The loop's default threads are few, and belong to the server's own bookkeeping: what works on somebody's
+input, or waits for somebody else's machine, for a name server or for a disk, is done here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from kasal_jupyter.errors import TooManyRequests, Unavailable
+
 T = TypeVar("T")
+
+WAITING = 200
+"""How many may wait for places that users' requests want, where nothing else is said."""
+
+RETRY_SECONDS = 5
+"""When whoever is refused may ask again."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,10 +47,20 @@ class Places:
         How many of them one owner's work may have.
     each_target
         How many of them may work on the same thing, a host for example, whoever's work it is.
+    waiting
+        How many may wait for a place, and a quarter of that of one owner; any number, where nothing is given.
     """
 
-    def __init__(self, most: int, *, each_owner: int | None = None, each_target: int | None = None) -> None:
+    def __init__(
+        self,
+        most: int,
+        *,
+        each_owner: int | None = None,
+        each_target: int | None = None,
+        waiting: int | None = None,
+    ) -> None:
         self._most = most
+        self._most_waiting = waiting
         self._each_owner = each_owner or most
         self._each_target = each_target or most
         self._lock = threading.Lock()
@@ -72,6 +90,8 @@ class Places:
         ------
         TimeoutError
             It goes on for longer than that.
+        TooManyRequests, Unavailable
+            Too much waits already, of this owner or of all; or there are no more threads.
         """
         loop = asyncio.get_running_loop()
         await self._place(_Waiter(owner, target, loop, loop.create_future()))
@@ -90,10 +110,9 @@ class Places:
 
         try:
             threading.Thread(target=run, name="kasal-place", daemon=True).start()
-        except BaseException:
-            # No more threads, say.
+        except RuntimeError:
             self._release(owner, target)
-            raise
+            raise Unavailable("The server has no thread left", retry_after=RETRY_SECONDS) from None
         async with asyncio.timeout(seconds):
             return await done
 
@@ -101,6 +120,7 @@ class Places:
         with self._lock:
             self._waiting.setdefault(waiter.owner, deque()).append(waiter)
             self._grant()
+            self._require_room(waiter)
         try:
             await waiter.place
         except asyncio.CancelledError:
@@ -113,6 +133,22 @@ class Places:
                 # It was given one just now.
                 self._release(waiter.owner, waiter.target)
             raise
+
+    def _require_room(self, waiter: _Waiter) -> None:
+        """Refuse who would have to wait behind too many."""
+        own = self._waiting.get(waiter.owner, ())
+        if self._most_waiting is None or waiter not in own:
+            return
+        if len(own) > max(1, self._most_waiting // 4):
+            self._leave(waiter)
+            raise TooManyRequests(
+                f"{len(own) - 1} of your requests wait for the same; wait for them", retry_after=RETRY_SECONDS
+            )
+        if (waiting := sum(map(len, self._waiting.values())) - 1) >= self._most_waiting:
+            self._leave(waiter)
+            raise Unavailable(
+                f"{waiting} others wait for the same; try it again later", retry_after=RETRY_SECONDS
+            )
 
     def _release(self, owner: str, target: str) -> None:
         with self._lock:
@@ -168,3 +204,24 @@ def _tell(future: asyncio.Future[Any], result: Any, error: BaseException | None)
 
 DISK = Places(4)
 """For waiting until the disk has something: however slow it is, nobody who only reads stands behind that."""
+
+PROGRAMS = Places(8, each_owner=1, waiting=WAITING)
+"""For looking whether there is a program that a user has named."""
+
+CONNECTIONS = Places(16, each_owner=1, waiting=WAITING)
+"""For looking up the names of hosts that are connected to; the owner is the host."""
+
+MODEL_SERVERS = Places(8, each_owner=1, waiting=WAITING)
+"""For asking servers of models what they have; the owner is the server."""
+
+PROBES = Places(6, each_owner=2, waiting=WAITING)
+"""For looking at MCP servers; each takes a process."""
+
+MEMORIES = Places(8, each_owner=2, waiting=WAITING)
+"""For putting what a crew remembers into an index, and for searching it."""
+
+LISTS = Places(4, each_owner=2, waiting=WAITING)
+"""For searching lists, and reading journals through."""
+
+FILES = Places(2, each_owner=1, waiting=WAITING)
+"""For looking for files, and packing them."""

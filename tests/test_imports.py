@@ -3,6 +3,7 @@
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +41,28 @@ def test_the_kernel_side_imports_neither_crewai_nor_the_server():
 @pytest.mark.parametrize("heavy", ["crewai", "pydantic", "tornado", "jupyter_server", "IPython", "httpx"])
 def test_the_package_itself_imports_nothing_heavy(heavy):
     assert heavy not in loaded_by("kasal_jupyter")
+
+
+BOOKKEEPING = {
+    "api/artifacts.py": "a file's next bytes are read",
+    "api/docs.py": "the server's own documents are made",
+    "api/webhooks.py": "a run's own cursor is read",
+    "app.py": "the server starts",
+    "models/listing.py": "the prices are loaded",
+    "runs": "journals are written and processes started",
+    "worker": "a run's own process",
+}
+"""Where the event loop's own threads are used, and what for: never for what others have sent."""
+
+
+def test_the_loops_own_threads_do_the_servers_bookkeeping_alone():
+    package = Path(kasal_jupyter.__file__).parent
+    using = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if "to_thread(" in path.read_text() or "run_in_executor(None" in path.read_text()
+    }
+    assert {
+        path for path in using if path not in BOOKKEEPING and path.split("/")[0] not in BOOKKEEPING
+    } == set()
+    assert not using & {"runs/generate.py", "runs/usage.py"}

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from kasal_jupyter.errors import TooManyRequests, Unavailable
 from kasal_jupyter.places import Places
 
 
@@ -130,3 +131,22 @@ def test_a_loop_that_has_ended_keeps_no_place(hanging):
             return await places.do(lambda: "served")
 
     assert asyncio.run(come()) == "served"
+
+
+def test_how_many_wait_is_bounded_for_one_and_for_all(hanging):
+    async def run():
+        places = Places(1, waiting=8)
+        tasks = [asyncio.ensure_future(places.do(hanging(n), owner="ada")) for n in range(3)]
+        await hanging.has(1)
+        with pytest.raises(TooManyRequests, match="2 of your requests wait"):
+            await places.do(hanging("more"), owner="ada")
+        tasks += [asyncio.ensure_future(places.do(hanging(n), owner=f"{n % 3}")) for n in range(6)]
+        await asyncio.sleep(0)
+        with pytest.raises(Unavailable, match="8 others wait"):
+            await places.do(hanging("more"), owner="zoe")
+        hanging.release.set()
+        await asyncio.gather(*tasks)
+        assert len(hanging.begun) == 9
+        return await places.do(lambda: "again", owner="zoe")
+
+    assert asyncio.run(run()) == "again"

@@ -13,6 +13,7 @@ from kasal_jupyter.api.executions import execution_of
 from kasal_jupyter.api.long_answer import LongAnswer
 from kasal_jupyter.api.operation import Media, operation
 from kasal_jupyter.errors import KasalError
+from kasal_jupyter.places import FILES
 from kasal_jupyter.runs.artifacts import list_artifacts, open_artifact, zip_artifacts
 from kasal_jupyter.schemas.artifacts import ArtifactList, ArtifactQuery
 
@@ -86,9 +87,10 @@ class ArtifactsHandler(FileHandler):
         if query.format == "zip" or (
             query.format is None and "application/zip" in self.request.headers.get("Accept", "")
         ):
-            await self.send(await asyncio.to_thread(zip_artifacts, folder), f"{job_id}.zip", ZIP)
+            packed = await FILES.do(lambda: zip_artifacts(folder), owner=self.caller.owner)
+            await self.send(packed, f"{job_id}.zip", ZIP)
             return
-        found = await asyncio.to_thread(list_artifacts, folder)
+        found = await FILES.do(lambda: list_artifacts(folder), owner=self.caller.owner)
         if query.search is not None:
             text = query.search.casefold()
             found = [info for info in found if text in info.name.casefold()]
@@ -113,7 +115,8 @@ class ArtifactHandler(FileHandler):
         The slashes of its name may be written as they are or as `%2F`.
         """
         await execution_of(self, job_id)
-        artifact = await asyncio.to_thread(open_artifact, self.parts.runs.files.workspace(job_id), path)
+        folder = self.parts.runs.files.workspace(job_id)
+        artifact = await FILES.do(lambda: open_artifact(folder, path), owner=self.caller.owner)
         with artifact.file:
             name = artifact.info.name.rpartition("/")[2]
             await self.send(artifact.chunks(), name, CONTENT, artifact.info.size)

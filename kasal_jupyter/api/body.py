@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TypeVar
+from itertools import islice
+from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from kasal_jupyter.errors import Fault, InvalidRequest, nearest
+from kasal_jupyter.errors import MOST_FAULTS, Fault, InvalidRequest, nearest
 from kasal_jupyter.schemas.base import Query
 
 M = TypeVar("M", bound=BaseModel)
@@ -17,6 +18,15 @@ Q = TypeVar("Q", bound=Query)
 
 MOST_NESTING = 100
 """How deep a body's lists and objects may nest; events and documents hold it some levels deeper again."""
+
+MOST_VALUES = 200_000
+"""Values in a body, however small."""
+
+MANY_FAULTS = 1_000
+"""Faults that are all looked at."""
+
+_FIRST = 12
+"""Entries of each list and object that are looked at for faults, where there are many."""
 
 _REASONS = {
     "missing": "Field required",
@@ -46,13 +56,12 @@ def read_body(model: type[M], body: bytes, message: str) -> M:
     except orjson.JSONDecodeError as error:
         reason = f"Not valid JSON: {error}" if body.strip() else "A JSON object is required"
         raise InvalidRequest(message, faults=[Fault("body", reason)]) from None
-    if _nests_deeper(data, MOST_NESTING):
-        reason = f"Nested more than {MOST_NESTING} levels deep; make it flatter"
-        raise InvalidRequest(message, faults=[Fault("body", reason)])
+    if too_much := _reason_against(data):
+        raise InvalidRequest(message, faults=[Fault("body", too_much)])
     try:
         return model.model_validate(data, strict=True)
     except ValidationError as error:
-        raise InvalidRequest(message, faults=faults_of(error)) from None
+        raise InvalidRequest(message, faults=_first_faults(model, data, error)) from None
 
 
 def read_query(model: type[Q], arguments: Mapping[str, Sequence[bytes]]) -> Q:
@@ -113,19 +122,53 @@ def faults_of(error: ValidationError) -> list[Fault]:
     ]
 
 
-def _nests_deeper(data: object, most: int) -> bool:
-    level = [data]
-    for _ in range(most + 1):
+def _reason_against(data: object) -> str | None:
+    """Say why a body is too much to be looked at; None where it is not."""
+    level, count = [data], 0
+    for _ in range(MOST_NESTING + 1):
         inner: list[object] = []
         for each in level:
             if isinstance(each, dict):
                 inner += each.values()
             elif isinstance(each, list):
                 inner += each
+        count += len(inner)
+        if count > MOST_VALUES:
+            return f"It has more than {MOST_VALUES:,} values; send less at a time"
         if not inner:
-            return False
+            return None
         level = inner
-    return True
+    return f"Nested more than {MOST_NESTING} levels deep; make it flatter"
+
+
+def _first_faults(model: type[BaseModel], data: object, error: ValidationError) -> list[Fault]:
+    """Give a body's faults: all of them where they are few.
+
+    To write down a hundred thousand takes pydantic a second, so that of many the first are found anew, in the
+    body's beginnings.
+    """
+    count = error.error_count()
+    if count <= MANY_FAULTS:
+        return faults_of(error)
+    try:
+        model.model_validate(_beginning(data, 3), strict=True)
+    except ValidationError as first:
+        # What is missing may stand where it was cut.
+        faults = [fault for fault in faults_of(first) if fault.reason != _REASONS["missing"]][:MOST_FAULTS]
+    else:
+        faults = [Fault("body", "It has many faults of one kind")]
+    return [*faults, Fault("errors", f"and {count - len(faults):,} more; correct those before them first")]
+
+
+def _beginning(data: Any, levels: int) -> Any:
+    """Give a body with the first entries of each list and object, some levels deep."""
+    if not levels and isinstance(data, (list, dict)):
+        return data[:_FIRST] if isinstance(data, list) else data
+    if isinstance(data, list):
+        return [_beginning(each, levels - 1) for each in data[:_FIRST]]
+    if isinstance(data, dict):
+        return {key: _beginning(value, levels - 1) for key, value in islice(data.items(), _FIRST)}
+    return data
 
 
 def _path(location: tuple[str | int, ...]) -> str:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import binascii
-
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.operation import Media, operation
-from kasal_jupyter.errors import Fault, InvalidRequest
-from kasal_jupyter.formats.bundle import MESSAGE, files_of_mapping, files_of_zip
-from kasal_jupyter.formats.exporting import as_zip, export_crew
-from kasal_jupyter.formats.importing import import_crew
-from kasal_jupyter.formats.intake import Imported
+from kasal_jupyter.formats.bundle import MESSAGE
+from kasal_jupyter.formats.elsewhere import Exchange
+from kasal_jupyter.formats.exporting import as_zip
 from kasal_jupyter.formats.outline import Exported, whole_body
-from kasal_jupyter.formats.yaml_export import export_yaml, file_name
+from kasal_jupyter.formats.yaml_export import file_name
+from kasal_jupyter.places import FILES
 from kasal_jupyter.runs.drafts import draft
 from kasal_jupyter.schemas.exchange import (
     CrewExported,
@@ -56,12 +51,10 @@ class CrewImportHandler(ApiHandler):
         body = self.body(CrewImport)
         owner = self.caller.owner
         tools = self.parts.runs.toolbox(owner).names()
-        # A large file takes its time to be read.
-        found = await asyncio.to_thread(_read, body, tools)
+        found, yaml = await Exchange(self.parts.confined, owner).read(body, tools)
         await self.parts.webhooks.require_allowed(found.crew.webhook)
         if not body.save:
             draft(found.crew, owner)
-            yaml = await asyncio.to_thread(lambda: export_yaml(found.crew).only[1])
             self.answer(CrewRead(format=found.format, crew=found.crew, yaml=yaml, remarks=found.remarks))
             return
         crew = (await self.parts.crews.create(found.crew, owner)).crew
@@ -95,7 +88,7 @@ class CrewExportHandler(ApiHandler):
         query = self.query(ExportQuery)
         self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
         crew = whole_body(self.parts.crews.whole(crew_id))
-        found = await asyncio.to_thread(export_crew, crew, query.format)
+        found = await Exchange(self.parts.confined, self.caller.owner).write(crew, query.format)
         if sources := self.parts.store.knowledge.count(crew_id=crew_id):
             reason = f"{sources} files or texts are attached to the crew, and stay on this server"
             found.remarks.append(Remark(field="knowledge", reason=reason))
@@ -105,25 +98,12 @@ class CrewExportHandler(ApiHandler):
                 CrewExported(name=crew.name, format=query.format, files=found.files, remarks=found.remarks)
             )
             return
-        medium, name, content = _as_file(found, query.format, file_name(crew.name))
+        medium, name, content = await FILES.do(
+            lambda: _as_file(found, query.format, file_name(crew.name)), owner=self.caller.owner
+        )
         self.set_header("Content-Disposition", f'attachment; filename="{name}"')
         self.set_header("Content-Type", medium.type)
         self.finish(content)
-
-
-def _read(body: CrewImport, tools: list[str]) -> Imported:
-    if body.archive is not None:
-        try:
-            data = base64.b64decode(body.archive, validate=True)
-        except (binascii.Error, ValueError):
-            raise InvalidRequest(MESSAGE, faults=[Fault("archive", "It is no base64")]) from None
-        files = files_of_zip(data)
-    elif body.files is not None:
-        files = files_of_mapping(body.files)
-    else:
-        assert body.text is not None, "one of the three is given"
-        files = files_of_mapping({"crew": body.text})
-    return import_crew(files, wanted=body.format, name=body.name, tools=tools)
 
 
 def _as_file(found: Exported, wanted: str, stem: str) -> tuple[Media, str, bytes]:

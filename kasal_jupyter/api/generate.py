@@ -6,7 +6,6 @@ import asyncio
 
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.operation import operation
-from kasal_jupyter.formats.yaml_export import export_yaml
 from kasal_jupyter.runs.generate import Generation, generate_crew
 from kasal_jupyter.schemas.generate import CrewGenerate, CrewGenerated
 
@@ -42,7 +41,9 @@ class CrewGenerateHandler(ApiHandler):
         """
         request = self.body(CrewGenerate)
         owner = self.caller.owner
-        self._work = asyncio.ensure_future(generate_crew(self.parts.runs, request, owner))
+        self._work = asyncio.ensure_future(
+            generate_crew(self.parts.runs, request, owner, self.parts.confined)
+        )
         try:
             found = await self._work
         except asyncio.CancelledError:
@@ -50,11 +51,10 @@ class CrewGenerateHandler(ApiHandler):
                 raise
             return
         stored = (await self.parts.crews.create(found.crew, owner)).crew if request.save else None
-        yaml = await asyncio.to_thread(lambda: export_yaml(found.crew).only[1])
         self.answer(
             CrewGenerated(
                 crew=found.crew,
-                yaml=yaml,
+                yaml=found.yaml,
                 model=found.model,
                 attempts=len(found.job_ids),
                 job_ids=found.job_ids,

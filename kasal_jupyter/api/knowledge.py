@@ -64,7 +64,7 @@ class KnowledgeHandler(KnowledgeResource):
         """
         body = self.body(KnowledgeCreate)
         crew = self.crew(crew_id)
-        source = await read_source(body)
+        source = await read_source(body, self.parts.confined, self.caller.owner)
         stored = await self.parts.knowledge.add(
             crew_id, body.name, source.media_type, source.text, source.passages
         )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
 import orjson
 
+from kasal_jupyter.places import LISTS
 from kasal_jupyter.schemas.base import ListQuery
 from kasal_jupyter.store.catalog import D, Order
 from kasal_jupyter.store.repository import Page, Repository, Selection
@@ -61,11 +61,13 @@ async def list_page(
     )
     # An owner and a crew never change: a document that is newer has the same place among theirs.
     if newer and not (field == "created_at" and wanted.takes_all and criteria.keys() <= _LASTING):
-        return await asyncio.to_thread(_select, repository, wanted, criteria, newer)
+        return await LISTS.do(
+            lambda: _select(repository, wanted, criteria, newer), owner=criteria.get("owner", "")
+        )
     if field == "created_at" and wanted.takes_all:
         order: Order = "newest" if descending else "created"
         return repository.page(order=order, offset=query.offset, limit=query.per_page, **criteria)
-    return await asyncio.to_thread(repository.select, wanted, **criteria)
+    return await LISTS.do(lambda: repository.select(wanted, **criteria), owner=criteria.get("owner", ""))
 
 
 _LASTING = frozenset({"owner", "crew_id"})

@@ -9,6 +9,7 @@ from kasal_jupyter.api.doors import Doors
 from kasal_jupyter.api.fanout import Fanouts
 from kasal_jupyter.auth.accounts import Accounts
 from kasal_jupyter.auth.maintenance import MaintenanceMode
+from kasal_jupyter.confined import ConfinedPool
 from kasal_jupyter.runs.memory import CrewMemories
 from kasal_jupyter.runs.service import Runs
 from kasal_jupyter.runs.webhooks import Webhooks
@@ -36,6 +37,8 @@ class Parts:
         What is under way at once, and who may stay.
     recall
         Searches what crews remember and know.
+    confined
+        Where files and crews from elsewhere are read.
     body_limit
         Most bytes of a request's body.
     wake
@@ -59,6 +62,7 @@ class Parts:
     accounts: Accounts
     maintenance: MaintenanceMode
     doors: Doors
+    confined: ConfinedPool
     body_limit: int
     wake: Callable[[], None]
     sandbox: Callable[[], Awaitable[Parts]]

@@ -12,6 +12,7 @@ from kasal_jupyter.api.executions import execution_of
 from kasal_jupyter.api.long_answer import LongAnswer
 from kasal_jupyter.api.operation import Media, operation
 from kasal_jupyter.errors import Fault, InvalidRequest, KasalError
+from kasal_jupyter.places import LISTS
 from kasal_jupyter.runs.feed import Feed
 from kasal_jupyter.runs.filter import EventFilter
 from kasal_jupyter.runs.traces import TraceFold, trace_rows
@@ -169,7 +170,9 @@ class TracesHandler(StreamHandler):
             await self.stream(feed, after, rows_of)
             return
         # In a thread: a long run's events take longer to read than the loop may be held up.
-        rows, more = await asyncio.to_thread(trace_rows, feed.journal, after, query.limit, wanted)
+        rows, more = await LISTS.do(
+            lambda: trace_rows(feed.journal, after, query.limit, wanted), owner=self.caller.owner
+        )
         self.answer(TraceRows(traces=rows, next=rows[-1].seq if more else None))
 
 
@@ -201,7 +204,7 @@ class EventsHandler(StreamHandler):
         if self.wants_stream():
             await self.stream(feed, after, lambda line: [line] if _wanted(line, wanted) else [])
             return
-        lines, last = await asyncio.to_thread(_page, feed, after, query.limit, wanted)
+        lines, last = await LISTS.do(lambda: _page(feed, after, query.limit, wanted), owner=self.caller.owner)
         following = str(last).encode() if last < feed.journal.seq else b"null"
         self.write_bytes(b'{"events":[%b],"next":%b}' % (b",".join(lines), following))
 

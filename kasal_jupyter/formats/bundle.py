@@ -9,6 +9,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from kasal_jupyter.errors import Fault, InvalidRequest
@@ -28,7 +29,7 @@ MOST_ENTRIES = 20_000
 READ = (".yaml", ".yml", ".json", ".jsonc", ".py", ".toml")
 """Endings of files that may say something about a crew."""
 
-DAMAGED = (
+_DAMAGED = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, NotImplementedError),
     # A damaged bzip2 is an OSError; of names, sizes and versions come the rest.
     *(OSError, RuntimeError, ValueError, OverflowError, LookupError),
@@ -52,11 +53,11 @@ def files_of_mapping(files: Mapping[str, str]) -> dict[str, str]:
     InvalidRequest
         A path leads out of the folder, or there is too much.
     """
-    found: dict[str, str] = {}
+    found = _Files()
     for path, text in files.items():
         _within(path)
-        _add(found, path, text)
-    return found
+        found.add(path, text)
+    return found.texts
 
 
 def files_of_zip(data: bytes) -> dict[str, str]:
@@ -67,7 +68,7 @@ def files_of_zip(data: bytes) -> dict[str, str]:
     InvalidRequest
         It is no zip file, it is locked, a path leads out of it, or there is too much in it.
     """
-    found: dict[str, str] = {}
+    found = _Files()
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
@@ -82,10 +83,12 @@ def files_of_zip(data: bytes) -> dict[str, str]:
                 with archive.open(entry) as file:
                     # What the entry says of its own size is not believed.
                     content = file.read(MOST_BYTES + 1)
-                _add(found, entry.filename, _text(entry.filename, content))
-    except DAMAGED as error:
+                if entry.filename in found.texts:
+                    raise refused(entry.filename, "it stands in the archive twice; leave one out")
+                found.add(entry.filename, _text(entry.filename, content))
+    except _DAMAGED as error:
         raise refused("archive", f"it is no zip file that can be read: {error}") from None
-    return found
+    return found.texts
 
 
 def files_of_folder(folder: Path) -> dict[str, str]:
@@ -96,7 +99,7 @@ def files_of_folder(folder: Path) -> dict[str, str]:
     InvalidRequest
         There is too much in it, or something cannot be read.
     """
-    found: dict[str, str] = {}
+    found = _Files()
     seen = 0
     for root, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not _hidden(name))
@@ -113,8 +116,8 @@ def files_of_folder(folder: Path) -> dict[str, str]:
                     content = file.read(MOST_BYTES + 1)
             except OSError as error:
                 raise refused(shown, f"it cannot be read: {error.strerror}") from None
-            _add(found, shown, _text(shown, content))
-    return found
+            found.add(shown, _text(shown, content))
+    return found.texts
 
 
 def files_of(path: Path) -> dict[str, str]:
@@ -169,12 +172,20 @@ def _text(path: str, content: bytes) -> str:
         raise refused(path, "it is no text in UTF-8") from None
 
 
-def _add(found: dict[str, str], path: str, text: str) -> None:
-    found[path] = _checked(path, text)
-    if len(found) > MOST_FILES:
-        raise refused(path, f"there are more than {MOST_FILES} files; leave out what is not the crew's")
-    if sum(map(len, found.values())) > MOST_BYTES_IN_ALL:
-        raise refused(path, f"the files have more than {MOST_BYTES_IN_ALL:,} bytes in all")
+@dataclass(slots=True)
+class _Files:
+    """Files as they are read, and what they have in all."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+    characters: int = 0
+
+    def add(self, path: str, text: str) -> None:
+        self.texts[path] = _checked(path, text)
+        self.characters += len(text)
+        if len(self.texts) > MOST_FILES:
+            raise refused(path, f"there are more than {MOST_FILES} files; leave out what is not the crew's")
+        if self.characters > MOST_BYTES_IN_ALL:
+            raise refused(path, f"the files have more than {MOST_BYTES_IN_ALL:,} bytes in all")
 
 
 def _checked(path: str, text: str) -> str:

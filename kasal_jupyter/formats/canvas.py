@@ -15,6 +15,7 @@ from kasal_jupyter.formats.crewai_fields import agent_fields, crew_fields, task_
 from kasal_jupyter.formats.crewai_tools import KASAL_TOOLS
 from kasal_jupyter.formats.document import Document, Path, read_json
 from kasal_jupyter.formats.intake import Imported, Intake, Member
+from kasal_jupyter.schemas.crews import MOST_AGENTS, MOST_TASKS
 
 AGENT, TASK = "agentNode", "taskNode"
 
@@ -164,6 +165,8 @@ class _Canvas:
         where = (*path, "data")
         data = self.intake.mapping(self.document, where, body.get("data"), "a node's data is")
         members = self.agents if kind == AGENT else self.tasks
+        most = MOST_AGENTS if kind == AGENT else MOST_TASKS
+        self.intake.require_few(self.document, ("nodes",), len(members) + 1, most)
         fields = self._agent(where, data) if kind == AGENT else self._task(where, data)
         fields["name"] = self._free_name(where, str(data.get("name") or data.get("label") or key), members)
         members[key] = Member(self.document, where, key, fields)

@@ -9,6 +9,7 @@ from typing import Any
 from kasal_jupyter.formats.crewai_fields import agent_fields, crew_fields, task_fields
 from kasal_jupyter.formats.document import Document, Path, read_json
 from kasal_jupyter.formats.intake import Imported, Intake, Member
+from kasal_jupyter.schemas.crews import MOST_AGENTS
 
 NAMES = ("crew.jsonc", "crew.json")
 
@@ -56,6 +57,7 @@ def read_crew_jsonc(
     manager = document.data.get("manager_agent")
     if isinstance(manager, str) and manager not in {agent.key for agent in agents}:
         agents += _from_files(intake, files, document, folder, [((("manager_agent",)), manager)])
+    intake.require_few(document, ("agents",), len(agents), MOST_AGENTS)
     tasks = _tasks(intake, document)
     head = crew_fields(intake, document, document.data)
     head["name"] = name or head.get("name") or _name(folder)

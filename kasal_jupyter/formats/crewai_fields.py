@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kasal_jupyter.errors import nearest
 from kasal_jupyter.formats.crewai_tools import tool_here
 from kasal_jupyter.formats.document import Document, Path
 from kasal_jupyter.formats.intake import Intake
@@ -204,7 +203,7 @@ def model_fields(intake: Intake, path: Path, llm: object) -> dict[str, Any]:
         elif "key" in key or "token" in key or key in {"base_url", "api_base"}:
             intake.remark((*path, key), "keys and addresses are the provider's: PUT /v1/providers/{provider}")
         else:
-            intake.remark((*path, key), f"{_NO_SETTING}{nearest(key, _SETTINGS)}")
+            intake.remark((*path, key), f"{_NO_SETTING}{intake.nearest(key, _SETTINGS)}")
     return {"model": llm["model"], **({"settings": settings} if settings else {})}
 
 
@@ -232,7 +231,7 @@ def tool_fields(intake: Intake, path: Path, tools: object) -> dict[str, Any]:
         elif known is None:
             found.append(tool)
         else:
-            hint = nearest(tool, known)
+            hint = intake.nearest(tool, known)
             intake.remark(where, f"there is no tool {tool!r} here{hint}; it is left out")
     return {"tools": found} if found else {}
 
@@ -259,7 +258,7 @@ def _taken(
         if value in ("", [], {}) or any(value is each or value == each for each in without_loss):
             continue
         if not reason:
-            reason = f"no field of that name is known{nearest(key, [*same, *other])}; it is left out"
+            reason = f"no field of that name is known{intake.nearest(key, [*same, *other])}; it is left out"
         intake.remark((*path, key), reason)
     return fields
 

@@ -15,15 +15,19 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from kasal_jupyter.errors import Fault, InvalidRequest
+from kasal_jupyter.errors import Fault, InvalidRequest, listed
 from kasal_jupyter.formats.bundle import MESSAGE
 from kasal_jupyter.formats.crew_py import CrewPy, Made, Written, read_crew_py
 from kasal_jupyter.formats.crewai_fields import agent_fields, crew_fields, task_fields
 from kasal_jupyter.formats.document import Document, read_yaml
 from kasal_jupyter.formats.intake import Imported, Intake, Member
+from kasal_jupyter.schemas.crews import MOST_AGENTS, MOST_TASKS
 
 AGENTS = ("agents.yaml", "agents.yml")
 TASKS = ("tasks.yaml", "tasks.yml")
+
+MOST_OF_TOML = 50_000
+"""Characters of a pyproject.toml: its reader takes a quadratic time for some."""
 
 _EXPECTED = "{what} are written by name: `name:` and their fields below, indented"
 
@@ -73,7 +77,9 @@ class _Project:
         crew_py = self._crew_py(folder)
         agents = self._agents(agents_yaml, crew_py)
         head = self._head(agents_yaml, crew_py, agents)
+        self.intake.require_few(agents_yaml, (), len(agents), MOST_AGENTS)
         tasks = self._tasks(tasks_yaml, crew_py)
+        self.intake.require_few(tasks_yaml, (), len(tasks), MOST_TASKS)
         for task in tasks:
             schema = folder / f"{task.key}.schema.json"
             if str(schema) in self.files:
@@ -176,7 +182,7 @@ class _Project:
     def _resolve(self, body: dict[str, Any], crew_py: CrewPy) -> None:
         """Put the members that ``self.writer()`` stands for in its place."""
         agent = body.get("agent")
-        if isinstance(agent, Written) and agent.called in {*crew_py.agents, *crew_py.helpers}:
+        if isinstance(agent, Written) and (agent.called in crew_py.agents or agent.called in crew_py.helpers):
             body["agent"] = agent.called
         context = body.get("context")
         if isinstance(context, list):
@@ -243,8 +249,8 @@ class _Project:
             pairs = list(zip(tasks, agents, strict=True))
             why = "no file names its agent; by their order it is {agent}: look whether that is right"
         else:
+            names = listed(agent.name for agent in agents)
             for task in open_tasks:
-                names = ", ".join(agent.name for agent in agents)
                 self.intake.remark(
                     ("tasks", task.key, "agent"),
                     f"no file names its agent; give it one before the crew is run: {names}",
@@ -270,6 +276,9 @@ class _Project:
         if root is None:
             return fallback, ""
         path = str(root / "pyproject.toml")
+        if len(self.files[path]) > MOST_OF_TOML:
+            self.intake.remark(("pyproject.toml",), f"it has more than {MOST_OF_TOML:,} characters")
+            return fallback, ""
         try:
             about = tomllib.loads(self.files[path])
         except (ValueError, ArithmeticError, LookupError, RecursionError) as error:

@@ -8,12 +8,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kasal_jupyter.errors import Fault, InvalidRequest, nearest
+from kasal_jupyter.errors import Fault, Faults, InvalidRequest, listed
 from kasal_jupyter.formats.bundle import MESSAGE
 from kasal_jupyter.formats.code_references import code_references
 from kasal_jupyter.formats.document import Document, Path, written
-from kasal_jupyter.schemas.crews import CrewCreate
+from kasal_jupyter.schemas.crews import MOST_AGENTS, MOST_TASKS, CrewCreate
 from kasal_jupyter.schemas.exchange import Format, Remark
+
+MOST_REMARKS = 200
+"""Remarks that are listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +74,38 @@ class Intake:
     """
 
     tools: Collection[str] | None = None
-    faults: list[Fault] = field(default_factory=list)
+    faults: Faults = field(default_factory=Faults)
     remarks: list[Remark] = field(default_factory=list)
 
     def fault(self, document: Document, path: Path, reason: str) -> None:
         """Note something that is wrong, with its file and line."""
+        if self.faults.full:
+            self.faults.more += 1
+            return
         self.faults.append(Fault(written(path) or document.file, f"{document.place(path)}: {reason}"))
 
     def remark(self, path: Path, reason: str) -> None:
         """Note something that is left out, or taken otherwise."""
-        self.remarks.append(Remark(field=written(path), reason=reason))
+        if len(self.remarks) < MOST_REMARKS:
+            self.remarks.append(Remark(field=written(path), reason=reason))
+        elif len(self.remarks) == MOST_REMARKS:
+            self.remarks.append(Remark(field="", reason="there is more that is left out, and is not listed"))
+
+    def nearest(self, word: str, known: Iterable[str]) -> str:
+        """Give the end of a reason with a word that is near; nothing where nobody would read it."""
+        return "" if len(self.remarks) > MOST_REMARKS else self.faults.nearest(word, known)
+
+    def require_few(self, document: Document, path: Path, count: int, most: int) -> None:
+        """Stop at more members than a crew may have, before each is looked at.
+
+        Raises
+        ------
+        InvalidRequest
+            There are more.
+        """
+        if count > most:
+            self.fault(document, path, f"there are more than {most:,}, which no crew may have")
+            self.check()
 
     def refuse_code(self, document: Document) -> None:
         """Note every reference to code as a fault, by name."""
@@ -108,7 +133,7 @@ class Intake:
         """
         if self.faults:
             first = self.faults[0]
-            raise InvalidRequest(f"{MESSAGE}: {first.field}: {first.reason}", faults=self.faults)
+            raise InvalidRequest(f"{MESSAGE}: {first.field}: {first.reason}", faults=self.faults.told())
 
     def crew(
         self,
@@ -133,6 +158,8 @@ class Intake:
         InvalidRequest
             With everything that is wrong, by file, line and field.
         """
+        self.require_few(document, ("agents",), len(agents), MOST_AGENTS)
+        self.require_few(document, ("tasks",), len(tasks), MOST_TASKS)
         names = {agent.key: agent.name for agent in agents}
         titles: dict[str, str] = {}
         self._unique(agents)
@@ -147,7 +174,7 @@ class Intake:
         if manager is not None:
             fields["manager_agent"] = names.get(manager, manager)
             if manager not in names:
-                known = ", ".join(names) or "none"
+                known = listed(names)
                 self.fault(document, ("manager_agent",), f"there is no agent {manager!r}; there are {known}")
         try:
             crew = CrewCreate.model_validate(
@@ -174,7 +201,7 @@ class Intake:
             if isinstance(agent, str) and agent in names:
                 task.fields["agent"] = names[agent]
             else:
-                hint = nearest(str(agent), names) or f"; there are {', '.join(names) or 'none'}"
+                hint = self.nearest(str(agent), names) or f"; there are {listed(names)}"
                 self.fault(task.document, (*task.path, "agent"), f"there is no agent {agent!r}{hint}")
         context = task.fields.get("context")
         if not isinstance(context, list):
@@ -184,8 +211,8 @@ class Intake:
             if isinstance(entry, str) and entry in earlier:
                 found.append(earlier[entry])
             else:
-                hint = nearest(str(entry), earlier)
-                before = f"; before it there are {', '.join(earlier) or 'none'}"
+                hint = self.nearest(str(entry), earlier)
+                before = f"; before it there are {listed(earlier)}"
                 self.fault(
                     task.document,
                     (*task.path, "context", place),

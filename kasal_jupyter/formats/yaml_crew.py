@@ -21,7 +21,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +29,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from kasal_jupyter.errors import Fault, InvalidRequest, nearest
+from kasal_jupyter.errors import Fault, Faults, InvalidRequest, listed
 from kasal_jupyter.formats.yaml_source import WIDTH, Layout, by_layout
 from kasal_jupyter.formats.yaml_text import (
     INVALID,
@@ -41,7 +41,7 @@ from kasal_jupyter.formats.yaml_text import (
     tag_of,
 )
 from kasal_jupyter.schemas.agents import AgentFields
-from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails, CrewFields
+from kasal_jupyter.schemas.crews import MOST_AGENTS, MOST_TASKS, CrewCreate, CrewDetails, CrewFields
 from kasal_jupyter.schemas.tasks import TaskFields
 
 _SPELLINGS = {"llm": "model", "manager_llm": "manager_model", "planning_llm": "planning_model"}
@@ -74,7 +74,7 @@ class _Reader:
     """The faults of one text, as they are found, and the values of its ``{{names}}``."""
 
     values: Mapping[str, Any]
-    faults: list[Fault] = field(default_factory=list)
+    faults: Faults = field(default_factory=Faults)
 
     def fault(self, path: str, line: int | None, reason: str) -> None:
         where = f"line {line}: " if line is not None else ""
@@ -95,7 +95,7 @@ class _Reader:
             line = line_of(node, key)
             where = f"{path}.{key}" if path else str(key)
             if key not in known:
-                hint = nearest(str(key), known) or f"; there are {', '.join(known)}"
+                hint = self.faults.nearest(str(key), known) or f"; there are {', '.join(known)}"
                 self.fault(where, line, f"{key!r} is no field here{hint}")
                 continue
             if key in _MEMBERS:
@@ -107,7 +107,9 @@ class _Reader:
             missing: set[str] = set()
             found[_SPELLINGS.get(key, key)] = fill_names(plain(value), self.values, missing)
             for name in sorted(missing):
-                self.fault(where, line, f"{{{{{name}}}}} has no value{nearest(name, self.values)}")
+                self.fault(
+                    where, line, f"{{{{{name}}}}} has no value{self.faults.nearest(name, self.values)}"
+                )
         return found
 
 
@@ -137,14 +139,15 @@ def load_crew(text: str, name: str | None = None, values: Mapping[str, Any] | No
     agents = _members(reader, root, "agents", _AGENT_KEYS)
     tasks = _members(reader, root, "tasks", _TASK_KEYS)
     nodes = {str(key): node for key, node in (root.get("tasks") or {}).items()} if tasks else {}
-    for place, (task_name, task) in enumerate(tasks.items()):
-        earlier = list(tasks)[:place]
+    earlier: dict[str, None] = {}
+    for task_name, task in tasks.items():
         _check_references(
             reader, nodes[task_name], f"tasks.{task_name}", task, agents=agents, earlier=earlier
         )
+        earlier[task_name] = None
     manager = body.get("manager_agent")
     if manager is not None and (not isinstance(manager, str) or manager not in agents):
-        hint = nearest(str(manager), agents) or f"; there are {', '.join(agents) or 'none'}"
+        hint = reader.faults.nearest(str(manager), agents) or f"; there are {listed(agents)}"
         line = line_of(root, "manager_agent")
         reader.fault("manager_agent", line, f"there is no agent {manager!r}{hint}")
     if name is not None:
@@ -157,7 +160,7 @@ def load_crew(text: str, name: str | None = None, values: Mapping[str, Any] | No
     crew = _validate(reader, body, root, list(agents), list(tasks))
     if reader.faults or crew is None:
         first = reader.faults[0]
-        raise InvalidRequest(f"{INVALID}: {first.field}: {first.reason}", faults=reader.faults)
+        raise InvalidRequest(f"{INVALID}: {first.field}: {first.reason}", faults=reader.faults.told())
     return crew
 
 
@@ -230,20 +233,20 @@ def _check_references(
     path: str,
     task: Mapping[str, Any],
     *,
-    agents: Iterable[str],
-    earlier: list[str],
+    agents: Collection[str],
+    earlier: Collection[str],
 ) -> None:
     """Note the agents and tasks that a task names and that are not there."""
     agent = task.get("agent")
     if agent is not None and (not isinstance(agent, str) or agent not in agents):
-        hint = nearest(str(agent), agents) or f"; there are {', '.join(agents) or 'none'}"
+        hint = reader.faults.nearest(str(agent), agents) or f"; there are {listed(agents)}"
         line = line_of(node, "agent")
         reader.fault(f"{path}.agent", line, f"there is no agent {agent!r}{hint}")
     context = task.get("context")
     for entry in context if isinstance(context, list) else ():
         # More than one word is a text that the task is given as it is; one word is a task's name.
         if isinstance(entry, str) and entry not in earlier and not any(char.isspace() for char in entry):
-            hint = nearest(entry, earlier) or f"; before it there are {', '.join(earlier) or 'none'}"
+            hint = reader.faults.nearest(entry, earlier) or f"; before it there are {listed(earlier)}"
             line = line_of(node, "context")
             reader.fault(f"{path}.context", line, f"there is no earlier task {entry!r}{hint}")
 
@@ -252,6 +255,10 @@ def _members(reader: _Reader, root: CommentedMap, key: str, known: set[str]) -> 
     if key not in root:
         return {}
     members = reader.mapping(root[key], key, line_of(root, key), key)
+    most = MOST_AGENTS if key == "agents" else MOST_TASKS
+    if len(members) > most:
+        reader.fault(key, line_of(root, key), f"there are more than {most:,}, which no crew may have")
+        return {}
     found = {}
     for name, node in members.items():
         line = line_of(members, name)

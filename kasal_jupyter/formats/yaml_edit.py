@@ -20,11 +20,12 @@ from ruamel.yaml.nodes import MappingNode, Node
 
 from kasal_jupyter.errors import InvalidRequest
 from kasal_jupyter.formats.yaml_source import ENDLESS, Source, key_text, plain_key, same
-from kasal_jupyter.formats.yaml_splice import Splice, Unsuited, applied, next_splice
+from kasal_jupyter.formats.yaml_splice import Splice, Unsuited, applied, next_splices
 from kasal_jupyter.formats.yaml_text import parse_mapping, plain
 
-MOST_CHANGES = 2_000
-"""Changes that are made one by one; a text that differs in more is another text."""
+MOST_LOOKS = 24
+"""How often a text is read anew for a change: each look makes all changes of one kind. What takes more is
+another text."""
 
 
 def read_plain(text: str) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def rename_key(text: str, path: list[str], new: str) -> str:
         key, node = next(((key, value) for key, value in pairs if plain_key(key) == step), (None, None))
     if key is not None:
         candidate = applied(
-            source.text, Splice(int(key.start_mark.index), int(key.end_mark.index), key_text(new))
+            source.text, [Splice(int(key.start_mark.index), int(key.end_mark.index), key_text(new))]
         )
         try:
             if same(read_plain(candidate), wanted):
@@ -116,19 +117,19 @@ def rename_key(text: str, path: list[str], new: str) -> str:
 
 
 def _spliced(text: str, wanted: dict[str, Any]) -> str:
-    """Make the changes in the text, one after the other, each found anew."""
+    """Make the changes in the text, kind after kind, each found anew."""
     suited = not any(sign in text for sign in "\r\x85\u2028\u2029\ufeff")
-    for _ in range(MOST_CHANGES):
+    for _ in range(MOST_LOOKS):
         data = read_plain(text)
         if same(data, wanted):
             return text
         source = Source(text)
-        splice = None
+        splices: list[Splice] = []
         if suited and isinstance(source.root, MappingNode) and data:
-            splice = next_splice(source, source.root, data, wanted)
-        if splice is None:
+            splices = next_splices(source, source.root, data, wanted)
+        if not splices:
             raise Unsuited
-        text = applied(source.text, splice)
+        text = applied(source.text, splices)
     raise Unsuited
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import io
 import re
 import textwrap
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -101,12 +103,13 @@ class Source:
     def __init__(self, text: str) -> None:
         self.text = text if text.endswith("\n") else f"{text}\n"
         self.lines = self.text.split("\n")[:-1]
+        self._starts = [0, *accumulate(len(line) + 1 for line in self.lines)]
         self.root: Node | None = YAML(typ="rt", pure=True).compose(self.text)
         self.layout = _layout(self.root) if self.root is not None else Layout()
 
     def at(self, line: int) -> int:
         """Give the index of a line's first character."""
-        return sum(len(each) + 1 for each in self.lines[:line])
+        return self._starts[line]
 
     def end_of(self, node: Node) -> int:
         """Give the index behind a value's last character, without blanks and comments that follow."""
@@ -159,7 +162,7 @@ class Source:
         return line
 
     def _line_at(self, index: int) -> int:
-        return self.text.count("\n", 0, index)
+        return bisect_right(self._starts, index) - 1
 
 
 def plain_key(key: Node) -> str:

@@ -5,7 +5,8 @@ Each replaces a part of the text and leaves every other character; a change of a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -39,15 +40,31 @@ class Unsuited(Exception):
     """The text is written in a way that is not edited in place."""
 
 
-def applied(text: str, splice: Splice) -> str:
-    """Give the text with the change made."""
-    return text[: splice.start] + splice.new + text[splice.end :]
+def applied(text: str, splices: Sequence[Splice]) -> str:
+    """Give the text with changes made; of two at one place the first comes first.
+
+    Raises
+    ------
+    Unsuited
+        One touches another.
+    """
+    pieces: list[str] = []
+    end = 0
+    for splice in sorted(splices, key=lambda each: (each.start, each.end)):
+        if splice.start < end:
+            raise Unsuited
+        pieces += [text[end : splice.start], splice.new]
+        end = splice.end
+    return "".join([*pieces, text[end:]])
 
 
-def next_splice(
+def next_splices(
     source: Source, node: MappingNode, data: dict[str, Any], wanted: dict[str, Any], *, depth: int = 0
-) -> Splice | None:
-    """Give the first change that a mapping needs; None where it needs none.
+) -> list[Splice]:
+    """Give the next changes that a mapping needs; none where it needs none.
+
+    Entries are taken out first, then put in order, then added; what is in them is changed when they are all
+    there. Each of these is one look at the text, however many entries it is about.
 
     Parameters
     ----------
@@ -74,52 +91,66 @@ def next_splice(
         raise Unsuited
     by_key = dict(zip(data, entries, strict=True))
     column = int(entries[0].key.start_mark.column)
-    for place, key in enumerate(data):
-        if key not in wanted:
-            return _removed(source, entries, place, whole=depth == 1)
+    if gone := [place for place, key in enumerate(data) if key not in wanted]:
+        return _removed(source, entries, gone, whole=depth == 1)
     order = [key for key in wanted if key in data]
     if order != list(data):
-        return _reordered(source, entries, [by_key[key] for key in order])
-    for place, key in enumerate(wanted):
-        if key not in data:
-            before = by_key[list(wanted)[place - 1]] if place else None
-            lines = write_entry(key, wanted[key], source.layout, column)
-            return _inserted(source, entries, before, lines, top=depth == 0)
-    for key, entry in by_key.items():
-        splice = _value_splice(source, entry, data[key], wanted[key], depth)
-        if splice is not None:
-            return splice
-    return None
+        return [_reordered(source, entries, [by_key[key] for key in order])]
+    added: list[Splice] = []
+    before: Entry | None = None
+    for key, value in wanted.items():
+        if key in data:
+            before = by_key[key]
+            continue
+        lines = write_entry(key, value, source.layout, column)
+        added.append(_inserted(source, entries, before, lines, top=depth == 0))
+    return added or [
+        splice
+        for key, entry in by_key.items()
+        for splice in _value_splices(source, entry, data[key], wanted[key], depth)
+    ]
 
 
-def _value_splice(source: Source, entry: Entry, data: Any, wanted: Any, depth: int) -> Splice | None:
+def _value_splices(source: Source, entry: Entry, data: Any, wanted: Any, depth: int) -> list[Splice]:
     if same(data, wanted):
-        return None
+        return []
     node = entry.value
     if node.start_mark.index < entry.key.start_mark.index:
         # An alias: a change there would be one in the place that it stands for.
         raise Unsuited
-    splice = None
     if isinstance(data, dict) and isinstance(wanted, dict) and data and wanted:
-        if isinstance(node, MappingNode):
-            splice = next_splice(source, node, data, wanted, depth=depth + 1)
+        if isinstance(node, MappingNode) and (
+            splices := next_splices(source, node, data, wanted, depth=depth + 1)
+        ):
+            return splices
     elif isinstance(data, list) and isinstance(wanted, list) and data and wanted:
         splice = _list_splice(source, node, data, wanted)
-    return splice or _replaced(source, entry, wanted)
+        if splice is not None:
+            return [splice]
+    return [_replaced(source, entry, wanted)]
 
 
-def _removed(source: Source, entries: list[Entry], place: int, *, whole: bool) -> Splice:
-    """Take an entry out; a member's comments go with it, those above a field stay."""
-    entry = entries[place]
-    start, end = entry.lead if whole else entry.line, entry.end
-    if place + 1 < len(entries):
-        while end < len(source.lines) and not source.lines[end].strip():
-            end += 1
-    elif place:
-        start = min(start, entry.line)
+def _removed(source: Source, entries: list[Entry], gone: list[int], *, whole: bool) -> list[Splice]:
+    """Take entries out; a member's comments go with it, those above a field stay."""
+    splices: list[Splice] = []
+    last = len(entries) - 1
+    while gone and gone[-1] == last and last:
+        # Those at the end go with the blank lines before them, the others with those behind them.
+        gone, last = gone[:-1], last - 1
+    if last < len(entries) - 1:
+        entry = entries[last + 1]
+        start = min(entry.lead, entry.line) if whole else entry.line
         while start and not source.lines[start - 1].strip():
             start -= 1
-    return Splice(source.at(start), source.at(end), "")
+        splices.append(Splice(source.at(start), source.at(entries[-1].end), ""))
+    for place in gone:
+        entry = entries[place]
+        end = entry.end
+        while place < len(entries) - 1 and end < len(source.lines) and not source.lines[end].strip():
+            end += 1
+        start = entry.lead if whole else entry.line
+        splices.append(Splice(source.at(start), source.at(end), ""))
+    return splices
 
 
 def _reordered(source: Source, entries: list[Entry], wanted: list[Entry]) -> Splice:
@@ -197,20 +228,20 @@ def _list_splice(source: Source, node: Node, data: list[Any], wanted: list[Any])
 
 def _steps(data: list[Any], wanted: list[Any]) -> Iterator[tuple[int | None, Any]]:
     """Give the wanted items, each with its place in the old list where it stood there."""
-    places: dict[str, list[int]] = {}
+    places: dict[str, deque[int]] = {}
     for place, item in enumerate(data):
-        places.setdefault(repr(item), []).append(place)
+        places.setdefault(repr(item), deque()).append(place)
     for item in wanted:
         free = places.get(repr(item))
-        yield (free.pop(0) if free else None), item
+        yield (free.popleft() if free else None), item
 
 
 def _flow_mapping(
     source: Source, node: MappingNode, data: dict[str, Any], wanted: dict[str, Any]
-) -> Splice | None:
+) -> list[Splice]:
     start, end = int(node.start_mark.index), int(node.end_mark.index)
     if same(data, wanted):
-        return None
+        return []
     if not data or "\n" in source.text[start:end] or [plain_key(key) for key, _ in node.value] != list(data):
         raise Unsuited
     written = dict(zip(data, node.value, strict=True))
@@ -221,4 +252,4 @@ def _flow_mapping(
             parts.append(source.text[int(name.start_mark.index) : source.end_of(old)])
         else:
             parts.append(f"{key_text(key)}: {flow_text(value)}")
-    return Splice(start, end, f"{{{', '.join(parts)}}}")
+    return [Splice(start, end, f"{{{', '.join(parts)}}}")]

@@ -10,12 +10,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent
+from ruamel.yaml.events import (
+    AliasEvent,
+    CollectionEndEvent,
+    CollectionStartEvent,
+    MappingStartEvent,
+    NodeEvent,
+    ScalarEvent,
+)
 
 from kasal_jupyter.errors import Fault, InvalidRequest
 
@@ -27,8 +36,20 @@ DEEPEST = 50
 MOST_NODES = 100_000
 """Values of a text, those counted again that an alias repeats."""
 
+LONG_VALUE = 100
+"""Characters of a value that count as one more: an alias repeats them."""
+
+MOST_MERGES = 200
+"""Mappings that take others in (``<<``): to the loader, each is a look at all before."""
+
+MOST_CHARACTERS = 2_000_000
+"""Of a text."""
+
 _OPEN, _CLOSE = "\ue000", "\ue001"
 """What stands for the braces of ``{{name}}`` while YAML is read, to which they are mappings."""
+
+_MISREAD = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, AssertionError, RuntimeError)
+"""What the loader raises besides its own errors: for a 30th of February, say, or a number of 5,000 digits."""
 
 _NAME = re.compile(r"\{\{\s*([^\W\d]\w*)\s*\}\}")
 _PLACEHOLDER = re.compile(r"\{[^\W\d]\w*\}")
@@ -37,20 +58,9 @@ _MARKED = re.compile(f"{_OPEN}(\\w+){_CLOSE}")
 MOST_BITS = 64
 """Bits of a whole number; no field of a crew takes more."""
 
-UNREADABLE = (
-    ValueError,
-    ArithmeticError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    RecursionError,
-)
-"""What reading YAML may raise besides its own errors."""
-
 
 def parse_mapping(text: str, expected: str) -> CommentedMap:
-    """Read a text that is one mapping.
+    """Read a text that is one mapping. It is not to be changed: others may be given the same.
 
     Parameters
     ----------
@@ -64,6 +74,17 @@ def parse_mapping(text: str, expected: str) -> CommentedMap:
     InvalidRequest
         It is no YAML, no mapping, or too large; with the line.
     """
+    root = _loaded(text)
+    if not isinstance(root, CommentedMap):
+        raise refusal(f"line 1: {expected}")
+    return root
+
+
+@lru_cache(maxsize=4)
+def _loaded(text: str) -> Any:
+    """Read a text, which is not to be changed: an editor asks for the same again and again."""
+    if len(text) > MOST_CHARACTERS:
+        raise refusal(f"it has more than {MOST_CHARACTERS:,} characters, which no crew's YAML has")
     try:
         _measure(text)
         root = YAML(typ="rt", pure=True).load(text)
@@ -76,11 +97,8 @@ def parse_mapping(text: str, expected: str) -> CommentedMap:
         raise refusal(f"line {line}: {said}") from None
     except YAMLError as error:
         raise refusal(" ".join(str(error).split())) from None
-    except UNREADABLE as error:
-        # A value that is none of its kind, a date of the month 99 say: the library lets them out as they are.
-        raise refusal(f"a value cannot be read: {' '.join(str(error).split())[:200]}") from None
-    if not isinstance(root, CommentedMap):
-        raise refusal(f"line 1: {expected}")
+    except _MISREAD as error:
+        raise refusal(f"a value in it cannot be read: {' '.join(str(error).split())[:200]}") from None
     if _has_endless_number(root):
         raise refusal(f"a number has more than {MOST_BITS} bits; write it in quotes if it is a text")
     return root
@@ -177,24 +195,66 @@ def fill_names(value: Any, values: Mapping[str, Any], missing: set[str], *, whol
     return _MARKED.sub(lambda found: str(values[found[1]]), value)
 
 
+@dataclass(slots=True)
+class _Around:
+    """A collection around the place that is being read.
+
+    Attributes
+    ----------
+    size
+        The values in it so far.
+    anchor
+        What aliases call it.
+    keys
+        Whether the next node in it is a key; None in what has none.
+    """
+
+    size: int
+    anchor: str | None = None
+    keys: bool | None = None
+
+
 def _measure(text: str) -> None:
-    """Refuse a text that nests or repeats beyond the limits, before anything is built of it."""
+    """Refuse a text that nests or repeats beyond the limits, before anything is built of it.
+
+    A key that is a mapping or a list is refused as well: the loader builds it twice, and those in it
+    twice again.
+    """
     sizes: dict[str, int] = {}
-    # The size and the anchor of each collection around the place; the text itself is the first.
-    around: list[tuple[int, str | None]] = [(0, None)]
+    merges = 0
+    # The text itself is the first.
+    around = [_Around(0)]
     for event in YAML(typ="rt", pure=True).parse(text):
-        anchor = event.anchor if isinstance(event, NodeEvent) else None
-        if isinstance(event, CollectionStartEvent):
-            around.append((1, anchor))
-        elif isinstance(event, CollectionEndEvent):
-            size, of = around.pop()
-            if of is not None:
-                sizes[of] = size
-            around[-1] = (around[-1][0] + size, around[-1][1])
+        if isinstance(event, CollectionEndEvent):
+            done = around.pop()
+            if done.anchor is not None:
+                sizes[done.anchor] = done.size
+            around[-1].size += done.size
         elif isinstance(event, NodeEvent):
-            size = sizes.get(str(anchor), 1) if isinstance(event, AliasEvent) else 1
-            around[-1] = (around[-1][0] + size, around[-1][1])
+            line = event.start_mark.line + 1
+            place = around[-1]
+            is_key = bool(place.keys)
+            if place.keys is not None:
+                place.keys = not place.keys
+            if isinstance(event, CollectionStartEvent):
+                if is_key:
+                    raise refusal(f"line {line}: a key is a text, and here it is a mapping or a list")
+                around.append(
+                    _Around(1, event.anchor, keys=True if isinstance(event, MappingStartEvent) else None)
+                )
+            elif isinstance(event, AliasEvent):
+                if any(each.anchor == event.anchor for each in around):
+                    raise refusal(f"line {line}: *{event.anchor} stands within itself")
+                place.size += sizes.get(str(event.anchor), 1)
+            elif isinstance(event, ScalarEvent):
+                size = 1 + len(event.value) // LONG_VALUE
+                if event.anchor is not None:
+                    sizes[event.anchor] = size
+                place.size += size
+                merges += is_key and event.value == "<<"
         if len(around) > DEEPEST:
             raise refusal(f"line {event.start_mark.line + 1}: it nests deeper than {DEEPEST} levels")
-        if around[-1][0] > MOST_NODES:
+        if around[-1].size > MOST_NODES:
             raise refusal(f"line {event.start_mark.line + 1}: it has more than {MOST_NODES:,} values")
+        if merges > MOST_MERGES:
+            raise refusal(f"line {event.start_mark.line + 1}: it has `<<` more than {MOST_MERGES} times")

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from kasal_jupyter.errors import TooManyRequests, Unavailable
 from kasal_jupyter.models.asking import Asker, AskFailed, too_slow
 from kasal_jupyter.models.ollama import installed
-from kasal_jupyter.places import Places
+from kasal_jupyter.places import MODEL_SERVERS
 from kasal_jupyter.tools.guard import HostGuard
 
 TIME_LIMIT = 3.0
@@ -30,9 +31,6 @@ REMEMBERED = 60.0
 
 FAILURE_REMEMBERED = 10.0
 """Seconds until a server that did not answer is asked again."""
-
-_PLACES = Places(16, each_target=2)
-"""A name that hangs while it is looked up holds a thread for as long as the operating system asks."""
 
 _WINDOWS = ("max_model_len", "max_context_length", "context_window", "context_length")
 """What vLLM, LM Studio, Groq and OpenRouter call the tokens that a model takes; OpenAI's API has no word."""
@@ -128,7 +126,7 @@ class ServedModels:
         self._answers.pop(asked, None)
         while len(self._answers) >= MOST_SERVERS:
             del self._answers[next(iter(self._answers))]
-        work = _PLACES.do(lambda: _ask(asked, TIME_LIMIT), target=place_of(asked.base_url))
+        work = _asked_in_turn(asked)
         answer = _Answer(asyncio.get_running_loop().create_task(work))
         self._answers[asked] = answer
 
@@ -147,6 +145,13 @@ def place_of(base_url: str) -> str:
         return urlsplit(base_url).netloc.rpartition("@")[2] or "the server"
     except ValueError:
         return "the server"
+
+
+async def _asked_in_turn(asked: _Asked) -> Served:
+    try:
+        return await MODEL_SERVERS.do(lambda: _ask(asked, TIME_LIMIT), owner=asked.base_url)
+    except (TooManyRequests, Unavailable) as error:
+        return Served(failure=str(error))
 
 
 def _ask(asked: _Asked, seconds: float) -> Served:

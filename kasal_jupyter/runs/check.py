@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kasal_jupyter.errors import Fault, NotRunnable, nearest
+from kasal_jupyter.errors import Fault, Faults, NotRunnable, listed, nearest
 from kasal_jupyter.models.catalog import ModelCatalog, ModelUnavailable
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.context import read_contexts
 from kasal_jupyter.schemas.crews import WholeCrew
 from kasal_jupyter.schemas.executions import Budget
-from kasal_jupyter.schemas.mcp_run import RunMcpServer
+from kasal_jupyter.schemas.mcp_run import McpTool, RunMcpServer
 from kasal_jupyter.schemas.readiness import content_faults
 from kasal_jupyter.schemas.spec import PLACEHOLDER, RunMemory, RunModel, RunSpec, RunTask
 from kasal_jupyter.schemas.tasks import is_inside
@@ -28,6 +28,9 @@ SEARCH_TOOL = "web_search"
 
 Recall = Callable[[WholeCrew, ModelCatalog], RunMemory | None]
 """Gives what a crew's run remembers, or None, by its owner's catalogue. May raise ModelUnavailable."""
+
+_LONGEST_PATH = 4_096
+"""Characters of a path that are looked at: no system takes more."""
 
 _WORD_BEGINS = re.compile(r"(?<=[A-Z])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])")
 
@@ -46,12 +49,15 @@ class Checked:
         What a run does otherwise than one might think, by field: a successor answers for a retired model.
     spec
         The message that starts the run; None where there are faults.
+    count
+        How many faults there are, those included that are not listed.
     """
 
     name: str
     faults: list[Fault]
     remarks: list[Fault]
     spec: RunSpec | None
+    count: int = 0
 
     def required(self) -> RunSpec:
         """Give the message.
@@ -62,7 +68,7 @@ class Checked:
             With every fault that was found, by field.
         """
         if self.spec is None:
-            count = len(self.faults)
+            count = self.count
             raise NotRunnable(
                 f"{self.name!r} cannot run: {self.faults[0].reason}"
                 + (f" (and {count - 1} more)" if count > 1 else ""),
@@ -78,15 +84,25 @@ class _Check:
     catalog: ModelCatalog
     toolbox: Toolbox
     client_tools: Mapping[str, ClientTool]
-    faults: list[Fault] = field(default_factory=list)
-    remarks: list[Fault] = field(default_factory=list)
+    faults: Faults = field(default_factory=Faults)
+    remarks: Faults = field(default_factory=Faults)
     models: dict[str, RunModel] = field(default_factory=dict)
     custom: dict[str, RunTool] = field(default_factory=dict)
     servers: dict[str, RunMcpServer] = field(default_factory=dict)
+    """MCP servers, without their tools."""
+    served: dict[str, dict[str, McpTool]] = field(default_factory=dict)
+    """Their tools, by the servers' names."""
     named: set[str] = field(default_factory=set)
     """The client's tools that an agent or a task names."""
     used: set[str] = field(default_factory=set)
     """All tools that an agent or a task names."""
+    taken: set[str] = field(default_factory=set)
+    """The server's tools that are taken along already."""
+    known: frozenset[str] = field(init=False)
+    """All tools of the server."""
+
+    def __post_init__(self) -> None:
+        self.known = frozenset(self.toolbox.names())
 
     def model(self, name: str | None, where: str) -> str | None:
         """Resolve a model's name and give the name to use; None, with a fault, where it cannot run."""
@@ -107,12 +123,18 @@ class _Check:
             if name in self.client_tools:
                 self.named.add(name)
                 continue
+            if name not in self.known:
+                reason = "" if self.faults.full else self._not_found(name)
+                self.faults.append(Fault(f"{where}.tools[{place}]", reason))
+                continue
+            if name in self.taken:
+                continue
             try:
                 custom = self.toolbox.resolve(name)
             except ToolUnavailable as error:
-                reason = self._not_found(name) if name not in self.toolbox.names() else str(error)
-                self.faults.append(Fault(f"{where}.tools[{place}]", reason))
+                self.faults.append(Fault(f"{where}.tools[{place}]", str(error)))
                 continue
+            self.taken.add(name)
             if isinstance(custom, RunMcpServer):
                 self._take_served(custom)
             elif custom is not None:
@@ -120,14 +142,19 @@ class _Check:
 
     def _take_served(self, server: RunMcpServer) -> None:
         """Take a tool of an MCP server along, and the server once for all of its tools."""
-        known = self.servers.get(server.name)
-        tools = [*(known.tools if known else ()), *server.tools]
-        unique = list({tool.name: tool for tool in tools}.values())
-        self.servers[server.name] = server.model_copy(update={"tools": unique})
+        self.servers.setdefault(server.name, server)
+        self.served.setdefault(server.name, {}).update({tool.name: tool for tool in server.tools})
+
+    def mcp_servers(self) -> list[RunMcpServer]:
+        """Give the MCP servers that are used, each with the tools that are."""
+        return [
+            server.model_copy(update={"tools": list(self.served[name].values())})
+            for name, server in self.servers.items()
+        ]
 
     def _not_found(self, name: str) -> str:
-        known = sorted({*self.toolbox.names(), *self.client_tools})
-        hint = nearest(name, known) or f"; there are {', '.join(known)}"
+        known = sorted({*self.known, *self.client_tools})
+        hint = nearest(name, known) or f"; there are {listed(known)}"
         return (
             f"There is no tool {name!r}{hint}. A function of a notebook becomes a tool by @kasal.tool, "
             "for the runs that are started there"
@@ -182,7 +209,8 @@ def check_run(
     memory = _memory(check, whole, recall)
     check.faults += _input_faults(whole, inputs)
     if check.faults:
-        return Checked(whole.crew.name, check.faults, check.remarks, None)
+        count = len(check.faults) + check.faults.more
+        return Checked(whole.crew.name, check.faults.told(), check.remarks.told(), None, count)
     spec = RunSpec(
         job_id=job_id,
         crew=whole.crew,
@@ -194,7 +222,7 @@ def check_run(
         inputs=dict(inputs),
         models=check.models,
         tools=list(check.custom.values()),
-        mcp_servers=list(check.servers.values()),
+        mcp_servers=check.mcp_servers(),
         client_tools=[tool for tool in client_tools if tool.for_all or tool.name in check.named],
         tool_settings=toolbox.settings.model_copy(
             update={"search": catalog.search()} if SEARCH_TOOL in check.used else {}
@@ -206,7 +234,7 @@ def check_run(
         budget=budget,
         folder=folder,
     )
-    return Checked(whole.crew.name, [], check.remarks, spec)
+    return Checked(whole.crew.name, [], check.remarks.told(), spec)
 
 
 def placeholders(whole: WholeCrew) -> Iterator[tuple[str, str]]:
@@ -271,8 +299,15 @@ def _input_faults(whole: WholeCrew, inputs: Mapping[str, Any]) -> Iterator[Fault
         if name not in inputs and name not in seen:
             seen.add(name)
             yield Fault(f"inputs.{name}", f"{{{name}}} in {where} has no value; pass it in inputs")
+    filled: dict[str, str] = {}
+
+    def fill(found: re.Match[str]) -> str:
+        if (value := filled.get(found[1])) is None:
+            value = filled[found[1]] = str(inputs.get(found[1], "x"))[:_LONGEST_PATH]
+        return value
+
     for place, task in enumerate(whole.tasks):
-        path = PLACEHOLDER.sub(lambda found: str(inputs.get(found[1], "x")), task.output_file or "x")
+        path = PLACEHOLDER.sub(fill, task.output_file or "x")[:_LONGEST_PATH]
         if not is_inside(path):
             reason = f"With these inputs it is {path!r}, which is no path inside the run's folder"
             yield Fault(f"tasks[{place}].output_file", reason)

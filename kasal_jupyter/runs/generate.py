@@ -8,12 +8,13 @@ and checked as a run would be, before anybody sees it. Faults go back to the mod
 from __future__ import annotations
 
 import asyncio
-import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from kasal_jupyter.confined import ConfinedPool
 from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, ModelCallFailed, NotGenerated, NotRunnable
-from kasal_jupyter.formats.yaml_crew import load_crew
+from kasal_jupyter.formats.elsewhere import Exchange
+from kasal_jupyter.formats.yaml_answer import MOST_OF_AN_ANSWER
 from kasal_jupyter.models.catalog import ModelUnavailable, NoDefaultModel
 from kasal_jupyter.runs.check import placeholders
 from kasal_jupyter.runs.drafts import draft, draft_faults
@@ -34,15 +35,10 @@ ATTEMPTS = 3
 GENERATOR = "crew_generator"
 """The crew that these executions are of; it is stored nowhere."""
 
-_MOST_OF_AN_ANSWER = 60_000
-"""Characters of an answer that are read, and given back to the model."""
-
 _MOST_FAULTS = 30
 
 _MOST_ABOUT_A_TOOL = 200
 """Characters that a tool is described with."""
-
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*(\w*)[^\n]*\n(.*?)^[ \t]*\1[ \t]*$", re.MULTILINE | re.DOTALL)
 
 _FORMAT = """\
 Answer with one YAML document and nothing else, in exactly this form:
@@ -86,6 +82,8 @@ class Generation:
     ----------
     crew
         A crew that could run.
+    yaml
+        The same as YAML.
     model
         The model that made it.
     job_ids
@@ -93,11 +91,12 @@ class Generation:
     """
 
     crew: CrewCreate
+    yaml: str
     model: str
     job_ids: list[str]
 
 
-async def generate_crew(runs: Runs, request: CrewGenerate, owner: str) -> Generation:
+async def generate_crew(runs: Runs, request: CrewGenerate, owner: str, pool: ConfinedPool) -> Generation:
     """Have a model make a crew.
 
     Whoever no longer wants it cancels this: the execution that goes on is stopped then.
@@ -110,6 +109,8 @@ async def generate_crew(runs: Runs, request: CrewGenerate, owner: str) -> Genera
         What is wanted.
     owner
         Whose crew it will be; whose keys and tools count.
+    pool
+        Where the model's answers are read.
 
     Raises
     ------
@@ -120,39 +121,7 @@ async def generate_crew(runs: Runs, request: CrewGenerate, owner: str) -> Genera
     NotGenerated
         It has answered, and with no crew that could run; with everything that is wrong with the last one.
     """
-    return await _Generator(runs, request, owner).generate()
-
-
-def read_answer(answer: str, request: CrewGenerate) -> CrewCreate:
-    """Read a model's answer as a crew: the YAML in its first fence, or all of it.
-
-    Raises
-    ------
-    InvalidRequest
-        It is none; with every fault.
-    """
-    text = answer.strip()
-    if len(text) > _MOST_OF_AN_ANSWER:
-        reason = f"the answer has more than {_MOST_OF_AN_ANSWER:,} characters"
-        raise InvalidRequest(reason, faults=[Fault("yaml", reason)])
-    fences = [found[3] for found in _FENCE.finditer(text) if found[2].lower() in {"", "yaml", "yml", "json"}]
-    text = next((each for each in fences if "agents" in each), fences[0] if fences else text)
-    crew = _named(text, request)
-    agents = [
-        agent.model_copy(update={"model": request.model}) if agent.model is None else agent
-        for agent in crew.agents
-    ]
-    return crew.model_copy(update={"agents": agents})
-
-
-def _named(text: str, request: CrewGenerate) -> CrewCreate:
-    try:
-        return load_crew(text, request.name)
-    except InvalidRequest as error:
-        if request.name is not None or [fault.field for fault in error.faults] != ["name"]:
-            raise
-    # All that is missing is a name.
-    return load_crew(text, " ".join(request.description.split())[:60])
+    return await _Generator(runs, request, owner, Exchange(pool, owner)).generate()
 
 
 @dataclass(slots=True)
@@ -160,6 +129,7 @@ class _Generator:
     runs: Runs
     request: CrewGenerate
     owner: str
+    exchange: Exchange
     job_ids: list[str] = field(default_factory=list)
 
     async def generate(self) -> Generation:
@@ -184,22 +154,29 @@ class _Generator:
         faults: list[Fault] = []
         for _ in range(ATTEMPTS):
             answer = await self._ask(model, notes)
-            crew, faults = await asyncio.to_thread(self._checked, answer)
-            if crew is not None:
-                return Generation(crew, model, self.job_ids)
-            notes = [f"Your last answer was:\n\n{answer[:_MOST_OF_AN_ANSWER]}", _as_note(faults)]
+            try:
+                crew, yaml = await self.exchange.understand(answer, self.request)
+                faults = self._faults(crew)
+            except InvalidRequest as error:
+                faults = list(error.faults)
+            else:
+                if not faults:
+                    return Generation(crew, yaml, model, self.job_ids)
+            notes = [f"Your last answer was:\n\n{answer[:MOST_OF_AN_ANSWER]}", _as_note(faults)]
         raise NotGenerated(
             f"{model} was asked {ATTEMPTS} times and has given no crew that could run: {faults[0].reason}",
             faults=faults[:_MOST_FAULTS],
         )
 
-    def _checked(self, answer: str) -> tuple[CrewCreate | None, list[Fault]]:
-        """Give the crew that an answer holds; None, with the reasons, where it could not run."""
-        try:
-            crew = read_answer(answer, self.request)
-            whole = draft(crew, self.owner)
-        except InvalidRequest as error:
-            return None, list(error.faults)
+    def _faults(self, crew: CrewCreate) -> list[Fault]:
+        """Find what keeps a model's crew from running.
+
+        Raises
+        ------
+        InvalidRequest
+            It could not even be stored.
+        """
+        whole = draft(crew, self.owner)
         faults = draft_faults(self.runs, whole)
         if crew.webhook is not None:
             # Whoever writes the request may have it from somebody else: results go nowhere by themselves.
@@ -212,7 +189,7 @@ class _Generator:
             for name in self.request.inputs
             if name not in known
         ]
-        return (None, faults) if faults else (crew, [])
+        return faults
 
     async def _ask(self, model: str, notes: list[str]) -> str:
         """Ask the model once, and give what it says.

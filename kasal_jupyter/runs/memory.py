@@ -14,7 +14,7 @@ from kasal_jupyter.memory.index import Index, IndexUnreadable
 from kasal_jupyter.memory.recall import Found, Recall
 from kasal_jupyter.memory.record import KINDS, Kind, Record
 from kasal_jupyter.models.catalog import ModelCatalog, ModelUnavailable
-from kasal_jupyter.places import Places
+from kasal_jupyter.places import MEMORIES
 from kasal_jupyter.schemas.crews import Crew, WholeCrew, managing_agent
 from kasal_jupyter.schemas.spec import RunEmbedder, RunMemory
 from kasal_jupyter.store.memories import MEMORY_TYPES, shelf
@@ -29,12 +29,6 @@ EMBED_SECONDS = 10.0
 
 REFRESH_SECONDS = 60.0
 """How long a run waits for its index in all: a name that hangs while it is looked up knows no other limit."""
-
-AT_ONCE = 8
-"""Indexes that are made at the same time."""
-
-EACH_OWNER = 2
-"""How many of them may be one owner's."""
 
 DAMAGES = (ValueError, LookupError, ArithmeticError, IndexUnreadable)
 """What is raised where the sections of an index are not what they should be."""
@@ -72,7 +66,6 @@ class CrewMemories:
         self.catalog = catalog
         self.guard = guard
         self._locks: dict[str, asyncio.Lock] = {}
-        self._places = Places(AT_ONCE, each_owner=EACH_OWNER)
 
     def of(self, whole: WholeCrew, catalog: ModelCatalog) -> RunMemory | None:
         """Say what a run of a crew recalls and remembers; None where that is nothing.
@@ -105,7 +98,7 @@ class CrewMemories:
         lock = self._locks.setdefault(crew_id, asyncio.Lock())
         async with lock:
             try:
-                await self._places.do(
+                await MEMORIES.do(
                     lambda: self._refresh_or_rebuild(crew_id, embedder),
                     owner=self._owner(crew_id),
                     seconds=REFRESH_SECONDS,
@@ -119,13 +112,20 @@ class CrewMemories:
         embedder, remark = _embedder(self.catalog.of(crew.owner))
         await self.refresh(crew.id, embedder)
         try:
-            found = await asyncio.to_thread(self._search, crew.id, embedder, text, kinds, limit)
+            found = await self._searched(crew, embedder, text, kinds, limit)
         except DAMAGES:
             log.exception("the index of %s is damaged, and is made anew", crew.id)
             await self.drop(crew.id)
             await self.refresh(crew.id, embedder)
-            found = await asyncio.to_thread(self._search, crew.id, embedder, text, kinds, limit)
+            found = await self._searched(crew, embedder, text, kinds, limit)
         return Found(found.hits, found.milliseconds, found.remark or remark or "")
+
+    async def _searched(
+        self, crew: Crew, embedder: RunEmbedder, text: str, kinds: Collection[Kind], limit: int
+    ) -> Found:
+        return await MEMORIES.do(
+            lambda: self._search(crew.id, embedder, text, kinds, limit), owner=crew.owner
+        )
 
     async def bring_up_to_date(self, crew: Crew) -> None:
         """Have what a crew was told or given be found."""
@@ -146,6 +146,10 @@ class CrewMemories:
         for path in self.folder.glob("*"):
             if not self.store.crews.has(path.name):
                 shutil.rmtree(path, ignore_errors=True)
+
+    def _owner(self, crew_id: str) -> str:
+        crew = self.store.crews.get(crew_id)
+        return crew.owner if crew is not None else ""
 
     def _path(self, crew_id: str) -> Path:
         return self.folder / crew_id

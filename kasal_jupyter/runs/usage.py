@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from operator import attrgetter
 from typing import Any
 
 from kasal_jupyter.errors import NotFound
+from kasal_jupyter.places import LISTS
 from kasal_jupyter.runs.ledger import entries_of
 from kasal_jupyter.runs.service import Runs
 from kasal_jupyter.schemas.executions import ENDED, Execution
@@ -52,7 +52,8 @@ async def usage_of(runs: Runs, query: UsageQuery, scope: Mapping[str, Any]) -> U
             unbooked += [each for each in _unbooked(store, "queued", scope) if each.id in begun]
             return booked(store, span, scope), unbooked
 
-    entries, unbooked = await asyncio.to_thread(look)
+    owner = str(scope.get("owner", ""))
+    entries, unbooked = await LISTS.do(look, owner=owner)
     for execution in unbooked:
         with suppress(NotFound):
             summary = (await runs.feed(execution.id)).summary
@@ -62,7 +63,7 @@ async def usage_of(runs: Runs, query: UsageQuery, scope: Mapping[str, Any]) -> U
         user = store.users.readable(owner)
         return user.email if user is not None else owner
 
-    return await asyncio.to_thread(usage_list, query, span, entries, name_of)
+    return await LISTS.do(lambda: usage_list(query, span, entries, name_of), owner=owner)
 
 
 def _unbooked(store: Store, status: str, scope: Mapping[str, Any]) -> list[Execution]:

@@ -62,7 +62,7 @@ class AgentFields(Model):
         max_length=8,
         description="Models to ask, in their order, where the one before cannot answer.",
     )
-    tools: list[Name] = Field(default_factory=list, max_length=64)
+    tools: list[Name] = Field(default_factory=list, max_length=64, fail_fast=True)
     allow_delegation: bool = False
     max_iter: MaxIter | None = Field(None, description="Most model calls for one task.")
     max_execution_time: MaxSeconds | None = Field(None, description="Most seconds for one task.")

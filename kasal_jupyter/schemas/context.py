@@ -84,10 +84,11 @@ def _order_faults(
                 f"tasks[{first}].context", f"The context is circular: {names}; remove one of these references"
             )
         ]
+    titles = {task.id: task.title() for task in tasks}
     return [
         Fault(
             f"tasks[{place}].context",
-            f"{tasks[places[other]].title()!r} comes later in the crew; move it before this task",
+            f"{titles[other]!r} comes later in the crew; move it before this task",
         )
         for place, context in enumerate(contexts)
         for other in context.tasks

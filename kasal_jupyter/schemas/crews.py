@@ -15,6 +15,9 @@ from kasal_jupyter.schemas.executions import KINDS
 from kasal_jupyter.schemas.tasks import CrewTask, Task
 from kasal_jupyter.schemas.tools import ClientTool, endpoint
 
+MOST_AGENTS, MOST_TASKS = 200, 1_000
+"""Of one crew."""
+
 Process = Literal["sequential", "hierarchical"]
 
 CrewStatus = Literal["configuring", "active"]
@@ -76,8 +79,10 @@ class CrewCreate(CrewFields):
         }
     )
 
-    agents: list[CrewAgent] = Field(default_factory=list, max_length=200, json_schema_extra={"minItems": 1})
-    tasks: list[CrewTask] = Field(default_factory=list, max_length=1_000)
+    agents: list[CrewAgent] = Field(
+        default_factory=list, max_length=MOST_AGENTS, json_schema_extra={"minItems": 1}
+    )
+    tasks: list[CrewTask] = Field(default_factory=list, max_length=MOST_TASKS)
 
 
 class CrewUpdate(Model):
@@ -96,8 +101,10 @@ class CrewUpdate(Model):
     planning_model: Name | None = None
     memory: Given[bool] = None
     webhook: Webhook | None = None
-    agents: Given[Annotated[list[CrewAgent], Field(max_length=200, json_schema_extra={"minItems": 1})]] = None
-    tasks: Given[Annotated[list[CrewTask], Field(max_length=1_000)]] = None
+    agents: Given[
+        Annotated[list[CrewAgent], Field(max_length=MOST_AGENTS, json_schema_extra={"minItems": 1})]
+    ] = None
+    tasks: Given[Annotated[list[CrewTask], Field(max_length=MOST_TASKS)]] = None
 
 
 class Crew(CrewFields, Document):

@@ -12,6 +12,9 @@ MediaType = Literal[
     "text/plain", "text/markdown", "text/csv", "application/json", "text/html", "application/pdf"
 ]
 
+MOST_PASSAGES = 10_000
+"""How many passages a crew may have: some 10 MB of text."""
+
 _EXAMPLE: dict[str, Any] = {
     "id": "source_4t9k2m0x7q1z",
     "name": "returns.md",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
-from kasal_jupyter.errors import Fault, nearest
+from kasal_jupyter.errors import Fault, listed, nearest
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.context import TaskContext, read_contexts
 from kasal_jupyter.schemas.crews import CrewConfiguration, CrewFields, managing_agent
@@ -69,7 +70,7 @@ def _manager_faults(
 def no_agent(name: str, agents: Sequence[Agent]) -> str:
     """Say that a crew has no such agent, and which it has."""
     names = [agent.name for agent in agents]
-    hint = nearest(name, names) or f"; it has {', '.join(names) or 'none'}"
+    hint = nearest(name, names) or f"; it has {listed(names)}"
     return f"The crew has no agent {name!r}{hint}"
 
 
@@ -122,14 +123,16 @@ def _async_faults(tasks: Sequence[Task], contexts: Sequence[TaskContext]) -> Ite
             "At most one asynchronous task may stand at the end; make the last task synchronous",
         )
     places = {task.id: place for place, task in enumerate(tasks)}
+    # How many of the tasks before each are synchronous.
+    before = [0, *accumulate(not task.async_execution for task in tasks)]
     for place, (task, context) in enumerate(zip(tasks, contexts, strict=True)):
         if not task.async_execution:
             continue
         for other in context.tasks:
-            between = tasks[places[other] : place]
-            if between and all(each.async_execution for each in between):
+            there = places[other]
+            if there < place and before[there] == before[place]:
                 yield Fault(
                     f"tasks[{place}].context",
-                    f"It is asynchronous and cannot wait for {tasks[places[other]].title()!r}, which is too, "
+                    f"It is asynchronous and cannot wait for {tasks[there].title()!r}, which is too, "
                     "directly before it; put a synchronous task between, or make this one synchronous",
                 )

@@ -112,9 +112,12 @@ class TaskFields(Model):
     context: list[Text] = Field(
         default_factory=list,
         max_length=64,
+        fail_fast=True,
         description="Names or ids of earlier tasks whose results it gets; other text is given as it is.",
     )
-    tools: list[Name] = Field(default_factory=list, max_length=64, description="Tools besides its agent's.")
+    tools: list[Name] = Field(
+        default_factory=list, max_length=64, fail_fast=True, description="Tools besides its agent's."
+    )
     async_execution: bool = Field(False, description="Whether the next task starts without waiting for it.")
     output_schema: ObjectSchema | None = Field(None, description="A JSON schema for its result, an object.")
     output_file: OutputFile | None = Field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kasal_jupyter.errors import Fault, InvalidRequest
+from kasal_jupyter.errors import Fault, Faults, InvalidRequest, listed
 from kasal_jupyter.schemas.agents import Agent, AgentFields, CrewAgent
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.context import read_contexts
@@ -36,7 +36,7 @@ def assemble(
     InvalidRequest
         With every fault, by field.
     """
-    faults: list[Fault] = []
+    faults = Faults()
     if not agents:
         faults.append(Fault("agents", "At least one agent required"))
     faults += _duplicates("agents", [agent.name for agent in agents])
@@ -61,7 +61,7 @@ def assemble(
     for place, task in enumerate(tasks):
         agent_id = by_key.get(task.agent) if task.agent else None
         if task.agent and agent_id is None:
-            names = ", ".join(agent.name for agent in made_agents)
+            names = listed(agent.name for agent in made_agents)
             faults.append(
                 Fault(f"tasks[{place}].agent", f"The crew has no agent {task.agent!r}; it has {names}")
             )
@@ -86,7 +86,7 @@ def assemble(
     except InvalidRequest as error:
         faults += error.faults
     if faults:
-        raise InvalidRequest(INVALID_CREW, faults=faults)
+        raise InvalidRequest(INVALID_CREW, faults=faults.told())
     return WholeCrew.model_construct(crew=crew, agents=made_agents, tasks=made_tasks)
 
 
@@ -138,11 +138,16 @@ def _free_name(role: str, taken: set[str]) -> str:
 
 
 def _duplicates(field: str, names: Sequence[str | None]) -> list[Fault]:
-    return [
-        Fault(f"{field}[{place}].name", f"{name!r} is used twice; names are unique in a crew")
-        for place, name in enumerate(names)
-        if name is not None and name in names[:place]
-    ]
+    seen: set[str] = set()
+    faults = []
+    for place, name in enumerate(names):
+        if name in seen:
+            faults.append(
+                Fault(f"{field}[{place}].name", f"{name!r} is used twice; names are unique in a crew")
+            )
+        elif name is not None:
+            seen.add(name)
+    return faults
 
 
 def as_crew_agent(agent: Agent) -> CrewAgent:

@@ -6,14 +6,11 @@ from collections.abc import Sequence
 
 from kasal_jupyter.errors import Fault, InvalidRequest, NotFound
 from kasal_jupyter.schemas.base import new_id, utc_now
-from kasal_jupyter.schemas.knowledge import KnowledgeSource, MediaType, Passage
+from kasal_jupyter.schemas.knowledge import MOST_PASSAGES, KnowledgeSource, MediaType, Passage
 from kasal_jupyter.store.memories import note_change
 from kasal_jupyter.store.store import Store
 
 INVALID_KNOWLEDGE = "Invalid knowledge"
-
-MOST_PASSAGES = 10_000
-"""How many passages a crew may have: some 10 MB of text."""
 
 
 class Knowledge:

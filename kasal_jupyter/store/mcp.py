@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from functools import partial
 
 from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, NotFound
-from kasal_jupyter.places import Places
+from kasal_jupyter.places import PROBES, PROGRAMS
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.mcp import (
     McpRefreshed,
@@ -42,12 +41,6 @@ from kasal_jupyter.tools.mcp_probe import probe
 MAX_SERVERS = 100
 """Servers of one owner."""
 
-_PROBES = 6
-"""Servers that are spoken to at the same time; each takes a process."""
-
-_PROBES_EACH = 2
-"""How many of them may be one owner's."""
-
 _REACHED_BY = frozenset({"transport", "command", "args", "env", "url", "headers"})
 """The fields of a change after which a server must be spoken to again."""
 
@@ -71,7 +64,6 @@ class McpServers:
         self.store = store
         self.secrets = secrets
         self.guard = guard
-        self._probes = Places(_PROBES, each_owner=_PROBES_EACH)
 
     def get(self, server_id: str) -> McpServer:
         """Give a server.
@@ -275,15 +267,14 @@ class McpServers:
         blamed = "command" if server.transport == "stdio" else "url"
         try:
             spoken_to = with_secrets(server, secrets, [])
-            finding = await self._probes.do(
-                lambda: probe(spoken_to, self.guard.allowed_hosts), owner=server.owner
-            )
+            finding = await PROBES.do(lambda: probe(spoken_to, self.guard.allowed_hosts), owner=server.owner)
         except McpFailed as error:
             raise InvalidRequest(INVALID_SERVER, faults=[Fault(error.field or blamed, str(error))]) from None
         names = {tool.remote_name: tool.name for tool in known or ()}
         # Thousands of schemas are looked at: not on the loop.
-        listing = await asyncio.to_thread(
-            list_tools, server.name, finding.tools, selected=server.selected, known=names
+        listing = await PROBES.do(
+            lambda: list_tools(server.name, finding.tools, selected=server.selected, known=names),
+            owner=server.owner,
         )
         if server.selected is not None and not listing.tools:
             there = ", ".join(each.name for each in finding.tools[:20]) or "none"
@@ -306,8 +297,9 @@ class McpServers:
         """Find what is wrong with where a server is, as far as that is seen without speaking to it."""
         if server.command is not None:
             path = secrets.env.get("PATH", os.environ.get("PATH"))
-            if await asyncio.to_thread(shutil.which, server.command, path=path) is None:
-                return [Fault("command", f"There is no program {server.command!r} to start")]
+            command = server.command
+            if await PROGRAMS.do(lambda: shutil.which(command, path=path), owner=server.owner) is None:
+                return [Fault("command", f"There is no program {command!r} to start")]
         if server.url is not None:
             guard = self.guard if server.guarded else self.guard.allowing(origin_of(server.url)[1])
             try:

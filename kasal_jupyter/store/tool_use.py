@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection
 
 from kasal_jupyter.errors import Conflict
+from kasal_jupyter.places import LISTS
 from kasal_jupyter.schemas.mcp import McpServer
 from kasal_jupyter.schemas.tools import CustomTool
 from kasal_jupyter.store.store import Store
@@ -23,7 +23,7 @@ async def require_tool_unused(store: Store, tool: CustomTool) -> None:
         Some do.
     """
     # All of an owner's agents and tasks are read: not on the loop.
-    users = await asyncio.to_thread(_users, store, {tool.name}, tool.owner)
+    users = await LISTS.do(lambda: _users(store, {tool.name}, tool.owner), owner=tool.owner)
     _refuse(f"The tool {tool.name!r} is", [text for _, text in users], "it")
 
 
@@ -53,7 +53,8 @@ async def require_server_unused(
     if not names:
         return
     # All agents and tasks are read: not on the loop.
-    users = await asyncio.to_thread(_users, store, set(names), None if server.shared else server.owner)
+    whose = None if server.shared else server.owner
+    users = await LISTS.do(lambda: _users(store, set(names), whose), owner=server.owner)
     own = [] if others else [text for owner, text in users if owner == server.owner]
     foreign = sum(owner != server.owner for owner, _ in users)
     known = [*own, *([f"{foreign} agents or tasks of other users"] if foreign else [])]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from kasal_jupyter.errors import nearest
+from kasal_jupyter.errors import listed, nearest
 from kasal_jupyter.schemas.mcp_run import RunMcpServer
 from kasal_jupyter.schemas.spec import RunToolSettings
 from kasal_jupyter.schemas.tools import CustomTool, RunTool
@@ -69,11 +69,12 @@ class Toolbox:
             return RunTool(**tool.definition(), secret=self._secret(tool))
         if served := self._served.get(name):
             return served()
-        if name in (known := self.names()):
+        if any(tool.name == name for tool in builtin_tools()):
             if reason := find_tool(name).unavailable(self.settings):
                 raise ToolUnavailable(reason)
             return None
-        hint = nearest(name, known) or f"; there are {', '.join(known)}"
+        known = self.names()
+        hint = nearest(name, known) or f"; there are {listed(known)}"
         raise ToolUnavailable(f"There is no tool {name!r}{hint}")
 
     def _secret(self, tool: CustomTool) -> str | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterable
 
 import httpcore
 import httpx
 
+from kasal_jupyter.places import CONNECTIONS
 from kasal_jupyter.tools.guard import HostGuard
 
 MAX_CONNECTIONS = 20
@@ -89,7 +89,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         failure: httpcore.ConnectError | None = None
-        for address in await asyncio.to_thread(self._guard.addresses, host, port):
+        for address in await CONNECTIONS.do(lambda: self._guard.addresses(host, port), owner=host):
             try:
                 return await self._sockets.connect_tcp(
                     str(address), port, timeout, local_address, socket_options

@@ -124,7 +124,7 @@ def test_faults_go_back_to_the_model_which_corrects_them(api):
         (GOOD.replace("{topic}", "it"), "inputs.topic"),
         (f"{GOOD}webhook:\n  url: https://example.com/steal\n", "webhook"),
         (GOOD.replace("role: Writer", "role: !!python/object/apply:os.system [id]"), "agents.writer.role"),
-        (GOOD.replace("goal: Write clearly", "goal: &a [*a, *a]"), "agents.writer.goal"),
+        (GOOD.replace("goal: Write clearly", "goal: &a [*a, *a]"), "yaml"),
         (f"{GOOD}# {'and-so-on' * 12_000}", "yaml"),
     ],
     ids=["prose", "broken", "tool", "input", "webhook", "code", "alias", "endless"],

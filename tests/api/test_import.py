@@ -113,7 +113,7 @@ def test_code_is_refused_by_name_with_file_line_and_field(api):
         ({"files": {"a.txt": "", "b.txt": ""}}, "files", "there is no file that could be a crew's YAML"),
         ({"text": "a: [1"}, "yaml", "crew, line 1: "),
         ({"text": "{", "format": "kasal"}, "crew", "line 1: "),
-        ({"text": "a: &x [*x, *x]"}, "a", "'a' is no field here"),
+        ({"text": "a: &x [*x, *x]"}, "yaml", "crew, line 1: *x stands within itself"),
         ({"text": YAML, "files": FILES}, "body", "Give exactly one of text, files and archive"),
         ({}, "body", "Give exactly one of text, files and archive"),
         (

@@ -2,6 +2,7 @@
 
 import pytest
 
+from kasal_jupyter import errors
 from kasal_jupyter.errors import NotRunnable
 from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.runs.check import check_run
@@ -172,3 +173,28 @@ def test_a_clients_tool_that_could_not_be_told_apart_is_refused(names, field, sa
     (fault,) = caught.value.faults
     assert fault.field == field
     assert says in fault.reason
+
+
+def test_as_many_unknown_tools_as_a_crew_may_name_are_counted(monkeypatch):
+    compared = []
+    monkeypatch.setattr(errors.difflib, "get_close_matches", lambda *given, **_: compared.append(given) or [])
+    tools = [f"unknown_{number}" for number in range(64)]
+    agents = [agent(id=f"agent_{n}", name=f"a{n}", tools=tools) for n in range(200)]
+    tasks = [task(n, tools=tools) for n in range(500)]
+    with pytest.raises(NotRunnable, match="44799 more") as caught:
+        prepare(agents, tasks)
+    assert len(caught.value.faults) == errors.MOST_FAULTS + 1
+    assert caught.value.faults[-1].reason.startswith("and 44,700 more")
+    assert len(compared) <= errors.MOST_FAULTS
+
+
+def test_an_input_of_any_size_is_no_path_of_any_size():
+    named = [task(n, output_file="{x}/" * 40 + "a") for n in range(50)]
+    found = fields([agent()], named, {"x": "/" * 1_000_000})
+    assert found == [f"tasks[{n}].output_file" for n in range(50)]
+
+
+def test_many_asynchronous_tasks_that_wait_for_each_other_are_told_by_the_task():
+    tasks = [task(n, async_execution=True, context=[f"step {n - 1}"] if n else []) for n in range(60)]
+    found = fields([agent()], [*tasks, task(60)])
+    assert found == [f"tasks[{n}].context" for n in range(1, 60)]

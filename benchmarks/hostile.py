@@ -1,0 +1,416 @@
+"""What hostile input costs everybody else: `python benchmarks/hostile.py`.
+
+Several users send a real server the worst that its parsers take, all at the same time: each parser at its
+allowed maximum, in shapes that are known to be bad and in ones that a seeded generator makes. Another user
+asks `/v1/health` and starts executions meanwhile. Printed are what each input took (and its answer's status),
+and the longest that either of the other user's requests took, beside the same without any input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import itertools
+import random
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.accounts import log_in
+from tests.server import LiveServer, start_server
+
+MOST = 1_900_000
+"""Bytes of an input, the body around it aside: a little less than a body may have."""
+
+HEALTH_MS, POST_MS = 100, 500
+"""What the other user's requests may take at the longest."""
+
+AGENT = {"role": "Clerk", "goal": "Work", "model": "sandbox"}
+TASK = {"description": "Say something", "expected_output": "Something", "agent": "Clerk"}
+
+_YAML_BITS = (
+    *(
+        "? ",
+        ": ",
+        "- ",
+        "{",
+        "}",
+        "[",
+        "]",
+        ", ",
+        "a",
+        "b: ",
+        "&a ",
+        "*a",
+        "<<: ",
+        "!!str ",
+        "'",
+        '"',
+        "\n",
+        "\n  ",
+    ),
+    *(
+        "|\n  ",
+        ">\n  ",
+        "# c",
+        "---\n",
+        "1",
+        "0x",
+        "2024-02-30",
+        "1:60",
+        "\t",
+        "\\x",
+        "%",
+        "agents:\n  ",
+        "tasks:\n",
+    ),
+)
+_TEXT_BITS = (
+    "#",
+    "# a",
+    "\n",
+    '"',
+    "'",
+    "`",
+    "~~~",
+    "```\n",
+    ",",
+    ";",
+    "\t",
+    "|",
+    ". ",
+    "a",
+    " ",
+    "*",
+    "_",
+    "<b>",
+    "\\",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One request."""
+
+    name: str
+    path: str
+    body: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Times:
+    """What requests took, in milliseconds."""
+
+    health: list[float] = field(default_factory=list)
+    posts: list[float] = field(default_factory=list)
+
+
+def pdf(objects: int) -> bytes:
+    """Give a small PDF whose pages are all one page, which draws a form in a form many times over."""
+    forms = "".join(
+        f"{number} 0 obj<</Type/XObject/Subtype/Form/BBox[0 0 9 9]"
+        f"/Resources<</XObject<</F {number + 1} 0 R>>>>"
+        f"/Length 35>>stream\n{'/F Do ' * 5:<35}\nendstream endobj\n"
+        for number in range(10, 10 + objects)
+    )
+    kids = "3 0 R " * 150
+    return (
+        "%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
+        f"2 0 obj<</Type/Pages/Count 150/Kids[{kids}]>>endobj\n"
+        "3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 4 0 R"
+        "/Resources<</XObject<</F 10 0 R>>>>>>endobj\n"
+        f"4 0 obj<</Length 5>>stream\n/F Do\nendstream endobj\n{forms}"
+        f"{10 + objects} 0 obj<</Type/XObject/Subtype/Form/BBox[0 0 9 9]/Length 0>>"
+        "stream\n\nendstream endobj\n"
+        "trailer<</Root 1 0 R>>\n%%EOF"
+    ).encode()
+
+
+def zipped(entries: Iterator[tuple[str, bytes]]) -> str:
+    """Pack files, and give the archive in base64."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries:
+            archive.writestr(name, content)
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def drawn(bits: tuple[str, ...], most: int, seed: int) -> str:
+    """Give a text of a few of some bits, many times over."""
+    chance = random.Random(seed)
+    few = chance.sample(bits, chance.randint(2, 6))
+    repeated = chance.random() < 0.5
+    unit = "".join(chance.choices(few, k=chance.randint(1, 8) if repeated else 2_000))
+    return (unit * (most // max(1, len(unit)) + 1))[:most]
+
+
+def inputs(crew: str, most: int, seeds: int) -> list[Input]:
+    """Give all that is sent.
+
+    Parameters
+    ----------
+    crew
+        A crew of the user's.
+    most
+        Bytes of an input, at the most.
+    seeds
+        Texts that are drawn by chance, for each parser.
+    """
+    return [
+        *(imported(f"YAML, {name}", text, format="yaml") for name, text in yaml(most, seeds)),
+        *(
+            Input(f"knowledge, {file}", f"/crews/{crew}/knowledge", {"name": file, "text": text})
+            for file, text in knowledge(most, seeds)
+        ),
+        *(
+            Input(
+                "knowledge, a PDF of 2 kB",
+                f"/crews/{crew}/knowledge",
+                {"name": f"{n}.pdf", "content": base64.b64encode(pdf(9 if most == MOST else 2)).decode()},
+            )
+            for n in range(6 if most == MOST else 1)
+        ),
+        *exchanged(most),
+        *bodies(crew, most),
+    ]
+
+
+def imported(name: str, text: str, **more: Any) -> Input:
+    """Give a request that has a text read as a crew."""
+    return Input(name, "/crews/import", {"text": text, "save": False, **more})
+
+
+def yaml(most: int, seeds: int) -> Iterator[tuple[str, str]]:
+    """Give YAML."""
+    yield "45 keys in keys", "? " * 45
+    yield "mappings as keys", "{" * 40 + "a: 1" + "}: 1" * 39 + "}"
+    yield "brackets", "[" * most
+    yield "keys", "".join(f"k{n}: v\n" for n in range(most // 12))
+    yield "merges", "a: &a {x: 1}\n" + "".join(f"b{n}:\n  <<: *a\n" for n in range(most // 20))
+    yield "aliases", f"a: &a [{'b, ' * 99}b]\n" + "".join(f"c{n}: [{'*a, ' * 99}*a]\n" for n in range(99))
+    yield "agents", "name: a\nagents:\n" + "".join(f"  a{n}: {{role: r}}\n" for n in range(most // 22))
+    for seed in range(seeds):
+        yield f"drawn {seed}", drawn(_YAML_BITS, most // 8, seed)
+
+
+def knowledge(most: int, seeds: int) -> Iterator[tuple[str, str]]:
+    """Give files that a crew is to know."""
+    yield "headings.md", "# a" + "#" * (most - 10) + "b"
+    yield "sections.md", f"# {'t' * (most // 2)}\n" + "## a\nb\n" * (most // 20)
+    yield "short-sentences.txt", "a. " * (most // 3)
+    yield "one-word.txt", "a" * most
+    yield "quotes.csv", '\n"' * (most // 4)
+    yield "a-wide-head.csv", "a" * 100_000 + ",b\n" + "1,2\n" * (most // 8)
+    yield "commas.csv", "a,b\n" + "," * (most - 5)
+    yield "brackets.json", "[" * most
+    yield "objects.json", "[" + "{}," * (most // 3 - 1) + "{}]"
+    yield "tags.html", "<b>" * (most // 3)
+    yield "tables.html", "<table><tr><td>" * (most // 15)
+    for seed in range(seeds):
+        for ending in ("md", "csv", "json", "html", "txt"):
+            yield f"drawn-{seed}.{ending}", "a" + drawn(_TEXT_BITS, most // 2, seed)
+
+
+def exchanged(most: int) -> Iterator[Input]:
+    """Give crews in other formats."""
+    names = ",".join(f'"n{n}": {{"role": "r"}}' for n in range(most // 32))
+    yield imported("crew.jsonc, names", f'{{"agents": {{{names}}}, "tasks": []}}')
+    fields = ",".join(f'"field{n}": 1' for n in range(most // 24))
+    yield imported("crew.jsonc, fields", f'{{"agents": {{"a": {{"role": "r", {fields}}}}}, "tasks": []}}')
+    yield imported("crew.jsonc, comments", "{" + "/*" * (most // 2 - 9), format="jsonc")
+    nodes = [{"id": f"n{n}", "type": "agentNode", "data": {"label": "a"}} for n in range(most // 80)]
+    yield imported("canvas, nodes of one name", json({"nodes": nodes, "edges": []}))
+    project = {"agents.yaml": "a: {}", "tasks.yaml": "t: {}"}
+    for what, file, text in (
+        ("calls", "crew.py", "a" + "()" * (most // 4)),
+        ("brackets", "crew.py", "(" * (most // 4)),
+        ("TOML", "pyproject.toml", f"[{'a.' * (most // 4)}a]"),
+        ("TOML at its maximum", "pyproject.toml", f"[{'a.' * 24_000}a]"),
+    ):
+        yield Input(f"a project, {what}", "/crews/import", {"files": {**project, file: text}})
+    bombs = zipped((f"{n}.yaml", bytes(999_999)) for n in range(300))
+    yield Input("a zip, bombs", "/crews/import", {"archive": bombs})
+    entries = zipped((f"{n}.yaml", b"") for n in range(most // 150))
+    yield Input("a zip, entries", "/crews/import", {"archive": entries})
+
+
+def bodies(crew: str, most: int) -> Iterator[Input]:
+    """Give bodies that are large in one way."""
+    properties = {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(most // 32)}}
+    for what, schema in (
+        ("properties", properties),
+        ("levels", nested(90)),
+        ("references", laughing()),
+        ("at its maximum", at_most()),
+    ):
+        yield Input(f"a tool's schema, {what}", "/tools/custom", tool(schema))
+    yield Input(
+        "unknown tools", "/crews", {"name": "many", "agents": many(200), "tasks": many(1_000, "Clerk")}
+    )
+    yield Input("unknown fields", "/crews", {f"f{n}": 1 for n in range(min(150_000, most // 13))})
+    yield Input("empty agents", "/crews", {"name": "a", "agents": [{}] * min(180_000, most // 3)})
+    yield Input("empty names", "/crews", {"name": "a", "agents": [{"tools": [""] * 64}] * 200})
+    given = {f"i{n}": n for n in range(min(150_000, most // 16))}
+    yield Input("inputs", "/executions", {"crew_id": crew, "inputs": given})
+
+
+def json(value: Any) -> str:
+    """Write a value as JSON."""
+    import orjson
+
+    return orjson.dumps(value).decode()
+
+
+def tool(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Give a custom tool with a schema."""
+    about = {
+        "name": f"tool_{random.randrange(10**9)}",
+        "description": "A tool",
+        "endpoint": "https://example.com/",
+    }
+    return {**about, "parameters": parameters}
+
+
+def nested(levels: int) -> dict[str, Any]:
+    """Give a schema in a schema."""
+    schema: dict[str, Any] = {"type": "object"}
+    for _ in range(levels // 2):
+        schema = {"type": "object", "properties": {"a": schema}}
+    return schema
+
+
+def laughing() -> dict[str, Any]:
+    """Give a schema whose references stand for a billion others."""
+    levels = {
+        f"l{level}": {"properties": {f"p{n}": {"$ref": f"#/$defs/l{level + 1}"} for n in range(10)}}
+        for level in range(9)
+    }
+    return {"type": "object", "properties": {"a": {"$ref": "#/$defs/l0"}}, "$defs": {**levels, "l9": {}}}
+
+
+def at_most() -> dict[str, Any]:
+    """Give the largest schema that is taken, nearly."""
+    choice = {"anyOf": [{"type": "string", "pattern": "(a+)+$"}, {"$ref": "#"}]}
+    return {"type": "object", "properties": {f"p{number}": choice for number in range(600)}}
+
+
+def many(count: int, agent: str | None = None) -> list[dict[str, Any]]:
+    """Give members with as many unknown tools as they may have."""
+    return [
+        {
+            **(AGENT if agent is None else {**TASK, "agent": agent}),
+            "name": f"m{number}",
+            "tools": [f"{chr(97 + number % 26)}{place}" for place in range(64)],
+        }
+        for number in range(count)
+    ] + ([AGENT] if agent is None and count < 200 else [])
+
+
+def attack(
+    api: httpx.Client, sent: list[Input], order: int, took: dict[str, list[tuple[float, int]]]
+) -> None:
+    """Send everything, in an order of one's own, and note what each took."""
+    sent = list(sent)
+    random.Random(order).shuffle(sent)
+    for each in sent:
+        body = json(each.body).encode()
+        began = time.perf_counter()
+        try:
+            status = api.post(
+                each.path, content=body, headers={"Content-Type": "application/json"}
+            ).status_code
+        except httpx.HTTPError:
+            status = 0
+        took.setdefault(each.name, []).append((1_000 * (time.perf_counter() - began), status))
+
+
+def stand_by(api: httpx.Client, crew: str, until: Callable[[], bool]) -> Times:
+    """Ask and start, over and over, as another user does."""
+    times = Times()
+    for number in itertools.count():
+        if until():
+            return times
+        began = time.perf_counter()
+        api.get("/health").raise_for_status()
+        times.health.append(1_000 * (time.perf_counter() - began))
+        if number % 5 == 0:
+            began = time.perf_counter()
+            answer = api.post("/executions", json={"crew_id": crew})
+            times.posts.append(1_000 * (time.perf_counter() - began))
+            assert answer.status_code in {202, 503}, answer.text
+        time.sleep(0.05)
+    raise AssertionError
+
+
+def new_crew(api: httpx.Client) -> str:
+    """Store a crew that runs in a moment; give its id."""
+    answer = api.post("/crews", json={"name": "One task", "agents": [AGENT], "tasks": [TASK]})
+    answer.raise_for_status()
+    return str(answer.json()["id"])
+
+
+def measure(server: LiveServer, owners: int, most: int, seeds: int) -> tuple[Times, Times, dict[str, Any]]:
+    """Give the other user's times alone and beside the others, and what the inputs took."""
+    with log_in(server) as bystander:
+        own = new_crew(bystander)
+        # The first run waits for the engine to load.
+        first = bystander.post("/executions", json={"crew_id": own}).json()["job_id"]
+        while bystander.get(f"/executions/{first}").json()["status"] not in {"completed", "failed"}:
+            time.sleep(0.1)
+        quiet_until = time.monotonic() + 5
+        alone = stand_by(bystander, own, lambda: time.monotonic() > quiet_until)
+        attackers = [log_in(server) for _ in range(owners)]
+        for api in attackers:
+            api.timeout = httpx.Timeout(600)
+        took: dict[str, list[tuple[float, int]]] = {}
+        threads = [
+            threading.Thread(target=attack, args=(api, inputs(new_crew(api), most, seeds), order, took))
+            for order, api in enumerate(attackers)
+        ]
+        for thread in threads:
+            thread.start()
+        beside = stand_by(bystander, own, lambda: not any(thread.is_alive() for thread in threads))
+        for api in attackers:
+            api.close()
+    return alone, beside, took
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--owners", type=int, default=3, help="users who send it all at the same time")
+    parser.add_argument("--seeds", type=int, default=4, help="texts drawn by chance for each parser")
+    parser.add_argument("--tiny", action="store_true", help="one user, small inputs: a few seconds")
+    arguments = parser.parse_args()
+    owners, most, seeds = (1, 20_000, 0) if arguments.tiny else (arguments.owners, MOST, arguments.seeds)
+    with tempfile.TemporaryDirectory() as folder:
+        server = start_server(Path(folder))
+        try:
+            alone, beside, took = measure(server, owners, most, seeds)
+        finally:
+            server.close()
+    for name, each in sorted(took.items(), key=lambda item: -max(item[1])[0]):
+        statuses = ", ".join(str(status) for status in sorted({status for _, status in each}))
+        print(f"{name:<50} {max(each)[0]:10.0f} ms   {statuses}")
+    print()
+    for what, target, quiet, loud in (
+        ("/v1/health", HEALTH_MS, alone.health, beside.health),
+        ("POST /v1/executions", POST_MS, alone.posts, beside.posts),
+    ):
+        print(
+            f"{what}, longest of {len(loud)}, ms (target {target}): {max(loud):.0f}; alone {max(quiet):.0f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Bodies: what is wrong with one is told within bounds, whatever is wrong with it."""
+
+import orjson
+import pytest
+from pydantic_core import ValidationError
+
+from kasal_jupyter.api import body
+from kasal_jupyter.errors import MOST_FAULTS, InvalidRequest
+from kasal_jupyter.schemas.crews import CrewCreate
+
+AGENT = {"role": "r", "goal": "g"}
+
+
+def refused(given):
+    with pytest.raises(InvalidRequest) as caught:
+        body.read_body(CrewCreate, orjson.dumps(given), "no")
+    return caught.value.faults
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({f"f{n}": 1 for n in range(100_000)}, "f0"),
+        ({"name": "n", "agents": [{**AGENT, **{f"f{n}": 1 for n in range(200)}}] * 200}, "agents[0].f0"),
+        ({"name": "n", "agents": [{"tools": [""] * 64}] * 200, "tasks": [{}] * 1_000}, "agents[0].tools[0]"),
+    ],
+)
+def test_of_very_many_faults_the_first_are_told_and_the_others_counted(monkeypatch, given, field):
+    written, tell = [], body.faults_of
+
+    def count(error):
+        written.append(error.error_count())
+        return tell(error)
+
+    monkeypatch.setattr(body, "faults_of", count)
+    faults = refused(given)
+    assert field in {fault.field for fault in faults}
+    assert len(faults) <= MOST_FAULTS + 1
+    assert "more; correct those before them first" in faults[-1].reason
+    assert max(written) <= body.MANY_FAULTS
+    with pytest.raises(ValidationError):
+        CrewCreate.model_validate(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"agents": [{}] * 300_000}, "more than 200,000 values"),
+        ({"agents": [[0] * 1_000 for _ in range(300)]}, "more than 200,000 values"),
+    ],
+)
+def test_a_body_of_very_many_values_is_refused(given, reason):
+    (fault,) = refused(given)
+    assert fault.field == "body"
+    assert reason in fault.reason
