@@ -170,7 +170,8 @@ class Hider:
             return token
         text = str(orjson.loads(token)) if token.startswith(b'"') else token.decode()
         hidden: str = self.hide(text)
-        return token if hidden == text else orjson.dumps(hidden)
+        written: bytes = token if hidden == text else orjson.dumps(hidden)
+        return written
 
     @cached_property
     def _tokens(self) -> Any:
