@@ -165,13 +165,12 @@ class Hider:
         return hidden
 
     def _token(self, match: Any) -> bytes:
-        token = match.group()
+        token: bytes = match.group()
         if not self.found(token):
             return token
         text = str(orjson.loads(token)) if token.startswith(b'"') else token.decode()
         hidden: str = self.hide(text)
-        written: bytes = token if hidden == text else orjson.dumps(hidden)
-        return written
+        return token if hidden == text else orjson.dumps(hidden)
 
     @cached_property
     def _tokens(self) -> Any:
