@@ -165,7 +165,7 @@ class Hider:
         return hidden
 
     def _token(self, match: Any) -> bytes:
-        token = match.group()
+        token: bytes = match.group()
         if not self.found(token):
             return token
         text = str(orjson.loads(token)) if token.startswith(b'"') else token.decode()
