@@ -142,7 +142,7 @@ class Places:
         if len(own) > max(1, self._most_waiting // 4):
             self._leave(waiter)
             raise TooManyRequests(
-                f"{len(own) - 1} of your requests wait for the same; wait for them", retry_after=RETRY_SECONDS
+                f"{len(own)} of your requests wait for the same; wait for them", retry_after=RETRY_SECONDS
             )
         if (waiting := sum(map(len, self._waiting.values())) - 1) >= self._most_waiting:
             self._leave(waiter)

@@ -170,9 +170,10 @@ def _learn(
     insights: list[Insight] = []
     failure: BaseException | None = None
     try:
-        if not asked.wait(LEARN_SECONDS):
-            raise TimeoutError(f"{keepsakes.model} has not answered within {LEARN_SECONDS:g} seconds.")
-        insights = asked.result()
+        if asked.wait(LEARN_SECONDS):
+            insights = asked.result()
+        else:
+            failure = TimeoutError(f"{keepsakes.model} has not answered within {LEARN_SECONDS:g} seconds.")
     except BaseException as error:
         log.info("The run could not be distilled.", exc_info=True)
         failure = error
