@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-
-import orjson
+from typing import Any
 
 from kasal_jupyter.places import LISTS
 from kasal_jupyter.schemas.base import ListQuery
@@ -60,9 +59,11 @@ async def list_page(
         limit=query.per_page,
     )
     # An owner and a crew never change: a document that is newer has the same place among theirs.
-    if newer and not (field == "created_at" and wanted.takes_all and criteria.keys() <= _LASTING):
+    lasting: dict[str, Any] = {name: criteria[name] for name in _LASTING & criteria.keys()}
+    if newer and not (field == "created_at" and wanted.takes_all and lasting == criteria):
+        wanted = replace(wanted, equal={**wanted.equal, **criteria})
         return await LISTS.do(
-            lambda: _select(repository, wanted, criteria, newer), owner=criteria.get("owner", "")
+            lambda: repository.select(wanted, newer, **lasting), owner=criteria.get("owner", "")
         )
     if field == "created_at" and wanted.takes_all:
         order: Order = "newest" if descending else "created"
@@ -71,28 +72,6 @@ async def list_page(
 
 
 _LASTING = frozenset({"owner", "crew_id"})
-
-
-def _select(
-    repository: Repository[D], wanted: Selection, criteria: Mapping[str, str], newer: Mapping[str, D]
-) -> Page[D]:
-    """Look through what is stored and what is newer, as :meth:`Repository.select` does through the former."""
-    changing = {name: value for name, value in criteria.items() if name not in _LASTING}
-    looked_at = replace(wanted, equal={**wanted.equal, **changing}, offset=0, limit=None)
-    lasting: dict[str, str | None] = {name: criteria[name] for name in _LASTING & criteria.keys()}
-    rows = []
-    for body in repository.bodies(newest=False, offset=0, limit=None, **lasting)[0]:
-        row = orjson.loads(body)
-        row = newer[row["id"]].dump() if row["id"] in newer else row
-        if looked_at.takes(row):
-            rows.append(row)
-    if wanted.sort != "created_at":
-        rows.sort(key=wanted.key, reverse=wanted.descending)
-    elif wanted.descending:
-        rows.reverse()
-    end = None if wanted.limit is None else wanted.offset + wanted.limit
-    model = type(next(iter(newer.values())))
-    return Page([model.model_validate(row) for row in rows[wanted.offset : end]], len(rows))
 
 
 def _given(values: Mapping[str, str | None] | None) -> dict[str, str]:

@@ -17,7 +17,7 @@ from kasal_jupyter.runs.journal import Journal
 from kasal_jupyter.schemas.base import utc_now_precise
 from kasal_jupyter.schemas.events import Event, is_event
 from kasal_jupyter.schemas.executions import ENDED, Execution
-from kasal_jupyter.schemas.summary import RunSummary
+from kasal_jupyter.schemas.summary import RunSummary, summarise
 
 POLL_SECONDS = 0.1
 """How often the journal of a run that another server runs is looked at."""
@@ -118,7 +118,12 @@ class Feed:
         """
         taken = [self._sound(line) for line in lines]
         first = self.journal.seq + 1
-        numbered = self.journal.hold(taken)
+        try:
+            numbered = self.journal.hold(taken)
+        except BaseException:
+            # They were folded, and are not there: an end among them is none.
+            self.summary = summarise(self.journal.events())
+            raise
         self.summary.seq = self.journal.seq
         try:
             self.journal.flush()

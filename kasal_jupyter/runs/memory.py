@@ -147,10 +147,6 @@ class CrewMemories:
             if not self.store.crews.has(path.name):
                 shutil.rmtree(path, ignore_errors=True)
 
-    def _owner(self, crew_id: str) -> str:
-        crew = self.store.crews.get(crew_id)
-        return crew.owner if crew is not None else ""
-
     def _path(self, crew_id: str) -> Path:
         return self.folder / crew_id
 

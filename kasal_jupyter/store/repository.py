@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from kasal_jupyter.errors import Conflict, DocumentDamaged, NotFound
 from kasal_jupyter.store.catalog import Collection, D, Order
-from kasal_jupyter.store.codec import decode
+from kasal_jupyter.store.codec import decode, encode
 from kasal_jupyter.store.engine import Engine
 from kasal_jupyter.store.table import SqliteTable
 
@@ -220,15 +220,30 @@ class Repository(Generic[D]):
         rows, total = self._table.lookup_bodies(criteria, newest_first=newest, offset=offset, limit=limit)
         return self._each(rows, read), total - self._left_out(criteria)
 
-    def select(self, wanted: Selection, **criteria: str | None) -> Page[D]:
+    def select(
+        self, wanted: Selection, newer: Mapping[str, D] | None = None, **criteria: str | None
+    ) -> Page[D]:
         """Look through the documents that fit, for what no index answers.
 
         It reads every one of them, so that it is for a thread: 10,000 take some 50 ms.
+
+        Parameters
+        ----------
+        wanted
+            Which, and in what order.
+        newer
+            Documents by their ids as they stand now, where that is not stored yet: they are looked at in the
+            place of what is. The criteria still go by what is stored.
+        **criteria
+            Fields and their values, as an index has them.
         """
         found = []
         for doc_id, body in self._table.lookup_bodies(criteria)[0]:
             row = decode(body)
             try:
+                if newer and (now := newer.get(row["id"])):
+                    row = now.dump()
+                    body = encode(row)  # noqa: PLW2901 - what stands in its place
                 if wanted.takes(row):
                     found.append((row, doc_id, body))
             except (KeyError, TypeError) as error:

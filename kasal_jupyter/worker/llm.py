@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from crewai.llms.base_llm import BaseLLM, get_current_call_id
 from crewai.utilities.agent_utils import extract_tool_call_info
@@ -164,7 +164,7 @@ class ReportedLLM(BaseLLM):
 
     def _track_token_usage_internal(self, usage_data: dict[str, Any]) -> None:
         # CrewAI adds up whatever a provider says.
-        if counted := token_usage(usage_data):
+        if counted := cast("dict[str, int] | None", token_usage(usage_data)):
             for ours, theirs in _COUNTED.items():
                 self._token_usage[theirs] += counted.get(ours, 0)
             self._token_usage["successful_requests"] += 1
