@@ -146,6 +146,11 @@ class KasalApp(ExtensionApp):
     max_queued = Int(1_000, min=0, help="Executions that may wait; one more is refused with 503.").tag(
         config=True
     )
+    max_journal_bytes = Int(
+        200_000_000,
+        min=1_000_000,
+        help="Bytes of events that one execution may record; one that has recorded more fails.",
+    ).tag(config=True)
     max_body_bytes = Int(
         2 * 1024 * 1024, min=1024, help="Largest body of a request, in bytes; a larger one is refused."
     ).tag(config=True)
@@ -268,7 +273,9 @@ class KasalApp(ExtensionApp):
         """Build the parts over a store."""
         assert self._backend is not None
         assert self._accounts is not None
-        limits = RunLimits(running=self.max_running, queued=self.max_queued)
+        limits = RunLimits(
+            running=self.max_running, queued=self.max_queued, journal_bytes=self.max_journal_bytes
+        )
         crews = Crews(store)
         secrets, guard = SecretBox(folder), HostGuard(self.allowed_hosts)
         # Whoever holds the sandbox's token runs no code and reads no folders of the server's.

@@ -15,7 +15,10 @@ class RunLimits:
         Runs at the same time; more wait in the queue.
     queued
         Runs that may wait; one more is refused.
+    journal_bytes
+        Bytes of events that one run may record.
     """
 
     running: int = 8
     queued: int = 1_000
+    journal_bytes: int = 200_000_000

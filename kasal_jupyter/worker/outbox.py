@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 import socket
 import threading
 import time
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import orjson
 
 from kasal_jupyter.schemas.base import Clock
+from kasal_jupyter.worker.sizes import LEAST, MOST_TEXT, fitted
 
 CHUNK_WINDOW = 0.05
 """Seconds over which the pieces of a streamed answer are gathered into one event."""
@@ -40,11 +42,27 @@ class Outbox:
         Keys that must never get out; each is replaced wherever it stands.
     clock
         Tells the time of the events; one of its own, where none is given.
+    most
+        Bytes of events that are recorded; beyond, pieces of answers are dropped, and texts are cut short.
+        Any number, where none is given.
     """
 
-    def __init__(self, sock: socket.socket, secrets: Iterable[str] = (), clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        secrets: Iterable[str] = (),
+        clock: Clock | None = None,
+        *,
+        most: int | None = None,
+    ) -> None:
         self._sock = sock
         self._clock = clock or Clock()
+        self._left = math.inf if most is None else most
+        self.on_full: Callable[[], None] | None = None
+        """Told once that nothing more than how things end is recorded."""
+        self._full = False
+        # Characters of each answer that were streamed so far.
+        self._streamed: Counter[int] = Counter()
         self._texts = [secret for secret in dict.fromkeys(secrets) if len(secret) >= MIN_SECRET]
         self._secrets = [encode(secret)[1:-1] for secret in self._texts]
         self._changed = threading.Condition()
@@ -65,7 +83,7 @@ class Outbox:
         with self._changed:
             if self._muted:
                 return
-            stamped = {"time": self._clock.now(), **event}
+            stamped = {"time": self._clock.now(), **self._fitted(event)}
             if event["type"] == "llm_chunk":
                 self._gather(stamped)
             else:
@@ -74,8 +92,11 @@ class Outbox:
                     self._queue(held)
                 self._queue(stamped)
             self._changed.notify_all()
+            full, self._full = self._left <= 0 and not self._full, self._full or self._left <= 0
             while self._waiting > MAX_WAITING and self._thread.is_alive():
                 self._changed.wait(1)
+        if full and self.on_full is not None:
+            self.on_full()
 
     def end(self, status: str, **fields: Any) -> None:
         """Tell how the run has ended; only the first end is told."""
@@ -100,7 +121,27 @@ class Outbox:
             self._changed.notify_all()
         self._thread.join(timeout)
 
+    def hidden(self, text: str) -> str:
+        """Give a text without secrets."""
+        for secret in self._texts:
+            text = text.replace(secret, HIDDEN)
+        return text
+
+    def _fitted(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Cut what is too long to be recorded, before anything else is done with it."""
+        return fitted(event, most=LEAST if self._left <= 0 else MOST_TEXT, clean=self._clean)
+
+    def _clean(self, text: str) -> str:
+        """Take from the end of a text what may be the beginning of a secret."""
+        return text[: len(text) - self._beginning(text)]
+
     def _gather(self, chunk: dict[str, Any]) -> None:
+        before = self._streamed[chunk["span_id"]]
+        if before > MOST_TEXT or self._left <= 0:
+            return  # Its end says how much there was.
+        self._streamed[chunk["span_id"]] += len(chunk["text"])
+        if self._streamed[chunk["span_id"]] > MOST_TEXT:
+            chunk["text"] = "\n[… the rest is left out]"
         if held := self._held.pop(chunk["span_id"], None):
             chunk = {**held, "text": held["text"] + chunk["text"]}
         if waiting := self._chunks.get(chunk["span_id"]):
@@ -112,9 +153,7 @@ class Outbox:
 
     def _release_chunks(self) -> None:
         for span_id, chunk in self._chunks.items():
-            text = chunk["text"]
-            for secret in self._texts:
-                text = text.replace(secret, HIDDEN)
+            text = self.hidden(chunk["text"])
             whole = len(text) - self._beginning(text)
             if whole < len(text):
                 self._held[span_id] = {**chunk, "text": text[whole:]}
@@ -147,6 +186,7 @@ class Outbox:
                 line = line.replace(secret, HIDDEN.encode())
         self._lines.append(line + b"\n")
         self._waiting += len(line) + 1
+        self._left -= len(line) + 1
 
     def _write(self) -> None:
         while True:

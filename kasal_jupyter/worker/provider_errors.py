@@ -217,7 +217,7 @@ def failure_of(chain: Sequence[BaseException]) -> ProviderFailure | None:
 def garbled(chain: Sequence[BaseException]) -> ProviderFailure | None:
     """Read an exception as an answer that is none; None where it is something else.
 
-    Only for what was raised while a model was asked. A ``KeyError`` in code of ours is a fault of the program.
+    Only for what was raised while a model was asked. A ``KeyError`` in code of ours is the program's fault.
     """
     for error in chain:
         stumbled = isinstance(error, _STUMBLED) and not is_ours(error)
