@@ -184,7 +184,7 @@ class RunSummary:
             self.task_states = {task["id"]: "created" for task in event.get("tasks", ())}
         elif self.status == "running":
             self.started_at = event["time"]
-        elif self.ended:
+        elif self.status in ENDED:
             self.ended_at = event["time"]
             self.questions.clear()
             self.result = event.get("result", self.result)
