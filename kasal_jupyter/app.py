@@ -225,6 +225,11 @@ class KasalApp(ExtensionApp):
         help="Files and crews of users that are read at the same time, each in a limited process, one at a "
         "time a user; more wait. 0: as many as there are processors, and two at least.",
     ).tag(config=True)
+    max_journal_bytes = Int(
+        200_000_000,
+        min=1_000_000,
+        help="Bytes of events that one execution may record; one that has recorded more fails.",
+    ).tag(config=True)
     max_body_bytes = Int(
         2 * 1024 * 1024, min=1024, help="Largest body of a request, in bytes; a larger one is refused."
     ).tag(config=True)
@@ -460,6 +465,7 @@ class KasalApp(ExtensionApp):
             queued_per_user=self.max_queued_per_user,
             asking_per_user=self.max_asking_per_user,
             launch_seconds=self.max_launch_seconds,
+            journal_bytes=self.max_journal_bytes,
         )
         store.quota = Quota(
             self.max_stored_bytes, self.max_crews, everybody=isinstance(catalog, SandboxCatalog)

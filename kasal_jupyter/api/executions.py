@@ -10,8 +10,10 @@ import orjson
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.listing import list_page
 from kasal_jupyter.api.operation import operation
-from kasal_jupyter.errors import Conflict, Fault, InvalidRequest
+from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, NotFound
+from kasal_jupyter.places import FILES
 from kasal_jupyter.runs.acceptance import KeyedRequest
+from kasal_jupyter.runs.artifacts import open_artifact
 from kasal_jupyter.schemas.executions import (
     ENDED,
     Execution,
@@ -28,6 +30,9 @@ from kasal_jupyter.schemas.executions import (
 from kasal_jupyter.schemas.spec import RunToolAnswer
 
 KEY = "Idempotency-Key"
+
+MOST_LISTED = 1_000
+"""Characters of each result in a list."""
 
 _KEY_FORM = re.compile(r"[\x21-\x7e]{1,200}")
 
@@ -57,7 +62,9 @@ class ExecutionsHandler(ApiHandler):
         executions = await self.parts.runs.current(page.documents)
         self.answer(
             ExecutionList(
-                executions=[self._status(each) for each in executions],
+                executions=[
+                    _status(each, self.parts.runs.position(each.id), MOST_LISTED) for each in executions
+                ],
                 total=page.total,
                 page=query.page,
                 per_page=query.per_page,
@@ -90,9 +97,6 @@ class ExecutionsHandler(ApiHandler):
         self.answer(
             ExecutionAccepted(job_id=execution.id, estimated_duration=execution.estimated_duration), 202
         )
-
-    def _status(self, execution: Execution) -> ExecutionStatus:
-        return _status(execution, self.parts.runs.position(execution.id))
 
     def _keyed(self, body: ExecutionCreate) -> KeyedRequest | None:
         key = self.request.headers.get(KEY)
@@ -138,7 +142,7 @@ class ResultHandler(ApiHandler):
             ExecutionResult(
                 job_id=execution.id,
                 status=execution.status,
-                result=execution.result,
+                result=await _whole_result(self, execution),
                 error=execution.error,
                 usage=execution.usage,
                 usage_by=execution.usage_by,
@@ -204,6 +208,31 @@ async def execution_of(handler: ApiHandler, job_id: str) -> Execution:
     return await handler.parts.runs.execution(job_id)
 
 
-def _status(execution: Execution, position: int | None) -> ExecutionStatus:
+def _status(execution: Execution, position: int | None, most: int | None = None) -> ExecutionStatus:
+    """Give how an execution stands, with so many characters of its result."""
     fields = execution.model_dump(include=set(ExecutionStatus.model_fields))
-    return ExecutionStatus.model_validate({**fields, "job_id": execution.id, "queue_position": position})
+    result = execution.result
+    cut = most is not None and result is not None and len(result) > most
+    told = {
+        "result": result[:most] if cut and result else result,
+        "job_id": execution.id,
+        "queue_position": position,
+    }
+    return ExecutionStatus.model_validate(
+        {**fields, **told, "result_truncated": cut or execution.result_file is not None}
+    )
+
+
+async def _whole_result(handler: ApiHandler, execution: Execution) -> str | None:
+    """Give a result, a very long one from its file; what is known of it where that is gone."""
+    if execution.result_file is None:
+        return execution.result
+    folder, name = handler.parts.runs.files.workspace(execution.id), execution.result_file
+
+    def read() -> str:
+        return b"".join(open_artifact(folder, name).chunks()).decode(errors="replace")
+
+    try:
+        return await FILES.do(read, owner=execution.owner)
+    except (NotFound, OSError):
+        return execution.result

@@ -32,6 +32,8 @@ class RunLimits:
         One owner's runs that wait for a person and hold no place meanwhile; one more keeps its place.
     launch_seconds
         How long a run may take to get a process that says it has begun.
+    journal_bytes
+        Bytes of events that one run may record.
     """
 
     running: int = 10
@@ -40,6 +42,7 @@ class RunLimits:
     queued_per_user: int = 500
     asking_per_user: int = 16
     launch_seconds: float = 60.0
+    journal_bytes: int = 200_000_000
 
 
 class Waiting(Protocol):

@@ -170,6 +170,7 @@ class Runs:
                 budget=budget,
                 recall=self.memories.of if self.memories is not None else None,
             ).required()
+            spec = spec.model_copy(update={"journal_bytes": self.limits.journal_bytes})
             execution = queued_execution(
                 spec,
                 owner,

@@ -39,6 +39,8 @@ class EventBase(TypedDict):
     job_id: NotRequired[str]
     time: str
     """UTC with microseconds, see :func:`kasal_jupyter.schemas.base.utc_now_precise`."""
+    cut: NotRequired[int]
+    """How many characters, and items of lists, were left out of its texts, which say so themselves."""
 
 
 class SpanEvent(EventBase):
@@ -95,7 +97,9 @@ class ExecutionStatusEvent(EventBase):
     tasks: NotRequired[list[TaskPlan]]
     inputs: NotRequired[dict[str, Any]]
     result: NotRequired[str]
-    """On ``completed``; on ``failed``, what the last task that was done has given."""
+    """On ``completed``; on ``failed``, what the last task that was done has given. A very long one is cut."""
+    result_file: NotRequired[str]
+    """Where the whole result is in the run's folder, where it is longer."""
     error: NotRequired[ErrorInfo]
     """On ``failed`` and ``interrupted``."""
 

@@ -147,6 +147,9 @@ class Execution(Document):
     ended_at: str | None = None
     duration: float | None = Field(None, description="Seconds from start to end.")
     result: str | None = None
+    result_file: str | None = Field(
+        None, description="Where in its folder the whole result is, where this is cut."
+    )
     questions: list[OpenQuestion] = Field(default_factory=list, description="What waits for an answer.")
     error: ExecutionError | None = None
     usage: Usage = Field(default_factory=Usage)
@@ -189,6 +192,7 @@ _STATUS_EXAMPLE: dict[str, Any] = {
     "duration": None,
     "inputs": {"topic": "Q4 Marketing Strategy", "deadline": "2024-12-31"},
     "result": None,
+    "result_truncated": False,
     "questions": [],
     "error": None,
     "usage": {
@@ -220,7 +224,10 @@ class ExecutionStatus(Model):
     ended_at: str | None
     duration: float | None
     inputs: dict[str, Any]
-    result: str | None
+    result: str | None = Field(
+        description="At most 256,000 characters, in a list 1,000; /executions/{job_id}/result gives all."
+    )
+    result_truncated: bool = Field(False, description="Whether the result goes on.")
     questions: list[OpenQuestion] = Field(description="What agents ask humans and nobody has answered yet.")
     error: ExecutionError | None
     usage: Usage

@@ -34,6 +34,8 @@ class RunSummary:
     questions: dict[int, OpenQuestion] = field(default_factory=dict)
     """What agents ask humans and nobody has answered yet, by the span of the tool call."""
     result: str | None = None
+    result_file: str | None = None
+    """Where the whole result is in the run's folder, where it is longer than an event's may be."""
     error: ExecutionError | None = None
     tally: Tally = field(default_factory=Tally)
     """Tokens, calls and dollars of the whole run."""
@@ -157,6 +159,7 @@ class RunSummary:
             "ended_at": whole_seconds(self.ended_at) if self.ended_at else None,
             "duration": self.duration,
             "result": self.result,
+            "result_file": self.result_file,
             "questions": [question.model_dump() for question in self.questions.values()],
             "error": self.error.model_dump() if self.error else None,
             "usage": self.usage().model_dump(),
@@ -185,6 +188,7 @@ class RunSummary:
             self.ended_at = event["time"]
             self.questions.clear()
             self.result = event.get("result", self.result)
+            self.result_file = event.get("result_file")
             if (error := event.get("error")) and self.error is None:
                 self.error = ExecutionError(code=error["code"], message=error["message"])
             for task_id, state in self.task_states.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -166,7 +166,7 @@ class ReportedLLM(BaseLLM):
         # CrewAI adds up whatever a provider says.
         if counted := cast("dict[str, int] | None", token_usage(usage_data)):
             for ours, theirs in _COUNTED.items():
-                self._token_usage[theirs] += counted.get(ours, 0)
+                self._token_usage[theirs] += cast("Mapping[str, int]", counted).get(ours, 0)
             self._token_usage["successful_requests"] += 1
 
     def _emit_call_completed_event(self, *args: Any, **event: Any) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 import socket
 import threading
 import time
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import orjson
 
 from kasal_jupyter.hiding import Hider
 from kasal_jupyter.schemas.base import Clock
+from kasal_jupyter.worker.sizes import LEAST, MOST_TEXT, fitted
 
 CHUNK_WINDOW = 0.05
 """Seconds over which the pieces of a streamed answer are gathered into one event."""
@@ -38,12 +40,28 @@ class Outbox:
         Knows the secrets that must never get out.
     clock
         Tells the time of the events; one of its own, where none is given.
+    most
+        Bytes of events that are recorded; beyond, pieces of answers are dropped, and texts are cut short.
+        Any number, where none is given.
     """
 
-    def __init__(self, sock: socket.socket, hider: Hider | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        hider: Hider | None = None,
+        clock: Clock | None = None,
+        *,
+        most: int | None = None,
+    ) -> None:
         self._sock = sock
         self.hider = hider or Hider(())
         self._clock = clock or Clock()
+        self._left = math.inf if most is None else most
+        self.on_full: Callable[[], None] | None = None
+        """Told once that nothing more than how things end is recorded."""
+        self._full = False
+        # Characters of each answer that were streamed so far.
+        self._streamed: Counter[int] = Counter()
         self._changed = threading.Condition()
         self._lines: deque[bytes] = deque()
         self._waiting = 0
@@ -62,7 +80,7 @@ class Outbox:
         with self._changed:
             if self._muted:
                 return
-            stamped = {"time": self._clock.now(), **event}
+            stamped = {"time": self._clock.now(), **self._fitted(event)}
             if event["type"] == "llm_chunk":
                 self._gather(stamped)
             else:
@@ -71,8 +89,11 @@ class Outbox:
                     self._queue(held)
                 self._queue(stamped)
             self._changed.notify_all()
+            full, self._full = self._left <= 0 and not self._full, self._full or self._left <= 0
             while self._waiting > MAX_WAITING and self._thread.is_alive():
                 self._changed.wait(1)
+        if full and self.on_full is not None:
+            self.on_full()
 
     def end(self, status: str, **fields: Any) -> None:
         """Tell how the run has ended; only the first end is told."""
@@ -97,7 +118,21 @@ class Outbox:
             self._changed.notify_all()
         self._thread.join(timeout)
 
+    def _fitted(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Cut what is too long to be recorded, before anything else is done with it."""
+        return fitted(event, most=LEAST if self._left <= 0 else MOST_TEXT, clean=self._clean)
+
+    def _clean(self, text: str) -> str:
+        """Give a text without secrets, and without what at its end may be the beginning of one."""
+        return self.hider.split(text)[0]
+
     def _gather(self, chunk: dict[str, Any]) -> None:
+        before = self._streamed[chunk["span_id"]]
+        if before > MOST_TEXT or self._left <= 0:
+            return  # Its end says how much there was.
+        self._streamed[chunk["span_id"]] += len(chunk["text"])
+        if self._streamed[chunk["span_id"]] > MOST_TEXT:
+            chunk["text"] = "\n[… the rest is left out]"
         if held := self._held.pop(chunk["span_id"], None):
             chunk = {**held, "text": held["text"] + chunk["text"]}
         if waiting := self._chunks.get(chunk["span_id"]):
@@ -128,6 +163,7 @@ class Outbox:
             line = self._without_secrets(event)
         self._lines.append(line + b"\n")
         self._waiting += len(line) + 1
+        self._left -= len(line) + 1
 
     def _without_secrets(self, event: Mapping[str, Any]) -> bytes:
         written = {name: encode(value) for name, value in event.items()}

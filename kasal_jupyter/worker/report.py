@@ -16,11 +16,12 @@ from kasal_jupyter.worker.course import course_readers
 from kasal_jupyter.worker.failures import describe
 from kasal_jupyter.worker.llm import answered, asked
 from kasal_jupyter.worker.retry import AskedAgain, CallLeft
+from kasal_jupyter.worker.sizes import shortened
 from kasal_jupyter.worker.spans import OpenSpan, Spans
 from kasal_jupyter.worker.time_limit import time_is_up
 
 MAX_TEXT = 200_000
-"""Most characters of a prompt, a message or a tool's result in an event; results of tasks are given whole."""
+"""Characters of a prompt, a message or a tool's result in an event: they come again and again."""
 
 _SETTINGS = {
     "temperature": "temperature",
@@ -128,7 +129,7 @@ class Report:
             "agent",
             {
                 "type": "agent_start",
-                "prompt": shortened(event.task_prompt),
+                "prompt": shortened(event.task_prompt, MAX_TEXT),
                 "tools": [self._tool_name(tool.name) for tool in tools],
             },
             agent=_agent_name(event.agent),
@@ -220,7 +221,9 @@ class Report:
             if event.failure is not None:
                 self._spans.fail(span, ErrorInfo(code="TOOL_ERROR", message=event.failure.message))
             else:
-                self._spans.complete(span, {"type": "tool_result", "result": shortened(str(event.output))})
+                self._spans.complete(
+                    span, {"type": "tool_result", "result": shortened(str(event.output), MAX_TEXT)}
+                )
 
     def _tool_failed(self, _source: Any, event: Any) -> None:
         if span := self._spans.innermost("tool", within="agent"):
@@ -228,13 +231,6 @@ class Report:
 
     def _tool_name(self, name: str) -> str:
         return self._built.tool_names.get(name, name)
-
-
-def shortened(text: str) -> str:
-    """Cut a text that is too long for an event, and say so."""
-    if len(text) <= MAX_TEXT:
-        return text
-    return f"{text[:MAX_TEXT]}\n[… {len(text) - MAX_TEXT} more characters]"
 
 
 def _agent_name(agent: Any) -> str | None:
@@ -257,7 +253,7 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
         if message.get(name) is not None
     }
     if isinstance(content := kept.get("content"), str):
-        kept["content"] = shortened(content)
+        kept["content"] = shortened(content, MAX_TEXT)
     return kept
 
 

@@ -6,8 +6,26 @@ from pathlib import Path
 
 from crewai.tasks.task_output import TaskOutput
 
+from kasal_jupyter.tools.folder import Folder
 from kasal_jupyter.tools.workspace import PathRefused, Workspace
 from kasal_jupyter.worker.failures import ModelFailed
+
+WHOLE = "result.txt"
+"""Where the result of a run is that is longer than its last event tells."""
+
+
+def write_whole(folder: Path, text: str) -> str:
+    """Write a run's whole result into its folder, and give the file's name.
+
+    Raises
+    ------
+    OSError
+        There is no room, or the agents have put a folder there.
+    """
+    # Past what a tool may write: it is the run's own. Nothing that stands there is followed.
+    with Folder(folder) as opened:
+        opened.put(WHOLE, text.encode(errors="replace"))
+    return WHOLE
 
 
 class ResultFile:

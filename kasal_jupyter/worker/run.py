@@ -37,7 +37,9 @@ from kasal_jupyter.worker.memory import Keepsakes, Reminders
 from kasal_jupyter.worker.outbox import Outbox
 from kasal_jupyter.worker.own_addresses import hold_own_addresses
 from kasal_jupyter.worker.report import Report
+from kasal_jupyter.worker.result_file import write_whole
 from kasal_jupyter.worker.run_log import RunLog
+from kasal_jupyter.worker.sizes import MOST_RESULT, shortened
 from kasal_jupyter.worker.spans import Spans
 from kasal_jupyter.worker.stop import StopSignal
 from kasal_jupyter.worker.time_limit import check_time
@@ -75,7 +77,8 @@ def serve_run(sock: socket.socket) -> NoReturn:
     if numpy_random := sys.modules.get("numpy.random"):
         numpy_random.seed()
     stop = StopSignal()
-    outbox = Outbox(sock, hider, Clock(spec.clock))
+    outbox = Outbox(sock, hider, Clock(spec.clock), most=spec.journal_bytes)
+    outbox.on_full = partial(_end_of_record, spec, stop)
     calls = ClientCalls(Spans(outbox), stop)
     done = threading.Event()
     control = threading.Thread(
@@ -136,7 +139,7 @@ def execute(spec: RunSpec, outbox: Outbox, stop: StopSignal, calls: ClientCalls)
     except BaseException as error:  # The border of the process; a tool may even raise SystemExit.
         log.exception("The run failed.")
         if not stop.stopped:
-            _fail(error, outbox, spans, report, keepsakes)
+            _fail(error, spec, outbox, spans=spans, report=report, keepsakes=keepsakes)
         return None
     if stop.stopped:
         return None
@@ -144,9 +147,9 @@ def execute(spec: RunSpec, outbox: Outbox, stop: StopSignal, calls: ClientCalls)
     if keepsakes.model is None:
         # With the end: whoever starts the next run because of it finds what this one has left.
         _keep(outbox, keepsakes.event(keepsakes.by_rule()))
-        outbox.end("completed", result=result)
+        outbox.end("completed", **_told(result, spec, outbox))
         return None
-    outbox.end("completed", result=result)
+    outbox.end("completed", **_told(result, spec, outbox))
     return partial(_learn, keepsakes, built, spans.following(), outbox, stop=stop)
 
 
@@ -213,9 +216,35 @@ def _keep(outbox: Outbox, event: Mapping[str, Any] | None) -> None:
         outbox.emit(event)
 
 
+def _told(result: str, spec: RunSpec, outbox: Outbox) -> dict[str, Any]:
+    """Give what the last event tells of the result: of a very long one its beginning, and its file."""
+    if len(result) <= MOST_RESULT:
+        return {"result": result}
+    kept = shortened(result, MOST_RESULT)
+    told: dict[str, Any] = {"result": kept, "cut": len(result) - MOST_RESULT}
+    try:
+        told["result_file"] = write_whole(Path(spec.folder), outbox.hider.hide(result))
+    except OSError:
+        log.exception("The whole result could not be written.")  # The disk is full, say.
+    return told
+
+
+def _end_of_record(spec: RunSpec, stop: StopSignal) -> None:
+    """End a run that has recorded all that it may."""
+    stop.fail(
+        ErrorInfo(
+            code="JOURNAL_FULL",
+            message=f"The run has recorded {spec.journal_bytes:,} bytes of events, which is all that one run "
+            "may (KasalApp.max_journal_bytes).",
+        )
+    )
+
+
 def _fail(
     error: BaseException,
+    spec: RunSpec,
     outbox: Outbox,
+    *,
     spans: Spans,
     report: Report | None,
     keepsakes: Keepsakes | None,
@@ -231,7 +260,7 @@ def _fail(
         _keep(outbox, keepsakes.event(()))
     ended: dict[str, Any] = {"error": described}
     if report is not None and report.latest_result is not None:
-        ended["result"] = report.latest_result
+        ended |= _told(report.latest_result, spec, outbox)
     outbox.end("failed", **ended)
 
 
