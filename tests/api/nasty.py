@@ -20,7 +20,9 @@ def damaged_zip(method: int, name: str = "crew.yaml") -> bytes:
     """Make a zip file whose one entry is damaged in its middle."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", method) as archive:
-        archive.writestr(name, "name: C\nagents: [{role: R, goal: G}]\n" * 200)
+        # With a date of its own the file is the same whenever it is made.
+        entry = zipfile.ZipInfo(name)
+        archive.writestr(entry, "name: C\nagents: [{role: R, goal: G}]\n" * 200, method)
     data = bytearray(packed.getvalue())
     # Behind the entry's head, of 30 bytes and its name.
     begin = 30 + len(name) + 10

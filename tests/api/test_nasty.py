@@ -140,7 +140,7 @@ def imported(files):
         import_crew(files_of_mapping(files), tools=["calculator"])
 
 
-@pytest.mark.parametrize("data", list(nasty.zips()))
+@pytest.mark.parametrize("data", list(nasty.zips()), ids=lambda data: f"{len(data)} bytes")
 def test_a_zip_file_that_is_damaged_is_refused_or_read(data):
     with suppress(InvalidRequest):
         files_of_zip(data)
