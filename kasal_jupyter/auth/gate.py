@@ -158,7 +158,7 @@ class Gate:
         if claims is None or claims.expires <= self._clock():
             claims = self._signer.read(token, "access")
         versions = self._store.versions(*_OF_TOKEN)
-        session = self._store.sessions.get(claims.session_id)
+        session = self._store.sessions.readable(claims.session_id)
         if session is None or session.user_id != claims.user_id:
             raise invalid_token()
         caller = self._user(claims.user_id, session.id)
@@ -180,7 +180,7 @@ class Gate:
         return _Known(caller, expires, _OF_KEY, versions)
 
     def _user(self, user_id: str, session_id: str | None) -> Caller:
-        user = self._store.users.get(user_id)
+        user = self._store.users.readable(user_id)
         if user is None or user.disabled:
             raise invalid_token()
         return Caller(

@@ -122,8 +122,8 @@ class Sessions:
         now = self._clock()
 
         def rotate() -> Session | None:
-            session = self._store.sessions.get(claims.session_id)
-            user = self._store.users.get(claims.user_id)
+            session = self._store.sessions.readable(claims.session_id)
+            user = self._store.users.readable(claims.user_id)
             if session is None or user is None or user.disabled or session.user_id != user.id:
                 raise invalid_token()
             if session.refresh_jti != claims.jti:

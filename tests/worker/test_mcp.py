@@ -13,6 +13,7 @@ from kasal_jupyter.environment import plain_environment
 from kasal_jupyter.schemas.mcp_run import RunMcpServer
 from kasal_jupyter.schemas.spec import RunModel
 from kasal_jupyter.tools.mcp_listing import RemoteTool, list_tools
+from kasal_jupyter.warden import MARK
 from kasal_jupyter.worker.switches import SWITCHES
 from tests.engine import agent, crew, task
 from tests.servers.endpoint_server import endpoint_server, redirect, reply
@@ -229,7 +230,12 @@ def test_a_program_has_few_variables_and_its_secrets_are_seen_by_nobody(engine, 
     assert lines["API_TOKEN"] == "[secret]"
     # Neither words of any text nor what is short are taken for secrets.
     assert (lines["MODE"], lines["VERBOSE_KEY"]) == ("thorough", "1")
-    assert set(lines) - set(env) <= {*plain_environment(), "LC_CTYPE", *plain_environment(SWITCHES)}
+    assert set(lines) - set(env) <= {
+        *plain_environment(),
+        *plain_environment(SWITCHES),
+        "LC_CTYPE",
+        MARK,
+    }
     left = b"".join([*record.raw, *(path.read_bytes() for path in (tmp_path / "run").rglob("*"))])
     assert SECRET.encode() not in left
     assert b"a line on standard error" in (tmp_path / "run" / "output.log").read_bytes()
