@@ -68,7 +68,9 @@ async def list_page(
     if field == "created_at" and wanted.takes_all:
         order: Order = "newest" if descending else "created"
         return repository.page(order=order, offset=query.offset, limit=query.per_page, **criteria)
-    return await LISTS.do(lambda: repository.select(wanted, None, **criteria), owner=criteria.get("owner", ""))
+    return await LISTS.do(
+        lambda: repository.select(wanted, None, **criteria), owner=criteria.get("owner", "")
+    )
 
 
 _LASTING = frozenset({"owner", "crew_id"})

@@ -81,7 +81,7 @@ class ApiKeys:
 
     def get(self, key_id: str) -> ApiKey | None:
         """Give what is stored of a key, or None."""
-        return self._store.api_keys.readable(key_id)
+        return self._store.api_keys.get(key_id)
 
     async def revoke(self, key_id: str) -> None:
         """Delete a key; it is refused from the next request on."""

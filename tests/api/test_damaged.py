@@ -1,5 +1,6 @@
 """Stored documents that can't be read, over the API: lists are given without them, and they are deleted."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -136,10 +137,13 @@ def test_a_crew_with_a_part_that_cannot_be_read_does_not_run_without_it(house):
 def test_a_run_ends_and_is_booked_whatever_lies_beside_it(house):
     job_id = execution_of(house)
     crew_id = house.ada.get(f"/executions/{job_id}").json()["crew_id"]
-    # Which waits until it is booked.
     assert house.ada.get("/usage", params={"crew_id": crew_id}).json()["whole"]["runs"] == 1
-    (entry,) = house.store.ledger.find(crew_id=crew_id)
-    damage(house, "ledger", entry.id, "usage")
+    # It is booked when its process is gone.
+    end = time.monotonic() + 60
+    while not (booked := house.store.ledger.find(crew_id=crew_id)):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    damage(house, "ledger", booked[0].id, "usage")
     again = start(house.ada, crew_id)
     assert wait_for(house.ada, again)["status"] == "completed"
     answer = house.ada.get("/usage", params={"crew_id": crew_id, "group_by": "crew"})

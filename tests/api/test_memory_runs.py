@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 
 import pytest
 
@@ -27,13 +28,20 @@ def crew(model="sandbox", task="Research solar power", **fields):
     }
 
 
-def run(api, crew_id):
-    """Run a crew, and give its events."""
+def run(api, crew_id, *, remembers=True):
+    """Run a crew, and give its events, those included of what is remembered after its end."""
     answer = api.post("/executions", json={"crew_id": crew_id, "inputs": {}})
     assert answer.status_code == 202, answer.text
     job_id = answer.json()["job_id"]
     assert wait_for(api, job_id)["status"] == "completed"
-    return api.get(f"/executions/{job_id}/events").json()["events"]
+    end = time.monotonic() + 60
+    while (
+        not of(events := api.get(f"/executions/{job_id}/events").json()["events"], "memory_stored")
+        and remembers
+    ):
+        assert time.monotonic() < end, "nothing is remembered"
+        time.sleep(0.02)
+    return events
 
 
 def of(events, kind):
@@ -111,11 +119,11 @@ def test_a_deleted_execution_leaves_what_is_remembered_of_it(api):
 
 def test_a_crew_without_memory_remembers_nothing_but_knows_what_it_was_given(api):
     crew_id = new_crew(api, crew(memory=False))
-    events = run(api, crew_id)
+    events = run(api, crew_id, remembers=False)
     assert of(events, "memory_recalled") == of(events, "memory_stored") == []
     body = {"name": "solar.md", "text": "# Solar power\n\nA module lasts 25 years."}
     assert api.post(f"/crews/{crew_id}/knowledge", json=body).status_code == 201
-    events = run(api, crew_id)
+    events = run(api, crew_id, remembers=False)
     (recalled,) = of(events, "memory_recalled")
     assert [(each["type"], each["category"]) for each in recalled["memories"]] == [("knowledge", "solar.md")]
     assert "A module lasts 25 years." in of(events, "agent_start")[0]["prompt"]
@@ -147,7 +155,7 @@ def test_an_embedder_is_a_setting(tmp_path):
                 assert api.post(f"/crews/{crew_id}/knowledge", json=body).status_code == 201
                 found = api.get(f"/memory/{crew_id}/search", params={"query": "which vehicle"}).json()
                 assert [hit["content"] for hit in found["hits"]] == ["The automobile is red"]
-                (recalled,) = of(run(api, crew_id), "memory_recalled")
+                (recalled,) = of(run(api, crew_id, remembers=False), "memory_recalled")
                 assert [each["content"] for each in recalled["memories"]] == ["The automobile is red"]
                 embeddings.status = 500
                 found = api.get(f"/memory/{crew_id}/search", params={"query": "automobile"}).json()

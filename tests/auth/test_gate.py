@@ -64,11 +64,11 @@ def test_a_token_is_checked_once_and_its_user_read_when_something_changed(
 ):
     token, another = login().access_token, login().access_token
     decoded, read = [], []
-    real_decode, real_get = jwt.decode, store.users.get
+    real_decode, real_read = jwt.decode, store.users.readable
     monkeypatch.setattr(
         jwt, "decode", lambda *args, **named: decoded.append(1) or real_decode(*args, **named)
     )
-    monkeypatch.setattr(store.users, "get", lambda user_id: read.append(1) or real_get(user_id))
+    monkeypatch.setattr(store.users, "readable", lambda user_id: read.append(1) or real_read(user_id))
     for _ in range(10):
         assert accounts.gate.recognise(token) is accounts.gate.recognise(token)
     assert (len(decoded), len(read)) == (1, 1)

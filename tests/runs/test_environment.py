@@ -4,7 +4,6 @@ import asyncio
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import certifi
 import pytest
 
 from kasal_jupyter.confined import confined
-from kasal_jupyter.memory import reading
 from kasal_jupyter.runs import environment as worker
 from kasal_jupyter.runs.environment import worker_environment
 from kasal_jupyter.runs.spare import SpareNursery
@@ -23,6 +21,7 @@ from kasal_jupyter.tools.builtin import python
 from kasal_jupyter.tools.mcp_failure import McpFailed
 from kasal_jupyter.tools.mcp_probe import probe
 from kasal_jupyter.tools.tool import ToolContext
+from kasal_jupyter.warden import MARK
 from kasal_jupyter.worker.switches import SWITCHES
 
 HOSTILE = dict.fromkeys(
@@ -38,7 +37,7 @@ HOSTILE = dict.fromkeys(
 PLAIN = {"PATH": os.environ["PATH"], "HOME": "/home/ada", "LANG": "C.UTF-8", "TZ": "UTC", "LC_ALL": "C.UTF-8"}
 CERTIFICATES = {"SSL_CERT_FILE": certifi.where(), "REQUESTS_CA_BUNDLE": certifi.where()}
 PROXIES = {"https_proxy": "http://ada:of-the-proxy@127.0.0.1:9", "NO_PROXY": "localhost"}
-OURS = {"PYTHONUNBUFFERED", "OBJC_DISABLE_INITIALIZE_FORK_SAFETY", "PYTHONPYCACHEPREFIX"}
+OURS = {MARK, "PYTHONUNBUFFERED", "OBJC_DISABLE_INITIALIZE_FORK_SAFETY", "PYTHONPYCACHEPREFIX"}
 SWITCHED = {*SWITCHES, "CREWAI_STORAGE_DIR", "LC_CTYPE", "SQLITE_TMPDIR"}
 """What a process says to the libraries it imports."""
 
@@ -80,7 +79,7 @@ def test_a_worker_gets_what_is_on_the_list_and_what_the_deployer_names(environ, 
 @pytest.mark.parametrize("nursery", [ZygoteNursery, SpareNursery])
 def test_a_runs_process_has_that_environment(environ, tmp_path, nursery):
     async def started_with():
-        workers = nursery(tmp_path, ["HF_HOME"])
+        workers = nursery(tmp_path, passed=["HF_HOME"])
         try:
             child = await workers.child([])
             found = told(child.pid)
@@ -102,18 +101,6 @@ def test_a_parsers_process_has_the_plain_one(environ):
 
 def environment(_data):
     return json.dumps(dict(os.environ)).encode()
-
-
-def test_so_has_the_one_that_reads_knowledge(environ, monkeypatch):
-    seen = []
-
-    def run(command, **options):
-        seen.append(options["env"])
-        return subprocess.CompletedProcess(command, 0, b"text", b"")
-
-    monkeypatch.setattr(subprocess, "run", run)
-    reading._parsed(b"%PDF", "application/pdf")
-    assert [set(each) for each in seen] == [set(PLAIN)]
 
 
 def test_the_python_tool_has_the_plain_one_with_the_runs_folder(environ, tmp_path):

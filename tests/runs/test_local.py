@@ -543,10 +543,11 @@ def test_many_starts_stops_kills_and_cancellations_leave_nothing(tmp_path):
         before = descriptors()
         running.call(launch_all())
         wait_until(lambda: not zygote.children())
-        wait_until(lambda: descriptors() == before)
+        # Other tests' servers and clients in this process open and close some, too; 30 runs would leave 30.
+        wait_until(lambda: descriptors() < before + 6)
         for outcome in running.call(close_while_launching()):
             assert isinstance(outcome, LocalRun | KasalError)
         assert not zygote.is_running()
-        wait_until(lambda: descriptors() == at_first)
+        wait_until(lambda: descriptors() < at_first + 6)
     finally:
         running.close()

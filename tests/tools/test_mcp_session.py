@@ -1,7 +1,6 @@
 """Sessions with MCP servers, and what is made of their tools and results."""
 
 import asyncio
-import os
 import sys
 import time
 from urllib.parse import urlsplit
@@ -75,7 +74,7 @@ def test_what_is_no_text_is_told_in_words():
 def test_a_look_at_a_program_leaves_nothing_that_has_detached_itself(tmp_path):
     notes = McpNotes(tmp_path / "notes")
     server = RunMcpServer(name="calc", tools=[], **stdio(notes.path, "detaching"))
-    assert "add" in {tool.name for tool in probe(server, [], os.environ).tools}
+    assert "add" in {tool.name for tool in probe(server, []).tools}
     end = time.monotonic() + 10
     while psutil.pid_exists(int(notes.wait_for("detached"))):
         assert time.monotonic() < end

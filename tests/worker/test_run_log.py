@@ -53,10 +53,11 @@ def test_without_keys_everything_is_kept_in_a_file_which_is_the_owners_alone(tmp
 FLOOD = """
 import os, subprocess, sys
 from pathlib import Path
+from kasal_jupyter.hiding import Hider
 from kasal_jupyter.worker import run_log
 
 run_log.MAX_LOG = 1_000_000
-printed = run_log.RunLog(Path(sys.argv[1]))
+printed = run_log.RunLog(Path(sys.argv[1]), Hider([]))
 print("the beginning", flush=True)
 subprocess.run([sys.executable, "-c", "for at in range(300_000): print('line', at)"])
 print("the end", flush=True)
