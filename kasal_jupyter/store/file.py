@@ -17,7 +17,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kasal_jupyter.errors import StoreError, StoreTooNew
@@ -89,8 +89,10 @@ def create_file(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
         for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
-            if file.exists() and file.stat().st_mode & 0o077:
-                file.chmod(0o600)
+            # The log goes as the last one who has the file open closes it.
+            with suppress(FileNotFoundError):
+                if file.stat().st_mode & 0o077:
+                    file.chmod(0o600)
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -119,7 +121,12 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
     StoreError
         If it is another program's, or its file system does not serve.
     """
-    _check_version(connection, path)
+    # Of one moment: another process that fills it must not be seen half-way.
+    connection.execute("BEGIN")
+    try:
+        _check_version(connection, path)
+    finally:
+        connection.execute("ROLLBACK")
     _switch_to_wal(connection, path)
     connection.execute("BEGIN IMMEDIATE")
     # Another process may have filled it meanwhile.

@@ -145,3 +145,23 @@ def test_processes_writing_at_once_lose_nothing_and_see_each_other(tmp_path, new
         assert max(counts) == store.crews.get("crew_counter").version == 1 + 3 * times
         assert {name: store.crews.count(owner=name) for name in writers} == dict.fromkeys(writers, times)
         assert len(store.db.table("crews")) == 1 + 3 * times
+
+
+# Opens and closes new files at the moments that another process like it does so, too.
+OPEN_AT_ONCE = """
+import sys, time
+from pathlib import Path
+from kasal_jupyter.store.database import Database
+
+folder, begin = Path(sys.argv[1]), float(sys.argv[2])
+for n in range(100):
+    while time.time() < begin + n * 0.03:
+        pass
+    Database(folder / f"{n}.db").close()
+"""
+
+
+def test_processes_that_make_a_file_at_once_take_each_others(tmp_path):
+    begin = time.time() + 3
+    makers = [start(OPEN_AT_ONCE, tmp_path, begin) for _ in range(2)]
+    assert [finish(maker) for maker in makers] == [0, 0]
