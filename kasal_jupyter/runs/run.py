@@ -179,7 +179,7 @@ class Run:
         self._within(
             PREPARE_SECONDS + seconds,
             "SERVICE_UNAVAILABLE",
-            f"The run got no process that began within {seconds:g} seconds; the data folder's zygote.log may "
+            f"The run got no process that began within {seconds:g} seconds; the data folder's logs may "
             "tell why",
         )
         self._launching = self._chores.begin(self._launch())

@@ -544,10 +544,10 @@ def test_many_starts_stops_kills_and_cancellations_leave_nothing(tmp_path):
         running.call(launch_all())
         wait_until(lambda: not zygote.children())
         # Other tests' servers and clients in this process open and close some, too; 30 runs would leave 30.
-        wait_until(lambda: descriptors() < before + 6)
+        wait_until(lambda: len(descriptors()) < len(before) + 6)
         for outcome in running.call(close_while_launching()):
             assert isinstance(outcome, LocalRun | KasalError)
         assert not zygote.is_running()
-        wait_until(lambda: descriptors() < at_first + 6)
+        wait_until(lambda: len(descriptors()) < len(at_first) + 6)
     finally:
         running.close()
