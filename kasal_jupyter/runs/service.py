@@ -387,7 +387,7 @@ class Runs:
         found = {}
         for job_id, run in self._runs.items():
             stored = self._states.get(job_id)
-            if run.feed.summary.status != stored and (execution := self.store.executions.get(job_id)):
+            if run.feed.summary.status != stored and (execution := self.store.executions.readable(job_id)):
                 found[job_id] = _overlay(execution, run.feed)
         return found
 
@@ -474,7 +474,7 @@ class Runs:
         fields = summary.fields()
 
         def save() -> None:
-            if (execution := self.store.executions.get(run.spec.job_id)) is not None:
+            if (execution := self.store.executions.readable(run.spec.job_id)) is not None:
                 fitting = _fitting(execution, fields)
                 settle(self.store, execution, summary, fitting, final=final, memories=memories)
 
@@ -526,7 +526,7 @@ class Runs:
                 self._chores.begin(self._book_all())
             return execution
         # It may have ended since it was read.
-        execution = self.store.executions.get(execution.id) or execution
+        execution = self.store.executions.readable(execution.id) or execution
         if execution.status in ENDED:
             return execution
         try:
@@ -537,7 +537,7 @@ class Runs:
             return _overlay(execution, feed)
         except NotFound:
             # It may have been deleted meanwhile; or its journal was, which its own server has to tell.
-            return self.store.executions.get(execution.id) or execution
+            return self.store.executions.readable(execution.id) or execution
         except (KasalError, OSError):
             log.exception("how %s stands cannot be told exactly at the moment", execution.id)
             return execution
@@ -555,7 +555,7 @@ class Runs:
             )
         self._feeds.forget(execution.id)
         self._chores.begin(self._take_over())
-        return self.store.executions.get(execution.id) or execution
+        return self.store.executions.readable(execution.id) or execution
 
     async def _mind_stop_files(self) -> None:
         """Stop runs that another server on the folder was asked to stop."""

@@ -44,6 +44,11 @@ def task_of(house):
 def execution_of(house):
     job_id = start(house.ada, crew_of(house))
     wait_for(house.ada, job_id)
+    # It is stored once more when its process is gone.
+    end = time.monotonic() + 60
+    while house.store.executions.get(job_id).booked is None:
+        assert time.monotonic() < end
+        time.sleep(0.02)
     return job_id
 
 
