@@ -14,7 +14,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from kasal_jupyter.environment import plain_environment
@@ -48,7 +47,6 @@ def confined(
     seconds: float,
     memory: int = MEMORY,
     folder: Path | None = None,
-    handles: Sequence[int] = (),
     nice: int = 0,
 ) -> bytes:
     """Call a function of bytes that gives bytes, in a process of its own. It blocks: call it in a thread.
@@ -65,8 +63,6 @@ def confined(
         Bytes of address space it may have, where the system can limit that.
     folder
         Where it runs; a place without meaning, where nothing is given.
-    handles
-        Open files that it keeps, under the same numbers.
     nice
         How far it stands behind other processes.
 
@@ -87,7 +83,6 @@ def confined(
         stderr=subprocess.PIPE,
         cwd=folder or Path(sys.executable).parent,
         env=plain_environment(),
-        pass_fds=handles,
         start_new_session=True,
     ) as process:
         try:
