@@ -3,23 +3,28 @@
 Several users send a real server the worst that its parsers take, all at the same time: each parser at its
 allowed maximum, in shapes that are known to be bad and in ones that a seeded generator makes. Another user
 asks `/v1/health` and starts executions meanwhile. Printed are what each input took (and its answer's status),
-and the longest that either of the other user's requests took, beside the same without any input.
+the longest that either of the other user's requests took, beside the same without any input, and which inputs
+were under way when a request took longer than it may.
+
+Everybody is a process of its own, and what they send is made before: no one waits for another's interpreter.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import io
 import itertools
+import multiprocessing
+import queue
 import random
 import sys
 import tempfile
-import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -108,12 +113,22 @@ class Input:
     body: dict[str, Any]
 
 
-@dataclass(slots=True)
-class Times:
-    """What requests took, in milliseconds."""
+@dataclass(frozen=True, slots=True)
+class Took:
+    """What one request took."""
 
-    health: list[float] = field(default_factory=list)
-    posts: list[float] = field(default_factory=list)
+    name: str
+    began: float
+    ended: float
+    status: int
+
+    @property
+    def ms(self) -> float:
+        """Milliseconds until the answer."""
+        return 1_000 * (self.ended - self.began)
+
+
+HEALTH, POST = "/v1/health", "POST /v1/executions"
 
 
 def pdf(objects: int) -> bytes:
@@ -318,37 +333,45 @@ def many(count: int, agent: str | None = None) -> list[dict[str, Any]]:
 
 
 def attack(
-    api: httpx.Client, sent: list[Input], order: int, took: dict[str, list[tuple[float, int]]]
+    server: str, user: dict[str, str], *, most: int, seeds: int, order: int, ready: Any, told: Any
 ) -> None:
-    """Send everything, in an order of one's own, and note what each took."""
-    sent = list(sent)
-    random.Random(order).shuffle(sent)
-    for each in sent:
-        body = json(each.body).encode()
-        began = time.perf_counter()
-        try:
-            status = api.post(
-                each.path, content=body, headers={"Content-Type": "application/json"}
-            ).status_code
-        except httpx.HTTPError:
-            status = 0
-        took.setdefault(each.name, []).append((1_000 * (time.perf_counter() - began), status))
+    """Send everything, in an order of one's own, and tell what each took."""
+    with httpx.Client(base_url=server, headers=user, timeout=600) as api:
+        sent = [
+            (each.name, each.path, json(each.body).encode()) for each in inputs(new_crew(api), most, seeds)
+        ]
+        random.Random(order).shuffle(sent)
+        ready.wait()
+        told.put([request(api, name, path, body) for name, path, body in sent])
 
 
-def stand_by(api: httpx.Client, crew: str, until: Callable[[], bool]) -> Times:
+def request(api: httpx.Client, name: str, path: str, body: bytes | None = None) -> Took:
+    """Send one request; its status is 0 where no answer came."""
+    began = time.monotonic()
+    try:
+        answer = api.request(
+            "GET" if body is None else "POST",
+            path,
+            content=body,
+            headers={"Content-Type": "application/json"},
+        )
+    except httpx.HTTPError:
+        return Took(name, began, time.monotonic(), 0)
+    return Took(name, began, time.monotonic(), answer.status_code)
+
+
+def stand_by(api: httpx.Client, crew: str, until: Callable[[], bool]) -> list[Took]:
     """Ask and start, over and over, as another user does."""
-    times = Times()
+    times: list[Took] = []
+    start = json({"crew_id": crew}).encode()
     for number in itertools.count():
         if until():
             return times
-        began = time.perf_counter()
-        api.get("/health").raise_for_status()
-        times.health.append(1_000 * (time.perf_counter() - began))
+        times.append(request(api, HEALTH, "/health"))
+        assert times[-1].status == 200, times[-1]
         if number % 5 == 0:
-            began = time.perf_counter()
-            answer = api.post("/executions", json={"crew_id": crew})
-            times.posts.append(1_000 * (time.perf_counter() - began))
-            assert answer.status_code in {202, 503}, answer.text
+            times.append(request(api, POST, "/executions", start))
+            assert times[-1].status in {202, 503}, times[-1]
         time.sleep(0.05)
     raise AssertionError
 
@@ -360,29 +383,42 @@ def new_crew(api: httpx.Client) -> str:
     return str(answer.json()["id"])
 
 
-def measure(server: LiveServer, owners: int, most: int, seeds: int) -> tuple[Times, Times, dict[str, Any]]:
-    """Give the other user's times alone and beside the others, and what the inputs took."""
-    with log_in(server) as bystander:
+def measure(server: LiveServer, owners: int, most: int, seeds: int) -> tuple[list[Took], ...]:
+    """Give what the other user's requests took alone, beside the others, and what the inputs took."""
+    spawn = multiprocessing.get_context("spawn")
+    ready, told = spawn.Barrier(owners + 1), spawn.Queue()
+    with contextlib.ExitStack() as users:
+        bystander, *attackers = (users.enter_context(log_in(server)) for _ in range(owners + 1))
         own = new_crew(bystander)
         # The first run waits for the engine to load.
         first = bystander.post("/executions", json={"crew_id": own}).json()["job_id"]
         while bystander.get(f"/executions/{first}").json()["status"] not in {"completed", "failed"}:
             time.sleep(0.1)
-        quiet_until = time.monotonic() + 5
-        alone = stand_by(bystander, own, lambda: time.monotonic() > quiet_until)
-        attackers = [log_in(server) for _ in range(owners)]
-        for api in attackers:
-            api.timeout = httpx.Timeout(600)
-        took: dict[str, list[tuple[float, int]]] = {}
-        threads = [
-            threading.Thread(target=attack, args=(api, inputs(new_crew(api), most, seeds), order, took))
+        processes = [
+            spawn.Process(
+                target=attack,
+                args=(str(api.base_url), dict(api.headers)),
+                kwargs={"most": most, "seeds": seeds, "order": order, "ready": ready, "told": told},
+            )
             for order, api in enumerate(attackers)
         ]
-        for thread in threads:
-            thread.start()
-        beside = stand_by(bystander, own, lambda: not any(thread.is_alive() for thread in threads))
-        for api in attackers:
-            api.close()
+        for process in processes:
+            process.start()
+        while ready.n_waiting < owners:
+            time.sleep(0.1)
+        quiet_until = time.monotonic() + 5
+        alone = stand_by(bystander, own, lambda: time.monotonic() > quiet_until)
+        ready.wait()
+        took: list[Took] = []
+
+        def all_told() -> bool:
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    took.extend(told.get_nowait())
+                    processes.pop()
+            return not processes
+
+        beside = stand_by(bystander, own, all_told)
     return alone, beside, took
 
 
@@ -399,17 +435,29 @@ def main() -> None:
             alone, beside, took = measure(server, owners, most, seeds)
         finally:
             server.close()
-    for name, each in sorted(took.items(), key=lambda item: -max(item[1])[0]):
-        statuses = ", ".join(str(status) for status in sorted({status for _, status in each}))
-        print(f"{name:<50} {max(each)[0]:10.0f} ms   {statuses}")
+    for name, each in sorted(by_name(took).items(), key=lambda item: -max(one.ms for one in item[1])):
+        statuses = ", ".join(str(status) for status in sorted({one.status for one in each}))
+        print(f"{name:<50} {max(one.ms for one in each):10.0f} ms   {statuses}")
     print()
-    for what, target, quiet, loud in (
-        ("/v1/health", HEALTH_MS, alone.health, beside.health),
-        ("POST /v1/executions", POST_MS, alone.posts, beside.posts),
-    ):
+    quiet, loud = by_name(alone), by_name(beside)
+    for name, target in ((HEALTH, HEALTH_MS), (POST, POST_MS)):
+        slow = sorted(loud[name], key=lambda one: -one.ms)
         print(
-            f"{what}, longest of {len(loud)}, ms (target {target}): {max(loud):.0f}; alone {max(quiet):.0f}"
+            f"{name}, longest of {len(slow)}, ms (target {target}): {slow[0].ms:.0f}; "
+            f"99.9 % within {slow[len(slow) // 1_000].ms:.0f}; alone {max(one.ms for one in quiet[name]):.0f}"
         )
+        for one in slow[:10]:
+            if one.ms > target:
+                beside_it = [each.name for each in took if each.began < one.ended and each.ended > one.began]
+                print(f"    {one.ms:.0f} ms beside {'; '.join(sorted(beside_it))}")
+
+
+def by_name(took: list[Took]) -> dict[str, list[Took]]:
+    """Give what was taken, by what was asked."""
+    names: dict[str, list[Took]] = {}
+    for one in took:
+        names.setdefault(one.name, []).append(one)
+    return names
 
 
 if __name__ == "__main__":

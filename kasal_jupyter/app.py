@@ -566,6 +566,9 @@ class KasalApp(ExtensionApp):
         # What the start has left, 200,000 objects, stays: a full collection would look through it all again
         # and again, and hold everybody's events up for a tenth of a second each time.
         gc.freeze()
+        # The loop asks for the interpreter several times a request, and waits this long each time for each
+        # thread that computes: 5 ms, where nothing else is said.
+        sys.setswitchinterval(0.001)
         self._activity = PeriodicCallback(self._report_activity, ACTIVITY_MS)
         self._activity.start()
         self._looking = PeriodicCallback(self._look_again, LOOK_SECONDS * 1_000)

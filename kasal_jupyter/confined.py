@@ -19,6 +19,7 @@ from pathlib import Path
 from kasal_jupyter.environment import plain_environment
 from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.places import WAITING, Places
+from kasal_jupyter.warden import stand_back
 
 MEMORY = 1_500_000_000
 """Bytes of address space that a process may have, where nothing else is said."""
@@ -29,8 +30,8 @@ OUTPUT = 64_000_000
 SECONDS = 40.0
 """How long something may take that the server reads for somebody."""
 
-NICE = 5
-"""How far a process stands behind the server's own where both want a processor."""
+NICE = 10
+"""How far a process stands behind the server, and behind runs, where they want a processor."""
 
 _REFUSED, _TOO_MUCH, _INVALID = 3, 4, 5
 """Exit statuses: the function raised ValueError, found no more memory, or raised InvalidRequest."""
@@ -171,8 +172,7 @@ def main(function: str, memory: int, seconds: int, nice: int) -> None:
     """Be the process: read the data, call the function, write its answer."""
     _die_with_parent()
     _limit(memory, seconds)
-    if nice and hasattr(os, "nice"):
-        os.nice(nice)
+    stand_back(nice)
     module, _, name = function.partition(":")
     try:
         answer = getattr(importlib.import_module(module), name)(sys.stdin.buffer.read())

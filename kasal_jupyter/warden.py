@@ -59,9 +59,23 @@ def under_warden(*lines: int) -> None:
 def be_ward(warden: int) -> None:
     """Be a process that ends with its warden, which has just forked it."""
     os.setsid()
+    stand_back(0)
     on_parents_end(signal.SIGKILL)
     if os.getppid() not in {warden, 0}:  # It is 0 for the first process of a namespace.
         os._exit(1)  # It was too fast for the line above.
+
+
+def stand_back(steps: int) -> None:
+    """Have this process wait for others where they want a processor, by so many steps of its nice value more.
+
+    To be called behind ``setsid``: Linux shares processors between sessions first, each of which begins at 0
+    (see *autogroup* in ``sched(7)``), and between the processes of one only then.
+    """
+    if not hasattr(os, "nice"):  # Windows
+        return
+    nice = os.nice(steps)
+    with contextlib.suppress(OSError):  # Another system, or one without it.
+        Path("/proc/self/autogroup").write_text(str(nice), encoding="ascii")
 
 
 class Warden:

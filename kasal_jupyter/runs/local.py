@@ -9,8 +9,6 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Literal, cast
 
-import orjson
-
 from kasal_jupyter.errors import KasalError, WorkerLost
 from kasal_jupyter.runs.backend import Exit, OnExit, OnLines
 from kasal_jupyter.runs.child import Child, Nursery, kill_marked
@@ -176,8 +174,7 @@ class LocalRun(asyncio.BufferedProtocol):
     def send(self, message: RunMessage) -> None:
         """Send the run a message; nothing happens when it is over."""
         if self._transport is not None and not self._transport.is_closing():
-            line = orjson.dumps(message.model_dump(mode="json"), default=str)
-            self._transport.write(line + b"\n")
+            self._transport.write(message.model_dump_json().encode() + b"\n")
 
     async def stop(self) -> None:
         """End the run: ask it, and 300 ms later kill it and all it has started. Returns when it is gone."""

@@ -17,7 +17,6 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-import httpx
 import orjson
 
 from kasal_jupyter.errors import Fault, InvalidRequest, KasalError, NotFound, StoreError
@@ -32,8 +31,7 @@ from kasal_jupyter.schemas.crews import Crew, Webhook
 from kasal_jupyter.schemas.executions import ENDED
 from kasal_jupyter.schemas.webhooks import Delivery, HookState, WebhookReport
 from kasal_jupyter.store.store import Store
-from kasal_jupyter.tools.fetch import Answer, RequestFailed, fetch
-from kasal_jupyter.tools.guard import HostGuard, HostRefused, origin_of
+from kasal_jupyter.tools.guard import HostGuard, HostRefused, RequestFailed, origin_of
 from kasal_jupyter.version import __version__
 
 PAUSES = (1.0, 5.0, 15.0, 60.0)
@@ -372,7 +370,7 @@ class Webhooks:
             return _Outcome(None, error.message, final=True)
         scheme, host, port = origin_of(state.url)
         try:
-            answer = await self._places.do(
+            status = await self._places.do(
                 lambda: self._post(state, keys, body),
                 owner=state.owner,
                 # One owner's alone: another's, at the same host, may hang where this one answers.
@@ -385,16 +383,21 @@ class Webhooks:
         except (HostRefused, RequestFailed) as error:
             # Tried again in any case: whether a name is unknown by now, or leads inside, is not told.
             return _Outcome(None, str(error), final=False)
-        if 200 <= answer.status < 300:
-            return _Outcome(answer.status, None, final=True)
-        what = "Redirects are not followed" if 300 <= answer.status < 400 else "It was not taken"
+        if 200 <= status < 300:
+            return _Outcome(status, None, final=True)
+        what = "Redirects are not followed" if 300 <= status < 400 else "It was not taken"
         return _Outcome(
-            answer.status,
-            f"{what}: the receiver answered {answer.status}",
-            final=answer.status < 500 and answer.status not in _TRANSIENT,
+            status,
+            f"{what}: the receiver answered {status}",
+            final=status < 500 and status not in _TRANSIENT,
         )
 
-    def _post(self, state: HookState, keys: list[str], body: bytes) -> Answer:
+    def _post(self, state: HookState, keys: list[str], body: bytes) -> int:
+        # They take 50 ms to import, which are not the server's start's, nor its loop's.
+        import httpx
+
+        from kasal_jupyter.tools.fetch import fetch
+
         # Made only now: it may have waited for its place, and receivers take no old ones.
         message_id, timestamp = f"msg_{state.id}_{state.seq}", int(time.time())
         request = httpx.Request(
@@ -409,7 +412,7 @@ class Webhooks:
                 "webhook-signature": signature(keys, message_id, timestamp, body),
             },
         )
-        return fetch(request, self._guard, timeout=self._timeout, max_bytes=1_000, follow=False)
+        return fetch(request, self._guard, timeout=self._timeout, max_bytes=1_000, follow=False).status
 
 
 def _event(line: bytes) -> dict[str, Any] | None:

@@ -109,7 +109,11 @@ def new_id(prefix: str) -> str:
     prefix
         The kind of resource: ``crew``, ``agent``, ``task``, ``job``, ``tool``.
     """
-    return f"{prefix}_{''.join(secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH))}"
+    number, letters = secrets.randbelow(len(ID_ALPHABET) ** ID_LENGTH), []
+    for _ in range(ID_LENGTH):
+        number, letter = divmod(number, len(ID_ALPHABET))
+        letters.append(ID_ALPHABET[letter])
+    return f"{prefix}_{''.join(letters)}"
 
 
 def utc_now() -> str:

@@ -59,7 +59,9 @@ class ExecutionCreate(Model):
     )
 
     crew_id: str
-    inputs: dict[str, Any] = Field(default_factory=dict, description="Values for the crew's {placeholders}.")
+    inputs: dict[str, Any] = Field(
+        default_factory=dict, max_length=1_000, description="Values for the crew's {placeholders}."
+    )
     tools: list[ClientTool] = Field(
         default_factory=list, max_length=64, description="Tools that whoever starts the run answers for."
     )

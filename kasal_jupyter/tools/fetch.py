@@ -13,17 +13,13 @@ from functools import cache
 import httpcore
 import httpx
 
-from kasal_jupyter.tools.guard import HostGuard, origin_of
+from kasal_jupyter.tools.guard import HostGuard, RequestFailed, origin_of
 from kasal_jupyter.tools.guarded_transport import Deadline, GuardedTransport
 
 MAX_REDIRECTS = 5
 """Redirects that are followed."""
 
 _BYTES_AT_ONCE = 65_536
-
-
-class RequestFailed(ValueError):
-    """A tool's request got no answer, in words for the agent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,10 @@ NO_HOSTS = "The sandbox calls no addresses; that takes an account on this server
 _ONLY_PUBLIC = "only public hosts may be called, unless the server's administrator allows others"
 
 
+class RequestFailed(ValueError):
+    """A tool's request got no answer, in words for the agent."""
+
+
 class HostRefused(ValueError):
     """A tool may not call this host, or there is none.
 

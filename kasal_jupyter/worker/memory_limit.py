@@ -1,19 +1,26 @@
-"""What a run's process may have of the machine's memory, and who goes first where there is too little."""
+"""What a run's process may have of the machine, and who stands back where there is too little of it."""
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
 
+from kasal_jupyter.warden import stand_back
+
 _FIRST = "1000"
 """The highest of what Linux calls a process's badness."""
 
 
-def be_first_to_go() -> None:
-    """Have the system, where its memory runs out, kill this process and what it starts before any other.
+NICE = 5
+"""How far a run stands behind the server where both want a processor: whoever asks it is answered first."""
 
-    It would choose by size otherwise, and end the zygote or the server for what one run has taken.
+
+def give_way() -> None:
+    """Have the system take this process, and what it starts, last for a processor, and end it first.
+
+    Where memory runs out, it would choose by size, and end the zygote or the server for what one run has taken.
     """
+    stand_back(NICE)
     with contextlib.suppress(OSError):  # Not Linux.
         Path("/proc/self/oom_score_adj").write_text(_FIRST, encoding="ascii")
 

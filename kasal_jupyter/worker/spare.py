@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from kasal_jupyter.warden import under_warden
-from kasal_jupyter.worker.memory_limit import be_first_to_go, limit_memory
+from kasal_jupyter.worker.memory_limit import give_way, limit_memory
 from kasal_jupyter.worker.switches import import_crewai
 
 
@@ -39,7 +39,7 @@ def main(run: socket.socket, storage: Path, memory: int) -> NoReturn:
     warm_up()
     gc.collect()
     gc.freeze()
-    be_first_to_go()
+    give_way()
     limit_memory(memory)
     run.sendall(b"%d\n" % os.getpid())
     serve_run(run)

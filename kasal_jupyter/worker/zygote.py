@@ -36,7 +36,7 @@ import orjson
 
 from kasal_jupyter.warden import MARK, adopt_orphans, on_parents_end
 from kasal_jupyter.worker.foster import Births, fostered
-from kasal_jupyter.worker.memory_limit import be_first_to_go, limit_memory
+from kasal_jupyter.worker.memory_limit import give_way, limit_memory
 from kasal_jupyter.worker.switches import import_crewai
 
 IDLE_SECONDS = 1.0
@@ -137,7 +137,7 @@ class Zygote:
     def _become_child(self, run: socket.socket) -> NoReturn:
         try:
             os.setsid()
-            be_first_to_go()
+            give_way()
             adopt_orphans()
             # One that was stopped, by whomever, sees then that there is nobody left to work for.
             on_parents_end(signal.SIGCONT)

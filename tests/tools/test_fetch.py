@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from kasal_jupyter.tools.fetch import MAX_REDIRECTS, RequestFailed, fetch
-from kasal_jupyter.tools.guard import HostGuard, HostRefused
+from kasal_jupyter.tools.fetch import MAX_REDIRECTS, fetch
+from kasal_jupyter.tools.guard import HostGuard, HostRefused, RequestFailed
 from tests.servers.endpoint_server import endpoint_server, redirect, reply
 
 HERE = HostGuard(["127.0.0.1"])

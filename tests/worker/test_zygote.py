@@ -14,11 +14,14 @@ import orjson
 import psutil
 import pytest
 
+from kasal_jupyter.worker.memory_limit import NICE
+
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
 SCRIPT = """
 import os, socket, subprocess, sys
 from kasal_jupyter.worker.foster import fostered
+from kasal_jupyter.worker.memory_limit import NICE
 from kasal_jupyter.worker.zygote import Zygote
 
 def escape(run, order):
@@ -336,10 +339,15 @@ sys.stdin.read()
 
 
 @needs_subreapers
-def test_a_run_is_the_first_to_go_when_memory_runs_out(zygote):
+def test_a_run_is_the_first_to_go_when_memory_runs_out_and_the_last_where_processors_are_wanted(zygote):
     pid, run = zygote.fork()
     with run:
         started = int(run.recv(16))
         scores = [Path(f"/proc/{one}/oom_score_adj").read_text() for one in (pid, started, zygote.pid)]
         assert scores[:2] == ["1000\n"] * 2
         assert int(scores[2]) < 1000
+        assert [os.getpriority(os.PRIO_PROCESS, one) for one in (pid, started)] == [os.nice(0) + NICE] * 2
+        # Of two sessions the system looks at this alone.
+        for one in (pid, started):
+            session = Path(f"/proc/{one}/autogroup")
+            assert not session.exists() or session.read_text().endswith(f" nice {os.nice(0) + NICE}\n")
