@@ -18,7 +18,7 @@ NICE = 5
 def give_way() -> None:
     """Have the system take this process, and what it starts, last for a processor, and end it first.
 
-    Where memory runs out, it would choose by size, and end the zygote or the server for what one run has taken.
+    Where memory runs out, it would choose by size, and end the server for what one run has taken.
     """
     stand_back(NICE)
     with contextlib.suppress(OSError):  # Not Linux.
