@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import platform
@@ -142,7 +143,7 @@ def spec(folder: Path, *, latency: float = 0.0) -> RunSpec:
 
 
 def python(script: str, folder: Path, *arguments: str) -> list[float]:
-    """Run a script with the crew on its standard input; give the numbers it prints."""
+    """Run a script with the crew on its standard input; give the numbers it prints, a line each."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(
         [sys.executable, "-c", script, str(folder), *arguments],
@@ -151,7 +152,12 @@ def python(script: str, folder: Path, *arguments: str) -> list[float]:
         check=True,
         env=environment,
     )
-    return [float(line) for line in done.stderr.split()]
+    numbers = []
+    for line in done.stderr.splitlines():
+        # CrewAI has things to say there, too.
+        with contextlib.suppress(ValueError):
+            numbers.append(float(line))
+    return numbers
 
 
 class Run:

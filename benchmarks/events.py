@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -87,7 +87,7 @@ def serve(*, steady: bool) -> None:
         async def start(self) -> None:
             pass
 
-        async def child(self) -> Child:
+        async def child(self, _providers: Collection[str]) -> Child:
             ours, theirs = socket.socketpair()
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, __file__, "--part", "work", str(theirs.fileno())),

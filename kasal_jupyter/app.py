@@ -575,10 +575,12 @@ class KasalApp(ExtensionApp):
         self._looking.start()
 
     async def _look_again(self) -> None:
-        """End what those have open and running who have lost the right to it, on whatever server."""
+        """End what those have who have lost the right to it, and delete what could not be deleted."""
         assert self._disabled is not None
+        assert self.parts is not None
         self._doors.watch.look()
         await self._disabled.stop_runs()
+        await self.parts.runs.clear_away()
         self._looks += 1
         if self._looks % int(ASK_SECONDS / LOOK_SECONDS) == 0:
             await self._doors.watch.ask()

@@ -39,4 +39,4 @@ async def discard(runs: Runs, crews: Crews, damaged: DocumentDamaged) -> None:
     if damaged.collection == EXECUTIONS.name:
         if runs.webhooks is not None:
             await runs.webhooks.forget(which)
-        await asyncio.to_thread(runs.files.delete, which)
+        await asyncio.to_thread(runs.forget_files, which)

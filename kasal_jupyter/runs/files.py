@@ -35,8 +35,20 @@ class RunFiles:
         return self.folder / f"{job_id}.stop"
 
     def delete(self, job_id: str) -> None:
-        """Delete all that there is of a run."""
-        shutil.rmtree(self.workspace(job_id), ignore_errors=True)
+        """Delete all that there is of a run.
+
+        Raises
+        ------
+        OSError
+            Something of it cannot be deleted now.
+        """
+        workspace = self.workspace(job_id)
+        try:
+            workspace.rmdir()  # Of one that is empty: it needs no descriptor; there may be none.
+        except FileNotFoundError:
+            pass
+        except OSError:
+            shutil.rmtree(workspace)
         for suffix in BESIDE:
             (self.folder / f"{job_id}{suffix}").unlink(missing_ok=True)
         self.journal(job_id).unlink(missing_ok=True)

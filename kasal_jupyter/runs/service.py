@@ -101,6 +101,7 @@ class Runs:
         self._queue: RunQueue[Run] = RunQueue(self.limits)
         self._states: dict[str, str] = {}
         self._coming: set[str] = set()
+        self._left: set[str] = set()
         self._feeds = Feeds(self.folder)
         self._chores = Chores()
         self._minding = False
@@ -215,7 +216,7 @@ class Runs:
             # Until the run is acknowledged, nothing of it may stay where anything fails.
             self._coming.add(job_id)
             undo.callback(self._coming.discard, job_id)
-            undo.callback(self._forget_files, job_id)
+            undo.callback(self.forget_files, job_id)
             self.files.workspace(job_id).mkdir(mode=0o700)
             journal = Journal.create(self.files.journal(job_id))
             undo.callback(journal.close)
@@ -308,7 +309,7 @@ class Runs:
         if self.webhooks is not None:
             await self.webhooks.forget(job_id)
         # A crash in between leaves files that nothing refers to, never an execution without its journal.
-        await asyncio.to_thread(self._forget_files, job_id)
+        await asyncio.to_thread(self.forget_files, job_id)
 
     async def close(self) -> None:
         """Shut down: what runs or waits is ended as ``interrupted``. The backend is left to its owner."""
@@ -358,7 +359,7 @@ class Runs:
         alone = not self.presence.others()
         for job_id in await asyncio.to_thread(left_over, self.store, self.files, alone=alone):
             if job_id not in self._runs and job_id not in self._coming:
-                await asyncio.to_thread(self._forget_files, job_id)
+                await asyncio.to_thread(self.forget_files, job_id)
 
     async def execution(self, job_id: str) -> Execution:
         """Give an execution as it stands now.
@@ -568,11 +569,21 @@ class Runs:
             await asyncio.sleep(2 * POLL_SECONDS)
         self._minding = False
 
-    def _forget_files(self, job_id: str) -> None:
+    def forget_files(self, job_id: str) -> None:
+        """Delete what lies on disk of a run; what can't be deleted now is :meth:`clear_away`'s. It blocks."""
         try:
             self.files.delete(job_id)
-        except OSError:
-            log.exception("the files of %s could not be deleted; the next start tries again", job_id)
+        except OSError as error:
+            if job_id not in self._left:
+                log.warning("the files of %s could not be deleted, and will be: %s", job_id, error)
+            self._left.add(job_id)
+        else:
+            self._left.discard(job_id)
+
+    async def clear_away(self) -> None:
+        """Try once more to delete the files of runs that could not be deleted."""
+        for job_id in list(self._left):
+            await asyncio.to_thread(self.forget_files, job_id)
 
 
 async def _within(waiting: Awaitable[object], seconds: float) -> bool:

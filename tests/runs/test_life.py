@@ -421,6 +421,43 @@ def test_a_run_that_is_remembered_still_is_deleted_at_once(tmp_path):
     live(work, tmp_path)
 
 
+def test_files_that_cannot_be_deleted_are_deleted_later(tmp_path, monkeypatch):
+    async def work(world):
+        runs = world.runs(completes)
+        job_id = await world.start(runs)
+        await world.state(runs, job_id)
+        (runs.files.workspace(job_id) / "written.txt").touch()
+        with monkeypatch.context() as full:
+            full.setattr(os, "scandir", fails_for_want_of_descriptors)
+            full.setattr(os, "open", fails_for_want_of_descriptors)
+            await runs.delete(job_id)
+            await runs.clear_away()
+        assert runs.files.workspace(job_id).exists()
+        await runs.clear_away()
+        assert list(runs.folder.iterdir()) == []
+
+    live(work, tmp_path)
+
+
+def test_a_refused_run_leaves_no_folder_even_without_descriptors(tmp_path, monkeypatch):
+    async def work(world):
+        runs = world.runs(completes)
+        with monkeypatch.context() as full:
+            full.setattr(os, "scandir", fails_for_want_of_descriptors)
+            full.setattr(os, "open", fails_for_want_of_descriptors)
+            full.setattr("builtins.open", fails_for_want_of_descriptors)
+            full.setattr("io.open", fails_for_want_of_descriptors)
+            with pytest.raises(StoreError):
+                await world.start(runs)
+        assert list(runs.folder.iterdir()) == []
+
+    live(work, tmp_path)
+
+
+def fails_for_want_of_descriptors(*_arguments, **_options):
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
 # -- the watch outside ---------------------------------------------------------------------------------
 
 
