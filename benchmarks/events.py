@@ -96,7 +96,7 @@ def serve(*, steady: bool) -> None:
             )
             theirs.close()
             ours.setblocking(False)
-            return Child(process.pid, ours, asyncio.ensure_future(process.wait()))
+            return Child(process.pid, ours, asyncio.ensure_future(process.wait()), mark="steady")
 
         async def close(self) -> None:
             pass
