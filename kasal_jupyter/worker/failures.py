@@ -34,6 +34,10 @@ class ModelFailed(KasalError):
         Whether CrewAI knows how to go on: it asks for an answer in another form.
     setting
         Which of the agent's settings the model does not take, where that is why.
+    unpaid
+        Whether the provider had done nothing yet that costs: it was not reached, or turned the call down.
+    tries
+        How often a model is asked at the most that fails like this; None for what is usual.
     """
 
     def __init__(
@@ -45,6 +49,8 @@ class ModelFailed(KasalError):
         wait: float | None = None,
         mended: bool = False,
         setting: str | None = None,
+        unpaid: bool = False,
+        tries: int | None = None,
     ) -> None:
         super().__init__(message)
         self.failure_code = code
@@ -52,9 +58,11 @@ class ModelFailed(KasalError):
         self.wait = wait
         self.mended = mended
         self.setting = setting
+        self.unpaid = unpaid
+        self.tries = tries
 
 
-def model_failure(error: BaseException, model: str) -> ModelFailed:
+def model_failure(error: BaseException, model: str, *, address_shown: bool = True) -> ModelFailed:
     """Read what was raised while a model was asked.
 
     Parameters
@@ -63,6 +71,8 @@ def model_failure(error: BaseException, model: str) -> ModelFailed:
         The exception; its causes are looked at too, since CrewAI and the providers wrap theirs.
     model
         The name of the model.
+    address_shown
+        Whether the run's owner may see where it was asked.
     """
     # Imported here, since errors are described where CrewAI is not loaded, too.
     from crewai.utilities.agent_utils import is_native_tool_calling_unsupported_error
@@ -71,7 +81,7 @@ def model_failure(error: BaseException, model: str) -> ModelFailed:
     for one in chain:
         if isinstance(one, ModelFailed):
             return one
-    if found := failure_of(chain):
+    if found := failure_of(chain, address_shown=address_shown):
         # CrewAI goes on without native tools.
         mended = is_native_tool_calling_unsupported_error(Exception(found.message))
         return _failed(found, model, mended=mended)
@@ -81,7 +91,8 @@ def model_failure(error: BaseException, model: str) -> ModelFailed:
     if found := garbled(chain):
         return _failed(found, model)
     if any(isinstance(one, Exception) and is_ours(one) for one in chain):
-        return ModelFailed(f"The call of {model} could not be made: {said(error)}", code="INTERNAL_ERROR")
+        words = f"The call of {model} could not be made: {said(error)}"
+        return ModelFailed(words, code="INTERNAL_ERROR", unpaid=True)
     return ModelFailed(f"{model}: {said(error)}", code="MODEL_ERROR")
 
 
@@ -124,6 +135,7 @@ def _failed(found: ProviderFailure, model: str, *, mended: bool = False) -> Mode
         wait=found.wait,
         mended=mended,
         setting=found.setting,
+        unpaid=found.unpaid,
     )
 
 

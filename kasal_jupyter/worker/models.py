@@ -109,6 +109,7 @@ class Models:
                 code="MODEL_UNAVAILABLE",
             ) from error
         made: ReportedLLM = getattr(module, _MODULES[model.provider][1]).of(model, settings, self._signal)
+        made.address_shown = model.address_shown
         return made
 
 
