@@ -183,7 +183,7 @@ class ReportedLLM(BaseLLM):
 
     def empty_answer(self, attempt: Attempt, text: str = "", reason: str | None = None) -> ModelFailed:
         """Give the failure that an answer without a text is."""
-        reasoned = (attempt.usage or {}).get("reasoning_tokens", 0)
+        reasoned = attempt.usage.get("reasoning_tokens", 0) if attempt.usage is not None else 0
         empty = emptiness(
             text, reason or attempt.reason, attempt.heard, reasoned=reasoned, most=self._most_tokens()
         )

@@ -382,7 +382,6 @@ def test_each_provider_says_why_its_answer_is_empty_or_not_whole(engine, tmp_pat
     assert len(server.requests) == len(replies)
     (cut,) = of_task(record, "llm_response", 0)
     assert cut["text"].strip() == "It is"
-    # With reasoning in its count, Gemini's and Azure's say the same.
     assert cut["remark"] == "The answer is cut off: it reached max_tokens (77)."
     assert of_task(record, "task_complete", 0)[0]["remark"] == cut["remark"]
     for at, (kind, _) in enumerate(turns[1:], 1):
@@ -394,8 +393,9 @@ def test_each_provider_says_why_its_answer_is_empty_or_not_whole(engine, tmp_pat
             assert message == f"model: {SAID[kind]} ({words[kind]})."
         else:
             assert "reasoning" in message
-        assert failed[0]["usage"] == provider.usage
-        assert failed[0]["cost"] is not None or provider.name == "azure"
+        # CrewAI leaves a stream of Bedrock's that was filtered before its tokens are counted.
+        counted = not (provider.name == "bedrock" and kind == "filter" and stream)
+        assert failed[0]["usage"] == (provider.usage if counted else None)
 
 
 def test_a_tool_call_that_was_cut_off_is_not_made(engine, tmp_path):
