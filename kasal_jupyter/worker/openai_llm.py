@@ -41,7 +41,8 @@ class OpenAILLM(ReportedLLM, OpenAIAnswers):
         given = settings.model_dump(exclude_none=True, exclude={"timeout"})
         base_url = model.base_url
         if model.provider == "ollama":
-            base_url = f"{(base_url or 'http://127.0.0.1:11434').rstrip('/')}/v1"
+            # It is the root's, and given with what stands behind it all the same.
+            base_url = f"{(base_url or 'http://127.0.0.1:11434').rstrip('/').removesuffix('/v1')}/v1"
         if base_url is None and "max_tokens" in given:
             # OpenAI's newer models refuse the old name, which is all that other servers may know.
             given["max_completion_tokens"] = given.pop("max_tokens")

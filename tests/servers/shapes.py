@@ -373,6 +373,13 @@ PARALLEL: Mapping[str, Shape] = {
         [called("ulator", TWO, index=1)],
         together=_WHOLE_TWO,
     ),
+    "another id in every piece": _calls(
+        [called("calculator", ONE[:9], "a", 0)],
+        [{"id": "a2", "index": 0, "function": {"arguments": ONE[9:]}}],
+        [called("calculator", TWO[:9], "b", 1)],
+        [{"id": "b2", "index": 1, "function": {"arguments": TWO[9:]}}],
+        together=_WHOLE_TWO,
+    ),
     "names in every piece": _calls(
         [called("calculator", ONE[:9], "a", 0)],
         [called("calculator", ONE[9:], "a", 0)],

@@ -257,7 +257,8 @@ def test_ollamas_own_words_stay(engine, tmp_path):
                         "name": "llama",
                         "provider": "ollama",
                         "model": "llama9",
-                        "base_url": server.root,
+                        # As other servers are given; Ollama's own is the root.
+                        "base_url": f"{server.root}/v1/",
                     }
                 },
             )
