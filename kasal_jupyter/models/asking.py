@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import orjson
 
 from kasal_jupyter.tools.guard import HostGuard, HostRefused
+from kasal_jupyter.wellformed import well_formed_json
 
 if TYPE_CHECKING:
     import httpx
@@ -96,7 +97,7 @@ class Asker:
             ) as answer:
                 if answer.status_code != 200:
                     raise AskFailed(f"it answered with status {answer.status_code}")
-                return orjson.loads(self._body(answer))
+                return orjson.loads(well_formed_json(self._body(answer)))
         except (httpx.TimeoutException, httpcore.TimeoutException):
             raise AskFailed(too_slow(self._seconds)) from None
         except (httpx.ConnectError, httpcore.ConnectError):

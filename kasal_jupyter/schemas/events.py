@@ -218,6 +218,8 @@ class LlmResponse(SpanEvent):
     cost: NotRequired[float | None]
     """US dollars, by the model's price on the day; None where tokens or price are unknown."""
     finish_reason: str | None
+    reasoning: NotRequired[str]
+    """What the model thought before it answered, where it says so; no part of its answer."""
 
 
 class LlmFailed(SpanEvent):

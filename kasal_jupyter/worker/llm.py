@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -15,8 +15,11 @@ from pydantic import BaseModel, Field
 
 from kasal_jupyter.models.sandbox import count_tokens
 from kasal_jupyter.schemas.events import RequestedToolCall, TokenUsage
+from kasal_jupyter.wellformed import well_formed
 from kasal_jupyter.worker.attempt import CallGivenUp, current_attempt, given_up
 from kasal_jupyter.worker.failures import ModelFailed
+from kasal_jupyter.worker.provider_errors import FORM
+from kasal_jupyter.worker.spoken import spoken
 from kasal_jupyter.worker.stop import StopSignal
 from kasal_jupyter.worker.time_limit import time_is_up
 from kasal_jupyter.worker.token_usage import token_usage
@@ -52,11 +55,14 @@ class Answered:
         US dollars; None where they are unknown.
     tool_calls
         The tools that the model wants called.
+    thought
+        What the model thought aloud before it answered.
     """
 
     usage: TokenUsage | None = None
     cost: float | None = None
     tool_calls: tuple[RequestedToolCall, ...] = ()
+    thought: str = ""
 
 
 _NOTHING = Answered()
@@ -91,12 +97,16 @@ class ReportedLLM(BaseLLM):
         Seconds that a call may take.
     left_out
         The settings that the model turned out not to take.
+    lacks
+        What its server turned out not to do, of calling tools and answering in a JSON schema's form. All of a
+        run's models of one name share it, so that nobody asks for that again.
     """
 
     label: str = ""
     signal: StopSignal = Field(default_factory=StopSignal, exclude=True)
     patience: float = CALL_SECONDS
     left_out: set[str] = Field(default_factory=set, exclude=True)
+    lacks: set[str] = Field(default_factory=set, exclude=True)
 
     if TYPE_CHECKING:
 
@@ -120,8 +130,11 @@ class ReportedLLM(BaseLLM):
         Parameters
         ----------
         setting
-            ``temperature``, ``top_p``, ``seed``, ``stop`` or ``max_tokens``.
+            ``temperature``, ``top_p``, ``seed``, ``stop`` or ``max_tokens``; ``response_format``.
         """
+        if setting == FORM:
+            known, _ = setting in self.lacks, self.lacks.add(setting)
+            return not known
         # What an answer ends at is said with each call, too.
         if setting in self.left_out or (setting != "stop" and getattr(self, setting, None) is None):
             return False
@@ -160,7 +173,15 @@ class ReportedLLM(BaseLLM):
         # The only way into an SDK's loop over a stream: out of it, the connection is closed.
         if given_up() or time_is_up():
             raise CallGivenUp
-        super()._emit_stream_chunk_event(*args, **kwargs)
+        super()._emit_stream_chunk_event(*args, **well_formed(kwargs))
+
+    def _apply_stop_words(self, content: str) -> str:
+        # What it stops at may be spoken of while it thinks, and all that it has said comes behind that.
+        answer = spoken(content)
+        said = super()._apply_stop_words(answer.said)
+        if said == answer.said:
+            return content
+        return f"<think>{answer.thought}</think>{said}" if answer.thought else said
 
     def _track_token_usage_internal(self, usage_data: dict[str, Any]) -> None:
         # CrewAI adds up whatever a provider says.
@@ -178,7 +199,10 @@ class ReportedLLM(BaseLLM):
         event["usage"] = None if counted is None else dict(counted)
         event |= {name: _said(event.get(name)) for name in ("finish_reason", "response_id")}
         tool_calls = _requested(event.get("response"))
-        answer = Answered(counted, self.cost(counted, datetime.now(UTC)), tool_calls)
+        thought = ""
+        if isinstance(text := event.get("response"), str):
+            thought, event["response"] = astuple(spoken(well_formed(text)))
+        answer = Answered(counted, self.cost(counted, datetime.now(UTC)), tool_calls, thought)
         if attempt := current_attempt():
             attempt.settle(counted, answer.cost)
         token = answered.set(answer)

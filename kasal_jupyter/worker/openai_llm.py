@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Self
 
 from crewai.llms.context_window import CONTEXT_WINDOW_USAGE_RATIO
 from crewai.llms.providers.openai.completion import OpenAICompletion
+from crewai.utilities.pydantic_schema_utils import generate_model_description
+from pydantic import BaseModel
 
 from kasal_jupyter.models import prices
 from kasal_jupyter.models.catalog import KEYLESS
@@ -19,6 +22,10 @@ from kasal_jupyter.worker.token_usage import plain_counts
 
 MOST_STOPS = 4
 """Sequences that OpenAI takes in ``stop``; it refuses a call with more."""
+
+
+_form: ContextVar[type[BaseModel] | None] = ContextVar("kasal_form", default=None)
+"""What the answer that is asked for is to be an object of."""
 
 
 class OpenAILLM(ReportedLLM, OpenAICompletion):
@@ -56,6 +63,18 @@ class OpenAILLM(ReportedLLM, OpenAICompletion):
             **given,
         )
 
+    def ask(self, messages: str | list[Any], **request: Any) -> Any:
+        """Ask once; see :meth:`ReportedLLM.ask`.
+
+        An object is asked for by ``response_format`` alone, and comes as its text: OpenAI's client would read
+        it itself, and where it cannot, neither its words nor its tokens are left.
+        """
+        token = _form.set(request.pop("response_model", None))
+        try:
+            return super().ask(messages, **request)
+        finally:
+            _form.reset(token)
+
     def leave_out(self, setting: str) -> bool:
         """Ask without a setting; the most tokens go by their newer name instead."""
         if setting == "max_tokens" and self.max_tokens is not None:
@@ -83,6 +102,8 @@ class OpenAILLM(ReportedLLM, OpenAICompletion):
         self, messages: list[Any], tools: list[dict[str, Any]] | None = None
     ) -> dict[str, Any]:
         params = super()._prepare_completion_params(messages, tools)
+        if (form := _form.get()) is not None:
+            params["response_format"] = generate_model_description(form, strip_null_types=False)
         # CrewAI cuts answers off at these itself, after they were paid for to their end. Its own stop words
         # are left to it: there are models that refuse to be sent any.
         if self.stop and self.supports_stop_words():

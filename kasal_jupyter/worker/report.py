@@ -178,6 +178,7 @@ class Report:
                     "usage": answer.usage,
                     "cost": answer.cost,
                     "finish_reason": event.finish_reason,
+                    **({"reasoning": answer.thought} if answer.thought else {}),
                 },
             )
 
