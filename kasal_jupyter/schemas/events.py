@@ -117,6 +117,8 @@ class TaskComplete(SpanEvent):
     result: str
     structured: NotRequired[Any]
     """The result as JSON, where the task has an ``output_schema``."""
+    remark: NotRequired[str]
+    """What is wrong with the answer that it is: it was cut off, say."""
 
 
 class TaskSkipped(SpanEvent):
@@ -219,7 +221,9 @@ class LlmResponse(SpanEvent):
     """US dollars, by the model's price on the day; None where tokens or price are unknown."""
     finish_reason: str | None
     reasoning: NotRequired[str]
-    """What the model thought before it answered, where it says so; no part of its answer."""
+    """What the model thought before, where the provider tells it apart."""
+    remark: NotRequired[str]
+    """What is wrong with the answer: it was cut off, or its stream ended without a finish."""
 
 
 class LlmFailed(SpanEvent):
@@ -228,6 +232,10 @@ class LlmFailed(SpanEvent):
     type: Literal["llm_failed"]
     model: str
     error: ErrorInfo
+    usage: NotRequired[TokenUsage | None]
+    """What it took all the same, where the provider has counted it."""
+    cost: NotRequired[float | None]
+    """US dollars: 0.0 where the provider had done nothing yet, None where nobody knows what it costs."""
 
 
 class LlmRetry(SpanEvent):

@@ -85,7 +85,7 @@ class RunSummary:
 
     @property
     def cost(self) -> float | None:
-        """US dollars of the model calls that were answered; None as soon as one's is unknown."""
+        """US dollars of the model calls; None as soon as one's is unknown."""
         return self.tally.cost
 
     def usage(self) -> Usage:
@@ -111,6 +111,7 @@ class RunSummary:
         if event["type"] in COUNTED:
             self.tally.feed(event)
             self.days.setdefault(event["time"][:10], Breakdown()).feed(event)
+            self.errors += event["type"] == "llm_failed"
             return
         match event["type"]:
             case "execution_status":
@@ -138,7 +139,7 @@ class RunSummary:
                 )
             case "tool_result":
                 self.questions.pop(event["span_id"], None)
-            case "llm_failed" | "tool_failed":
+            case "tool_failed":
                 self.questions.pop(event["span_id"], None)
                 self.errors += 1
             case "memory_stored":

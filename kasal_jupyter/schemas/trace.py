@@ -216,7 +216,7 @@ class Trace:
             span.state = "skipped"
         else:
             span.state = "completed"
-        if event["type"] == "llm_response":
+        if event["type"] == "llm_response" or "cost" in event:
             # Views show what stands here as it is.
             event["usage"], event["cost"] = usage, cost = usage_of(event), cost_of(event)
             counted = usage or TokenUsage(prompt_tokens=0, completion_tokens=0, total_tokens=0)

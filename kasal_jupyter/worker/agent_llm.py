@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, Self, TypeVar, cast
 
 from crewai.events.stream_context import publish_stream_event
@@ -21,6 +22,7 @@ from kasal_jupyter.schemas.events import ErrorInfo
 from kasal_jupyter.wellformed import well_formed
 from kasal_jupyter.worker.attempt import Attempt
 from kasal_jupyter.worker.budget import Ledger
+from kasal_jupyter.worker.crewai_seams import unwrapped
 from kasal_jupyter.worker.failures import AnswerUnreadable, ModelFailed, NoToolCalls, model_failure
 from kasal_jupyter.worker.llm import ReportedLLM, estimated_tokens
 from kasal_jupyter.worker.provider_errors import FORM, TOOLS
@@ -110,6 +112,7 @@ class AgentLLM(BaseLLM):
         """The model that is asked now."""
         return self._line[self._at]
 
+    @unwrapped
     def call(  # noqa: PLR0917 - CrewAI's signature
         self,
         messages: str | list[Any],
@@ -192,13 +195,10 @@ class AgentLLM(BaseLLM):
                     question = replace(question, messages=not_the_object(question.messages, answer, why))
         raise _GaveUp(AnswerUnreadable.of(llm.label, why), None)
 
+    @unwrapped
     async def acall(self, *args: Any, **request: Any) -> Any:
         """Ask as :meth:`call` does: CrewAI summarises the parts of a long conversation at the same time."""
         return await asyncio.to_thread(self.call, *args, **request)
-
-    # CrewAI would wrap them in retries of its own otherwise.
-    call._crewai_rate_limit_wrapped = True  # type: ignore[attr-defined]  # noqa: SLF001
-    acall._crewai_rate_limit_wrapped = True  # type: ignore[attr-defined]  # noqa: SLF001
 
     def _persistently(self, llm: ReportedLLM, question: _Question) -> Any:
         """Ask one model, again where that may help; raise ``_GaveUp`` where it does not."""
@@ -275,14 +275,14 @@ class AgentLLM(BaseLLM):
                 raise RunOutOfMemory from error
             except Exception as error:
                 # A border: whatever an SDK makes of a provider's answer comes out here.
-                failure = model_failure(error, llm.label)
-                self._leave(attempt, failure)
+                failure = model_failure(error, llm.label, address_shown=llm.address_shown)
+                self._leave(llm, attempt, failure)
                 raise failure from error
-        if not attempt.answered:
-            # Where Bedrock, say, answers with nothing, CrewAI makes up an apology, and tells of no answer.
-            failure = ModelFailed(f"{llm.label}: the answer is empty.", code="MODEL_ERROR", passing=True)
-            self._leave(attempt, failure)
-            raise failure
+            if not attempt.answered:
+                # Where Bedrock, say, answers with nothing, CrewAI makes an apology up, and tells nobody.
+                failure = llm.empty_answer(attempt)
+                self._leave(llm, attempt, failure)
+                raise failure
         return answer
 
     def _summarised(self, failure: ModelFailed, question: _Question) -> bool:
@@ -336,11 +336,15 @@ class AgentLLM(BaseLLM):
         error = ErrorInfo(code=failure.failure_code, message=str(failure))
         publish_stream_event(self, AskedAgain(call_id, following.label, attempt, round(wait, 3), error))
 
-    def _leave(self, attempt: Attempt, failure: ModelFailed) -> None:
-        """See to it that a call that CrewAI has not ended is ended in the trace."""
-        publish_stream_event(
-            self, CallLeft(attempt.call_id, ErrorInfo(code=failure.failure_code, message=str(failure)))
-        )
+    def _leave(self, llm: ReportedLLM, attempt: Attempt, failure: ModelFailed) -> None:
+        """End a call that has failed in the trace, with what it took."""
+        attempt.turned_down = failure.unpaid
+        if attempt.answered:
+            cost = attempt.cost
+        else:
+            cost = 0.0 if attempt.unpaid else llm.cost(None, datetime.now(UTC))
+        error = ErrorInfo(code=failure.failure_code, message=str(failure))
+        publish_stream_event(self, CallLeft(attempt.call_id, error, attempt.usage, cost))
 
     def supports_function_calling(self) -> bool:
         """Say whether tools are called natively: CrewAI asks once for a task, so all models must do it."""

@@ -17,9 +17,9 @@ from kasal_jupyter.worker.agent import CrewAgent
 from kasal_jupyter.worker.client_tool import ClientCalls
 from kasal_jupyter.worker.conditional_task import CrewConditionalTask
 from kasal_jupyter.worker.crewai_seams import end_by
-from kasal_jupyter.worker.endings import last_answer, object_of
 from kasal_jupyter.worker.guardrail import WordedGuardrail
 from kasal_jupyter.worker.models import Models
+from kasal_jupyter.worker.outcome import last_answer, object_of
 from kasal_jupyter.worker.planning import PlannedCrew
 from kasal_jupyter.worker.result_file import ResultFile
 from kasal_jupyter.worker.stop import StopSignal

@@ -32,6 +32,10 @@ class ModelFailed(KasalError):
         Seconds that the provider asks to wait; None where it says nothing.
     setting
         Which of the agent's settings the model does not take, where that is why; or what its server lacks.
+    unpaid
+        Whether the provider had done nothing yet that costs: it was not reached, or turned the call down.
+    tries
+        How often a model is asked at the most that fails like this; None for what is usual.
     """
 
     def __init__(
@@ -42,12 +46,16 @@ class ModelFailed(KasalError):
         passing: bool = False,
         wait: float | None = None,
         setting: str | None = None,
+        unpaid: bool = False,
+        tries: int | None = None,
     ) -> None:
         super().__init__(message)
         self.failure_code = code
         self.passing = passing
         self.wait = wait
         self.setting = setting
+        self.unpaid = unpaid
+        self.tries = tries
 
 
 class AnswerUnreadable(ModelFailed):
@@ -70,7 +78,7 @@ class NoToolCalls(ModelFailed):
         super().__init__(f"{model} does not support tools here{because}", code="MODEL_ERROR", setting=TOOLS)
 
 
-def model_failure(error: BaseException, model: str) -> ModelFailed:
+def model_failure(error: BaseException, model: str, *, address_shown: bool = True) -> ModelFailed:
     """Read what was raised while a model was asked.
 
     Parameters
@@ -79,12 +87,14 @@ def model_failure(error: BaseException, model: str) -> ModelFailed:
         The exception; its causes are looked at too, since CrewAI and the providers wrap theirs.
     model
         The name of the model.
+    address_shown
+        Whether the run's owner may see where it was asked.
     """
     chain = list(_chain(error))
     for one in chain:
         if isinstance(one, ModelFailed):
             return one
-    if found := failure_of(chain):
+    if found := failure_of(chain, address_shown=address_shown):
         return _failed(found, model)
     # Of an answer that is not in its schema, pydantic says where it is wrong but not what is.
     if any("pydantic" in type(one).__module__ or _not_json(one) for one in chain):
@@ -92,7 +102,8 @@ def model_failure(error: BaseException, model: str) -> ModelFailed:
     if found := garbled(chain):
         return _failed(found, model)
     if any(isinstance(one, Exception) and is_ours(one) for one in chain):
-        return ModelFailed(f"The call of {model} could not be made: {said(error)}", code="INTERNAL_ERROR")
+        words = f"The call of {model} could not be made: {said(error)}"
+        return ModelFailed(words, code="INTERNAL_ERROR", unpaid=True)
     return ModelFailed(f"{model}: {said(error)}", code="MODEL_ERROR")
 
 
@@ -134,6 +145,7 @@ def _failed(found: ProviderFailure, model: str) -> ModelFailed:
         passing=found.passing,
         wait=found.wait,
         setting=found.setting,
+        unpaid=found.unpaid,
     )
 
 

@@ -111,6 +111,7 @@ class Models:
             ) from error
         made: ReportedLLM = getattr(module, _MODULES[model.provider][1]).of(model, settings, self._signal)
         made.lacks = self._lacks.setdefault(name, set())
+        made.address_shown = model.address_shown
         return made
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Self
 
 from crewai.llms.context_window import CONTEXT_WINDOW_USAGE_RATIO
-from crewai.llms.providers.openai.completion import OpenAICompletion
-from crewai.utilities.pydantic_schema_utils import generate_model_description
-from pydantic import BaseModel
+from openai import APIStatusError
+from pydantic import PrivateAttr
 
 from kasal_jupyter.models import prices
 from kasal_jupyter.models.catalog import KEYLESS
 from kasal_jupyter.schemas.agents import ModelSettings
 from kasal_jupyter.schemas.events import TokenUsage
 from kasal_jupyter.schemas.spec import RunModel
+from kasal_jupyter.worker.chat_answer import ChatAnswer
+from kasal_jupyter.worker.crewai_seams import OpenAIAnswers
+from kasal_jupyter.worker.endings import Heard
+from kasal_jupyter.worker.failures import ModelFailed
 from kasal_jupyter.worker.llm import CALL_SECONDS, ReportedLLM
+from kasal_jupyter.worker.provider_errors import said
 from kasal_jupyter.worker.stop import StopSignal
 from kasal_jupyter.worker.token_usage import plain_counts
 
@@ -24,17 +27,15 @@ MOST_STOPS = 4
 """Sequences that OpenAI takes in ``stop``; it refuses a call with more."""
 
 
-_form: ContextVar[type[BaseModel] | None] = ContextVar("kasal_form", default=None)
-"""What the answer that is asked for is to be an object of."""
-
-
-class OpenAILLM(ReportedLLM, OpenAICompletion):
+class OpenAILLM(ReportedLLM, OpenAIAnswers):
     """An OpenAI-compatible model.
 
     Ollama is asked through its OpenAI-compatible ``/v1``, as CrewAI itself does: with native tool calls,
     streams, and its own counts of tokens. What ``/v1`` cannot set is the length of Ollama's context, which is
     for the server's ``OLLAMA_CONTEXT_LENGTH`` to say.
     """
+
+    _without_effort: bool = PrivateAttr(default=False)
 
     @classmethod
     def of(cls, model: RunModel, settings: ModelSettings, signal: StopSignal) -> Self:
@@ -63,20 +64,18 @@ class OpenAILLM(ReportedLLM, OpenAICompletion):
             **given,
         )
 
-    def ask(self, messages: str | list[Any], **request: Any) -> Any:
-        """Ask once; see :meth:`ReportedLLM.ask`.
-
-        An object is asked for by ``response_format`` alone, and comes as its text: OpenAI's client would read
-        it itself, and where it cannot, neither its words nor its tokens are left.
-        """
-        token = _form.set(request.pop("response_model", None))
-        try:
-            return super().ask(messages, **request)
-        finally:
-            _form.reset(token)
-
     def leave_out(self, setting: str) -> bool:
-        """Ask without a setting; the most tokens go by their newer name instead."""
+        """Ask without a setting; the most tokens go by their newer name instead.
+
+        Two more are OpenAI's own: newer models do not take tools together with the effort of reasoning that
+        they have by default, or answer its Responses API alone.
+        """
+        if setting == "reasoning_effort":
+            changed, self._without_effort = not self._without_effort, True
+            return changed
+        if setting == "api":
+            self._remember_responses_only_model()
+            return True
         if setting == "max_tokens" and self.max_tokens is not None:
             self.max_completion_tokens = int(self.max_tokens)
         return super().leave_out(setting)
@@ -95,17 +94,36 @@ class OpenAILLM(ReportedLLM, OpenAICompletion):
             return int(known.context_window * CONTEXT_WINDOW_USAGE_RATIO)
         return super().get_context_window_size()
 
-    def _extract_openai_token_usage(self, response: Any) -> dict[str, Any]:
-        return plain_counts(super()._extract_openai_token_usage(response))
+    def _extract_responses_token_usage(self, response: Any) -> dict[str, Any]:
+        return plain_counts(super()._extract_responses_token_usage(response))
 
     def _prepare_completion_params(
         self, messages: list[Any], tools: list[dict[str, Any]] | None = None
     ) -> dict[str, Any]:
         params = super()._prepare_completion_params(messages, tools)
-        if (form := _form.get()) is not None:
-            params["response_format"] = generate_model_description(form, strip_null_types=False)
         # CrewAI cuts answers off at these itself, after they were paid for to their end. Its own stop words
         # are left to it: there are models that refuse to be sent any.
         if self.stop and self.supports_stop_words():
             params["stop"] = self.stop[:MOST_STOPS]
+        if self._without_effort and tools:
+            params["reasoning_effort"] = "none"
         return params
+
+    def _call_completions(self, *args: Any, **request: Any) -> Any:
+        try:
+            return super()._call_completions(*args, **request)
+        except APIStatusError as error:
+            # CrewAI would ask again by itself; so it is another call, which the trace shows.
+            setting = None
+            if self._rejects_reasoning_effort_with_tools(error):
+                setting = "reasoning_effort"
+            elif not self.custom_openai and self._is_responses_only_error(error):
+                setting = "api"
+            if setting is None:
+                raise
+            raise ModelFailed(
+                f"{self.label}: {said(error)}", code="MODEL_ERROR", setting=setting, unpaid=True
+            ) from error
+
+    def _hear(self, answer: ChatAnswer) -> None:
+        self.hear(Heard(answer.text, answer.reasoning, answer.refusal, streamed=answer.streamed))

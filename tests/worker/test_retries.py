@@ -237,7 +237,7 @@ def test_where_no_model_can_all_of_them_say_why(engine, tmp_path):
     check_spans(record)
     assert record.end["error"] == {
         "code": "MODEL_AUTH",
-        "message": "gpt: the provider has no such model (404). "
+        "message": "gpt: the provider has no such model (404): No. "
         "claude: the provider refused the API key (401).",
     }
     (error,) = record.of("error")
