@@ -82,14 +82,17 @@ class Readiness:
         if (fault := self.catalog.fault(provider)) is not None:
             return fault
         answer = self.served.get(provider.name)
-        if answer is None or answer.failure is None:
-            return None
+        return None if answer is None or answer.reached else self.unlisted(provider, answer)
+
+    def unlisted(self, provider: Provider, answer: Served) -> str:
+        """Say why a server's models are not known, as what follows its title."""
         base_url = _address(self.catalog, provider)
         assert base_url is not None, "somebody was asked"
         hint = "start Ollama, or set OLLAMA_HOST; " if provider.protocol == "ollama" else ""
+        when = "" if answer.reached else " when it answers"
         return (
             f"at {place_of(base_url)} was asked which models it serves: {answer.failure}; {hint}"
-            f'a model of it can be used as "{provider.name}/<model>" when it answers'
+            f'a model of it can be used as "{provider.name}/<model>"{when}'
         )
 
 
@@ -212,7 +215,7 @@ class _Listing:
                 name=f"{provider.name}/<model>",
                 provider=self._called(provider),
                 available=False,
-                reason=f"{provider.title} {self.ready.lack(provider)}",
+                reason=f"{provider.title} {self.ready.unlisted(provider, served)}",
                 has_key=self._has_key(provider),
             )
         for model in served.models:

@@ -63,7 +63,7 @@ async def tested(runs: Runs, provider: Provider, model: str | None, owner: str) 
         if model is not None:
             raise InvalidRequest(f"{provider.title} searches the web, and has no models to name")
         found = await _searched(catalog, provider, runs.toolbox(owner).allowed_hosts, lack)
-    elif lack is not None and catalog.fault(provider) is not None:
+    elif lack is not None and (model is None or catalog.fault(provider) is not None):
         found = ProviderTested(provider=provider.name, works=False, message=f"{provider.title} {lack}.")
     else:
         found = await _answered(runs, catalog, provider, model or await _one_of(catalog, provider), owner)

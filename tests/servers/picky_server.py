@@ -46,3 +46,27 @@ def without_tools(*replies: Reply, text: str = VLLM_TOOLS, status: int = 400) ->
 def without_schemas(*replies: Reply, text: str = DEEPSEEK_FORM, status: int = 400) -> PickyServer:
     """Give a server that takes no ``response_format``."""
     return PickyServer(*replies, refuses={"response_format": Reply(text, status=status)})
+
+
+class ListingServer(OpenAIServer):
+    """A server that says which models it serves.
+
+    Parameters
+    ----------
+    *replies
+        What it answers when it is asked something.
+    models
+        What it serves.
+    """
+
+    def __init__(self, *replies: Reply, models: tuple[str, ...] = ("llama3",)) -> None:
+        self.models = models
+        super().__init__(*replies)
+
+    class Handler(OpenAIHandler):
+        def do_GET(self) -> None:  # noqa: N802 - as http.server calls it
+            models = self.model.models  # type: ignore[attr-defined]
+            listed = {"data": [{"id": name} for name in models]}
+            self.send_bytes(Reply(), json.dumps(listed).encode())
+
+    handler = Handler
