@@ -190,6 +190,8 @@ class LlmCall(SpanEvent):
     tools: list[str]
     """Names of the tools offered with the call."""
     settings: NotRequired[dict[str, Any]]
+    free: NotRequired[bool]
+    """Whether it costs nothing, whatever becomes of it: the sandbox is asked."""
 
 
 class LlmChunk(SpanEvent):

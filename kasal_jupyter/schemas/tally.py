@@ -163,6 +163,11 @@ def cost_of(event: Mapping[str, Any]) -> float | None:
     return cost if is_price(cost := event.get("cost")) else None
 
 
+def is_free(call: Mapping[str, Any]) -> bool:
+    """Say whether an ``llm_call`` costs nothing, whatever becomes of it: the sandbox is asked."""
+    return call.get("free") is True or call.get("model") == "sandbox"
+
+
 COUNTED = frozenset({"llm_call", "llm_response", "llm_failed", "tool_call"})
 """The types of event that use something up."""
 

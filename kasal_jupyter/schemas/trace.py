@@ -9,7 +9,7 @@ from typing import Any, Literal
 from kasal_jupyter.schemas.base import parse_time
 from kasal_jupyter.schemas.events import COMPLETING, FAILING, OPENING, Event, TokenUsage
 from kasal_jupyter.schemas.summary import RunSummary, add_costs
-from kasal_jupyter.schemas.tally import cost_of, usage_of
+from kasal_jupyter.schemas.tally import cost_of, is_free, usage_of
 
 SpanKind = Literal["task", "agent", "llm", "tool"]
 SpanState = Literal["running", "completed", "skipped", "failed", "stopped"]
@@ -235,6 +235,8 @@ class Trace:
             if span.end is None:
                 span.end = at
                 span.state = "stopped"
+                if span.kind == "llm" and not is_free(span.opened):
+                    self._add_up(span, 0, 0, None)
 
 
 def build_trace(events: Iterable[Event]) -> Trace:

@@ -339,7 +339,7 @@ class AgentLLM(BaseLLM):
     def _leave(self, llm: ReportedLLM, attempt: Attempt, failure: ModelFailed) -> None:
         """End a call that has failed in the trace, with what it took."""
         attempt.turned_down = failure.unpaid
-        if attempt.answered:
+        if attempt.usage is not None or attempt.answered:
             cost = attempt.cost
         else:
             cost = 0.0 if attempt.unpaid else llm.cost(None, datetime.now(UTC))

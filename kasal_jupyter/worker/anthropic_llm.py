@@ -11,8 +11,11 @@ from kasal_jupyter.models import prices
 from kasal_jupyter.schemas.agents import ModelSettings
 from kasal_jupyter.schemas.events import TokenUsage
 from kasal_jupyter.schemas.spec import RunModel
-from kasal_jupyter.worker.llm import CALL_SECONDS, ReportedLLM
+from kasal_jupyter.worker.attempt import current_attempt
+from kasal_jupyter.worker.endings import Heard
+from kasal_jupyter.worker.llm import CALL_SECONDS, ReportedLLM, cut_off
 from kasal_jupyter.worker.stop import StopSignal
+from kasal_jupyter.worker.token_usage import token_usage
 
 
 class AnthropicLLM(ReportedLLM, AnthropicCompletion):
@@ -42,6 +45,26 @@ class AnthropicLLM(ReportedLLM, AnthropicCompletion):
             return AnthropicCompletion._extract_anthropic_token_usage(response)  # noqa: SLF001 - overridden
         except (OverflowError, ValueError):
             return {"total_tokens": 0}  # CrewAI makes an integer of infinity, say.
+
+    def ask(self, messages: str | list[Any], **request: Any) -> Any:
+        """Ask once."""
+        answer = super().ask(messages, **request)
+        attempt = current_attempt()
+        return cut_off(answer, attempt.reason if attempt else None)
+
+    def _extract_finish_reason_and_id(self, message: Any) -> tuple[str | None, str | None]:  # type: ignore[override]
+        # CrewAI looks at every answer here, once it is whole.
+        reason, message_id = AnthropicCompletion._extract_finish_reason_and_id(message)  # noqa: SLF001 - overridden
+        blocks = message.content or ()
+        self.hear(
+            Heard(
+                text="".join(getattr(block, "text", None) or "" for block in blocks),
+                reasoning="".join(getattr(block, "thinking", None) or "" for block in blocks),
+                streamed=bool(self._effective_stream()),
+            )
+        )
+        self.note_end(reason, token_usage(self._extract_anthropic_token_usage(message)))
+        return reason, message_id
 
     def cost(self, usage: TokenUsage | None, at: datetime) -> float | None:
         """Give what a call has cost."""

@@ -49,6 +49,8 @@ class Attempt:
         Whether the provider was not reached, or refused to begin.
     heard
         What CrewAI has no place for in the answer.
+    reason
+        Why it ended, where CrewAI does not pass that on.
     """
 
     def __init__(self) -> None:
@@ -59,6 +61,7 @@ class Attempt:
         self.sent = False
         self.turned_down = False
         self.heard = Heard()
+        self.reason: str | None = None
         self._given_up = False
 
     @property

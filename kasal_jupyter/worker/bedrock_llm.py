@@ -14,9 +14,11 @@ from kasal_jupyter.models import prices
 from kasal_jupyter.schemas.agents import ModelSettings
 from kasal_jupyter.schemas.events import TokenUsage
 from kasal_jupyter.schemas.spec import RunModel
-from kasal_jupyter.worker.failures import ModelFailed
-from kasal_jupyter.worker.llm import CALL_SECONDS, CONNECT_SECONDS, ReportedLLM
+from kasal_jupyter.worker.attempt import current_attempt
+from kasal_jupyter.worker.endings import Heard
+from kasal_jupyter.worker.llm import CALL_SECONDS, CONNECT_SECONDS, ReportedLLM, cut_off
 from kasal_jupyter.worker.stop import StopSignal
+from kasal_jupyter.worker.token_usage import token_usage
 
 _APOLOGY = "I apologize, but I couldn't generate a "
 """What CrewAI puts in the place of an empty answer, as if the model had said it."""
@@ -47,7 +49,24 @@ class BedrockLLM(ReportedLLM, BedrockCompletion):
         if not request.get("tools"):
             return super().ask(messages, **request)
         with call_stream_override(self, False):
-            return super().ask(messages, **request)
+            answer = super().ask(messages, **request)
+        attempt = current_attempt()
+        return cut_off(answer, attempt.reason if attempt else None)
+
+    def _extract_finish_reason_and_id(self, response: Any) -> tuple[str | None, str | None]:  # type: ignore[override]
+        # CrewAI looks at every answer here, also at one that it makes an apology of and tells nobody.
+        reason, response_id = BedrockCompletion._extract_finish_reason_and_id(response)  # noqa: SLF001 - overridden
+        blocks = response.get("output", {}).get("message", {}).get("content") or ()
+        thoughts = (block.get("reasoningContent", {}).get("reasoningText", {}) for block in blocks)
+        self.hear(
+            Heard(
+                text="".join(block.get("text", "") for block in blocks),
+                reasoning="".join(thought.get("text", "") for thought in thoughts),
+                streamed="stream" in response,
+            )
+        )
+        self.note_end(reason, token_usage(response.get("usage")))
+        return reason, response_id
 
     def cost(self, usage: TokenUsage | None, at: datetime) -> float | None:
         """Give what a call has cost."""
@@ -55,7 +74,7 @@ class BedrockLLM(ReportedLLM, BedrockCompletion):
 
     def _emit_call_completed_event(self, *args: Any, **event: Any) -> None:
         if str(event.get("response")).startswith(_APOLOGY):
-            raise ModelFailed(f"{self.label}: the answer is empty.", code="MODEL_ERROR", passing=True)
+            event["response"] = ""
         super()._emit_call_completed_event(*args, **event)
 
     def _build_sync_client(self) -> Any:

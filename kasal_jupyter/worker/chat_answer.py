@@ -82,7 +82,7 @@ class ChatReader:
             The body is no model's answer.
         """
         for body, self._streamed in objects(chunks):
-            yield self._take(body)
+            yield self.take(body)
         if not self._found and not self._streamed:
             raise NotAnAnswer("it has no choices in it, so it describes no model's answer")
 
@@ -99,7 +99,10 @@ class ChatReader:
             self._streamed,
         )
 
-    def _take(self, body: dict[str, Any]) -> str:
+    def take(self, body: Mapping[str, Any], *, streamed: bool | None = None) -> str:
+        """Take in a piece of an answer, or the whole; give what it adds to the text."""
+        if streamed is not None:
+            self._streamed = streamed
         self._id = self._id or _word(body.get("id"))
         # Alone at the end, in every chunk, or with the last piece: what was counted last counts all.
         grok = body.get("x_groq")

@@ -137,7 +137,47 @@ WRITTEN = "kasal_written"
 """Where a tool call has its arguments as the model wrote them."""
 
 
-class OpenAIAnswers(OpenAICompletion):
+class ChatAnswers(BaseLLM):
+    """Tells CrewAI of an answer as its own provider would, with what was read of it here."""
+
+    def _tell(
+        self,
+        answer: ChatAnswer,
+        messages: list[Any],
+        **asked_by: Any,
+    ) -> Any:
+        self._hear(answer)
+        about: dict[str, Any] = {
+            **asked_by,
+            "messages": messages,
+            "usage": openai_counts(answer.usage),
+            "finish_reason": answer.finish_reason,
+            "response_id": answer.id,
+        }
+        self._track_token_usage_internal(about["usage"])
+        if answer.calls:
+            calls = [_tool_call(call) for call in answer.calls]
+            self._emit_call_completed_event(response=calls, call_type=LLMCallType.TOOL_CALL, **about)
+            return calls
+        text = self._apply_stop_words(answer.text)
+        self._emit_call_completed_event(response=text, call_type=LLMCallType.LLM_CALL, **about)
+        # An object is taken out of the text by whoever has asked: servers put words and fences around it.
+        return self._invoke_after_llm_call_hooks(messages, text, asked_by.get("from_agent"))
+
+    def _tell_piece(self, piece: str, **asked_by: Any) -> None:
+        if piece and self._effective_stream():
+            self._emit_stream_chunk_event(chunk=piece, **asked_by)
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Have a look, in the middle of an answer, whether somebody waits for it still."""
+
+    def _hear(self, answer: ChatAnswer) -> None:
+        """Take down of an answer what CrewAI has no place for."""
+
+
+class OpenAIAnswers(ChatAnswers, OpenAICompletion):
     """CrewAI's OpenAI provider, with one request a call, and an answer that is read as servers send it.
 
     CrewAI loses the text and the tool calls of a piece that counts tokens, takes parallel calls for one,
@@ -157,57 +197,29 @@ class OpenAIAnswers(OpenAICompletion):
         params = self._prepare_completion_params(messages=messages, tools=tools)
         if response_model is not None:
             params["response_format"] = type_to_response_format_param(response_model)
-        answer = self._read(params, from_task, from_agent)
-        self._hear(answer)
-        about: dict[str, Any] = {
-            "from_task": from_task,
-            "from_agent": from_agent,
-            "messages": messages,
-            "usage": openai_counts(answer.usage),
-            "finish_reason": answer.finish_reason,
-            "response_id": answer.id,
-        }
-        self._track_token_usage_internal(about["usage"])
-        if answer.calls:
-            calls = [_tool_call(call) for call in answer.calls]
-            self._emit_call_completed_event(response=calls, call_type=LLMCallType.TOOL_CALL, **about)
-            return calls
-        text = self._apply_stop_words(answer.text)
-        self._emit_call_completed_event(response=text, call_type=LLMCallType.LLM_CALL, **about)
-        # An object is taken out of the text by whoever has asked: servers put words and fences around it.
-        return self._invoke_after_llm_call_hooks(messages, text, from_agent)
-
-    def _read(self, params: dict[str, Any], from_task: Any, from_agent: Any) -> ChatAnswer:
-        """Send a request, and read its answer, telling of each piece as it comes."""
-        reader = ChatReader(params.get("tools") or (), len(params["messages"]))
+        reader = ChatReader(params.get("tools") or (), len(messages))
         completions = self._get_sync_client().chat.completions
         with completions.with_streaming_response.create(**params) as response:
             try:
                 for piece in reader.pieces(response.iter_bytes()):
-                    if piece and params.get("stream"):
-                        self._emit_stream_chunk_event(chunk=piece, from_task=from_task, from_agent=from_agent)
-                    else:
-                        self._go_on()
+                    self._tell_piece(piece, from_task=from_task, from_agent=from_agent)
             except NotAnAnswer as error:
                 error.address = str(response.http_request.url)
                 raise
-        return reader.answer()
-
-    def _go_on(self) -> None:
-        """Have a look, in the middle of an answer, whether somebody waits for it still."""
-
-    def _hear(self, answer: ChatAnswer) -> None:
-        """Take down of an answer what CrewAI has no place for."""
+        return self._tell(reader.answer(), messages, from_task=from_task, from_agent=from_agent)
 
 
 def _tool_call(call: AskedCall) -> dict[str, Any]:
-    made = {
-        "id": call.id,
-        "type": "function",
-        "function": {"name": call.name, "arguments": call.arguments},
-        WRITTEN: call.written,
-    }
-    return made if call.fault is None else {**made, FAULT: call.fault}
+    if call.fault is not None:
+        return faulty_call(call.id, call.name, call.written, call.fault)
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function, WRITTEN: call.written}
+
+
+def faulty_call(call_id: str, name: str, written: str, fault: str) -> dict[str, Any]:
+    """Give a tool call that the executor does not make: it tells the model why."""
+    function = {"name": name, "arguments": "{}"}
+    return {"id": call_id, "type": "function", "function": function, WRITTEN: written, FAULT: fault}
 
 
 # -- how work ends ---------------------------------------------------------------------------------------

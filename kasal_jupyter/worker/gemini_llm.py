@@ -12,6 +12,8 @@ from kasal_jupyter.models import prices
 from kasal_jupyter.schemas.agents import ModelSettings
 from kasal_jupyter.schemas.events import TokenUsage
 from kasal_jupyter.schemas.spec import RunModel
+from kasal_jupyter.worker.attempt import current_attempt
+from kasal_jupyter.worker.endings import Heard
 from kasal_jupyter.worker.llm import CALL_SECONDS, ReportedLLM
 from kasal_jupyter.worker.stop import StopSignal
 
@@ -49,6 +51,19 @@ class GeminiLLM(ReportedLLM, GeminiCompletion):
     def cost(self, usage: TokenUsage | None, at: datetime) -> float | None:
         """Give what a call has cost."""
         return prices.cost(self.model, self.base_url, usage, at, provider="gemini")
+
+    def _extract_finish_reason_and_id(self, response: Any) -> tuple[str | None, str | None]:  # type: ignore[override]
+        # CrewAI looks here at every answer, and at every piece of one.
+        reason, response_id = GeminiCompletion._extract_finish_reason_and_id(response)  # noqa: SLF001 - overridden
+        candidates = response.candidates or ()
+        if not candidates and (feedback := response.prompt_feedback) is not None and feedback.block_reason:
+            reason = feedback.block_reason.name  # There is no answer to such a prompt, and so no end of one.
+        content = candidates[0].content if candidates else None
+        thoughts = [part.text for part in (content and content.parts) or () if part.thought and part.text]
+        attempt = current_attempt()
+        before = attempt.heard.reasoning if attempt else ""
+        self.hear(Heard(reasoning=before + "".join(thoughts), streamed=bool(self._effective_stream())))
+        return reason, response_id
 
     def _prepare_generation_config(self, *args: Any, **kwargs: Any) -> types.GenerateContentConfig:
         config = super()._prepare_generation_config(*args, **kwargs)

@@ -20,8 +20,9 @@ from kasal_jupyter.models.sandbox import count_tokens
 from kasal_jupyter.schemas.events import RequestedToolCall, TokenUsage
 from kasal_jupyter.wellformed import well_formed
 from kasal_jupyter.worker.attempt import Attempt, CallGivenUp, current_attempt, given_up
-from kasal_jupyter.worker.crewai_seams import WRITTEN, once
-from kasal_jupyter.worker.endings import Heard, emptiness, remark_on
+from kasal_jupyter.worker.chat_answer import ChatAnswer
+from kasal_jupyter.worker.crewai_seams import WRITTEN, faulty_call, once
+from kasal_jupyter.worker.endings import Heard, emptiness, ending_of, remark_on
 from kasal_jupyter.worker.failures import ModelFailed
 from kasal_jupyter.worker.provider_errors import FORM
 from kasal_jupyter.worker.spoken import spoken
@@ -187,13 +188,24 @@ class ReportedLLM(BaseLLM):
         if attempt := current_attempt():
             attempt.heard = heard
 
+    def _hear(self, answer: ChatAnswer) -> None:
+        self.hear(Heard(answer.text, answer.reasoning, answer.refusal, streamed=answer.streamed))
+
     def empty_answer(self, attempt: Attempt, text: str = "", reason: str | None = None) -> ModelFailed:
         """Give the failure that an answer without a text is."""
-        reasoned = (attempt.usage or {}).get("reasoning_tokens", 0)
-        empty = emptiness(text, reason, attempt.heard, reasoned=reasoned, most=self._most_tokens())
+        reasoned = attempt.usage.get("reasoning_tokens", 0) if attempt.usage is not None else 0
+        empty = emptiness(
+            text, reason or attempt.reason, attempt.heard, reasoned=reasoned, most=self._most_tokens()
+        )
         message = "the answer is empty." if empty is None else empty.message
         helps = empty is None or empty.helps
         return ModelFailed(f"{self.label}: {message}", code="MODEL_ERROR", passing=helps, tries=EMPTY_TRIES)
+
+    def note_end(self, reason: str | None, usage: TokenUsage | None) -> None:
+        """Take down how an answer ended that CrewAI may not tell of."""
+        if attempt := current_attempt():
+            attempt.reason, attempt.usage = reason, usage
+            attempt.cost = self.cost(usage, datetime.now(UTC))
 
     def _most_tokens(self) -> int | None:
         most = self._effective_max_tokens()
@@ -284,6 +296,21 @@ def _without_thoughts(heard: Heard) -> Heard:
     answer = spoken(heard.text)
     thoughts = [thought for thought in (heard.reasoning, answer.thought) if thought]
     return replace(heard, text=answer.said, reasoning="\n\n".join(thoughts))
+
+
+def cut_off(calls: Any, reason: str | None) -> Any:
+    """Give an answer's tool calls; the last one is none where the answer was cut off in the middle of it.
+
+    An SDK makes of its arguments an object that has what had come.
+    """
+    if not isinstance(calls, list) or not calls or ending_of(reason) != "length":
+        return calls
+    found = extract_tool_call_info(calls[-1])
+    if found is None:
+        return calls
+    call_id, name, arguments = found
+    fault = f"The arguments of {name} are cut off, since the answer was too long, so it was not called."
+    return [*calls[:-1], faulty_call(call_id, name, str(arguments), fault)]
 
 
 def _said(word: object) -> str | None:

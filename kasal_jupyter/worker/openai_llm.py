@@ -14,9 +14,7 @@ from kasal_jupyter.models.catalog import KEYLESS
 from kasal_jupyter.schemas.agents import ModelSettings
 from kasal_jupyter.schemas.events import TokenUsage
 from kasal_jupyter.schemas.spec import RunModel
-from kasal_jupyter.worker.chat_answer import ChatAnswer
 from kasal_jupyter.worker.crewai_seams import OpenAIAnswers
-from kasal_jupyter.worker.endings import Heard
 from kasal_jupyter.worker.failures import ModelFailed
 from kasal_jupyter.worker.llm import CALL_SECONDS, ReportedLLM
 from kasal_jupyter.worker.provider_errors import said
@@ -124,6 +122,3 @@ class OpenAILLM(ReportedLLM, OpenAIAnswers):
             raise ModelFailed(
                 f"{self.label}: {said(error)}", code="MODEL_ERROR", setting=setting, unpaid=True
             ) from error
-
-    def _hear(self, answer: ChatAnswer) -> None:
-        self.hear(Heard(answer.text, answer.reasoning, answer.refusal, streamed=answer.streamed))

@@ -497,7 +497,10 @@ def _own_words(error: BaseException) -> str | None:
     if words := server_words(_body(error)):
         return words
     response = getattr(error, "response", None)
-    words = response.get("Error", {}).get("Message") if isinstance(response, dict) else None
+    if isinstance(response, dict):
+        words = response.get("Error", {}).get("Message")
+    else:
+        words = getattr(getattr(error, "error", None), "message", None)  # Azure's.
     return words if isinstance(words, str) and words else None
 
 

@@ -152,6 +152,7 @@ class Report:
     def _llm_started(self, source: Any, event: Any) -> None:
         model = getattr(source, "label", "") or event.model
         settings = {ours: getattr(event, theirs) for theirs, ours in _SETTINGS.items()}
+        cost = source.cost(None, datetime.now(UTC))
         span = self._spans.open(
             "llm",
             {
@@ -159,12 +160,13 @@ class Report:
                 "messages": [_message(message) for message in asked.get()],
                 "tools": [self._tool_name(_function(tool)["name"]) for tool in event.tools or ()],
                 "settings": {name: value for name, value in settings.items() if value is not None},
+                **({} if cost is None else {"free": True}),
             },
             extra={"model": model},
         )
         if span is not None:
             # Whoever has sent a request may have to pay for it, whatever becomes of it.
-            span.unfinished = _taken(None, source.cost(None, datetime.now(UTC)))
+            span.unfinished = _taken(None, cost)
             self._calls[event.call_id] = span
 
     def _llm_chunk(self, _source: Any, event: Any) -> None:
