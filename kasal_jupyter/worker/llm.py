@@ -147,7 +147,8 @@ class ReportedLLM(BaseLLM):
             ``temperature``, ``top_p``, ``seed``, ``stop`` or ``max_tokens``; ``response_format``.
         """
         if setting == FORM:
-            known, _ = setting in self.lacks, self.lacks.add(setting)
+            known = setting in self.lacks
+            self.lacks.add(setting)
             return not known
         # What an answer ends at is said with each call, too.
         if setting in self.left_out or (setting != "stop" and getattr(self, setting, None) is None):
