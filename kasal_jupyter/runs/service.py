@@ -120,6 +120,7 @@ class Runs:
         request: KeyedRequest | None = None,
         tools: Sequence[ClientTool] = (),
         budget: Budget | None = None,
+        once: bool = False,
     ) -> Execution:
         """Accept an execution: checked whole, on disk, and queued.
 
@@ -138,6 +139,8 @@ class Runs:
             Those that the client brings along and answers for.
         budget
             What it may use up.
+        once
+            Whether a model that fails is not asked again.
 
         Raises
         ------
@@ -170,7 +173,7 @@ class Runs:
                 budget=budget,
                 recall=self.memories.of if self.memories is not None else None,
             ).required()
-            spec = spec.model_copy(update={"journal_bytes": self.limits.journal_bytes})
+            spec = spec.model_copy(update={"journal_bytes": self.limits.journal_bytes, "once": once})
             execution = queued_execution(
                 spec,
                 owner,

@@ -155,6 +155,7 @@ class RunSpec(Model):
         description="The manager's, in a hierarchical crew; a key of ``models``."
     )
     folder: str = Field(description="The run's own working folder, absolute, made by the server.")
+    once: bool = Field(False, description="Whether a model that fails is not asked again.")
     journal_bytes: int = Field(200_000_000, description="Bytes of events that it may record.")
     clock: float = Field(default_factory=clock_anchor, description="What tells the time of its events.")
 

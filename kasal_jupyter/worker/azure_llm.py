@@ -66,17 +66,15 @@ class AzureLLM(ReportedLLM, ChatAnswers, AzureCompletion):
         response_model: type[BaseModel] | None = None,
     ) -> Any:
         """Ask, and read the answer; CrewAI loses the text of a piece that counts tokens."""
-        del available_functions  # Tools are called by the agent's executor alone.
+        # Tools are called by the agent's executor alone; an object is read by whoever has asked.
+        del available_functions, response_model
         stream = bool(params.get("stream"))
         reader = ChatReader([tool.as_dict() for tool in params.get("tools") or ()], len(params["messages"]))
         answer = self._get_sync_client().complete(**params)
         for piece in answer if stream else [answer]:
             said = reader.take(piece.as_dict(), streamed=stream)
             self._tell_piece(said, from_task=from_task, from_agent=from_agent)
-        form = response_model if self.is_openai_model else None
-        return self._tell(
-            reader.answer(), params["messages"], form, from_task=from_task, from_agent=from_agent
-        )
+        return self._tell(reader.answer(), params["messages"], from_task=from_task, from_agent=from_agent)
 
     _handle_streaming_completion = _handle_completion
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kasal_jupyter.wellformed import well_formed
 from kasal_jupyter.worker.chat_body import NotAnAnswer, objects
 from kasal_jupyter.worker.chat_calls import AskedCall, Calls
 
@@ -171,7 +172,7 @@ def _words_of(part: Any) -> str:
 
 
 def _word(value: Any) -> str | None:
-    return None if value is None or value == "" else whole_text(str(value))
+    return None if value is None or value == "" else well_formed(str(value))
 
 
 @dataclass(slots=True)
@@ -187,18 +188,9 @@ class _Text:
         piece, self._half = self._half + piece, ""
         if "\ud800" <= piece[-1] <= "\udbff":
             piece, self._half = piece[:-1], piece[-1]
-        piece = whole_text(piece)
+        piece = well_formed(piece)
         self._pieces.append(piece)
         return piece
 
     def whole(self) -> str:
         return "".join(self._pieces) + ("\ufffd" if self._half else "")
-
-
-def whole_text(text: str) -> str:
-    """Give a text with halves of characters put together, or replaced where the other half is missing."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text

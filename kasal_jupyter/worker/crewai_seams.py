@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import crewai.task
 import crewai.utilities.task_output_storage_handler
+from crewai.agents import agent_executor
 from crewai.agents.agent_executor import AgentExecutor, AgentExecutorState
 from crewai.events.event_bus import crewai_event_bus
 from crewai.events.types.llm_events import LLMCallType
@@ -142,7 +144,6 @@ class ChatAnswers(BaseLLM):
         self,
         answer: ChatAnswer,
         messages: list[Any],
-        response_model: type[BaseModel] | None,
         **asked_by: Any,
     ) -> Any:
         self._hear(answer)
@@ -160,8 +161,7 @@ class ChatAnswers(BaseLLM):
             return calls
         text = self._apply_stop_words(answer.text)
         self._emit_call_completed_event(response=text, call_type=LLMCallType.LLM_CALL, **about)
-        if response_model is not None:
-            return response_model.model_validate_json(text)
+        # An object is taken out of the text by whoever has asked: servers put words and fences around it.
         return self._invoke_after_llm_call_hooks(messages, text, asked_by.get("from_agent"))
 
     def _tell_piece(self, piece: str, **asked_by: Any) -> None:
@@ -206,9 +206,7 @@ class OpenAIAnswers(ChatAnswers, OpenAICompletion):
             except NotAnAnswer as error:
                 error.address = str(response.http_request.url)
                 raise
-        return self._tell(
-            reader.answer(), messages, response_model, from_task=from_task, from_agent=from_agent
-        )
+        return self._tell(reader.answer(), messages, from_task=from_task, from_agent=from_agent)
 
 
 def _tool_call(call: AskedCall) -> dict[str, Any]:
@@ -222,3 +220,17 @@ def faulty_call(call_id: str, name: str, written: str, fault: str) -> dict[str, 
     """Give a tool call that the executor does not make: it tells the model why."""
     function = {"name": name, "arguments": "{}"}
     return {"id": call_id, "type": "function", "function": function, WRITTEN: written, FAULT: fault}
+
+
+# -- how work ends ---------------------------------------------------------------------------------------
+
+
+def end_by(object_of: Callable[..., Any], last_answer: Callable[..., Any]) -> None:
+    """Have CrewAI make a task's object, and an answer after the last turn, as ``worker/outcome`` does.
+
+    Both are looked up by their names in the modules that call them.
+    """
+    task: Any = crewai.task
+    task.convert_to_model = object_of
+    executor: Any = agent_executor
+    executor.handle_max_iterations_exceeded = last_answer

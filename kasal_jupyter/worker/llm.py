@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -18,11 +18,14 @@ from pydantic import BaseModel, Field
 
 from kasal_jupyter.models.sandbox import count_tokens
 from kasal_jupyter.schemas.events import RequestedToolCall, TokenUsage
+from kasal_jupyter.wellformed import well_formed
 from kasal_jupyter.worker.attempt import Attempt, CallGivenUp, current_attempt, given_up
 from kasal_jupyter.worker.chat_answer import ChatAnswer
 from kasal_jupyter.worker.crewai_seams import WRITTEN, faulty_call, once
 from kasal_jupyter.worker.endings import Heard, emptiness, ending_of, remark_on
 from kasal_jupyter.worker.failures import ModelFailed
+from kasal_jupyter.worker.provider_errors import FORM
+from kasal_jupyter.worker.spoken import spoken
 from kasal_jupyter.worker.stop import StopSignal
 from kasal_jupyter.worker.time_limit import time_is_up
 from kasal_jupyter.worker.token_usage import token_usage
@@ -106,6 +109,9 @@ class ReportedLLM(BaseLLM):
         Seconds that a call may take.
     left_out
         The settings that the model turned out not to take.
+    lacks
+        What its server turned out not to do, of calling tools and answering in a JSON schema's form. All of a
+        run's models of one name share it, so that nobody asks for that again.
     address_shown
         Whether the run's owner may see where it is asked.
     """
@@ -115,6 +121,7 @@ class ReportedLLM(BaseLLM):
     signal: StopSignal = Field(default_factory=StopSignal, exclude=True)
     patience: float = CALL_SECONDS
     left_out: set[str] = Field(default_factory=set, exclude=True)
+    lacks: set[str] = Field(default_factory=set, exclude=True)
 
     if TYPE_CHECKING:
 
@@ -137,8 +144,12 @@ class ReportedLLM(BaseLLM):
         Parameters
         ----------
         setting
-            ``temperature``, ``top_p``, ``seed``, ``stop`` or ``max_tokens``.
+            ``temperature``, ``top_p``, ``seed``, ``stop`` or ``max_tokens``; ``response_format``.
         """
+        if setting == FORM:
+            known = setting in self.lacks
+            self.lacks.add(setting)
+            return not known
         # What an answer ends at is said with each call, too.
         if setting in self.left_out or (setting != "stop" and getattr(self, setting, None) is None):
             return False
@@ -215,7 +226,15 @@ class ReportedLLM(BaseLLM):
 
     def _emit_stream_chunk_event(self, *args: Any, **kwargs: Any) -> None:
         self._go_on()
-        super()._emit_stream_chunk_event(*args, **kwargs)
+        super()._emit_stream_chunk_event(*args, **well_formed(kwargs))
+
+    def _apply_stop_words(self, content: str) -> str:
+        # What it stops at may be spoken of while it thinks, and all that it has said comes behind that.
+        answer = spoken(content)
+        said = super()._apply_stop_words(answer.said)
+        if said == answer.said:
+            return content
+        return f"<think>{answer.thought}</think>{said}" if answer.thought else said
 
     def _emit_call_failed_event(self, *args: Any, **kwargs: Any) -> None:
         # Of what fails, whoever has asked tells, with what it took; CrewAI does so twice for some. What ends
@@ -240,8 +259,14 @@ class ReportedLLM(BaseLLM):
         cost = self.cost(counted, datetime.now(UTC))
         attempt = current_attempt() or Attempt()
         attempt.settle(counted, cost)
-        if isinstance(response, str) and not response.strip():
-            raise self.empty_answer(attempt, response, reason)
+        attempt.heard = _without_thoughts(attempt.heard)
+        if isinstance(response, str):
+            answer_text = spoken(well_formed(response))
+            event["response"] = response = answer_text.said
+            if answer_text.thought and not attempt.heard.reasoning:
+                attempt.heard = replace(attempt.heard, reasoning=answer_text.thought)
+            if not response.strip():
+                raise self.empty_answer(attempt, response, reason)
         answer = Answered(
             counted,
             cost,
@@ -265,6 +290,13 @@ def estimated_tokens(messages: str | list[Any], tools: Sequence[dict[str, Any]] 
         count_tokens(str(message.get("content") or "") + str(message.get("tool_calls") or ""))
         for message in messages
     )
+
+
+def _without_thoughts(heard: Heard) -> Heard:
+    """Tell apart what a model thought aloud in its text."""
+    answer = spoken(heard.text)
+    thoughts = [thought for thought in (heard.reasoning, answer.thought) if thought]
+    return replace(heard, text=answer.said, reasoning="\n\n".join(thoughts))
 
 
 def cut_off(calls: Any, reason: str | None) -> Any:

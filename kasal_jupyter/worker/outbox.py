@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import socket
 import threading
 import time
@@ -15,6 +14,7 @@ import orjson
 
 from kasal_jupyter.hiding import Hider
 from kasal_jupyter.schemas.base import Clock
+from kasal_jupyter.wellformed import text_of, well_formed
 from kasal_jupyter.worker.sizes import LEAST, MOST_TEXT, fitted
 
 CHUNK_WINDOW = 0.05
@@ -25,8 +25,6 @@ MAX_WAITING = 8_000_000
 
 _OURS = frozenset({"type", "status", "time"})
 """What of an event nobody else has a say in: a secret that is one of its words must not make it another."""
-
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class Outbox:
@@ -197,15 +195,15 @@ class Outbox:
 def encode(value: Any) -> bytes:
     """Write a value as JSON, whatever CrewAI put in it."""
     try:
-        return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
+        return orjson.dumps(value, default=text_of, option=orjson.OPT_NON_STR_KEYS)
     except TypeError:
         # Half a surrogate pair, or an integer beyond 64 bits: rare, so repaired only when it happens.
-        return orjson.dumps(_encodable(value), default=str, option=orjson.OPT_NON_STR_KEYS)
+        return orjson.dumps(_encodable(value), default=text_of, option=orjson.OPT_NON_STR_KEYS)
 
 
 def _encodable(value: Any) -> Any:
     if isinstance(value, str):
-        return _SURROGATES.sub("\ufffd", value)
+        return well_formed(value)
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 63:
         return str(value)
     if isinstance(value, dict):

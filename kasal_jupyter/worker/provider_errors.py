@@ -16,6 +16,9 @@ from traceback import walk_tb
 from typing import Any
 from urllib.parse import urlsplit
 
+import re2  # type: ignore[import-untyped]
+
+from kasal_jupyter.wellformed import text_of, well_formed
 from kasal_jupyter.worker.chat_body import NotAnAnswer, page_title, server_words
 
 MAX_MESSAGE = 500
@@ -107,6 +110,9 @@ _WORDS: Mapping[str, tuple[str, bool]] = {
 _REFUSED = frozenset({400, 413, 422})
 """Statuses of a request that the provider finds wrong in itself."""
 
+_NOT_MADE = frozenset({404, 405, 500, 501})
+"""Statuses of requests for what a server was not made for; 404 of OpenRouter's, 500 of llama-server's."""
+
 _USED_UP = frozenset({"insufficientquota", "servicequotaexceededexception", "billingerror"})
 """Words for a limit that no wait lifts."""
 
@@ -126,6 +132,26 @@ _NOT_TAKEN = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """How providers say that a model takes no such setting: OpenAI's reasoning models, Anthropic's newest."""
+
+TOOLS, FORM = "tools", "response_format"
+"""What a server may lack, besides settings: calls of tools, and answers in the form of a JSON schema."""
+
+_NO_TOOLS = re2.compile(
+    r"(?i)(does not|doesn't|do not|don't|cannot|can't|not able to) support (the )?(native )?(tool|function)"
+    r"|(tools?|tool[ _-]calls?|tool[ _-]calling|function[ _-]calling|functions|tool[ _-]choice|tool[ _-]use)"
+    r"\W{0,3}( parameter)? (is|are) not (currently )?(supported|available|enabled|allowed)"
+    r"|enable-auto-tool-choice|tool-call-parser"
+    r"|(unsupported|unknown|unrecognized|unexpected|extra)[a-z :]{0,40}['\"`]?(tools|tool_choice|functions)\b"
+    r"|\b(tools|tool_choice)\b.{0,60}(extra inputs are not permitted|extra fields not permitted|unsupported)"
+    r"|(tools|tool_choice).{0,40}(requires?|need) .{0,20}--jinja"
+    r"|tools param requires --jinja|no endpoints found that support tool"
+)
+"""How servers say that they take no tools: vLLM without a parser, llama-server, Ollama, OpenRouter, TGI."""
+
+_NO_FORM = re2.compile(
+    r"(?i)response[ _]?format|json[ _]schema|structured[ _]output|guided[ _](json|decoding)|\bgrammar\b"
+)
+"""How they say that they take no ``response_format``, not of this kind, or not with this schema."""
 
 _NOT_CONNECTED = frozenset(
     {"ConnectTimeout", "ConnectTimeoutError", "PoolTimeout", "ServiceRequestTimeoutError"}
@@ -261,7 +287,7 @@ def is_ours(error: BaseException) -> bool:
 
 def said(error: BaseException) -> str:
     """Give an exception's text on one line, the provider's own where it has one, or else its class."""
-    text = " ".join((_own_words(error) or _text_of(error)).split())
+    text = " ".join(well_formed(_own_words(error) or _text_of(error)).split())
     if not text:
         return f"{type(error).__name__}."
     return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 1]}…"
@@ -269,7 +295,7 @@ def said(error: BaseException) -> str:
 
 def _text_of(error: BaseException) -> str:
     """Give an exception's own text; of a web page, which some servers answer with, what it is called."""
-    text = str(error)
+    text = text_of(error)
     title = page_title(text)
     return f"a web page ({title})" if title else text
 
@@ -368,14 +394,22 @@ def _answered(error: BaseException, place: _Place) -> ProviderFailure | None:
         _sentence(code, status, text, place, named=word in _WORDS),
         passing,
         wait=_wait(error) if passing else None,
-        setting=_setting_not_taken(text) if status in _REFUSED else None,
+        setting=_not_taken(status, text),
         unpaid=unpaid,
     )
 
 
-def _setting_not_taken(text: str) -> str | None:
-    """Give the setting that a model does not take, as the agent has it."""
-    found = _NOT_TAKEN.search(text)
+def _not_taken(status: int | None, text: str) -> str | None:
+    """Give the setting that a model does not take, as the agent has it; or :data:`TOOLS` or :data:`FORM`."""
+    if status not in {*_REFUSED, *_NOT_MADE, None, 200}:
+        return None
+    if _NO_TOOLS.search(text):
+        return TOOLS
+    if status not in {*_REFUSED, *_NOT_MADE}:
+        return None
+    if _NO_FORM.search(text):
+        return FORM
+    found = _NOT_TAKEN.search(text) if status in _REFUSED else None
     if found is None:
         return None
     name = (found[1] or found[2]).lower().replace("_", "")

@@ -6,7 +6,9 @@ Libraries log what a provider answered, and providers answer with keys: "Incorre
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -32,6 +34,10 @@ class RunLog:
     def __init__(self, path: Path, hider: Hider) -> None:
         self._file = _HalvedFile(path)
         self._hider = hider
+        for stream in (sys.stdout, sys.stderr):
+            # What no encoding takes is printed nevertheless: whoever prints must not fail of it.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         self._source, into = os.pipe()
         _stand_in(into)
         os.close(into)

@@ -10,7 +10,7 @@ import json
 import pkgutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -142,6 +142,43 @@ def calls_are_told_apart_in_events() -> bool:
     return all("call_id" in getattr(llm_events, name).model_fields for name in names)
 
 
+def how_work_ends_is_looked_up_where_it_is_replaced() -> bool:
+    """Both functions are globals of the modules that call them, and take what ours take."""
+    import crewai.task
+    from crewai.agents.agent_executor import AgentExecutor
+    from crewai.utilities import agent_utils, converter
+
+    from kasal_jupyter.worker.outcome import last_answer, object_of
+
+    def parameters(function: Callable[..., object]) -> list[str]:
+        return list(inspect.signature(function).parameters)
+
+    forced = inspect.getsource(AgentExecutor.ensure_force_final_answer)
+    return (
+        "convert_to_model(" in inspect.getsource(crewai.task.Task._export_output)
+        and parameters(converter.convert_to_model) == parameters(object_of)
+        and "handle_max_iterations_exceeded(" in forced
+        and {"messages=", "llm="} <= {word.split("=")[0] + "=" for word in forced.split() if "=" in word}
+        and {"messages", "llm"} <= set(parameters(agent_utils.handle_max_iterations_exceeded))
+        and {"messages", "llm"} <= set(parameters(last_answer))
+    )
+
+
+def it_is_known_by_our_words_that_a_server_takes_no_tools() -> bool:
+    """The executor goes on in words where an error's text says so."""
+    from crewai.agents import agent_executor
+    from crewai.utilities.agent_utils import is_native_tool_calling_unsupported_error as is_known
+
+    from kasal_jupyter.worker.failures import NoToolCalls
+
+    source = inspect.getsource(agent_executor.AgentExecutor.call_llm_native_tools)
+    return (
+        is_known(NoToolCalls("gpt"))
+        and is_known(NoToolCalls("gpt", "gpt: no (400)."))
+        and "is_native_tool_calling_unsupported_error(e)" in source
+    )
+
+
 FACTS = (
     retries_can_be_left_out,
     the_event_bus_has_what_is_reset,
@@ -150,6 +187,8 @@ FACTS = (
     a_call_that_cannot_be_read_gives_what_the_executor_takes,
     the_hooks_come_last_before_a_request,
     calls_are_told_apart_in_events,
+    how_work_ends_is_looked_up_where_it_is_replaced,
+    it_is_known_by_our_words_that_a_server_takes_no_tools,
 )
 
 
