@@ -23,6 +23,7 @@ from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.base import utc_now
 from kasal_jupyter.schemas.crew_request import CREW_TASK, REQUEST
 from kasal_jupyter.schemas.crews import Crew, CrewCreate, WholeCrew
+from kasal_jupyter.schemas.events import ErrorInfo
 from kasal_jupyter.schemas.generate import CrewGenerate
 from kasal_jupyter.schemas.mcp_run import RunMcpServer
 from kasal_jupyter.schemas.tasks import Task
@@ -34,6 +35,11 @@ ATTEMPTS = 3
 
 GENERATOR = "crew_generator"
 """The crew that these executions are of; it is stored nowhere."""
+
+REQUEST_ENDED = ErrorInfo(
+    code="REQUEST_ENDED",
+    message="The request that it was for is over: its client has gone, or its time was up.",
+)
 
 _MOST_FAULTS = 30
 
@@ -205,7 +211,7 @@ class _Generator:
             execution = await asyncio.shield(starting)
         except asyncio.CancelledError:
             with suppress(Conflict):
-                await self.runs.stop((await starting).id)
+                await self.runs.stop((await starting).id, REQUEST_ENDED)
             raise
         self.job_ids.append(execution.id)
         feed = await self.runs.feed(execution.id)
@@ -217,7 +223,7 @@ class _Generator:
                 await news.wait()
         except asyncio.CancelledError:
             with suppress(Conflict):
-                await self.runs.stop(execution.id)
+                await self.runs.stop(execution.id, REQUEST_ENDED)
             raise
         finally:
             unsubscribe()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Self
 
+from azure.ai.inference.models import ChatCompletions
 from crewai.llms.providers.azure.completion import AzureCompletion
 
 from kasal_jupyter.models import prices
@@ -13,6 +15,13 @@ from kasal_jupyter.schemas.events import TokenUsage
 from kasal_jupyter.schemas.spec import RunModel
 from kasal_jupyter.worker.llm import CALL_SECONDS, CONNECT_SECONDS, ReportedLLM
 from kasal_jupyter.worker.stop import StopSignal
+
+
+def _sound(answer: Any) -> Any:
+    """Take the counts from an answer, or a piece of one, where they are none: the SDK reads them late."""
+    if answer.get("usage") is not None and not isinstance(answer["usage"], Mapping):
+        del answer["usage"]
+    return answer
 
 
 class AzureLLM(ReportedLLM, AzureCompletion):
@@ -53,6 +62,17 @@ class AzureLLM(ReportedLLM, AzureCompletion):
             extras = params.setdefault("model_extras", {})
             extras["max_completion_tokens"] = params.pop("max_tokens")
         return params
+
+    def _build_sync_client(self) -> Any:
+        client: Any = super()._build_sync_client()
+        complete = client.complete
+
+        def complete_soundly(**params: Any) -> Any:
+            answer = complete(**params)
+            return _sound(answer) if isinstance(answer, ChatCompletions) else map(_sound, answer)
+
+        client.complete = complete_soundly
+        return client
 
     def _make_client_kwargs(self) -> dict[str, Any]:
         # CrewAI passes no time-out on, and azure-core tries ten times by default.
