@@ -22,9 +22,7 @@ from tests.servers.openai_server import OpenAIServer, Reply
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """A server that runs one execution at a time."""
-    started = start_server(
-        tmp_path_factory.mktemp("rights"), "--KasalApp.max_running=1", "--KasalApp.allowed_hosts=127.0.0.1"
-    )
+    started = start_server(tmp_path_factory.mktemp("rights"), "--KasalApp.max_running=1")
     yield started
     started.close()
 
@@ -217,7 +215,8 @@ def test_a_crew_that_was_long_in_the_making_is_not_stored_for_who_was_disabled(s
     crews = owner.get("/crews").json()["total"]
     answers = []
     with _Slow(CREW) as model:
-        assert ada.put("/providers/slow", json={"base_url": model.url, "api_key": "sk-1"}).status_code == 200
+        provider = {"base_url": model.url, "api_key": "sk-slow-1", "scope": "server"}
+        assert owner.put("/providers/slow", json=provider).status_code == 200
         body = {"description": "Do it", "model": "slow/m", "save": True}
         asking = threading.Thread(target=lambda: answers.append(ada.post("/crews/generate", json=body)))
         asking.start()

@@ -29,8 +29,8 @@ PLACES = 4
 HARMLESS = {"_HalvedFile.write", "RunLog.close", "Outbox.close", "McpServers.close", "write"}
 """Where a fault costs what was printed, or comes behind the end."""
 
-OF_OTHER_ENDS = {"StopSignal.stop", "StopSignal.fail", "Outbox.mute", "Report.run_failed"}
-"""What is not come by where a run ends by itself."""
+OF_OTHER_ENDS = {"StopSignal.stop", "StopSignal.fail", "Outbox.mute", "Report.run_failed", "describe"}
+"""What a run that completes does not come by."""
 
 # Of the first calls, and of all from one on, which is worse; each with another error.
 ROUNDS = [(1, 1), (2, 2), (3, 1_000_000), (9, 9), (20, 1_000_000)]
