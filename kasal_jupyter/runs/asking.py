@@ -9,7 +9,13 @@ from contextlib import suppress
 from kasal_jupyter.errors import Conflict
 from kasal_jupyter.runs.service import Runs
 from kasal_jupyter.schemas.crews import WholeCrew
+from kasal_jupyter.schemas.events import ErrorInfo
 from kasal_jupyter.schemas.summary import RunSummary
+
+REQUEST_ENDED = ErrorInfo(
+    code="REQUEST_ENDED",
+    message="The request that it was for is over: its client has gone, or its time was up.",
+)
 
 
 async def asked(
@@ -36,7 +42,7 @@ async def asked(
         execution = await asyncio.shield(starting)
     except asyncio.CancelledError:
         with suppress(Conflict):
-            await runs.stop((await starting).id)
+            await runs.stop((await starting).id, REQUEST_ENDED)
         raise
     started(execution.id)
     feed = await runs.feed(execution.id)
@@ -48,7 +54,7 @@ async def asked(
             await news.wait()
     except asyncio.CancelledError:
         with suppress(Conflict):
-            await runs.stop(execution.id)
+            await runs.stop(execution.id, REQUEST_ENDED)
         raise
     finally:
         unsubscribe()

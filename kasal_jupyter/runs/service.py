@@ -31,6 +31,7 @@ from kasal_jupyter.runs.run import Run
 from kasal_jupyter.runs.webhooks import Webhooks
 from kasal_jupyter.schemas.base import new_id
 from kasal_jupyter.schemas.crews import Crew, WholeCrew
+from kasal_jupyter.schemas.events import ErrorInfo
 from kasal_jupyter.schemas.executions import ENDED, Budget, Execution
 from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.schemas.summary import RunSummary
@@ -248,8 +249,15 @@ class Runs:
             self._coming.discard(job_id)
         return run, execution
 
-    async def stop(self, job_id: str) -> Execution:
+    async def stop(self, job_id: str, reason: ErrorInfo | None = None) -> Execution:
         """End an execution at once: ask, wait 300 ms, kill its process group.
+
+        Parameters
+        ----------
+        job_id
+            The execution.
+        reason
+            What is noted as why, of one of this server; nothing where its caller has asked for it.
 
         Raises
         ------
@@ -263,7 +271,7 @@ class Runs:
         execution = await self.execution(job_id)
         if execution.status not in ENDED:
             if run := self._runs.get(job_id):
-                await run.stop()
+                await run.stop(reason)
             else:
                 await self._have_stopped(job_id)
             execution = await self.execution(job_id)

@@ -101,7 +101,7 @@ class ExecutionStatusEvent(EventBase):
     result_file: NotRequired[str]
     """Where the whole result is in the run's folder, where it is longer."""
     error: NotRequired[ErrorInfo]
-    """On ``failed`` and ``interrupted``."""
+    """On ``failed`` and ``interrupted``; on ``stopped`` where that was not its caller's own wish."""
 
 
 class TaskStart(SpanEvent):

@@ -20,6 +20,12 @@ PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_\-]*)\}")
 """What CrewAI replaces by an input, wherever it stands in a crew's texts."""
 
 
+FAILED_TO_START = 70
+"""The exit status of a run's process that could not even begin (``EX_SOFTWARE``)."""
+
+UNSENT = 74
+"""The exit status of a run's process whose words the server has not taken (``EX_IOERR``)."""
+
 Provider = Literal["sandbox", "openai", "anthropic", "gemini", "azure", "bedrock", "ollama"]
 """Who serves a model; ``openai`` is everybody who speaks OpenAI's API."""
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Self
 
+from anthropic._streaming import ServerSentEvent, SSEDecoder
 from crewai.llms.providers.anthropic.completion import AnthropicCompletion
 
 from kasal_jupyter.models import prices
@@ -16,6 +19,29 @@ from kasal_jupyter.worker.endings import Heard
 from kasal_jupyter.worker.llm import CALL_SECONDS, ReportedLLM, cut_off
 from kasal_jupyter.worker.stop import StopSignal
 from kasal_jupyter.worker.token_usage import token_usage
+
+_NO_COUNTS = {"input_tokens": -1, "output_tokens": -1}
+"""What stands for counts that are none: the SDK adds to them, and they are taken for none further on."""
+
+
+class _Decoder(SSEDecoder):
+    """Reads a stream, of which the SDK refuses an event whose counts are no object."""
+
+    def iter_bytes(self, iterator: Iterator[bytes]) -> Iterator[ServerSentEvent]:
+        for event in super().iter_bytes(iterator):
+            yield _sound(event) if '"usage"' in event.data else event
+
+
+def _sound(event: ServerSentEvent) -> ServerSentEvent:
+    try:
+        read = event.json()
+    except (ValueError, RecursionError):
+        return event  # What is no JSON, the SDK says.
+    holder = read.get("message", read) if isinstance(read, dict) else None
+    if not isinstance(holder, dict) or isinstance(holder.get("usage"), dict):
+        return event
+    holder["usage"] = _NO_COUNTS
+    return ServerSentEvent(event=event.event, data=json.dumps(read), id=event.id, retry=event.retry)
 
 
 class AnthropicLLM(ReportedLLM, AnthropicCompletion):
@@ -65,6 +91,11 @@ class AnthropicLLM(ReportedLLM, AnthropicCompletion):
         )
         self.note_end(reason, token_usage(self._extract_anthropic_token_usage(message)))
         return reason, message_id
+
+    def _build_sync_client(self) -> Any:
+        client: Any = super()._build_sync_client()
+        client._make_sse_decoder = _Decoder  # noqa: SLF001
+        return client
 
     def cost(self, usage: TokenUsage | None, at: datetime) -> float | None:
         """Give what a call has cost."""

@@ -7,6 +7,8 @@ from typing import Any, Self
 
 from boto3.session import Session
 from botocore.config import Config
+from botocore.parsers import EventStreamJSONParser, ResponseParserFactory, RestJSONParser
+from botocore.session import get_session
 from crewai.llms.base_llm import call_stream_override
 from crewai.llms.providers.bedrock.completion import BedrockCompletion
 
@@ -22,6 +24,30 @@ from kasal_jupyter.worker.token_usage import token_usage
 
 _APOLOGY = "I apologize, but I couldn't generate a "
 """What CrewAI puts in the place of an empty answer, as if the model had said it."""
+
+
+class _AnyCounts:
+    """Leaves what Bedrock counts as it comes: the SDK makes integers of it, or refuses the answer with it."""
+
+    def _handle_structure(self, shape: Any, value: Any) -> Any:
+        if shape.name == "TokenUsage":
+            return value if isinstance(value, dict) else None
+        return super()._handle_structure(shape, value)  # type: ignore[misc]
+
+
+class _EventParser(_AnyCounts, EventStreamJSONParser):  # type: ignore[misc]
+    pass
+
+
+class _Parser(_AnyCounts, RestJSONParser):  # type: ignore[misc]
+    EVENT_STREAM_PARSER_CLS = _EventParser
+
+
+class _Parsers(ResponseParserFactory):  # type: ignore[misc]
+    def create_parser(self, protocol_name: str) -> Any:
+        if protocol_name == "rest-json":
+            return _Parser(**self._defaults)
+        return super().create_parser(protocol_name)
 
 
 class BedrockLLM(ReportedLLM, BedrockCompletion):
@@ -85,7 +111,11 @@ class BedrockLLM(ReportedLLM, BedrockCompletion):
             retries={"total_max_attempts": 1, "mode": "standard"},
             tcp_keepalive=True,
         )
+        # With a parser that refuses no answer for its counts.
+        beneath = get_session()
+        beneath.register_component("response_parser_factory", _Parsers())
         session = Session(
+            botocore_session=beneath,
             aws_access_key_id=self.aws_access_key_id,
             aws_secret_access_key=self.aws_secret_access_key,
             aws_session_token=self.aws_session_token,

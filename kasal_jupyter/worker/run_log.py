@@ -53,6 +53,17 @@ class RunLog:
         self._thread.join(timeout)
 
     def _copy(self) -> None:
+        try:
+            self._copy_all()
+        except BaseException as error:  # noqa: BLE001 - the border of the thread
+            # Nobody else can be told: what is printed about it would come here.
+            self._file.write(f"\n[What was printed is left out from here on: {error!r}]\n".encode())
+        # Whoever prints would wait for ever if nobody read it.
+        with contextlib.suppress(OSError):
+            while os.read(self._source, _PIECE):
+                pass
+
+    def _copy_all(self) -> None:
         waiting = b""
         while piece := os.read(self._source, _PIECE):
             shown, waiting = self._hider.split(waiting + piece)

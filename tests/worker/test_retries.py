@@ -255,5 +255,6 @@ def test_a_model_that_has_no_native_tools_is_offered_them_in_words(engine, tmp_p
         )
     assert record.end["status"] == "completed"
     assert record.end["result"].strip() == "Five."
-    assert record.of("llm_retry") == []
+    # What it was asked first is a call that failed, and is told like any other.
+    assert [event["model"] for event in record.of("llm_retry")] == ["gpt"]
     assert record.of("tool_result")[0]["result"] == "5"
