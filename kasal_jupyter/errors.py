@@ -33,6 +33,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, ClassVar, Self
 
+from kasal_jupyter.wellformed import well_formed
+
 MOST_FAULTS = 100
 """Faults that an answer lists; of more it says how many there are."""
 
@@ -139,9 +141,12 @@ class KasalError(Exception):
     code: ClassVar[str] = "INTERNAL_ERROR"
 
     def __init__(self, message: str, *, faults: Sequence[Fault] = (), retry_after: int | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.faults = tuple(few(faults))
+        # It may speak of what somebody has sent, or of a file whose name is in no encoding.
+        self.message = well_formed(message)
+        super().__init__(self.message)
+        self.faults = tuple(
+            Fault(well_formed(fault.field), well_formed(fault.reason)) for fault in few(faults)
+        )
         self.retry_after = retry_after
 
     def details(self) -> dict[str, Any]:

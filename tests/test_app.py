@@ -16,7 +16,7 @@ from kasal_jupyter import app as app_module
 from kasal_jupyter.cli import main
 from kasal_jupyter.store.store import Store
 from tests.accounts import log_in
-from tests.crews import crew_body, new_crew, slow_crew, start, wait_for
+from tests.crews import crew_body, new_crew, run, slow_crew, start, wait_for
 from tests.processes import end
 from tests.server import start_server
 
@@ -210,6 +210,33 @@ def test_a_second_signal_ends_it_at_once(tmp_path):
         psutil.wait_procs(children, timeout=30)
         assert not [child for child in children if child.is_running()]
         assert list((tmp_path / "runtime").glob("jpserver-*.json")) == []
+    finally:
+        if server.process.poll() is None:
+            end(server.process, server.log)
+
+
+def test_an_engine_that_was_stopped_holds_up_no_run_and_outlives_no_server(tmp_path):
+    server = start_server(tmp_path)
+
+    def below():
+        return psutil.Process(server.process.pid).children(recursive=True)
+
+    try:
+        with server.client() as api:
+            slow = start(api, new_crew(api, slow_crew()))
+            wait_for(api, slow, "running")
+            for process in below():
+                if process.parent().parent().pid == server.process.pid:  # Below its warden.
+                    process.suspend()
+            assert run(api, crew_body())[1]["status"] == "completed"
+            assert api.get(f"/executions/{slow}").json()["status"] == "running"
+        left = below()
+        for process in left:
+            process.suspend()
+        server.process.kill()
+        server.process.wait()
+        _, alive = psutil.wait_procs(left, timeout=30)
+        assert not alive
     finally:
         if server.process.poll() is None:
             end(server.process, server.log)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from kasal_jupyter.errors import MOST_FAULTS, Fault, InvalidRequest, nearest
 from kasal_jupyter.schemas.base import Query
+from kasal_jupyter.wellformed import well_formed_json
 
 M = TypeVar("M", bound=BaseModel)
 Q = TypeVar("Q", bound=Query)
@@ -56,7 +57,7 @@ def read_body(model: type[M], body: bytes, message: str) -> M:
     if _has_too_many(body):
         raise InvalidRequest(message, faults=[Fault("body", _TOO_MANY)])
     try:
-        data = orjson.loads(body)
+        data = orjson.loads(well_formed_json(body))
     except orjson.JSONDecodeError as error:
         reason = f"Not valid JSON: {error}" if body.strip() else "A JSON object is required"
         raise InvalidRequest(message, faults=[Fault("body", reason)]) from None

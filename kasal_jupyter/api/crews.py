@@ -80,6 +80,7 @@ class CrewsHandler(ApiHandler):
         """Create a crew, with its agents and tasks at once if they are given."""
         body = self.body(CrewCreate)
         await self.parts.webhooks.require_allowed(body.webhook)
+        await self.ask_once_more()
         whole = await self.parts.crews.create(body, self.caller.owner)
         crew = whole.crew
         self.set_header("ETag", etag(crew))
@@ -129,6 +130,7 @@ class CrewHandler(ApiHandler):
         self._whole(crew_id)
         body = self.body(CrewUpdate)
         await self.parts.webhooks.require_allowed(body.webhook)
+        await self.ask_once_more()
         crew = await self.parts.crews.update(crew_id, body, version=self._expected())
         self.set_header("ETag", etag(crew))
         self.answer(Updated(id=crew_id))

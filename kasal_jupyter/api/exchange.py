@@ -57,6 +57,7 @@ class CrewImportHandler(ApiHandler):
             draft(found.crew, owner)
             self.answer(CrewRead(format=found.format, crew=found.crew, yaml=yaml, remarks=found.remarks))
             return
+        await self.ask_once_more()
         crew = (await self.parts.crews.create(found.crew, owner)).crew
         self.answer(
             CrewImported(

@@ -6,6 +6,7 @@ import asyncio
 
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.operation import operation
+from kasal_jupyter.errors import ModelCallFailed
 from kasal_jupyter.runs.generate import Generation, generate_crew
 from kasal_jupyter.schemas.generate import CrewGenerate, CrewGenerated
 
@@ -50,6 +51,11 @@ class CrewGenerateHandler(ApiHandler):
             if not self._gone:
                 raise
             return
+        except ModelCallFailed:
+            # Because its execution was stopped, say, as that of somebody who was disabled.
+            await self.ask_once_more()
+            raise
+        await self.ask_once_more()
         stored = (await self.parts.crews.create(found.crew, owner)).crew if request.save else None
         self.answer(
             CrewGenerated(

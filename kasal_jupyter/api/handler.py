@@ -21,6 +21,7 @@ from kasal_jupyter.api.figures import count_request
 from kasal_jupyter.api.operation import Access, Operation, operation_of
 from kasal_jupyter.api.parts import Parts
 from kasal_jupyter.auth.caller import RANK, Caller, Owned
+from kasal_jupyter.auth.standing import Standing
 from kasal_jupyter.errors import (
     DocumentDamaged,
     Fault,
@@ -30,6 +31,7 @@ from kasal_jupyter.errors import (
     MethodNotAllowed,
     NotFound,
     TooManyRequests,
+    Unauthorized,
 )
 from kasal_jupyter.runs.discard import discard
 from kasal_jupyter.schemas.base import Query
@@ -252,6 +254,8 @@ class ApiHandler(BaseHandler):
         assert self.operation.body is model, "the operation declares another body"
         if self._overflown:
             raise self._too_large()
+        # A body may come slowly.
+        self.let_in_with().look()
         return read_body(model, bytes(self._body), self.message)
 
     def query(self, model: type[Q]) -> Q:
@@ -259,6 +263,23 @@ class ApiHandler(BaseHandler):
         assert self.operation is not None
         assert self.operation.query is model, "the operation declares another query"
         return read_query(model, self.request.query_arguments)
+
+    async def ask_once_more(self) -> None:
+        """See to it that the caller may still do what took long to prepare: before it is stored.
+
+        Raises
+        ------
+        Unauthorized
+            They have lost the right to it meanwhile.
+        """
+        standing = self.let_in_with()
+        standing.look()
+        if standing.by_jupyter and not await self.known_to_jupyter(self.sent_token()):
+            raise Unauthorized("Jupyter no longer knows you; log in again")
+
+    def let_in_with(self) -> Standing:
+        """Give what the request was let in with."""
+        return Standing(self.parts.accounts.gate, self.caller, self.token_of_ours)
 
     def own(self, document: D | None, what: str, *, field: str | None = None) -> D:
         """Give a document that the caller may see.

@@ -65,6 +65,7 @@ class KnowledgeHandler(KnowledgeResource):
         body = self.body(KnowledgeCreate)
         crew = self.crew(crew_id)
         source = await read_source(body, self.parts.confined, self.caller.owner)
+        await self.ask_once_more()
         stored = await self.parts.knowledge.add(
             crew_id, body.name, source.media_type, source.text, source.passages
         )

@@ -19,7 +19,7 @@ class LongAnswer(ApiHandler):
     @cached_property
     def standing(self) -> Standing:
         """What the request was let in with."""
-        return Standing(self.parts.accounts.gate, self.caller, self.token_of_ours)
+        return self.let_in_with()
 
     def look_again(self) -> bool:
         """Say whether the caller still may have the answer; where not, it ends."""

@@ -81,7 +81,7 @@ class McpServersHandler(McpResource):
         is none, is not registered.
         """
         server = await self.parts.mcp.register(
-            self.body(McpServerCreate), self.caller.owner, admin=self.is_admin
+            self.body(McpServerCreate), self.caller.owner, admin=self.is_admin, ask=self.ask_once_more
         )
         tools = [tool.name for tool in server.tools]
         self.answer(McpRegistered(server_id=server.id, tools=tools, left_out=server.left_out), 201)
@@ -113,7 +113,8 @@ class McpServerHandler(McpResource):
         stay (409).
         """
         self.server(server_id)
-        await self.parts.mcp.update(server_id, self.body(McpServerUpdate), admin=self.is_admin)
+        body = self.body(McpServerUpdate)
+        await self.parts.mcp.update(server_id, body, admin=self.is_admin, ask=self.ask_once_more)
         self.answer(Updated(id=server_id))
 
     @operation(
@@ -146,4 +147,4 @@ class McpRefreshHandler(McpResource):
         Tools keep their names. Nothing keeps one that is gone there.
         """
         self.server(server_id)
-        self.answer(await self.parts.mcp.refresh(server_id, admin=self.is_admin))
+        self.answer(await self.parts.mcp.refresh(server_id, admin=self.is_admin, ask=self.ask_once_more))

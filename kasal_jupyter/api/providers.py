@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from kasal_jupyter.api.handler import ApiHandler, require
 from kasal_jupyter.api.operation import operation
 from kasal_jupyter.errors import NotFound, nearest
 from kasal_jupyter.models.catalog import ModelCatalog
+from kasal_jupyter.models.listing import Readiness, readiness
 from kasal_jupyter.models.providers import Provider
-from kasal_jupyter.schemas.providers import ProviderInfo, ProviderList, ProviderQuery, ProviderSet
+from kasal_jupyter.runs.provider_test import tested
+from kasal_jupyter.schemas.providers import (
+    ProviderInfo,
+    ProviderList,
+    ProviderQuery,
+    ProviderSet,
+    ProviderTest,
+    ProviderTested,
+)
 from kasal_jupyter.store.providers import INVALID_PROVIDER
 
 
@@ -21,10 +32,10 @@ class ProviderResource(ApiHandler):
         """Give the caller's catalogue."""
         return self.parts.runs.catalog.of(self.caller.owner)
 
-    def info(self, catalog: ModelCatalog, provider: Provider) -> ProviderInfo:
+    def info(self, ready: Readiness, provider: Provider) -> ProviderInfo:
         """Say what the caller may know of a provider."""
-        given = catalog.credentials(provider.name)
-        fault = catalog.fault(provider)
+        given = ready.catalog.credentials(provider.name)
+        fault = ready.lack(provider)
         admin = self.caller.role == "admin"
         stored = self.parts.providers.scopes(self.caller.owner).get(provider.name, [])
         shown = given is not None and (admin or given.source == "user")
@@ -51,11 +62,14 @@ class ProvidersHandler(ProviderResource):
     async def get(self) -> None:
         """List who serves models or searches the web, with whether each is ready and why it is not.
 
-        Keys are never shown: only that there is one, and whether it is the caller's own (`user`), an
-        administrator's for everybody (`server`), or from the server's `environment`.
+        A provider is ready where all that it needs is set; an OpenAI-compatible server, and Ollama, where it
+        answers besides, as `GET /models` has it. Keys are never shown: only that there is one, and whether it
+        is the caller's own (`user`), an administrator's for everybody (`server`), or from the server's
+        `environment`.
         """
-        catalog = self.catalog()
-        self.answer(ProviderList(providers=[self.info(catalog, each) for each in catalog.providers()]))
+        ready = await readiness(self.catalog())
+        providers = [self.info(ready, each) for each in ready.catalog.providers()]
+        self.answer(ProviderList(providers=providers))
 
 
 class ProviderHandler(ProviderResource):
@@ -64,7 +78,7 @@ class ProviderHandler(ProviderResource):
     @operation("Get a provider", access="viewer", answers={200: ProviderInfo}, errors=(404,))
     async def get(self, provider: str) -> None:
         """Give a provider, or an OpenAI-compatible server that was registered by name."""
-        self._answer_info(provider)
+        await self._answer_info(provider)
 
     @operation("Set a provider", access="editor", body=ProviderSet, answers={200: ProviderInfo})
     async def put(self, provider: str) -> None:
@@ -81,7 +95,7 @@ class ProviderHandler(ProviderResource):
             require("admin", self.caller)
         any_address = self.caller.role == "admin" and not self.caller.sandbox
         await self.parts.providers.put(provider, body, self.caller.owner, any_address=any_address)
-        self._answer_info(provider)
+        await self._answer_info(provider)
 
     @operation(
         "Delete a provider's setting",
@@ -98,12 +112,60 @@ class ProviderHandler(ProviderResource):
         await self.parts.providers.delete(provider, query.scope, self.caller.owner)
         self.nothing()
 
-    def _answer_info(self, name: str) -> None:
+    async def _answer_info(self, name: str) -> None:
         catalog = self.catalog()
-        known = {provider.name: provider for provider in catalog.providers()}
-        if name not in known:
-            raise NotFound(f"There is no provider {name!r}{nearest(name, known)}")
-        self.answer(self.info(catalog, known[name]))
+        provider = known_provider(catalog, name)
+        self.answer(self.info(await readiness(catalog, only=name), provider))
+
+
+class ProviderTestHandler(ProviderResource):
+    """``POST /providers/{provider}/test``."""
+
+    _work: asyncio.Task[ProviderTested] | None = None
+    _gone = False
+
+    def on_connection_close(self) -> None:
+        """Stop asking: nobody waits for the answer any more."""
+        super().on_connection_close()
+        self._gone = True
+        if self._work is not None:
+            self._work.cancel()
+
+    @operation(
+        "Test a provider",
+        access="editor",
+        body=ProviderTest,
+        answers={200: ProviderTested},
+        errors=(404, 429, 503),
+    )
+    async def post(self, provider: str) -> None:
+        """Ask a provider something small: whether its key, address and model work, and else what to do.
+
+        A model is asked once, in an execution, which has the trace and the cost; a search engine is searched.
+        What does not work is an answer too (200), with `works: false`.
+        """
+        body = self.body(ProviderTest)
+        found = known_provider(self.catalog(), provider)
+        self._work = asyncio.ensure_future(tested(self.parts.runs, found, body.model, self.caller.owner))
+        try:
+            self.answer(await self._work)
+        except asyncio.CancelledError:
+            if not self._gone:
+                raise
+
+
+def known_provider(catalog: ModelCatalog, name: str) -> Provider:
+    """Give a provider by its name.
+
+    Raises
+    ------
+    NotFound
+        There is none.
+    """
+    known = {provider.name: provider for provider in catalog.providers()}
+    if name not in known:
+        raise NotFound(f"There is no provider {name!r}{nearest(name, known)}")
+    return known[name]
 
 
 def _has_secret(options: object) -> bool:

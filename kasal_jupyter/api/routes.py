@@ -42,7 +42,7 @@ from kasal_jupyter.api.memory import (
 )
 from kasal_jupyter.api.models import ModelsHandler
 from kasal_jupyter.api.parts import Parts
-from kasal_jupyter.api.providers import ProviderHandler, ProvidersHandler
+from kasal_jupyter.api.providers import ProviderHandler, ProvidersHandler, ProviderTestHandler
 from kasal_jupyter.api.tasks import TaskHandler, TasksHandler
 from kasal_jupyter.api.tools import CustomToolHandler, CustomToolsHandler, ToolHandler, ToolsHandler
 from kasal_jupyter.api.traces import EventsHandler, TracesHandler
@@ -95,6 +95,7 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/models", ModelsHandler),
     ("/providers", ProvidersHandler),
     ("/providers/{provider}", ProviderHandler),
+    ("/providers/{provider}/test", ProviderTestHandler),
     ("/memory/{crew_id}", MemoryHandler),
     ("/memory/{crew_id}/clear", MemoryClearHandler),
     ("/memory/{crew_id}/entries", MemoryEntriesHandler),

@@ -23,6 +23,7 @@ from kasal_jupyter.auth.standing import Standing
 from kasal_jupyter.errors import Fault, Forbidden, InvalidRequest, KasalError, NotFound, Unauthorized
 from kasal_jupyter.schemas.base import Model
 from kasal_jupyter.schemas.executions import ENDED
+from kasal_jupyter.wellformed import well_formed_json
 
 QUEUE_BYTES = 2 << 20
 """Bytes waiting for one client behind which nothing more is queued: it has stopped reading.
@@ -412,7 +413,7 @@ def _sent_at_once(stream: IOStream, frames: bytes) -> bytes:
 def _is_auth(data: bytes) -> bool:
     """Say whether a message is one that says who asks; what is wrong with it, its model says."""
     try:
-        message = orjson.loads(data)
+        message = orjson.loads(well_formed_json(data))
     except orjson.JSONDecodeError:
         return False
     return isinstance(message, dict) and message.get("type") == "auth"

@@ -11,6 +11,7 @@ from typing import cast
 
 from kasal_jupyter.cli.quick_start import quick_imports
 from kasal_jupyter.errors import KasalError, nearest
+from kasal_jupyter.wellformed import well_formed
 
 INTERRUPTED = 130
 """The exit status of a command ended by Ctrl-C, as shells have it, and of a run that was stopped."""
@@ -100,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 1 where something was refused or failed, 2 where the words were wrong, 130 after
         Ctrl-C.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = well_formed(list(sys.argv[1:] if argv is None else argv))
     try:
         if words and words[0] in {"-h", "--help", "help"}:
             print(help_text())

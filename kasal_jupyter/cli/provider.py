@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from kasal_jupyter.cli.connect import add_server_options, server_of
 from kasal_jupyter.cli.terminal import console_of, print_rows
 from kasal_jupyter.errors import Fault, InvalidRequest
+from kasal_jupyter.kernel.clean import clean
 from kasal_jupyter.models.providers import PROVIDERS
 from kasal_jupyter.schemas.providers import ProviderInfo, ProviderSet, Scope
 
@@ -25,7 +26,7 @@ _ASKED = "Secrets are asked for on a terminal, and else are the lines of the sta
 
 
 def register(subparsers: Subparsers) -> None:
-    """Add ``provider list``, ``set`` and ``delete`` to the command's parser.
+    """Add ``provider list``, ``set``, ``test`` and ``delete`` to the command's parser.
 
     Parameters
     ----------
@@ -63,11 +64,16 @@ def register(subparsers: Subparsers) -> None:
     delete = commands.add_parser("delete", help="delete what is stored for a provider")
     delete.add_argument("name", metavar="NAME", help="the provider")
     delete.set_defaults(handler=run_delete)
+    test = commands.add_parser("test", help="ask a provider something small: do key, address and model work?")
+    test.add_argument("name", metavar="NAME", help="the provider")
+    test.add_argument("--model", metavar="MODEL", help="the model to ask; else one that it serves")
+    test.add_argument("--json", action="store_true", help="as JSON, for programs")
+    test.set_defaults(handler=run_test)
     for each in (change, delete):
         each.add_argument(
             "--for-all", action="store_true", help="for everybody's runs, which takes an administrator"
         )
-    for each in (listing, change, delete):
+    for each in (listing, change, delete, test):
         add_server_options(each)
 
 
@@ -110,6 +116,14 @@ def run_delete(args: argparse.Namespace) -> int:
         client.delete_provider(args.name, scope=_scope(args))
     print(f"Nothing is stored for {args.name} any more")
     return 0
+
+
+def run_test(args: argparse.Namespace) -> int:
+    """Carry out ``provider test``; give the exit status, 1 where it does not work."""
+    with server_of(args) as client:
+        found = client.test_provider(args.name, args.model)
+    print(found.model_dump_json(indent=2) if args.json else clean(found.told))
+    return 0 if found.works else 1
 
 
 def set_by(info: ProviderInfo) -> str:

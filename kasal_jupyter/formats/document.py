@@ -13,6 +13,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.formats.bundle import MESSAGE
 from kasal_jupyter.formats.yaml_text import DEEPEST, MOST_NODES, line_of, parse_mapping, plain
+from kasal_jupyter.wellformed import well_formed
 
 MOST_OF_YAML = 300_000
 """Characters of a YAML file: its reader takes seconds for more."""
@@ -86,8 +87,7 @@ def read_yaml(file: str, text: str, expected: str) -> Document:
     lines: dict[Path, int] = {}
     tags: dict[Path, str] = {}
     _note(root, (), lines, tags)
-    data = plain(root)
-    return Document(file, data, lines, tags)
+    return Document(file, well_formed(plain(root)), lines, tags)
 
 
 def read_json(file: str, text: str) -> Document:
@@ -110,7 +110,7 @@ def read_json(file: str, text: str) -> Document:
         raise _unreadable(file, str(error)) from None
     if not isinstance(data, dict):
         raise _unreadable(file, "line 1: a JSON object is expected")
-    return Document(file, data, lines)
+    return Document(file, well_formed(data), lines)
 
 
 _TOKEN = re.compile(

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from kasal_jupyter import errors
 from kasal_jupyter.kernel.connection import Connection, print_line
-from kasal_jupyter.kernel.memory_requests import MemoryRequests
+from kasal_jupyter.kernel.memory_requests import MemoryRequests, written
 from kasal_jupyter.kernel.refusal import refusal_of
 from kasal_jupyter.schemas.artifacts import ArtifactInfo, ArtifactList
 from kasal_jupyter.schemas.auth import Me
@@ -56,7 +56,14 @@ from kasal_jupyter.schemas.mcp import (
     McpServerUpdate,
 )
 from kasal_jupyter.schemas.models import ModelInfo, ModelList
-from kasal_jupyter.schemas.providers import ProviderInfo, ProviderList, ProviderSet, Scope
+from kasal_jupyter.schemas.providers import (
+    ProviderInfo,
+    ProviderList,
+    ProviderSet,
+    ProviderTest,
+    ProviderTested,
+    Scope,
+)
 from kasal_jupyter.schemas.tools import ClientTool, ToolInfo, ToolList
 from kasal_jupyter.schemas.usage import GroupBy, UsageList
 
@@ -68,6 +75,9 @@ M = TypeVar("M", bound=BaseModel)
 REQUEST_SECONDS = 30.0
 
 MCP_SECONDS = 120.0
+
+TEST_SECONDS = 120.0
+"""How long the test of a provider may take: a model's answer, behind what waits in the queue."""
 """How long an answer may take before which an MCP server is started, or downloaded and started."""
 
 MOST = 500
@@ -145,7 +155,7 @@ class Client(MemoryRequests):
             Somebody has changed it since.
         """
         path = f"/crews/{quote(crew_id, safe='')}"
-        body = crew.model_dump_json(exclude_unset=not isinstance(crew, CrewCreate)).encode()
+        body = written(crew, whole=isinstance(crew, CrewCreate))
         headers = {"If-Match": f'"{version}"'} if version is not None else {}
         return Updated.model_validate_json(self._request("PUT", path, body, headers=headers))
 
@@ -171,7 +181,7 @@ class Client(MemoryRequests):
 
     def generate_crew(self, body: CrewGenerate) -> CrewGenerated:
         """Have a model make a crew of a sentence; see :class:`CrewGenerate`."""
-        data = body.model_dump_json(exclude_unset=True).encode()
+        data = written(body)
         seconds = body.timeout + self._seconds
         answer = self._request("POST", "/crews/generate", data, seconds=seconds)
         return CrewGenerated.model_validate_json(answer)
@@ -325,14 +335,14 @@ class Client(MemoryRequests):
 
     def add_mcp_server(self, server: McpServerCreate) -> McpRegistered:
         """Register an MCP server, to which the server connects first."""
-        body = server.model_dump_json(exclude_unset=True).encode()
+        body = written(server)
         return McpRegistered.model_validate_json(
             self._request("POST", "/tools/mcp", body, seconds=MCP_SECONDS)
         )
 
     def update_mcp_server(self, server_id: str, changes: McpServerUpdate) -> Updated:
         """Change what is given of an MCP server."""
-        body = changes.model_dump_json(exclude_unset=True).encode()
+        body = written(changes)
         path = f"/tools/mcp/{quote(server_id, safe='')}"
         return Updated.model_validate_json(self._request("PUT", path, body, seconds=MCP_SECONDS))
 
@@ -360,6 +370,12 @@ class Client(MemoryRequests):
         """Store a provider's key, address and options, in place of what was stored."""
         return self._send(ProviderInfo, "PUT", f"/providers/{quote(name, safe='')}", body)
 
+    def test_provider(self, name: str, model: str | None = None) -> ProviderTested:
+        """Have the server ask a provider something small; give what that has shown."""
+        path = f"/providers/{quote(name, safe='')}/test"
+        data = self._request("POST", path, written(ProviderTest(model=model)), seconds=TEST_SECONDS)
+        return ProviderTested.model_validate_json(data)
+
     def delete_provider(self, name: str, *, scope: Scope = "user") -> None:
         """Delete what is stored for a provider: one's own, or everybody's."""
         self._request("DELETE", f"/providers/{quote(name, safe='')}", query={"scope": scope})
@@ -381,7 +397,7 @@ class Client(MemoryRequests):
         return model.model_validate_json(self._request("GET", path, query=query))
 
     def _send(self, model: type[M], method: str, path: str, body: BaseModel) -> M:
-        data = body.model_dump_json(exclude_unset=True).encode()
+        data = written(body)
         return model.model_validate_json(self._request(method, path, data))
 
     def _request(

@@ -96,6 +96,8 @@ def outcome(trace: Trace, *, most: int | None = None) -> str:
         # One that ended before its time, for its budget say, keeps what it has.
         whole = summary.status == "completed" or not summary.ended
         pieces.append(_panel("Answer" if whole else "So far", summary.result, BLUE, most))
+    if summary.remarks:
+        pieces.append(_panel("Remark", "\n".join(summary.told_remarks()), ORANGE, most))
     return "".join(pieces)
 
 

@@ -27,7 +27,9 @@ class KasalMagics(Magics):
         from kasal_jupyter.kernel.commands import COMMANDS, overview
         from kasal_jupyter.kernel.failure import CellError
         from kasal_jupyter.kernel.session import the_session
+        from kasal_jupyter.wellformed import well_formed
 
+        line, cell = well_formed((line, cell))
         words = split(line)
         if not words:
             from kasal_jupyter.kernel.greeting import greeting

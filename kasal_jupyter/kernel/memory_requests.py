@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError
 
 from kasal_jupyter.schemas.base import Updated
 from kasal_jupyter.schemas.knowledge import KnowledgeCreate, SourceDetails, SourceList, WholeSource
@@ -19,11 +21,21 @@ from kasal_jupyter.schemas.memory import (
     MemoryType,
     MemoryUpdate,
 )
+from kasal_jupyter.wellformed import text_of, well_formed
 
 M = TypeVar("M", bound=BaseModel)
 
 MOST = 500
 """Items of a list that are asked for at once; the contract's greatest page."""
+
+
+def written(body: BaseModel, *, whole: bool = False) -> bytes:
+    """Write a request's body: what of it was set, or the whole."""
+    try:
+        return body.model_dump_json(exclude_unset=not whole).encode()
+    except PydanticSerializationError:
+        # What no UTF-8 can hold, in an input or a frame's cell.
+        return json.dumps(well_formed(body.model_dump(exclude_unset=not whole)), default=text_of).encode()
 
 
 class MemoryRequests:
@@ -72,7 +84,7 @@ class MemoryRequests:
 
     def clear_memory(self, crew_id: str, body: MemoryClear) -> None:
         """Have a crew forget its memories of a type, or all."""
-        self._request("POST", f"{_memory(crew_id)}/clear", body.model_dump_json().encode())
+        self._request("POST", f"{_memory(crew_id)}/clear", written(body, whole=True))
 
     def knowledge(self, crew_id: str) -> list[SourceDetails]:
         """List the files and texts that a crew was given; at most 500."""

@@ -2,8 +2,9 @@
 
 The document is what ``POST /v1/traces`` of an OTLP/HTTP collector takes as JSON: ids are
 hexadecimal, 64-bit numbers are strings, enumerations are numbers (OTLP specification, *JSON
-Protobuf Encoding*). The names are those of the semantic conventions, *GenAI spans*; what these
-do not know (a task, a cost) is named ``kasal.…``.
+Protobuf Encoding*). The names are those of the semantic conventions for GenAI in the version
+:data:`CONVENTIONS`, the first that has a repository of its own (open-telemetry/semantic-conventions-genai);
+the document names it, since they still change. What they do not know (a task, a cost) is named ``kasal.…``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,12 @@ from kasal_jupyter.schemas.base import parse_time
 from kasal_jupyter.schemas.events import Event
 from kasal_jupyter.schemas.trace import Span, Trace
 from kasal_jupyter.version import __version__
+
+CONVENTIONS = "0.1.0"
+"""The version of the GenAI semantic conventions that the names are of."""
+
+PLANNER = "Planner"
+"""What the trace calls the agent that plans, which has no task."""
 
 INTERNAL, CLIENT = 1, 3
 """Kinds of a span: work inside the program, and a call of another service."""
@@ -45,6 +52,8 @@ _SETTINGS = {
     "top_p": "gen_ai.request.top_p",
     "max_tokens": "gen_ai.request.max_tokens",
     "seed": "gen_ai.request.seed",
+    "stop": "gen_ai.request.stop_sequences",
+    "stream": "gen_ai.request.stream",
     "frequency_penalty": "gen_ai.request.frequency_penalty",
     "presence_penalty": "gen_ai.request.presence_penalty",
 }
@@ -61,7 +70,16 @@ def otel_document(trace: Trace, events: list[Event], *, content: bool = True) ->
                 "resource": {
                     "attributes": _attributes({"service.name": "kasal", "service.version": __version__})
                 },
-                "scopeSpans": [{"scope": {"name": "kasal_jupyter", "version": __version__}, "spans": spans}],
+                "scopeSpans": [
+                    {
+                        "scope": {
+                            "name": "kasal_jupyter",
+                            "version": __version__,
+                            "attributes": _attributes({"kasal.conventions.gen_ai": CONVENTIONS}),
+                        },
+                        "spans": spans,
+                    }
+                ],
             }
         ]
     }
@@ -81,7 +99,7 @@ def _run_span(trace: Trace, events: list[Event], last: str) -> dict[str, Any]:
     summary = trace.summary
     attributes = {
         "gen_ai.operation.name": "invoke_workflow",
-        "gen_ai.workflow.name": summary.crew_name,
+        "gen_ai.agent.name": summary.crew_name,
         "kasal.job_id": trace.job_id,
         "kasal.status": summary.status,
         "kasal.cost": summary.cost,
@@ -109,7 +127,9 @@ def _span(trace: Trace, span: Span, last: str, *, content: bool) -> dict[str, An
         case "task":
             name, attributes = f"task {span.name}", _task_attributes(span)
         case "agent":
-            name, attributes = f"invoke_agent {span.name}", {"gen_ai.operation.name": "invoke_agent"}
+            planning = span.name == PLANNER and span.opened.get("task_id") is None
+            operation = "plan" if planning else "invoke_agent"
+            name, attributes = f"{operation} {span.name}", {"gen_ai.operation.name": operation}
         case "llm":
             name, attributes = f"chat {span.name}", _chat_attributes(span, content=content)
         case "tool":
@@ -159,7 +179,7 @@ def _chat_attributes(span: Span, *, content: bool) -> dict[str, Any]:
         "gen_ai.usage.input_tokens": usage.get("prompt_tokens"),
         "gen_ai.usage.output_tokens": usage.get("completion_tokens"),
         "gen_ai.usage.cache_read.input_tokens": usage.get("cached_tokens"),
-        "gen_ai.usage.cache_creation.input_tokens": usage.get("cache_write_tokens"),
+        "gen_ai.usage.cache_write.input_tokens": usage.get("cache_write_tokens"),
         "gen_ai.usage.reasoning.output_tokens": usage.get("reasoning_tokens"),
         "kasal.cost": span.closed.get("cost"),
         **{name: settings.get(key) for key, name in _SETTINGS.items()},
@@ -210,8 +230,8 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _answer(span: Span, reason: str | None) -> dict[str, Any]:
-    text = span.closed.get("text")
-    parts = [{"type": "text", "content": text}] if text else []
+    said = {"reasoning": span.closed.get("reasoning"), "text": span.closed.get("text")}
+    parts: list[dict[str, Any]] = [{"type": kind, "content": text} for kind, text in said.items() if text]
     parts += [
         _tool_call(call["id"], call["name"], call["arguments"])
         for call in span.closed.get("tool_calls") or ()

@@ -195,6 +195,8 @@ def _task_note(span: Span, plans: dict[str, dict[str, Any]]) -> str:
         parts.append(f"skipped: {one_line(span.opened['reason'], 120)}")
     if span.checks:
         parts.append(_checks_note(span))
+    if remark := span.closed.get("remark"):
+        parts.append(one_line(remark, 120))
     if span.state == "failed":
         parts.append("failed")
     elif span.state == "stopped":
@@ -223,6 +225,8 @@ def _llm_note(span: Span, number: int) -> str:
         parts.append("tokens unknown")
     elif span.state == "running":
         parts.append("answering" if span.text else "waiting")
+    if remark := span.closed.get("remark"):
+        parts.append(one_line(remark, 120))
     return " · ".join(parts)
 
 

@@ -42,6 +42,7 @@ def _work(span: Span, work: Span | None) -> list[Section]:
         *_text("prompt", agent.opened.get("prompt")),
         *_text("tools", ", ".join(agent.opened.get("tools") or ())),
         *_text("result", span.closed.get("result")),
+        *_remark(span),
     ]
     for check in span.checks:
         said = "accepts it" if check.accepted else "refuses it"
@@ -70,12 +71,19 @@ def _model_call(span: Span, before: Span | None) -> list[Section]:
     found += _text("tools offered", ", ".join(span.opened.get("tools") or ()))
     if settings := span.opened.get("settings"):
         found.append(Section("settings", as_json(settings)))
+    found += _text("reasoning", span.closed.get("reasoning"))
     found += _text("answer", span.closed.get("text") or span.text)
     for call in span.closed.get("tool_calls") or ():
         found += _text("asks for a tool", f"{call['name']} {call['arguments']}")
     if (reason := span.closed.get("finish_reason")) not in {None, "stop", "tool_calls"}:
         found += _text("finish reason", reason)
-    return found
+    return found + _remark(span)
+
+
+def _remark(span: Span) -> list[Section]:
+    """Say what is wrong with an answer that is not whole."""
+    remark = span.closed.get("remark")
+    return [Section("remark", remark, bad=True)] if remark else []
 
 
 def _text(label: str, text: str | None) -> list[Section]:

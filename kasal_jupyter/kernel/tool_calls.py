@@ -17,6 +17,7 @@ from kasal_jupyter.kernel.questions import HumanQuestion, ask_here
 from kasal_jupyter.kernel.time_limit import TimeLimitReached
 from kasal_jupyter.kernel.tool_results import error_text, result_text
 from kasal_jupyter.schemas.executions import ENDED
+from kasal_jupyter.wellformed import well_formed
 
 if TYPE_CHECKING:
     from kasal_jupyter.kernel.client import Client
@@ -193,7 +194,7 @@ class RunTools:
         try:
             args, kwargs = tool.signature.bind(call.arguments)
             value = loop.call(tool.function, args, kwargs, call.seconds_left)
-            return ToolAnswer(result=result_text(value, tool.max_chars, frames))
+            return ToolAnswer(result=well_formed(result_text(value, tool.max_chars, frames)))
         except ArgumentsRefused as error:
             return ToolAnswer(error=f"Wrong arguments: {error}")
         except TimeLimitReached:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kasal_jupyter.kernel.frames import cut, is_frame, read_frame, shape_text, table_text
+from kasal_jupyter.wellformed import text_of
 
 MOST_ERROR = 1_000
 """Characters of an error that an agent is told."""
@@ -58,7 +59,7 @@ def result_text(value: Any, most: int, frames: list[Any]) -> str:
 
 def error_text(error: BaseException) -> str:
     """Give an error as one readable line with its type."""
-    said = " ".join(str(error).split())
+    said = " ".join(text_of(error).split())
     text = f"{type(error).__name__}: {said}" if said else type(error).__name__
     return text if len(text) <= MOST_ERROR else f"{text[: MOST_ERROR - 1]}…"
 

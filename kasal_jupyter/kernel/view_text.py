@@ -72,6 +72,8 @@ def render_text(trace: Trace, *, width: int = 110) -> str:
         lines += ["", *_excerpt(summary.result)]
     elif summary.error is not None:
         lines += ["", *_excerpt(f"{summary.error.code}: {summary.error.message}")]
+    if summary.remarks:
+        lines += ["", *(f"Remark: {clean(remark)}" for remark in summary.told_remarks())]
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from kasal_jupyter.memory.chunks import passages_of, rows_in_passages
+from kasal_jupyter.wellformed import well_formed
 
 _DELIMITERS = ",;\t|"
 
@@ -165,12 +166,12 @@ def _json_rows(text: str) -> Iterator[str]:
 def _json_values(text: str) -> Any:
     """Read JSON, or lines of JSON as a list."""
     try:
-        return json.loads(text)
+        return well_formed(json.loads(text))
     except ValueError as error:
         lines = [line for line in text.splitlines() if line.strip()]
         if len(lines) > 1:
             try:
-                return [json.loads(line) for line in lines]
+                return well_formed([json.loads(line) for line in lines])
             except ValueError:
                 pass
         raise ValueError(f"It is not JSON: {error}") from None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import orjson
 
 from kasal_jupyter.tools.guard import HostGuard, HostRefused
+from kasal_jupyter.wellformed import well_formed_json
 
 if TYPE_CHECKING:
     import httpx
@@ -18,7 +19,17 @@ MOST_BYTES = 4_000_000
 
 
 class AskFailed(Exception):
-    """There is no answer; the text says why, without keys and addresses."""
+    """There is no answer; the text says why, without keys and addresses.
+
+    Attributes
+    ----------
+    reached
+        Whether somebody has answered, though not with what was asked for: the rest of it may work.
+    """
+
+    def __init__(self, message: str, *, reached: bool = False) -> None:
+        super().__init__(message)
+        self.reached = reached
 
 
 def too_slow(seconds: float) -> str:
@@ -95,8 +106,9 @@ class Asker:
                 "GET" if body is None else "POST", f"{self._base_url}{path}", json=body
             ) as answer:
                 if answer.status_code != 200:
-                    raise AskFailed(f"it answered with status {answer.status_code}")
-                return orjson.loads(self._body(answer))
+                    refused = answer.status_code in {401, 403}
+                    raise AskFailed(f"it answered with status {answer.status_code}", reached=not refused)
+                return orjson.loads(well_formed_json(self._body(answer)))
         except (httpx.TimeoutException, httpcore.TimeoutException):
             raise AskFailed(too_slow(self._seconds)) from None
         except (httpx.ConnectError, httpcore.ConnectError):
@@ -106,7 +118,7 @@ class Asker:
         except (httpx.HTTPError, httpx.InvalidURL, httpcore.ProtocolError, httpcore.NetworkError):
             raise AskFailed("it cannot be asked: look at its base_url and its key") from None
         except (ValueError, RecursionError):
-            raise AskFailed("it did not answer with a list of models") from None
+            raise AskFailed("it did not answer with a list of models", reached=True) from None
 
     def _body(self, answer: httpx.Response) -> bytes:
         """Read an answer whole, within the limits of its size and of the time it takes in all."""

@@ -186,6 +186,7 @@ class ModelCatalog:
             base_url=base_url,
             options={key: value for key, value in given.options.items() if key != "deployments"},
             guarded=given.guarded and given.base_url is not None,
+            address_shown=given.source == "user" or given.base_url is None or _is_here(given.base_url),
             remark=remark,
         )
 
@@ -315,6 +316,14 @@ class SandboxCatalog(ModelCatalog):
         """Give the one that needs nobody."""
         del name
         return RunEmbedder()
+
+
+def _is_here(base_url: str) -> bool:
+    """Say whether an address is this machine's: there is nothing in it to keep from anybody."""
+    try:
+        return urlsplit(base_url).hostname in {"localhost", "127.0.0.1", "::1"}
+    except ValueError:
+        return False
 
 
 def is_official(base_url: str | None) -> bool:

@@ -56,18 +56,75 @@ async def list_models(catalog: ModelCatalog) -> list[ModelInfo]:
     """
     if isinstance(catalog, SandboxCatalog):
         return [SANDBOX_MODEL.model_copy(update={"default": True})]
+    ready = await readiness(catalog)
+    return await asyncio.to_thread(_Listing(catalog, ready, datetime.now(UTC)).models)
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Which providers can be used now: the one source of what is told of providers and of models.
+
+    Attributes
+    ----------
+    catalog
+        What is set for them.
+    served
+        What those servers said that were asked, by the providers' names.
+    """
+
+    catalog: ModelCatalog
+    served: Mapping[str, Served]
+
+    def lack(self, provider: Provider) -> str | None:
+        """Say why a provider cannot be used, and what to do, as what follows its title; None where it can."""
+        if isinstance(self.catalog, SandboxCatalog) and provider.kind == "models":
+            return "is not asked in the sandbox, where each model is the sandbox model"
+        if (fault := self.catalog.fault(provider)) is not None:
+            return fault
+        answer = self.served.get(provider.name)
+        return None if answer is None or answer.reached else self.unlisted(provider, answer)
+
+    def unlisted(self, provider: Provider, answer: Served) -> str:
+        """Say why a server's models are not known, as what follows its title."""
+        base_url = _address(self.catalog, provider)
+        assert base_url is not None, "somebody was asked"
+        hint = "start Ollama, or set OLLAMA_HOST; " if provider.protocol == "ollama" else ""
+        when = "" if answer.reached else " when it answers"
+        return (
+            f"at {place_of(base_url)} was asked which models it serves: {answer.failure}; {hint}"
+            f'a model of it can be used as "{provider.name}/<model>"{when}'
+        )
+
+
+async def readiness(catalog: ModelCatalog, only: str | None = None) -> Readiness:
+    """Look which providers can be used: servers of models are asked, all at the same time.
+
+    Parameters
+    ----------
+    catalog
+        What is set for them.
+    only
+        The one provider that is of interest; None for all.
+    """
+
+    def to_ask() -> list[Provider]:
+        return [
+            each
+            for each in catalog.providers()
+            if (only is None or each.name == only) and _is_asked(catalog, each)
+        ]
+
     # Nothing blocks the loop: the first look at the prices loads them, and packages are looked for.
-    asked = await asyncio.to_thread(
-        lambda: [each for each in catalog.providers() if _is_asked(catalog, each)]
-    )
+    asked = await asyncio.to_thread(to_ask)
     answers = await asyncio.gather(*(_ask(catalog, provider) for provider in asked))
-    served = {provider.name: answer for provider, answer in zip(asked, answers, strict=True)}
-    return await asyncio.to_thread(_Listing(catalog, served, datetime.now(UTC)).models)
+    return Readiness(catalog, {each.name: answer for each, answer in zip(asked, answers, strict=True)})
 
 
 def _is_asked(catalog: ModelCatalog, provider: Provider) -> bool:
     """Say whether a provider is a server that is asked: OpenAI itself, with a hundred models, is not."""
-    if provider.kind != "models" or provider.protocol not in {"openai", "ollama"} or catalog.fault(provider):
+    if isinstance(catalog, SandboxCatalog) or provider.kind != "models":
+        return False
+    if provider.protocol not in {"openai", "ollama"} or catalog.fault(provider):
         return False
     base_url = _address(catalog, provider)
     return base_url is not None and prices.provider_of(base_url) != prices.OPENAI
@@ -93,7 +150,7 @@ def _address(catalog: ModelCatalog, provider: Provider) -> str | None:
 @dataclass(frozen=True, slots=True)
 class _Listing:
     catalog: ModelCatalog
-    served: Mapping[str, Served]
+    ready: Readiness
     at: datetime
 
     def models(self) -> list[ModelInfo]:
@@ -127,7 +184,7 @@ class _Listing:
     def _of(self, provider: Provider) -> Iterator[ModelInfo]:
         """Give the models of a provider."""
         ready = self.catalog.fault(provider) is None
-        if (answer := self.served.get(provider.name)) is not None:
+        if (answer := self.ready.served.get(provider.name)) is not None:
             yield from self._of_server(provider, answer)
         elif provider.name in _OWN_NAMES:
             yield from self._of_maker(provider, ready=ready)
@@ -153,16 +210,12 @@ class _Listing:
 
     def _of_server(self, provider: Provider, served: Served) -> Iterator[ModelInfo]:
         """Give what a server said it serves, or why it did not say."""
-        base_url = _address(self.catalog, provider)
-        assert base_url is not None, "somebody was asked"
         if served.failure is not None:
-            hint = "start Ollama, or set OLLAMA_HOST; " if provider.protocol == "ollama" else ""
             yield ModelInfo(
                 name=f"{provider.name}/<model>",
                 provider=self._called(provider),
                 available=False,
-                reason=f"{place_of(base_url)} was asked which models it serves: {served.failure}; {hint}"
-                f'a model of it can be used as "{provider.name}/<model>" when it answers',
+                reason=f"{provider.title} {self.ready.unlisted(provider, served)}",
                 has_key=self._has_key(provider),
             )
         for model in served.models:
@@ -212,6 +265,8 @@ class _Listing:
                 model, known = found.model, None
         except ModelUnavailable as error:
             reason = str(error)
+        if reason is None and (lack := self.ready.lack(provider)) is not None:
+            reason = f"{provider.title} {lack}"
         known = known or prices.known_model(
             model, _address(self.catalog, provider), self.at, provider=provider.protocol
         )

@@ -56,10 +56,13 @@ class Served:
         In its order.
     failure
         Why there is no list, in words that hold neither keys nor addresses; None where there is one.
+    reached
+        Whether it has answered nevertheless: it may serve models that it does not list.
     """
 
     models: tuple[ServedModel, ...] = ()
     failure: str | None = None
+    reached: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ class ServedModels:
             async with asyncio.timeout(TIME_LIMIT):
                 return await asyncio.shield(answer.task)
         except TimeoutError:
-            return Served(failure=too_slow(TIME_LIMIT))
+            return Served(failure=too_slow(TIME_LIMIT), reached=False)
 
     def _ask(self, asked: _Asked) -> _Answer:
         self._answers.pop(asked, None)
@@ -151,7 +154,7 @@ async def _asked_in_turn(asked: _Asked) -> Served:
     try:
         return await MODEL_SERVERS.do(lambda: _ask(asked, TIME_LIMIT), owner=asked.base_url)
     except (TooManyRequests, Unavailable) as error:
-        return Served(failure=str(error))
+        return Served(failure=str(error), reached=False)
 
 
 def _ask(asked: _Asked, seconds: float) -> Served:
@@ -160,7 +163,7 @@ def _ask(asked: _Asked, seconds: float) -> Served:
             listed = installed(asker) if asked.protocol == "ollama" else _listed(asker.ask("/models"))
             return Served(_usable(listed))
     except AskFailed as error:
-        return Served(failure=str(error))
+        return Served(failure=str(error), reached=error.reached)
 
 
 def _listed(answer: Any) -> Iterator[tuple[Any, int | None]]:
@@ -173,7 +176,7 @@ def _listed(answer: Any) -> Iterator[tuple[Any, int | None]]:
     """
     listed = answer.get("data") if isinstance(answer, dict) else answer
     if not isinstance(listed, list):
-        raise AskFailed("it did not answer with a list of models")
+        raise AskFailed("it did not answer with a list of models", reached=True)
     return ((model.get("id"), _window(model)) for model in listed if isinstance(model, dict))
 
 

@@ -22,6 +22,7 @@ from typing import BinaryIO
 from kasal_jupyter.errors import Conflict, NotFound
 from kasal_jupyter.schemas.artifacts import ArtifactInfo
 from kasal_jupyter.tools.folder import Folder
+from kasal_jupyter.wellformed import well_formed
 
 INTERNAL = frozenset({"output.log"})
 """What stands in a run's folder and is nothing that its agents have made."""
@@ -183,7 +184,7 @@ def _is_plain(part: str) -> bool:
 
 def _is_text(name: str) -> bool:
     # A name in no encoding cannot be told in JSON, and not be asked for.
-    return not any("\ud800" <= char <= "\udfff" for char in name)
+    return well_formed(name) == name
 
 
 def _is_file(about: os.stat_result) -> bool:

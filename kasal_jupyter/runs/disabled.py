@@ -8,10 +8,13 @@ import time
 
 from kasal_jupyter.errors import Conflict, KasalError, NotFound
 from kasal_jupyter.runs.service import Runs
+from kasal_jupyter.schemas.events import ErrorInfo
 from kasal_jupyter.store.catalog import USERS
 
 AGAIN_SECONDS = 30.0
 """How long after a change of users runs are looked for: a request that was let in before it may start one."""
+
+USER_DISABLED = ErrorInfo(code="USER_DISABLED", message="The user whose execution it is was disabled.")
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +55,7 @@ class DisabledOwners:
 
     async def _stop(self, job_id: str) -> None:
         try:
-            execution = await self._runs.stop(job_id)
+            execution = await self._runs.stop(job_id, USER_DISABLED)
         except (Conflict, NotFound):
             # It has just ended.
             return

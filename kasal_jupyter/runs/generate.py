@@ -8,14 +8,14 @@ and checked as a run would be, before anybody sees it. Faults go back to the mod
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from kasal_jupyter.confined import ConfinedPool
-from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, ModelCallFailed, NotGenerated, NotRunnable
+from kasal_jupyter.errors import Fault, InvalidRequest, ModelCallFailed, NotGenerated, NotRunnable
 from kasal_jupyter.formats.elsewhere import Exchange
 from kasal_jupyter.formats.yaml_answer import MOST_OF_AN_ANSWER
 from kasal_jupyter.models.catalog import ModelUnavailable, NoDefaultModel
+from kasal_jupyter.runs.asking import asked
 from kasal_jupyter.runs.check import placeholders
 from kasal_jupyter.runs.drafts import draft, draft_faults
 from kasal_jupyter.runs.service import Runs
@@ -199,34 +199,13 @@ class _Generator:
         ModelCallFailed
             The execution did not complete.
         """
-        # Not to be cut off in between: an execution that was started must be known, to be stopped.
-        starting = asyncio.ensure_future(self.runs.start(self._crew(model, notes), {}, self.owner))
-        try:
-            execution = await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            with suppress(Conflict):
-                await self.runs.stop((await starting).id)
-            raise
-        self.job_ids.append(execution.id)
-        feed = await self.runs.feed(execution.id)
-        news = asyncio.Event()
-        unsubscribe = feed.subscribe(lambda *_: news.set())
-        try:
-            while not feed.summary.ended:
-                news.clear()
-                await news.wait()
-        except asyncio.CancelledError:
-            with suppress(Conflict):
-                await self.runs.stop(execution.id)
-            raise
-        finally:
-            unsubscribe()
-        summary = feed.summary
+        crew = self._crew(model, notes)
+        summary = await asked(self.runs, crew, self.owner, started=self.job_ids.append)
         if summary.status == "completed":
             return summary.result or ""
         error = summary.error
         raise ModelCallFailed(
-            error.message if error else f"The execution {execution.id} was {summary.status}",
+            error.message if error else f"The execution {self.job_ids[-1]} was {summary.status}",
             cause=error.code if error else "INTERRUPTED",
         )
 

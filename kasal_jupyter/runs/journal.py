@@ -15,6 +15,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -31,6 +32,9 @@ PAGE_BYTES = 1 << 20
 
 NO_TIME = "1970-01-01T00:00:00.000000Z"
 """When a damaged event was, as far as anybody knows."""
+
+_RESUMED = b'\0{"seq":'
+"""Where an event begins behind zeros."""
 
 _NUMBER = re.compile(rb'\{"seq":(\d+),')
 
@@ -192,14 +196,12 @@ class Journal:
         size = 0
         with self._reading() as file:
             file.seek(self._offsets[after // STRIDE])
-            for _ in range(after % STRIDE):
-                file.readline()
-            for seq in range(after + 1, min(after + limit, written) + 1):
-                line = file.readline()
+            wanted = islice(_lines(file), after % STRIDE, None)
+            for seq, line in zip(range(after + 1, min(after + limit, written) + 1), wanted, strict=False):
                 size += len(line)
                 if lines and size > PAGE_BYTES:
                     break
-                lines.append(_mended(seq, self.job_id, line[:-1]) if seq in self._mended else line[:-1])
+                lines.append(_mended(seq, self.job_id, line) if seq in self._mended else line[:-1])
         return lines
 
     def events(self) -> Iterator[Event]:
@@ -223,9 +225,7 @@ class Journal:
         found = False
         with self._reading() as file:
             file.seek(self._size)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
+            for line in _lines(file):
                 found = True
                 seq = self._tail[0] + 1
                 if not _is_sound(seq, line):
@@ -269,6 +269,21 @@ class Journal:
             raise StoreError(
                 f"The journal of execution {self.job_id} cannot be read: {error.strerror}"
             ) from error
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Give the lines of a journal from where it is read, the last but where its writer has died in it.
+
+    Zeros that have swallowed the end of a line, and maybe more, have put the event behind them on its line.
+    """
+    for line in iter(file.readline, b""):
+        if not line.endswith(b"\n"):
+            return
+        # JSON writes a zero in other words.
+        begun = line.rfind(_RESUMED) + 1 if b"\0" in line else 0
+        if begun:
+            yield line[:begun]
+        yield line[begun:]
 
 
 def _is_sound(seq: int, line: bytes) -> bool:

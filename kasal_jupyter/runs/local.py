@@ -14,7 +14,7 @@ from kasal_jupyter.runs.backend import Exit, OnExit, OnLines
 from kasal_jupyter.runs.child import Child, Nursery, kill_marked
 from kasal_jupyter.runs.spare import SpareNursery
 from kasal_jupyter.runs.zygote import ZygoteNursery
-from kasal_jupyter.schemas.spec import RunMessage, RunSpec
+from kasal_jupyter.schemas.spec import FAILED_TO_START, UNSENT, RunMessage, RunSpec
 
 READ_SIZE = 65_536
 """Most bytes taken from one run in a turn of the loop: a burst of one must not hold up the others."""
@@ -32,6 +32,12 @@ OUT_OF_MEMORY = "OUT_OF_MEMORY"
 """The code of a run's failure for want of memory."""
 
 _SIGKILL = 9
+
+_SAID = {
+    FAILED_TO_START: "could not begin: the engine's log, in the data folder's logs, tells why",
+    UNSENT: "could not send all of its events",
+}
+"""What a process says of itself by its status."""
 
 StartMethod = Literal["fork", "spawn"]
 
@@ -255,7 +261,7 @@ class LocalRun(asyncio.BufferedProtocol):
 
     def _exit(self, status: int | None) -> Exit:
         if self._reason is not None or status != -_SIGKILL or self._child.killed:
-            return Exit(status, self._reason)
+            return Exit(status, self._reason or _SAID.get(status or 0))
         if _killed_for_memory() > self._killed_before:
             return Exit(status, "was out of memory: the system has killed it", code=OUT_OF_MEMORY)
         return Exit(status, "was killed from outside, most likely for want of memory")

@@ -33,7 +33,7 @@ from kasal_jupyter.runs.calls import ClientCalls
 from kasal_jupyter.runs.chores import Chores
 from kasal_jupyter.runs.feed import Feed, event_of
 from kasal_jupyter.runs.recovery import interrupted_event
-from kasal_jupyter.schemas.events import AFTER_END
+from kasal_jupyter.schemas.events import AFTER_END, ErrorInfo
 from kasal_jupyter.schemas.executions import ENDED
 from kasal_jupyter.schemas.spec import RunMessage, RunSpec, RunToolAnswer
 
@@ -184,9 +184,16 @@ class Run:
         )
         self._launching = self._chores.begin(self._launch())
 
-    async def stop(self) -> None:
-        """End the run as ``stopped``, its processes gone."""
-        await self._end(lambda: self._status("stopped"))
+    async def stop(self, reason: ErrorInfo | None = None) -> None:
+        """End the run as ``stopped``, its processes gone.
+
+        Parameters
+        ----------
+        reason
+            Why, where that was not its caller's own wish.
+        """
+        why = {} if reason is None else {"error": reason}
+        await self._end(lambda: self._status("stopped", **why))
 
     async def interrupt(self) -> None:
         """End the run as ``interrupted``: the server is going down. What can be stored of it is stored."""

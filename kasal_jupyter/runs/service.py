@@ -31,6 +31,7 @@ from kasal_jupyter.runs.run import Run
 from kasal_jupyter.runs.webhooks import Webhooks
 from kasal_jupyter.schemas.base import new_id
 from kasal_jupyter.schemas.crews import Crew, WholeCrew
+from kasal_jupyter.schemas.events import ErrorInfo
 from kasal_jupyter.schemas.executions import ENDED, Budget, Execution
 from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.schemas.summary import RunSummary
@@ -121,6 +122,7 @@ class Runs:
         request: KeyedRequest | None = None,
         tools: Sequence[ClientTool] = (),
         budget: Budget | None = None,
+        once: bool = False,
     ) -> Execution:
         """Accept an execution: checked whole, on disk, and queued.
 
@@ -139,6 +141,8 @@ class Runs:
             Those that the client brings along and answers for.
         budget
             What it may use up.
+        once
+            Whether a model that fails is not asked again.
 
         Raises
         ------
@@ -171,7 +175,7 @@ class Runs:
                 budget=budget,
                 recall=self.memories.of if self.memories is not None else None,
             ).required()
-            spec = spec.model_copy(update={"journal_bytes": self.limits.journal_bytes})
+            spec = spec.model_copy(update={"journal_bytes": self.limits.journal_bytes, "once": once})
             execution = queued_execution(
                 spec,
                 owner,
@@ -246,8 +250,15 @@ class Runs:
             self._coming.discard(job_id)
         return run, execution
 
-    async def stop(self, job_id: str) -> Execution:
+    async def stop(self, job_id: str, reason: ErrorInfo | None = None) -> Execution:
         """End an execution at once: ask, wait 300 ms, kill its process group.
+
+        Parameters
+        ----------
+        job_id
+            The execution.
+        reason
+            What is noted as why, of one of this server; nothing where its caller has asked for it.
 
         Raises
         ------
@@ -261,7 +272,7 @@ class Runs:
         execution = await self.execution(job_id)
         if execution.status not in ENDED:
             if run := self._runs.get(job_id):
-                await run.stop()
+                await run.stop(reason)
             else:
                 await self._have_stopped(job_id)
             execution = await self.execution(job_id)

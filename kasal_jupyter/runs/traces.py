@@ -97,6 +97,7 @@ def _row(event: dict[str, Any], start: str | None) -> TraceRow:
         type=event["type"],
         task_id=event.get("task_id"),
         duration_ms=event.get("duration_ms", took),
+        remark=event.get("remark"),
     )
 
 

@@ -130,6 +130,8 @@ class Zygote:
         Told when nothing is left of it.
     """
 
+    program = "kasal_jupyter.worker.zygote"
+
     def __init__(
         self, folder: Path, memory: int, passed: Collection[str], is_gone: Callable[[Zygote], None]
     ) -> None:
@@ -344,7 +346,7 @@ class Zygote:
             [
                 sys.executable,
                 "-m",
-                "kasal_jupyter.worker.zygote",
+                self.program,
                 str(theirs.fileno()),
                 str(storage.absolute()),
                 str(self._memory),

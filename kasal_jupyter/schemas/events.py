@@ -101,7 +101,7 @@ class ExecutionStatusEvent(EventBase):
     result_file: NotRequired[str]
     """Where the whole result is in the run's folder, where it is longer."""
     error: NotRequired[ErrorInfo]
-    """On ``failed`` and ``interrupted``."""
+    """On ``failed`` and ``interrupted``; on ``stopped`` where that was not its caller's own wish."""
 
 
 class TaskStart(SpanEvent):
@@ -117,6 +117,8 @@ class TaskComplete(SpanEvent):
     result: str
     structured: NotRequired[Any]
     """The result as JSON, where the task has an ``output_schema``."""
+    remark: NotRequired[str]
+    """What is wrong with the answer that it is: it was cut off, say."""
 
 
 class TaskSkipped(SpanEvent):
@@ -188,6 +190,8 @@ class LlmCall(SpanEvent):
     tools: list[str]
     """Names of the tools offered with the call."""
     settings: NotRequired[dict[str, Any]]
+    free: NotRequired[bool]
+    """Whether it costs nothing, whatever becomes of it: the sandbox is asked."""
 
 
 class LlmChunk(SpanEvent):
@@ -218,6 +222,10 @@ class LlmResponse(SpanEvent):
     cost: NotRequired[float | None]
     """US dollars, by the model's price on the day; None where tokens or price are unknown."""
     finish_reason: str | None
+    reasoning: NotRequired[str]
+    """What the model thought before, where the provider tells it apart."""
+    remark: NotRequired[str]
+    """What is wrong with the answer: it was cut off, or its stream ended without a finish."""
 
 
 class LlmFailed(SpanEvent):
@@ -226,6 +234,10 @@ class LlmFailed(SpanEvent):
     type: Literal["llm_failed"]
     model: str
     error: ErrorInfo
+    usage: NotRequired[TokenUsage | None]
+    """What it took all the same, where the provider has counted it."""
+    cost: NotRequired[float | None]
+    """US dollars: 0.0 where the provider had done nothing yet, None where nobody knows what it costs."""
 
 
 class LlmRetry(SpanEvent):

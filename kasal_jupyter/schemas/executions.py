@@ -264,6 +264,9 @@ class TraceRow(Model):
     type: str
     task_id: str | None
     duration_ms: float | None
+    remark: str | None = Field(
+        None, description="What else there is to know, e.g. that an answer is cut off."
+    )
 
 
 class ExecutionResult(Model):
@@ -339,6 +342,7 @@ class TraceRows(Model):
                             "type": "tool_result",
                             "task_id": "task_001",
                             "duration_ms": 812.4,
+                            "remark": None,
                         }
                     ],
                     "next": None,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
-from kasal_jupyter.schemas.base import Document, Model, Query
+from kasal_jupyter.schemas.base import Document, Model, Name, Query
 from kasal_jupyter.schemas.tools import Entrusted, Secret, address, header_value, long_enough
 
 Scope = Literal["user", "server"]
@@ -120,6 +120,57 @@ class ProviderInfo(Model):
                     "variables": ["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"],
                     "install": 'pip install "kasal-jupyter[anthropic]"',
                     "scopes": ["user"],
+                }
+            ]
+        }
+    )
+
+
+class ProviderTest(Model):
+    """The body of ``POST /providers/{provider}/test``."""
+
+    model: Name | None = Field(
+        None, description="The model to ask, as the provider calls it; else one that it serves is chosen."
+    )
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"model": "gpt-4.1-mini"}]})
+
+
+class ProviderTested(Model):
+    """What one small request has shown."""
+
+    provider: str
+    model: str | None = Field(None, description="The model that was asked; null where none was.")
+    works: bool = Field(description="Whether key, address and model work.")
+    message: str = Field(description="What was found, and what to do where it does not work.")
+    code: str | None = Field(None, description="Of the failure, as an execution's error has it.")
+    answer: str | None = Field(None, description="The beginning of what the model has said.")
+    duration_ms: int = Field(0, ge=0, description="How long that took.")
+    job_id: str | None = Field(None, description="The execution in which it was asked, with its trace.")
+
+    @property
+    def told(self) -> str:
+        """What was found, in lines for a person."""
+        lines = [f"{'✔' if self.works else '✖'} {self.message}"]
+        if self.answer:
+            lines.append(f"  It said: {self.answer}")
+        if self.job_id:
+            lines.append(f"  {self.duration_ms / 1_000:.1f} s; the trace is that of {self.job_id}")
+        return "\n".join(lines)
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "provider": "openai",
+                    "model": "gpt-4.1-mini",
+                    "works": False,
+                    "message": "gpt-4.1-mini: the provider refused the API key (401). Give the right key by "
+                    "PUT /v1/providers/openai (jupyter kasal provider set openai).",
+                    "code": "MODEL_AUTH",
+                    "answer": None,
+                    "duration_ms": 812,
+                    "job_id": "job_4t9k2m0x7q1z",
                 }
             ]
         }

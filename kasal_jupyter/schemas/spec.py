@@ -20,6 +20,12 @@ PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_\-]*)\}")
 """What CrewAI replaces by an input, wherever it stands in a crew's texts."""
 
 
+FAILED_TO_START = 70
+"""The exit status of a run's process that could not even begin (``EX_SOFTWARE``)."""
+
+UNSENT = 74
+"""The exit status of a run's process whose words the server has not taken (``EX_IOERR``)."""
+
 Provider = Literal["sandbox", "openai", "anthropic", "gemini", "azure", "bedrock", "ollama"]
 """Who serves a model; ``openai`` is everybody who speaks OpenAI's API."""
 
@@ -51,6 +57,10 @@ class RunModel(Model):
         False,
         description="Whether base_url was given by a user who may not name any address: only public hosts "
         "and the spec's allowed_hosts may be called there, looked up at each connection.",
+    )
+    address_shown: bool = Field(
+        True,
+        description="Whether errors may name the address: it is the owner's, the maker's or this machine's.",
     )
     remark: str | None = Field(None, description="What to know of it, e.g. that a successor answers.")
 
@@ -151,6 +161,7 @@ class RunSpec(Model):
         description="The manager's, in a hierarchical crew; a key of ``models``."
     )
     folder: str = Field(description="The run's own working folder, absolute, made by the server.")
+    once: bool = Field(False, description="Whether a model that fails is not asked again.")
     journal_bytes: int = Field(200_000_000, description="Bytes of events that it may record.")
     clock: float = Field(default_factory=clock_anchor, description="What tells the time of its events.")
 

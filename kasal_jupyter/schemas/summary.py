@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from kasal_jupyter.schemas.base import parse_time, whole_seconds
 from kasal_jupyter.schemas.events import ErrorEvent, Event, ExecutionStatusEvent, Remembered
 from kasal_jupyter.schemas.executions import ENDED, ExecutionError, OpenQuestion, Status
-from kasal_jupyter.schemas.tally import COUNTED, Breakdown, Tally
+from kasal_jupyter.schemas.tally import COUNTED, Breakdown, Tally, is_free
 from kasal_jupyter.schemas.usage import Usage, UsageBreakdown
 
 
@@ -43,8 +43,11 @@ class RunSummary:
     """The same by the day of UTC, and there by task, agent and model."""
     remembered: list[Remembered] = field(default_factory=list)
     """What the crew is to remember of the run."""
+    remarks: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """What is wrong with tasks' results, that one was cut off, say, by task: its title, and the remark."""
     errors: int = 0
     """Failed spans and errors, those the run recovered from included."""
+    _under_way: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     _latest: str = ""
     _set_back: float = 0.0
 
@@ -85,7 +88,7 @@ class RunSummary:
 
     @property
     def cost(self) -> float | None:
-        """US dollars of the model calls that were answered; None as soon as one's is unknown."""
+        """US dollars of the model calls; None as soon as one's is unknown."""
         return self.tally.cost
 
     def usage(self) -> Usage:
@@ -109,8 +112,7 @@ class RunSummary:
         self.seq = event.get("seq", self.seq)
         self._follow_clock(event["time"])
         if event["type"] in COUNTED:
-            self.tally.feed(event)
-            self.days.setdefault(event["time"][:10], Breakdown()).feed(event)
+            self._count(event)
             return
         match event["type"]:
             case "execution_status":
@@ -121,6 +123,8 @@ class RunSummary:
             case "task_complete":
                 if self._task_state(event["task_id"], "completed") != "completed":
                     self.tasks_done += 1
+                if remark := event.get("remark"):
+                    self.remarks[event["task_id"] or ""] = event["task"] or "", remark
             case "task_skipped":
                 self._task_state(event["task_id"], "skipped")
                 self.tasks_done += 1
@@ -138,7 +142,7 @@ class RunSummary:
                 )
             case "tool_result":
                 self.questions.pop(event["span_id"], None)
-            case "llm_failed" | "tool_failed":
+            case "tool_failed":
                 self.questions.pop(event["span_id"], None)
                 self.errors += 1
             case "memory_stored":
@@ -148,6 +152,11 @@ class RunSummary:
                     self._error(event)
             case _:
                 pass
+
+    def told_remarks(self) -> list[str]:
+        """Give a sentence for each task's result that has something wrong with it."""
+        many = self.tasks_total > 1
+        return [f"{title}: {said}" if many and title else said for title, said in self.remarks.values()]
 
     def fields(self) -> dict[str, Any]:
         """Give what an execution's stored summary takes from the run, as plain JSON types."""
@@ -166,6 +175,25 @@ class RunSummary:
             "usage_by": self.usage_by().model_dump(),
             "task_states": dict(self.task_states),
         }
+
+    def _count(self, event: Mapping[str, Any]) -> None:
+        if event["type"] == "llm_call":
+            self._under_way[event["span_id"]] = event
+        elif event["type"] != "tool_call":
+            self._under_way.pop(event["span_id"], None)
+            self.errors += event["type"] == "llm_failed"
+        self._book(event)
+
+    def _book(self, event: Mapping[str, Any]) -> None:
+        self.tally.feed(event)
+        self.days.setdefault(event["time"][:10], Breakdown()).feed(event)
+
+    def _leave_calls(self) -> None:
+        """Book the calls that a run's end has cut off: what they cost, nobody here knows."""
+        for call in self._under_way.values():
+            if not is_free(call):
+                self._book({**call, "type": "llm_failed", "usage": None, "cost": None})
+        self._under_way.clear()
 
     def _follow_clock(self, time: str) -> None:
         """Note by how much the clock was set back while the run went on: events are in their order."""
@@ -186,6 +214,7 @@ class RunSummary:
             self.started_at = event["time"]
         elif self.status in ENDED:
             self.ended_at = event["time"]
+            self._leave_calls()
             self.questions.clear()
             self.result = event.get("result", self.result)
             self.result_file = event.get("result_file")

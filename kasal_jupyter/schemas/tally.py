@@ -22,7 +22,7 @@ class Tally:
     cost_at_least
         US dollars of the calls whose cost is known.
     unknown_costs
-        How many calls were answered whose cost is not.
+        How many calls were made whose cost is not: what nobody has read may have to be paid for all the same.
     """
 
     prompt_tokens: int = 0
@@ -43,7 +43,9 @@ class Tally:
         match event["type"]:
             case "llm_call":
                 self.llm_calls += 1
-            case "llm_response":
+            case "llm_failed" if "cost" not in event:
+                pass  # Journals were written before failed calls were counted.
+            case "llm_response" | "llm_failed":
                 if usage := usage_of(event):
                     self.prompt_tokens += usage["prompt_tokens"]
                     self.completion_tokens += usage["completion_tokens"]
@@ -161,7 +163,12 @@ def cost_of(event: Mapping[str, Any]) -> float | None:
     return cost if is_price(cost := event.get("cost")) else None
 
 
-COUNTED = frozenset({"llm_call", "llm_response", "tool_call"})
+def is_free(call: Mapping[str, Any]) -> bool:
+    """Say whether an ``llm_call`` costs nothing, whatever becomes of it: the sandbox is asked."""
+    return call.get("free") is True or call.get("model") == "sandbox"
+
+
+COUNTED = frozenset({"llm_call", "llm_response", "llm_failed", "tool_call"})
 """The types of event that use something up."""
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from kasal_jupyter.schemas.base import parse_time
 from kasal_jupyter.schemas.events import COMPLETING, FAILING, OPENING, Event, TokenUsage
 from kasal_jupyter.schemas.summary import RunSummary, add_costs
-from kasal_jupyter.schemas.tally import cost_of, usage_of
+from kasal_jupyter.schemas.tally import cost_of, is_free, usage_of
 
 SpanKind = Literal["task", "agent", "llm", "tool"]
 SpanState = Literal["running", "completed", "skipped", "failed", "stopped"]
@@ -216,7 +216,7 @@ class Trace:
             span.state = "skipped"
         else:
             span.state = "completed"
-        if event["type"] == "llm_response":
+        if event["type"] == "llm_response" or "cost" in event:
             # Views show what stands here as it is.
             event["usage"], event["cost"] = usage, cost = usage_of(event), cost_of(event)
             counted = usage or TokenUsage(prompt_tokens=0, completion_tokens=0, total_tokens=0)
@@ -235,6 +235,8 @@ class Trace:
             if span.end is None:
                 span.end = at
                 span.state = "stopped"
+                if span.kind == "llm" and not is_free(span.opened):
+                    self._add_up(span, 0, 0, None)
 
 
 def build_trace(events: Iterable[Event]) -> Trace:

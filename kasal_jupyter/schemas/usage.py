@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Any, Literal, TypeGuard
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from kasal_jupyter.schemas.base import Document, ListQuery, Model
 
@@ -15,6 +15,9 @@ GroupBy = Literal["day", "crew", "user", "model", "agent", "task"]
 
 MOST_TOKENS = 10**12
 """No call takes so many; and 64 bits hold the sum of nine million of them."""
+
+MOST_SUM = 2**63 - 1
+"""What can be stored."""
 
 MOST_DOLLARS = 1e9
 """No call costs so many."""
@@ -30,25 +33,39 @@ def is_price(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_DOLLARS
 
 
+def _is_sum(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_SUM
+
+
+Sum = Annotated[int, BeforeValidator(lambda value: value if _is_sum(value) else 0)]
+"""Counts that were added up. Of what was booked before counts were looked at, nonsense is nothing."""
+
+Dollars = Annotated[float, BeforeValidator(lambda value: value if _is_sum(value) else 0.0)]
+"""US dollars that were added up; the same goes for them."""
+
+Cost = Annotated[float | None, BeforeValidator(lambda value: value if _is_sum(value) else None)]
+"""The same, where they are known; nonsense is unknown."""
+
+
 class Usage(Model):
     """Tokens and calls, summed; as the models' providers count them."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
-    llm_calls: int = 0
-    tool_calls: int = 0
+    prompt_tokens: Sum = 0
+    completion_tokens: Sum = 0
+    total_tokens: Sum = 0
+    llm_calls: Sum = 0
+    tool_calls: Sum = 0
     # A summary that was stored before costs were counted has none: what its calls cost is unknown.
-    cost: float | None = Field(
+    cost: Cost = Field(
         default_factory=lambda given: None if given.get("llm_calls") else 0.0,
         description="US dollars of the calls that were answered, by each model's price on the day; null as "
         "soon as one is unknown.",
     )
-    cost_at_least: float = Field(
+    cost_at_least: Dollars = Field(
         default_factory=lambda given: given.get("cost") or 0.0,
         description="US dollars of the calls whose cost is known: all of it, or its least.",
     )
-    unknown_costs: int = Field(
+    unknown_costs: Sum = Field(
         default_factory=lambda given: given.get("llm_calls", 0) if given.get("cost", 0.0) is None else 0,
         description="Calls that were answered and whose cost is unknown.",
     )

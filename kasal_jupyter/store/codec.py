@@ -14,6 +14,8 @@ from typing import Any
 
 import orjson
 
+from kasal_jupyter.wellformed import well_formed
+
 # Refuse what JSON has no word for, as the standard library does, and don't write a text for it.
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 
@@ -27,7 +29,7 @@ def encode(document: Mapping[str, Any]) -> bytes:
 
     What is no JSON is treated as TinyDB's own storage treats it (tuples become lists,
     keys become strings, anything else is refused), but NaN and the infinities become
-    ``null``, so that the file stays JSON.
+    ``null``, so that the file stays JSON, and what no UTF-8 can hold becomes U+FFFD.
 
     Raises
     ------
@@ -37,7 +39,7 @@ def encode(document: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(document, option=_OPTIONS)
     except orjson.JSONEncodeError:
-        return _EXACT + json.dumps(document, separators=(",", ":")).encode()
+        return _EXACT + json.dumps(well_formed(document), separators=(",", ":")).encode()
 
 
 def decode(body: bytes) -> dict[str, Any]:

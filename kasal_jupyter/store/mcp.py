@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 
 from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, NotFound
@@ -45,6 +45,9 @@ _REACHED_BY = frozenset({"transport", "command", "args", "env", "url", "headers"
 """The fields of a change after which a server must be spoken to again."""
 
 _USER_ID = "user_"
+
+Ask = Callable[[], Awaitable[None]]
+"""Raises where whoever changes something has lost the right to it meanwhile."""
 
 
 class McpServers:
@@ -107,7 +110,7 @@ class McpServers:
             return "Who registered its MCP server may start no programs any more; an admin has to register it"
         return None
 
-    async def register(self, body: McpServerCreate, owner: str, *, admin: bool) -> McpServer:
+    async def register(self, body: McpServerCreate, owner: str, *, admin: bool, ask: Ask) -> McpServer:
         """Speak to a new server, and store it with its tools.
 
         Parameters
@@ -118,6 +121,8 @@ class McpServers:
             Whose it is.
         admin
             Whether it may start a program, be at any address, and be shared.
+        ask
+            Raises where that is no longer so: the server takes its time to answer.
 
         Raises
         ------
@@ -149,6 +154,7 @@ class McpServers:
         if self.store.mcp_servers.count(owner=owner) >= MAX_SERVERS:
             raise Conflict(f"You have {MAX_SERVERS} MCP servers; delete one first")
         server = await self._listed(server, secrets)
+        await ask()
 
         def insert() -> McpServer:
             self._require_free_name(server)
@@ -159,7 +165,7 @@ class McpServers:
 
         return await self.store.change(insert, bounded=True)
 
-    async def update(self, server_id: str, body: McpServerUpdate, *, admin: bool) -> McpServer:
+    async def update(self, server_id: str, body: McpServerUpdate, *, admin: bool, ask: Ask) -> McpServer:
         """Change what the body gives; where that is how it is reached, or which tools, speak to it again.
 
         Raises
@@ -181,6 +187,7 @@ class McpServers:
         if given & (_REACHED_BY | {"tools", "name"}):
             known = before.tools if server.name == before.name else []
             server = await self._listed(server, secrets, known)
+            await ask()
             await require_server_unused(self.store, before, gone(before, server))
         elif before.shared and not server.shared:
             await require_server_unused(self.store, before, [tool.name for tool in before.tools], others=True)
@@ -196,7 +203,7 @@ class McpServers:
 
         return await self.store.change(change, bounded=True)
 
-    async def refresh(self, server_id: str, *, admin: bool) -> McpRefreshed:
+    async def refresh(self, server_id: str, *, admin: bool, ask: Ask) -> McpRefreshed:
         """List a server's tools anew, and say what is different. Tools keep their names.
 
         Raises
@@ -209,6 +216,7 @@ class McpServers:
         before = self.get(server_id)
         require_admin(before, admin=admin)
         after = await self._listed(before, self._unsealed(before), before.tools)
+        await ask()
 
         def change() -> None:
             if self.get(server_id) != before:

@@ -24,6 +24,7 @@ from kasal_jupyter.tools.async_transport import AsyncGuardedTransport
 from kasal_jupyter.tools.guard import HostGuard, origin_of
 from kasal_jupyter.tools.wording import beginning, status_text
 from kasal_jupyter.version import __version__
+from kasal_jupyter.wellformed import well_formed_json
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -136,6 +137,7 @@ class _AnsweringTransport(httpx.AsyncBaseTransport):
             await response.aclose()
         if len(body) > MAX_BYTES:
             return self._refused(request, asked, f"{self._host} answers with more than {MAX_BYTES:,} bytes")
+        body = well_formed_json(body)
         with suppress(ValidationError):
             if isinstance(JSONRPCMessage.model_validate_json(body).root, JSONRPCResponse | JSONRPCError):
                 kept = {

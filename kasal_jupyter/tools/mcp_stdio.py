@@ -24,6 +24,7 @@ from kasal_jupyter.environment import plain_environment
 from kasal_jupyter.schemas.mcp_run import RunMcpServer
 from kasal_jupyter.tools.mcp_failure import McpFailed
 from kasal_jupyter.warden import mark
+from kasal_jupyter.wellformed import well_formed_json
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -113,7 +114,7 @@ async def _read(
                 log.warning("A message of more than %d bytes; the server is given up.", MAX_MESSAGE)
                 return
             with suppress(ValidationError):
-                message = JSONRPCMessage.model_validate_json(line)
+                message = JSONRPCMessage.model_validate_json(well_formed_json(line))
                 try:
                     await into.send(SessionMessage(message))
                 except (anyio.BrokenResourceError, anyio.ClosedResourceError):

@@ -1,18 +1,25 @@
 """The readable text of web pages and PDFs.
 
-Nothing here is imported before it is needed: the parsers take a quarter of a second.
+Their parsers have no end in sight for some files, hold the interpreter's lock, and take any memory: tools ask
+:func:`read_pdf` and :func:`read_page`, which call them in a limited process. Nothing here is imported before
+it is needed: the parsers take a quarter of a second.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import re
 import time
 
+from kasal_jupyter.confined import TooMuch, confined
 from kasal_jupyter.tools.wording import MAX_CHARACTERS
 
 MAX_PAGES = 200
 """Most pages of a PDF that are read."""
+
+SECONDS = 40.0
+"""How long a file may take in all: a process, its parser, and the text."""
 
 PDF_SECONDS = 20.0
 """How long the pages of a PDF may take; what was read by then is given."""
@@ -33,6 +40,51 @@ _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([A-Za-z0-9_:.-]{
 def is_pdf(head: bytes) -> bool:
     """Say whether a file that begins like this is a PDF."""
     return b"%PDF-" in head[:1_024]
+
+
+def read_pdf(data: bytes) -> str:
+    """Give the text of a PDF, page by page, read in a limited process.
+
+    Raises
+    ------
+    ValueError
+        It cannot be read, has no text, or takes too much; in words for an agent.
+    """
+    return _read("answer_pdf", data, "The PDF")
+
+
+def read_page(html: str, url: str, *, links: bool = False) -> str:
+    """Give what is to be read of an HTML page, as :func:`page_text` does, read in a limited process.
+
+    Raises
+    ------
+    ValueError
+        It takes too much; in words for an agent.
+    """
+    asked = json.dumps({"url": url, "links": links}).encode()
+    return _read("answer_page", asked + b"\n" + html[:MAX_HTML].encode(errors="replace"), "The page")
+
+
+def _read(function: str, data: bytes, what: str) -> str:
+    try:
+        return confined(f"{__name__}:{function}", data, seconds=SECONDS).decode()
+    except TooMuch as error:
+        raise ValueError(f"{what} cannot be read: {error}. Look for the same in another form.") from None
+
+
+# -- in the limited process ------------------------------------------------------------------------------
+
+
+def answer_pdf(data: bytes) -> bytes:
+    """Read a PDF, as :func:`read_pdf` says."""
+    # Fonts can name halves of characters, here and there.
+    return pdf_text(data).encode(errors="replace")
+
+
+def answer_page(given: bytes) -> bytes:
+    """Read a page, as :func:`read_page` says."""
+    asked, _, html = given.partition(b"\n")
+    return page_text(html.decode(), **json.loads(asked)).encode(errors="replace")
 
 
 def pdf_text(data: bytes) -> str:

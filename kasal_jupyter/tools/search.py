@@ -172,7 +172,7 @@ def _asked(name: str, request: Any, engine: RunSearch, guard: HostGuard) -> dict
 def _object(name: str, text: str) -> dict[str, Any]:
     try:
         read = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         read = None
     if isinstance(read, dict):
         return read

@@ -7,27 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from crewai import Agent as CrewAIAgent
-from crewai.agents.agent_executor import AgentExecutor, AgentExecutorState
+from crewai.agents.agent_executor import AgentExecutor
 from pydantic import Field, PrivateAttr
 
+from kasal_jupyter.worker.crewai_seams import CrewExecutor
 from kasal_jupyter.worker.time_limit import TaskTimedOut, within
 
 Remind = Callable[[str, str], tuple[str, Mapping[str, Any]]]
 """Takes a task and its context; gives what to put into the prompt, and the event that tells of it."""
-
-
-class CrewExecutor(AgentExecutor):
-    """CrewAI's executor, without the class it makes for each of its instances.
-
-    CrewAI derives a pydantic class for the initial state of every executor, which takes 8 ms of
-    schema building, and then puts a plain ``AgentExecutorState`` in its place.
-    """
-
-    # A flow's steps are read from the class that defines them, and not from those above it.
-    _flow_definition = AgentExecutor.flow_definition()
-
-    def _create_initial_state(self) -> AgentExecutorState:
-        return AgentExecutorState()
 
 
 class CrewAgent(CrewAIAgent):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, Self
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Self, TypeVar, cast
 
 from crewai.events.stream_context import publish_stream_event
 from crewai.hooks.dispatch import HookAborted
@@ -17,15 +19,43 @@ from pydantic import BaseModel, Field, PrivateAttr
 
 from kasal_jupyter.schemas.agents import ModelSettings
 from kasal_jupyter.schemas.events import ErrorInfo
+from kasal_jupyter.wellformed import well_formed
 from kasal_jupyter.worker.attempt import Attempt
 from kasal_jupyter.worker.budget import Ledger
-from kasal_jupyter.worker.failures import ModelFailed, model_failure
+from kasal_jupyter.worker.crewai_seams import unwrapped
+from kasal_jupyter.worker.failures import AnswerUnreadable, ModelFailed, NoToolCalls, model_failure
 from kasal_jupyter.worker.llm import ReportedLLM, estimated_tokens
+from kasal_jupyter.worker.provider_errors import FORM, TOOLS
 from kasal_jupyter.worker.retry import AskedAgain, CallLeft, asks_again, final_words, seconds_until_retry
+from kasal_jupyter.worker.spoken import NotTheObject, read_object, spoken
 from kasal_jupyter.worker.stop import RunOutOfMemory, StopSignal
+from kasal_jupyter.worker.wording import in_words, not_the_object
+
+M = TypeVar("M", bound=BaseModel)
 
 _summarising: ContextVar[bool] = ContextVar("kasal_summarising", default=False)
 """Whether the call is one of those that shorten a conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What a model is asked.
+
+    Attributes
+    ----------
+    request
+        What CrewAI passes besides the messages and the tools.
+    form
+        What the answer is to be an object of; None where it is a text.
+    told
+        Whether the messages say so themselves.
+    """
+
+    messages: str | list[Any]
+    tools: list[dict[str, Any]] | None = None
+    request: Mapping[str, Any] = field(default_factory=dict)
+    form: type[BaseModel] | None = None
+    told: bool = False
 
 
 class AgentLLM(BaseLLM):
@@ -82,6 +112,7 @@ class AgentLLM(BaseLLM):
         """The model that is asked now."""
         return self._line[self._at]
 
+    @unwrapped
     def call(  # noqa: PLR0917 - CrewAI's signature
         self,
         messages: str | list[Any],
@@ -94,6 +125,11 @@ class AgentLLM(BaseLLM):
     ) -> Any:
         """Ask; see :meth:`BaseLLM.call`.
 
+        Returns
+        -------
+        Any
+            A text without what the model thought aloud, calls of tools, or the object that was asked for.
+
         Raises
         ------
         ModelFailed
@@ -101,110 +137,164 @@ class AgentLLM(BaseLLM):
         RunStopped, RunFailed
             The run must end.
         """
+        request = {
+            "callbacks": callbacks,
+            "available_functions": available_functions,
+            "from_task": from_task,
+            "from_agent": from_agent,
+        }
+        return self._first_answer(_Question(messages, tools, request, response_model))
 
-        def ask(llm: ReportedLLM) -> Any:
-            with (
-                call_stop_override(llm, [] if "stop" in llm.left_out else self.stop_sequences),
-                call_stream_override(llm, bool(self._effective_stream())),
-            ):
-                return llm.ask(
-                    messages,
-                    tools=tools,
-                    callbacks=callbacks,
-                    available_functions=available_functions,
-                    from_task=from_task,
-                    from_agent=from_agent,
-                    response_model=response_model,
-                )
+    def ask_for(self, form: type[M], messages: list[Any]) -> M:
+        """Ask for an object, where the messages themselves say what it is like.
 
+        Raises
+        ------
+        AnswerUnreadable
+            No model of the line answers with one.
+        ModelFailed, RunStopped, RunFailed
+            As :meth:`call`.
+        """
+        return cast("M", self._first_answer(_Question(messages, form=form, told=True)))
+
+    def _first_answer(self, question: _Question) -> Any:
+        """Give the answer of the first model of the line that can."""
         failures: list[ModelFailed] = []
         summarised = False
         while True:
             at = self._at
             try:
-                return self._persistently(self._line[at], ask, lambda: estimated_tokens(messages, tools))
+                return self._understood(self._line[at], question)
             except _GaveUp as gave_up:
                 failures.append(gave_up.failure)
-                if not summarised and self._summarised(gave_up.failure, messages, from_agent):
+                if not summarised and self._summarised(gave_up.failure, question):
                     summarised = True
                     del failures[-1]
                     continue
-                if gave_up.failure.mended:
+                if isinstance(gave_up.failure, NoToolCalls):
                     raise gave_up.failure from gave_up.failure.__cause__
                 if not self._move_on(at, gave_up):
                     raise self._final(failures) from gave_up.failure
 
+    def _understood(self, llm: ReportedLLM, question: _Question) -> Any:
+        """Ask one model, once more where its answer is not the object that was asked for.
+
+        What models are asked for as JSON comes with words, fences and thoughts around it, and many servers
+        take no ``response_format``, or take it and leave it. So it is taken out of whatever was said.
+        """
+        form = question.form
+        for again in (True, False):
+            answer = self._persistently(llm, question)
+            if form is None or not isinstance(answer, str):
+                return answer
+            try:
+                return read_object(answer, form)
+            except NotTheObject as fault:
+                why = str(fault)
+                if again:
+                    question = replace(question, messages=not_the_object(question.messages, answer, why))
+        raise _GaveUp(AnswerUnreadable.of(llm.label, why), None)
+
+    @unwrapped
     async def acall(self, *args: Any, **request: Any) -> Any:
         """Ask as :meth:`call` does: CrewAI summarises the parts of a long conversation at the same time."""
         return await asyncio.to_thread(self.call, *args, **request)
 
-    # CrewAI would wrap them in retries of its own otherwise.
-    call._crewai_rate_limit_wrapped = True  # type: ignore[attr-defined]  # noqa: SLF001
-    acall._crewai_rate_limit_wrapped = True  # type: ignore[attr-defined]  # noqa: SLF001
-
-    def _persistently(
-        self, llm: ReportedLLM, ask: Callable[[ReportedLLM], Any], prompt: Callable[[], int]
-    ) -> Any:
+    def _persistently(self, llm: ReportedLLM, question: _Question) -> Any:
         """Ask one model, again where that may help; raise ``_GaveUp`` where it does not."""
+        if question.tools and TOOLS in llm.lacks:
+            raise _GaveUp(NoToolCalls(llm.label), None)
         tries = 0
         while True:
             tries += 1
             attempt = Attempt()
             try:
-                return self._once(llm, attempt, ask, prompt)
+                return self._once(llm, attempt, question)
             except ModelFailed as failure:
-                if self._persistent and failure.setting is not None and llm.leave_out(failure.setting):
+                if failure.setting == TOOLS and question.tools:
+                    llm.lacks.add(TOOLS)
+                    self._tell(attempt.call_id, llm, tries + 1, 0.0, failure)
+                    raise _GaveUp(NoToolCalls(llm.label, str(failure)), attempt.call_id) from failure
+                if self._leaves_out(llm, failure, question):
                     # Many models take fewer settings than those before them that they stand in for.
                     self._tell(attempt.call_id, llm, tries + 1, 0.0, failure)
                     continue
                 if not (self._persistent and asks_again(failure, tries)):
-                    told = ModelFailed(
-                        final_words(failure, tries), code=failure.failure_code, mended=failure.mended
-                    )
+                    told = ModelFailed(final_words(failure, tries), code=failure.failure_code)
                     told.__cause__ = failure
                     raise _GaveUp(told, attempt.call_id) from failure
                 wait = seconds_until_retry(failure, tries)
                 self._tell(attempt.call_id, llm, tries + 1, wait, failure)
                 self.signal.sleep(wait)
 
-    def _once(
-        self,
-        llm: ReportedLLM,
-        attempt: Attempt,
-        ask: Callable[[ReportedLLM], Any],
-        prompt: Callable[[], int],
-    ) -> Any:
+    def _leaves_out(self, llm: ReportedLLM, failure: ModelFailed, question: _Question) -> bool:
+        """Leave out what a model has refused to be asked with; say whether that changes anything."""
+        if isinstance(failure, AnswerUnreadable):
+            # Of an SDK that reads the answer itself, and keeps it to itself where it cannot.
+            return question.form is not None and llm.leave_out(FORM)
+        if failure.setting is None or (failure.setting == FORM and question.form is None):
+            return False
+        return self._persistent and failure.setting != TOOLS and llm.leave_out(failure.setting)
+
+    def _ask(self, llm: ReportedLLM, question: _Question) -> Any:
+        """Have a model of the line answer, in the form that it takes."""
+        form, messages = question.form, question.messages
+        if form is not None and (question.told or FORM in llm.lacks):
+            messages = messages if question.told else in_words(messages, form)
+            form = None
+        with (
+            call_stop_override(llm, [] if "stop" in llm.left_out else self.stop_sequences),
+            call_stream_override(llm, bool(self._effective_stream())),
+        ):
+            # What no request can hold may stand in an input, in a tool's result, in a page.
+            answer = llm.ask(
+                well_formed(messages),
+                tools=well_formed(question.tools),
+                response_model=form,
+                **question.request,
+            )
+        return well_formed(spoken(answer).said) if isinstance(answer, str) else answer
+
+    def _once(self, llm: ReportedLLM, attempt: Attempt, question: _Question) -> Any:
         assert self._ledger is not None
+
+        def ask() -> Any:
+            return self._ask(llm, question)
+
+        def prompt() -> int:
+            return estimated_tokens(question.messages, question.tools)
+
         limit = int(self.max_tokens) if self.max_tokens is not None else None
         with self._ledger.call(llm, attempt, prompt, limit):
             try:
-                if llm.aside:
-                    answer = attempt.aside(lambda: ask(llm), llm.patience, self.signal)
-                else:
-                    answer = attempt.here(lambda: ask(llm))
+                here = not llm.aside
+                answer = attempt.here(ask) if here else attempt.aside(ask, llm.patience, self.signal)
             except HookAborted:
                 raise
             except MemoryError as error:
                 raise RunOutOfMemory from error
             except Exception as error:
                 # A border: whatever an SDK makes of a provider's answer comes out here.
-                failure = model_failure(error, llm.label)
-                self._leave(attempt, failure)
+                failure = model_failure(error, llm.label, address_shown=llm.address_shown)
+                self._leave(llm, attempt, failure)
                 raise failure from error
-        if not attempt.answered:
-            # Where Bedrock, say, answers with nothing, CrewAI makes up an apology, and tells of no answer.
-            failure = ModelFailed(f"{llm.label}: the answer is empty.", code="MODEL_ERROR", passing=True)
-            self._leave(attempt, failure)
-            raise failure
+            if not attempt.answered:
+                # Where Bedrock, say, answers with nothing, CrewAI makes an apology up, and tells nobody.
+                failure = llm.empty_answer(attempt)
+                self._leave(llm, attempt, failure)
+                raise failure
         return answer
 
-    def _summarised(self, failure: ModelFailed, messages: str | list[Any], agent: Any) -> bool:
+    def _summarised(self, failure: ModelFailed, question: _Question) -> bool:
         """Shorten an agent's conversation that the model finds too long; say whether that was done.
 
         As CrewAI does it. Its executor would do the same for us, but then ends the task of an agent without
         tools with no result, as if that were one.
         """
-        if failure.failure_code != "CONTEXT_OVERFLOW" or agent is None or isinstance(messages, str):
+        messages = question.messages
+        if failure.failure_code != "CONTEXT_OVERFLOW" or isinstance(messages, str):
+            return False
+        if question.request.get("from_agent") is None:
             return False
         if _summarising.get():
             return False
@@ -234,6 +324,9 @@ class AgentLLM(BaseLLM):
         """
         last = failures[-1]
         message = " ".join(str(failure) for failure in failures)
+        if isinstance(last, AnswerUnreadable):
+            # Whoever has asked for an object knows what its lack means: a plan, a verdict, a task's result.
+            return AnswerUnreadable(message)
         self.signal.fail(ErrorInfo(code=last.failure_code, message=message))
         return ModelFailed(message, code=last.failure_code)
 
@@ -243,15 +336,19 @@ class AgentLLM(BaseLLM):
         error = ErrorInfo(code=failure.failure_code, message=str(failure))
         publish_stream_event(self, AskedAgain(call_id, following.label, attempt, round(wait, 3), error))
 
-    def _leave(self, attempt: Attempt, failure: ModelFailed) -> None:
-        """See to it that a call that CrewAI has not ended is ended in the trace."""
-        publish_stream_event(
-            self, CallLeft(attempt.call_id, ErrorInfo(code=failure.failure_code, message=str(failure)))
-        )
+    def _leave(self, llm: ReportedLLM, attempt: Attempt, failure: ModelFailed) -> None:
+        """End a call that has failed in the trace, with what it took."""
+        attempt.turned_down = failure.unpaid
+        if attempt.usage is not None or attempt.answered:
+            cost = attempt.cost
+        else:
+            cost = 0.0 if attempt.unpaid else llm.cost(None, datetime.now(UTC))
+        error = ErrorInfo(code=failure.failure_code, message=str(failure))
+        publish_stream_event(self, CallLeft(attempt.call_id, error, attempt.usage, cost))
 
     def supports_function_calling(self) -> bool:
         """Say whether tools are called natively: CrewAI asks once for a task, so all models must do it."""
-        return all(llm.supports_function_calling() for llm in self._line)
+        return all(llm.supports_function_calling() and TOOLS not in llm.lacks for llm in self._line)
 
     def supports_stop_words(self) -> bool:
         """Say whether stop words can be passed; where they cannot, CrewAI cuts the answers off itself."""

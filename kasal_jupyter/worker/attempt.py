@@ -15,6 +15,7 @@ from crewai.hooks.dispatch import HookAborted
 
 from kasal_jupyter.schemas.events import TokenUsage
 from kasal_jupyter.worker.aside import Aside
+from kasal_jupyter.worker.endings import Heard
 from kasal_jupyter.worker.stop import StopSignal
 
 _current: contextvars.ContextVar[Attempt | None] = contextvars.ContextVar("kasal_attempt", default=None)
@@ -42,6 +43,14 @@ class Attempt:
         Whether the model has answered.
     usage, cost
         What the answer took, as far as is known.
+    sent
+        Whether the request was made, as far as that can be told.
+    turned_down
+        Whether the provider was not reached, or refused to begin.
+    heard
+        What CrewAI has no place for in the answer.
+    reason
+        Why it ended, where CrewAI does not pass that on.
     """
 
     def __init__(self) -> None:
@@ -49,7 +58,16 @@ class Attempt:
         self.answered = False
         self.usage: TokenUsage | None = None
         self.cost: float | None = None
+        self.sent = False
+        self.turned_down = False
+        self.heard = Heard()
+        self.reason: str | None = None
         self._given_up = False
+
+    @property
+    def unpaid(self) -> bool:
+        """Whether nobody asks money for it: the provider has done nothing."""
+        return not self.answered and (self.turned_down or not self.sent)
 
     def settle(self, usage: TokenUsage | None, cost: float | None) -> None:
         """Take down that the model has answered, and what that took."""

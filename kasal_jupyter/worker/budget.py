@@ -67,8 +67,8 @@ class Ledger:
 
     A call is taken to need its prompt and, where the agent has ``max_tokens``, that long an answer. A
     prompt's tokens are estimated by its length, and better so after each call of the model, by what its
-    provider has counted. What a provider does not count is booked as estimated. Calls that go on at the
-    same time count as if they had been answered.
+    provider has counted. What a provider does not count is booked as estimated, and so is a call whose answer
+    did not come, or could not be read. Calls that go on at the same time count as if they had been answered.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ class Ledger:
             with self._lock:
                 self._reserved.tokens -= expected.tokens
                 self._reserved.cost -= expected.cost or 0.0
-                if attempt.answered:
+                if not attempt.unpaid:
                     self._book(llm, attempt, estimate, expected)
 
     def _expected(self, llm: ReportedLLM, estimate: int, answer: int) -> _Expected:

@@ -16,8 +16,10 @@ from kasal_jupyter.schemas.spec import PLACEHOLDER, RunSpec, RunTask
 from kasal_jupyter.worker.agent import CrewAgent
 from kasal_jupyter.worker.client_tool import ClientCalls
 from kasal_jupyter.worker.conditional_task import CrewConditionalTask
+from kasal_jupyter.worker.crewai_seams import end_by
 from kasal_jupyter.worker.guardrail import WordedGuardrail
 from kasal_jupyter.worker.models import Models
+from kasal_jupyter.worker.outcome import last_answer, object_of
 from kasal_jupyter.worker.planning import PlannedCrew
 from kasal_jupyter.worker.result_file import ResultFile
 from kasal_jupyter.worker.stop import StopSignal
@@ -60,6 +62,7 @@ def build_crew(spec: RunSpec, signal: StopSignal, calls: ClientCalls | None = No
     calls
         How the tools that the client brought are called; None will do where it brought none.
     """
+    end_by(object_of, last_answer)
     return _Builder(spec, signal, calls).built()
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from kasal_jupyter.errors import KasalError
 from kasal_jupyter.schemas.events import ErrorInfo
-from kasal_jupyter.worker.provider_errors import ProviderFailure, failure_of, garbled, is_ours, said
+from kasal_jupyter.worker.provider_errors import TOOLS, ProviderFailure, failure_of, garbled, is_ours, said
 
-ANSWER_INVALID = "the answer is not in the JSON form that it was asked for."
+ANSWER_INVALID = "the answer is not in the JSON form that it was asked for"
 
 OUT_OF_MEMORY = "The run was out of memory: it needs more than it may have, or than there is."
 
@@ -30,10 +30,12 @@ class ModelFailed(KasalError):
         Whether the same call may well succeed a little later.
     wait
         Seconds that the provider asks to wait; None where it says nothing.
-    mended
-        Whether CrewAI knows how to go on: it asks for an answer in another form.
     setting
-        Which of the agent's settings the model does not take, where that is why.
+        Which of the agent's settings the model does not take, where that is why; or what its server lacks.
+    unpaid
+        Whether the provider had done nothing yet that costs: it was not reached, or turned the call down.
+    tries
+        How often a model is asked at the most that fails like this; None for what is usual.
     """
 
     def __init__(
@@ -43,18 +45,40 @@ class ModelFailed(KasalError):
         code: str,
         passing: bool = False,
         wait: float | None = None,
-        mended: bool = False,
         setting: str | None = None,
+        unpaid: bool = False,
+        tries: int | None = None,
     ) -> None:
         super().__init__(message)
         self.failure_code = code
         self.passing = passing
         self.wait = wait
-        self.mended = mended
         self.setting = setting
+        self.unpaid = unpaid
+        self.tries = tries
 
 
-def model_failure(error: BaseException, model: str) -> ModelFailed:
+class AnswerUnreadable(ModelFailed):
+    """A model has answered, and not with the object that it was asked for."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="MODEL_ERROR")
+
+    @classmethod
+    def of(cls, model: str, why: str = "") -> AnswerUnreadable:
+        """Make it, for a model, with what is wrong with its answer."""
+        return cls(f"{model}: {ANSWER_INVALID}{f' ({why})' if why else ''}.")
+
+
+class NoToolCalls(ModelFailed):
+    """A model's server takes no tools: CrewAI goes on in words, by the words that it knows this by."""
+
+    def __init__(self, model: str, said: str = "") -> None:
+        because = f": {said}" if said else "."
+        super().__init__(f"{model} does not support tools here{because}", code="MODEL_ERROR", setting=TOOLS)
+
+
+def model_failure(error: BaseException, model: str, *, address_shown: bool = True) -> ModelFailed:
     """Read what was raised while a model was asked.
 
     Parameters
@@ -63,25 +87,23 @@ def model_failure(error: BaseException, model: str) -> ModelFailed:
         The exception; its causes are looked at too, since CrewAI and the providers wrap theirs.
     model
         The name of the model.
+    address_shown
+        Whether the run's owner may see where it was asked.
     """
-    # Imported here, since errors are described where CrewAI is not loaded, too.
-    from crewai.utilities.agent_utils import is_native_tool_calling_unsupported_error
-
     chain = list(_chain(error))
     for one in chain:
         if isinstance(one, ModelFailed):
             return one
-    if found := failure_of(chain):
-        # CrewAI goes on without native tools.
-        mended = is_native_tool_calling_unsupported_error(Exception(found.message))
-        return _failed(found, model, mended=mended)
+    if found := failure_of(chain, address_shown=address_shown):
+        return _failed(found, model)
     # Of an answer that is not in its schema, pydantic says where it is wrong but not what is.
     if any("pydantic" in type(one).__module__ or _not_json(one) for one in chain):
-        return ModelFailed(f"{model}: {ANSWER_INVALID}", code="MODEL_ERROR", mended=True)
+        return AnswerUnreadable.of(model)
     if found := garbled(chain):
         return _failed(found, model)
     if any(isinstance(one, Exception) and is_ours(one) for one in chain):
-        return ModelFailed(f"The call of {model} could not be made: {said(error)}", code="INTERNAL_ERROR")
+        words = f"The call of {model} could not be made: {said(error)}"
+        return ModelFailed(words, code="INTERNAL_ERROR", unpaid=True)
     return ModelFailed(f"{model}: {said(error)}", code="MODEL_ERROR")
 
 
@@ -116,14 +138,14 @@ def describe(
     return ErrorInfo(code=code, message=said(error))
 
 
-def _failed(found: ProviderFailure, model: str, *, mended: bool = False) -> ModelFailed:
+def _failed(found: ProviderFailure, model: str) -> ModelFailed:
     return ModelFailed(
         f"{model}: {found.message}",
         code=found.code,
         passing=found.passing,
         wait=found.wait,
-        mended=mended,
         setting=found.setting,
+        unpaid=found.unpaid,
     )
 
 

@@ -49,6 +49,7 @@ class Models:
         self.ledger = Ledger(spec.budget, signal)
         # Every sandbox model holds this one dictionary; it is filled as the tasks are made.
         self._answer_schemas: dict[str, dict[str, Any]] = {}
+        self._lacks: dict[str, set[str]] = {}
 
     def expect_answer(self, task_id: str, schema: dict[str, Any]) -> None:
         """Tell the sandbox models what the answer to a task, by CrewAI's id of it, must look like."""
@@ -84,7 +85,7 @@ class Models:
         settings = settings or ModelSettings()
         sandbox = sandbox or SandboxSettings()
         line = [self._one(each, settings, sandbox) for each in dict.fromkeys((name, *fallbacks))]
-        return AgentLLM.of(line, settings, self.ledger, persistent=persistent)
+        return AgentLLM.of(line, settings, self.ledger, persistent=persistent and not self._spec.once)
 
     def _one(self, name: str, settings: ModelSettings, sandbox: SandboxSettings) -> ReportedLLM:
         model = self._spec.models[name]
@@ -109,6 +110,8 @@ class Models:
                 code="MODEL_UNAVAILABLE",
             ) from error
         made: ReportedLLM = getattr(module, _MODULES[model.provider][1]).of(model, settings, self._signal)
+        made.lacks = self._lacks.setdefault(name, set())
+        made.address_shown = model.address_shown
         return made
 
 

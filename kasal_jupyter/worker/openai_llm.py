@@ -6,14 +6,18 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from crewai.llms.context_window import CONTEXT_WINDOW_USAGE_RATIO
-from crewai.llms.providers.openai.completion import OpenAICompletion
+from openai import APIStatusError
+from pydantic import PrivateAttr
 
 from kasal_jupyter.models import prices
 from kasal_jupyter.models.catalog import KEYLESS
 from kasal_jupyter.schemas.agents import ModelSettings
 from kasal_jupyter.schemas.events import TokenUsage
 from kasal_jupyter.schemas.spec import RunModel
+from kasal_jupyter.worker.crewai_seams import OpenAIAnswers
+from kasal_jupyter.worker.failures import ModelFailed
 from kasal_jupyter.worker.llm import CALL_SECONDS, ReportedLLM
+from kasal_jupyter.worker.provider_errors import said
 from kasal_jupyter.worker.stop import StopSignal
 from kasal_jupyter.worker.token_usage import plain_counts
 
@@ -21,7 +25,7 @@ MOST_STOPS = 4
 """Sequences that OpenAI takes in ``stop``; it refuses a call with more."""
 
 
-class OpenAILLM(ReportedLLM, OpenAICompletion):
+class OpenAILLM(ReportedLLM, OpenAIAnswers):
     """An OpenAI-compatible model.
 
     Ollama is asked through its OpenAI-compatible ``/v1``, as CrewAI itself does: with native tool calls,
@@ -29,13 +33,16 @@ class OpenAILLM(ReportedLLM, OpenAICompletion):
     for the server's ``OLLAMA_CONTEXT_LENGTH`` to say.
     """
 
+    _without_effort: bool = PrivateAttr(default=False)
+
     @classmethod
     def of(cls, model: RunModel, settings: ModelSettings, signal: StopSignal) -> Self:
         """Make it; a server of one's own has another name for the most tokens than OpenAI."""
         given = settings.model_dump(exclude_none=True, exclude={"timeout"})
         base_url = model.base_url
         if model.provider == "ollama":
-            base_url = f"{(base_url or 'http://127.0.0.1:11434').rstrip('/')}/v1"
+            # It is the root's, and given with what stands behind it all the same.
+            base_url = f"{(base_url or 'http://127.0.0.1:11434').rstrip('/').removesuffix('/v1')}/v1"
         if base_url is None and "max_tokens" in given:
             # OpenAI's newer models refuse the old name, which is all that other servers may know.
             given["max_completion_tokens"] = given.pop("max_tokens")
@@ -57,7 +64,17 @@ class OpenAILLM(ReportedLLM, OpenAICompletion):
         )
 
     def leave_out(self, setting: str) -> bool:
-        """Ask without a setting; the most tokens go by their newer name instead."""
+        """Ask without a setting; the most tokens go by their newer name instead.
+
+        Two more are OpenAI's own: newer models do not take tools together with the effort of reasoning that
+        they have by default, or answer its Responses API alone.
+        """
+        if setting == "reasoning_effort":
+            changed, self._without_effort = not self._without_effort, True
+            return changed
+        if setting == "api":
+            self._remember_responses_only_model()
+            return True
         if setting == "max_tokens" and self.max_tokens is not None:
             self.max_completion_tokens = int(self.max_tokens)
         return super().leave_out(setting)
@@ -76,8 +93,8 @@ class OpenAILLM(ReportedLLM, OpenAICompletion):
             return int(known.context_window * CONTEXT_WINDOW_USAGE_RATIO)
         return super().get_context_window_size()
 
-    def _extract_openai_token_usage(self, response: Any) -> dict[str, Any]:
-        return plain_counts(super()._extract_openai_token_usage(response))
+    def _extract_responses_token_usage(self, response: Any) -> dict[str, Any]:
+        return plain_counts(super()._extract_responses_token_usage(response))
 
     def _prepare_completion_params(
         self, messages: list[Any], tools: list[dict[str, Any]] | None = None
@@ -87,4 +104,22 @@ class OpenAILLM(ReportedLLM, OpenAICompletion):
         # are left to it: there are models that refuse to be sent any.
         if self.stop and self.supports_stop_words():
             params["stop"] = self.stop[:MOST_STOPS]
+        if self._without_effort and tools:
+            params["reasoning_effort"] = "none"
         return params
+
+    def _call_completions(self, *args: Any, **request: Any) -> Any:
+        try:
+            return super()._call_completions(*args, **request)
+        except APIStatusError as error:
+            # CrewAI would ask again by itself; so it is another call, which the trace shows.
+            setting = None
+            if self._rejects_reasoning_effort_with_tools(error):
+                setting = "reasoning_effort"
+            elif not self.custom_openai and self._is_responses_only_error(error):
+                setting = "api"
+            if setting is None:
+                raise
+            raise ModelFailed(
+                f"{self.label}: {said(error)}", code="MODEL_ERROR", setting=setting, unpaid=True
+            ) from error

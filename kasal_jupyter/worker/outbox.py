@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import re
 import socket
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 import orjson
 
 from kasal_jupyter.hiding import Hider
 from kasal_jupyter.schemas.base import Clock
+from kasal_jupyter.schemas.events import ErrorInfo
+from kasal_jupyter.wellformed import text_of, well_formed
+from kasal_jupyter.worker.failures import describe
 from kasal_jupyter.worker.sizes import LEAST, MOST_TEXT, fitted
 
 CHUNK_WINDOW = 0.05
@@ -26,7 +30,9 @@ MAX_WAITING = 8_000_000
 _OURS = frozenset({"type", "status", "time"})
 """What of an event nobody else has a say in: a secret that is one of its words must not make it another."""
 
-_SURROGATES = re.compile("[\ud800-\udfff]")
+_AT_ONCE = getattr(socket, "MSG_DONTWAIT", 0)
+
+log = logging.getLogger(__name__)
 
 
 class Outbox:
@@ -59,6 +65,10 @@ class Outbox:
         self._left = math.inf if most is None else most
         self.on_full: Callable[[], None] | None = None
         """Told once that nothing more than how things end is recorded."""
+        self.on_broken: Callable[[BaseException], None] | None = None
+        """Told once, on the outbox's own thread, that nothing can be sent any more, and why."""
+        self.broken = False
+        self._fault: BaseException | None = None
         self._full = False
         # Characters of each answer that were streamed so far.
         self._streamed: Counter[int] = Counter()
@@ -72,7 +82,10 @@ class Outbox:
         self._muted = False
         self._ended = False
         self._closing = False
-        self._thread = threading.Thread(target=self._write, name="outbox", daemon=True)
+        # How often the server has taken something, and whether that ended with a line.
+        self._taken = 0
+        self._between_lines = True
+        self._thread = threading.Thread(target=self._work, name="outbox", daemon=True)
         self._thread.start()
 
     def emit(self, event: Mapping[str, Any]) -> None:
@@ -96,12 +109,18 @@ class Outbox:
             self.on_full()
 
     def end(self, status: str, **fields: Any) -> None:
-        """Tell how the run has ended; only the first end is told."""
+        """Tell how the run has ended; only the first end is told. One that cannot be written is a failure."""
         with self._changed:
             if self._ended:
                 return
             self._ended = True
-            self.emit({"type": "execution_status", "status": status, **fields})
+            try:
+                self.emit({"type": "execution_status", "status": status, **fields})
+            except BaseException as error:
+                log.exception("The run's end cannot be written.")
+                # Behind what is queued.
+                self._fault = error
+                self._changed.notify_all()
 
     def mute(self) -> None:
         """Send what is queued, and take nothing more."""
@@ -110,13 +129,27 @@ class Outbox:
             self._muted = True
             self._changed.notify_all()
 
-    def close(self, timeout: float | None) -> None:
-        """Send what is queued, and end; at most so many seconds, or for as long as it takes."""
+    def close(self, timeout: float, *, patient: bool = False) -> bool:
+        """Send what is queued, and end; say whether all of it was taken.
+
+        Parameters
+        ----------
+        timeout
+            Seconds that this may take.
+        patient
+            Whether they begin anew with whatever the server takes: a slow one is waited for.
+        """
         with self._changed:
             self._release_all()
             self._closing = True
             self._changed.notify_all()
-        self._thread.join(timeout)
+        if threading.current_thread() is self._thread:
+            return False
+        seen = -1
+        while self._thread.is_alive() and (seen < 0 or patient) and seen != self._taken:
+            seen = self._taken
+            self._thread.join(timeout)
+        return not self.broken and not self._thread.is_alive()
 
     def _fitted(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """Cut what is too long to be recorded, before anything else is done with it."""
@@ -172,10 +205,22 @@ class Outbox:
             for name, value in written.items()
         )
 
+    def _work(self) -> None:
+        try:
+            self._write()
+        except BaseException as error:  # noqa: BLE001 - the border of the thread
+            # Nobody must wait for it, and somebody must hear of it.
+            try:
+                log.exception("The run's events can no longer be sent.")
+            finally:
+                self._break(error)
+
     def _write(self) -> None:
         while True:
             with self._changed:
                 while not self._lines:
+                    if self._fault is not None:
+                        raise self._fault
                     if self._closing:
                         return
                     left = self._chunks_due - time.monotonic() if self._chunks else None
@@ -185,27 +230,73 @@ class Outbox:
                         self._changed.wait(left)
                 batch = b"".join(self._lines)
                 self._lines.clear()
-            try:
-                self._sock.sendall(batch)
-            except OSError:
-                return  # The server is gone; the control thread sees it too, and ends the process.
+            self._send(batch)
             with self._changed:
                 self._waiting -= len(batch)
                 self._changed.notify_all()
+
+    def _send(self, batch: bytes) -> None:
+        left = memoryview(batch)
+        while left:
+            sent = self._sock.send(left)
+            self._between_lines = left[sent - 1] == b"\n"[0]
+            self._taken += 1
+            left = left[sent:]
+
+    def _break(self, error: BaseException) -> None:
+        """Have nobody wait for what can no longer be sent, and see to it that the run ends for it."""
+        with self._changed:
+            self.broken = self._muted = True
+            self._lines.clear()
+            self._waiting = 0
+            self._changed.notify_all()
+        told = describe(error)
+        if told["code"] == "INTERNAL_ERROR":
+            told["message"] = f"The run's events could no longer be sent: {told['message']}"
+        # The server hears it where not the socket is what is broken.
+        say_end(self._sock, told, self.hider, self._clock, begun=not self._between_lines)
+        if self.on_broken is not None:
+            self.on_broken(error)
+
+
+def say_end(
+    sock: socket.socket, error: ErrorInfo, hider: Hider, clock: Clock, *, begun: bool = False
+) -> None:
+    """Tell a server that a run has failed, where nothing else can be told any more; as far as that goes.
+
+    Parameters
+    ----------
+    sock
+        The run's socket.
+    error
+        Why.
+    hider
+        Knows the secrets that must never get out.
+    clock
+        Tells the time of the event.
+    begun
+        Whether the server has got a line but for its end, which must not spoil this one.
+    """
+    shown = ErrorInfo(code=error["code"], message=hider.hide(error["message"]))
+    event = {"time": clock.now(), "type": "execution_status", "status": "failed", "error": shown}
+    line = b"%b%b\n" % (b"\n" if begun else b"", encode(event))
+    # The process ends with its server anyway, and must not wait for one that takes nothing.
+    with suppress(OSError):
+        sock.send(line, _AT_ONCE)
 
 
 def encode(value: Any) -> bytes:
     """Write a value as JSON, whatever CrewAI put in it."""
     try:
-        return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
+        return orjson.dumps(value, default=text_of, option=orjson.OPT_NON_STR_KEYS)
     except TypeError:
         # Half a surrogate pair, or an integer beyond 64 bits: rare, so repaired only when it happens.
-        return orjson.dumps(_encodable(value), default=str, option=orjson.OPT_NON_STR_KEYS)
+        return orjson.dumps(_encodable(value), default=text_of, option=orjson.OPT_NON_STR_KEYS)
 
 
 def _encodable(value: Any) -> Any:
     if isinstance(value, str):
-        return _SURROGATES.sub("\ufffd", value)
+        return well_formed(value)
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 63:
         return str(value)
     if isinstance(value, dict):

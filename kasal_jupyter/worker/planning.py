@@ -7,13 +7,12 @@ from typing import Any
 from crewai import Agent, Crew, Task
 from crewai.llms.base_llm import BaseLLM
 from crewai.tasks.task_output import TaskOutput
-from crewai.utilities.converter import ConverterError
 from crewai.utilities.planning_handler import CrewPlanner, PlannerTaskPydanticOutput
 
 from kasal_jupyter.models.sandbox_roles import PLANNED_TASK
 from kasal_jupyter.worker.agent import CrewAgent
 from kasal_jupyter.worker.course import PlanMade, publish
-from kasal_jupyter.worker.failures import ModelFailed
+from kasal_jupyter.worker.failures import AnswerUnreadable, ModelFailed
 
 PLANNER = "Planner"
 """What the trace calls the agent that plans."""
@@ -65,10 +64,8 @@ class Planner(CrewPlanner):
         task = self._create_planner_task(agent, self._create_tasks_summary())
         try:
             plan = task.execute_sync().pydantic
-        except Exception as error:
-            if _misunderstood(error):
-                raise ModelFailed(_NO_PLAN, code="PLANNING_FAILED") from error
-            raise
+        except AnswerUnreadable as error:
+            raise ModelFailed(f"{_NO_PLAN}: {error}", code="PLANNING_FAILED") from error
         if not isinstance(plan, PlannerTaskPydanticOutput):
             raise ModelFailed(_NO_PLAN, code="PLANNING_FAILED")
         return plan
@@ -100,16 +97,6 @@ class Planner(CrewPlanner):
             )
             for number, task in enumerate(self.tasks, 1)
         )
-
-
-def _misunderstood(error: BaseException | None) -> bool:
-    """Say whether it is about an answer that is not in the form that was asked for."""
-    while error is not None:
-        # What reads JSON raises ValueErrors: pydantic's, and those of OpenAI's client.
-        if isinstance(error, (ValueError, ConverterError)):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _tools(task: Task) -> list[Any]:

@@ -14,6 +14,12 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from traceback import walk_tb
 from typing import Any
+from urllib.parse import urlsplit
+
+import re2  # type: ignore[import-untyped]
+
+from kasal_jupyter.wellformed import text_of, well_formed
+from kasal_jupyter.worker.chat_body import NotAnAnswer, page_title, server_words
 
 MAX_MESSAGE = 500
 """Most characters of a provider's own words."""
@@ -35,6 +41,8 @@ class ProviderFailure:
         Seconds that the provider asks to wait; None where it says nothing.
     setting
         Which of the agent's settings the model does not take, where that is why.
+    unpaid
+        Whether the provider had done nothing yet that costs: it was not reached, or turned the call down.
     """
 
     code: str
@@ -42,6 +50,7 @@ class ProviderFailure:
     passing: bool = False
     wait: float | None = None
     setting: str | None = None
+    unpaid: bool = False
 
 
 _AUTH = "the provider refused the API key"
@@ -101,6 +110,9 @@ _WORDS: Mapping[str, tuple[str, bool]] = {
 _REFUSED = frozenset({400, 413, 422})
 """Statuses of a request that the provider finds wrong in itself."""
 
+_NOT_MADE = frozenset({404, 405, 500, 501})
+"""Statuses of requests for what a server was not made for; 404 of OpenRouter's, 500 of llama-server's."""
+
 _USED_UP = frozenset({"insufficientquota", "servicequotaexceededexception", "billingerror"})
 """Words for a limit that no wait lifts."""
 
@@ -110,6 +122,7 @@ _OVERFLOW = re.compile(
     r"|request_too_large|expected a string with maximum length",
     re.IGNORECASE,
 )
+_OF_MODELS = re.compile(r"model|deployment", re.IGNORECASE)
 _NO_SUCH_MODEL = re.compile(r"model identifier is invalid|unknown model", re.IGNORECASE)
 
 _SETTING = r"\b(temperature|top_?p|seed|stop|stop_?sequences|max_?tokens)\b"
@@ -119,6 +132,31 @@ _NOT_TAKEN = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """How providers say that a model takes no such setting: OpenAI's reasoning models, Anthropic's newest."""
+
+TOOLS, FORM = "tools", "response_format"
+"""What a server may lack, besides settings: calls of tools, and answers in the form of a JSON schema."""
+
+_NO_TOOLS = re2.compile(
+    r"(?i)(does not|doesn't|do not|don't|cannot|can't|not able to) support (the )?(native )?(tool|function)"
+    r"|(tools?|tool[ _-]calls?|tool[ _-]calling|function[ _-]calling|functions|tool[ _-]choice|tool[ _-]use)"
+    r"\W{0,3}( parameter)? (is|are) not (currently )?(supported|available|enabled|allowed)"
+    r"|enable-auto-tool-choice|tool-call-parser"
+    r"|(unsupported|unknown|unrecognized|unexpected|extra)[a-z :]{0,40}['\"`]?(tools|tool_choice|functions)\b"
+    r"|\b(tools|tool_choice)\b.{0,60}(extra inputs are not permitted|extra fields not permitted|unsupported)"
+    r"|(tools|tool_choice).{0,40}(requires?|need) .{0,20}--jinja"
+    r"|tools param requires --jinja|no endpoints found that support tool"
+)
+"""How servers say that they take no tools: vLLM without a parser, llama-server, Ollama, OpenRouter, TGI."""
+
+_NO_FORM = re2.compile(
+    r"(?i)response[ _]?format|json[ _]schema|structured[ _]output|guided[ _](json|decoding)|\bgrammar\b"
+)
+"""How they say that they take no ``response_format``, not of this kind, or not with this schema."""
+
+_NOT_CONNECTED = frozenset(
+    {"ConnectTimeout", "ConnectTimeoutError", "PoolTimeout", "ServiceRequestTimeoutError"}
+)
+"""Time-outs before the provider could begin."""
 
 # By the names of the exceptions of httpx, azure-core and botocore, and of the SDKs above them.
 _TIMEOUTS = frozenset(
@@ -178,34 +216,42 @@ _STUMBLED = (AttributeError, TypeError, LookupError)
 """And what goes wrong in them by itself then; in code of ours it is a fault of ours."""
 
 
-def failure_of(chain: Sequence[BaseException]) -> ProviderFailure | None:
+def failure_of(chain: Sequence[BaseException], *, address_shown: bool = True) -> ProviderFailure | None:
     """Read an exception of a provider's SDK.
 
     Parameters
     ----------
     chain
         The exception and its causes, which CrewAI and the SDKs wrap in others of their own.
+    address_shown
+        Whether the run's owner may see where the model was asked.
 
     Returns
     -------
     ProviderFailure or None
         None where it tells of nothing that a provider does.
     """
+    place = _Place.of(chain, shown=address_shown)
     for error in chain:
         if type(error).__name__ == "LLMContextLengthExceededError":
             return _overflow()
         if type(error).__name__ == "AddressRefused":
-            return ProviderFailure("MODEL_UNREACHABLE", f"its address may not be called: {said(error)}")
-        if known := _answered(error):
+            words = f"its address may not be called: {said(error)}"
+            return ProviderFailure("MODEL_UNREACHABLE", words, unpaid=True)
+        if known := _answered(error, place):
             return known
+        if isinstance(error, NotAnAnswer):
+            return _no_answer(error, place)
     names = {kind.__name__ for error in chain for kind in type(error).__mro__}
     if names & _TIMEOUTS:
         # Whoever has waited as long as a call may take does not wait once more: a fallback may be quicker.
-        return ProviderFailure("MODEL_TIMEOUT", "no answer within the time allowed.")
+        unpaid = bool(names & _NOT_CONNECTED)
+        return ProviderFailure("MODEL_TIMEOUT", "no answer within the time allowed.", unpaid=unpaid)
     if names & _BROKEN:
         return ProviderFailure("MODEL_UNREACHABLE", "the connection to the provider broke off.", passing=True)
     if names & _UNREACHABLE:
-        return ProviderFailure("MODEL_UNREACHABLE", "the provider could not be reached.", passing=True)
+        words = f"the provider could not be reached{place.at()}."
+        return ProviderFailure("MODEL_UNREACHABLE", words, passing=True, unpaid=True)
     if any(_OVERFLOW.search(said(error)) for error in chain):
         return _overflow()
     if names & {"APIError", "EventStreamError"}:
@@ -241,17 +287,91 @@ def is_ours(error: BaseException) -> bool:
 
 def said(error: BaseException) -> str:
     """Give an exception's text on one line, the provider's own where it has one, or else its class."""
-    text = " ".join((_own_words(error) or str(error)).split())
+    text = " ".join(well_formed(_own_words(error) or _text_of(error)).split())
     if not text:
         return f"{type(error).__name__}."
     return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 1]}…"
 
 
+def _text_of(error: BaseException) -> str:
+    """Give an exception's own text; of a web page, which some servers answer with, what it is called."""
+    text = text_of(error)
+    title = page_title(text)
+    return f"a web page ({title})" if title else text
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a model was asked.
+
+    Attributes
+    ----------
+    address
+        Without a user's name, a password and what is asked for; None where no exception says it.
+    shown
+        Whether the run's owner may see it.
+    """
+
+    address: str | None
+    shown: bool
+
+    @classmethod
+    def of(cls, chain: Sequence[BaseException], *, shown: bool) -> _Place:
+        return cls(next((found for error in chain if (found := _address(error))), None), shown)
+
+    def __str__(self) -> str:
+        if self.address is None or not self.shown:
+            return "the server at the address that is set for it"
+        return self.address
+
+    def at(self) -> str:
+        return f" at {self.address}" if self.address is not None and self.shown else ""
+
+    def hint(self) -> str:
+        """Say what is wrong with the address, as far as can be guessed."""
+        path = urlsplit(self.address or "").path
+        if not path.endswith("/chat/completions") or "/v" in path:
+            return ""
+        return " The address of an OpenAI-compatible server ends in /v1 as a rule."
+
+
+def _address(error: BaseException) -> str | None:
+    """Give the address that a request went to, which httpx and azure-core tell."""
+    address = getattr(error, "address", None)
+    for owner in (error, getattr(error, "response", None)):
+        if address is None:
+            try:
+                address = getattr(getattr(owner, "request", None), "url", None)
+            except RuntimeError:
+                continue  # httpx's own, of a request that was never made.
+    if address is None:
+        return None
+    parts = urlsplit(str(address))
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}" if host else None
+
+
+def _no_answer(error: NotAnAnswer, place: _Place) -> ProviderFailure:
+    """Read what a server has sent in the place of an answer, with the status of one."""
+    if error.body is not None:
+        where = "" if error.begun else f"{place} answered with an error: "
+        # What breaks down in the middle may go well the next time; a server that knows no better will not.
+        return ProviderFailure(
+            "MODEL_ERROR",
+            f"{where}{said(error).rstrip('.')}.{'' if error.begun else place.hint()}",
+            passing=error.begun,
+            unpaid=not error.begun,
+        )
+    words = said(error).rstrip(".")
+    passing = page_title(words) is None and not words.startswith("it is a web page")
+    return ProviderFailure("MODEL_ERROR", f"{place} sent no model's answer: {words}.{place.hint()}", passing)
+
+
 def _overflow() -> ProviderFailure:
-    return ProviderFailure("CONTEXT_OVERFLOW", "the prompt is longer than the model takes.")
+    return ProviderFailure("CONTEXT_OVERFLOW", "the prompt is longer than the model takes.", unpaid=True)
 
 
-def _answered(error: BaseException) -> ProviderFailure | None:
+def _answered(error: BaseException, place: _Place) -> ProviderFailure | None:
     """Read an error that the provider has answered with."""
     status = _status(error)
     word = next((word for word in _words(error) if word in _WORDS or word in _USED_UP), None)
@@ -260,8 +380,10 @@ def _answered(error: BaseException) -> ProviderFailure | None:
     text = said(error)
     if status in {None, 200, *_REFUSED} and _OVERFLOW.search(f"{' '.join(_words(error))} {text}"):
         return _overflow()
+    unpaid = status not in {None, 200, 408, 504} and not getattr(error, "begun", False)
     if word in _USED_UP:
-        return ProviderFailure("RATE_LIMIT", f"the quota at the provider is used up: {text.rstrip('.')}.")
+        words = f"the quota at the provider is used up: {text.rstrip('.')}."
+        return ProviderFailure("RATE_LIMIT", words, unpaid=unpaid)
     code, passing = _of_status(status) or (_WORDS[word] if word else ("MODEL_ERROR", False))
     if code == "MODEL_ERROR" and status in _REFUSED:
         passing = False
@@ -269,16 +391,25 @@ def _answered(error: BaseException) -> ProviderFailure | None:
         code = "MODEL_NOT_FOUND"
     return ProviderFailure(
         code,
-        _sentence(code, status, text),
+        _sentence(code, status, text, place, named=word in _WORDS),
         passing,
         wait=_wait(error) if passing else None,
-        setting=_setting_not_taken(text) if status in _REFUSED else None,
+        setting=_not_taken(status, text),
+        unpaid=unpaid,
     )
 
 
-def _setting_not_taken(text: str) -> str | None:
-    """Give the setting that a model does not take, as the agent has it."""
-    found = _NOT_TAKEN.search(text)
+def _not_taken(status: int | None, text: str) -> str | None:
+    """Give the setting that a model does not take, as the agent has it; or :data:`TOOLS` or :data:`FORM`."""
+    if status not in {*_REFUSED, *_NOT_MADE, None, 200}:
+        return None
+    if _NO_TOOLS.search(text):
+        return TOOLS
+    if status not in {*_REFUSED, *_NOT_MADE}:
+        return None
+    if _NO_FORM.search(text):
+        return FORM
+    found = _NOT_TAKEN.search(text) if status in _REFUSED else None
     if found is None:
         return None
     name = (found[1] or found[2]).lower().replace("_", "")
@@ -301,14 +432,17 @@ def _of_status(status: int | None) -> tuple[str, bool] | None:
             return None
 
 
-def _sentence(code: str, status: int | None, text: str) -> str:
+def _sentence(code: str, status: int | None, text: str, place: _Place, *, named: bool) -> str:
     number = f" ({status})" if status not in {None, 200} else ""
     match code:
         case "MODEL_AUTH":
             # Whoever is refused for something else than the key must be told what.
             return f"{_AUTH}{number}." if status == 401 else f"{_AUTH}{number}: {text.rstrip('.')}."
         case "MODEL_NOT_FOUND":
-            return f"the provider has no such model{number}."
+            words = f"{number}: {text.rstrip('.')}." if text else f"{number}."
+            if named or _OF_MODELS.search(text):
+                return f"the provider has no such model{words}"
+            return f"nothing answers at {place}{words}{place.hint()}"
         case "MODEL_TIMEOUT":
             return f"no answer within the time allowed{number}."
         case "RATE_LIMIT":
@@ -360,17 +494,14 @@ def _body(error: BaseException) -> dict[str, Any]:
 
 
 def _own_words(error: BaseException) -> str | None:
-    body = _body(error)
-    inner = body.get("error")
+    if words := server_words(_body(error)):
+        return words
     response = getattr(error, "response", None)
-    for each in (
-        inner.get("message") if isinstance(inner, dict) else inner,
-        body.get("message"),
-        response.get("Error", {}).get("Message") if isinstance(response, dict) else None,
-    ):
-        if isinstance(each, str) and each:
-            return each
-    return None
+    if isinstance(response, dict):
+        words = response.get("Error", {}).get("Message")
+    else:
+        words = getattr(getattr(error, "error", None), "message", None)  # Azure's.
+    return words if isinstance(words, str) and words else None
 
 
 def _wait(error: BaseException) -> float | None:

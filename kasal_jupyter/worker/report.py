@@ -6,11 +6,12 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
-from kasal_jupyter.schemas.events import ErrorInfo
+from kasal_jupyter.schemas.events import ErrorInfo, TokenUsage
 from kasal_jupyter.worker.agent import CrewAgent
-from kasal_jupyter.worker.attempt import given_up
+from kasal_jupyter.worker.attempt import current_attempt, given_up
 from kasal_jupyter.worker.build import BuiltCrew
 from kasal_jupyter.worker.course import course_readers
 from kasal_jupyter.worker.failures import describe
@@ -62,6 +63,7 @@ class Report:
         self._spans = spans
         self._calls: dict[str, OpenSpan] = {}
         self._failed_calls: dict[str, OpenSpan] = {}
+        self._remarks: dict[int, str | None] = {}
         self._readers: dict[str, Callable[[Any, Any], None]] = {
             "task_started": self._task_started,
             "task_completed": self._task_completed,
@@ -107,6 +109,8 @@ class Report:
     def _task_completed(self, _source: Any, event: Any) -> None:
         if span := self._spans.innermost("task"):
             ended: dict[str, Any] = {"type": "task_complete", "result": event.output.raw}
+            if remark := self._remarks.pop(span.id, None):
+                ended["remark"] = remark
             self.latest_result = event.output.raw
             task = self._built.tasks.get(str(event.task.id))
             if task is not None and task.output_schema is not None:
@@ -148,6 +152,7 @@ class Report:
     def _llm_started(self, source: Any, event: Any) -> None:
         model = getattr(source, "label", "") or event.model
         settings = {ours: getattr(event, theirs) for theirs, ours in _SETTINGS.items()}
+        cost = source.cost(None, datetime.now(UTC))
         span = self._spans.open(
             "llm",
             {
@@ -155,10 +160,13 @@ class Report:
                 "messages": [_message(message) for message in asked.get()],
                 "tools": [self._tool_name(_function(tool)["name"]) for tool in event.tools or ()],
                 "settings": {name: value for name, value in settings.items() if value is not None},
+                **({} if cost is None else {"free": True}),
             },
             extra={"model": model},
         )
         if span is not None:
+            # Whoever has sent a request may have to pay for it, whatever becomes of it.
+            span.unfinished = _taken(None, cost)
             self._calls[event.call_id] = span
 
     def _llm_chunk(self, _source: Any, event: Any) -> None:
@@ -169,30 +177,37 @@ class Report:
     def _llm_completed(self, _source: Any, event: Any) -> None:
         if span := self._calls.pop(event.call_id, None):
             answer = answered.get()
-            self._spans.complete(
-                span,
-                {
-                    "type": "llm_response",
-                    "text": None if answer.tool_calls else _text(event.response),
-                    "tool_calls": list(answer.tool_calls),
-                    "usage": answer.usage,
-                    "cost": answer.cost,
-                    "finish_reason": event.finish_reason,
-                },
-            )
+            # What is said beside tool calls, CrewAI drops.
+            said = answer.heard.text or None if answer.tool_calls else _text(event.response)
+            ended = {
+                "type": "llm_response",
+                "text": said,
+                "tool_calls": list(answer.tool_calls),
+                "usage": answer.usage,
+                "cost": answer.cost,
+                "finish_reason": event.finish_reason,
+            }
+            if answer.heard.reasoning:
+                ended["reasoning"] = shortened(answer.heard.reasoning, MAX_TEXT)
+            if answer.remark is not None:
+                ended["remark"] = answer.remark
+            self._spans.complete(span, ended)
+            task = self._spans.innermost("task")
+            if task is not None and self._spans.innermost("agent", within="task") is not None:
+                # A task's result is what its agent's last call has said; guardrails speak after it.
+                self._remarks[task.id] = answer.remark
 
     def _llm_failed(self, source: Any, event: Any) -> None:
         if span := self._calls.pop(event.call_id, None):
-            error = _error(event, code="MODEL_ERROR", model=getattr(source, "label", None))
-            self._fail_call(event.call_id, span, error)
+            if (attempt := current_attempt()) is not None and attempt.unpaid:
+                span.unfinished = _taken(None, 0.0)
+            self._spans.fail(span, _error(event, code="MODEL_ERROR", model=getattr(source, "label", None)))
 
     def _llm_left(self, _source: Any, event: CallLeft) -> None:
         if event.call_id is not None and (span := self._calls.pop(event.call_id, None)):
-            self._fail_call(event.call_id, span, event.error)
-
-    def _fail_call(self, call_id: str, span: OpenSpan, error: ErrorInfo) -> None:
-        self._failed_calls[call_id] = span
-        self._spans.fail(span, error)
+            self._failed_calls[event.call_id] = span
+            span.unfinished = _taken(event.usage, event.cost)
+            self._spans.fail(span, event.error)
 
     def _llm_retried(self, _source: Any, event: AskedAgain) -> None:
         span = self._failed_calls.get(event.call_id or "")
@@ -231,6 +246,10 @@ class Report:
 
     def _tool_name(self, name: str) -> str:
         return self._built.tool_names.get(name, name)
+
+
+def _taken(usage: TokenUsage | None, cost: float | None) -> dict[str, Any]:
+    return {"usage": usage, "cost": cost}
 
 
 def _agent_name(agent: Any) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from kasal_jupyter.schemas.events import ErrorInfo
+from kasal_jupyter.schemas.events import ErrorInfo, TokenUsage
 from kasal_jupyter.worker.failures import ModelFailed
 
 LONGEST_WAIT = 120.0
@@ -47,10 +47,18 @@ class AskedAgain:
 
 @dataclass(frozen=True, slots=True)
 class CallLeft:
-    """A call is over for whoever made it, and CrewAI has not told of its end."""
+    """A call has failed, or nobody waits for it any more.
+
+    Attributes
+    ----------
+    usage, cost
+        What it took all the same: 0.0 where the provider has done nothing, None where nobody knows.
+    """
 
     call_id: str | None
     error: ErrorInfo
+    usage: TokenUsage | None
+    cost: float | None
     type: str = "kasal_llm_left"
 
 
@@ -58,7 +66,7 @@ def asks_again(failure: ModelFailed, tries: int) -> bool:
     """Say whether a model is asked again after so many tries, the last of which failed in this way."""
     if not failure.passing or (failure.wait or 0.0) > LONGEST_WAIT:
         return False
-    return tries < _TRIES.get(failure.failure_code, _USUAL_TRIES)
+    return tries < (failure.tries or _TRIES.get(failure.failure_code, _USUAL_TRIES))
 
 
 def seconds_until_retry(failure: ModelFailed, tries: int) -> float:

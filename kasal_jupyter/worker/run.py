@@ -24,17 +24,17 @@ from kasal_jupyter.hiding import Hider, secrets_among
 from kasal_jupyter.memory.insights import Insight
 from kasal_jupyter.schemas.base import Clock
 from kasal_jupyter.schemas.events import ErrorInfo
-from kasal_jupyter.schemas.spec import RunSpec
+from kasal_jupyter.schemas.spec import UNSENT, RunSpec
 from kasal_jupyter.warden import end_children
 from kasal_jupyter.worker.aside import Aside
-from kasal_jupyter.worker.budget import in_time
+from kasal_jupyter.worker.budget import LAST_SECONDS, in_time
 from kasal_jupyter.worker.build import BuiltCrew, build_crew
 from kasal_jupyter.worker.client_tool import ClientCalls
 from kasal_jupyter.worker.failures import ModelFailed, describe
 from kasal_jupyter.worker.hiding import hiding_hooks
 from kasal_jupyter.worker.mcp import McpServers
 from kasal_jupyter.worker.memory import Keepsakes, Reminders
-from kasal_jupyter.worker.outbox import Outbox
+from kasal_jupyter.worker.outbox import Outbox, say_end
 from kasal_jupyter.worker.own_addresses import hold_own_addresses
 from kasal_jupyter.worker.report import Report
 from kasal_jupyter.worker.result_file import write_whole
@@ -54,6 +54,9 @@ LEARN_SECONDS = 60.0
 STOP_GRACE = 0.2
 """Seconds a stopped run has to come to rest; the server kills it after 0.3."""
 
+QUIET_SECONDS = 300.0
+"""How long a run that has ended waits for a server that takes nothing of what it has to say."""
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -62,42 +65,98 @@ T = TypeVar("T")
 def serve_run(sock: socket.socket) -> NoReturn:
     """Take a run from a socket, do it, and end this process.
 
-    The exit status is 0 when the run has said how it ended, 1 when it was stopped.
+    The exit status is 0 when the run has said how it ended, 1 when it was stopped, and
+    :data:`~kasal_jupyter.schemas.spec.UNSENT` when the server has not taken what it had to say.
     """
     reader = LineReader(sock)
-    message = reader.read()
-    if message is None or message.spec is None:
-        os._exit(0)  # Nothing was asked of this process.
-    spec = message.spec
-    # Proxies' passwords are in the environment, and what the deployer has passed on there.
-    hider = Hider([*spec.secrets(), *secrets_among(os.environ.items())])
-    printed = RunLog(Path(spec.folder) / LOG_NAME, hider)
+    hider = Hider(())
+    try:
+        message = reader.read()
+        if message is None or message.spec is None:
+            os._exit(0)  # Nothing was asked of this process.
+        spec = message.spec
+        # Proxies' passwords are in the environment, and what the deployer has passed on there.
+        hider = Hider([*spec.secrets(), *secrets_among(os.environ.items())])
+        process = _Process(sock, reader, spec, hider)
+    except BaseException as error:
+        # Nothing is there yet that could end the run in order. The traceback goes to the engine's log.
+        say_end(sock, describe(error), hider, Clock())
+        raise
     random.seed()
     # Only where it was used before the fork: the mere attribute would import it, for 10 ms.
     if numpy_random := sys.modules.get("numpy.random"):
         numpy_random.seed()
-    stop = StopSignal()
-    outbox = Outbox(sock, hider, Clock(spec.clock), most=spec.journal_bytes)
-    outbox.on_full = partial(_end_of_record, spec, stop)
-    calls = ClientCalls(Spans(outbox), stop)
-    done = threading.Event()
-    control = threading.Thread(
-        target=_obey,
-        args=(reader, stop, outbox, calls),
-        kwargs={"done": done, "printed": printed},
-        name="control",
-        daemon=True,
-    )
-    control.start()
-    with _one_end(outbox, stop):
-        hold_own_addresses(spec)
-        calls.servers = McpServers(spec, stop)
-        learn = execute(spec, outbox, stop, calls)
-        calls.servers.close()
-        if learn is not None:
-            learn()
-    done.set()
-    leave(outbox, printed, status=1 if stop.stopped else 0)
+    process.run()
+
+
+class _Process:
+    """The process of a run: the run itself, and the threads that speak with the server.
+
+    Parameters
+    ----------
+    sock
+        The run's socket.
+    reader
+        Reads what the server sends on it.
+    spec
+        The run.
+    hider
+        Knows its secrets.
+    """
+
+    def __init__(self, sock: socket.socket, reader: LineReader, spec: RunSpec, hider: Hider) -> None:
+        self._spec = spec
+        self._reader = reader
+        self._printed = RunLog(Path(spec.folder) / LOG_NAME, hider)
+        self._stop = StopSignal()
+        self._done = threading.Event()
+        self._outbox = Outbox(sock, hider, Clock(spec.clock), most=spec.journal_bytes)
+        self._outbox.on_full = partial(_end_of_record, spec, self._stop)
+        self._outbox.on_broken = self._cut_short
+        self._calls = ClientCalls(Spans(self._outbox), self._stop)
+        threading.Thread(target=self._obey, name="control", daemon=True).start()
+
+    def run(self) -> NoReturn:
+        """Do the run, and end the process."""
+        with _one_end(self._outbox, self._stop):
+            hold_own_addresses(self._spec)
+            self._calls.servers = McpServers(self._spec, self._stop)
+            learn = execute(self._spec, self._outbox, self._stop, self._calls)
+            self._calls.servers.close()
+            if learn is not None:
+                learn()
+        self._done.set()
+        leave(self._outbox, self._printed, status=1 if self._stop.stopped else 0)
+
+    def _obey(self) -> None:
+        """Hand on the answers to the run's calls, until the server says stop, or vanishes."""
+        try:
+            while (message := self._reader.read()) is not None and message.type != "stop":
+                if message.answer is not None:
+                    self._calls.answer(message.answer)
+            if message is None:
+                kill_own_group()
+            # What fails from here on fails because it was told to, which is no news to anybody.
+            self._outbox.mute()
+            self._stop.stop()
+            if not self._done.wait(STOP_GRACE):
+                leave(self._outbox, self._printed, status=1)
+        except BaseException as error:  # noqa: BLE001 - the border of the thread
+            # A run that nobody can answer or stop any more must end.
+            try:
+                log.exception("The run can no longer be told anything.")
+            finally:
+                self._cut_short(error)
+
+    def _cut_short(self, error: BaseException) -> None:
+        """End the run because this process is broken: in order, or else without."""
+        described = describe(error)
+        try:
+            self._stop.fail(described)
+        finally:
+            if not self._done.wait(LAST_SECONDS):
+                self._outbox.end("failed", error=described)
+                leave(self._outbox, self._printed, status=0)
 
 
 @contextmanager
@@ -264,36 +323,21 @@ def _fail(
     outbox.end("failed", **ended)
 
 
-def _obey(
-    reader: LineReader,
-    stop: StopSignal,
-    outbox: Outbox,
-    calls: ClientCalls,
-    *,
-    done: threading.Event,
-    printed: RunLog,
-) -> None:
-    """Hand on the answers to the run's calls, until the server says stop, or vanishes."""
-    while (message := reader.read()) is not None and message.type != "stop":
-        if message.answer is not None:
-            calls.answer(message.answer)
-    if message is None:
-        kill_own_group()
-    # What fails from here on fails because it was told to, which is no news to anybody.
-    outbox.mute()
-    stop.stop()
-    if not done.wait(STOP_GRACE):
-        leave(outbox, printed, status=1)
-
-
 def leave(outbox: Outbox, printed: RunLog, *, status: int) -> NoReturn:
     """End the process at once: CrewAI's own clean-up at exit takes a second and does nothing for us."""
-    # A run that ended by itself waits for a slow server for as long as there is one.
-    outbox.close(timeout=STOP_GRACE if status else None)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    printed.close(STOP_GRACE)
-    os._exit(status)
+    try:
+        if status:
+            outbox.close(STOP_GRACE)
+        # A run that ended by itself waits for a slow server.
+        elif not outbox.close(QUIET_SECONDS, patient=True):
+            status = UNSENT
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        printed.close(STOP_GRACE)
+    except BaseException:
+        log.exception("The process could not put away all it has.")
+    finally:
+        os._exit(status)
 
 
 def kill_own_group() -> NoReturn:

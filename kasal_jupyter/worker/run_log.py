@@ -6,7 +6,9 @@ Libraries log what a provider answered, and providers answer with keys: "Incorre
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -32,6 +34,10 @@ class RunLog:
     def __init__(self, path: Path, hider: Hider) -> None:
         self._file = _HalvedFile(path)
         self._hider = hider
+        for stream in (sys.stdout, sys.stderr):
+            # What no encoding takes is printed nevertheless: whoever prints must not fail of it.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         self._source, into = os.pipe()
         _stand_in(into)
         os.close(into)
@@ -47,6 +53,17 @@ class RunLog:
         self._thread.join(timeout)
 
     def _copy(self) -> None:
+        try:
+            self._copy_all()
+        except BaseException as error:  # noqa: BLE001 - the border of the thread
+            # Nobody else can be told: what is printed about it would come here.
+            self._file.write(f"\n[What was printed is left out from here on: {error!r}]\n".encode())
+        # Whoever prints would wait for ever if nobody read it.
+        with contextlib.suppress(OSError):
+            while os.read(self._source, _PIECE):
+                pass
+
+    def _copy_all(self) -> None:
         waiting = b""
         while piece := os.read(self._source, _PIECE):
             shown, waiting = self._hider.split(waiting + piece)

@@ -28,6 +28,8 @@ class OpenSpan:
     ----------
     extra
         Fields that its closing event repeats: the model or the tool.
+    unfinished
+        Fields of the event that ends it badly: what a model call has taken that was not answered.
     """
 
     id: int
@@ -37,6 +39,11 @@ class OpenSpan:
     task: str | None
     agent: str | None
     extra: dict[str, Any] = field(default_factory=dict)
+    unfinished: dict[str, Any] = field(default_factory=dict)
+
+    def failed(self, error: ErrorInfo) -> dict[str, Any]:
+        """Give the event that ends it badly."""
+        return {"type": _FAILED[self.kind], "error": error, **self.unfinished}
 
     def fields(self) -> dict[str, Any]:
         """Give what every event of the span carries."""
@@ -145,7 +152,7 @@ class Spans:
 
     def fail(self, span: OpenSpan, error: ErrorInfo) -> None:
         """End a span badly, and what is still open within it for the same reason."""
-        self._close(span, {"type": _FAILED[span.kind], "error": error}, error)
+        self._close(span, span.failed(error), error)
 
     def end(self, error: ErrorInfo) -> None:
         """End every span that is still open, innermost first; nothing is emitted from then on."""
@@ -166,8 +173,7 @@ class Spans:
             for inner in sorted(self._open.values(), key=lambda inner: -inner.id):
                 if inner is not span and _is_within(inner, span):
                     del self._open[inner.id]
-                    failed = {"type": _FAILED[inner.kind], "error": error}
-                    self._outbox.emit({**failed, **inner.fields(), **inner.extra})
+                    self._outbox.emit({**inner.failed(error), **inner.fields(), **inner.extra})
             del self._open[span.id]
             self._outbox.emit({**event, **span.fields(), **span.extra})
         stack = _stack.get()

@@ -60,11 +60,13 @@ class StopSignal:
         with self.changed:
             if self.failure is not None:
                 return
-            # Before anybody else can notice it.
-            if self.on_failure is not None:
-                self.on_failure(error)
-            self.failure = error
-            self.changed.notify_all()
+            try:
+                # Before anybody else can notice it.
+                if self.on_failure is not None:
+                    self.on_failure(error)
+            finally:
+                self.failure = error
+                self.changed.notify_all()
 
     def sleep(self, seconds: float) -> None:
         """Sleep, unless the run must end meanwhile.

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 SWITCHES = {
     "CREWAI_DISABLE_TELEMETRY": "true",
@@ -42,27 +41,6 @@ def import_crewai(storage: Path) -> None:
     os.environ.pop("REDIS_URL", None)
     # A grammar for IRIs that jsonschema only uses when it is there, and that takes a second to build.
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
-    import crewai.utilities.task_output_storage_handler
+    from kasal_jupyter.worker.crewai_seams import keep_no_task_outputs
 
-    storage_handler: Any = crewai.utilities.task_output_storage_handler
-    storage_handler.KickoffTaskOutputsSQLiteStorage = NoTaskOutputs
-
-
-class NoTaskOutputs:
-    """Stands in for CrewAI's own record of task outputs, an SQLite file that all crews lock in turn.
-
-    The run's events hold the same and more, and two crews at once need not wait for each other.
-    """
-
-    def add(self, *_args: object, **_kwargs: object) -> None:
-        """Keep nothing."""
-
-    def update(self, *_args: object, **_kwargs: object) -> None:
-        """Keep nothing."""
-
-    def load(self) -> list[dict[str, object]]:
-        """Have nothing; CrewAI takes ``None`` for an error."""
-        return []
-
-    def delete_all(self) -> None:
-        """Have nothing to delete."""
+    keep_no_task_outputs()

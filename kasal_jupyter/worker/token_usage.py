@@ -14,6 +14,7 @@ from kasal_jupyter.schemas.usage import is_count
 
 # OpenAI's and Azure's names, Gemini's, Anthropic's, whose cached tokens CrewAI has added to the prompt's.
 _PROMPT = ("prompt_tokens", "prompt_token_count", "input_tokens")
+_COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 _COMPLETION = ("completion_tokens", "candidates_token_count", "output_tokens")
 
 
@@ -37,6 +38,20 @@ def token_usage(counted: object) -> TokenUsage | None:
         reasoning=_first(counted, ("reasoning_tokens",)),
         total=_first(counted, ("total_tokens",)),
     )
+
+
+def openai_counts(counted: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the counts of an OpenAI-compatible server under CrewAI's names, whatever stands there."""
+    details = {
+        "cached_prompt_tokens": ("prompt_tokens_details", "cached_tokens"),
+        "reasoning_tokens": ("completion_tokens_details", "reasoning_tokens"),
+    }
+    inner = {
+        name: part.get(field)
+        for name, (details_name, field) in details.items()
+        if isinstance(part := counted.get(details_name), Mapping)
+    }
+    return {name: counted.get(name) for name in _COUNTS} | inner
 
 
 def plain_counts(counted: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, PrivateAttr
 from kasal_jupyter.schemas.mcp_run import McpTool
 from kasal_jupyter.schemas.tools import ClientTool
 from kasal_jupyter.tools.tool import Tool
+from kasal_jupyter.wellformed import text_of, well_formed
 from kasal_jupyter.worker.stop import RunOutOfMemory
 
 log = logging.getLogger(__name__)
@@ -37,19 +38,19 @@ class CrewTool(BaseTool):
 
     def _run(self, /, **arguments: Any) -> Any:
         try:
-            return self._call(**arguments)
+            return well_formed(self._call(**well_formed(arguments)))
         except HookAborted:
             # The run must end.
             raise
         except MemoryError as error:
             raise RunOutOfMemory from error
         except ValueError as error:
-            return ToolFailure(message=str(error) or "It does not work with these arguments")
+            return ToolFailure(message=text_of(error) or "It does not work with these arguments")
         except Exception as error:
             # The border of what an agent has asked for: it may go on without this tool.
             log.exception("The tool %s failed.", self.name)
-            said = f": {error}" if str(error) else ""
-            return ToolFailure(message=f"{type(error).__name__}{said}")
+            said = text_of(error)
+            return ToolFailure(message=f"{type(error).__name__}{f': {said}' if said else ''}")
 
 
 def crew_tool(

@@ -14,11 +14,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from crewai.events.event_bus import crewai_event_bus
-
 from kasal_jupyter.models import prices
 from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.worker.client_tool import ClientCalls
+from kasal_jupyter.worker.crewai_seams import reset_event_bus
 from kasal_jupyter.worker.loopback import loopback_model
 from kasal_jupyter.worker.memory import warm_recall
 from kasal_jupyter.worker.models import provider_module
@@ -52,7 +51,7 @@ def warm_up() -> None:
         warm_recall(Path(folder) / "memory")
     # Loaded by the first call whose tokens are counted, if not here: a tenth of a second of every run.
     prices.load()
-    quieten()
+    reset_event_bus()
 
 
 def load_rest(name: str) -> None:
@@ -73,25 +72,6 @@ def load_rest(name: str) -> None:
         # It is not installed: the run says so.
         log.info("%s cannot be loaded.", name, exc_info=True)
     gc.freeze()
-
-
-def quieten() -> None:
-    """Shut CrewAI's event bus down and leave it as it was before its first event.
-
-    Its threads would not survive a fork, and a child would wait for them for ever. Its handlers go
-    too: they are CrewAI's console and telemetry, which nobody here listens to.
-    """
-    crewai_event_bus.shutdown(wait=True)
-    crewai_event_bus._shutting_down = False  # noqa: SLF001
-    crewai_event_bus._executor_initialized = False  # noqa: SLF001
-    crewai_event_bus._has_pending_events = False  # noqa: SLF001
-    # CrewAI would keep every event of a run in memory, each piece of a streamed answer included,
-    # for checkpoints that are never taken here.
-    crewai_event_bus._record_event = _forget  # type: ignore[assignment,method-assign]  # noqa: SLF001
-
-
-def _forget(_event: object) -> None:
-    """Keep nothing."""
 
 
 def _last_event(spec: RunSpec) -> bytes:

@@ -34,6 +34,7 @@ from typing import Any, NoReturn
 
 import orjson
 
+from kasal_jupyter.schemas.spec import FAILED_TO_START
 from kasal_jupyter.warden import MARK, adopt_orphans, on_parents_end
 from kasal_jupyter.worker.foster import Births, fostered
 from kasal_jupyter.worker.memory_limit import give_way, limit_memory
@@ -41,9 +42,6 @@ from kasal_jupyter.worker.switches import import_crewai
 
 IDLE_SECONDS = 1.0
 """How long nothing was asked of the zygote before it loads what only some runs need."""
-
-FAILED_TO_START = 70
-"""The exit status of a child that could not even begin (``EX_SOFTWARE``)."""
 
 
 class Zygote:
@@ -94,7 +92,7 @@ class Zygote:
             patience = IDLE_SECONDS if self._wanted else None
             readable, _, _ = select.select([self._control, self._woken], [], [], patience)
             if not readable:
-                self._load(self._wanted.pop(0))
+                self._load_next()
             if self._woken in readable:
                 with contextlib.suppress(BlockingIOError):
                     self._woken.recv(4096)
@@ -111,6 +109,12 @@ class Zygote:
                     continue
                 self._want(data.decode().split()[1:])
                 self._fork(socket.socket(fileno=fds[0]))
+
+    def _load_next(self) -> None:
+        try:
+            self._load(self._wanted.pop(0))
+        except Exception:  # noqa: BLE001 - a border: a run that needs it meets the fault itself, and tells
+            traceback.print_exc()
 
     def _want(self, names: list[str]) -> None:
         new = [name for name in names if name not in self._known]

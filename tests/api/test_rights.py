@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import threading
+import time
 from urllib.parse import urlsplit
 
 import pytest
@@ -15,6 +16,7 @@ from kasal_jupyter.store.store import Store
 from tests.accounts import PASSWORD, log_in
 from tests.crews import crew_body, new_crew, run, slow_crew, start, wait_for
 from tests.server import start_server
+from tests.servers.openai_server import OpenAIServer, Reply
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,13 @@ def user_id(client):
 
 def token_of(client):
     return client.headers["Authorization"].removeprefix("Bearer ")
+
+
+def wait_until(holds):
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def open_socket(server, token):
@@ -111,6 +120,7 @@ def test_an_open_websocket_and_an_open_stream_end(server, owner, ada, loss):
     else:
         assert owner.get(f"/executions/{job_id}").json()["status"] in {"queued", "running"}
         assert owner.post(f"/executions/{job_id}/stop").status_code == 200
+        assert owner.get(f"/executions/{job_id}").json()["error"] is None
 
 
 def test_an_api_key_that_is_revoked_is_revoked_on_open_connections(server, ada):
@@ -170,11 +180,68 @@ def test_what_a_disabled_user_has_queued_is_stopped_and_others_runs_are_not(serv
         waiting = [start(ada, new_crew(ada, slow_crew(f"{n}"))) for n in range(3)]
         others = start(grace, new_crew(grace, slow_crew()))
         change_by_another_server(server, user_id(ada), UserUpdate(disabled=True))
-        assert {wait_for(owner, job_id)["status"] for job_id in (hers, *waiting)} == {"stopped"}
+        ended = [wait_for(owner, job_id) for job_id in (hers, *waiting)]
+        assert {state["status"] for state in ended} == {"stopped"}
+        # Whoever looks later, an admin or they themselves, sees that nobody has asked for it.
+        assert {state["error"]["code"] for state in ended} == {"USER_DISABLED"}
         wait_for(owner, others, "running")
         assert owner.post(f"/executions/{others}/stop").status_code == 200
     log = server.log.read_text()
     assert all(f"stopped the execution {job_id}: its owner" in log for job_id in (hers, *waiting))
+
+
+class _Slow(OpenAIServer):
+    """A model that answers when it is told to."""
+
+    def __init__(self, text):
+        self.told = threading.Event()
+        super().__init__(Reply(text))
+
+    def next_reply(self):
+        assert self.told.wait(60)
+        return super().next_reply()
+
+
+CREW = """\
+name: Late
+agents:
+  one: {role: One, goal: Do it, backstory: Old}
+tasks:
+  it: {description: Do it, expected_output: It, agent: one}
+"""
+
+
+def test_a_crew_that_was_long_in_the_making_is_not_stored_for_who_was_disabled(server, owner, ada):
+    crews = owner.get("/crews").json()["total"]
+    answers = []
+    with _Slow(CREW) as model:
+        provider = {"base_url": model.url, "api_key": "sk-slow-1", "scope": "server"}
+        assert owner.put("/providers/slow", json=provider).status_code == 200
+        body = {"description": "Do it", "model": "slow/m", "save": True}
+        asking = threading.Thread(target=lambda: answers.append(ada.post("/crews/generate", json=body)))
+        asking.start()
+        wait_until(lambda: model.requests)
+        assert owner.put(f"/users/{user_id(ada)}", json={"disabled": True}).status_code == 200
+        # Before their executions are looked for, or after.
+        model.told.set()
+        asking.join(60)
+    assert answers[0].status_code == 401, answers[0].text
+    assert owner.get("/crews").json()["total"] == crews
+
+
+def test_a_body_that_comes_slowly_is_taken_of_nobody_who_was_disabled(server, owner, ada):
+    crews = owner.get("/crews").json()["total"]
+    url = urlsplit(server.url)
+    body = json.dumps(crew_body()).encode()
+    with socket.create_connection((url.hostname, url.port), timeout=60) as connection:
+        head = f"POST {url.path}/v1/crews HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
+        connection.sendall(f"{head}Authorization: Bearer {token_of(ada)}\r\n\r\n".encode() + body[:9])
+        # A request behind it has been answered: that one was let in before.
+        assert ada.get("/auth/me").status_code == 200
+        assert owner.put(f"/users/{user_id(ada)}", json={"disabled": True}).status_code == 200
+        connection.sendall(body[9:])
+        assert connection.recv(12) == b"HTTP/1.1 401"
+    assert owner.get("/crews").json()["total"] == crews
 
 
 def test_a_long_download_breaks_off(server, owner, ada):

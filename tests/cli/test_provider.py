@@ -8,6 +8,8 @@ import pytest
 from kasal_jupyter.cli import main
 from tests.accounts import log_in
 from tests.servers.endpoint_server import endpoint_server, reply
+from tests.servers.openai_server import Reply
+from tests.servers.picky_server import ListingServer
 
 KEY = "sk-typed-in-0123456789abcdef"
 
@@ -82,3 +84,15 @@ def test_for_everybody_takes_an_administrator(run, live_server):
     status, said = run("set", "openai", "--for-all", typed=f"{KEY}\n", token=token)
     assert status == 1
     assert "admin" in said
+
+
+def test_a_provider_is_tested_and_the_status_says_whether_it_works(run, api):
+    with ListingServer(Reply("Here."), Reply("No.", status=401)) as server:
+        api.put("/providers/den", json={"base_url": server.url, "api_key": KEY})
+        status, said = run("test", "den")
+        assert (status, "✔ den works: den/llama3 has answered" in said) == (0, True), said
+        status, said = run("test", "den", "--model", "llama3", "--json")
+    api.delete("/providers/den")
+    found = json.loads(said)
+    assert (status, found["works"], found["code"]) == (1, False, "MODEL_AUTH")
+    assert "jupyter kasal provider set den" in found["message"]

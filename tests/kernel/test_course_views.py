@@ -135,3 +135,24 @@ def test_the_lines_of_a_delegated_agent_stand_below_its_tool():
         "│  │  │  ├─ ◆ gpt-4 1.0 s",
         "│  │  └─ ✔ 5.0 s → Yes, it is.",
     ]
+
+
+def test_an_answer_that_is_not_whole_says_so_beside_it_and_below_the_result():
+    remark = "The answer is cut off: it reached max_tokens (77)."
+    told = events()
+    (answered,) = [event for event in told if (event["type"], event.get("span_id")) == ("llm_response", 5)]
+    (done,) = [event for event in told if event["type"] == "task_complete"]
+    answered |= {"remark": remark, "reasoning": f"Let me see. {HOSTILE}"}
+    done |= {"remark": remark}
+    trace = build_trace(told)
+    assert trace.summary.told_remarks() == [f"Triage: {remark}"]
+    text, page = render_text(trace), render_html(trace)
+    assert f"Remark: Triage: {remark}" in text
+    assert page.count(remark) >= 3
+    (call,) = [row for top in build_rows(trace) for row in top.walk() if row.span.id == 5]
+    assert remark in call.note
+    assert ("remark", remark, True) in sections(call)
+    assert [section.text for section in sections(call) if section.label == "reasoning"] == [
+        f"Let me see. {HOSTILE}"
+    ]
+    assert HOSTILE not in page

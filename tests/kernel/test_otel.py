@@ -13,8 +13,11 @@ from opentelemetry.semconv.resource import ResourceAttributes
 from tests.kernel.test_result import result_of
 from tests.kernel.test_views import deep, events
 
-OPERATIONS = {operation.value for operation in gen_ai_attributes.GenAiOperationNameValues}
+# The package has the names of before the conventions moved; what v0.1.0 of their own has changed of ours:
+OPERATIONS = {operation.value for operation in gen_ai_attributes.GenAiOperationNameValues} | {"plan"}
 NAMES = {value for name, value in vars(gen_ai_attributes).items() if name.startswith("GEN_AI")}
+NAMES -= {"gen_ai.workflow.name", "gen_ai.usage.cache_creation.input_tokens", "gen_ai.system"}
+NAMES |= {"gen_ai.usage.cache_write.input_tokens"}
 
 
 def spans_of(document):
@@ -81,6 +84,32 @@ def test_every_name_is_of_the_conventions_or_our_own(document):
             operation = attributes[gen_ai_attributes.GEN_AI_OPERATION_NAME]
             assert operation in OPERATIONS
             assert span["name"].startswith(f"{operation} ")
+
+
+def test_the_document_names_the_version_of_the_conventions_and_the_crew_as_they_do(document):
+    (scope,) = document["resourceSpans"][0]["scopeSpans"]
+    assert attributes_of(scope["scope"]) == {"kasal.conventions.gen_ai": "0.1.0"}
+    run = attributes_of(scope["spans"][0])
+    assert run["gen_ai.operation.name"] == "invoke_workflow"
+    assert run["gen_ai.agent.name"] == "Market research"
+
+
+def test_what_a_model_thought_a_cache_that_was_written_and_a_plan_have_their_names():
+    steps = events()
+    answer = next(step for step in steps if step["type"] == "llm_response")
+    answer["reasoning"] = "Let me see."
+    answer["usage"] = {**answer["usage"], "cache_write_tokens": 7}
+    for step in steps:
+        if step["type"].startswith("agent_"):
+            step |= {"agent": "Planner", "task_id": None, "task": None}
+    spans = spans_of(result_of(steps).to_otel())
+    chat = attributes_of(next(span for span in spans if span["name"].startswith("chat")))
+    assert chat["gen_ai.usage.cache_write.input_tokens"] == "7"
+    (said,) = json.loads(chat[gen_ai_attributes.GEN_AI_OUTPUT_MESSAGES])
+    assert [part["type"] for part in said["parts"]] == ["reasoning", "text"]
+    assert said["parts"][0]["content"] == "Let me see."
+    (planned,) = (span for span in spans if span["name"] == "plan Planner")
+    assert attributes_of(planned)["gen_ai.operation.name"] == "plan"
 
 
 def test_a_model_call_has_its_figures_and_messages(document):

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import functools
 import inspect
-from collections import Counter
+from collections import Counter, defaultdict
 
 import orjson
 import pytest
@@ -16,6 +16,7 @@ from kasal_jupyter.errors import KasalError
 from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.runs import journal as journal_module
 from kasal_jupyter.runs import service as service_module
+from kasal_jupyter.runs import webhooks as webhooks_module
 from kasal_jupyter.runs.calls import ClientCalls
 from kasal_jupyter.runs.feed import Feeds
 from kasal_jupyter.runs.files import RunFiles
@@ -34,6 +35,7 @@ from kasal_jupyter.schemas.summary import RunSummary
 from kasal_jupyter.store.crews import Crews
 from kasal_jupyter.store.secrets import SecretBox
 from kasal_jupyter.store.store import Store
+from kasal_jupyter.tools.fetch import Answer
 from kasal_jupyter.tools.guard import HostGuard
 from tests.crews import crew_body
 from tests.fake_backend import FakeBackend, FakeRun, call, completes, goes_on, span, status
@@ -73,6 +75,20 @@ class _Follower:
         self.told.append(summary.status)
 
 
+class _Receiver:
+    """Whom the crew's webhook tells, where the network would be."""
+
+    def __init__(self):
+        self.ends = defaultdict(dict)
+
+    def take(self, request, *_args, **_options):
+        event = orjson.loads(request.content)
+        if event.get("status") in ENDED:
+            # What comes again has the id that it had.
+            self.ends[event["job_id"]][request.headers["webhook-id"]] = event["status"]
+        return Answer(204, "", b"", True, str(request.url))
+
+
 SYSTEM = _System(journal_module.os)
 
 SEAMS = {
@@ -93,6 +109,9 @@ SEAMS = {
         # Whatever a run asks of the server around it.
         (Runs, [name for name in vars(Keeper) if not name.startswith("_")]),
         (_Follower, ["deliver", "on_end"]),
+        (HookFiles, ["write", "read"]),
+        (SigningSecrets, ["keys"]),
+        (_Receiver, ["take"]),
     ]
     for name in names
 }
@@ -152,7 +171,7 @@ def bench(folder, store, backend, **limits):
     """Give a server's runs, with everything that goes with them."""
     guard, catalog = HostGuard(()), ModelCatalog(environ={})
     webhooks = Webhooks(
-        HookFiles(folder / "runs"), SigningSecrets(store, SecretBox(folder)), guard, pauses=(), timeout=0.1
+        HookFiles(folder / "runs"), SigningSecrets(store, SecretBox(folder)), guard, pauses=(0.0,) * 4
     )
     memories = CrewMemories(store, folder, catalog, guard)
     limits = RunLimits(**{"running": 1, **limits})
@@ -160,10 +179,8 @@ def bench(folder, store, backend, **limits):
 
 
 def body():
-    # Nobody listens there, and nobody may be called there.
-    return CrewCreate.model_validate(
-        {**crew_body(), "memory": True, "webhook": {"url": "http://127.0.0.1:9/hook"}}
-    )
+    webhook = {"url": "http://receiver.test/hook", "events": ["execution_status"]}
+    return CrewCreate.model_validate({**crew_body(), "memory": True, "webhook": webhook})
 
 
 async def started(runs, whole, follower):
@@ -236,6 +253,18 @@ async def check(runs, jobs, follower, faults, *, deaf=False):
     return reached
 
 
+async def check_told(folder, store, receiver):
+    """Check that the crew's receiver knows one end of each run, at the latest from the next server."""
+    runs = bench(folder, store, FakeBackend())
+    await runs.settle()
+    stored = {execution.id: execution.status for execution in store.executions.find()}
+    await until(lambda: stored.keys() <= receiver.ends.keys())
+    await runs.close()
+    assert {job_id: list(ends.values()) for job_id, ends in receiver.ends.items()} == {
+        job_id: [status] for job_id, status in stored.items()
+    }
+
+
 def await_crew(runs):
     return Crews(runs.store).whole(runs.store.crews.find()[0].id)
 
@@ -245,6 +274,8 @@ def test_every_run_ends_whatever_fails(seam, tmp_path, monkeypatch):
     """Each call of a seam fails in its turn, each with another error; then the first two in a row do."""
     monkeypatch.setattr(journal_module, "os", SYSTEM)
     faults = Faults(monkeypatch, seam)
+    receiver = _Receiver()
+    monkeypatch.setattr(webhooks_module, "fetch", receiver.take)
     # What is not reached here would not be tested: ftruncate comes behind a write that has failed.
     most = 8
 
@@ -257,6 +288,7 @@ def test_every_run_ends_whatever_fails(seam, tmp_path, monkeypatch):
         reached = await check(runs, jobs, follower, faults, deaf=seam.endswith("deliver"))
         async with asyncio.timeout(20):
             await runs.close()
+        await check_told(tmp_path, store, receiver)
         return reached
 
     async def rounds():

@@ -144,3 +144,27 @@ def test_a_feed_passes_on_what_comes_and_keeps_its_summary(journal, path):
     assert got == [(1, 2), ("other", 1, 2), ("other", 3, 1)]
     assert mine.summary.status == theirs.summary.status == "running"
     assert mine.summary.seq == theirs.summary.seq == 3
+
+
+@pytest.mark.parametrize("lost", [0, 1, STRIDE])
+@pytest.mark.parametrize("first", [1, 7, STRIDE, STRIDE + 1])
+def test_zeros_over_the_ends_of_lines_take_what_they_cover_and_no_more(path, journal, first, lost):
+    """A power cut leaves blocks of zeros; this one begins in a line and ends where another begins."""
+    count = 2 * STRIDE + 9
+    written = journal.append([line(number) for number in range(1, count + 1)])
+    ends = [0]
+    for text in written:
+        ends.append(ends[-1] + len(text) + 1)
+    data = bytearray(path.read_bytes())
+    begin, end = ends[first - 1] + 9, ends[first + lost]
+    data[begin:end] = bytes(end - begin)
+    path.write_bytes(data)
+    numbers = [*range(1, first), None, *range(first + lost + 1, count + 1)]
+    with_more = Journal.open(path, write=True)
+    with_more.append([line("more")])
+    with_more.close()
+    again = Journal.open(path)
+    assert [event.get("n") for event in again.events()] == [*numbers, "more"]
+    assert [event["seq"] for event in again.events()] == list(range(1, again.seq + 1))
+    for after in (0, first - 1, first, first + 1, STRIDE, again.seq - 1):
+        assert orjson.loads(again.read(after, 1)[0])["seq"] == after + 1

@@ -10,7 +10,7 @@ from kasal_jupyter.runs.usage import Span, booked, usage_list
 from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.schemas.executions import Execution
 from kasal_jupyter.schemas.summary import summarise
-from kasal_jupyter.schemas.usage import UsageQuery
+from kasal_jupyter.schemas.usage import LedgerEntry, Usage, UsageBreakdown, UsageQuery, UsageShare
 from kasal_jupyter.store import codec, table
 from kasal_jupyter.store.store import Store
 from tests.schemas.events import answer, queued, span, status, usage
@@ -46,6 +46,33 @@ def run_events(*costs, day="2024-01-15", model="m"):
         ]
     events.append(status("completed", result="r"))
     return [event | {"time": day + event["time"][10:]} for event in events]
+
+
+def test_nonsense_that_older_versions_have_booked_counts_for_nothing(store):
+    nonsense = {"prompt_tokens": -7, "total_tokens": -(2**40), "cost": -1.0, "unknown_costs": -3}
+    share = UsageShare.model_construct(key="m", name="m", **Usage.model_construct(**nonsense).model_dump())
+
+    def book():
+        store.ledger.insert(
+            LedgerEntry.model_construct(
+                id="2024-01-15/ada/crew_1",
+                day="2024-01-15",
+                owner="ada",
+                crew_id="crew_1",
+                crew_name="The crew_1",
+                runs=1,
+                usage=Usage.model_construct(**nonsense),
+                by=UsageBreakdown.model_construct(tasks=[], agents=[], models=[share]),
+            )
+        )
+
+    asyncio.run(store.change(book))
+    end(store, execution(1), 0.5)
+    query = UsageQuery(since="2024-01-15", until="2024-01-15", group_by="model")
+    span = Span.of(query)
+    told = usage_list(query, span, booked(store, span, {}), str)
+    assert (told.whole.prompt_tokens, told.whole.total_tokens, told.whole.unknown_costs) == (10, 15, 0)
+    assert [group.total_tokens for group in told.groups] == [15]
 
 
 def end(store, run, *costs, **fields):

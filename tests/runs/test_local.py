@@ -15,9 +15,12 @@ import psutil
 import pytest
 
 from kasal_jupyter.errors import KasalError, Unavailable, WorkerLost
+from kasal_jupyter.runs import child as child_module
+from kasal_jupyter.runs import zygote as zygote_module
 from kasal_jupyter.runs.backend import Exit
 from kasal_jupyter.runs.child import kill_marked
 from kasal_jupyter.runs.local import LocalBackend, LocalRun
+from kasal_jupyter.runs.zygote import Zygote
 from kasal_jupyter.schemas.events import FAILING
 from kasal_jupyter.schemas.spec import RunMessage
 from kasal_jupyter.warden import MARK
@@ -40,6 +43,18 @@ def assert_gone(pid):
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, f"process {pid} is still there"
         time.sleep(0.01)
+
+
+@pytest.fixture
+def light(tmp_path, monkeypatch):
+    """An engine of the test's own, whose zygote is there at once: its runs are no crews."""
+    monkeypatch.setattr(Zygote, "program", LIGHT)
+    running = Engine(tmp_path)
+    yield running
+    running.close()
+
+
+LIGHT = "tests.light_zygote"
 
 
 def zygote_of(pid):
@@ -172,30 +187,30 @@ def test_the_zygote_has_one_thread_and_no_connection(engine, tmp_path):
 
 
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_zygote_that_dies_or_hangs_is_replaced_and_its_runs_live_on(tmp_path, fault):
-    running = Engine(tmp_path)
-    try:
-        records = [running.launch(one_task(tmp_path / name, sandbox={"latency": 3600})) for name in "abc"]
-        for record in records:
-            record.wait_for("llm_call")
-        first = zygote_of(records[0].handle.pid)
-        os.kill(first, fault)
-        # One is stopped, and one dies, before anybody has missed the zygote.
-        running.stop(records[0])
-        os.kill(records[1].handle.pid, signal.SIGKILL)
-        records[1].exited.result(60)
-        again = running.run(one_task(tmp_path / "d"))
-        assert again.exited.result() == 0
-        assert again.end["status"] == "completed"
-        assert_gone(first)
-        assert not records[2].exited.done()
-        running.stop(records[2])
-        assert_gone(records[2].handle.pid)
-        last = running.launch(one_task(tmp_path / "e", sandbox={"latency": 3600}))
-        last.wait_for("llm_call")
-        second = zygote_of(last.handle.pid)
-    finally:
-        running.close()
+def test_a_zygote_that_dies_or_hangs_is_replaced_and_its_runs_live_on(light, tmp_path, fault, monkeypatch):
+    # How long a zygote is waited for that tells nothing.
+    monkeypatch.setattr(child_module, "REPORT_SECONDS", 0.1)
+    monkeypatch.setattr(zygote_module, "LOOK_SECONDS", 0.1)
+    records = [light.launch(one_task(tmp_path / name, sandbox={"latency": 3600})) for name in "abc"]
+    for record in records:
+        record.wait_for("llm_call")
+    first = zygote_of(records[0].handle.pid)
+    os.kill(first, fault)
+    # One is stopped, and one dies, before anybody has missed the zygote.
+    light.stop(records[0])
+    os.kill(records[1].handle.pid, signal.SIGKILL)
+    records[1].exited.result(60)
+    again = light.run(one_task(tmp_path / "d"))
+    assert again.exited.result() == 0
+    assert again.end["status"] == "completed"
+    assert_gone(first)
+    assert not records[2].exited.done()
+    light.stop(records[2])
+    assert_gone(records[2].handle.pid)
+    last = light.launch(one_task(tmp_path / "e", sandbox={"latency": 3600}))
+    last.wait_for("llm_call")
+    second = zygote_of(last.handle.pid)
+    light.call(light.backend.close())
     assert_gone(second)
     assert last.exited.result(0) == -signal.SIGKILL
 
@@ -209,37 +224,39 @@ def greedy_crew(folder, times):
     return crew(folder, [agent("Worker")], tasks, inputs={"text": "much " * 200_000})
 
 
+def assert_limited(running, folder):
+    """Check that a run which needs more memory than it may have fails with that reason, and no other does."""
+    greedy = running.run(greedy_crew(folder / "greedy", 200))
+    assert greedy.exited.result() == 0
+    assert greedy.end["status"] == "failed"
+    assert greedy.end["error"]["code"] == "OUT_OF_MEMORY"
+    modest = running.launch(one_task(folder / "modest", sandbox={"latency": 3600}))
+    modest.wait_for("llm_call")
+    running.stop(modest)
+    assert_gone(modest.handle.pid)
+
+
 @linux
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_run_that_needs_more_memory_than_it_may_have_fails_with_that_reason(tmp_path, method):
-    running = Engine(tmp_path, method, max_memory=100_000_000)
+def test_a_run_that_needs_more_memory_than_it_may_have_fails_with_that_reason(tmp_path):
+    running = Engine(tmp_path, max_memory=100_000_000)
     try:
-        greedy = running.run(greedy_crew(tmp_path / "greedy", 500))
-        assert greedy.exited.result() == 0
-        assert greedy.end["status"] == "failed"
-        assert greedy.end["error"]["code"] == "OUT_OF_MEMORY"
-        modest = running.run(one_task(tmp_path / "modest"))
-        assert modest.end["status"] == "completed"
+        assert_limited(running, tmp_path)
     finally:
         running.close()
 
 
 @linux
-def test_where_the_systems_memory_runs_out_the_greedy_run_goes_alone(tmp_path, small_room):
-    running = Engine(tmp_path)
-    try:
-        neighbours = [running.launch(one_task(tmp_path / name, sandbox={"latency": 3600})) for name in "abc"]
-        for each in neighbours:
-            each.wait_for("llm_call")
-        small_room(zygote_of(neighbours[0].handle.pid), *(each.handle.pid for each in neighbours))
-        greedy = running.run(greedy_crew(tmp_path / "greedy", 2_000))
-        assert greedy.exit == Exit(
-            -signal.SIGKILL, "was out of memory: the system has killed it", code="OUT_OF_MEMORY"
-        )
-        assert not any(each.exited.done() for each in neighbours)
-        assert running.run(one_task(tmp_path / "after")).end["status"] == "completed"
-    finally:
-        running.close()
+def test_where_the_systems_memory_runs_out_the_greedy_run_goes_alone(small_room, light, tmp_path):
+    neighbours = [light.launch(one_task(tmp_path / name, sandbox={"latency": 3600})) for name in "abc"]
+    for each in neighbours:
+        each.wait_for("llm_call")
+    small_room(zygote_of(neighbours[0].handle.pid), *(each.handle.pid for each in neighbours))
+    greedy = light.run(greedy_crew(tmp_path / "greedy", 2_000))
+    assert greedy.exit == Exit(
+        -signal.SIGKILL, "was out of memory: the system has killed it", code="OUT_OF_MEMORY"
+    )
+    assert not any(each.exited.done() for each in neighbours)
+    assert light.run(one_task(tmp_path / "after")).end["status"] == "completed"
 
 
 @pytest.fixture
@@ -271,8 +288,10 @@ LITTLE = 300_000_000
 SERVER = """
 import sys
 from pathlib import Path
-from tests.engine import SECRETS, Engine, agent, crew, task
+from kasal_jupyter.runs.zygote import Zygote
+from tests.engine import Engine, agent, crew, task
 
+Zygote.program = sys.argv[3]
 folder = Path(sys.argv[1])
 running = Engine(folder, sys.argv[2])
 record = running.launch(
@@ -288,7 +307,7 @@ sys.stdin.read()
 def test_when_the_server_is_killed_nothing_is_left(tmp_path, method):
     root = Path(__file__).parents[2]
     server = subprocess.Popen(
-        [sys.executable, "-c", SERVER, str(tmp_path), method],
+        [sys.executable, "-c", SERVER, str(tmp_path), method, LIGHT],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=root,
@@ -302,8 +321,9 @@ def test_when_the_server_is_killed_nothing_is_left(tmp_path, method):
         assert_gone(pid)
 
 
+@linux
 def test_spawned_processes_run_crews_too(tmp_path):
-    running = Engine(tmp_path, "spawn")
+    running = Engine(tmp_path, "spawn", max_memory=100_000_000)
     try:
         running.call(running.backend.start())
         assert running.backend.warm
@@ -311,10 +331,7 @@ def test_spawned_processes_run_crews_too(tmp_path):
         assert not running.backend.warm, "the next spare takes its time"
         assert record.exited.result(60) == 0
         assert record.end["status"] == "completed"
-        stopped = running.launch(one_task(tmp_path / "b", sandbox={"latency": 3600}))
-        stopped.wait_for("llm_call")
-        running.stop(stopped)
-        assert_gone(stopped.handle.pid)
+        assert_limited(running, tmp_path)
     finally:
         running.close()
     assert not [
@@ -488,8 +505,7 @@ def test_a_mark_finds_what_nothing_else_leads_to():
 
 
 @linux
-def test_many_starts_stops_kills_and_cancellations_leave_nothing(tmp_path):
-    running = Engine(tmp_path)
+def test_many_starts_stops_kills_and_cancellations_leave_nothing(light, tmp_path):
     chance = random.Random(5)
     at_first = descriptors()
 
@@ -497,7 +513,7 @@ def test_many_starts_stops_kills_and_cancellations_leave_nothing(tmp_path):
         latency = {"latency": chance.choice([0, 0.1, 3600])}
         spec = one_task(tmp_path / str(at), sandbox=latency)
         ended = asyncio.get_running_loop().create_future()
-        launching = asyncio.create_task(running.backend.launch(spec, lambda _: None, ended.set_result))
+        launching = asyncio.create_task(light.backend.launch(spec, lambda _: None, ended.set_result))
         for _ in range(chance.randrange(6)):
             await asyncio.sleep(0)
         if chance.random() < 0.3:
@@ -521,33 +537,30 @@ def test_many_starts_stops_kills_and_cancellations_leave_nothing(tmp_path):
     async def close_while_launching():
         launching = [
             asyncio.create_task(
-                running.backend.launch(one_task(tmp_path / f"late{at}"), lambda _: None, lambda _: None)
+                light.backend.launch(one_task(tmp_path / f"late{at}"), lambda _: None, lambda _: None)
             )
             for at in range(6)
         ]
         for _ in range(3):
             await asyncio.sleep(0)
-        await running.backend.close()
+        await light.backend.close()
         return await asyncio.gather(*launching, return_exceptions=True)
 
-    try:
-        record = running.launch(one_task(tmp_path / "a", sandbox={"latency": 3600}))
-        record.wait_for("llm_call")
-        # Without its warden, nothing of an engine is any good; there is a new one at once.
-        os.kill(psutil.Process(zygote_of(record.handle.pid)).ppid(), signal.SIGKILL)
-        assert record.exited.result(60) is None
-        assert_gone(record.handle.pid)
-        last = running.launch(one_task(tmp_path / "b", sandbox={"latency": 3600}))
-        zygote = psutil.Process(zygote_of(last.handle.pid))
-        running.stop(last)
-        before = descriptors()
-        running.call(launch_all())
-        wait_until(lambda: not zygote.children())
-        # Other tests' servers and clients in this process open and close some, too; 30 runs would leave 30.
-        wait_until(lambda: len(descriptors()) < len(before) + 6)
-        for outcome in running.call(close_while_launching()):
-            assert isinstance(outcome, LocalRun | KasalError)
-        assert not zygote.is_running()
-        wait_until(lambda: len(descriptors()) < len(at_first) + 6)
-    finally:
-        running.close()
+    record = light.launch(one_task(tmp_path / "a", sandbox={"latency": 3600}))
+    record.wait_for("llm_call")
+    # Without its warden, nothing of an engine is any good; there is a new one at once.
+    os.kill(psutil.Process(zygote_of(record.handle.pid)).ppid(), signal.SIGKILL)
+    assert record.exited.result(60) is None
+    assert_gone(record.handle.pid)
+    last = light.launch(one_task(tmp_path / "b", sandbox={"latency": 3600}))
+    zygote = psutil.Process(zygote_of(last.handle.pid))
+    light.stop(last)
+    before = descriptors()
+    light.call(launch_all())
+    wait_until(lambda: not zygote.children())
+    # Other tests' servers and clients in this process open and close some, too; 30 runs would leave 30.
+    wait_until(lambda: len(descriptors()) < len(before) + 6)
+    for outcome in light.call(close_while_launching()):
+        assert isinstance(outcome, LocalRun | KasalError)
+    assert not zygote.is_running()
+    wait_until(lambda: len(descriptors()) < len(at_first) + 6)

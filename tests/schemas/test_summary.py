@@ -210,3 +210,31 @@ def test_a_clock_that_is_set_back_takes_no_time():
     trace = build_trace(events)
     assert [(one.start, one.end) for one in trace.roots] == [(2, 2)]
     assert trace.last_time == 4
+
+
+def test_a_failed_call_is_booked_as_what_it_took():
+    told = [queued("one"), status("running"), span("task_start", 1)]
+    told += [span("llm_call", 2, 1, model="m"), span("llm_failed", 2, 1, model="m", error=FAILED, cost=0.0)]
+    assert summarise(told).cost == 0.0
+    empty = {"usage": usage(20, 5), "cost": 0.25}
+    told += [span("llm_call", 3, 1, model="m"), span("llm_failed", 3, 1, model="m", error=FAILED, **empty)]
+    summary = summarise(told)
+    assert (summary.cost, summary.total_tokens, summary.errors) == (0.25, 25, 2)
+    lost = {"usage": None, "cost": None}
+    told += [span("llm_call", 4, 1, model="m"), span("llm_failed", 4, 1, model="m", error=FAILED, **lost)]
+    summary = summarise(told)
+    assert (summary.cost, summary.tally.cost_at_least, summary.tally.unknown_costs) == (None, 0.25, 1)
+    # Journals of earlier versions say nothing of it.
+    old = [span("llm_call", 5, 1, model="m"), span("llm_failed", 5, 1, model="m", error=FAILED)]
+    assert summarise([*told[:3], *old]).cost == 0.0
+
+
+def test_a_call_that_a_runs_end_cuts_off_is_booked_as_unknown_where_it_costs():
+    begun = [queued("one"), status("running"), span("task_start", 1)]
+    asked = span("llm_call", 2, 1, model="m")
+    assert summarise([*begun, asked]).cost == 0.0
+    stopped = summarise([*begun, asked, status("stopped", 5)])
+    assert (stopped.cost, stopped.tally.unknown_costs, stopped.errors) == (None, 1, 0)
+    assert [share.unknown_costs for share in stopped.usage_by().agents] == [1]
+    free = {**asked, "free": True}
+    assert summarise([*begun, free, status("stopped", 5)]).cost == 0.0

@@ -9,11 +9,12 @@ import json
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
 
 from tests.servers.loopback import Loopback
+from tests.servers.shapes import Shape
 
 USAGE = {
     "prompt_tokens": 20,
@@ -31,8 +32,8 @@ class Reply:
     A ``status`` other than 200 is an error with ``text`` as its message, and ``code`` as the provider's word
     for it. ``hang`` never answers (or stops in the middle of the stream, where there is a text), ``cut``
     closes the connection there, ``drip`` sends another piece every so many seconds, and never ends.
-    ``raw`` is sent as it is. ``counts`` makes something else of the tokens that the provider counts,
-    ``reason`` stands in the place of why the answer ended.
+    ``raw`` is sent as it is, and so is a ``shape``. ``counts`` makes something else of the tokens that the
+    provider counts, ``reason`` stands in the place of why the answer ended.
     """
 
     text: str | None = None
@@ -46,6 +47,7 @@ class Reply:
     cut: bool = False
     drip: float | None = None
     raw: bytes | None = None
+    shape: Shape | None = None
     headers: dict[str, str] = field(default_factory=dict)
 
     def tool_calls(self) -> list[dict[str, Any]]:
@@ -154,7 +156,10 @@ class ModelHandler(BaseHTTPRequestHandler):
         reply = self.model.without_tools if not self.has_tools(asked) else None
         reply = reply or self.model.next_reply()
         self.model.asked.set()
-        if reply.raw is not None:
+        if reply.shape is not None:
+            data, kind = reply.shape.body(stream=self.streams(asked))
+            self.send_bytes(replace(reply, status=reply.shape.status), data, kind)
+        elif reply.raw is not None:
             kind = self.stream_type if self.streams(asked) else "application/json"
             self.send_bytes(reply, reply.raw, kind)
         elif reply.status != 200:

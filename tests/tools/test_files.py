@@ -10,7 +10,7 @@ import pytest
 
 from kasal_jupyter.schemas.spec import RunToolSettings
 from kasal_jupyter.tools import folder as folders
-from kasal_jupyter.tools import workspace
+from kasal_jupyter.tools import readable, workspace
 from kasal_jupyter.tools.catalog import find_tool
 from kasal_jupyter.tools.tool import ToolContext
 from kasal_jupyter.tools.workspace import PathRefused, Workspace
@@ -96,6 +96,13 @@ def test_marks_and_wrong_bytes_do_not_matter(context, read):
 def test_a_pdf_is_read_as_text(context, read):
     (context.folder / "paper.pdf").write_bytes(pdf("Tea in numbers"))
     assert read("paper.pdf") == "[Page 1]\nTea in numbers"
+
+
+def test_a_pdf_is_parsed_in_a_limited_process(context, read, monkeypatch):
+    (context.folder / "paper.pdf").write_bytes(pdf("Tea in numbers"))
+    monkeypatch.setattr(readable, "SECONDS", 0.01)
+    with pytest.raises(ValueError, match=r"The PDF cannot be read: It took longer than 0\.01 seconds"):
+        read("paper.pdf")
 
 
 def test_a_missing_file_is_named(read):

@@ -100,7 +100,11 @@ def test_a_wrong_key_is_told(look_for, engine):
         look_for(engine=engine, api_key="another-key")
 
 
-@pytest.mark.parametrize("body", ["<html>Log in</html>", "[1, 2]", '{"results": [1, {"title": "x"}, null]}'])
+@pytest.mark.parametrize(
+    "body",
+    ["<html>Log in</html>", "[1, 2]", '{"results": [1, {"title": "x"}, null]}', "[" * 1_000_000],
+    ids=["page", "list", "nulls", "deep"],
+)
 def test_an_answer_that_makes_no_sense_is_no_crash(look_for, engines, body):
     engines.http.replies["/search"] = reply(body, content_type="application/json")
     try:

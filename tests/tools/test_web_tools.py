@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from kasal_jupyter.tools import readable
 from kasal_jupyter.tools.builtin import http_request, web_page
 from kasal_jupyter.tools.catalog import find_tool
 from kasal_jupyter.tools.guard import HostGuard
@@ -104,6 +105,19 @@ def test_a_pdf_is_read_page_by_page(page):
 )
 def test_what_cannot_be_read_is_said(page, path, reason):
     with pytest.raises(ValueError, match=reason):
+        page(path)
+
+
+@pytest.mark.parametrize("path", ["/tea", "/paper"])
+def test_what_others_have_written_is_parsed_in_a_limited_process(page, path, monkeypatch):
+    def here(*_args, **_options):
+        raise AssertionError("parsed in the run's own process")
+
+    monkeypatch.setattr(readable, "page_text", here)
+    monkeypatch.setattr(readable, "pdf_text", here)
+    assert "Tea" in page(path) or "tea" in page(path)
+    monkeypatch.setattr(readable, "SECONDS", 0.01)
+    with pytest.raises(ValueError, match=r"cannot be read: It took longer than 0\.01 seconds\. Look for"):
         page(path)
 
 

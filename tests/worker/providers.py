@@ -92,8 +92,7 @@ PROVIDERS = (
         "gpt-4o-mini",
         _named("temperature", "top_p", "max_tokens", "seed"),
         {"temperature": 0.25, "top_p": 0.5, "max_tokens": 77, "seed": 11},
-        # Azure's SDK drops what it does not know of the counts.
-        {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25},
+        _OPENAI_USAGE,
         options={"api_version": "2024-10-21"},
     ),
     Provider(

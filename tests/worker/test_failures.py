@@ -42,7 +42,7 @@ def test_the_cause_is_found_behind_what_wraps_it():
     wrapped.__cause__ = answered(404)
     assert describe(wrapped, model="gpt-4") == {
         "code": "MODEL_NOT_FOUND",
-        "message": "gpt-4: the provider has no such model (404).",
+        "message": "gpt-4: nothing answers at http://127.0.0.1/v1 (404): status 404.",
     }
 
 

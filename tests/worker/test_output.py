@@ -62,8 +62,14 @@ def test_a_nested_result_of_a_real_model_follows_its_schema(engine, tmp_path, to
     assert record.of("task_complete")[0]["structured"] == ANSWER
 
 
-@pytest.mark.parametrize("said", ["I would rather not.", '{"title": "Tea", "parts": "none"}'])
-def test_an_answer_in_another_form_is_told_as_such(engine, tmp_path, said):
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("I would rather not.", "there is no JSON object in it"),
+        ('{"title": "Tea", "parts": "none"}', "parts: Input should be a valid list"),
+    ],
+)
+def test_an_answer_in_another_form_is_told_as_such(engine, tmp_path, said, why):
     with OpenAIServer(Reply(said)) as server:
         record = engine.run(
             crew(
@@ -75,7 +81,7 @@ def test_an_answer_in_another_form_is_told_as_such(engine, tmp_path, said):
         )
     assert record.end["error"] == {
         "code": "MODEL_ERROR",
-        "message": "gpt: the answer is not in the JSON form that it was asked for.",
+        "message": f"gpt: the answer is not in the JSON form that it was asked for ({why}).",
     }
 
 

@@ -111,7 +111,7 @@ def test_a_refused_key_and_an_unknown_model_are_told_apart_at_once(ask, provider
     record, server = ask(provider, Reply("There is no such model.", status=unknown))
     assert record.end["error"] == {
         "code": "MODEL_NOT_FOUND",
-        "message": "model: the provider has no such model (404).",
+        "message": "model: the provider has no such model (404): There is no such model.",
     }
     assert len(server.requests) == 1
 

@@ -36,7 +36,7 @@ def run(spec):
     reading = threading.Thread(target=read)
     reading.start()
     usage = contextvars.Context().run(kickoff).token_usage
-    outbox.close(None)
+    outbox.close(10)
     ours.close()
     reading.join()
     return {"usage": usage.model_dump(), "events": [json.loads(line) for line in received.splitlines()]}

@@ -237,7 +237,7 @@ def test_where_no_model_can_all_of_them_say_why(engine, tmp_path):
     check_spans(record)
     assert record.end["error"] == {
         "code": "MODEL_AUTH",
-        "message": "gpt: the provider has no such model (404). "
+        "message": "gpt: the provider has no such model (404): No. "
         "claude: the provider refused the API key (401).",
     }
     (error,) = record.of("error")
@@ -255,5 +255,6 @@ def test_a_model_that_has_no_native_tools_is_offered_them_in_words(engine, tmp_p
         )
     assert record.end["status"] == "completed"
     assert record.end["result"].strip() == "Five."
-    assert record.of("llm_retry") == []
+    # What it was asked first is a call that failed, and is told like any other.
+    assert [event["model"] for event in record.of("llm_retry")] == ["gpt"]
     assert record.of("tool_result")[0]["result"] == "5"

@@ -232,6 +232,12 @@ def _generate(parser: Parser) -> None:
     parser.add_argument("--print", action="store_true", help="print the cell instead of adding it")
 
 
+def _provider(parser: Parser) -> None:
+    parser.add_argument("action", metavar="test", type=one_of(("test",)), help="the only thing to do here")
+    parser.add_argument("name", metavar="NAME", help="the provider, as %%kasal providers lists it")
+    parser.add_argument("--model", metavar="MODEL", help="the model to ask; else one that it serves")
+
+
 def _doctor(parser: Parser) -> None:
     parser.add_argument("--quick", action="store_true", help="leave out the run that tries the engine")
 
@@ -365,6 +371,13 @@ COMMANDS: dict[str, Command] = {
             "List who serves models and searches the web, and what each needs to be used.",
             ("%kasal providers", "%kasal providers anthropic"),
             _one("provider", "part of the names to show"),
+        ),
+        Command(
+            "provider",
+            "providers",
+            "Ask a provider something small: whether its key, its address and a model work.",
+            ("%kasal provider test openai", "%kasal provider test ollama --model llama3.2"),
+            _provider,
         ),
         Command(
             "memory",

@@ -1,4 +1,4 @@
-"""`%kasal providers`."""
+"""`%kasal providers` and `%kasal provider`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from kasal_jupyter.errors import nearest
 from kasal_jupyter.kernel.cards import Shown
+from kasal_jupyter.kernel.clean import clean
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.figures import counted
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from kasal_jupyter.kernel.session import Session
-    from kasal_jupyter.schemas.providers import ProviderInfo
+    from kasal_jupyter.schemas.providers import ProviderInfo, ProviderTested
 
 HEADS = ["", "provider", "for", "set by", "what it needs"]
 
@@ -31,10 +32,29 @@ def providers_command(session: Session, words: Namespace, cell: str | None) -> S
     wanted.sort(key=lambda each: not each.ready)
     ready = sum(each.ready for each in wanted)
     title = (
-        f"{counted(ready, 'provider')} can be used. In a terminal, `jupyter kasal provider set NAME` "
-        "asks for a key, which the server stores encrypted"
+        f"{counted(ready, 'provider')} can be used; %kasal provider test NAME asks one. "
+        "In a terminal, `jupyter kasal provider set NAME` asks for a key, which the server stores encrypted"
     )
     return Shown(title, HEADS, [_cells(each) for each in wanted])
+
+
+def provider_command(session: Session, words: Namespace, cell: str | None) -> Tested:
+    """Test a provider; what does not work fails the cell, with what to do."""
+    del cell
+    found = session.client.test_provider(words.name, words.model)
+    if not found.works:
+        raise CellError(found.message)
+    return Tested(found)
+
+
+class Tested:
+    """What the test of a provider has shown."""
+
+    def __init__(self, found: ProviderTested) -> None:
+        self.found = found
+
+    def __repr__(self) -> str:
+        return clean(self.found.told)
 
 
 def _cells(provider: ProviderInfo) -> list[str]:

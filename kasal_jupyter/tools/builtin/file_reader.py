@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import IO
 
 from kasal_jupyter.tools.builtin.directory_list import listing
-from kasal_jupyter.tools.readable import is_pdf, pdf_text
+from kasal_jupyter.tools.readable import is_pdf, read_pdf
 from kasal_jupyter.tools.tool import Tool, ToolContext
 from kasal_jupyter.tools.wording import MAX_CHARACTERS, portion
 from kasal_jupyter.tools.workspace import Workspace
@@ -24,7 +24,7 @@ def _run(context: ToolContext, path: str = ".", start: int = 0) -> str:
     with workspace.open(path) as file:
         head = file.read(_HEAD)
         if is_pdf(head):
-            return portion(pdf_text(head + file.read(MAX_PDF_BYTES)), start)
+            return portion(read_pdf(head + file.read(MAX_PDF_BYTES)), start)
         if b"\0" in head:
             size = file.seek(0, 2)
             raise ValueError(f"{path!r} is no text; it is a binary file of {size:,} bytes.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kasal_jupyter.tools.readable import html_charset, is_pdf, page_text, pdf_text
+from kasal_jupyter.tools.readable import html_charset, is_pdf, read_page, read_pdf
 from kasal_jupyter.tools.tool import Tool, ToolContext, without_network
 from kasal_jupyter.tools.wording import beginning, portion, status_text
 from kasal_jupyter.version import __version__
@@ -67,11 +67,11 @@ def _read(answer: Answer, *, links: bool) -> str:
     if answer.kind == "application/pdf" or is_pdf(head):
         if not answer.complete:
             raise ValueError(f"The PDF is larger than {MAX_BYTES:,} bytes, and is not read.")
-        return pdf_text(answer.body)
+        return read_pdf(answer.body)
     if not answer.is_text or b"\0" in head:
         raise ValueError(f"{answer.url} is no page to read: {len(answer.body):,} bytes of {answer.kind}.")
     if "html" in answer.kind or (not answer.kind and b"<html" in head.lower()):
-        return page_text(answer.text(html_charset(answer.body)), answer.url, links=links)
+        return read_page(answer.text(html_charset(answer.body)), answer.url, links=links)
     return answer.text()
 
 

@@ -1,0 +1,210 @@
+"""What is built on of CrewAI's own parts, looked at in a process of its own, as only those import CrewAI.
+
+``python -m tests.worker.crewai_contract`` prints it, and ``--write`` writes ``crewai_contract.txt`` anew.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import pkgutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+
+from kasal_jupyter.worker.switches import import_crewai
+
+CONTRACT = Path(__file__).with_name("crewai_contract.txt")
+
+
+def overridden() -> list[str]:
+    """Give a line for each method of CrewAI's that a class of ours overrides: where, and how it is called."""
+    return sorted({f"{name} {signature}" for cls in _classes() for name, signature in _methods(cls)})
+
+
+def _classes() -> Iterator[type]:
+    import kasal_jupyter.worker as room
+
+    for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):
+        for found in vars(import_module(module.name)).values():
+            if isinstance(found, type) and found.__module__ == module.name:
+                yield found
+
+
+def _methods(cls: type) -> Iterator[tuple[str, str]]:
+    line = cls.__mro__
+    for at, own in enumerate(line):
+        if not own.__module__.startswith("kasal_jupyter"):
+            continue
+        for name in vars(own):
+            # Pydantic's own, and what every class has.
+            if name == "model_post_init" or (name.startswith("__") and name != "__call__"):
+                continue
+            crews = (each for each in line[at:] if each.__module__.startswith("crewai"))
+            above = next((each for each in crews if name in vars(each)), None)
+            theirs = inspect.unwrap(getattr(above, name, None)) if above is not None else None
+            if above is None or not callable(theirs):
+                continue
+            plain = [
+                each.replace(annotation=inspect.Parameter.empty)
+                for each in inspect.signature(theirs).parameters.values()
+            ]
+            yield f"{above.__module__}.{above.__qualname__}.{name}", str(inspect.Signature(plain))
+
+
+def retries_can_be_left_out() -> bool:
+    """CrewAI wraps each ``call`` unless it is marked, and the wrapped one is found below."""
+    from crewai.llms.base_llm import BaseLLM
+
+    from kasal_jupyter.worker.crewai_seams import once, unwrapped
+
+    class Retried(BaseLLM):
+        def call(self, *_args: object, **_request: object) -> str:
+            return "retried"
+
+    class Plain(BaseLLM):
+        @unwrapped
+        def call(self, *_args: object, **_request: object) -> str:
+            return "plain"
+
+    wrapped = Retried.call.__wrapped__  # type: ignore[attr-defined]
+    return once(Retried(model="m")) is wrapped is not Retried.call and once(Plain(model="m")) is Plain.call
+
+
+def the_event_bus_has_what_is_reset() -> bool:
+    """The bus's state is in these attributes, and each event goes by its record."""
+    from crewai.events.event_bus import crewai_event_bus as bus
+
+    state = ("_shutting_down", "_executor_initialized", "_has_pending_events")
+    return (
+        all(isinstance(getattr(bus, name), bool) for name in state)
+        and list(inspect.signature(type(bus)._record_event).parameters) == ["self", "event"]
+        and "self._record_event(event)" in inspect.getsource(type(bus))
+        and "wait" in inspect.signature(bus.shutdown).parameters
+    )
+
+
+def the_record_of_outputs_is_looked_up_where_it_is_replaced() -> bool:
+    """The class's name is a global of the module, read when a handler is made; ours has its methods."""
+    from crewai.utilities import task_output_storage_handler as handler
+
+    from kasal_jupyter.worker.crewai_seams import NoTaskOutputs
+
+    source = inspect.getsource(handler.TaskOutputStorageHandler)
+    called = {word.partition("(")[0] for word in source.split("self.storage.")[1:]}
+    return "KickoffTaskOutputsSQLiteStorage()" in source and called <= vars(NoTaskOutputs).keys()
+
+
+def an_executors_steps_are_crewais() -> bool:
+    """The flow of our executor is that of the class above it."""
+    from crewai.agents.agent_executor import AgentExecutor
+
+    from kasal_jupyter.worker.crewai_seams import CrewExecutor
+
+    return CrewExecutor._flow_definition == AgentExecutor.flow_definition()
+
+
+def a_call_that_cannot_be_read_gives_what_the_executor_takes() -> bool:
+    """The executor takes these fields of what a tool call gives."""
+    from crewai.agents.agent_executor import AgentExecutor
+
+    source = inspect.getsource(AgentExecutor._execute_single_native_tool_call)
+    fields = ("call_id", "func_name", "result", "from_cache", "original_tool", "tool_failure")
+    return all(f'"{name}"' in source for name in fields)
+
+
+def the_hooks_come_last_before_a_request() -> bool:
+    """Every provider begins, runs the hooks, and then asks: a call that fails before them was not sent."""
+    for name in ("openai", "anthropic", "azure", "bedrock", "gemini"):
+        module = import_module(f"crewai.llms.providers.{name}.completion")
+        (cls,) = [
+            each
+            for each in vars(module).values()
+            if isinstance(each, type) and each.__module__ == module.__name__ and "call" in vars(each)
+        ]
+        source = inspect.getsource(inspect.unwrap(cls.call))
+        began = source.index("_emit_call_started_event(")
+        hooks = source.index("_invoke_before_llm_call_hooks(")
+        words = ("return self._call_completions(", "_handle_")
+        asks = min(at for word in words if (at := source.find(word)) > 0)
+        if not began < hooks < asks:
+            return False
+    return True
+
+
+def calls_are_told_apart_in_events() -> bool:
+    """Each event of a call has its ``call_id``."""
+    from crewai.events.types import llm_events
+
+    names = ("LLMCallStartedEvent", "LLMCallCompletedEvent", "LLMCallFailedEvent", "LLMStreamChunkEvent")
+    return all("call_id" in getattr(llm_events, name).model_fields for name in names)
+
+
+def how_work_ends_is_looked_up_where_it_is_replaced() -> bool:
+    """Both functions are globals of the modules that call them, and take what ours take."""
+    import crewai.task
+    from crewai.agents.agent_executor import AgentExecutor
+    from crewai.utilities import agent_utils, converter
+
+    from kasal_jupyter.worker.outcome import last_answer, object_of
+
+    def parameters(function: Callable[..., object]) -> list[str]:
+        return list(inspect.signature(function).parameters)
+
+    forced = inspect.getsource(AgentExecutor.ensure_force_final_answer)
+    return (
+        "convert_to_model(" in inspect.getsource(crewai.task.Task._export_output)
+        and parameters(converter.convert_to_model) == parameters(object_of)
+        and "handle_max_iterations_exceeded(" in forced
+        and {"messages=", "llm="} <= {word.split("=")[0] + "=" for word in forced.split() if "=" in word}
+        and {"messages", "llm"} <= set(parameters(agent_utils.handle_max_iterations_exceeded))
+        and {"messages", "llm"} <= set(parameters(last_answer))
+    )
+
+
+def it_is_known_by_our_words_that_a_server_takes_no_tools() -> bool:
+    """The executor goes on in words where an error's text says so."""
+    from crewai.agents import agent_executor
+    from crewai.utilities.agent_utils import is_native_tool_calling_unsupported_error as is_known
+
+    from kasal_jupyter.worker.failures import NoToolCalls
+
+    source = inspect.getsource(agent_executor.AgentExecutor.call_llm_native_tools)
+    return (
+        is_known(NoToolCalls("gpt"))
+        and is_known(NoToolCalls("gpt", "gpt: no (400)."))
+        and "is_native_tool_calling_unsupported_error(e)" in source
+    )
+
+
+FACTS = (
+    retries_can_be_left_out,
+    the_event_bus_has_what_is_reset,
+    the_record_of_outputs_is_looked_up_where_it_is_replaced,
+    an_executors_steps_are_crewais,
+    a_call_that_cannot_be_read_gives_what_the_executor_takes,
+    the_hooks_come_last_before_a_request,
+    calls_are_told_apart_in_events,
+    how_work_ends_is_looked_up_where_it_is_replaced,
+    it_is_known_by_our_words_that_a_server_takes_no_tools,
+)
+
+
+def main() -> None:
+    """Print what is so."""
+    with tempfile.TemporaryDirectory() as folder:
+        import crewai.utilities.task_output_storage_handler as handler
+
+        original = handler.KickoffTaskOutputsSQLiteStorage
+        import_crewai(Path(folder))
+        handler.KickoffTaskOutputsSQLiteStorage = original  # type: ignore[misc]
+        lines = overridden()
+        if "--write" in sys.argv:
+            CONTRACT.write_text("\n".join(lines) + "\n")
+        print(json.dumps({"overridden": lines, "facts": {fact.__name__: fact() for fact in FACTS}}))
+
+
+if __name__ == "__main__":
+    main()
