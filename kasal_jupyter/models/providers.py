@@ -49,8 +49,8 @@ class Credentials:
         given = {"api_key": self.api_key, "base_url": self.base_url, **self.options}
         names = unhidden_among((name, value) for name, value in given.items() if value)
         return (
-            f"the secret in {' and '.join(names)} has fewer than {MIN_WORD} characters: it cannot be hidden in "
-            "what models, tools and logs say"
+            f"the secret in {' and '.join(names)} has fewer than {MIN_WORD} characters: it cannot be hidden "
+            "in what models, tools and logs say"
             if names
             else None
         )
