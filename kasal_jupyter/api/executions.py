@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from pathlib import Path
 
 import orjson
 
@@ -138,17 +139,13 @@ class ResultHandler(ApiHandler):
         execution = await execution_of(self, job_id)
         if execution.status not in ENDED:
             raise Conflict(f"Execution {job_id} is {execution.status}; its result comes when it has ended")
-        self.answer(
-            ExecutionResult(
-                job_id=execution.id,
-                status=execution.status,
-                result=await _whole_result(self, execution),
-                error=execution.error,
-                usage=execution.usage,
-                usage_by=execution.usage_by,
-                duration=execution.duration,
-            )
-        )
+        if execution.result_file is None:
+            self.answer(_result(execution, execution.result))
+            return
+        # Megabytes: read and written as JSON elsewhere.
+        folder = self.parts.runs.files.workspace(job_id)
+        answer = await FILES.do(lambda: _whole_result(folder, execution), owner=execution.owner)
+        self.write_bytes(answer)
 
 
 class StopHandler(ApiHandler):
@@ -223,16 +220,23 @@ def _status(execution: Execution, position: int | None, most: int | None = None)
     )
 
 
-async def _whole_result(handler: ApiHandler, execution: Execution) -> str | None:
-    """Give a result, a very long one from its file; what is known of it where that is gone."""
-    if execution.result_file is None:
-        return execution.result
-    folder, name = handler.parts.runs.files.workspace(execution.id), execution.result_file
+def _result(execution: Execution, result: str | None) -> ExecutionResult:
+    return ExecutionResult(
+        job_id=execution.id,
+        status=execution.status,
+        result=result,
+        error=execution.error,
+        usage=execution.usage,
+        usage_by=execution.usage_by,
+        duration=execution.duration,
+    )
 
-    def read() -> str:
-        return b"".join(open_artifact(folder, name).chunks()).decode(errors="replace")
 
+def _whole_result(folder: Path, execution: Execution) -> bytes:
+    """Give the answer with a very long result from its file; with what is known of it where that is gone."""
+    assert execution.result_file is not None
     try:
-        return await FILES.do(read, owner=execution.owner)
+        whole = b"".join(open_artifact(folder, execution.result_file).chunks()).decode(errors="replace")
     except (NotFound, OSError):
-        return execution.result
+        return _result(execution, execution.result).model_dump_json().encode()
+    return _result(execution, whole).model_dump_json().encode()
