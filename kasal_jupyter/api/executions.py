@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import re
-from pathlib import Path
+from collections.abc import Iterator
 
 import orjson
 
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.listing import list_page
+from kasal_jupyter.api.long_answer import PouredAnswer
 from kasal_jupyter.api.operation import operation
 from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, NotFound
 from kasal_jupyter.places import FILES
@@ -128,7 +130,7 @@ class ExecutionHandler(ApiHandler):
         self.nothing()
 
 
-class ResultHandler(ApiHandler):
+class ResultHandler(PouredAnswer):
     """``GET /executions/{job_id}/result``."""
 
     tag = "Execution Management"
@@ -142,10 +144,16 @@ class ResultHandler(ApiHandler):
         if execution.result_file is None:
             self.answer(_result(execution, execution.result))
             return
-        # Megabytes: read and written as JSON elsewhere.
-        folder = self.parts.runs.files.workspace(job_id)
-        answer = await FILES.do(lambda: _whole_result(folder, execution), owner=execution.owner)
-        self.write_bytes(answer)
+        folder, name = self.parts.runs.files.workspace(job_id), execution.result_file
+        try:
+            whole = await FILES.do(lambda: open_artifact(folder, name), owner=execution.owner)
+        except NotFound:
+            # Somebody has deleted it: what is known of it says that it goes on.
+            self.answer(_result(execution, execution.result))
+            return
+        self._headers["Content-Type"] = "application/json"
+        with whole.file:
+            await self.pour(_poured(execution, whole.chunks()))
 
 
 class StopHandler(ApiHandler):
@@ -232,11 +240,12 @@ def _result(execution: Execution, result: str | None) -> ExecutionResult:
     )
 
 
-def _whole_result(folder: Path, execution: Execution) -> bytes:
-    """Give the answer with a very long result from its file; with what is known of it where that is gone."""
-    assert execution.result_file is not None
-    try:
-        whole = b"".join(open_artifact(folder, execution.result_file).chunks()).decode(errors="replace")
-    except (NotFound, OSError):
-        return _result(execution, execution.result).model_dump_json().encode()
-    return _result(execution, whole).model_dump_json().encode()
+def _poured(execution: Execution, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Give the answer with a result of megabytes, as JSON in pieces."""
+    before, after = _result(execution, "").model_dump_json().encode().split(b'"result":""', 1)
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    yield before + b'"result":"'
+    for data in chunks:
+        if text := decoder.decode(data):
+            yield orjson.dumps(text)[1:-1]
+    yield orjson.dumps(decoder.decode(b"", final=True))[1:-1] + b'"' + after

@@ -1,6 +1,5 @@
 """One hub for all tests of this folder."""
 
-
 import pytest
 
 from tests.hub.hub import find_proxy, start_hub

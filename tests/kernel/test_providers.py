@@ -19,7 +19,7 @@ def kernel(tmp_path_factory):
             "OLLAMA_HOST": ollama.url,
             "VLLM_BASE_URL": "http://127.0.0.1:9/v1",
             "AZURE_API_KEY": KEY,
-            "GROQ_API_KEY": "g7q",
+            "TAVILY_API_KEY": "t7v",
             "https_proxy": "http://ada:p4s@127.0.0.1:9",
         }
         server = start_server(room, environ=environ)
@@ -44,7 +44,7 @@ def test_providers_that_are_ready_come_first_and_the_others_say_what_they_need(k
     text = shown(kernel, "%kasal providers")
     lines = text.splitlines()
     ready = [line.split()[1] for line in lines if "✔" in line]
-    assert ready == ["openai", "ollama", "groq", "vllm"]
+    assert ready == ["openai", "ollama", "vllm", "tavily"]
     assert "jupyter kasal provider set NAME" in text
     assert "ANTHROPIC_API_KEY" in text
     (openai,) = (line for line in lines if "(OpenAI)" in line)
@@ -72,6 +72,6 @@ def test_the_doctor_tells_of_what_is_set_and_cannot_be_used(kernel):
 
 def test_the_doctor_tells_of_a_key_that_is_too_short_to_be_hidden(kernel):
     text = shown(kernel, "%kasal doctor --quick")
-    (groq,) = (line for line in text.splitlines() if line.split()[:2] == ["✖", "groq"])
-    assert "the secret in api_key has fewer than 4 characters: it cannot be hidden" in groq
-    assert "g7q" not in text
+    (tavily,) = (line for line in text.splitlines() if line.split()[:2] == ["✖", "tavily"])
+    assert "the secret in api_key has fewer than 4 characters: it cannot be hidden" in tavily
+    assert "t7v" not in text
