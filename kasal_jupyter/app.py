@@ -37,8 +37,10 @@ from kasal_jupyter.auth.senders import Senders
 from kasal_jupyter.auth.standing import ASK_SECONDS, LOOK_SECONDS, Watch
 from kasal_jupyter.confined import ConfinedPool
 from kasal_jupyter.errors import StoreError
+from kasal_jupyter.hiding import MIN_WORD, unhidden_among
 from kasal_jupyter.models.catalog import ModelCatalog, SandboxCatalog
 from kasal_jupyter.runs.disabled import DisabledOwners
+from kasal_jupyter.runs.environment import worker_environment
 from kasal_jupyter.runs.hook_file import HookFiles
 from kasal_jupyter.runs.local import LocalBackend, StartMethod
 from kasal_jupyter.runs.memory import CrewMemories
@@ -365,6 +367,13 @@ class KasalApp(ExtensionApp):
             if self.standalone:
                 sys.exit(1)
             self._unusable = UnusableStore(error.message, self._try_again)
+        passed = worker_environment(os.environ, self.folder, self.passed_environment)
+        for name in unhidden_among(passed.items()):
+            self.log.warning(
+                "The secret in %s has fewer than %d characters: it cannot be hidden in what runs say",
+                name,
+                MIN_WORD,
+            )
 
     def _opened(self) -> Store:
         """Open the store; it may take a while, where another program holds it."""

@@ -88,6 +88,18 @@ def too_short(secret: str, name: str = "key") -> str | None:
     )
 
 
+def unhidden_among(values: Iterable[tuple[str, str]]) -> list[str]:
+    """Give the names of values that are, or hold, a secret which is too short to be hidden anywhere."""
+    return [
+        name
+        for name, value in values
+        if any(
+            0 < len(secret) < MIN_WORD and secret.lower() not in WORDS
+            for secret in (value if _SURE_NAME.search(name) else "", password_of(value) or "")
+        )
+    ]
+
+
 class Hider:
     """Hides secrets in what is said.
 

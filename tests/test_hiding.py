@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from kasal_jupyter.hiding import MARK, Hider, password_of, secrets_among, too_short
+from kasal_jupyter.hiding import MARK, Hider, password_of, secrets_among, too_short, unhidden_among
 from tests.forms import encodings
 
 SECRET = "sk-Live/7f+Q=9&'w\"é\\ <🔑>%z"
@@ -169,3 +169,20 @@ def test_what_is_too_short_to_be_hidden_is_not_entrusted(secret, name, refused):
     reason = too_short(secret, name)
     assert (reason is not None) is refused
     assert secret not in (reason or "").split()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("GROQ_API_KEY", "abc", True),
+        ("api_key", "abcd", False),
+        ("api_key", "", False),
+        ("api_key", "x", False),
+        ("DEBUG", "1", False),
+        ("https_proxy", "http://ada:abc@proxy:8080", True),
+        ("https_proxy", "http://ada:abcd@proxy:8080", False),
+        ("MAX_TOKENS", "9", False),
+    ],
+)
+def test_what_is_too_short_to_be_hidden_is_told(name, value, told):
+    assert unhidden_among([(name, value)]) == ([name] if told else [])

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from operator import attrgetter
 from urllib.parse import quote
 
-from tornado.iostream import StreamClosedError
-
 from kasal_jupyter.api.executions import execution_of
-from kasal_jupyter.api.long_answer import LongAnswer
+from kasal_jupyter.api.long_answer import PouredAnswer
 from kasal_jupyter.api.operation import Media, operation
-from kasal_jupyter.errors import KasalError
 from kasal_jupyter.places import FILES
 from kasal_jupyter.runs.artifacts import list_artifacts, open_artifact, zip_artifacts
 from kasal_jupyter.schemas.artifacts import ArtifactList, ArtifactQuery
@@ -22,7 +18,7 @@ ZIP = Media("application/zip", "All files in one archive.")
 CONTENT = Media("application/octet-stream", "The file.")
 
 
-class FileHandler(LongAnswer):
+class FileHandler(PouredAnswer):
     """What is answered with files."""
 
     tag = "Execution Management"
@@ -46,24 +42,7 @@ class FileHandler(LongAnswer):
         self._headers["X-Content-Type-Options"] = "nosniff"
         if size is not None:
             self._headers["Content-Length"] = str(size)
-        unwatch = self.parts.doors.watch.add(self)
-        try:
-            while self.request.method != "HEAD" and (data := await asyncio.to_thread(next, chunks, b"")):
-                if not self.look_again():
-                    return
-                self.write(data)
-                await self.flush()
-            self.finish()
-        except StreamClosedError:
-            # The client has gone.
-            return
-        finally:
-            unwatch()
-
-    def refuse(self, error: KasalError) -> None:
-        """Break off: what came is not taken for the whole file."""
-        super().refuse(error)
-        self.cut()
+        await self.pour(chunks)
 
 
 class ArtifactsHandler(FileHandler):

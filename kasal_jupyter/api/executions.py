@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import re
+from collections.abc import Iterator
 
 import orjson
 
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.listing import list_page
+from kasal_jupyter.api.long_answer import PouredAnswer
 from kasal_jupyter.api.operation import operation
 from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, NotFound
 from kasal_jupyter.places import FILES
@@ -127,7 +130,7 @@ class ExecutionHandler(ApiHandler):
         self.nothing()
 
 
-class ResultHandler(ApiHandler):
+class ResultHandler(PouredAnswer):
     """``GET /executions/{job_id}/result``."""
 
     tag = "Execution Management"
@@ -138,17 +141,19 @@ class ResultHandler(ApiHandler):
         execution = await execution_of(self, job_id)
         if execution.status not in ENDED:
             raise Conflict(f"Execution {job_id} is {execution.status}; its result comes when it has ended")
-        self.answer(
-            ExecutionResult(
-                job_id=execution.id,
-                status=execution.status,
-                result=await _whole_result(self, execution),
-                error=execution.error,
-                usage=execution.usage,
-                usage_by=execution.usage_by,
-                duration=execution.duration,
-            )
-        )
+        if execution.result_file is None:
+            self.answer(_result(execution, execution.result))
+            return
+        folder, name = self.parts.runs.files.workspace(job_id), execution.result_file
+        try:
+            whole = await FILES.do(lambda: open_artifact(folder, name), owner=execution.owner)
+        except NotFound:
+            # Somebody has deleted it: what is known of it says that it goes on.
+            self.answer(_result(execution, execution.result))
+            return
+        self._headers["Content-Type"] = "application/json"
+        with whole.file:
+            await self.pour(_poured(execution, whole.chunks()))
 
 
 class StopHandler(ApiHandler):
@@ -223,16 +228,24 @@ def _status(execution: Execution, position: int | None, most: int | None = None)
     )
 
 
-async def _whole_result(handler: ApiHandler, execution: Execution) -> str | None:
-    """Give a result, a very long one from its file; what is known of it where that is gone."""
-    if execution.result_file is None:
-        return execution.result
-    folder, name = handler.parts.runs.files.workspace(execution.id), execution.result_file
+def _result(execution: Execution, result: str | None) -> ExecutionResult:
+    return ExecutionResult(
+        job_id=execution.id,
+        status=execution.status,
+        result=result,
+        error=execution.error,
+        usage=execution.usage,
+        usage_by=execution.usage_by,
+        duration=execution.duration,
+    )
 
-    def read() -> str:
-        return b"".join(open_artifact(folder, name).chunks()).decode(errors="replace")
 
-    try:
-        return await FILES.do(read, owner=execution.owner)
-    except (NotFound, OSError):
-        return execution.result
+def _poured(execution: Execution, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Give the answer with a result of megabytes, as JSON in pieces."""
+    before, after = _result(execution, "").model_dump_json().encode().split(b'"result":""', 1)
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    yield before + b'"result":"'
+    for data in chunks:
+        if text := decoder.decode(data):
+            yield orjson.dumps(text)[1:-1]
+    yield orjson.dumps(decoder.decode(b"", final=True))[1:-1] + b'"' + after

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
+
+from tornado.iostream import StreamClosedError
 
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.auth.standing import Standing
@@ -43,3 +47,28 @@ class LongAnswer(ApiHandler):
         """End the connection in the middle of an answer, so that nobody takes what came for the whole."""
         connection: Any = self.request.connection
         connection.close()
+
+
+class PouredAnswer(LongAnswer):
+    """What is answered as it comes from a file; what is broken off is not taken for the whole."""
+
+    async def pour(self, pieces: Iterator[bytes]) -> None:
+        """Give all pieces, none of which is empty; they are made in a thread, at the client's pace."""
+        unwatch = self.parts.doors.watch.add(self)
+        try:
+            while self.request.method != "HEAD" and (data := await asyncio.to_thread(next, pieces, b"")):
+                if not self.look_again():
+                    return
+                self.write(data)
+                await self.flush()
+            self.finish()
+        except StreamClosedError:
+            # The client has gone.
+            return
+        finally:
+            unwatch()
+
+    def refuse(self, error: KasalError) -> None:
+        """Break off."""
+        super().refuse(error)
+        self.cut()

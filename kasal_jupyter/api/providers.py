@@ -51,6 +51,8 @@ class ProviderResource(ApiHandler):
             options=sorted(given.options) if given else [],
             variables=provider.variables(),
             install=None if provider.installed else provider.install,
+            # How short a key is, is nobody else's business.
+            remark=given.remark() if given is not None and shown else None,
             scopes=[scope for scope in stored if scope == "user" or admin],
         )
 

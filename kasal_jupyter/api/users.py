@@ -5,6 +5,7 @@ from __future__ import annotations
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.listing import list_page
 from kasal_jupyter.api.operation import operation
+from kasal_jupyter.places import LISTS
 from kasal_jupyter.schemas.users import UserCreate, UserDetails, UserList, UserQuery, UserUpdate
 
 
@@ -25,14 +26,15 @@ class UsersHandler(ApiHandler):
             searched=("email",),
             equal={"tier": query.tier, "role": query.role},
         )
-        users = [user.details() for user in page.documents]
+        details = self.parts.accounts.users.details
+        users = await LISTS.do(lambda: list(map(details, page.documents)), owner=self.caller.owner)
         self.answer(UserList(users=users, total=page.total, page=query.page, per_page=query.per_page))
 
     @operation("Create user", access="admin", body=UserCreate, answers={201: UserDetails}, errors=(409, 503))
     async def post(self) -> None:
         """Create a user, who can log in at once."""
         user = await self.parts.accounts.users.create(self.body(UserCreate))
-        self.answer(user.details(), 201)
+        self.answer(self.parts.accounts.users.details(user), 201)
 
 
 class UserHandler(ApiHandler):
@@ -44,7 +46,8 @@ class UserHandler(ApiHandler):
     @operation("Get user", access="admin", answers={200: UserDetails}, errors=(404,))
     async def get(self, user_id: str) -> None:
         """Give a user."""
-        self.answer(self.parts.accounts.users.get(user_id).details())
+        users = self.parts.accounts.users
+        self.answer(users.details(users.get(user_id)))
 
     @operation(
         "Update user", access="admin", body=UserUpdate, answers={200: UserDetails}, errors=(404, 409, 503)
@@ -56,7 +59,7 @@ class UserHandler(ApiHandler):
         executions as well.
         """
         user = await self.parts.accounts.users.update(user_id, self.body(UserUpdate))
-        self.answer(user.details())
+        self.answer(self.parts.accounts.users.details(user))
 
     @operation("Disable user", access="admin", answers={204: None}, errors=(404,))
     async def delete(self, user_id: str) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING
 
 from kasal_jupyter.errors import TooManyRequests
+from kasal_jupyter.schemas.base import steady_seconds
 from kasal_jupyter.schemas.users import Tier
-
-if TYPE_CHECKING:
-    from kasal_jupyter.auth.counters import Counters
 
 MINUTE = 60
 HOUR = 3_600
@@ -77,11 +74,37 @@ class Allowance:
     reset: int
 
 
+MOST_COUNTS = 50_000
+"""Counts that are kept; 0.3 kB each."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """What was counted in the window before and in the present one, and the seconds until that ends."""
+
+    before: int
+    now: int
+    left: float
+
+    def used(self, seconds: int) -> int:
+        return int(self.before * self.left / seconds + self.now)
+
+
 class RateMeter:
     """Counts requests, in windows that slide: a weighted part of the one before counts as well.
 
-    The counts are this process's own, and begin anew with it.
+    The counts are this process's own, and begin anew with it. For one thread: the server's loop.
+
+    Parameters
+    ----------
+    clock
+        Gives a time that only goes on: a machine's clock that is set locks nobody out, and frees nobody.
     """
+
+    def __init__(self, clock: Callable[[], float] = steady_seconds) -> None:
+        self._clock = clock
+        # By whose, the length of the window, and its number.
+        self._counts: dict[tuple[str, int, int], int] = {}
 
     def spend(self, name: str, rates: tuple[Rate, ...]) -> Allowance:
         """Count a request against all of somebody's rates, and give what is left of the last.
@@ -101,8 +124,7 @@ class RateMeter:
             One of them is used up.
         """
         for rate in rates:
-            # The library's limiter does the same with a key that it builds at each call, for 1.5 µs.
-            if not self._counters.acquire_sliding_window_entry(name, rate.amount, rate.seconds):
+            if not self.count(name, rate):
                 seconds = self.wait(name, rate)
                 raise TooManyRequests(
                     f"More than {rate.words}; try again in {seconds} s",
@@ -111,31 +133,42 @@ class RateMeter:
                 )
         return self.left(name, rates[-1])
 
-    def count(self, name: str, rate: Rate) -> None:
-        """Count something against a rate, also if that is used up."""
-        self._counters.acquire_sliding_window_entry(name, rate.amount, rate.seconds)
+    def count(self, name: str, rate: Rate) -> bool:
+        """Count something against a rate, unless that is used up; say whether it was counted."""
+        now = self._clock()
+        if self._window(name, rate.seconds, now).used(rate.seconds) >= rate.amount:
+            return False
+        key = (name, rate.seconds, int(now / rate.seconds))
+        if key not in self._counts and len(self._counts) >= MOST_COUNTS:
+            self._drop(now)
+        self._counts[key] = self._counts.get(key, 0) + 1
+        return True
 
     def left(self, name: str, rate: Rate) -> Allowance:
         """Give what is left of a rate."""
-        before, ttl, now, until = self._counters.get_sliding_window(name, rate.seconds)
-        used = int(before * ttl / rate.seconds + now)
-        # The library counts until the window has wholly slid by: one window more than it lasts.
-        return Allowance(rate.amount, max(0, rate.amount - used), int(until - rate.seconds) + 1)
+        window = self._window(name, rate.seconds, self._clock())
+        return Allowance(rate.amount, max(0, rate.amount - window.used(rate.seconds)), int(window.left) + 1)
 
     def wait(self, name: str, rate: Rate) -> int:
         """Give the seconds until a rate that is used up admits one more."""
-        before, ttl, now, until = self._counters.get_sliding_window(name, rate.seconds)
-        if now < rate.amount:
+        window = self._window(name, rate.seconds, self._clock())
+        if window.now < rate.amount:
             # The window before weighs less and less: until the two come below the limit.
-            seconds = ttl - (rate.amount - now) * rate.seconds / max(before, 1)
+            seconds = window.left - (rate.amount - window.now) * rate.seconds / max(window.before, 1)
         else:
             # This window is full. Once it is the one before, it has to lose the weight of one.
-            seconds = until - rate.seconds * rate.amount / now
+            seconds = window.left + rate.seconds - rate.seconds * rate.amount / window.now
         return max(1, math.ceil(seconds + 0.001))
 
-    @cached_property
-    def _counters(self) -> Counters:
-        # Imported here, since most servers have no other caller than their owner, who is not counted.
-        from kasal_jupyter.auth.counters import Counters
+    def _window(self, name: str, seconds: int, now: float) -> _Window:
+        number = int(now / seconds)
+        before, present = ((name, seconds, each) for each in (number - 1, number))
+        left = (number + 1) * seconds - now
+        return _Window(self._counts.get(before, 0), self._counts.get(present, 0), left)
 
-        return Counters()
+    def _drop(self, now: float) -> None:
+        """Forget what no longer counts, and of the rest the half that would be forgotten first."""
+        # A window counts until the one behind it is over.
+        ends = {key: (key[2] + 2) * key[1] for key in self._counts}
+        live = sorted((key for key, end in ends.items() if end > now), key=ends.__getitem__)
+        self._counts = {key: self._counts[key] for key in live[-MOST_COUNTS // 2 :]}

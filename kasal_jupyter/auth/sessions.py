@@ -186,7 +186,7 @@ class Sessions:
 
     def _sweep(self, now: float) -> None:
         """Remove what has expired."""
-        if now - self._swept < SWEEP_SECONDS:
+        if abs(now - self._swept) < SWEEP_SECONDS:
             return
         self._swept = now
         for session in self._store.sessions.find():

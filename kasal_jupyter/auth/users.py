@@ -7,7 +7,7 @@ from typing import Any
 from kasal_jupyter.auth.passwords import Passwords
 from kasal_jupyter.errors import Conflict, Fault, NotFound
 from kasal_jupyter.schemas.base import new_id, utc_now
-from kasal_jupyter.schemas.users import User, UserCreate, UserUpdate
+from kasal_jupyter.schemas.users import User, UserCreate, UserDetails, UserUpdate
 from kasal_jupyter.store.store import Store
 
 
@@ -40,6 +40,11 @@ class Users:
         if user is None:
             raise NotFound(f"There is no user {user_id}")
         return user
+
+    def details(self, user: User) -> UserDetails:
+        """Give what may be shown of a user. It takes a look for each of their crews."""
+        shown = user.model_dump(include=set(UserDetails.model_fields))
+        return UserDetails(**shown, stored=self._store.stored_by(user.id))
 
     def all(self) -> list[User]:
         """Give all users, the oldest first."""

@@ -30,6 +30,7 @@ _GROUPS = {
         "ps": "list the latest executions",
         "status": "tell how an execution stands",
         "wait": "wait for an execution's end, and print its answer",
+        "result": "print what came of an execution, whole",
         "traces": "show what an execution's agents did; --follow watches it",
         "answer": "answer what an agent asks in an execution",
         "artifacts": "list or save the files that an execution has written",
@@ -53,6 +54,7 @@ _GROUPS = {
 _MODULES = {
     "ps": "executions",
     "status": "executions",
+    "result": "executions",
     "wait": "run",
     "traces": "run",
     "answer": "executions",

@@ -1,4 +1,4 @@
-"""``jupyter kasal ps``, ``status``, ``answer`` and ``stop``: executions as the server knows them."""
+"""``jupyter kasal ps``, ``status``, ``result``, ``answer``, ``stop``: executions as the server knows them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from kasal_jupyter.cli.connect import EXIT_STATUS, add_job, add_server_options, exit_status, server_of
+from kasal_jupyter.cli.connect import EXIT_STATUS, add_job, add_server_options, exit_status, say, server_of
 from kasal_jupyter.cli.terminal import STATE_STYLES, console_of, print_rows
 from kasal_jupyter.kernel.clean import clean, one_line
 from kasal_jupyter.kernel.figures import cost_text, counted, duration_text, moment_text
 from kasal_jupyter.kernel.questions import answer_open, open_questions
 from kasal_jupyter.kernel.rows import STATUS_MARKS, how_to_answer
+from kasal_jupyter.kernel.waiting import place_text
 from kasal_jupyter.schemas.executions import ExecutionStatus
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ SPARE = ("created", "cost", "tokens", "progress", "time")
 
 
 def register(subparsers: Subparsers) -> None:
-    """Add ``ps``, ``status``, ``answer`` and ``stop`` to the command's parser.
+    """Add ``ps``, ``status``, ``result``, ``answer`` and ``stop`` to the command's parser.
 
     Parameters
     ----------
@@ -50,6 +51,17 @@ def register(subparsers: Subparsers) -> None:
     status.add_argument("--json", action="store_true", help="as JSON, for programs")
     add_server_options(status)
     status.set_defaults(handler=run_status)
+
+    result = subparsers.add_parser(
+        "result",
+        help="print what came of an execution, whole",
+        description="Print what came of an execution that has ended: its answer, however long.",
+        epilog=EXIT_STATUS,
+    )
+    add_job(result)
+    result.add_argument("--json", action="store_true", help="as JSON, with what it used")
+    add_server_options(result)
+    result.set_defaults(handler=run_result)
 
     answer = subparsers.add_parser(
         "answer",
@@ -97,11 +109,30 @@ def run_status(args: argparse.Namespace) -> int:
         print(clean(f"{found.error.code}: {found.error.message}"))
     elif found.result is not None:
         print(f"\n{clean(found.result)}")
+        if found.result_truncated:
+            say(f"it goes on: `jupyter kasal result {found.job_id}` prints all of it")
     elif found.current_task:
         print(f"now: {one_line(found.current_task)}")
     for asked in found.questions:
         print(clean(f"{asked.agent or 'An agent'} asks: {asked.question}"))
         print(how_to_answer(found.job_id, asked.choices))
+    return exit_status(found.status)
+
+
+def run_result(args: argparse.Namespace) -> int:
+    """Carry out ``result``; give the exit status."""
+    with server_of(args) as client:
+        found = client.result(args.job)
+    if args.json:
+        print(found.model_dump_json())
+    elif found.result is not None:
+        print(clean(found.result))
+    if found.error is not None and not args.json:
+        say(
+            clean(
+                f"jupyter kasal: {found.job_id} is {found.status}: {found.error.code}: {found.error.message}"
+            )
+        )
     return exit_status(found.status)
 
 
@@ -152,7 +183,7 @@ def _headline(found: ExecutionStatus) -> str:
         f"{found.progress} %",
     ]
     if found.queue_position is not None:
-        parts.append(f"number {found.queue_position} in the queue")
+        parts.append(place_text(found.queue_position))
     if found.duration is not None:
         parts.append(duration_text(found.duration))
     if found.usage.total_tokens:

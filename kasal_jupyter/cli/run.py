@@ -23,6 +23,7 @@ from kasal_jupyter.kernel.cards import Checked
 from kasal_jupyter.kernel.clean import clean
 from kasal_jupyter.kernel.client import Client
 from kasal_jupyter.kernel.view_text import render_text
+from kasal_jupyter.kernel.waiting import Waiting
 from kasal_jupyter.schemas.trace import Trace
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def run_run(args: argparse.Namespace) -> int:
             _follow(client, accepted.job_id, view, stop=True, prompt=prompt)
         if file.isatty() and view.trace.summary.result is not None and not args.quiet:
             say("")
-        return _tell_end(view.trace, answer=not args.json, error=args.quiet or args.json)
+        return _tell_end(client, view.trace, answer=not args.json, error=args.quiet or args.json)
 
 
 def _bounds(args: argparse.Namespace) -> dict[str, float | None]:
@@ -170,7 +171,7 @@ def run_wait(args: argparse.Namespace) -> int:
             _follow(client, args.job, view, stop=False)
         if args.json:
             print(client.execution(args.job).model_dump_json())
-        return _tell_end(view.trace, answer=not args.json, error=True)
+        return _tell_end(client, view.trace, answer=not args.json, error=True)
 
 
 def run_traces(args: argparse.Namespace) -> int:
@@ -179,7 +180,7 @@ def run_traces(args: argparse.Namespace) -> int:
         if args.follow:
             with view_on(sys.stdout, as_json=args.json) as view:
                 _follow(client, args.job, view, stop=False)
-            return _tell_end(view.trace, answer=not args.json, error=args.json)
+            return _tell_end(client, view.trace, answer=not args.json, error=args.json)
         trace = _trace_so_far(client, args.job, as_json=args.json)
     if not args.json:
         console = console_of(sys.stdout)
@@ -194,8 +195,16 @@ def _follow(client: Client, job_id: str, view: RunView, *, stop: bool, prompt: P
 
     ``stop`` says whether Ctrl-C stops the run, or the watching alone.
     """
+    waiting = Waiting(client, view.trace)
+
+    def idle() -> None:
+        waiting.look()
+        view.position = waiting.position
+        if prompt is not None:
+            prompt.idle()
+
     try:
-        for event in client.follow(job_id, on_idle=prompt.idle if prompt is not None else None):
+        for event in client.follow(job_id, on_idle=idle):
             view.feed(event)
             if prompt is not None:
                 prompt.take(event)
@@ -233,11 +242,13 @@ def _trace_so_far(client: Client, job_id: str, *, as_json: bool) -> Trace:
     return trace
 
 
-def _tell_end(trace: Trace, *, answer: bool, error: bool) -> int:
+def _tell_end(client: Client, trace: Trace, *, answer: bool, error: bool) -> int:
     """Print the answer, or why there is none where the view has not said so; give the exit status."""
     summary = trace.summary
     if summary.result is not None and answer:
-        print(clean(summary.result))
+        # Of a very long one, the events have the beginning alone.
+        whole = summary.result if summary.result_file is None else client.result(trace.job_id).result
+        print(clean(whole or summary.result))
     if summary.status != "completed" and error:
         why = f": {summary.error.code}: {summary.error.message}" if summary.error else ""
         failed = next((span.name for span in trace.roots if span.state == "failed"), None)

@@ -18,6 +18,7 @@ from kasal_jupyter.kernel.clean import one_line
 from kasal_jupyter.kernel.figures import counted, duration_text, run_cost_text
 from kasal_jupyter.kernel.rows import MARKS, elapsed_text
 from kasal_jupyter.kernel.view_lines import LineView
+from kasal_jupyter.kernel.waiting import place_text
 from kasal_jupyter.schemas.events import Event
 from kasal_jupyter.schemas.trace import Span, Trace
 
@@ -38,9 +39,12 @@ class RunView(Protocol):
     ----------
     trace
         What is known of the run.
+    position
+        Its place in the server's line, where it waits and somebody has asked.
     """
 
     trace: Trace
+    position: int | None
 
     def __enter__(self) -> Self: ...
 
@@ -76,6 +80,7 @@ class QuietView:
 
     def __init__(self) -> None:
         self.trace = Trace()
+        self.position: int | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -213,6 +218,8 @@ class TerminalView(QuietView):
 
     def _doing(self, now: float) -> str:
         if self.trace.summary.status == "queued":
+            if self.position is not None:
+                return f"waiting for its turn: {place_text(self.position)}"
             return "waiting for its turn, or for the engine (CrewAI; it takes some seconds at first)"
         # A copy: the other thread adds to it.
         open_spans = [span for span in list(self.trace.spans.values()) if span.end is None]

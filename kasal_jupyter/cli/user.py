@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from kasal_jupyter.errors import Fault, InvalidRequest, StoreError
-from kasal_jupyter.schemas.users import Role, Tier, User, UserCreate, UserUpdate
+from kasal_jupyter.kernel.figures import size_text
+from kasal_jupyter.schemas.users import Role, Tier, User, UserCreate, UserDetails, UserUpdate
 
 if TYPE_CHECKING:
     from kasal_jupyter.auth.users import Users
@@ -85,13 +86,13 @@ def run_add(args: argparse.Namespace) -> int:
 def run_list(args: argparse.Namespace) -> int:
     """Carry out ``user list``; give the exit status."""
     with _users(args) as users:
-        found = users.all()
+        found = [users.details(user) for user in users.all()]
     if args.json:
-        print(json.dumps([user.details().model_dump() for user in found], indent=2))
+        print(json.dumps([user.model_dump() for user in found], indent=2))
     elif not found:
         print("There are no users. Add one with: jupyter kasal user add EMAIL")
     else:
-        rows = [("EMAIL", "TIER", "ROLE", "CREATED", "ID"), *map(_row, found)]
+        rows = [("EMAIL", "TIER", "ROLE", "STORED", "CREATED", "ID"), *map(_row, found)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
@@ -225,6 +226,6 @@ def _valid(model: type[M], fields: dict[str, str]) -> M:
         raise InvalidRequest("Nothing was changed", faults=faults) from None
 
 
-def _row(user: User) -> tuple[str, ...]:
+def _row(user: UserDetails) -> tuple[str, ...]:
     email = f"{user.email} (disabled)" if user.disabled else user.email
-    return (email, user.tier, user.role, user.created_at[:10], user.id)
+    return (email, user.tier, user.role, size_text(user.stored.bytes), user.created_at[:10], user.id)

@@ -219,7 +219,8 @@ class _Export:
         if task.condition.matches is not None:
             try:
                 re.compile(task.condition.matches)
-            except re.error as error:
+            except (re.error, RecursionError) as error:
+                # Python's own parser calls itself at each bracket; RE2's takes 1,000 of them.
                 self._remark(
                     where, f"Python's own expressions differ from RE2's ({error}): it is always done"
                 )

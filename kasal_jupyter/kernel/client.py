@@ -39,6 +39,7 @@ from kasal_jupyter.schemas.executions import (
     ExecutionAccepted,
     ExecutionCreate,
     ExecutionList,
+    ExecutionResult,
     ExecutionStatus,
     ExecutionStopped,
     ToolAnswer,
@@ -258,6 +259,16 @@ class Client(MemoryRequests):
     def execution(self, job_id: str) -> ExecutionStatus:
         """Give an execution's state."""
         return self._get(ExecutionStatus, f"/executions/{quote(job_id, safe='')}")
+
+    def result(self, job_id: str) -> ExecutionResult:
+        """Give what came of an execution that has ended, its answer whole.
+
+        Raises
+        ------
+        Conflict
+            It goes on.
+        """
+        return self._get(ExecutionResult, f"/executions/{quote(job_id, safe='')}/result")
 
     def executions(
         self, per_page: int = 20, *, crew_id: str | None = None, status: str | None = None

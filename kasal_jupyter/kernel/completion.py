@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from kasal_jupyter.kernel.client import Client
     from kasal_jupyter.kernel.lookups import Lookups
 
-_MAGIC = re.compile(r"(?:^|=)\s*(%{1,2})kasal\s(.*)$")
+_MAGIC = re.compile(r"(?:^|=)\s*(%{1,2})kasal\s(.*)\Z", re.DOTALL)
 """The magic on a line: at its beginning, or behind an assignment."""
 
-_TAIL = re.compile(r"(?:[^\W\d]\w*(?:\.\w*)*)?$")
-"""The name, or the attributes of one, that an expression ends with."""
+_NAMED = re.compile(r"[\w.]*")
+"""What may be part of a name or of its attributes, from the end of an expression backwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +176,7 @@ class _Place:
         if text[:1] in {"'", '"'}:
             return Found("", [])
         marked = text.removeprefix("$")
-        tail = _TAIL.search(marked)
-        fragment = tail[0] if tail else ""
+        fragment = _tail(marked)
         if "." in fragment:
             attributes = self.completer.attr_matches(fragment) if self.completer is not None else []
             return Found(fragment, [each for each in attributes if each.startswith(fragment)])
@@ -296,3 +295,12 @@ def _files(begin: str) -> list[str]:
         elif entry.suffix in {".yaml", ".yml"}:
             found.append(f"{folder}{slash}{entry.name}")
     return found
+
+
+def _tail(text: str) -> str:
+    """Give the name, or the attributes of one, that an expression ends with."""
+    backwards = _NAMED.match(text[::-1])
+    assert backwards is not None
+    tail = text[len(text) - backwards.end() :]
+    begin = next((at for at, each in enumerate(tail) if each.isidentifier()), len(tail))
+    return tail[begin:]

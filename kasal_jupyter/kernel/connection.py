@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kasal_jupyter.errors import InvalidRequest, Unavailable
 
-_PAGES = re.compile(r"/(?:lab|tree|notebooks|(?:api/)?v1)(?:/.*)?$")
+_PAGES = re.compile(r"/(?:lab|tree|notebooks|(?:api/)?v1)(?:/.*)?\Z", re.DOTALL)
 """What stands behind a server's base URL in the address of one of its pages, or of the API."""
 
 

@@ -11,6 +11,7 @@ from kasal_jupyter.kernel.client import Client
 from kasal_jupyter.kernel.live import View
 from kasal_jupyter.kernel.result import RunResult
 from kasal_jupyter.kernel.tool_calls import RunTools
+from kasal_jupyter.kernel.waiting import Waiting
 
 
 class Follower(threading.Thread):
@@ -41,6 +42,7 @@ class Follower(threading.Thread):
         self._view = view
         self._tools = tools
         self._serve: Serve | None = None
+        self._waiting = Waiting(client, result.trace)
         # What is printed or displayed meanwhile belongs to the cell that asked for it.
         self._context = contextvars.copy_context()
         if tools is not None:
@@ -100,6 +102,8 @@ class Follower(threading.Thread):
         if self._tools is not None:
             self._tools.caught_up()
             self._hand_on()
+        self._waiting.look()
+        self._result.queue_position = self._waiting.position
         self._view.tick()
 
     def _hand_on(self) -> None:

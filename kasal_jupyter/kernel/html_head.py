@@ -17,7 +17,7 @@ from kasal_jupyter.kernel.html_parts import (
 )
 from kasal_jupyter.kernel.html_texts import is_long, labelled_text, split_long
 from kasal_jupyter.kernel.remembered import MARK, listed, stored_note
-from kasal_jupyter.kernel.rows import STATUS_MARKS, elapsed_text, how_to_answer, run_start
+from kasal_jupyter.kernel.rows import STATUS_MARKS, elapsed_text, how_to_answer, how_to_get_all, run_start
 from kasal_jupyter.schemas.trace import Trace
 
 
@@ -96,6 +96,8 @@ def outcome(trace: Trace, *, most: int | None = None) -> str:
         # One that ended before its time, for its budget say, keeps what it has.
         whole = summary.status == "completed" or not summary.ended
         pieces.append(_panel("Answer" if whole else "So far", summary.result, BLUE, most))
+        if summary.result_file is not None:
+            pieces.append(f'<div style="{SMALL}">{escape(how_to_get_all(trace.job_id))}</div>')
     if summary.remarks:
         pieces.append(_panel("Remark", "\n".join(summary.told_remarks()), ORANGE, most))
     return "".join(pieces)

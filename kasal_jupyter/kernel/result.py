@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kasal_jupyter.kernel.view_html import render_html
 from kasal_jupyter.kernel.view_live import render_live
 from kasal_jupyter.kernel.view_text import header_line, render_text
+from kasal_jupyter.kernel.waiting import place_text
 from kasal_jupyter.schemas.events import Event
 from kasal_jupyter.schemas.executions import Status
 from kasal_jupyter.schemas.trace import Span, Trace
@@ -47,6 +48,8 @@ class RunResult:
     frames
         The frames (pandas, polars, pyarrow …) that the notebook's own tools returned, by the tool's name,
         in the order they came. They stay in this kernel: the agent was given a description of each.
+    queue_position
+        While it waits and is followed: its place in the server's line, counted from 1.
 
     Examples
     --------
@@ -62,7 +65,9 @@ class RunResult:
         self.events: list[Event] = []
         self.frames: dict[str, list[Any]] = {}
         self.server_url = server_url
+        self.queue_position: int | None = None
         self._drawn_in: int | None = None
+        self._whole: str | None = None
         # The events may come in another thread than the one that looks at them.
         self._lock = threading.RLock()
 
@@ -84,8 +89,24 @@ class RunResult:
 
     @property
     def output(self) -> str | None:
-        """The crew's final answer; None where there is none (yet)."""
-        return self.trace.summary.result
+        """The crew's final answer, whole; None where there is none (yet).
+
+        Of a very long one the run's events, and so its views, have the beginning alone: the server is asked
+        for the rest, once.
+
+        Raises
+        ------
+        KasalError
+            The server that keeps the rest cannot be reached, or has deleted the run.
+        """
+        summary = self.trace.summary
+        if summary.result_file is None:
+            return summary.result
+        if self._whole is None:
+            from kasal_jupyter.kernel.session import the_session
+
+            self._whole = the_session().client.result(self.job_id).result
+        return self._whole
 
     @property
     def usage(self) -> Usage:
@@ -163,7 +184,13 @@ class RunResult:
         return artifacts_of(the_session().client, self.job_id)
 
     def to_json(self) -> str:
-        """Give the run as JSON: its id, crew, state, output, figures and events."""
+        """Give the run as JSON: its id, crew, state, output, figures and events.
+
+        Raises
+        ------
+        KasalError
+            The output is very long, and the server that keeps all of it cannot be reached.
+        """
         return json.dumps(
             {
                 "job_id": self.job_id,
@@ -226,7 +253,12 @@ class RunResult:
     def live_bundle(self, now: float) -> dict[str, Any]:
         """Give the running trace in small: several such are sent a second."""
         with self._lock:
-            return {"text/html": render_live(self.trace, now), "text/plain": header_line(self.trace, now)}
+            position = self.queue_position if self.status == "queued" else None
+            head = header_line(self.trace, now)
+            return {
+                "text/html": render_live(self.trace, now, position=position),
+                "text/plain": head if position is None else f"{head}  {place_text(position)}",
+            }
 
     def __repr__(self) -> str:
         with self._lock:

@@ -249,6 +249,11 @@ def _short(value: object) -> str:
     return one_line(value, 40) if isinstance(value, str) else one_line(repr(value), 40)
 
 
+def how_to_get_all(job_id: str) -> str:
+    """Say how a very long answer is got, of which the events have the beginning alone."""
+    return f"It goes on: `%kasal result {job_id}` gives all of it"
+
+
 def how_to_answer(job_id: str, choices: Sequence[str]) -> str:
     """Say with which words a question is answered, from a notebook and from a terminal."""
     example = one_line(choices[0], 40) if choices else "…"

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from kasal_jupyter.kernel.cards import Shown
 from kasal_jupyter.kernel.failure import CellError
-from kasal_jupyter.kernel.figures import counted, spent_text
+from kasal_jupyter.kernel.figures import counted, size_text, spent_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from kasal_jupyter.kernel.client import Client
-    from kasal_jupyter.schemas.usage import GroupBy, UsageGroup, UsageList, UsageTotal
+    from kasal_jupyter.schemas.usage import GroupBy, Stored, UsageGroup, UsageList, UsageTotal
 
 
 class UsageTable(Shown):
@@ -26,17 +26,20 @@ class UsageTable(Shown):
         All of them together.
     since, until
         The first and the last day.
+    stored
+        What is stored now: ``bytes``, ``crews``; ``most_bytes`` and ``most_crews`` are None for any number.
     """
 
     def __init__(self, answer: UsageList) -> None:
         self.groups: list[UsageGroup] = answer.groups
         self.whole: UsageTotal = answer.whole
         self.since, self.until = answer.since, answer.until
+        self.stored: Stored = answer.stored
         whole = answer.whole
         title = (
             f"{answer.since} to {answer.until}: {counted(whole.runs, 'run')}, "
             f"{counted(whole.llm_calls, 'model call')}, {counted(whole.total_tokens, 'token')}, "
-            f"{spent_text(whole)}"
+            f"{spent_text(whole)}; stored now: {stored_text(answer.stored)}"
         )
         super().__init__(title, usage_heads(answer), usage_rows(answer))
 
@@ -92,6 +95,12 @@ def usage_table(
         ``crew_id``, ``user``.
     """
     return UsageTable(client.usage(by, since=since, until=until, **only))
+
+
+def stored_text(stored: Stored) -> str:
+    """Write how much is stored: ``1.2 MB of 200.0 MB``, ``1.2 MB`` where any amount may be."""
+    most = "" if stored.most_bytes is None else f" of {size_text(stored.most_bytes)}"
+    return size_text(stored.bytes) + most
 
 
 def usage_heads(answer: UsageList) -> list[str]:

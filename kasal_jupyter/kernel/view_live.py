@@ -12,6 +12,7 @@ from kasal_jupyter.kernel.html_head import crew_title, header, outcome, progress
 from kasal_jupyter.kernel.html_parts import CARD, MUTED, SMALL
 from kasal_jupyter.kernel.rows import Row, build_rows
 from kasal_jupyter.kernel.selection import latest_choice
+from kasal_jupyter.kernel.waiting import place_text
 from kasal_jupyter.schemas.trace import Trace
 
 LIVE_ROWS = 40
@@ -20,7 +21,7 @@ LIVE_TAIL = 240
 """Characters of a growing answer that are shown."""
 
 
-def render_live(trace: Trace, now: float | None = None) -> str:
+def render_live(trace: Trace, now: float | None = None, *, position: int | None = None) -> str:
     """Draw a run that goes on.
 
     Parameters
@@ -29,6 +30,8 @@ def render_live(trace: Trace, now: float | None = None) -> str:
         What is known of the run so far.
     now
         Seconds since the run's first event; its latest event's where not given.
+    position
+        The run's place in the server's line, where it waits.
 
     Returns
     -------
@@ -55,7 +58,8 @@ def render_live(trace: Trace, now: float | None = None) -> str:
         html += [f'<div style="overflow-x:auto"><div style="{html_rows.TREE}">']
         html += [html_rows.axis_line(axis, costs=costs), *(_row(row, axis) for row in rows), "</div></div>"]
     else:
-        html.append(f'<div style="{MUTED};padding-top:6px">Waiting for the first task …</div>')
+        what = "Waiting for the first task" if position is None else f"Waiting: {place_text(position)}"
+        html.append(f'<div style="{MUTED};padding-top:6px">{what} …</div>')
     shown = sum(1 if row.work is None else 2 for row in rows)
     if (missing := len(trace.spans) - shown) > 0:
         html.append(

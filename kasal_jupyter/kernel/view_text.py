@@ -14,7 +14,7 @@ from kasal_jupyter.kernel.figures import (
     span_cost_text,
 )
 from kasal_jupyter.kernel.remembered import MARK, listed, stored_note
-from kasal_jupyter.kernel.rows import STATUS_MARKS, Row, build_rows, elapsed_text, run_start
+from kasal_jupyter.kernel.rows import STATUS_MARKS, Row, build_rows, elapsed_text, how_to_get_all, run_start
 from kasal_jupyter.kernel.selection import fair_choice
 from kasal_jupyter.schemas.trace import Span, Trace
 
@@ -70,6 +70,8 @@ def render_text(trace: Trace, *, width: int = 110) -> str:
     summary = trace.summary
     if summary.result is not None:
         lines += ["", *_excerpt(summary.result)]
+        if summary.result_file is not None:
+            lines.append(how_to_get_all(trace.job_id))
     elif summary.error is not None:
         lines += ["", *_excerpt(f"{summary.error.code}: {summary.error.message}")]
     if summary.remarks:

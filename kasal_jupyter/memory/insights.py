@@ -28,7 +28,6 @@ _ASKED = 6_000
 """Characters of a result that the distilling model is shown; of all together, four times as many."""
 
 _SENTENCE_END = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])\s+|\n+")
-_JSON_LIST = re.compile(r"\[.*\]", re.DOTALL)
 
 INSTRUCTIONS = (
     "You keep the long-term memory of a crew of AI agents. From one run of the crew you note what will help "
@@ -95,9 +94,9 @@ def read_answer(answer: str) -> list[Insight]:
     NoInsights
         It is not the list it was asked for.
     """
-    found = _JSON_LIST.search(answer)
+    begin, end = answer.find("["), answer.rfind("]")
     try:
-        listed = json.loads(found[0]) if found else None
+        listed = json.loads(answer[begin : end + 1]) if 0 <= begin < end else None
     except (ValueError, RecursionError):
         listed = None
     if not isinstance(listed, list):

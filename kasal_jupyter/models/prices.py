@@ -272,4 +272,4 @@ def _family(name: str) -> frozenset[str]:
 
 def _version(name: str) -> tuple[int, ...]:
     # Numbers with a letter behind them are sizes, but for the o of OpenAI's.
-    return tuple(int(found) for found in re.findall(r"\d+(?![\da-np-z])", name.lower()))
+    return tuple(int(found) for found in re.findall(r"(?<!\d)\d+(?![\da-np-z])", name.lower()))

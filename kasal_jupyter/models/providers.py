@@ -12,6 +12,7 @@ from functools import cache
 from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
+from kasal_jupyter.hiding import MIN_WORD, unhidden_among
 from kasal_jupyter.schemas import spec
 from kasal_jupyter.schemas.providers import Source
 
@@ -42,6 +43,17 @@ class Credentials:
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
     guarded: bool = False
     unreadable: bool = False
+
+    def remark(self) -> str | None:
+        """Say what of it is too short to be hidden; None where nothing is."""
+        given = {"api_key": self.api_key, "base_url": self.base_url, **self.options}
+        names = unhidden_among((name, value) for name, value in given.items() if value)
+        return (
+            f"the secret in {' and '.join(names)} has fewer than {MIN_WORD} characters: it cannot be hidden "
+            "in what models, tools and logs say"
+            if names
+            else None
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ PLANNING = "Based on these tasks summary:"
 PLANNED_TASK = "Task Number {}"
 """How the planner's summary counts the tasks."""
 
-_PLANNED = re.compile(r"^\s*" + PLANNED_TASK.format(r"(\d+)") + r" - (.*)$", re.MULTILINE)
+_PLANNED = re.compile(r"^[ \t]*" + PLANNED_TASK.format(r"(\d+)") + r" - (.*)$", re.MULTILINE)
 
 _STEPS = (
     "1. Read the task and what earlier tasks have given.",

@@ -7,8 +7,7 @@ CrewAI's prompts are text; the few marks used here are those of its English prom
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,11 +27,8 @@ _AFTER_CONTEXT = (
     "\n\nFormat your final",
 )
 _MEMORIES = "\n# Relevant memories\n"
-_ROLE = re.compile(r"You are ([^\n]+?)\. ?")
-_REACT = re.compile(
-    r"Action:\s*(.+?)\s*\nAction Input:\s*(.*?)\s*(?:\n+Observation:\s*(.*?)\s*)?(?=\nThought:|\Z)", re.DOTALL
-)
-_COWORKERS = re.compile(r"coworkers: (.+?)\n")
+_ROLE = "You are "
+_COWORKERS = "coworkers: "
 _LAST_WORD = "absolute best final answer"
 
 
@@ -88,12 +84,11 @@ def read_transcript(messages: Sequence[Mapping[str, Any]]) -> Transcript:
     prompt = next((text for text in users if _TASK in text), users[0] if users else "")
     # What the crew remembers is quoted last, and may hold any of the marks.
     prompt = prompt.split(_MEMORIES, 1)[0]
-    role = _ROLE.search(system) or _ROLE.search(prompt)
     after_task = prompt.split(_TASK, 1)[-1]
     context = prompt.split(_CONTEXT, 1)[1] if _CONTEXT in prompt else ""
     return Transcript(
         prompt=prompt,
-        role=role.group(1).strip() if role else "Agent",
+        role=_role(system) or _role(prompt) or "Agent",
         task=_before(after_task, _AFTER_TASK),
         context=_before(context, _AFTER_CONTEXT),
         uses=tuple(_uses(messages)),
@@ -114,8 +109,17 @@ def message_text(message: Mapping[str, Any]) -> str:
 
 def coworkers_of(description: str) -> list[str]:
     """Give the roles that CrewAI's delegation tool names in its description."""
-    found = _COWORKERS.search(description)
-    return [role.strip() for role in found.group(1).split(",")] if found else []
+    roles, ended, _rest = description.partition(_COWORKERS)[2].partition("\n")
+    return [role.strip() for role in roles.split(",")] if roles and ended else []
+
+
+def _role(text: str) -> str:
+    """Give the role that an agent is told to have; empty where it is told none."""
+    for line in text.split("\n"):
+        role, ended, _rest = line.partition(_ROLE)[2].partition(".")
+        if ended and role.strip():
+            return role.strip()
+    return ""
 
 
 def _before(text: str, marks: Sequence[str]) -> str:
@@ -138,9 +142,16 @@ def _uses(messages: Sequence[Mapping[str, Any]]) -> list[ToolUse]:
             ToolUse(_function(call).get("name", ""), results.get(call.get("id"), ""))
             for call in message.get("tool_calls") or ()
         ]
-        for name, _arguments, observation in _REACT.findall(message_text(message)):
-            uses.append(ToolUse(name.strip(), observation))
+        uses += _react_uses(message_text(message))
     return uses
+
+
+def _react_uses(text: str) -> Iterator[ToolUse]:
+    """Give the tools that a text in the ReAct form has called, with what was observed."""
+    for step in f"\n{text}".split("\nThought:"):
+        name, called, rest = step.partition("Action:")[2].partition("\nAction Input:")
+        if called and name.strip():
+            yield ToolUse(name.strip(), rest.partition("\nObservation:")[2].strip())
 
 
 def _function(call: Any) -> Mapping[str, Any]:

@@ -16,7 +16,15 @@ from kasal_jupyter.runs.ledger import entries_of
 from kasal_jupyter.runs.service import Runs
 from kasal_jupyter.schemas.executions import ENDED, Execution
 from kasal_jupyter.schemas.tally import Tally
-from kasal_jupyter.schemas.usage import GroupBy, LedgerEntry, UsageGroup, UsageList, UsageQuery, UsageTotal
+from kasal_jupyter.schemas.usage import (
+    GroupBy,
+    LedgerEntry,
+    Stored,
+    UsageGroup,
+    UsageList,
+    UsageQuery,
+    UsageTotal,
+)
 from kasal_jupyter.store.store import Store
 
 DEFAULT_DAYS = 30
@@ -28,7 +36,7 @@ Entry = Mapping[str, Any]
 """A :class:`~kasal_jupyter.schemas.usage.LedgerEntry` as it is stored."""
 
 
-async def usage_of(runs: Runs, query: UsageQuery, scope: Mapping[str, Any]) -> UsageList:
+async def usage_of(runs: Runs, query: UsageQuery, scope: Mapping[str, Any], asked: str) -> UsageList:
     """Say what runs have used, those that go on included.
 
     Parameters
@@ -39,6 +47,8 @@ async def usage_of(runs: Runs, query: UsageQuery, scope: Mapping[str, Any]) -> U
         Which days, and what they are told apart by.
     scope
         Whose runs, and of which crew: ``owner``, ``crew_id``.
+    asked
+        The owner whose stored bytes are told.
     """
     store, span = runs.store, Span.of(query)
 
@@ -63,7 +73,10 @@ async def usage_of(runs: Runs, query: UsageQuery, scope: Mapping[str, Any]) -> U
         user = store.users.readable(owner)
         return user.email if user is not None else owner
 
-    return await LISTS.do(lambda: usage_list(query, span, entries, name_of), owner=owner)
+    def answer() -> UsageList:
+        return usage_list(query, span, entries, name_of, store.stored_by(asked))
+
+    return await LISTS.do(answer, owner=owner)
 
 
 def _unbooked(store: Store, status: str, scope: Mapping[str, Any]) -> list[Execution]:
@@ -134,7 +147,11 @@ class _Sum:
 
 
 def usage_list(
-    query: UsageQuery, span: Span, entries: Iterable[Entry], name_of: Callable[[str], str]
+    query: UsageQuery,
+    span: Span,
+    entries: Iterable[Entry],
+    name_of: Callable[[str], str],
+    stored: Stored,
 ) -> UsageList:
     """Fold entries into the answer of ``GET /usage``.
 
@@ -148,6 +165,8 @@ def usage_list(
         Any number of them, in any order.
     name_of
         Gives a user's name by the owner that the entries have.
+    stored
+        What is told of what is stored.
     """
     whole = _Sum("")
     groups: dict[str, _Sum] = {}
@@ -181,6 +200,7 @@ def usage_list(
         since=span.since,
         until=span.until,
         whole=UsageTotal(**whole.tally.figures(), runs=whole.runs),
+        stored=stored,
         groups=listed[query.offset : query.offset + query.per_page],
         total=len(listed),
         page=query.page,

@@ -97,6 +97,9 @@ class ProviderInfo(Model):
     options: list[str] = Field(description="The names of the options that are set.")
     variables: list[str] = Field(description="The variables of the server's environment that set it, too.")
     install: str | None = Field(None, description="The command that installs it, where it has to be.")
+    remark: str | None = Field(
+        None, description="What is unsafe about what is set; of what is not the caller's, for admins only."
+    )
     scopes: list[Scope] = Field(description="What is stored that the caller may delete or replace.")
 
     @property
@@ -119,6 +122,7 @@ class ProviderInfo(Model):
                     "options": [],
                     "variables": ["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"],
                     "install": 'pip install "kasal-jupyter[anthropic]"',
+                    "remark": None,
                     "scopes": ["user"],
                 }
             ]
@@ -199,6 +203,7 @@ class ProviderList(Model):
                             "options": [],
                             "variables": ["OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE"],
                             "install": None,
+                            "remark": None,
                             "scopes": [],
                         }
                     ]

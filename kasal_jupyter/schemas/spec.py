@@ -119,6 +119,7 @@ class RunMemory(Model):
     model: str | None = Field(
         None, description="What distils a run into insights, a key of ``models``; None: no model is asked."
     )
+    learn_seconds: float = Field(60.0, description="How long the model is waited for that distils a run.")
     remark: str | None = Field(None, description="Why another embedder than the one that is set is used.")
 
 

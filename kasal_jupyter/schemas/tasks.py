@@ -79,7 +79,7 @@ class TaskCondition(Model):
         return self
 
 
-_SEGMENT = r"(\.{0,2}[^./\\\x00-\x1f][^/\\\x00-\x1f]*|\.{3,}[^/\\\x00-\x1f]*)"
+_SEGMENT = r"(\.{0,2}[^./\\\x00-\x1f][^/\\\x00-\x1f]*|\.{3}[^/\\\x00-\x1f]*)"
 """A name in a path, anything but ``.`` and ``..``: the engine of pydantic's patterns cannot look ahead."""
 
 

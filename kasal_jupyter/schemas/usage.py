@@ -78,6 +78,15 @@ class UsageShare(Usage):
     name: str = Field(description="The task's title, else the agent's or the model's name.")
 
 
+class Stored(Model):
+    """How much somebody has stored: what the limits on it count."""
+
+    bytes: int = Field(description="Of crews, agents, tasks, tools, MCP servers, knowledge and memories.")
+    most_bytes: int | None = Field(description="How many they may be; null: any number.")
+    crews: int
+    most_crews: int | None = Field(description="How many they may be; null: any number.")
+
+
 class UsageBreakdown(Model):
     """The same usage three times, told apart by task, by agent and by model."""
 
@@ -145,6 +154,13 @@ class UsageGroup(Usage):
     crew_name: str | None = Field(None, description="An agent's or a task's.")
 
 
+STORED_EXAMPLE: dict[str, Any] = {
+    "bytes": 1_204_311,
+    "most_bytes": 200_000_000,
+    "crews": 12,
+    "most_crews": 2_000,
+}
+
 _FIGURES: dict[str, Any] = {
     "prompt_tokens": 5210,
     "completion_tokens": 1480,
@@ -165,6 +181,7 @@ class UsageList(Model):
     since: str
     until: str
     whole: UsageTotal = Field(description="All groups together, on whatever page.")
+    stored: Stored = Field(description="What the caller, or the user asked for, has stored now.")
     groups: list[UsageGroup]
     total: int = Field(description="How many groups there are.")
     page: int
@@ -178,6 +195,7 @@ class UsageList(Model):
                     "since": "2023-12-17",
                     "until": "2024-01-15",
                     "whole": _FIGURES,
+                    "stored": STORED_EXAMPLE,
                     "groups": [{**_FIGURES, "key": "2024-01-15", "name": "2024-01-15", "crew_name": None}],
                     "total": 1,
                     "page": 1,

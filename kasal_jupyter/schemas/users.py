@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from kasal_jupyter.schemas.base import Document, Given, ListQuery, Model
+from kasal_jupyter.schemas.usage import STORED_EXAMPLE, Stored
 
 Role = Literal["admin", "editor", "viewer"]
 """``viewer`` reads, ``editor`` changes and runs what is theirs, ``admin`` sees everybody's things."""
@@ -53,10 +54,6 @@ class User(Document):
     disabled: bool = False
     created_at: str
     updated_at: str
-
-    def details(self) -> UserDetails:
-        """Give what may be shown of the user."""
-        return UserDetails.model_validate(self.model_dump(include=set(UserDetails.model_fields)))
 
 
 class UserCreate(Model):
@@ -112,6 +109,7 @@ _USER_EXAMPLE: dict[str, Any] = {
     "disabled": False,
     "created_at": "2024-01-15T10:30:00Z",
     "updated_at": "2024-01-15T10:30:00Z",
+    "stored": STORED_EXAMPLE,
 }
 
 
@@ -125,6 +123,7 @@ class UserDetails(Model):
     disabled: bool
     created_at: str
     updated_at: str
+    stored: Stored = Field(description="How much they have stored now.")
 
     model_config = ConfigDict(json_schema_extra={"examples": [_USER_EXAMPLE]})
 

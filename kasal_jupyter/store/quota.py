@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from kasal_jupyter.errors import QuotaExceeded
+from kasal_jupyter.schemas.usage import Stored
 from kasal_jupyter.store.catalog import (
     AGENTS,
     CREWS,
@@ -81,6 +82,16 @@ class Quota:
             return self.everybody
         user = store.users.readable(owner)
         return user is None or user.role != "admin"
+
+    def stored(self, store: Store, tables: Tables, owner: str) -> Stored:
+        """Say how much an owner has stored, and may have."""
+        holds = self._holds_for(store, owner)
+        return Stored(
+            bytes=used_bytes(tables, owner),
+            most_bytes=(holds and self.most_bytes) or None,
+            crews=len(tables.reader(CREWS.name).matching("owner", owner)),
+            most_crews=(holds and self.most_crews) or None,
+        )
 
     def _require(self, owner: str, before: Tables, after: Tables) -> None:
         used = used_bytes(after, owner)

@@ -23,7 +23,7 @@ from kasal_jupyter.schemas.memory import Memory, MemoryRevision
 from kasal_jupyter.schemas.providers import StoredProvider
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import CustomTool
-from kasal_jupyter.schemas.usage import LedgerEntry
+from kasal_jupyter.schemas.usage import LedgerEntry, Stored
 from kasal_jupyter.schemas.users import User
 from kasal_jupyter.schemas.webhooks import SigningSecret
 from kasal_jupyter.store.catalog import (
@@ -152,6 +152,11 @@ class Store:
     def versions(self, *collections: Collection[Any]) -> tuple[int, ...]:
         """Give a number for each collection that is another one whenever it has changed, by whomever."""
         return self._engine.versions(collection.name for collection in collections)
+
+    def stored_by(self, owner: str) -> Stored:
+        """Say how much an owner has stored, and may have. It takes a look for each of their crews."""
+        with self._engine.reading() as tables:
+            return self.quota.stored(self, tables, owner)
 
     async def change(self, work: Callable[[], T], *, bounded: bool = False) -> T:
         """Carry out a change in the writer's thread; on return it is durable.

@@ -48,9 +48,6 @@ from kasal_jupyter.worker.wire import LineReader
 LOG_NAME = "output.log"
 """Where what CrewAI and the tools print goes, in the run's folder."""
 
-LEARN_SECONDS = 60.0
-"""How long a run that has ended waits for what was learnt in it."""
-
 STOP_GRACE = 0.2
 """Seconds a stopped run has to come to rest; the server kills it after 0.3."""
 
@@ -209,7 +206,9 @@ def execute(spec: RunSpec, outbox: Outbox, stop: StopSignal, calls: ClientCalls)
         outbox.end("completed", **_told(result, spec, outbox))
         return None
     outbox.end("completed", **_told(result, spec, outbox))
-    return partial(_learn, keepsakes, built, spans.following(), outbox, stop=stop)
+    assert spec.memory is not None, "there is something to learn for"
+    seconds = spec.memory.learn_seconds
+    return partial(_learn, keepsakes, built, spans.following(), outbox, stop=stop, seconds=seconds)
 
 
 def _learn(
@@ -219,8 +218,9 @@ def _learn(
     outbox: Outbox,
     *,
     stop: StopSignal,
+    seconds: float,
 ) -> None:
-    """Have a model say what was learnt, and tell what the crew will remember, within :data:`LEARN_SECONDS`.
+    """Have a model say what was learnt, and tell what the crew will remember, within some seconds.
 
     Where that fails, what happened is remembered nevertheless; how the run ended is told already.
     """
@@ -232,10 +232,10 @@ def _learn(
     insights: list[Insight] = []
     failure: BaseException | None = None
     try:
-        if asked.wait(LEARN_SECONDS):
+        if asked.wait(seconds):
             insights = asked.result()
         else:
-            failure = TimeoutError(f"{keepsakes.model} has not answered within {LEARN_SECONDS:g} seconds.")
+            failure = TimeoutError(f"{keepsakes.model} has not answered within {seconds:g} seconds.")
     except BaseException as error:
         log.info("The run could not be distilled.", exc_info=True)
         failure = error
@@ -279,10 +279,12 @@ def _told(result: str, spec: RunSpec, outbox: Outbox) -> dict[str, Any]:
     """Give what the last event tells of the result: of a very long one its beginning, and its file."""
     if len(result) <= MOST_RESULT:
         return {"result": result}
+    # Before anything is cut off: of the beginning of a secret, nobody could tell that it is one.
+    result = outbox.hider.hide(result)
     kept = shortened(result, MOST_RESULT)
     told: dict[str, Any] = {"result": kept, "cut": len(result) - MOST_RESULT}
     try:
-        told["result_file"] = write_whole(Path(spec.folder), outbox.hider.hide(result))
+        told["result_file"] = write_whole(Path(spec.folder), result)
     except OSError:
         log.exception("The whole result could not be written.")  # The disk is full, say.
     return told

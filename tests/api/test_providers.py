@@ -64,6 +64,7 @@ def test_every_provider_says_what_it_needs(api):
         "options": [],
         "variables": ["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"],
         "install": None,
+        "remark": None,
         "scopes": [],
     }
     # It needs no key, and is where it usually is.

@@ -131,3 +131,22 @@ def test_a_providers_own_counts_and_a_price_that_nobody_knows(tmp_path):
     assert (models["gpt-4o"]["total_tokens"], models["gpt-4o"]["llm_calls"]) == (50, 2)
     assert (whole["cost"], whole["cost_at_least"], whole["unknown_costs"]) == (None, 0.0, 2)
     assert (models["sandbox"]["cost"], models["gpt-4o"]["cost"]) == (0.0, None)
+
+
+def test_what_is_stored_is_told_to_whose_it_is_and_to_admins(api, live_server):
+    with log_in(live_server) as user:
+        before = usage(user)["stored"]
+        assert before == {"bytes": 0, "most_bytes": 200_000_000, "crews": 0, "most_crews": 2_000}
+        body = crew_body("Stored")
+        body["agents"][0]["backstory"] = "b" * 5_000
+        new_crew(user, body)
+        stored = usage(user)["stored"]
+        assert stored["crews"] == 1
+        assert 5_000 < stored["bytes"] < 50_000
+        me = user.get("/auth/me").json()["id"]
+    assert usage(api, user=me)["stored"] == stored
+    assert api.get(f"/users/{me}").json()["stored"] == stored
+    users = api.get("/users", params={"per_page": 500}).json()["users"]
+    assert {each["id"]: each["stored"] for each in users}[me] == stored
+    # Whoever administers the server may store any amount.
+    assert usage(api)["stored"]["most_bytes"] is None

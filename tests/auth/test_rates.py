@@ -1,9 +1,8 @@
-import threading
-import types
+import time
 
 import pytest
 
-from kasal_jupyter.auth import counters
+from kasal_jupyter.auth import rates as room
 from kasal_jupyter.auth.rates import HOUR, MINUTE, Rate, RateMeter, rates_of
 from kasal_jupyter.errors import TooManyRequests
 
@@ -11,13 +10,10 @@ SLOW = Rate(4, MINUTE, "4 requests a minute")
 
 
 @pytest.fixture
-def meter(clock, monkeypatch):
+def meter(clock):
     # A round minute and hour.
     clock.now = 1_705_312_800.0
-    fake = types.SimpleNamespace(time=clock)
-    monkeypatch.setattr("limits.storage.memory.time", fake)
-    monkeypatch.setattr(counters, "time", fake)
-    return RateMeter()
+    return RateMeter(clock)
 
 
 def spend_all(meter, rates, name="user_1"):
@@ -96,31 +92,26 @@ def test_a_window_that_slides_admits_no_double_burst_at_its_edge(meter, clock):
     assert spend_all(meter, (SLOW,))[0] == 1
 
 
-def test_counting_starts_no_threads(meter):
-    meter.spend("user_1", (SLOW,))
-    before = threading.active_count()
+def test_the_counts_are_bounded_and_the_newest_are_kept(meter, clock, monkeypatch):
+    monkeypatch.setattr(room, "MOST_COUNTS", 100)
     for number in range(1_000):
-        meter.spend(f"user_{number}", (SLOW,))
-    assert threading.active_count() <= before
-
-
-def test_the_counters_are_bounded_and_the_newest_are_kept(meter, clock, monkeypatch):
-    monkeypatch.setattr(counters, "MOST_KEYS", 100)
-    for number in range(1_000):
-        clock.sleep(0.001)
+        # So that windows begin and end among them.
+        clock.sleep(0.5)
         spend_all(meter, (SLOW,), f"user_{number}")
-    kept = meter._counters
-    assert len(kept.expirations) <= 100
-    assert len(kept.storage) <= 200
+    assert len(meter._counts) <= 100
     with pytest.raises(TooManyRequests):
         meter.spend("user_999", (SLOW,))
 
 
-def test_what_is_taken_back_counts_no_more(meter, clock):
-    kept = counters.Counters()
-    assert kept.incr("a", 60, 3) == 3
-    assert kept.decr("a") == 2
-    assert kept.decr("b") == 0
-    clock.sleep(60)
-    assert kept.get("a") == 0
-    assert kept.incr("a", 60) == 1
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_the_machines_clock_may_be_set(hours, monkeypatch):
+    """Nobody is let in sooner by it, and nobody has to wait for longer."""
+    meter = RateMeter()
+    spend_all(meter, (SLOW,))
+    wait, left = meter.wait("user_1", SLOW), meter.left("user_1", SLOW)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + hours * HOUR)
+    with pytest.raises(TooManyRequests):
+        meter.spend("user_1", (SLOW,))
+    assert meter.wait("user_1", SLOW) <= wait
+    assert meter.left("user_1", SLOW).reset <= left.reset

@@ -35,7 +35,7 @@ def test_usage_by_day_and_by_model(terminal, job):
     status, out, _ = terminal.run("usage")
     title, heads, *rows = out.splitlines()
     assert status == 0
-    assert title.endswith("$0")
+    assert "$0; stored now: " in title
     assert heads.split("  ")[0] == "day"
     assert len(rows) == 1
     listed = json.loads(terminal.run("usage", "--by", "model", "--json")[1])

@@ -99,8 +99,8 @@ def test_users_are_listed_for_people_and_for_programs(run, capsys):
     capsys.readouterr()
     assert run("list") == 0
     header, *rows = capsys.readouterr().out.splitlines()
-    assert header.split() == ["EMAIL", "TIER", "ROLE", "CREATED", "ID"]
-    assert rows[0].split()[:3] == [EMAIL, "free", "editor"]
+    assert header.split() == ["EMAIL", "TIER", "ROLE", "STORED", "CREATED", "ID"]
+    assert rows[0].split()[:5] == [EMAIL, "free", "editor", "0", "bytes"]
     assert rows[1].split()[:4] == ["grace@lab", "(disabled)", "enterprise", "editor"]
 
     assert run("list", "--json") == 0

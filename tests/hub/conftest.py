@@ -1,7 +1,5 @@
 """One hub for all tests of this folder."""
 
-import os
-
 import pytest
 
 from tests.hub.hub import find_proxy, start_hub
@@ -15,7 +13,7 @@ def hub(tmp_path_factory):
             "the JupyterHub tests need configurable-http-proxy; "
             "`npm install --prefix .ci --no-package-lock` installs it"
         )
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+        pytest.skip(missing)
     running = start_hub(tmp_path_factory.mktemp("hub"), proxy)
     yield running
     running.close()

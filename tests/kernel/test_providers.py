@@ -19,11 +19,15 @@ def kernel(tmp_path_factory):
             "OLLAMA_HOST": ollama.url,
             "VLLM_BASE_URL": "http://127.0.0.1:9/v1",
             "AZURE_API_KEY": KEY,
+            "TAVILY_API_KEY": "t7v",
+            "https_proxy": "http://ada:p4s@127.0.0.1:9",
         }
         server = start_server(room, environ=environ)
         try:
             with kernel_of(server, room) as running:
                 yield running
+            # What no run can hide is told where it is set.
+            assert "The secret in https_proxy has fewer than 4 characters" in server.log.read_text()
         finally:
             server.close()
 
@@ -41,7 +45,7 @@ def test_providers_that_are_ready_come_first_and_the_others_say_what_they_need(k
     lines = text.splitlines()
     ready = [line.split()[1] for line in lines if "✔" in line]
     # A server that does not answer is ready nowhere.
-    assert ready == ["openai", "ollama"]
+    assert ready == ["openai", "ollama", "tavily"]
     assert "jupyter kasal provider set NAME" in text
     assert "ANTHROPIC_API_KEY" in text
     (openai,) = (line for line in lines if "(OpenAI)" in line)
@@ -65,3 +69,10 @@ def test_the_doctor_tells_of_what_is_set_and_cannot_be_used(kernel):
     (azure,) = (line for line in lines if line.split()[:2] == ["✖", "azure"])
     assert "AZURE_ENDPOINT" in azure
     assert not any(line.split()[:2] == ["✖", "ollama"] for line in lines)
+
+
+def test_the_doctor_tells_of_a_key_that_is_too_short_to_be_hidden(kernel):
+    text = shown(kernel, "%kasal doctor --quick")
+    (tavily,) = (line for line in text.splitlines() if line.split()[:2] == ["✖", "tavily"])
+    assert "the secret in api_key has fewer than 4 characters: it cannot be hidden" in tavily
+    assert "t7v" not in text

@@ -48,7 +48,7 @@ def test_usage_is_a_table_and_a_frame(kernel, job):
     del job
     title, heads, row = shown(kernel, "%kasal usage").splitlines()
     assert "1 run, 3 model calls" in title
-    assert title.endswith("$0")
+    assert "$0; stored now: " in title
     assert heads.split() == HEADS
     assert row.split()[1:4] == ["1", "3", "1"]
     lines = shown(kernel, '%kasal usage --by task --crew "Report Crew"').splitlines()

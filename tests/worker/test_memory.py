@@ -134,6 +134,20 @@ def test_where_distilling_fails_the_run_does_not(engine, tmp_path, remembering, 
     assert stored["remark"].startswith(remark)
 
 
+def test_a_model_that_does_not_say_what_was_learnt_is_not_waited_for(engine, tmp_path, remembering):
+    with OpenAIServer(Reply("Prices fell."), Reply(hang=True)) as server:
+        spec = solar(tmp_path, [agent("Researcher", model="gpt")], models=openai_model(server.url))
+        record = engine.run(remembering(spec, model="gpt", learn_seconds=0.5))
+    # The run is what it was, what happened is remembered, and the call that went on has an end.
+    assert (record.end["status"], record.end["result"].strip()) == ("completed", "Prices fell.")
+    assert (record.exit.status, record.of("error")) == (0, [])
+    (stored,) = record.of("memory_stored")
+    assert [each["type"] for each in stored["memories"]] == ["short_term"]
+    assert stored["remark"] == "Nothing was learnt: gpt has not answered within 0.5 seconds."
+    (failed,) = record.of("llm_failed")
+    assert failed["error"]["code"] == "MODEL_TIMEOUT"
+
+
 def test_the_result_is_there_while_the_run_is_distilled(engine, tmp_path, remembering):
     with OpenAIServer(Reply("Prices fell."), Reply(hang=True)) as server:
         spec = solar(tmp_path, [agent("Researcher", model="gpt")], models=openai_model(server.url))

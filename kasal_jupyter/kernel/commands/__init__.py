@@ -93,6 +93,11 @@ def _job(parser: Parser) -> None:
     parser.add_argument("job", nargs="?", metavar="JOB", help="a job id; else the latest of this notebook")
 
 
+def _result(parser: Parser) -> None:
+    _job(parser)
+    parser.add_argument("-o", "--output", metavar="NAME", help="the variable that takes it, as a text")
+
+
 def _inputs(parser: Parser) -> None:
     parser.add_argument(
         "inputs",
@@ -317,6 +322,13 @@ COMMANDS: dict[str, Command] = {
             "Answer what an agent asks in a run.",
             ('%kasal answer job_4t9k2m0x7q1z "Go on"', "%kasal answer yes"),
             _answer,
+        ),
+        Command(
+            "result",
+            "result",
+            "Give a run's answer, whole.",
+            ("%kasal result", "%kasal result job_4t9k2m0x7q1z -o answer"),
+            _result,
         ),
         Command("stop", "runs", "Stop a run.", ("%kasal stop", "%kasal stop job_4t9k2m0x7q1z"), _job),
         Command(

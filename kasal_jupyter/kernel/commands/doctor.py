@@ -228,6 +228,8 @@ def _providers(client: Client) -> Iterator[Finding]:
             yield Finding(
                 False, each.name, f"it is set, and cannot be used: {each.reason}", each.install or ""
             )
+        if each.remark:
+            yield Finding(False, each.name, each.remark, "use a longer one, or `none` where any will do")
     for model in models:
         # A server of models that was asked what it serves, and did not say.
         if model.name.endswith("/<model>") and not model.available and model.reason:

@@ -63,5 +63,5 @@ def _cells(provider: ProviderInfo) -> list[str]:
         provider.name if provider.name == provider.title else f"{provider.name} ({provider.title})",
         "models" if provider.kind == "models" else "searching the web",
         _SET_BY.get(provider.source or "", ""),
-        provider.lack,
+        "; ".join(filter(None, [provider.lack, provider.remark])),
     ]

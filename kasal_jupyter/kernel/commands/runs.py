@@ -42,7 +42,7 @@ def demo_command(session: Session, words: Namespace, cell: str | None) -> RunRes
 
 def run_command(session: Session, words: Namespace, cell: str | None) -> RunResult:
     """Run a crew and watch it; its inputs are name=value words, or YAML in the cell."""
-    _check_variable(words.output)
+    check_variable(words.output)
     notebook = session.notebook
     inputs = read_inputs(words.inputs, notebook)
     values = read_cell(cell, notebook) | inputs.values
@@ -142,8 +142,8 @@ def whole_run(client: Client, job_id: str) -> RunResult:
     return result
 
 
-def _check_variable(name: str | None) -> None:
-    """Refuse a name for the result before the run has cost anything."""
+def check_variable(name: str | None) -> None:
+    """Refuse a name for a variable that is none, before anything has cost something."""
     if name is not None and (not name.isidentifier() or keyword.iskeyword(name)):
         raise CellError(f"-o {name}: that is no name for a variable; use letters, digits and underscores")
 
