@@ -131,7 +131,7 @@ class ChatReader:
                 self._usage = usage
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Parts:
     text: str = ""
     reasoning: str = ""
@@ -142,18 +142,18 @@ def _parts(content: Any) -> _Parts:
     """Read a content: a text, or a list of parts, of which some are thoughts or a refusal."""
     if isinstance(content, str):
         return _Parts(content)
-    found = _Parts()
+    texts, thoughts, refusals = list[str](), list[str](), list[str]()
     for part in content if isinstance(content, list) else [content]:
         if isinstance(part, str):
-            found.text += part
+            texts.append(part)
         elif isinstance(part, dict):
             thought = part.get("thinking") or part.get("reasoning")
             if thought or part.get("type") in {"thinking", "reasoning"}:
-                found.reasoning += _words(thought or part.get("text") or part.get("summary"))
+                thoughts.append(_words(thought or part.get("text") or part.get("summary")))
             else:
-                found.text += _words(part.get("text"))
-                found.refusal += _words(part.get("refusal"))
-    return found
+                texts.append(_words(part.get("text")))
+                refusals.append(_words(part.get("refusal")))
+    return _Parts("".join(texts), "".join(thoughts), "".join(refusals))
 
 
 def _words(value: Any) -> str:

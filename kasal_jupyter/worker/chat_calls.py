@@ -10,6 +10,9 @@ from typing import Any
 MOST_ENCODED = 3
 """How often arguments may be encoded as JSON, one in the other."""
 
+MOST_NAME = 1_000
+"""Characters of a tool's name, beyond which no pieces are put to it."""
+
 MAX_SHOWN = 200
 """Characters of broken arguments that a model is shown again."""
 
@@ -267,6 +270,8 @@ def _object(text: str) -> dict[str, Any] | None:
 
 def _joined(known: str, piece: str, offered: Mapping[str, Any]) -> str:
     """Put a name together, which comes whole, in pieces, or whole again with every piece."""
+    if len(known) >= MOST_NAME:
+        return known  # No tool is called so.
     joined = known + piece
     if any(name.startswith(joined) for name in offered):
         return joined

@@ -285,6 +285,11 @@ EMPTY: Mapping[str, tuple[Shape, str, int]] = {
         "the answer is empty: there is reasoning, and no text behind it (stop).",
         2,
     ),
+    "length, all thought aloud": (
+        _both("length", content="<think>Let me think</think>"),
+        "the answer is empty: all of max_tokens (77) went into reasoning (length).",
+        1,
+    ),
     "filter": (
         _both("content_filter", content=""),
         "the answer is empty: the provider's content filter held it back (content_filter).",

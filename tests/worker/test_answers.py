@@ -21,6 +21,7 @@ from tests.servers.shapes import (
     USAGES,
     WRONG,
     Shape,
+    called,
     calling,
     piece,
 )
@@ -416,3 +417,11 @@ def test_a_tool_call_that_was_cut_off_is_not_made(engine, tmp_path):
     (failed,) = record.of("tool_failed")
     assert "cut off" in failed["error"]["message"]
     assert "cut off" in str(server.requests[1]["messages"][-1])
+
+
+def test_a_name_that_never_ends_is_not_put_together():
+    pieces = [piece(tool_calls=[called(f"{at} ", "", index=0)]) for at in range(2000)]
+    reader = ChatReader((), 1)
+    list(reader.pieces(b"data: " + json.dumps(each).encode() + b"\n\n" for each in pieces))
+    (call,) = reader.answer().calls
+    assert len(call.name) < 1100
