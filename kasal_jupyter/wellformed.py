@@ -38,8 +38,18 @@ def well_formed(value: T) -> T:
     return cast("T", _mended(value))
 
 
-def well_formed_json(data: bytes) -> bytes:
-    """Give JSON as the strict parsers take it: orjson and pydantic refuse what names half of a pair."""
+def well_formed_json(data: bytes, *, any_bytes: bool = False) -> bytes:
+    """Give JSON as the strict parsers take it: orjson and pydantic refuse what names half of a pair.
+
+    Parameters
+    ----------
+    data
+        The JSON.
+    any_bytes
+        Whether bytes that are no UTF-8 are replaced, too: where nobody could be told of them.
+    """
+    if any_bytes and not data.isascii():
+        data = data.decode(errors="replace").encode()
     if b"\\u" not in data:
         return data
     return _ESCAPE.sub(lambda escape: b"\\ufffd" if escape[1] else escape[0], data)

@@ -39,7 +39,9 @@ def encode(document: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(document, option=_OPTIONS)
     except orjson.JSONEncodeError:
-        return _EXACT + json.dumps(well_formed(document), separators=(",", ":")).encode()
+        if (mended := well_formed(document)) is not document:
+            return encode(mended)
+        return _EXACT + json.dumps(document, separators=(",", ":")).encode()
 
 
 def decode(body: bytes) -> dict[str, Any]:

@@ -139,7 +139,7 @@ class _AnsweringTransport(httpx.AsyncBaseTransport):
             await response.aclose()
         if len(body) > MAX_BYTES:
             return self._refused(request, asked, f"{self._host} answers with more than {MAX_BYTES:,} bytes")
-        body = well_formed_json(body)
+        body = well_formed_json(body, any_bytes=True)
         with suppress(ValidationError):
             if isinstance(JSONRPCMessage.model_validate_json(body).root, JSONRPCResponse | JSONRPCError):
                 kept = {
@@ -215,7 +215,7 @@ class _Events(httpx.AsyncByteStream):
         self._host = host
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        size, tail, numbered = 0, b"\n", False
+        size, tail, numbered, line = 0, b"\n", False, b""
         reason = f"{self._host} ended its answer before it was whole"
         try:
             async for chunk in self._stream:
@@ -225,7 +225,10 @@ class _Events(httpx.AsyncByteStream):
                     break
                 numbered = numbered or b"\nid:" in tail + chunk
                 tail = (tail + chunk)[-4:]
-                yield chunk
+                # Line by line: an escape may be cut in two, and the package knows no halves of pairs.
+                whole, newline, line = (line + chunk).rpartition(b"\n")
+                yield well_formed_json(whole + newline, any_bytes=True)
+            yield well_formed_json(line, any_bytes=True)
         except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
             if numbered:
                 raise

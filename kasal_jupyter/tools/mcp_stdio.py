@@ -114,7 +114,7 @@ async def _read(
                 log.warning("A message of more than %d bytes; the server is given up.", MAX_MESSAGE)
                 return
             with suppress(ValidationError):
-                message = JSONRPCMessage.model_validate_json(well_formed_json(line))
+                message = JSONRPCMessage.model_validate_json(well_formed_json(line, any_bytes=True))
                 try:
                     await into.send(SessionMessage(message))
                 except (anyio.BrokenResourceError, anyio.ClosedResourceError):

@@ -143,7 +143,7 @@ def test_an_answer_that_is_never_a_crew_is_refused_with_its_faults(api, text, fi
         (Reply("Slow down", status=429, headers={"Retry-After": "0"}), "RATE_LIMIT"),
         (Reply("No.", status=401), "MODEL_AUTH"),
         (Reply("No.", status=404), "MODEL_NOT_FOUND"),
-        (Reply(""), "TASK_FAILED"),
+        (Reply(""), "MODEL_ERROR"),
     ],
 )
 def test_a_model_that_fails_is_told_by_its_own_code(api, reply, code):

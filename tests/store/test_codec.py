@@ -12,7 +12,6 @@ from kasal_jupyter.store.codec import decode, encode
     [
         {"text": 'こんにちは " \\ \n \0 🙂', "none": None, "list": [1, 2.5, True, {"a": []}]},
         {"big": 2**63, "bigger": 10**40, "negative": -(10**40)},
-        {"lone surrogate": "\ud800"},
         {"float": 0.1, "tiny": 5e-324, "huge": 1.7976931348623157e308},
         {},
     ],
@@ -25,6 +24,10 @@ def test_to_encode_again_changes_nothing():
     for document in ({"a": 1.0, "b": [None]}, {"big": 10**30}, {"text": "\ud800"}):
         body = encode(document)
         assert encode(decode(body)) == body
+
+
+def test_what_no_utf_8_can_hold_becomes_a_mark():
+    assert decode(encode({"\ud800": ["\udfff", 2**70]})) == {"\ufffd": ["\ufffd", 2**70]}
 
 
 def test_tuples_and_keys_become_what_json_has():

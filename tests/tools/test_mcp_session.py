@@ -20,6 +20,7 @@ from kasal_jupyter.schemas.mcp_run import RunMcpServer
 from kasal_jupyter.tools.guard import HostGuard
 from kasal_jupyter.tools.mcp_content import text_of
 from kasal_jupyter.tools.mcp_failure import McpFailed
+from kasal_jupyter.tools.mcp_http import _Events
 from kasal_jupyter.tools.mcp_probe import probe
 from kasal_jupyter.tools.mcp_session import McpSession
 from tests.servers.mcp_server import McpNotes, http_mcp_server, stdio
@@ -79,3 +80,48 @@ def test_a_look_at_a_program_leaves_nothing_that_has_detached_itself(tmp_path):
     while psutil.pid_exists(int(notes.wait_for("detached"))):
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+HALVES = r"""
+import json, sys
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "id" not in asked:
+        continue
+    if asked["method"] == "initialize":
+        result = json.dumps({"protocolVersion": asked["params"]["protocolVersion"], "capabilities": {},
+                             "serverInfo": {"name": "halves", "version": "1"}})
+    else:
+        result = '{"content": [{"type": "text", "text": "tea \\ud800 HOT"}]}'
+    answer = '{"jsonrpc": "2.0", "id": %d, "result": %s}\n' % (asked["id"], result)
+    sys.stdout.buffer.write(answer.encode().replace(b"HOT", b"\xff"))
+    sys.stdout.buffer.flush()
+"""
+
+
+def test_what_no_utf_8_can_hold_in_a_servers_answer_is_replaced(tmp_path):
+    script = tmp_path / "halves.py"
+    script.write_text(HALVES)
+
+    async def go():
+        server = RunMcpServer(
+            name="halves", transport="stdio", command=sys.executable, args=[str(script)], timeout=30, tools=[]
+        )
+        session = McpSession(server, HostGuard([]), str(tmp_path))
+        try:
+            return text_of(await session.call("say", {}))
+        finally:
+            await session.close()
+
+    assert asyncio.run(go()) == "tea \ufffd \ufffd"
+
+
+def test_a_stream_of_events_is_mended_although_it_comes_in_pieces():
+    async def stream():
+        for piece in (b'data: {"a": "\\ud8', b'00 \\ud83d\\ude00"', b"}\nid: 1\n", b"\n"):
+            yield piece
+
+    async def go():
+        return b"".join([piece async for piece in _Events(stream(), 1, "host")])
+
+    assert asyncio.run(go()) == b'data: {"a": "\\ufffd \\ud83d\\ude00"}\nid: 1\n\n'
