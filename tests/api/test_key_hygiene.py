@@ -216,6 +216,8 @@ def keyed(models, tmp_path_factory):
         "--KasalApp.allowed_hosts=127.0.0.1",
         "--KasalApp.embedder=openai/embed",
         "--ServerApp.log_level=DEBUG",
+        # JupyterLab's own manager of extensions prints the address of the proxy, with its password.
+        "--LabApp.extension_manager=readonly",
         environ={
             "OPENAI_API_KEY": ENVIRONMENTS,
             "OPENAI_BASE_URL": f"{models.url}/streams",
@@ -383,7 +385,6 @@ def test_no_key_is_found_in_another_form(keyed, models):
         execution = wait_for(user, start(user, crew, {}))
         assert execution["status"] == "completed", execution["error"]
         sent = {asked.path: key_of(asked) for asked in models.asked if "authorization" in asked.headers}
-        assert sent.pop("/streams/embeddings") == ENVIRONMENTS
         assert sent == {"/encodes/chat/completions": ENCODED, "/tool": TOOLS, "/basic": BASICS}
 
         job = execution["job_id"]
@@ -467,7 +468,7 @@ def test_no_key_is_found_in_what_succeeds(keyed, models, tmp_path):
         job = execution["job_id"]
         result = admin.get(f"/executions/{job}/result").json()["result"]
         assert "SERVICE_TOKEN=[secret]" in result
-        assert "authorization: Bearer [secret]" in result
+        assert "authorization: [secret]" in result
         assert "PATH=" in result, "the whole environment was given"
 
         far = new_crew(admin, one_agent("far/m", stream=False))
