@@ -15,6 +15,8 @@ from email.utils import parsedate_to_datetime
 from traceback import walk_tb
 from typing import Any
 
+from kasal_jupyter.outward import NoWayOut, proxy_for
+
 MAX_MESSAGE = 500
 """Most characters of a provider's own words."""
 
@@ -205,13 +207,29 @@ def failure_of(chain: Sequence[BaseException]) -> ProviderFailure | None:
     if names & _BROKEN:
         return ProviderFailure("MODEL_UNREACHABLE", "the connection to the provider broke off.", passing=True)
     if names & _UNREACHABLE:
-        return ProviderFailure("MODEL_UNREACHABLE", "the provider could not be reached.", passing=True)
+        return ProviderFailure(
+            "MODEL_UNREACHABLE", f"the provider could not be reached{_through(chain)}.", passing=True
+        )
     if any(_OVERFLOW.search(said(error)) for error in chain):
         return _overflow()
     if names & {"APIError", "EventStreamError"}:
         # An error in the middle of a stream, without a status and without a word that is known.
         return ProviderFailure("MODEL_ERROR", said(chain[-1]), passing=True)
     return None
+
+
+def _through(chain: Sequence[BaseException]) -> str:
+    """Name the proxy that was asked, where one was: it may be what is not there."""
+    for error in chain:
+        request = getattr(error, "request", None) if type(error).__name__ == "APIConnectionError" else None
+        if request is None:
+            continue
+        try:
+            proxy = proxy_for(str(request.url))
+        except NoWayOut as wrong:
+            return f": {wrong}"
+        return f" through the proxy {proxy.shown}" if proxy is not None else ""
+    return ""
 
 
 def garbled(chain: Sequence[BaseException]) -> ProviderFailure | None:
