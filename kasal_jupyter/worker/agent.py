@@ -10,6 +10,7 @@ from crewai import Agent as CrewAIAgent
 from crewai.agents.agent_executor import AgentExecutor, AgentExecutorState
 from pydantic import Field, PrivateAttr
 
+from kasal_jupyter.worker.crewai_seams import format_prompt
 from kasal_jupyter.worker.time_limit import TaskTimedOut, within
 
 Remind = Callable[[str, str], tuple[str, Mapping[str, Any]]]
@@ -25,6 +26,9 @@ class CrewExecutor(AgentExecutor):
 
     # A flow's steps are read from the class that defines them, and not from those above it.
     _flow_definition = AgentExecutor.flow_definition()
+
+    # What a value says is not filled in again.
+    _format_prompt = staticmethod(format_prompt)
 
     def _create_initial_state(self) -> AgentExecutorState:
         return AgentExecutorState()
