@@ -58,7 +58,7 @@ def task(
         "position": 0,
         "description": description,
         "expected_output": "A short text",
-        "context_tasks": list(after),
+        "context_tasks": list(after) or None,
         "context_texts": [],
         **_STAMPS,
         **fields,

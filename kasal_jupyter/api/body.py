@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
 from typing import Any, TypeVar
@@ -25,6 +27,9 @@ MOST_VALUES = 50_000
 
 MANY_FAULTS = 1_000
 """Faults that are all looked at."""
+
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+"""What every whole number beyond 64 bits has in it."""
 
 _FIRST = 12
 """Entries of each list and object that are looked at for faults, where there are many."""
@@ -63,6 +68,9 @@ def read_body(model: type[M], body: bytes, message: str) -> M:
         raise InvalidRequest(message, faults=[Fault("body", reason)]) from None
     if too_much := _reason_against(data):
         raise InvalidRequest(message, faults=[Fault("body", too_much)])
+    # What reads bodies makes floats of them, without a word.
+    if _LONG_NUMBER.search(body) and (faults := [*_inexact(body)]):
+        raise InvalidRequest(message, faults=faults)
     try:
         return model.model_validate(data, strict=True)
     except ValidationError as error:
@@ -159,6 +167,29 @@ def _reason_against(data: object) -> str | None:
             return None
         level = inner
     return f"Nested more than {MOST_NESTING} levels deep; make it flatter"
+
+
+class _Inexact:
+    """Stands for a number that has more digits than 64 bits."""
+
+
+def _number(digits: str) -> int | _Inexact:
+    # Longer ones are never read: that takes the square of their length.
+    return 0 if len(digits) <= 20 and -(2**63) <= int(digits) < 2**64 else _Inexact()
+
+
+def _inexact(body: bytes) -> Iterator[Fault]:
+    """Find the whole numbers that would lose digits; the body has been read, and nests within bounds."""
+    level: list[tuple[tuple[str | int, ...], Any]] = [((), json.loads(body, parse_int=_number))]
+    while level:
+        path, value = level.pop()
+        if isinstance(value, _Inexact):
+            yield Fault(
+                _path(path), "A whole number of more than 64 bits would lose digits; write it as a text"
+            )
+        elif isinstance(value, dict | list):
+            pairs = value.items() if isinstance(value, dict) else enumerate(value)
+            level += (((*path, step), each) for step, each in pairs)
 
 
 def _first_faults(model: type[BaseModel], data: object, error: ValidationError) -> list[Fault]:

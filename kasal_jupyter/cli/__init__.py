@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import cast
 
+from kasal_jupyter.cli.encoding import lose_nothing
 from kasal_jupyter.cli.quick_start import quick_imports
 from kasal_jupyter.errors import KasalError, nearest
 from kasal_jupyter.wellformed import well_formed
@@ -104,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Ctrl-C.
     """
     words = well_formed(list(sys.argv[1:] if argv is None else argv))
+    lose_nothing()
     try:
         if words and words[0] in {"-h", "--help", "help"}:
             print(help_text())

@@ -13,6 +13,7 @@ from kasal_jupyter.errors import Fault, InvalidRequest, NotFound, nearest
 from kasal_jupyter.formats.yaml_crew import dump_crew, load_crew
 from kasal_jupyter.formats.yaml_text import parse_mapping
 from kasal_jupyter.kernel.client import Client
+from kasal_jupyter.kernel.plain import NotPlain, plain
 from kasal_jupyter.schemas.crews import CrewCreate, CrewSummary
 
 STDIN = "-"
@@ -114,7 +115,10 @@ def read_inputs(words: Iterable[str], file: str | None) -> dict[str, Any]:
             raise InvalidRequest(f"{file} is no YAML: {' '.join(str(error).split())}") from None
         if not isinstance(found, dict):
             raise InvalidRequest(f"{file} has no inputs; write them as name: value, one a line")
-        inputs = {str(key): value for key, value in found.items()}
+        try:
+            inputs = {str(key): plain(value, str(key)) for key, value in found.items()}
+        except NotPlain as error:
+            raise InvalidRequest(f"{file}: {error}") from None
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:

@@ -22,6 +22,7 @@ from kasal_jupyter.kernel.budget import read_budget
 from kasal_jupyter.kernel.cards import Checked
 from kasal_jupyter.kernel.clean import clean
 from kasal_jupyter.kernel.client import Client
+from kasal_jupyter.kernel.crew_plan import unused_inputs
 from kasal_jupyter.kernel.view_text import render_text
 from kasal_jupyter.kernel.waiting import Waiting
 from kasal_jupyter.schemas.trace import Trace
@@ -116,6 +117,9 @@ def run_run(args: argparse.Namespace) -> int:
                 say(f"crew {clean(crew.name)}: {done}")
         if args.dry_run:
             return _check(client, crew_id, inputs, as_json=args.json)
+        if inputs and not args.quiet:
+            for line in unused_inputs(client.crew(crew_id), inputs):
+                say(clean(line))
         accepted = client.start(crew_id, inputs, budget=read_budget(_bounds(args)))
         if args.bg:
             print(accepted.model_dump_json() if args.json else accepted.job_id)

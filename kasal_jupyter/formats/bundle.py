@@ -76,15 +76,13 @@ def files_of_zip(data: bytes) -> dict[str, str]:
                 raise refused("archive", f"it has more than {MOST_ENTRIES:,} entries; leave some out")
             for entry in entries:
                 _within(entry.filename)
-                if entry.is_dir() or not _wanted(PurePosixPath(entry.filename)):
+                if entry.is_dir() or not _wanted(PurePosixPath(_slashed(entry.filename))):
                     continue
                 if entry.flag_bits & 1:
                     raise refused(entry.filename, "it is encrypted; pack it without a password")
                 with archive.open(entry) as file:
                     # What the entry says of its own size is not believed.
                     content = file.read(MOST_BYTES + 1)
-                if entry.filename in found.texts:
-                    raise refused(entry.filename, "it stands in the archive twice; leave one out")
                 found.add(entry.filename, _text(entry.filename, content))
     except _DAMAGED as error:
         raise refused("archive", f"it is no zip file that can be read: {error}") from None
@@ -157,6 +155,11 @@ def _hidden(name: str) -> bool:
     return name.startswith(".") or name in _PASSED_OVER
 
 
+def _slashed(path: str) -> str:
+    """Give a path with slashes: Windows writes it with backslashes, also into its zip files."""
+    return path.replace("\\", "/")
+
+
 def _within(path: str) -> None:
     parts = path.replace("\\", "/").split("/")
     if path.startswith(("/", "\\")) or ".." in parts or "\0" in path or parts[0].endswith(":"):
@@ -180,6 +183,9 @@ class _Files:
     characters: int = 0
 
     def add(self, path: str, text: str) -> None:
+        path = _slashed(path)
+        if path in self.texts:
+            raise refused(path, "it is there twice; leave one out")
         self.texts[path] = _checked(path, text)
         self.characters += len(text)
         if len(self.texts) > MOST_FILES:

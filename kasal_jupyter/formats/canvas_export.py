@@ -6,6 +6,7 @@ import json
 import uuid
 from typing import Any
 
+from kasal_jupyter.formats.crewai_braces import to_crewai
 from kasal_jupyter.formats.crewai_tools import IN_KASAL, KASAL_TOOLS
 from kasal_jupyter.formats.outline import Exported, outline, with_texts
 from kasal_jupyter.formats.yaml_export import file_name
@@ -90,7 +91,7 @@ def export_canvas(crew: CrewCreate) -> Exported:
     """Write a crew as Kasal's canvas saves one; what Kasal has no place for is listed."""
     found = outline(crew)
     remarks = list(found.remarks)
-    named = with_texts(found, remarks)
+    named, _ = to_crewai(with_texts(found, remarks), remarks, "which has to be given as itself")
     _note_the_crew(named, remarks)
     ids = {("agent", each.name): _id(named, "agent", each.name) for each in named.agents}
     ids |= {("task", each.name): _id(named, "task", each.name) for each in named.tasks}
@@ -107,7 +108,7 @@ def export_canvas(crew: CrewCreate) -> Exported:
         target = f"task-{ids['task', task.name]}"
         if task.agent is not None:
             edges.append(_edge(f"agent-{ids['agent', task.agent]}", target))
-        edges += [_edge(f"task-{ids['task', other]}", target) for other in task.context]
+        edges += [_edge(f"task-{ids['task', other]}", target) for other in task.context or ()]
     data = {
         "id": _id(named, "crew", named.name),
         "name": named.name,
@@ -187,6 +188,13 @@ def _task_data(
         remarks.append(
             Remark(field=f"{where}.condition", reason="Kasal has no such condition: the task is always done")
         )
+    if task.context == []:
+        remarks.append(
+            Remark(
+                field=f"{where}.context",
+                reason="Kasal has no word for a task that gets no results: it gets those before it",
+            )
+        )
     return _NODE_DATA | {
         "label": task.name,
         "tools": _tools(task.tools, f"{where}.tools", remarks),
@@ -195,7 +203,7 @@ def _task_data(
         "description": task.description,
         "expected_output": task.expected_output,
         "config": config,
-        "context": [ids["task", other] for other in task.context],
+        "context": [ids["task", other] for other in task.context or ()],
         "async_execution": task.async_execution,
     }
 

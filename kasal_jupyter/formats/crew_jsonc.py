@@ -9,6 +9,7 @@ from typing import Any
 from kasal_jupyter.formats.crewai_fields import agent_fields, crew_fields, task_fields
 from kasal_jupyter.formats.document import Document, Path, read_json
 from kasal_jupyter.formats.intake import Imported, Intake, Member
+from kasal_jupyter.formats.yaml_text import named
 from kasal_jupyter.schemas.crews import MOST_AGENTS
 
 NAMES = ("crew.jsonc", "crew.json")
@@ -84,10 +85,10 @@ def _agents(
     members: list[Member] = []
     for place, each in enumerate(given):
         path: Path = ("agents", place)
-        if isinstance(each, str):
-            members += _from_files(intake, files, document, folder, [(path, each)])
-        elif isinstance(each, dict) and isinstance(each.get("name"), str):
-            members.append(_within(intake, document, path, each["name"], each))
+        if isinstance(called := named(each), str):
+            members += _from_files(intake, files, document, folder, [(path, called)])
+        elif isinstance(each, dict) and isinstance(called := named(each.get("name")), str):
+            members.append(_within(intake, document, path, called, each))
         elif isinstance(each, dict) and len(each) == 1:
             ((key, body),) = each.items()
             members.append(_within(intake, document, (*path, key), key, body))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from kasal_jupyter.formats.yaml_text import MOST_BITS
+from kasal_jupyter.formats.yaml_text import is_exact
 
 MARKS = ("agent", "task", "llm", "crew")
 
@@ -158,8 +158,8 @@ def _made(method: ast.FunctionDef) -> Made | None:
 
 def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.Constant) and isinstance(node.value, str | int | float | bool | None):
-        if isinstance(node.value, int) and node.value.bit_length() > MOST_BITS:
-            raise ValueError(f"line {node.lineno}: a number has more than {MOST_BITS} bits")
+        if isinstance(node.value, int) and not is_exact(node.value):
+            raise ValueError(f"line {node.lineno}: a number has more than 64 bits")
         return node.value
     if isinstance(node, ast.List | ast.Tuple):
         return [_value(each) for each in node.elts]

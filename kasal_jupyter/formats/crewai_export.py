@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from kasal_jupyter.formats.crewai_braces import to_crewai
 from kasal_jupyter.formats.crewai_texts import CONDITIONS, MAIN, NOT_CARRIED, PYPROJECT, README
 from kasal_jupyter.formats.crewai_yaml import dump
 from kasal_jupyter.formats.identifiers import class_name, identifiers, package_name
@@ -15,7 +16,6 @@ from kasal_jupyter.formats.outline import Exported, outline, with_texts
 from kasal_jupyter.schemas.agents import CrewAgent, ModelSettings, SandboxSettings
 from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.schemas.exchange import Remark
-from kasal_jupyter.schemas.spec import PLACEHOLDER
 from kasal_jupyter.schemas.tasks import CrewTask
 
 OLDEST = "1.15"
@@ -42,13 +42,16 @@ def export_project(crew: CrewCreate) -> Exported:
     """
     found = outline(crew)
     remarks = list(found.remarks)
-    return _Export(with_texts(found, remarks), remarks).project()
+    whole, inputs = to_crewai(with_texts(found, remarks), remarks, "which main.py gives as itself")
+    return _Export(whole, remarks, inputs).project()
 
 
 @dataclass(slots=True)
 class _Export:
     crew: CrewCreate
     remarks: list[Remark]
+    inputs: dict[str, str]
+    """Those that it takes, with their values where these are always the same."""
     package: str = ""
     agents: dict[str, str] = field(default_factory=dict)
     tasks: dict[str, str] = field(default_factory=dict)
@@ -129,7 +132,7 @@ class _Export:
             fields["agent"] = self.agents[task.agent]
         elif self.crew.process == "sequential":
             self._remark(f"tasks[{place}].agent", "it has none, without which CrewAI runs no sequential crew")
-        if task.context:
+        if task.context is not None:
             fields["context"] = [self.tasks[other] for other in task.context]
         for name in ("async_execution", "output_file", "guardrail"):
             if value := getattr(task, name):
@@ -258,19 +261,14 @@ class _Export:
 
     # -- what is around it -------------------------------------------------------------------------------
 
-    def _inputs(self) -> dict[str, str]:
-        texts = [text for agent in self.crew.agents for text in (agent.role, agent.goal, agent.backstory)]
-        texts += [text for task in self.crew.tasks for text in (task.description, task.expected_output)]
-        return dict.fromkeys((name for text in texts for name in PLACEHOLDER.findall(text)), "")
-
     def _example(self) -> str:
-        return "".join(f' {name}="…"' for name in self._inputs())
+        return "".join(f' {name}="…"' for name, value in self.inputs.items() if not value)
 
     def _main(self) -> str:
         return MAIN.format(
             package=self.package,
             crew_class=class_name(self.package),
-            inputs=repr(self._inputs()),
+            inputs=repr(self.inputs),
             example=self._example(),
         )
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kasal_jupyter.formats.crewai_braces import from_crewai
 from kasal_jupyter.formats.crewai_tools import tool_here
 from kasal_jupyter.formats.document import Document, Path
 from kasal_jupyter.formats.intake import Intake
+from kasal_jupyter.formats.yaml_text import is_own_key
 from kasal_jupyter.schemas.agents import ModelSettings
+from kasal_jupyter.schemas.readiness import UNWRITTEN
 
 _TRACE = "what happens is in the run's trace in any case"
 _NO_CALLBACKS = "no code is called; the crew's webhook, or the run's events, tell of it"
@@ -122,6 +125,8 @@ def agent_fields(intake: Intake, document: Document, path: Path, given: Mapping[
     fields = _taken(
         intake, path, merged, _AGENT, _AGENT_LEFT, other={"name", "llm", "tools", "max_tokens", "type"}
     )
+    fields |= {name: from_crewai(fields[name]) for name in ("role", "goal", "backstory") if name in fields}
+    _ask_for(intake, path, merged, fields, ("role", "goal"))
     if merged.get("name"):
         fields["name"] = merged["name"]
     _kind(intake, document, path, merged, ("agent", "Agent", "crewai.Agent", "crewai.agent.core.Agent"))
@@ -137,10 +142,18 @@ def task_fields(intake: Intake, document: Document, path: Path, given: Mapping[s
     fields = _taken(
         intake, path, given, _TASK, _TASK_LEFT, other={"name", "tools", "context", "type", "condition"}
     )
+    _ask_for(intake, path, given, fields, ("description", "expected_output"))
+    if isinstance(file := fields.get("output_file"), str) and "\\" in file:
+        fields["output_file"] = file.replace("\\", "/")
+        intake.remark((*path, "output_file"), "its backslashes are slashes here, on every system")
+    for name in ("description", "expected_output", "output_file"):
+        if name in fields:
+            fields[name] = from_crewai(fields[name])
     if given.get("name"):
         fields["name"] = given["name"]
-    if given.get("context"):
-        fields["context"] = given["context"]
+    if "context" in given:
+        # An empty one is none to CrewAI, which is another thing than one that is left out.
+        fields["context"] = given["context"] or []
     kind = given.get("type")
     conditional = isinstance(kind, str) and kind in {
         "conditional",
@@ -236,6 +249,16 @@ def tool_fields(intake: Intake, path: Path, tools: object) -> dict[str, Any]:
     return {"tools": found} if found else {}
 
 
+def _ask_for(
+    intake: Intake, path: Path, given: Mapping[str, Any], fields: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    """Put down which texts are empty and have to be written; until then the crew is ``configuring``."""
+    for name in names:
+        if name in given and name not in fields:
+            fields[name] = UNWRITTEN
+            intake.remark((*path, name), "it is empty; write it before the crew is run")
+
+
 def _taken(
     intake: Intake,
     path: Path,
@@ -248,7 +271,10 @@ def _taken(
     """Give the fields that are called the same here, and note those that there are none for."""
     fields: dict[str, Any] = {}
     for key, value in given.items():
-        if value is None or key in other:
+        if value is None or key in other or (not path and is_own_key(key)):
+            continue
+        if key in same and isinstance(value, str) and not value.strip():
+            # Nothing is said by it; what has to be said is asked for below.
             continue
         if key in same:
             fields[key] = value

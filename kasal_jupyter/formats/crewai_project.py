@@ -21,6 +21,7 @@ from kasal_jupyter.formats.crew_py import CrewPy, Made, Written, read_crew_py
 from kasal_jupyter.formats.crewai_fields import agent_fields, crew_fields, task_fields
 from kasal_jupyter.formats.document import Document, read_yaml
 from kasal_jupyter.formats.intake import Imported, Intake, Member
+from kasal_jupyter.formats.yaml_text import is_own_key
 from kasal_jupyter.schemas.crews import MOST_AGENTS, MOST_TASKS
 
 AGENTS = ("agents.yaml", "agents.yml")
@@ -162,6 +163,7 @@ class _Project:
             return [
                 (key, (key,), dict(self.intake.mapping(document, (key,), body, "a mapping of its fields is")))
                 for key, body in document.data.items()
+                if not is_own_key(key)
             ]
         found: list[tuple[str, tuple[str, ...], dict[str, Any]]] = []
         used = set()
@@ -175,7 +177,7 @@ class _Project:
             kind = {"type": "ConditionalTask"} if one.kind == "ConditionalTask" else {}
             found.append((method, (key,), {**fields, **one.arguments, **kind}))
         for key in document.data:
-            if key not in used:
+            if key not in used and not is_own_key(key):
                 self.intake.remark((what, key), "crew.py makes nothing of it; it is left out")
         return found
 

@@ -12,7 +12,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.formats.bundle import MESSAGE
-from kasal_jupyter.formats.yaml_text import DEEPEST, MOST_NODES, line_of, parse_mapping, plain
+from kasal_jupyter.formats.yaml_text import DEEPEST, MOST_NODES, is_exact, line_of, parse_mapping, plain
 from kasal_jupyter.wellformed import well_formed
 
 MOST_OF_YAML = 300_000
@@ -103,7 +103,9 @@ def read_json(file: str, text: str) -> Document:
     text = blanked(text)
     try:
         lines = _lines(text)
-        data = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_object)
+        data = json.loads(
+            text, parse_constant=_no_constant, object_pairs_hook=_object, parse_int=_whole_number
+        )
     except json.JSONDecodeError as error:
         raise _unreadable(file, f"line {error.lineno}: {error.msg}") from None
     except (ValueError, RecursionError) as error:
@@ -188,6 +190,12 @@ def _key(word: str) -> str:
         return str(json.loads(word))
     except ValueError:
         return word
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > 20 or not is_exact(number := int(digits)):
+        raise ValueError(f"{digits[:40]} has more than 64 bits, and would lose digits; write it in quotes")
+    return number
 
 
 def _no_constant(name: str) -> None:

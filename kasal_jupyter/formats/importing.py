@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
@@ -23,6 +24,7 @@ Wanted = Literal["auto", "yaml", "crewai", "jsonc", "kasal"]
 
 _YAML = (".yaml", ".yml")
 _JSON = (".json", ".jsonc")
+_BREAKING = re.compile("[\x7f-\x9f\u2028\u2029\ufeff]")
 
 
 def import_crew(
@@ -60,7 +62,7 @@ def import_crew(
     if kind == "kasal":
         file = _one(files, _JSON, "Kasal's export")
         return read_canvas(file, files[file], name=name, tools=tools)
-    file = _one(files, _YAML, "a crew's YAML")
+    file = _one(files, (*_YAML, *_JSON) if wanted == "auto" else _YAML, "a crew's YAML")
     return Imported(_from_yaml(file, files[file], name), "yaml", [])
 
 
@@ -70,14 +72,21 @@ def _kind(files: Mapping[str, str]) -> Format:
         return "crewai"
     if crew_file(files) is not None:
         file = str(crew_file(files))
-        # Kasal's export may be called crew.json as well.
-        return "kasal" if is_canvas(read_json(file, files[file]).data) else "jsonc"
+        return _kind_of_json(file, files[file])
     if len(files) == 1:
         ((path, text),) = files.items()
         if PurePosixPath(path).suffix.lower() in _JSON or text.lstrip().startswith("{"):
-            return "kasal" if is_canvas(read_json(path, text).data) else "jsonc"
+            return _kind_of_json(path, text)
         return "yaml"
     return "yaml" if not any(PurePosixPath(path).suffix.lower() in _JSON for path in files) else "kasal"
+
+
+def _kind_of_json(path: str, text: str) -> Format:
+    data = read_json(path, text).data
+    if is_canvas(data):
+        return "kasal"
+    # CrewAI's tasks are a list; ours stand by name.
+    return "yaml" if isinstance(data.get("tasks"), dict) else "jsonc"
 
 
 def _is_our_yaml(files: Mapping[str, str]) -> bool:
@@ -103,6 +112,10 @@ def _one(files: Mapping[str, str], endings: tuple[str, ...], what: str) -> str:
 
 
 def _from_yaml(file: str, text: str, name: str | None) -> CrewCreate:
+    if PurePosixPath(file).suffix.lower() in _JSON or text.lstrip().startswith("{"):
+        # JSON is YAML but for comments, tabs, pairs of surrogates, and letters that break YAML's lines.
+        text = json.dumps(read_json(file, text).data, ensure_ascii=False, indent=1)
+        text = _BREAKING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     try:
         if name is None and "name" not in parse_mapping(text, "a crew begins with `agents:` and `tasks:`"):
             name = PurePosixPath(file).stem.replace("_", " ")

@@ -12,6 +12,7 @@ from kasal_jupyter.errors import Fault, Faults, InvalidRequest, listed
 from kasal_jupyter.formats.bundle import MESSAGE
 from kasal_jupyter.formats.code_references import code_references
 from kasal_jupyter.formats.document import Document, Path, written
+from kasal_jupyter.formats.yaml_text import named
 from kasal_jupyter.schemas.crews import MOST_AGENTS, MOST_TASKS, CrewCreate
 from kasal_jupyter.schemas.exchange import Format, Remark
 
@@ -170,7 +171,7 @@ class Intake:
         # A reference to code makes no crew, and would only be complained about a second time.
         self.check()
         fields = dict(head)
-        manager = fields.get("manager_agent")
+        manager = named(fields.get("manager_agent"))
         if manager is not None:
             fields["manager_agent"] = names.get(manager, manager)
             if manager not in names:
@@ -196,7 +197,7 @@ class Intake:
         return crew
 
     def _refer(self, task: Member, names: Mapping[str, str], earlier: Mapping[str, str]) -> None:
-        agent = task.fields.get("agent")
+        agent = named(task.fields.get("agent"))
         if agent is not None:
             if isinstance(agent, str) and agent in names:
                 task.fields["agent"] = names[agent]
@@ -207,7 +208,7 @@ class Intake:
         if not isinstance(context, list):
             return
         found = []
-        for place, entry in enumerate(context):
+        for place, entry in enumerate(named(context)):
             if isinstance(entry, str) and entry in earlier:
                 found.append(earlier[entry])
             else:

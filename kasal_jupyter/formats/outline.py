@@ -74,7 +74,9 @@ def whole_body(crew: WholeCrew | CrewDetails) -> CrewCreate:
                 _kept(task, _OF_A_TASK)
                 | {
                     "agent": agents.get(task["agent_id"]),
-                    "context": [tasks.get(entry) or entry for entry in task["context"]],
+                    "context": None
+                    if task["context"] is None
+                    else [tasks.get(entry) or entry for entry in task["context"]],
                 }
                 for task in dumped["tasks"]
             ],
@@ -96,15 +98,18 @@ def outline(crew: CrewCreate) -> Outline:
     tasks = []
     texts: list[list[str]] = []
     for task, title in zip(crew.tasks, titles, strict=True):
-        found = [known.get(entry) or known.get(entry.strip()) for entry in task.context]
-        texts.append([entry for entry, name in zip(task.context, found, strict=True) if name is None])
+        entries = task.context or []
+        found = [known.get(entry) or known.get(entry.strip()) for entry in entries]
+        context = [name for name in found if name is not None]
+        texts.append([entry for entry, name in zip(entries, found, strict=True) if name is None])
         tasks.append(
             task.model_copy(
                 update={
                     "id": None,
                     "name": title,
                     "agent": keys.get(task.agent, task.agent) if task.agent else None,
-                    "context": [name for name in found if name is not None],
+                    # Texts alone say nothing of the tasks before.
+                    "context": context if context or task.context == [] else None,
                 }
             )
         )

@@ -34,8 +34,10 @@ from kasal_jupyter.formats.yaml_source import WIDTH, Layout, by_layout
 from kasal_jupyter.formats.yaml_text import (
     INVALID,
     fill_names,
+    is_own_key,
     line_of,
     mark_names,
+    named,
     parse_mapping,
     plain,
     tag_of,
@@ -94,6 +96,8 @@ class _Reader:
         for key, value in node.items():
             line = line_of(node, key)
             where = f"{path}.{key}" if path else str(key)
+            if not path and is_own_key(key):
+                continue
             if key not in known:
                 hint = self.faults.nearest(str(key), known) or f"; there are {', '.join(known)}"
                 self.fault(where, line, f"{key!r} is no field here{hint}")
@@ -145,6 +149,8 @@ def load_crew(text: str, name: str | None = None, values: Mapping[str, Any] | No
             reader, nodes[task_name], f"tasks.{task_name}", task, agents=agents, earlier=earlier
         )
         earlier[task_name] = None
+    if "manager_agent" in body:
+        body["manager_agent"] = named(body["manager_agent"])
     manager = body.get("manager_agent")
     if manager is not None and (not isinstance(manager, str) or manager not in agents):
         hint = reader.faults.nearest(str(manager), agents) or f"; there are {listed(agents)}"
@@ -182,7 +188,9 @@ def dump_crew(crew: CrewCreate | CrewDetails) -> str:
             | {
                 "name": titles[task.id],
                 "agent": names.get(task.agent_id or ""),
-                "context": [titles.get(entry, entry) for entry in task.context],
+                "context": None
+                if task.context is None
+                else [titles.get(entry, entry) for entry in task.context],
             }
             for task in crew.tasks
         ]
@@ -231,12 +239,15 @@ def _check_references(
     reader: _Reader,
     node: CommentedMap,
     path: str,
-    task: Mapping[str, Any],
+    task: dict[str, Any],
     *,
     agents: Collection[str],
     earlier: Collection[str],
 ) -> None:
     """Note the agents and tasks that a task names and that are not there."""
+    for key in ("agent", "context"):
+        if key in task:
+            task[key] = named(task[key])
     agent = task.get("agent")
     if agent is not None and (not isinstance(agent, str) or agent not in agents):
         hint = reader.faults.nearest(str(agent), agents) or f"; there are {listed(agents)}"
@@ -309,6 +320,6 @@ def _by_name(members: list[dict[str, Any]], known: set[str]) -> dict[str, dict[s
         named[str(name)] = {
             _spelled(key): value
             for key, value in member.items()
-            if key in known and value not in (None, [], {})
+            if key in known and (value not in (None, [], {}) or (key == "context" and value == []))
         }
     return named

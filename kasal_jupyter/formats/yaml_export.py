@@ -28,7 +28,9 @@ def export_yaml(crew: CrewCreate) -> Exported:
                         reason=f"{text!r} has a blank behind it there, or it would be read as a task's name",
                     )
                 )
-        tasks.append(task.model_copy(update={"context": [*task.context, *entries]}))
+        if entries:
+            task = task.model_copy(update={"context": [*(task.context or ()), *entries]})  # noqa: PLW2901
+        tasks.append(task)
     text = dump_crew(found.crew.model_copy(update={"tasks": tasks}))
     return Exported({f"{file_name(crew.name)}.yaml": text}, remarks)
 

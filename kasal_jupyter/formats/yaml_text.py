@@ -51,12 +51,9 @@ _OPEN, _CLOSE = "\ue000", "\ue001"
 _MISREAD = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, AssertionError, RuntimeError)
 """What the loader raises besides its own errors: for a 30th of February, say, or a number of 5,000 digits."""
 
-_NAME = re.compile(r"\{\{\s*([^\W\d]\w*)\s*\}\}")
+_NAME = re.compile(r"(\{\{)?\{\{\s*([^\W\d]\w*)\s*\}\}(?(1)\}\})")
 _PLACEHOLDER = re.compile(r"\{[^\W\d]\w*\}")
 _MARKED = re.compile(f"{_OPEN}(\\w+){_CLOSE}")
-
-MOST_BITS = 64
-"""Bits of a whole number; no field of a crew takes more."""
 
 
 def parse_mapping(text: str, expected: str) -> CommentedMap:
@@ -99,24 +96,34 @@ def _loaded(text: str) -> Any:
         raise refusal(" ".join(str(error).split())) from None
     except _MISREAD as error:
         raise refusal(f"a value in it cannot be read: {' '.join(str(error).split())[:200]}") from None
-    if _has_endless_number(root):
-        raise refusal(f"a number has more than {MOST_BITS} bits; write it in quotes if it is a text")
+    if (key := _key_of_endless_number(root)) is not None:
+        where = f"{key!r} has" if key else "it has"
+        raise refusal(f"{where} a number of more than 64 bits, which would lose digits; write it in quotes")
     return root
 
 
-def _has_endless_number(root: object) -> bool:
-    """Say whether a number is among some values that Python refuses to write out again, as 0xfff… is."""
+def _key_of_endless_number(root: object) -> str | None:
+    """Give the key of a number that not everybody can read, nor Python write out again, as 0xfff… is."""
     seen: set[int] = set()
-    level = [root]
+    level: list[tuple[str, object]] = [("", root)]
     while level:
-        each = level.pop()
+        key, each = level.pop()
         if isinstance(each, int):
-            if each.bit_length() > MOST_BITS:
-                return True
+            if not is_exact(each):
+                return key
         elif isinstance(each, Mapping | list) and id(each) not in seen:
             seen.add(id(each))
-            level += [*each.keys(), *each.values()] if isinstance(each, Mapping) else each
-    return False
+            if isinstance(each, Mapping):
+                level += ((key, name) for name in each)
+                level += ((name if isinstance(name, str) else key, value) for name, value in each.items())
+            else:
+                level += ((key, value) for value in each)
+    return None
+
+
+def is_exact(number: int) -> bool:
+    """Say whether a whole number keeps its digits whoever reads it: whether it has 64 bits at the most."""
+    return -(2**63) <= number < 2**64
 
 
 def refusal(reason: str) -> InvalidRequest:
@@ -128,6 +135,18 @@ def line_of(node: CommentedMap, key: object) -> int | None:
     """Give the line that a key stands on, counted from 1."""
     places = node.lc.data or {}
     return int(places[key][0]) + 1 if key in places else None
+
+
+def is_own_key(key: object) -> bool:
+    """Say whether a key at the top is its author's alone, ``x-defaults`` say, to be mentioned elsewhere."""
+    return isinstance(key, str) and key.startswith("x-")
+
+
+def named(value: Any) -> Any:
+    """Give a name, or a list of names, as texts: YAML reads some of them as numbers."""
+    if isinstance(value, list):
+        return [named(each) for each in value]
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def tag_of(value: object) -> str | None:
@@ -154,13 +173,16 @@ def plain(value: Any) -> Any:
 
 
 def mark_names(text: str) -> str:
-    """Give the text with each ``{{name}}`` as something that YAML reads as text, quoted or not."""
-    return _NAME.sub(rf"{_OPEN}\1{_CLOSE}", text)
+    """Give the text with each ``{{name}}`` as something that YAML reads as text, quoted or not.
+
+    ``{{{{name}}}}`` is ``{{name}}`` itself, which to a run is the text ``{name}``.
+    """
+    return _NAME.sub(lambda found: f"{{{{{found[2]}}}}}" if found[1] else f"{_OPEN}{found[2]}{_CLOSE}", text)
 
 
 def names_in(text: str) -> list[str]:
     """Give the names that stand in double braces in a text, each once."""
-    return list(dict.fromkeys(_NAME.findall(text)))
+    return list(dict.fromkeys(name for itself, name in _NAME.findall(text) if not itself))
 
 
 def fill_names(value: Any, values: Mapping[str, Any], missing: set[str], *, whole: bool = False) -> Any:

@@ -117,6 +117,8 @@ class Checked(Shown):
             if answer.runnable
             else f"✖ {name} cannot run yet: {counted(len(answer.faults), 'fault')}"
         )
+        notes = [f"{each.field}: {each.remark}" for each in answer.remarks]
+        title = " · ".join([title, *notes])
         if answer.faults:
             rows = [[each.field, each.reason] for each in answer.faults]
             super().__init__(title, ["field", "what is wrong"], rows)

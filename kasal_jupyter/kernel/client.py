@@ -13,6 +13,7 @@ from kasal_jupyter import errors
 from kasal_jupyter.kernel.connection import Connection, print_line
 from kasal_jupyter.kernel.memory_requests import MemoryRequests, written
 from kasal_jupyter.kernel.refusal import refusal_of
+from kasal_jupyter.outward import NoWayOut, client_options, proxy_for
 from kasal_jupyter.schemas.artifacts import ArtifactInfo, ArtifactList
 from kasal_jupyter.schemas.auth import Me
 from kasal_jupyter.schemas.base import Updated
@@ -247,9 +248,7 @@ class Client(MemoryRequests):
                     raise refusal_of(answer.status_code, answer.read())
                 yield from answer.iter_bytes()
         except httpx.HTTPError as error:
-            raise errors.Unavailable(
-                f"The server at {self.url} does not answer: {error or type(error).__name__}"
-            ) from None
+            raise self._no_answer(error) from None
 
     def answer_tool(self, job_id: str, call_id: str, answer: ToolAnswer) -> None:
         """Answer a ``tool_request`` of a run that was started with tools of this client's."""
@@ -445,9 +444,7 @@ class Client(MemoryRequests):
                 self._join_again()
                 answer = ask()
         except httpx.HTTPError as error:
-            raise errors.Unavailable(
-                f"The server at {self.url} does not answer: {error or type(error).__name__}"
-            ) from None
+            raise self._no_answer(error) from None
         if answer.status_code >= 400:
             raise refusal_of(answer.status_code, answer.content)
         return answer.content
@@ -456,11 +453,18 @@ class Client(MemoryRequests):
         import httpx
 
         if self._http is None:
-            # A proxy of the environment is not for a server on this machine.
-            self._http = httpx.Client(
-                headers=self._connection.headers, trust_env=not self._connection.is_local
-            )
+            try:
+                self._http = httpx.Client(headers=self._connection.headers, **client_options(self.url))
+            except NoWayOut as error:
+                raise errors.Unavailable(f"The server at {self.url} cannot be asked: {error}") from None
         return self._http
+
+    def _no_answer(self, error: httpx.HTTPError) -> errors.Unavailable:
+        proxy = proxy_for(self.url)
+        through = f", asked through the proxy {proxy.shown}," if proxy is not None else ""
+        return errors.Unavailable(
+            f"The server at {self.url}{through} does not answer: {error or type(error).__name__}"
+        )
 
     def _join_again(self) -> None:
         """Go on with the user's private server that there is now, where the one before has ended."""

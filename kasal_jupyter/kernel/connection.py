@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kasal_jupyter.errors import InvalidRequest, Unavailable
+from kasal_jupyter.outward import NoWayOut, client_options, is_loopback
 
 _PAGES = re.compile(r"/(?:lab|tree|notebooks|(?:api/)?v1)(?:/.*)?\Z", re.DOTALL)
 """What stands behind a server's base URL in the address of one of its pages, or of the API."""
@@ -54,9 +55,7 @@ class Connection:
     @property
     def is_local(self) -> bool:
         """Whether the server is on this machine."""
-        from urllib.parse import urlsplit
-
-        return urlsplit(self.url).hostname in {"localhost", "127.0.0.1", "::1"}
+        return is_loopback(self.url)
 
     @property
     def socket_url(self) -> str:
@@ -131,11 +130,13 @@ def _why_not(found: Connection) -> str | None:
             f"{found.url}/v1/health",
             headers=found.headers,
             timeout=ASK_SECONDS,
-            trust_env=not found.is_local,
+            **client_options(found.url),
         )
     except httpx.TimeoutException:
         # It is busy, and no worse for that.
         return None
+    except NoWayOut as error:
+        return f"{found.origin[0].upper()}{found.origin[1:]} cannot be asked: {error}"
     except httpx.HTTPError:
         return f"{found.origin[0].upper()}{found.origin[1:]} does not answer"
     if answer.status_code == 404 or answer.is_redirect:

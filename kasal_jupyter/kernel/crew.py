@@ -194,7 +194,9 @@ class Crew:
                 task.expected_output,
                 by_key.get(who, who) if who else None,
                 name=task.name,
-                context=[before.get(entry.strip(), entry) for entry in task.context],
+                context=None
+                if task.context is None
+                else [before.get(entry.strip(), entry) for entry in task.context],
                 tools=task.tools,
                 async_execution=task.async_execution,
                 output_schema=task.output_schema,
@@ -246,7 +248,7 @@ class Crew:
         CellError
             Something in it is wrong; it names the field.
         """
-        needed = {id(each) for task in self.tasks for each in task.context if isinstance(each, Task)}
+        needed = {id(each) for task in self.tasks for each in task.context or () if isinstance(each, Task)}
         return self._body(lambda task: id(task) in needed)
 
     def save(self, *, overwrite: bool = False) -> Crew:

@@ -61,7 +61,9 @@ class CrewBody:
             bodies.append(body.model_copy(update={"name": self._titles[id(task)]}) if needed else body)
         return bodies
 
-    def _context(self, task: Task) -> list[str]:
+    def _context(self, task: Task) -> list[str] | None:
+        if task.context is None:
+            return None
         entries = []
         for each in task.context:
             if isinstance(each, Task) and id(each) not in self._titles:

@@ -162,7 +162,7 @@ class Task:
         What other tasks call it by.
     context
         Earlier tasks whose results it is given, the objects or their names; other text is given as it is. A
-        task without is given the results of all before it.
+        task without is given the results of all before it, one with an empty list, ``[]``, none.
     tools
         Tools besides its agent's.
     async_execution
@@ -194,7 +194,7 @@ class Task:
         agent: Agent | str | None = None,
         *,
         name: str | None = None,
-        context: Sequence[Task | str] = (),
+        context: Sequence[Task | str] | None = None,
         tools: Sequence[Tool] = (),
         async_execution: bool = False,
         output_schema: OutputSchema | None = None,
@@ -207,7 +207,7 @@ class Task:
         self.expected_output = expected_output
         self.agent = agent
         self.name = name
-        self.context: list[Task | str] = list(_listed("context", context))
+        self.context: list[Task | str] | None = None if context is None else list(_listed("context", context))
         self.tools: list[Tool] = [tool_name(each) for each in _listed("tools", tools)]
         self.async_execution = async_execution
         self.output_schema = output_schema
@@ -217,7 +217,7 @@ class Task:
         self.condition = condition
         self.definition()
 
-    def definition(self, agent: str | None = None, context: Sequence[str] = ()) -> CrewTask:
+    def definition(self, agent: str | None = None, context: Sequence[str] | None = None) -> CrewTask:
         """Give the task as the API takes it.
 
         Parameters
@@ -238,7 +238,7 @@ class Task:
             "description": self.description,
             "expected_output": self.expected_output,
             "agent": agent,
-            "context": list(context),
+            "context": None if context is None else list(context),
             "tools": [tool_name(each) for each in self.tools],
             "async_execution": self.async_execution,
             "output_schema": dict(schema) if schema is not None else None,
@@ -252,7 +252,8 @@ class Task:
     def __repr__(self) -> str:
         named = self.agent if isinstance(self.agent, str) or self.agent is None else self.agent.name
         who = named or (self.agent.role if isinstance(self.agent, Agent) else None)
-        before = [each if isinstance(each, str) else each.title() for each in self.context]
+        context = self.context
+        before = None if context is None else [e if isinstance(e, str) else e.title() for e in context]
         return written("Task", self.definition(who, before))
 
     def title(self) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from kasal_jupyter.errors import listed, nearest
 from kasal_jupyter.schemas.agents import Agent, AgentFields, CrewAgent
 from kasal_jupyter.schemas.crews import CrewConfiguration, CrewCreate, CrewDetails
-from kasal_jupyter.schemas.spec import PLACEHOLDER
+from kasal_jupyter.schemas.placeholders import names
 from kasal_jupyter.schemas.tasks import CrewTask, Task, TaskCondition, TaskFields
 
 
@@ -89,7 +90,7 @@ def plan_of(crew: CrewDetails | CrewCreate) -> Plan:
     places = {agent.role: place for place, agent in reversed(list(enumerate(agents)))}
     places |= {agent.name: place for place, agent in enumerate(agents) if agent.name}
     places |= {agent.id: place for place, agent in enumerate(agents) if agent.id}
-    names: dict[str, int] = {}
+    known: dict[str, int] = {}
     steps: list[Step] = []
     unknown: list[str] = []
     tasks: list[Task | CrewTask] = [*crew.tasks]
@@ -99,8 +100,10 @@ def plan_of(crew: CrewDetails | CrewCreate) -> Plan:
         if who and at is None:
             unknown.append(who)
         agent = agents[at] if at is not None else None
-        after = tuple(names[entry.strip()] for entry in task.context if entry.strip() in names)
-        texts = tuple(entry for entry in task.context if entry.strip() not in names)
+        context = task.context or ()
+        after = tuple(known[entry.strip()] for entry in context if entry.strip() in known)
+        texts = tuple(entry for entry in context if entry.strip() not in known)
+        alone = bool(after) or task.context == []
         steps.append(
             Step(
                 place=place,
@@ -112,11 +115,11 @@ def plan_of(crew: CrewDetails | CrewCreate) -> Plan:
                 tools=tuple(dict.fromkeys([*(agent.tools if agent else ()), *task.tools])),
                 after=after,
                 texts=texts,
-                given=() if after else _given(tasks[:place], beside=task.async_execution),
+                given=() if alone else _given(tasks[:place], beside=task.async_execution),
                 task=task,
             )
         )
-        names |= {key: place for key in (task.id, task.name) if key}
+        known |= {key: place for key in (task.id, task.name) if key}
     return Plan(
         name=crew.name,
         steps=steps,
@@ -161,14 +164,24 @@ def _given(before: list[Task | CrewTask], *, beside: bool) -> tuple[int, ...]:
 
 def inputs_of(crew: CrewDetails | CrewCreate) -> list[str]:
     """Give the names of a crew's ``{placeholders}``, in the order they are read."""
-    return list(dict.fromkeys(name for text in _texts(crew) for name in PLACEHOLDER.findall(text)))
+    return list(dict.fromkeys(name for text in _texts(crew) for name in names(text)))
+
+
+def unused_inputs(crew: CrewDetails | CrewCreate, given: Iterable[str]) -> list[str]:
+    """Say in a line of each given input that no text of a crew uses it, with the nearest that one does."""
+    wanted = inputs_of(crew)
+    return [
+        f"Nothing in the crew uses the input {name}{nearest(name, wanted) or f'; it takes {listed(wanted)}'}"
+        for name in given
+        if name not in wanted
+    ]
 
 
 def _texts(crew: CrewDetails | CrewCreate) -> Iterator[str]:
     for task in crew.tasks:
         yield task.description
         yield task.expected_output
-        yield from task.context
+        yield from task.context or ()
         yield from filter(None, (task.guardrail, task.output_file))
     for agent in crew.agents:
         yield from (agent.role, agent.goal, agent.backstory)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kasal_jupyter.kernel.figures import counted
-from kasal_jupyter.kernel.frames import cell_text, rows_of, shape_text
+from kasal_jupyter.kernel.frames import cell_text, row_texts, shape_text, shortened
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -25,6 +24,8 @@ SAMPLE_ROWS = 100_000
 _ROWS = 3
 _TOP = 3
 _NAME = 40
+_CELL = 40
+"""Characters of a cell on the card: enough for any number, and any moment with its zone."""
 
 
 def profile_card(frame: nw.DataFrame[Any], name: str) -> str:
@@ -41,7 +42,8 @@ def profile_card(frame: nw.DataFrame[Any], name: str) -> str:
         What its input is called.
     """
     head = (
-        f"{name}: a table of {shape_text(frame)}. Only its first rows are shown here; ask the tools for more"
+        f"{name}: a table of {shape_text(frame)}. Only its first rows are shown here, long texts cut (…); "
+        "ask the tools for more"
     )
     lines = [head, "column (type): missing, values"]
     # The rows come last, and the columns leave them some room.
@@ -90,7 +92,9 @@ def top_values(column: nw.Series[Any], most: int) -> list[tuple[str, int]]:
     """Give a column's commonest values and how often each occurs, among its first 100,000."""
     # By their text: a column may hold lists, which count as no value of their own anywhere.
     values = column.head(SAMPLE_ROWS).drop_nulls().to_list()
-    return Counter(cell_text(value) for value in values).most_common(most)
+    return Counter(value if isinstance(value, str) else cell_text(value) for value in values).most_common(
+        most
+    )
 
 
 def _values(column: nw.Series[Any]) -> str:
@@ -99,22 +103,27 @@ def _values(column: nw.Series[Any]) -> str:
     if is_ordered(column):
         return f"{cell_text(column.min())} to {cell_text(column.max())}"
     common = top_values(column, _TOP)
-    shown = [_quoted(value) if type_text(column) == "text" else value for value, _ in common]
+    shown = [
+        _quoted(value) if type_text(column) == "text" else shortened(value, _NAME) for value, _ in common
+    ]
     if common and common[0][1] == 1:
         return f"all different, e.g. {', '.join(shown)}"
     return ", ".join(f"{value} ({count:,})" for value, (_, count) in zip(shown, common, strict=True))
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text[:_NAME], ensure_ascii=False)
+    return json.dumps(shortened(text, _NAME), ensure_ascii=False)
 
 
 def _first_rows(frame: nw.DataFrame[Any]) -> list[str]:
     if not frame.columns or not frame.shape[0]:
         return []
     shown = frame.columns[:MOST_COLUMNS]
-    rows = list(islice(rows_of(frame[shown].head(_ROWS)), _ROWS))
-    lines = [" | ".join(cell_text(each)[:24] for each in line) for line in (shown, *rows)]
+    names = [cell_text(each) for each in shown]
+    lines = [
+        " | ".join(shortened(each, _CELL) for each in line)
+        for line in (names, *row_texts(frame[shown].head(_ROWS)))
+    ]
     more = (
         f" (of {counted(len(frame.columns), 'column')}, the first {len(shown)})"
         if len(shown) < len(frame.columns)
@@ -128,8 +137,7 @@ def _left_out(count: int) -> str:
 
 
 def _short(name: str) -> str:
-    line = " ".join(name.split())
-    return line if len(line) <= _NAME else f"{line[: _NAME - 1]}…"
+    return shortened(" ".join(name.split()), _NAME)
 
 
 def _size(text: str) -> int:

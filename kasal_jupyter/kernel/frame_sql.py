@@ -14,6 +14,9 @@ from kasal_jupyter.tools.confined_sql import StatementRefused, ask_frame
 if TYPE_CHECKING:
     import narwhals as nw
 
+_EXACT = ("HUGEINT", "UHUGEINT", "BIGINT", "UBIGINT", "INTEGER", "UINTEGER", "DECIMAL")
+"""DuckDB's types that have more digits than a float, or none behind the point."""
+
 __all__ = ["FrameDatabase", "StatementRefused", "has_duckdb"]
 
 
@@ -93,4 +96,14 @@ def _native(relation: Any, frame: nw.DataFrame[Any]) -> Any:
         # DuckDB has renamed it.
         table = getattr(relation, "to_arrow_table", None) or relation.fetch_arrow_table
         return table()
-    return relation.df()
+    answer: Any = relation.df()
+    # pandas' own way makes floats of long whole numbers, of decimals, and of whole numbers beside a NULL.
+    long = [place for place, kind in enumerate(relation.types) if str(kind).startswith(_EXACT)]
+    if long:
+        import pandas as pd
+
+        rows = relation.fetchall()
+        for place in long:
+            if answer.iloc[:, place].dtype.kind not in "iu":
+                answer.isetitem(place, pd.Series([row[place] for row in rows], dtype=object))
+    return answer

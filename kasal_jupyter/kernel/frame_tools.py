@@ -45,9 +45,10 @@ class FrameTools:
         self._name = name
         self._database = FrameDatabase(frame, name)
 
-    def head(self, rows: Annotated[Rows, "How many rows."] = 10, columns: Columns = None) -> Any:
+    def head(self, rows: Annotated[Rows, "How many rows."] = 10, columns: Columns = None) -> Table:
         """Give the first rows."""
-        return self._chosen(columns).head(rows).to_native()
+        first = self._chosen(columns).head(rows)
+        return Table(first.to_native(), f"The first {len(first):,} of {counted(len(self._frame), 'row')}.")
 
     def describe(self, column: Annotated[str | None, "One column; all of them, if left out."] = None) -> str:
         """Describe the columns: types, missing values, and mean, spread and quartiles of numbers."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import math
 import sys
+from bisect import bisect_right
 from collections.abc import Iterator
-from itertools import islice
+from decimal import Decimal
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal
 
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.figures import counted
+from kasal_jupyter.kernel.plain import is_missing, is_scalar, scalar
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -18,8 +21,13 @@ if TYPE_CHECKING:
 _LIBRARIES: tuple[Literal["polars", "pyarrow", "pandas"], ...] = ("polars", "pyarrow", "pandas")
 """What a frame of yet another library is turned into: the first of these that there is."""
 
-MOST_CELL = 80
-"""Characters of a cell that are shown."""
+_BETWEEN = " | "
+"""What stands between two cells."""
+
+_NOTES = 200
+"""Characters that are kept for the notes of what is left out."""
+
+_LARGEST_PLAIN = 1e21
 
 
 def is_frame(value: Any) -> bool:
@@ -77,6 +85,9 @@ def shape_text(frame: nw.DataFrame[Any]) -> str:
 def table_text(frame: nw.DataFrame[Any], most: int) -> str:
     """Give a frame as a compact table of so many characters at the most, with a note of what is left out.
 
+    Values are written exactly, and whole. What does not find room are columns, then rows; of a first row that
+    is too long by itself, the ends of its longest cells.
+
     Parameters
     ----------
     frame
@@ -86,43 +97,119 @@ def table_text(frame: nw.DataFrame[Any], most: int) -> str:
     """
     if not frame.columns:
         return shape_text(frame)
-    head = " | ".join(cell_text(name) for name in frame.columns)
-    lines = [head]
-    left = most - len(head) - 80
-    for row in islice(rows_of(frame), frame.shape[0]):
-        line = " | ".join(cell_text(value) for value in row)
+    left = most - _NOTES
+    names = [cell_text(name) for name in frame.columns]
+    # At least half is for the rows.
+    columns = max(1, bisect_right([*accumulate(len(name) + len(_BETWEEN) for name in names)], left // 2))
+    lines = [_BETWEEN.join(names[:columns])]
+    left -= len(lines[0])
+    cut_at = 0
+    for row in row_texts(frame[frame.columns[:columns]]):
+        line = _BETWEEN.join(row)
+        if len(line) >= left and len(lines) == 1:
+            cut_at = _width([len(cell) for cell in row], left - len(_BETWEEN) * columns)
+            line = _BETWEEN.join(shortened(cell, cut_at) for cell in row)
         left -= len(line) + 1
         if left < 0:
             break
         lines.append(line)
     shown = len(lines) - 1
+    if columns < len(names):
+        lines.append(f"[{columns:,} of {len(names):,} columns shown; ask for others by name]")
     if shown < frame.shape[0]:
-        lines.append(f"[{shown:,} of {frame.shape[0]:,} rows shown]")
+        lines.append(f"[{shown:,} of {frame.shape[0]:,} rows shown; ask for fewer columns, or for others]")
+    if cut_at:
+        lines.append(f"[cells are cut at {cut_at:,} characters, which … marks; ask for fewer columns]")
     return cut("\n".join(lines), most)
 
 
-def rows_of(frame: nw.DataFrame[Any]) -> Iterator[tuple[Any, ...]]:
-    """Give a frame's rows, without making Python values of more than some at a time."""
+def row_texts(frame: nw.DataFrame[Any]) -> Iterator[list[str]]:
+    """Give a frame's rows as texts, exactly as its columns hold their values.
+
+    Python's values are made of some at a time.
+    """
+    import narwhals as nw
+    import numpy as np
+
+    # Python's floats and moments are longer than the one kind, and shorter than the other.
+    short = {place for place, name in enumerate(frame.columns) if frame.schema[name] == nw.Float32}
+    fine = [
+        name
+        for name, kind in frame.schema.items()
+        if isinstance(kind, nw.Datetime) and kind.time_unit == "ns" and frame.implementation.is_polars()
+    ]
     for start in range(0, frame.shape[0], 500):
-        yield from frame[start : start + 500].rows()
+        part = frame[start : start + 500]
+        for row in (part.with_columns(nw.col(*fine).cast(nw.String)) if fine else part).rows():
+            yield [
+                cell_text(np.float32(value) if place in short and value is not None else value)
+                for place, value in enumerate(row)
+            ]
 
 
 def cell_text(value: Any) -> str:
-    """Give a value on one line, short, and without the mark between two cells."""
+    """Give a value on one line, exactly and whole.
+
+    Floats have the digits that tell them from all others, whole ones no point; moments have their zone. A
+    text that could be taken for something else in a table, or has several lines, stands in JSON's quotes.
+    """
+    if is_scalar(value):
+        value = scalar(value)
+    if is_missing(value):
+        return "null"
     match value:
-        case None:
-            text = "null"
-        case float():
-            text = "null" if math.isnan(value) else f"{value:.6g}"
         case str():
-            text = value
-        case dict() | list():
-            text = json.dumps(value, default=str, ensure_ascii=False)
+            return json.dumps(value, ensure_ascii=False) if _needs_quotes(value) else value
+        case float():
+            return _float_text(value)
+        case dict() | list() | tuple():
+            return json.dumps(value, default=_inner, ensure_ascii=False)
+        case Decimal():
+            return format(value, "f") if value.is_finite() else "null"
+        case int():
+            try:
+                return str(value)
+            except ValueError:
+                # Python writes no more than 4,300 digits.
+                return hex(value)
+        case _ if hasattr(value, "tolist"):
+            return cell_text(value.tolist())
         case _:
-            # A date that pandas and polars keep as a moment.
-            text = str(value).removesuffix(" 00:00:00")
-    text = " ".join(text.replace("|", "¦").split())
-    return text if len(text) <= MOST_CELL else f"{text[: MOST_CELL - 1]}…"
+            text = str(value)
+            return json.dumps(text, ensure_ascii=False) if _needs_quotes(text) else text
+
+
+def shortened(text: str, most: int) -> str:
+    """Give the beginning of a text that is too long, with a mark."""
+    return text if len(text) <= most else f"{text[: max(most - 1, 0)]}…"
+
+
+def _float_text(value: float) -> str:
+    if math.isnan(value):
+        return "null"
+    # Up to there a whole float is written as one, as JavaScript does; beyond, most digits would be made up.
+    return str(int(value)) if abs(value) < _LARGEST_PLAIN and value.is_integer() else repr(value)
+
+
+def _needs_quotes(text: str) -> bool:
+    return text in {"", "null"} or "|" in text or text[0] == '"' or text.splitlines() != [text.strip()]
+
+
+def _inner(value: Any) -> Any:
+    if is_scalar(value):
+        return scalar(value)
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def _width(lengths: list[int], room: int) -> int:
+    """Give the length to which cells are cut so that all of them find room; the short ones stay whole."""
+    left, cells = max(room, 0), len(lengths)
+    for length in sorted(lengths):
+        if length * cells > left:
+            return max(left // cells, 1)
+        left -= length
+        cells -= 1
+    return max(lengths, default=0)
 
 
 def cut(text: str, most: int) -> str:

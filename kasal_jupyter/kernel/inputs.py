@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.frames import is_frame
 from kasal_jupyter.kernel.notebook_tools import NotebookTool, registered
+from kasal_jupyter.kernel.plain import NotPlain, plain
 from kasal_jupyter.schemas.crews import CrewDetails
+from kasal_jupyter.schemas.placeholders import names
 from kasal_jupyter.schemas.tools import ClientTool
-
-MOST_VALUES = 1_000
-"""Numbers of an array that are sent as they are; more are no prompt."""
 
 
 @dataclass(slots=True)
@@ -29,11 +27,14 @@ class GivenInputs:
         The notebook's tools that go along, by name: those that the crew names, and those for the frames.
     bound
         Names of those for the frames.
+    frames
+        Names of the inputs that are frames.
     """
 
     inputs: dict[str, Any] = field(default_factory=dict)
     tools: dict[str, NotebookTool] = field(default_factory=dict)
     bound: set[str] = field(default_factory=set)
+    frames: set[str] = field(default_factory=set)
 
     @property
     def definitions(self) -> list[ClientTool]:
@@ -44,9 +45,10 @@ class GivenInputs:
 def read_values(values: Mapping[str, Any], crew: CrewDetails) -> GivenInputs:
     """Turn a notebook's values into a run's inputs, and choose the notebook's tools that go along.
 
-    Texts, numbers, lists and what else JSON can say are sent as they are; dates as texts, small arrays as
-    lists. Of a frame or a column (pandas, polars, pyarrow, anything with the dataframe interchange or
-    Arrow's stream) the run gets a description of at most 2 kB and tools to look into it, never the rows.
+    Texts, numbers, lists and what else JSON can say are sent as they are; for all else see
+    :func:`~kasal_jupyter.kernel.plain.plain`. Of a frame or a column (pandas, polars, pyarrow, anything with
+    the dataframe interchange or Arrow's stream) the run gets a description of at most 2 kB and tools to look
+    into it, never the rows.
 
     Parameters
     ----------
@@ -66,15 +68,19 @@ def read_values(values: Mapping[str, Any], crew: CrewDetails) -> GivenInputs:
     given = GivenInputs(tools={name: tool for name, tool in registered().items() if name in named})
     for name, value in values.items():
         if not is_frame(value):
-            given.inputs[name] = _sendable(name, value)
+            try:
+                given.inputs[name] = plain(value, name)
+            except NotPlain as error:
+                raise CellError(str(error)) from None
             continue
         from kasal_jupyter.kernel.frame_profile import profile_card
         from kasal_jupyter.kernel.frame_tools import tools_of
         from kasal_jupyter.kernel.frames import read_frame
 
         frame = read_frame(value, name)
+        given.frames.add(name)
         card = given.inputs[name] = profile_card(frame, name)
-        shown = any(f"{{{name}}}" in text for text in _texts(crew))
+        shown = any(name in names(text) for text in _texts(crew))
         for tool in tools_of(frame, name, None if shown else card):
             if tool.name in given.tools:
                 raise CellError(
@@ -84,28 +90,6 @@ def read_values(values: Mapping[str, Any], crew: CrewDetails) -> GivenInputs:
             given.tools[tool.name] = tool
             given.bound.add(tool.name)
     return given
-
-
-def _sendable(name: str, value: Any) -> Any:
-    """Give a value as JSON knows it: an array as lists, a date as text."""
-    if type(value).__name__ == "LazyFrame":
-        raise CellError(f"{name} is a LazyFrame, which has no rows yet; pass {name}.collect()")
-    size, axes = getattr(value, "size", 0), getattr(value, "ndim", 0)
-    if hasattr(value, "tolist") and isinstance(size, int) and (size > MOST_VALUES or axes > 1):
-        raise CellError(
-            f"{name} is an array of {size:,} values, too many for a prompt; pass it as a frame, which agents "
-            f"get tools for: pandas.DataFrame({name})"
-        )
-    # By what they can do, not by their class: numpy need not be installed.
-    for method in ("tolist", "isoformat"):
-        if hasattr(value, method):
-            value = cast("Any", getattr(value, method)())
-            break
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise CellError(f"{name} cannot be sent to a crew: {error}; pass text, numbers or lists") from None
-    return value
 
 
 def _texts(crew: CrewDetails) -> Iterator[str]:

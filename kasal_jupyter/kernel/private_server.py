@@ -19,6 +19,7 @@ from pathlib import Path
 
 from kasal_jupyter.errors import Unavailable
 from kasal_jupyter.kernel.connection import PRIVATE, Connection
+from kasal_jupyter.outward import client_options
 from kasal_jupyter.version import __version__
 
 MODULE = "kasal_jupyter.cli.detached"
@@ -104,7 +105,7 @@ class Announcement:
                 f"{self.connection.url}/v1/maintenance",
                 headers=self.connection.headers,
                 timeout=ASK_SECONDS,
-                trust_env=False,
+                **client_options(self.connection.url),
             )
         except httpx.TimeoutException:
             # It is busy: what is asked next will wait for it, or say that it does not answer.

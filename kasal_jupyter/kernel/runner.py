@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from kasal_jupyter.errors import Conflict, KasalError
 from kasal_jupyter.kernel.client import Client
+from kasal_jupyter.kernel.connection import print_line
+from kasal_jupyter.kernel.crew_plan import unused_inputs
 from kasal_jupyter.kernel.failure import CellError, RunFailed
 from kasal_jupyter.kernel.follower import Follower
 from kasal_jupyter.kernel.inputs import read_values
@@ -72,6 +74,9 @@ def launch(
         It ended otherwise than completed. An interrupt of the kernel (■) stops it on the server.
     """
     given = read_values(values, crew)
+    # A frame that no text mentions has tools that tell of it.
+    for line in unused_inputs(crew, given.inputs.keys() - given.frames):
+        print_line(line)
     run_tools = RunTools(given.tools, bound=frozenset(given.bound))
 
     def start() -> str:

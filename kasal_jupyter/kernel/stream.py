@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote, urlsplit
 
 import orjson
 
 from kasal_jupyter import errors
 from kasal_jupyter.kernel.connection import Connection
 from kasal_jupyter.kernel.refusal import read_refusal, refusal_of
+from kasal_jupyter.outward import NoWayOut, authorities, proxy_for
 from kasal_jupyter.schemas.events import Event
 from kasal_jupyter.schemas.executions import ENDED
 
@@ -141,6 +143,7 @@ def open_socket(connection: Connection) -> websocket.WebSocket:
             header=[f"{name}: {value}" for name, value in connection.headers.items()],
             timeout=CONNECT_SECONDS,
             suppress_origin=True,
+            **_way(connection),
         )
     except websocket.WebSocketBadStatusException as error:
         # A proxy whose server restarts answers 502 to 504; any other refusal would be repeated.
@@ -149,6 +152,39 @@ def open_socket(connection: Connection) -> websocket.WebSocket:
         raise refusal_of(error.status_code, bytes(error.resp_body or b"")) from None
     except websocket.WebSocketException as error:
         raise ConnectionError(str(error)) from error
+
+
+def _way(connection: Connection) -> dict[str, Any]:
+    """Give what the library takes to go the way of the requests; it would read the environment otherwise.
+
+    Raises
+    ------
+    Unavailable
+        The environment leaves none.
+    """
+    try:
+        proxy = proxy_for(connection.socket_url)
+        encrypted = {"sslopt": {"context": authorities()}} if connection.url.startswith("https:") else {}
+    except NoWayOut as error:
+        raise errors.Unavailable(f"The server at {connection.url} cannot be asked: {error}") from None
+    if proxy is None:
+        # Without a proxy's host the library takes the environment's, and looks at no list of exceptions.
+        return {"http_proxy_host": "none", "http_no_proxy": ["*"], **encrypted}
+    parts = urlsplit(proxy.url)
+    if parts.scheme.startswith("socks"):
+        raise errors.Unavailable(
+            f"The events of {connection.url} cannot be followed through the proxy {proxy.shown}: a WebSocket "
+            "goes through an HTTP proxy alone; name the server in NO_PROXY, or another proxy"
+        )
+    login = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+    return {
+        "http_proxy_host": parts.hostname,
+        "http_proxy_port": parts.port or (443 if parts.scheme == "https" else 80),
+        "http_proxy_auth": login,
+        "http_no_proxy": ["nobody.invalid"],
+        "proxy_type": "http",
+        **encrypted,
+    }
 
 
 def _receive(socket: websocket.WebSocket) -> bytes | None:

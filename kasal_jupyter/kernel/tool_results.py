@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kasal_jupyter.kernel.frames import cut, is_frame, read_frame, shape_text, table_text
+from kasal_jupyter.kernel.plain import is_scalar, scalar
 from kasal_jupyter.wellformed import text_of
 
 MOST_ERROR = 1_000
@@ -73,9 +74,12 @@ def _json(value: Any, most: int, frames: list[Any]) -> str:
         if is_frame(part):
             frames.append(part)
             return _table(part, most)
-        # By what it can do, not by its class: numpy need not be installed.
+        # By what they can do, not by their class: numpy need not be installed.
+        if is_scalar(part):
+            return scalar(part)
         if hasattr(part, "tolist"):
-            return part.tolist()
+            # Its own scalars have other digits than Python's.
+            return list(part) if getattr(part, "ndim", 0) else part.tolist()
         if part is value:
             unknown.append(part)
         return str(part)

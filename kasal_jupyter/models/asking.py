@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
+from kasal_jupyter.outward import NoWayOut, authorities_for, client_options, proxy_for
 from kasal_jupyter.tools.guard import HostGuard, HostRefused
 from kasal_jupyter.wellformed import well_formed_json
 
@@ -62,18 +63,21 @@ class Asker:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         try:
             # No redirects: the key is for this server.
-            self._client = httpx.Client(
-                timeout=seconds, headers=headers, transport=self._transport(guard) if guard else None
+            way = (
+                {"transport": self._transport(guard), "trust_env": False}
+                if guard
+                else client_options(base_url)
             )
+            self._client = httpx.Client(timeout=seconds, headers=headers, **way)
         except UnicodeEncodeError:
             raise AskFailed("it cannot be asked: its key has characters that no key has") from None
+        except NoWayOut as error:
+            raise AskFailed(f"it cannot be asked: {error}") from None
 
     def _transport(self, guard: HostGuard) -> httpx.BaseTransport:
-        import ssl
-
         from kasal_jupyter.tools.guarded_transport import Deadline, GuardedTransport
 
-        return GuardedTransport(guard, Deadline(self._seconds), ssl.create_default_context())
+        return GuardedTransport(guard, Deadline(self._seconds), authorities_for(self._base_url))
 
     def __enter__(self) -> Self:
         return self
@@ -112,7 +116,9 @@ class Asker:
         except (httpx.TimeoutException, httpcore.TimeoutException):
             raise AskFailed(too_slow(self._seconds)) from None
         except (httpx.ConnectError, httpcore.ConnectError):
-            raise AskFailed("it cannot be reached") from None
+            proxy = proxy_for(self._base_url)
+            through = f" through the proxy {proxy.shown}" if proxy is not None else ""
+            raise AskFailed(f"it cannot be reached{through}") from None
         except HostRefused as error:
             raise AskFailed(f"it may not be called: {error}") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpcore.ProtocolError, httpcore.NetworkError):

@@ -62,7 +62,7 @@ def queued_event(spec: RunSpec) -> bytes:
                 "id": task.id,
                 "title": task.title(),
                 "agent": names.get(task.agent_id) if task.agent_id else None,
-                "context": task.context_tasks,
+                "context": task.context_tasks or [],
             }
             for task in spec.tasks
         ],

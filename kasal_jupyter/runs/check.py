@@ -14,8 +14,9 @@ from kasal_jupyter.schemas.context import read_contexts
 from kasal_jupyter.schemas.crews import WholeCrew
 from kasal_jupyter.schemas.executions import Budget
 from kasal_jupyter.schemas.mcp_run import McpTool, RunMcpServer
+from kasal_jupyter.schemas.placeholders import fill, names
 from kasal_jupyter.schemas.readiness import content_faults
-from kasal_jupyter.schemas.spec import PLACEHOLDER, RunMemory, RunModel, RunSpec, RunTask
+from kasal_jupyter.schemas.spec import RunMemory, RunModel, RunSpec, RunTask
 from kasal_jupyter.schemas.tasks import is_inside
 from kasal_jupyter.schemas.tools import ClientTool, RunTool
 from kasal_jupyter.store.toolbox import Toolbox, ToolUnavailable
@@ -208,6 +209,7 @@ def check_run(
     planner = _planner(check, whole)
     memory = _memory(check, whole, recall)
     check.faults += _input_faults(whole, inputs)
+    check.remarks += _input_remarks(check, whole, inputs)
     if check.faults:
         count = len(check.faults) + check.faults.more
         return Checked(whole.crew.name, check.faults.told(), check.remarks.told(), None, count)
@@ -216,7 +218,7 @@ def check_run(
         crew=whole.crew,
         agents=agents,
         tasks=[
-            RunTask(**task.model_dump(), context_tasks=context.tasks, context_texts=context.texts)
+            RunTask(**task.model_dump(), context_tasks=context.chosen, context_texts=context.texts)
             for task, context in zip(whole.tasks, contexts, strict=True)
         ],
         inputs=dict(inputs),
@@ -239,14 +241,21 @@ def check_run(
 
 def placeholders(whole: WholeCrew) -> Iterator[tuple[str, str]]:
     """Give every ``{placeholder}`` of a crew with the field it stands in."""
+    for text, where in _texts(whole):
+        for name in names(text):
+            yield name, where
+
+
+def _texts(whole: WholeCrew) -> Iterator[tuple[str, str]]:
+    """Give the texts of a crew that inputs are filled into, each with its field."""
     for place, agent in enumerate(whole.agents):
         for name in ("role", "goal", "backstory"):
-            for found in PLACEHOLDER.findall(getattr(agent, name)):
-                yield found, f"agents[{place}].{name}"
+            yield getattr(agent, name), f"agents[{place}].{name}"
     for place, task in enumerate(whole.tasks):
         for name in ("description", "expected_output", "guardrail", "output_file"):
-            for found in PLACEHOLDER.findall(getattr(task, name) or ""):
-                yield found, f"tasks[{place}].{name}"
+            yield getattr(task, name) or "", f"tasks[{place}].{name}"
+        for entry, text in enumerate(task.context or ()):
+            yield text, f"tasks[{place}].context[{entry}]"
 
 
 def _checked_agent(check: _Check, place: int, agent: Agent) -> Agent:
@@ -298,19 +307,51 @@ def _input_faults(whole: WholeCrew, inputs: Mapping[str, Any]) -> Iterator[Fault
     for name, where in placeholders(whole):
         if name not in inputs and name not in seen:
             seen.add(name)
-            yield Fault(f"inputs.{name}", f"{{{name}}} in {where} has no value; pass it in inputs")
-    filled: dict[str, str] = {}
-
-    def fill(found: re.Match[str]) -> str:
-        if (value := filled.get(found[1])) is None:
-            value = filled[found[1]] = str(inputs.get(found[1], "x"))[:_LONGEST_PATH]
-        return value
-
+            yield Fault(
+                f"inputs.{name}",
+                f"{{{name}}} in {where} has no value; pass it in inputs, or write {{{{{name}}}}} where the "
+                "braces themselves are meant",
+            )
+    values = _PathParts(inputs)
     for place, task in enumerate(whole.tasks):
-        path = PLACEHOLDER.sub(fill, task.output_file or "x")[:_LONGEST_PATH]
+        path = fill(task.output_file or "x", values)[:_LONGEST_PATH]
         if not is_inside(path):
             reason = f"With these inputs it is {path!r}, which is no path inside the run's folder"
             yield Fault(f"tasks[{place}].output_file", reason)
+
+
+class _PathParts(Mapping[str, str]):
+    """The inputs as parts of a path, each written once, no longer than one may be; ``x`` for others."""
+
+    def __init__(self, inputs: Mapping[str, Any]) -> None:
+        self._inputs = inputs
+        self._parts: dict[str, str] = {}
+
+    def __getitem__(self, name: str) -> str:
+        if (part := self._parts.get(name)) is None:
+            part = self._parts[name] = str(self._inputs.get(name, "x"))[:_LONGEST_PATH]
+        return part
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._inputs)
+
+    def __len__(self) -> int:
+        return len(self._inputs)
+
+
+def _input_remarks(check: _Check, whole: WholeCrew, inputs: Mapping[str, Any]) -> Iterator[Fault]:
+    """Find the inputs that nothing uses: most of them are another's name, misspelt."""
+    wanted = dict.fromkeys(name for name, _ in placeholders(whole))
+    for_all = [tool for tool in check.client_tools.values() if tool.for_all]
+    for name in inputs:
+        if name in wanted or any(f"table {name} (" in tool.description for tool in for_all):
+            # A frame's input is used by its tools as well, which say so.
+            continue
+        hint = check.remarks.nearest(name, wanted) or f"; it takes {listed(wanted)}"
+        yield Fault(f"inputs.{name}", f"Nothing in the crew uses it{hint}")
 
 
 def _client_tool_faults(toolbox: Toolbox, tools: Sequence[ClientTool]) -> Iterator[Fault]:

@@ -25,6 +25,7 @@ from kasal_jupyter.schemas.crew_request import CREW_TASK, REQUEST
 from kasal_jupyter.schemas.crews import Crew, CrewCreate, WholeCrew
 from kasal_jupyter.schemas.generate import CrewGenerate
 from kasal_jupyter.schemas.mcp_run import RunMcpServer
+from kasal_jupyter.schemas.placeholders import literal
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.store.toolbox import ToolUnavailable
 from kasal_jupyter.tools.catalog import builtin_tools
@@ -218,7 +219,6 @@ class _Generator:
             "updated_at": now,
             "position": 0,
         }
-        # In the context and not in the description: there braces are inputs, and here they are YAML.
         context = [_FORMAT, self._tools()]
         if self.request.inputs:
             names = ", ".join(f"{{{name}}}" for name in self.request.inputs)
@@ -245,7 +245,8 @@ class _Generator:
                     agent_id="agent_generator",
                     description=CREW_TASK,
                     expected_output="One YAML document, without any text before or behind it",
-                    context=context,
+                    # Their braces are YAML's and the user's own, and nothing that a run fills in.
+                    context=[literal(text) for text in context],
                 )
             ],
         )

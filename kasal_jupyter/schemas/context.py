@@ -21,13 +21,20 @@ class TaskContext:
     Attributes
     ----------
     tasks
-        Ids of the tasks whose results it gets.
+        Ids of the tasks whose results it is said to get.
     texts
         Texts given as they are: the reference's own example has *Previous analysis from Q3*.
     """
 
     tasks: list[str]
     texts: list[str]
+    given: bool = True
+    """Whether it was said at all which; an empty list says that there are none."""
+
+    @property
+    def chosen(self) -> list[str] | None:
+        """Ids of the tasks whose results it gets; None for all before it, as CrewAI's rule is."""
+        return None if not self.given or (self.texts and not self.tasks) else self.tasks
 
 
 def read_contexts(tasks: Sequence[Task]) -> tuple[list[TaskContext], list[Fault]]:
@@ -50,8 +57,8 @@ def read_contexts(tasks: Sequence[Task]) -> tuple[list[TaskContext], list[Fault]
     contexts: list[TaskContext] = []
     faults: list[Fault] = []
     for place, task in enumerate(tasks):
-        context = TaskContext([], [])
-        for entry, text in enumerate(task.context):
+        context = TaskContext([], [], given=task.context is not None)
+        for entry, text in enumerate(task.context or ()):
             known = text if text in places else by_name.get(text.strip())
             if known is not None:
                 context.tasks.append(known)

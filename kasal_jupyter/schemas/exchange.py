@@ -135,7 +135,7 @@ CREW_EXAMPLE: JsonDict = {
             "name": "research",
             "description": "Research {topic}",
             "expected_output": "Five facts",
-            "context": [],
+            "context": None,
             "tools": [],
             "async_execution": False,
             "output_schema": None,

@@ -15,7 +15,7 @@ GENERATE_SECONDS = 180
 
 MOST_SECONDS = 900
 
-InputName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_\-]{0,99}$")]
+InputName = Annotated[str, StringConstraints(pattern=r"^[^\W\d][\w\-]{0,99}$")]
 """What may stand between the braces of a ``{placeholder}``."""
 
 

@@ -11,6 +11,9 @@ from kasal_jupyter.schemas.context import TaskContext, read_contexts
 from kasal_jupyter.schemas.crews import CrewConfiguration, CrewFields, managing_agent
 from kasal_jupyter.schemas.tasks import Task
 
+UNWRITTEN = "(to be written)"
+"""Stands in the place of a text that a crew of another format had left empty."""
+
 RUN_LOG = "output.log"
 """The file of a run's folder that has what its process has printed."""
 
@@ -39,6 +42,7 @@ def content_faults(
     faults += _async_faults(tasks, contexts)
     faults += _condition_faults(tasks)
     faults += _file_faults(tasks)
+    faults += _unwritten_faults(agents, tasks)
     return faults
 
 
@@ -89,6 +93,17 @@ def _condition_faults(tasks: Sequence[Task]) -> Iterator[Fault]:
                 f"tasks[{place}].condition",
                 "A task with a condition cannot be asynchronous; take out one of the two",
             )
+
+
+def _unwritten_faults(agents: Sequence[Agent], tasks: Sequence[Task]) -> Iterator[Fault]:
+    for kind, members, names in (
+        ("agents", agents, ("role", "goal")),
+        ("tasks", tasks, ("description", "expected_output")),
+    ):
+        for place, member in enumerate(members):
+            for name in names:
+                if getattr(member, name).strip() == UNWRITTEN:
+                    yield Fault(f"{kind}[{place}].{name}", "It is still to be written")
 
 
 def _file_faults(tasks: Sequence[Task]) -> Iterator[Fault]:

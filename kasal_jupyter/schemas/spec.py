@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal
 
 from pydantic import Field
@@ -15,10 +14,6 @@ from kasal_jupyter.schemas.executions import Budget
 from kasal_jupyter.schemas.mcp_run import RunMcpServer
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import ClientTool, RunTool
-
-PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_\-]*)\}")
-"""What CrewAI replaces by an input, wherever it stands in a crew's texts."""
-
 
 FAILED_TO_START = 70
 """The exit status of a run's process that could not even begin (``EX_SOFTWARE``)."""
@@ -126,7 +121,9 @@ class RunMemory(Model):
 class RunTask(Task):
     """A task with its ``context`` told apart."""
 
-    context_tasks: list[str] = Field(description="Ids of the tasks whose results it gets.")
+    context_tasks: list[str] | None = Field(
+        description="Ids of the tasks whose results it gets; None: of all before it."
+    )
     context_texts: list[str] = Field(description="Texts given as they are.")
 
 

@@ -109,11 +109,12 @@ class TaskFields(Model):
     name: Name | None = Field(None, description="What other tasks call it by.")
     description: Text
     expected_output: Text
-    context: list[Text] = Field(
-        default_factory=list,
+    context: list[Text] | None = Field(
+        None,
         max_length=64,
         fail_fast=True,
-        description="Names or ids of earlier tasks whose results it gets; other text is given as it is.",
+        description="Names or ids of earlier tasks whose results it gets; other text is given as it is. "
+        "Where it names no task, or is null, those of all tasks before it; where it is empty, [], none.",
     )
     tools: list[Name] = Field(
         default_factory=list, max_length=64, fail_fast=True, description="Tools besides its agent's."
@@ -162,7 +163,7 @@ class TaskUpdate(Model):
     name: Name | None = None
     description: Given[Text] = None
     expected_output: Given[Text] = None
-    context: Given[Annotated[list[Text], Field(max_length=64)]] = None
+    context: Annotated[list[Text], Field(max_length=64)] | None = None
     tools: Given[Annotated[list[Name], Field(max_length=64)]] = None
     async_execution: Given[bool] = None
     output_schema: ObjectSchema | None = None
@@ -210,7 +211,7 @@ class TaskDetails(Task):
                     "name": None,
                     "description": "Generate report",
                     "expected_output": "Markdown report",
-                    "context": [],
+                    "context": None,
                     "tools": [],
                     "async_execution": False,
                     "output_schema": None,

@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Iterable
 import httpcore
 import httpx
 
+from kasal_jupyter.outward import NoWayOut, authorities, proxy_for
 from kasal_jupyter.places import CONNECTIONS
 from kasal_jupyter.tools.guard import HostGuard
+from kasal_jupyter.tools.guarded_transport import pool_proxy
 
 MAX_CONNECTIONS = 20
 """Connections of one client; a request that finds them all busy waits."""
@@ -27,17 +29,21 @@ class AsyncGuardedTransport(httpx.AsyncBaseTransport):
     """
 
     def __init__(self, guard: HostGuard, ssl_context: ssl.SSLContext | None = None) -> None:
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=ssl_context or httpx.create_ssl_context(),
+        self._guard = guard
+        self._ssl_context = ssl_context or authorities()
+        self._direct = httpcore.AsyncConnectionPool(
+            ssl_context=self._ssl_context,
             network_backend=_GuardedBackend(guard),
             max_connections=MAX_CONNECTIONS,
         )
+        self._proxied: dict[str, httpcore.AsyncConnectionPool] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request."""
         assert isinstance(request.stream, httpx.AsyncByteStream)
         url = request.url
-        response = await self._pool.handle_async_request(
+        pool = await self._pool(url)
+        response = await pool.handle_async_request(
             httpcore.Request(
                 method=request.method,
                 url=httpcore.URL(
@@ -58,7 +64,23 @@ class AsyncGuardedTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._pool.aclose()
+        for pool in (self._direct, *self._proxied.values()):
+            await pool.aclose()
+
+    async def _pool(self, url: httpx.URL) -> httpcore.AsyncConnectionPool:
+        try:
+            proxy = proxy_for(str(url))
+        except NoWayOut as error:
+            raise httpcore.ConnectError(str(error)) from error
+        if proxy is None:
+            return self._direct
+        port = url.port or (443 if url.scheme == "https" else 80)
+        await CONNECTIONS.do(lambda: self._guard.require_through_proxy(url.host, port), owner=url.host)
+        if (pool := self._proxied.get(proxy.url)) is None:
+            pool = self._proxied[proxy.url] = httpcore.AsyncConnectionPool(
+                ssl_context=self._ssl_context, proxy=pool_proxy(proxy), max_connections=MAX_CONNECTIONS
+            )
+        return pool
 
 
 class _Body(httpx.AsyncByteStream):

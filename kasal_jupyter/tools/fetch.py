@@ -8,11 +8,11 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
-from functools import cache
 
 import httpcore
 import httpx
 
+from kasal_jupyter.outward import NoWayOut, authorities_for
 from kasal_jupyter.tools.guard import HostGuard, RequestFailed, origin_of
 from kasal_jupyter.tools.guarded_transport import Deadline, GuardedTransport
 
@@ -87,7 +87,7 @@ def fetch(
 ) -> Answer:
     """Send a request, follow its redirects, and read the answer.
 
-    Proxies that the environment names are not used: one would look names up itself.
+    Proxies that the environment names are asked as :mod:`~kasal_jupyter.tools.guarded_transport` says.
 
     Parameters
     ----------
@@ -116,7 +116,10 @@ def fetch(
     deadline = Deadline(timeout)
     secrets = {"authorization", *(name.lower() for name in secret_headers)}
     _require_web_address(request.url, "The request leads")
-    transport = GuardedTransport(guard, deadline, ssl_context or _ssl_context())
+    try:
+        transport = GuardedTransport(guard, deadline, ssl_context or authorities_for(str(request.url)))
+    except NoWayOut as error:
+        raise RequestFailed(f"{request.url.host} cannot be asked: {error}.") from error
     with _words(request.url.host, timeout), httpx.Client(transport=transport, trust_env=False) as client:
         for _ in range(MAX_REDIRECTS + 1):
             request.headers["Accept-Encoding"] = "gzip"
@@ -166,7 +169,7 @@ def _words(host: str, timeout: float) -> Iterator[None]:
         yield
     except httpcore.TimeoutException as error:
         raise RequestFailed(f"{host} did not answer within {timeout:g} seconds.") from error
-    except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+    except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError) as error:
         raise RequestFailed(f"The connection to {host} failed: {str(error) or 'it broke off'}.") from error
     except (httpx.RequestError, httpx.InvalidURL, zlib.error) as error:
         raise RequestFailed(f"The answer of {host} makes no sense: {error}.") from error
@@ -185,9 +188,3 @@ def _read(response: httpx.Response, most: int) -> tuple[bytes, bool]:
         if len(body) > most:
             return bytes(body[:most]), False
     return bytes(body), True
-
-
-@cache
-def _ssl_context() -> ssl.SSLContext:
-    """Load the authorities once: it takes 20 ms."""
-    return httpx.create_ssl_context()

@@ -53,6 +53,11 @@ _PUBLIC_V6 = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 
+_INNER = frozenset(
+    {"localhost", "local", "localdomain", "internal", "intranet", "lan", "home", "corp", "arpa"}
+)
+"""Ends of names that no public host has."""
+
 NO_HOSTS = "The sandbox calls no addresses; that takes an account on this server"
 
 
@@ -144,6 +149,27 @@ class HostGuard:
             found = []
         self._require_allowed(host, found)
         return found
+
+    def require_through_proxy(self, host: str, port: int) -> None:
+        """Look at a host that a proxy is asked for, which looks its name up itself.
+
+        What is found here must be allowed as if it were called from here. Where nothing is found, the proxy
+        may find something: it is then who must hold to rules. A name of one word, or one of this machine's or
+        its network's, is never meant for it.
+
+        Raises
+        ------
+        HostRefused
+            It may not be called.
+        """
+        self._require_open()
+        try:
+            found = [_address(text) for text in self._resolve(host, port)]
+        except (OSError, UnicodeError):
+            found = []
+        name = host.lower().rstrip(".")
+        if found or _is_address(host) or "." not in name or name.rpartition(".")[2] in _INNER:
+            self._require_allowed(host, found)
 
     def check(self, url: str) -> None:
         """Look at an address before it is stored, as far as it says by itself where it leads.

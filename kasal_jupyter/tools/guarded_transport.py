@@ -1,4 +1,8 @@
-"""httpx's way to the network for tools: to checked addresses only, and within a time."""
+"""httpx's way to the network for tools: to checked addresses only, and within a time.
+
+Where the environment names a proxy for an address, the proxy is asked, which looks the name up itself; what
+can be known of the name here is looked at first.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,12 @@ import ssl
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import httpcore
 import httpx
 
+from kasal_jupyter.outward import NoWayOut, Proxy, proxy_for
 from kasal_jupyter.tools.guard import HostGuard
 
 
@@ -47,16 +53,20 @@ class GuardedTransport(httpx.BaseTransport):
     """
 
     def __init__(self, guard: HostGuard, deadline: Deadline, ssl_context: ssl.SSLContext) -> None:
+        self._guard = guard
+        self._deadline = deadline
+        self._ssl_context = ssl_context
         # Not httpx's own transport: it offers no seam for the connection.
-        self._pool = httpcore.ConnectionPool(
+        self._direct = httpcore.ConnectionPool(
             ssl_context=ssl_context, network_backend=_GuardedBackend(guard, deadline), max_connections=1
         )
+        self._proxied: dict[str, httpcore.ConnectionPool] = {}
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request."""
         assert isinstance(request.stream, httpx.SyncByteStream)
         url = request.url
-        response = self._pool.handle_request(
+        response = self._pool(url).handle_request(
             httpcore.Request(
                 method=request.method,
                 url=httpcore.URL(
@@ -75,7 +85,32 @@ class GuardedTransport(httpx.BaseTransport):
 
     def close(self) -> None:
         """Close the connections."""
-        self._pool.close()
+        for pool in (self._direct, *self._proxied.values()):
+            pool.close()
+
+    def _pool(self, url: httpx.URL) -> httpcore.ConnectionPool:
+        try:
+            proxy = proxy_for(str(url))
+        except NoWayOut as error:
+            raise httpcore.ConnectError(str(error)) from error
+        if proxy is None:
+            return self._direct
+        self._guard.require_through_proxy(url.host, url.port or (443 if url.scheme == "https" else 80))
+        if (pool := self._proxied.get(proxy.url)) is None:
+            pool = self._proxied[proxy.url] = httpcore.ConnectionPool(
+                ssl_context=self._ssl_context,
+                proxy=pool_proxy(proxy),
+                network_backend=_TimedBackend(self._deadline),
+                max_connections=1,
+            )
+        return pool
+
+
+def pool_proxy(proxy: Proxy) -> httpcore.Proxy:
+    """Give a proxy as httpcore takes one."""
+    parts = urlsplit(proxy.url)
+    login = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+    return httpcore.Proxy(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", auth=login)
 
 
 class _Body(httpx.SyncByteStream):
@@ -89,11 +124,10 @@ class _Body(httpx.SyncByteStream):
         self._response.close()
 
 
-class _GuardedBackend(httpcore.NetworkBackend):
-    """Connects to the very addresses that were checked: a name that is looked up again may have changed."""
+class _TimedBackend(httpcore.NetworkBackend):
+    """Connects within a time."""
 
-    def __init__(self, guard: HostGuard, deadline: Deadline) -> None:
-        self._guard = guard
+    def __init__(self, deadline: Deadline) -> None:
         self._deadline = deadline
         self._sockets = httpcore.SyncBackend()
 
@@ -105,15 +139,32 @@ class _GuardedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
+        left = self._deadline.left(timeout, httpcore.ConnectTimeout)
+        stream = self._sockets.connect_tcp(host, port, left, local_address, socket_options)
+        return _TimedStream(stream, self._deadline)
+
+
+class _GuardedBackend(_TimedBackend):
+    """Connects to the very addresses that were checked: a name that is looked up again may have changed."""
+
+    def __init__(self, guard: HostGuard, deadline: Deadline) -> None:
+        super().__init__(deadline)
+        self._guard = guard
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
         failure: httpcore.ConnectError | None = None
         for address in self._guard.addresses(host, port):
-            left = self._deadline.left(timeout, httpcore.ConnectTimeout)
             try:
-                stream = self._sockets.connect_tcp(str(address), port, left, local_address, socket_options)
+                return super().connect_tcp(str(address), port, timeout, local_address, socket_options)
             except httpcore.ConnectError as error:
                 failure = error
-            else:
-                return _TimedStream(stream, self._deadline)
         raise failure or httpcore.ConnectError("it has no address")
 
 

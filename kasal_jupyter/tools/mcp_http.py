@@ -20,9 +20,11 @@ from mcp.types import JSONRPCError, JSONRPCMessage, JSONRPCResponse
 from pydantic import ValidationError
 
 from kasal_jupyter.hiding import Hider
+from kasal_jupyter.outward import NoWayOut, authorities_for
 from kasal_jupyter.schemas.mcp_run import RunMcpServer
 from kasal_jupyter.tools.async_transport import AsyncGuardedTransport
 from kasal_jupyter.tools.guard import HostGuard, origin_of
+from kasal_jupyter.tools.mcp_failure import McpFailed
 from kasal_jupyter.tools.wording import beginning, status_text
 from kasal_jupyter.version import __version__
 from kasal_jupyter.wellformed import well_formed_json
@@ -66,8 +68,12 @@ async def http_streams(server: RunMcpServer, guard: HostGuard) -> AsyncIterator[
     assert server.url is not None, "an http server has an address"
     if not server.guarded:
         guard = guard.allowing(origin_of(server.url)[1])
+    try:
+        network = AsyncGuardedTransport(guard, authorities_for(server.url))
+    except NoWayOut as error:
+        raise McpFailed(f"It cannot be asked: {error}", field="url") from None
     client = httpx.AsyncClient(
-        transport=_AnsweringTransport(AsyncGuardedTransport(guard), server.url, Hider(server.secrets())),
+        transport=_AnsweringTransport(network, server.url, Hider(server.secrets())),
         headers={
             "User-Agent": f"kasal-jupyter/{__version__}",
             # A few packed bytes may unpack to gigabytes.
@@ -81,7 +87,10 @@ async def http_streams(server: RunMcpServer, guard: HostGuard) -> AsyncIterator[
         yield incoming, outgoing
 
 
-_NOT_SENT = (ValueError, httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
+_NOT_SENT = (
+    *(ValueError, httpcore.TimeoutException, httpcore.NetworkError),
+    *(httpcore.ProtocolError, httpcore.ProxyError),
+)
 """What a request fails by: a host that may not be called is a ValueError."""
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kasal_jupyter.hiding import Hider
+from kasal_jupyter.outward import NoWayOut, proxy_for
 from kasal_jupyter.schemas.spec import RunSearch
 from kasal_jupyter.tools.guard import HostGuard, HostRefused
 from kasal_jupyter.tools.wording import beginning, status_text
@@ -82,7 +83,11 @@ def _by_ddgs(query: str, most: int) -> list[dict[str, Any]]:
         from ddgs.exceptions import DDGSException
 
         try:
-            found.extend(DDGS(timeout=ENGINE_SECONDS).text(query, max_results=most))
+            proxy = proxy_for("https://duckduckgo.com")
+            engine = DDGS(proxy=proxy.url if proxy is not None else None, timeout=ENGINE_SECONDS)
+            found.extend(engine.text(query, max_results=most))
+        except NoWayOut as error:
+            failed.append(str(error))
         except DDGSException as error:
             if "No results found" not in str(error):
                 failed.append(beginning(str(error), 200))

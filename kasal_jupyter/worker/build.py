@@ -12,7 +12,8 @@ from crewai.utilities.i18n import I18N_DEFAULT
 
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.crews import managing_agent
-from kasal_jupyter.schemas.spec import PLACEHOLDER, RunSpec, RunTask
+from kasal_jupyter.schemas.placeholders import fill
+from kasal_jupyter.schemas.spec import RunSpec, RunTask
 from kasal_jupyter.worker.agent import CrewAgent
 from kasal_jupyter.worker.client_tool import ClientCalls
 from kasal_jupyter.worker.conditional_task import CrewConditionalTask
@@ -33,8 +34,8 @@ class BuiltCrew:
 
     Attributes
     ----------
-    inputs
-        What to pass to ``kickoff``: None where nothing is to be filled in.
+    crew
+        Its texts have the inputs filled in: CrewAI, which would do so again in what they say, is given none.
     tasks
         Our tasks, by the ids CrewAI gave them.
     tool_names
@@ -44,7 +45,6 @@ class BuiltCrew:
     """
 
     crew: Crew
-    inputs: dict[str, Any] | None
     tasks: dict[str, RunTask]
     tool_names: dict[str, str]
     models: Models
@@ -101,41 +101,22 @@ class _Builder:
                 tasks[task.id].agent = agents[task.agent_id] if task.agent_id is not None else None
         return BuiltCrew(
             crew=crew,
-            inputs=self._inputs(),
             tasks={str(tasks[task.id].id): task for task in self._spec.tasks},
             tool_names=self._tools.names(),
             models=self._models,
         )
 
-    def _inputs(self) -> dict[str, Any] | None:
-        """Give the inputs; braces that name none of them stand for themselves.
-
-        With no inputs CrewAI leaves all braces alone, with some it refuses those it does not know.
-        """
-        if not self._spec.inputs:
-            return None
-        texts = [text for agent in self._spec.agents for text in (agent.role, agent.goal, agent.backstory)]
-        texts += [
-            text
-            for task in self._spec.tasks
-            for text in (task.description, task.expected_output, *task.context_texts)
-        ]
-        literal = {name: f"{{{name}}}" for text in texts for name in PLACEHOLDER.findall(text)}
-        return {**literal, **self._spec.inputs}
-
     def _filled(self, text: str) -> str:
-        """Fill the inputs into a text that CrewAI would leave as it is."""
-        inputs = self._spec.inputs
-        return PLACEHOLDER.sub(lambda found: str(inputs.get(found[1], found[0])), text)
+        return fill(text, self._spec.inputs)
 
     def _agent(self, agent: Agent, *, manages: bool = False) -> CrewAgent:
         limits = {"max_iter": agent.max_iter, "max_execution_time": agent.max_execution_time}
         assert agent.model is not None, "the server fills in its default model"
         return CrewAgent(
             display_name=agent.name,
-            role=agent.role,
-            goal=agent.goal,
-            backstory=agent.backstory,
+            role=self._filled(agent.role),
+            goal=self._filled(agent.goal),
+            backstory=self._filled(agent.backstory),
             llm=self._models.llm(agent.model, agent.settings, agent.sandbox, agent.fallbacks),
             # CrewAI gives a manager the tools to delegate with, and refuses one that has others.
             tools=[] if manages else self._tools.of_agent(agent.tools),
@@ -150,11 +131,7 @@ class _Builder:
     def _manager(self, managing: Agent | None) -> CrewAgent:
         """Make the crew's own manager, or CrewAI's, but as an agent of ours and without its retries."""
         if managing is not None:
-            manager = self._agent(managing, manages=True)
-            if self._spec.inputs:
-                # CrewAI fills in the texts of the agents only, of whom the manager is none.
-                manager.interpolate_inputs(self._inputs() or {})
-            return manager
+            return self._agent(managing, manages=True)
         texts = {
             part: I18N_DEFAULT.retrieve("hierarchical_manager_agent", part)
             for part in ("role", "goal", "backstory")
@@ -175,11 +152,12 @@ class _Builder:
     ) -> Task:
         own_agent = agents[task.agent_id] if task.agent_id is not None else None
         agent = own_agent if manager is None else None
-        description = task.description
+        description = self._filled(task.description)
         if task.context_texts:
-            description += "\n\nContext:\n" + "\n".join(f"- {text}" for text in task.context_texts)
+            texts = (self._filled(text) for text in task.context_texts)
+            description += "\n\nContext:\n" + "\n".join(f"- {text}" for text in texts)
         optional: dict[str, Any] = {}
-        if task.context_tasks:
+        if task.context_tasks is not None:
             optional["context"] = [earlier[one] for one in task.context_tasks]
         if task.output_schema is not None:
             # As pydantic output: for JSON output CrewAI mends a broken answer with a client of its own.
@@ -197,7 +175,7 @@ class _Builder:
         made = (CrewConditionalTask if task.condition is not None else Task)(
             name=task.title(),
             description=description,
-            expected_output=task.expected_output,
+            expected_output=self._filled(task.expected_output),
             agent=agent,
             async_execution=task.async_execution,
             **optional,

@@ -7,9 +7,12 @@ stands with each of them (``anthropic_llm`` …), since they load an SDK of thei
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
+import crewai.agent.core
 import crewai.task
 import crewai.utilities.task_output_storage_handler
 from crewai.agents import agent_executor
@@ -20,6 +23,7 @@ from crewai.events.types.tool_usage_events import ToolUsageErrorEvent, ToolUsage
 from crewai.llms.base_llm import BaseLLM
 from crewai.llms.providers.openai.completion import OpenAICompletion
 from crewai.tools.tool_failure import ToolFailure, ToolFailureReason
+from crewai.utilities.prompts import Prompts
 from openai.lib._parsing import type_to_response_format_param
 from pydantic import BaseModel
 
@@ -88,6 +92,46 @@ def unwrapped(call: _Call) -> _Call:
     return call
 
 
+# -- prompts -------------------------------------------------------------------------------------------
+
+_KEPT = "\ue002"
+"""Stands behind a brace of an agent's own text, so that nothing more is filled in there."""
+
+_AGENTS = re.compile(r"\{(goal|role|backstory)\}")
+_TASKS = re.compile(rf"\{{({_KEPT})?(input|tool_names|tools)\}}")
+_UNFILLED = SimpleNamespace(goal="{goal}", role="{role}", backstory="{backstory}")
+
+
+class FilledOnce(Prompts):
+    """CrewAI's prompts, in which what an agent's texts say is no place for more.
+
+    CrewAI replaces ``{goal}``, ``{role}`` and ``{backstory}`` one after the other, and then ``{input}``,
+    ``{tool_names}`` and ``{tools}`` in all of that: a goal, an input or a result that has one of these words
+    in braces would be given another text in its place.
+    """
+
+    def _build_prompt(self, *args: Any, **templates: Any) -> str:
+        unfilled = self.model_copy(update={"agent": _UNFILLED})
+        template = super(FilledOnce, unfilled)._build_prompt(*args, **templates)
+        return _AGENTS.sub(lambda found: self._text(found[1]), template)
+
+    def _text(self, name: str) -> str:
+        text: str = getattr(self.agent, name)
+        return _TASKS.sub(lambda found: f"{{{_KEPT}{found[2]}}}", text)
+
+
+def format_prompt(prompt: str, inputs: dict[str, str]) -> str:
+    """Fill a task and the names of the tools into a prompt, once; for ``AgentExecutor._format_prompt``."""
+    return _TASKS.sub(lambda found: f"{{{found[2]}}}" if found[1] else inputs[found[2]], prompt)
+
+
+_core: Any = crewai.agent.core
+_core.Prompts = FilledOnce
+
+
+# -- the executor --------------------------------------------------------------------------------------
+
+
 class CrewExecutor(AgentExecutor):
     """CrewAI's executor, without the class it makes for each of its instances.
 
@@ -97,6 +141,9 @@ class CrewExecutor(AgentExecutor):
 
     # A flow's steps are read from the class that defines them, and not from those above it.
     _flow_definition = AgentExecutor.flow_definition()
+
+    # What a value says is not filled in again.
+    _format_prompt = staticmethod(format_prompt)
 
     def _create_initial_state(self) -> AgentExecutorState:
         return AgentExecutorState()

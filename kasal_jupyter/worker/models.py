@@ -7,6 +7,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from kasal_jupyter.outward import fault
 from kasal_jupyter.schemas.agents import ModelSettings, SandboxSettings
 from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.worker.agent_llm import AgentLLM
@@ -25,6 +26,10 @@ _MODULES: Mapping[str, tuple[str, str]] = {
     "bedrock": ("bedrock_llm", "BedrockLLM"),
 }
 """Where each provider's LLM is, by the module's and the class's name."""
+
+
+_SOME_ADDRESS = "https://model.invalid"
+"""Stands for the address of a provider's own."""
 
 
 class Models:
@@ -109,7 +114,13 @@ class Models:
                 f'pip install "kasal-jupyter[{model.provider}]" adds it.',
                 code="MODEL_UNAVAILABLE",
             ) from error
-        made: ReportedLLM = getattr(module, _MODULES[model.provider][1]).of(model, settings, self._signal)
+        try:
+            made: ReportedLLM = getattr(module, _MODULES[model.provider][1]).of(model, settings, self._signal)
+        except (OSError, ValueError, ImportError) as error:
+            # A client reads proxies and authorities as it is made, and does not say where it has them from.
+            if (wrong := fault(model.base_url or _SOME_ADDRESS) or fault(_SOME_ADDRESS)) is None:
+                raise
+            raise ModelFailed(f"{name} cannot be asked: {wrong}.", code="MODEL_UNAVAILABLE") from error
         made.lacks = self._lacks.setdefault(name, set())
         made.address_shown = model.address_shown
         return made

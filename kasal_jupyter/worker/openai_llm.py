@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from crewai.llms.context_window import CONTEXT_WINDOW_USAGE_RATIO
-from openai import APIStatusError
+from openai import APIStatusError, DefaultHttpxClient
 from pydantic import PrivateAttr
 
 from kasal_jupyter.models import prices
 from kasal_jupyter.models.catalog import KEYLESS
+from kasal_jupyter.outward import client_options
 from kasal_jupyter.schemas.agents import ModelSettings
 from kasal_jupyter.schemas.events import TokenUsage
 from kasal_jupyter.schemas.spec import RunModel
@@ -20,6 +21,9 @@ from kasal_jupyter.worker.llm import CALL_SECONDS, ReportedLLM
 from kasal_jupyter.worker.provider_errors import said
 from kasal_jupyter.worker.stop import StopSignal
 from kasal_jupyter.worker.token_usage import plain_counts
+
+OPENAI_ADDRESS = "https://api.openai.com/v1"
+"""Where OpenAI's client asks that is not told where."""
 
 MOST_STOPS = 4
 """Sequences that OpenAI takes in ``stop``; it refuses a call with more."""
@@ -62,6 +66,13 @@ class OpenAILLM(ReportedLLM, OpenAIAnswers):
             max_retries=0,
             **given,
         )
+
+    def _get_client_params(self) -> dict[str, Any]:
+        params = super()._get_client_params()
+        address = str(params.get("base_url") or OPENAI_ADDRESS)
+        # The client's own would take the environment's word for a server on this machine, too.
+        params["http_client"] = DefaultHttpxClient(**client_options(address))
+        return params
 
     def leave_out(self, setting: str) -> bool:
         """Ask without a setting; the most tokens go by their newer name instead.

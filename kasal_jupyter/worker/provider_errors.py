@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import re2  # type: ignore[import-untyped]
 
+from kasal_jupyter.outward import NoWayOut, proxy_for
 from kasal_jupyter.wellformed import text_of, well_formed
 from kasal_jupyter.worker.chat_body import NotAnAnswer, page_title, server_words
 
@@ -250,7 +251,7 @@ def failure_of(chain: Sequence[BaseException], *, address_shown: bool = True) ->
     if names & _BROKEN:
         return ProviderFailure("MODEL_UNREACHABLE", "the connection to the provider broke off.", passing=True)
     if names & _UNREACHABLE:
-        words = f"the provider could not be reached{place.at()}."
+        words = f"the provider could not be reached{place.at()}{_through(chain)}."
         return ProviderFailure("MODEL_UNREACHABLE", words, passing=True, unpaid=True)
     if any(_OVERFLOW.search(said(error)) for error in chain):
         return _overflow()
@@ -258,6 +259,20 @@ def failure_of(chain: Sequence[BaseException], *, address_shown: bool = True) ->
         # An error in the middle of a stream, without a status and without a word that is known.
         return ProviderFailure("MODEL_ERROR", said(chain[-1]), passing=True)
     return None
+
+
+def _through(chain: Sequence[BaseException]) -> str:
+    """Name the proxy that was asked, where one was: it may be what is not there."""
+    for error in chain:
+        request = getattr(error, "request", None) if type(error).__name__ == "APIConnectionError" else None
+        if request is None:
+            continue
+        try:
+            proxy = proxy_for(str(request.url))
+        except NoWayOut as wrong:
+            return f": {wrong}"
+        return f" through the proxy {proxy.shown}" if proxy is not None else ""
+    return ""
 
 
 def garbled(chain: Sequence[BaseException]) -> ProviderFailure | None:

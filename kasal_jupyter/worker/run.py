@@ -253,7 +253,7 @@ def _built(spec: RunSpec, stop: StopSignal, calls: ClientCalls) -> BuiltCrew:
 
 
 def _kickoff(built: BuiltCrew, report: Report, stop: StopSignal, hider: Hider) -> str:
-    output: Any = _observed(report, stop, hider, lambda: built.crew.kickoff(inputs=built.inputs))
+    output: Any = _observed(report, stop, hider, built.crew.kickoff)
     return str(output.raw)
 
 

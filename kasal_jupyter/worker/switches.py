@@ -9,6 +9,8 @@ import os
 import sys
 from pathlib import Path
 
+from kasal_jupyter.outward import settle
+
 SWITCHES = {
     "CREWAI_DISABLE_TELEMETRY": "true",
     "CREWAI_DISABLE_TRACKING": "true",
@@ -36,6 +38,7 @@ def import_crewai(storage: Path) -> None:
         Where CrewAI may keep files; absolute.
     """
     os.environ.update(SWITCHES)
+    settle(os.environ)
     os.environ["CREWAI_STORAGE_DIR"] = str(storage.absolute())
     # CrewAI would take its locks from a Redis server it finds named here.
     os.environ.pop("REDIS_URL", None)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kasal_jupyter.models import prices
+from kasal_jupyter.outward import NoWayOut, authorities
 from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.worker.client_tool import ClientCalls
 from kasal_jupyter.worker.crewai_seams import reset_event_bus
@@ -34,11 +35,14 @@ _TIME = "2024-01-15T10:30:00Z"
 def warm_up() -> None:
     """Run whole crews in this process: both processes, both ways of calling tools, both providers.
 
+    A way that fails is left cold: its runs warm it themselves, and say what is wrong with it.
+
     Raises
     ------
     RuntimeError
-        One of them failed: this installation runs no crews at all.
+        None of them worked: this installation runs no crews at all.
     """
+    failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="kasal-warm-") as folder, loopback_model() as url:
         for spec in (
             _spec(folder, "sandbox", url, "native", "hierarchical"),
@@ -47,8 +51,16 @@ def warm_up() -> None:
         ):
             last = contextvars.Context().run(_last_event, spec)
             if b'"completed"' not in last:
-                raise RuntimeError(f"The warm-up crew failed: {last.decode()}")
+                failed.append(last.decode())
+                log.error("The warm-up crew of %s failed: %s", *spec.models, last.decode())
+        if len(failed) == 3:
+            raise RuntimeError(f"The warm-up crews failed: {failed[0]}")
         warm_recall(Path(folder) / "memory")
+    try:
+        # To load them takes 20 ms of each run, which is one of all of them.
+        authorities()
+    except NoWayOut as error:
+        log.warning("No model is reached over TLS: %s", error)
     # Loaded by the first call whose tokens are counted, if not here: a tenth of a second of every run.
     prices.load()
     reset_event_bus()

@@ -7,6 +7,7 @@ from pydantic_core import ValidationError
 from kasal_jupyter.api import body
 from kasal_jupyter.errors import MOST_FAULTS, InvalidRequest
 from kasal_jupyter.schemas.crews import CrewCreate
+from kasal_jupyter.schemas.executions import ExecutionCreate
 
 AGENT = {"role": "r", "goal": "g"}
 
@@ -64,3 +65,32 @@ def test_a_body_of_very_many_values_is_not_even_read(value, monkeypatch):
 @pytest.mark.parametrize("bit", ["a,b\n", "[{", '",[]', "\\,[", '\\",'])
 def test_what_stands_in_texts_does_not_count_as_values(bit):
     assert not body._has_too_many(orjson.dumps({"a": bit * 200_000, "b": [bit] * 9_000}))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "fields"),
+    [
+        ('{"n": 18446744073709551616}', ["inputs.n"]),
+        ('{"n": -9223372036854775809, "m": [1, {"x": 1' + "0" * 300 + "}]}", ["inputs.m[1].x", "inputs.n"]),
+    ],
+)
+def test_a_whole_number_that_would_lose_digits_is_refused_by_name(inputs, fields):
+    with pytest.raises(InvalidRequest) as caught:
+        body.read_body(ExecutionCreate, b'{"crew_id": "c", "inputs": %b}' % inputs.encode(), "no")
+    assert sorted(fault.field for fault in caught.value.faults) == fields
+    assert "more than 64 bits would lose digits; write it as a text" in caught.value.faults[0].reason
+
+
+def test_whole_numbers_of_64_bits_keep_every_digit():
+    inputs = {
+        "a": 2**63,
+        "b": 2**64 - 1,
+        "c": -(2**63),
+        "d": "1" * 40,
+        "e": 1e300,
+        "f": 12345678901234567890.5,
+    }
+    made = body.read_body(ExecutionCreate, orjson.dumps({"crew_id": "c", "inputs": inputs}), "no")
+    assert made.inputs == inputs
+    assert all(type(made.inputs[name]) is type(value) for name, value in inputs.items())
+    assert orjson.loads(made.model_dump_json())["inputs"] == inputs

@@ -196,7 +196,7 @@ def test_the_sandbox_makes_one_by_rule_always_the_same(api):
     assert [agent["name"] for agent in crew["agents"]] == ["researcher", "analyst", "writer", "translator"]
     assert "web_search" in crew["agents"][0]["tools"]
     assert all("{year}" in task["description"] for task in crew["tasks"])
-    assert [task["context"] for task in crew["tasks"]] == [[], ["research"], ["analysis"], ["text"]]
+    assert [task["context"] for task in crew["tasks"]] == [None, ["research"], ["analysis"], ["text"]]
 
 
 def test_the_sandbox_knows_what_to_do_with_a_sentence_that_says_nothing(api):

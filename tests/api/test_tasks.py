@@ -29,6 +29,16 @@ def test_a_task_as_the_reference_creates_it(api):
     assert stored["context"] == ["Previous analysis from Q3"]
 
 
+def test_a_context_that_is_empty_is_another_thing_than_none(api):
+    crew_id = new_crew(api, crew_body())
+    task_id = api.get(f"/crews/{crew_id}").json()["tasks"][-1]["id"]
+    for context in ([], None, ["research"], []):
+        assert api.put(f"/tasks/{task_id}", json={"context": context}).status_code == 200
+        assert api.get(f"/tasks/{task_id}").json()["context"] == context
+    made = api.get(f"/crews/{crew_id}/export", params={"format": "yaml"}).text
+    assert "context: []" in made
+
+
 def test_tasks_in_a_list(api):
     crew_id = new_crew(api, crew_body())
     agents = api.get("/agents", params={"crew_id": crew_id}).json()["agents"]

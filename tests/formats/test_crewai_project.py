@@ -368,7 +368,7 @@ def test_an_exported_project_runs_with_crewai_alone(tmp_path):
     replies = (Reply('{"price": 3.5}'), Reply("Tea costs 3.50."))
     with OpenAIServer(*replies) as model:
         ran = subprocess.run(
-            [sys.executable, "-W", "ignore", str(main), "topic=green tea", "euro=euro"],
+            [sys.executable, "-W", "ignore", str(main), "topic=green tea"],
             check=False,
             capture_output=True,
             text=True,
@@ -401,7 +401,7 @@ def test_an_exported_project_runs_with_crewai_alone(tmp_path):
 def test_what_crewai_alone_has_not_is_in_the_remarks_and_in_the_readme():
     exported = export_crew(EXPORTED, "crewai")
     fields = [remark.field for remark in exported.remarks]
-    assert fields == ["tasks[2].context", "agents[0].tools[0]"]
+    assert fields == ["tasks[2].context", "tasks[0].description", "agents[0].tools[0]"]
     readme = exported.files["README.md"]
     assert "- `agents[0].tools[0]`: CrewAI alone has no tool 'web_search'; write one in crew.py" in readme
     assert 'topic="…"' in readme
@@ -410,4 +410,4 @@ def test_what_crewai_alone_has_not_is_in_the_remarks_and_in_the_readme():
 
 def test_a_project_names_the_inputs_that_it_takes():
     main = export_crew(EXPORTED, "crewai").files["src/tea_prices_more_crew/main.py"]
-    assert "INPUTS = {'topic': '', 'euro': ''}" in main
+    assert "INPUTS = {'topic': '', 'euro': '{euro}'}" in main

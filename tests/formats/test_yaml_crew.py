@@ -221,7 +221,7 @@ def test_a_stored_crew_is_written_with_names_for_ids():
     )
     crew = load_crew(dump_crew(stored))
     assert [(task.name, task.agent, task.context) for task in crew.tasks] == [
-        ("task_1", "writer", []),
+        ("task_1", "writer", None),
         ("task_2", "writer", ["task_1"]),
     ]
 

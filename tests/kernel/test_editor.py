@@ -149,7 +149,14 @@ def test_context_offers_earlier_tasks_alone_and_takes_texts(editor):
     press(context.parts[0], "Add text")
     assert editor.draft.crew.tasks[1].context == ["Previous analysis from Q3", "research", "Keep it short"]
     choose(editor, "Task 1")
-    assert [name for _, name in context.control.options] == [""]
+    # That it gets no results is another thing than that nothing is said.
+    assert [line for line, _ in context.control.options] == ["choose an earlier task …", "no task's result"]
+    assert editor.draft.crew.tasks[0].context is None
+    context.control.value = context.control.options[1][1]
+    press(context.parts[0], "Add")
+    assert editor.draft.crew.tasks[0].context == []
+    press(context.parts[0], "no task's result ✕")
+    assert editor.draft.crew.tasks[0].context is None
 
 
 def test_tools_are_offered_by_category_with_the_notebooks_own(client, crew_id):

@@ -5,6 +5,7 @@ import gc
 import json
 import random
 import tempfile
+from decimal import Decimal
 
 import pandas as pd
 import polars as pl
@@ -12,11 +13,12 @@ import pyarrow as pa
 import pytest
 
 from kasal_jupyter.kernel import row_filter
+from kasal_jupyter.kernel.crew_plan import unused_inputs
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.frame_profile import CARD_BYTES, profile_card
 from kasal_jupyter.kernel.frame_sql import StatementRefused
 from kasal_jupyter.kernel.frame_tools import FrameTools, tools_of
-from kasal_jupyter.kernel.frames import is_frame, read_frame
+from kasal_jupyter.kernel.frames import is_frame, read_frame, table_text
 from kasal_jupyter.kernel.inputs import read_values
 from kasal_jupyter.kernel.row_filter import ConditionRefused, read_condition
 from kasal_jupyter.kernel.tool_results import result_text
@@ -111,7 +113,7 @@ def test_the_card_tells_types_missing_values_ranges_and_a_few_rows(frame):
     assert lines[0].startswith("data: a table of 300 rows")
     assert "- price (float64): 0 to 299" in lines
     assert '- region (text): 100 missing, "EU" (100), "US" (100)' in lines
-    assert "- day (datetime): 2024-01-01 to 2024-10-26" in lines
+    assert "- day (datetime): 2024-01-01 00:00:00 to 2024-10-26 00:00:00" in lines
     assert '- order id (text): all different, e.g. "o0", "o1", "o2"' in lines
     assert "o2" in lines[-1]
     assert "o3" not in lines[-1]
@@ -404,5 +406,94 @@ def test_what_cannot_be_sent_is_named():
         read_values({"long": np.zeros(100_000)}, crew())
     with pytest.raises(CellError, match=r"lazy\.collect\(\)"):
         read_values({"lazy": pl.LazyFrame({"a": [1]})}, crew())
-    with pytest.raises(CellError, match="thing cannot be sent"):
+    with pytest.raises(CellError, match="thing is of the type object, which cannot be sent"):
         read_values({"thing": object()}, crew())
+
+
+# -- exactly -------------------------------------------------------------------------------------------
+
+EXACT = {
+    "customer": [10234567.0, 10234568.0],
+    "amount": [1234567.891, 1234567.892],
+    "number": [2**60 + 1, 2**60 + 2],
+    "at": [
+        dt.datetime(2024, 1, 1, 0, 0, 0, 5, dt.UTC),
+        dt.datetime(2024, 1, 2, tzinfo=dt.UTC),
+    ],
+    "text": ["a | b\nc ", "null"],
+}
+
+
+@pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame, pa.table])
+def test_values_are_written_exactly(library):
+    lines = ask(library(EXACT), "head").splitlines()
+    assert lines == [
+        "The first 2 of 2 rows. A table of 2 rows × 5 columns:",  # noqa: RUF001 - the sign it is
+        "customer | amount | number | at | text",
+        r'10234567 | 1234567.891 | 1152921504606846977 | 2024-01-01 00:00:00.000005+00:00 | "a | b\nc "',
+        '10234568 | 1234567.892 | 1152921504606846978 | 2024-01-02 00:00:00+00:00 | "null"',
+    ]
+    card = profile_card(read_frame(library(EXACT), "data"), "data")
+    assert "- customer (float64): 10234567 to 10234568" in card
+    assert "1152921504606846977 to 1152921504606846978" in card
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_short_floats_and_fine_moments_have_their_own_digits(library):
+    made = pd.DataFrame(
+        {"f": pd.array([0.1, 16777216], dtype="float32"), "t": pd.to_datetime([1_700_000_000_123_456_789, 0])}
+    )
+    lines = ask(made if library == "pandas" else pl.from_pandas(made), "head").splitlines()
+    assert lines[2] == "0.1 | 2023-11-14 22:13:20.123456789"
+    assert lines[3].startswith("16777216 | 1970-01-01 00:00:00")
+
+
+def test_missing_decimals_and_large_whole_numbers_keep_their_digits():
+    made = pd.DataFrame({"d": [Decimal("0.10"), None], "n": [2**70, 10**25], "m": [pd.NA, pd.NaT]})
+    assert ask(made, "head").splitlines()[2:] == [
+        "0.10 | 1180591620717411303424 | null",
+        "null | 10000000000000000000000000 | null",
+    ]
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_sql_keeps_them_too(library):
+    pytest.importorskip("duckdb")
+    made = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "pyarrow": pa.table}[library](
+        {"id": [2**62, 2**62 + 1]}
+    )
+    nothing = "(select id from data where false) as n"
+    asked = f"select sum(id) as s, max(id) as m, {nothing}, 1.50::decimal(9, 2) as d from data"
+    answer = ask(made, "sql", statement=asked).splitlines()
+    assert answer[-1] == "9223372036854775809 | 4611686018427387905 | null | 1.50"
+
+
+def test_texts_are_whole_as_far_as_there_is_room_and_what_is_left_out_is_said():
+    review = "word " * 2_000 + "END"
+    made = pd.DataFrame({"id": range(20), "review": [review] * 20})
+    frame = read_frame(made, "data")
+    whole = table_text(frame, 25_000).splitlines()
+    assert whole[1] == f"0 | {review}"
+    assert whole[2:] == [f"1 | {review}", "[2 of 20 rows shown; ask for fewer columns, or for others]"]
+    cut = table_text(frame, 2_000)
+    assert len(cut) <= 2_000
+    assert cut.splitlines()[2:] == [
+        "[1 of 20 rows shown; ask for fewer columns, or for others]",
+        "[cells are cut at 1,782 characters, which … marks; ask for fewer columns]",
+    ]
+    wide = read_frame(pd.DataFrame({f"column_{place}": [place] for place in range(500)}), "data")
+    assert table_text(wide, 1_000).splitlines()[-1] == "[34 of 500 columns shown; ask for others by name]"
+    card = profile_card(frame, "data")
+    assert "long texts cut (…)" in card
+    assert "0 | word word word word word word word word…" in card
+
+
+def test_an_input_that_nothing_uses_is_said_unless_it_is_a_frame():
+    looks = crew("Look at {topic}")
+    assert unused_inputs(looks, ["topic"]) == []
+    assert unused_inputs(looks, ["topci", "x"]) == [
+        "Nothing in the crew uses the input topci; did you mean 'topic'?",
+        "Nothing in the crew uses the input x; it takes topic",
+    ]
+    given = read_values({"data": FRAMES["pandas"], "topic": "tea"}, looks)
+    assert given.frames == {"data"}

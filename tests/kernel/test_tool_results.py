@@ -1,7 +1,9 @@
 """What a tool gave, as the text that its agent is told."""
 
 import datetime as dt
+from decimal import Decimal
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -24,6 +26,10 @@ class Thing:
         (dt.date(2024, 1, 2), "2024-01-02"),
         (pd.Timestamp("2024-01-02"), "2024-01-02T00:00:00"),
         ([pd.Series([1]).iloc[0]], "[1]"),
+        ([np.float32(0.1), np.array([0.1, 2], "float32")], "[0.1,[0.1,2.0]]"),
+        (np.array([[1, 2**62]]), "[[1,4611686018427387904]]"),
+        ([np.datetime64("2024-01-01T00:00:00.123456789")], '["2024-01-01T00:00:00.123456789"]'),
+        ([2**70, Decimal("0.10")], '[1180591620717411303424,"0.10"]'),
         (Thing(), "a thing"),
         ([Thing()], '["a thing"]'),
         (pa.chunked_array([[1]]), str(pa.chunked_array([[1]]))),

@@ -198,3 +198,56 @@ def test_many_asynchronous_tasks_that_wait_for_each_other_are_told_by_the_task()
     tasks = [task(n, async_execution=True, context=[f"step {n - 1}"] if n else []) for n in range(60)]
     found = fields([agent()], [*tasks, task(60)])
     assert found == [f"tasks[{n}].context" for n in range(1, 60)]
+
+
+def checked(description, inputs, client_tools=(), **fields):
+    whole = WholeCrew(
+        crew=Crew(id="crew_1", name="Tea", **STAMPS),
+        agents=[agent()],
+        tasks=[task(1, description=description, **fields)],
+    )
+    return check_run(
+        "job_1",
+        whole,
+        inputs,
+        catalog=ModelCatalog(environ={}),
+        toolbox=Toolbox(),
+        folder="",
+        client_tools=client_tools,
+    )
+
+
+def test_an_input_that_nothing_uses_is_a_remark_with_the_nearest_name():
+    found = checked("Write about {topic}, {größe}", {"topic": "tea", "größe": 1, "topci": "tea", "x": 1})
+    assert [(each.field, each.reason) for each in found.remarks] == [
+        ("inputs.topci", "Nothing in the crew uses it; did you mean 'topic'?"),
+        ("inputs.x", "Nothing in the crew uses it; it takes topic, größe"),
+    ]
+    assert found.spec is not None
+
+
+def test_an_input_that_a_tool_tells_of_is_used():
+    tool = {
+        "name": "data_head",
+        "description": "Give rows. Of the table data (3 rows).",
+        "parameters": {"type": "object", "properties": {}},
+    }
+    assert checked("Look", {"data": "a card"}, [ClientTool(**tool, for_all=True)]).remarks == []
+
+
+def test_braces_that_are_meant_are_no_inputs():
+    assert checked(r'\frac{{a}}{{b}} ${{HOME}} {"json": {"b": 1}}', {}).faults == []
+    (fault,) = checked(r"\frac{a}2", {}).faults
+    assert fault.field == "inputs.a"
+    assert "or write {{a}} where the braces themselves are meant" in fault.reason
+    (fault,) = checked("Write", {}, context=["Mind {a}"]).faults
+    assert "{a} in tasks[0].context[0]" in fault.reason
+
+
+@pytest.mark.parametrize(
+    ("context", "chosen"),
+    [(None, None), ([], []), (["step 1"], ["task_1"]), (["Notes"], None), (["step 1", "N"], ["task_1"])],
+)
+def test_a_context_says_whose_results_a_task_gets(context, chosen):
+    spec = prepare([agent()], [task(1), task(2, context=context)])
+    assert spec.tasks[1].context_tasks == chosen

@@ -18,7 +18,7 @@ from kasal_jupyter.formats.yaml_crew import load_crew
 from kasal_jupyter.formats.yaml_edit import read_plain, rename_key, rewrite
 from kasal_jupyter.kernel.editor import edits
 from kasal_jupyter.kernel.editor.edits import Values
-from kasal_jupyter.kernel.editor.fields import FieldSpec, Kind
+from kasal_jupyter.kernel.editor.fields import EMPTY, FieldSpec, Kind
 from kasal_jupyter.schemas.crews import CrewCreate
 
 Ids = Mapping[tuple[Kind, str], str]
@@ -145,7 +145,9 @@ class Draft:
         member = edits.member_of(self.values, kind, name)
         path = spec.path(member)
         there = edits.value_at(member, path) is not None
-        if value in ("", [], None):
+        if value is EMPTY:
+            value = []
+        elif value in ("", [], None):
             value = "" if spec.required else None
         if not there and value == spec.default:
             return

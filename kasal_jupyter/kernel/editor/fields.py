@@ -37,6 +37,9 @@ Control = Literal[
 ]
 """How a field is edited."""
 
+EMPTY: list[str] = []
+"""Set to a field, this very object is a list that is empty and stands there; another is none at all."""
+
 SPELLINGS = {
     "model": ("llm", "model"),
     "manager_model": ("manager_llm", "manager_model"),

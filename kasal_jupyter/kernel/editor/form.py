@@ -304,7 +304,11 @@ def _control(kind: Kind, spec: FieldSpec, changed: Callable[[FieldSpec, Any], No
             return ListControl(spec, changed, prompt="choose a tool …")
         case "context":
             return ListControl(
-                spec, changed, prompt="choose an earlier task …", text_label="Or a text it is told"
+                spec,
+                changed,
+                prompt="choose an earlier task …",
+                text_label="Or a text it is told",
+                nothing="no task's result",
             )
     assert spec.control == "line", kind
     return FieldControl(spec, changed)

@@ -10,11 +10,14 @@ import ipywidgets as widgets
 from kasal_jupyter.kernel.clean import escape, one_line
 from kasal_jupyter.kernel.editor.choices import Choices, model_facts
 from kasal_jupyter.kernel.editor.controls import Change, FieldControl, button, label_html, row
-from kasal_jupyter.kernel.editor.fields import FieldSpec
+from kasal_jupyter.kernel.editor.fields import EMPTY, FieldSpec
 from kasal_jupyter.kernel.editor.lane import in_lane, keep_order
 
 MOST_SUGGESTED = 500
 """Models that are offered while a name is typed."""
+
+_NOTHING = "\0"
+"""The entry of an empty list; no name."""
 
 
 class ModelControl(FieldControl):
@@ -119,6 +122,8 @@ class ListControl(FieldControl):
         The label of a field for free texts; without one there is none.
     text_hint
         What may be written there.
+    nothing
+        What to say of a list that is empty and stands there, where that is not the same as none.
     """
 
     def __init__(
@@ -129,8 +134,10 @@ class ListControl(FieldControl):
         prompt: str,
         text_label: str = "",
         text_hint: str = "several words",
+        nothing: str = "",
     ) -> None:
         self._prompt = prompt
+        self._nothing = nothing
         self._rows: list[tuple[str, str]] = []
         self._items: list[str] = []
         self._name: Callable[[str], str] = str
@@ -155,8 +162,10 @@ class ListControl(FieldControl):
 
     def show(self, value: Any, fault: str = "", note: str = "") -> None:
         """Show the entries."""
-        items = [str(item) for item in value or []]
+        items = [_NOTHING] if self._nothing and value == [] else [str(item) for item in value or []]
         free = [(line, name) for line, name in self._rows if name not in items]
+        if self._nothing and not items:
+            free.append((self._nothing, _NOTHING))
         options = [(self._prompt if free else "nothing more to add", ""), *free]
         self._showing = True
         try:
@@ -182,7 +191,7 @@ class ListControl(FieldControl):
         return widgets.Dropdown(options=[(self._prompt, "")], value="", description_allow_html=True)
 
     def _chip(self, place: int, item: str) -> Any:
-        shown = one_line(self._name(item), 80)
+        shown = self._nothing if item == _NOTHING else one_line(self._name(item), 80)
         return button(
             f"{shown} ✕", lambda: self._removed(place), about=f"Take {shown} out of {self.spec.label}"
         )
@@ -192,13 +201,16 @@ class ListControl(FieldControl):
 
     def _added(self) -> None:
         if chosen := self.control.value:
-            self._changed(self.spec, [*self._items, chosen])
+            self._changed(self.spec, EMPTY if chosen == _NOTHING else [*self._there(), chosen])
 
     def _text_added(self) -> None:
         text = self._text.value.strip()
         if text:
-            self._changed(self.spec, [*self._items, text])
+            self._changed(self.spec, [*self._there(), text])
             self._text.value = ""
+
+    def _there(self) -> list[str]:
+        return [item for item in self._items if item != _NOTHING]
 
     def _removed(self, place: int) -> None:
         self._changed(self.spec, self._items[:place] + self._items[place + 1 :])
