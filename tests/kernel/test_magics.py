@@ -48,10 +48,10 @@ def test_kasal_alone_says_where_it_is_and_what_to_type(kernel, live_server):
     assert "%kasal run" in text
 
 
-def test_a_crew_with_the_same_name_is_updated(kernel, api):
+def test_a_crew_that_is_the_same_is_left_alone(kernel, api):
     before = api.get("/crews", params={"name": "Tea report"}).json()["crews"]
     card = kernel.run(CREW.format(name="Tea report", sandbox="{}")).shown[0]["text/plain"]
-    assert "updated" in card
+    assert "unchanged" in card
     assert api.get("/crews", params={"name": "Tea report"}).json()["crews"] == before
 
 
