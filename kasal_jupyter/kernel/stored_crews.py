@@ -248,11 +248,10 @@ def require_own(client: Client, body: CrewCreate, hand: Hand, stored: CrewDetail
         return latest
     mine = next((each.version for each in versions if hand.wrote(each)), None)
     by = _told(latest) if latest is not None else "before there was a history"
-    since = (
-        f"{hand.called} last wrote version {mine}"
-        if mine is not None
-        else f"{hand.called} has not written any version of it"
-    )
+    if mine is None:
+        since = f"{hand.called} has not written any version of it"
+    else:
+        since = f"{hand.called} last wrote version {mine}" if hand.trusting else f"it was version {mine} here"
     from kasal_jupyter.kernel.history import Difference
 
     name = one_line(stored.name, 80)

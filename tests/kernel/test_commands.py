@@ -318,7 +318,7 @@ def test_two_crews_of_one_name_are_told_apart_by_their_ids(kernel, api):
     error = kernel.run("%kasal show Twin").error
     assert all(crew_id in error for crew_id in ids)
     assert "Twin" in shown(kernel, f"%kasal show {ids.pop()}")
-    assert "rename or delete all but one" in kernel.run(f"%%kasal crew Twin\n{GOOD}").error
+    assert "%kasal rename ID NEWNAME" in kernel.run(f"%%kasal crew Twin\n{GOOD}").error
 
 
 def test_the_output_of_an_error_is_harmless(kernel):
