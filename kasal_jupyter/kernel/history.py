@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, overload
 from kasal_jupyter.kernel.cards import Shown
 from kasal_jupyter.kernel.clean import clean, escape, one_line
 from kasal_jupyter.kernel.figures import moment_text
-from kasal_jupyter.kernel.stored_crews import SOURCE_WORDS, short_place
+from kasal_jupyter.kernel.stored_crews import where_from
 
 if TYPE_CHECKING:
     from kasal_jupyter.kernel.client import Client
@@ -105,14 +105,11 @@ class History(Sequence["CrewVersionInfo"]):
 
 def version_row(version: CrewVersionInfo) -> list[str]:
     """Give a version as a row of :data:`HEADS`."""
-    where = " ".join(filter(None, (SOURCE_WORDS[version.source], short_place(version.origin))))
-    if version.restored is not None:
-        where += f" of version {version.restored}"
     return [
         str(version.version),
         moment_text(version.created_at),
         version.author,
-        where,
+        where_from(version),
         "✔" if version.ran else "",
     ]
 

@@ -275,13 +275,16 @@ def is_same(stored: CrewDetails, body: CrewCreate) -> bool:
 
 def _told(version: CrewVersionInfo) -> str:
     """Say what a version comes from, whose it is, and of when."""
-    where = f" {place}" if (place := short_place(version.origin)) else ""
-    return f"{SOURCE_WORDS[version.source]}{where}, {version.author}, {moment_text(version.created_at)}"
+    return f"{where_from(version)}, {version.author}, {moment_text(version.created_at)}"
 
 
-def short_place(origin: str | None) -> str:
-    """Give the name of the notebook or the file that an origin is of."""
-    return _place(origin).replace("\\", "/").rpartition("/")[2]
+def where_from(version: CrewVersionInfo) -> str:
+    """Say what a version comes from: ``a cell, Market.ipynb``."""
+    words = SOURCE_WORDS[version.source]
+    if version.restored is not None:
+        words += f" of version {version.restored}"
+    name = _place(version.origin).replace("\\", "/").rpartition("/")[2]
+    return f"{words}, {name}" if name else words
 
 
 def _place(origin: str | None) -> str:

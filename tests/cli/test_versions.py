@@ -15,7 +15,7 @@ def test_a_file_is_not_written_over_what_was_changed_elsewhere(terminal):
     status, _, err = terminal.run("crews", "import", "other.yaml")
     assert status == 1
     assert "-    goal: Taste {topic}\n+    goal: Smell {topic}" in err
-    assert "'guarded' was changed elsewhere: it is at version 1 (an import guarded.yaml, " in err
+    assert "'guarded' was changed elsewhere: it is at version 1 (an import, guarded.yaml, " in err
     assert "this file has not written any version of it. Add --force" in err
     status, _, err = terminal.run("run", "other.yaml", "--dry-run", "topic=tea")
     assert (status, "changed elsewhere" in err) == (1, True)
@@ -25,7 +25,7 @@ def test_a_file_is_not_written_over_what_was_changed_elsewhere(terminal):
     status, out, _ = terminal.run("history", "guarded")
     assert status == 0
     assert [line.split()[0] for line in out.splitlines()] == ["version", "2", "1"]
-    assert "an import other.yaml" in out
+    assert "an import, other.yaml" in out
     assert "+    goal: Smell {topic}" in terminal.run("history", "guarded", "--diff", "1")[1]
     assert "that is version 3" in terminal.run("history", "guarded", "--restore", "1")[2]
     versions = json.loads(terminal.run("history", "guarded", "--json")[1])

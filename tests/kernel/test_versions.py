@@ -137,7 +137,7 @@ def test_another_notebook_is_elsewhere_and_another_cell_of_this_one_is_told(kern
     made(define(kernel, name))
     restart(kernel, "/home/ada/Other.ipynb")
     cell = define(kernel, name, "Write otherwise")
-    assert "a cell Market.ipynb" in cell.error
+    assert "a cell, Market.ipynb" in cell.error
     assert "has not written any version" in cell.error
     restart(kernel)
     content = {"code": CELL.format(words=name, goal="Write here"), "silent": False, "stop_on_error": False}
@@ -202,7 +202,7 @@ def test_history_lists_compares_and_restores(kernel, api, name):
     assert lines[1].split() == ["version", "when", "who", "from", "ran"]
     assert lines[2].split()[0] == "2"
     assert "the editor" in lines[2]
-    assert "a cell Market.ipynb" in lines[3]
+    assert "a cell, Market.ipynb" in lines[3]
     assert "-    goal: Write well\n+    goal: Edited" in made(kernel.run(f"%kasal history {name} --diff 1"))
     assert "+    goal: Write well" in made(kernel.run(f"%kasal history {name} --diff 2 1"))
     assert "restored from version 1" in made(kernel.run(f"%kasal history {name} --restore 1"))
