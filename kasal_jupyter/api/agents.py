@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kasal_jupyter.api.crews import changed_by
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.listing import list_page
 from kasal_jupyter.api.operation import operation
@@ -43,7 +44,7 @@ class AgentsHandler(ApiHandler):
         """Add an agent to a crew."""
         body = self.body(AgentCreate)
         self.own(self.parts.store.crews.get(body.crew_id), f"crew {body.crew_id}", field="crew_id")
-        agent = await self.parts.members.add_agent(body)
+        agent = await self.parts.members.add_agent(body, changed_by(self))
         self.answer(AgentCreated(id=agent.id), 201)
 
 
@@ -62,14 +63,14 @@ class AgentHandler(ApiHandler):
     async def put(self, agent_id: str) -> None:
         """Change what the body gives."""
         self._agent(agent_id)
-        await self.parts.members.update_agent(agent_id, self.body(AgentUpdate))
+        await self.parts.members.update_agent(agent_id, self.body(AgentUpdate), changed_by(self))
         self.answer(Updated(id=agent_id))
 
     @operation("Delete an agent", access="editor", answers={204: None}, errors=(404, 409))
     async def delete(self, agent_id: str) -> None:
         """Take an agent out of its crew; one that has tasks, or is the last, is kept (409)."""
         self._agent(agent_id)
-        await self.parts.members.delete_agent(agent_id)
+        await self.parts.members.delete_agent(agent_id, changed_by(self))
         self.nothing()
 
     def _agent(self, agent_id: str) -> Agent:

@@ -27,7 +27,9 @@ from kasal_jupyter.schemas.crews import (
     CrewUpdate,
     WholeCrew,
 )
+from kasal_jupyter.schemas.versions import ChangeQuery, Source
 from kasal_jupyter.store.assembly import INVALID_CREW
+from kasal_jupyter.store.versions import Change
 
 IF_MATCH = {"If-Match": "The crew's ETag as it was read: 412 if it was changed since."}
 
@@ -73,15 +75,19 @@ class CrewsHandler(ApiHandler):
         "Create new crew",
         access="editor",
         body=CrewCreate,
+        query=ChangeQuery,
         answers={201: CrewCreated},
         answer_headers=ETAG,
     )
     async def post(self) -> None:
-        """Create a crew, with its agents and tasks at once if they are given."""
-        body = self.body(CrewCreate)
+        """Create a crew, with its agents and tasks at once if they are given.
+
+        `source` and `origin` are for its history: where the change comes from.
+        """
+        body, change = self.body(CrewCreate), changed_by(self, self.query(ChangeQuery))
         await self.parts.webhooks.require_allowed(body.webhook)
         await self.ask_once_more()
-        whole = await self.parts.crews.create(body, self.caller.owner)
+        whole = await self.parts.crews.create(body, self.caller.owner, change)
         crew = whole.crew
         self.set_header("ETag", etag(crew))
         self.answer(CrewCreated(id=crew.id, name=crew.name, status=crew.status), 201)
@@ -110,12 +116,13 @@ class CrewHandler(ApiHandler):
             self.set_status(304)
             self.finish()
             return
-        self.answer(_details(whole))
+        self.answer(details_of(whole))
 
     @operation(
         "Update crew configuration",
         access="editor",
         body=CrewUpdate,
+        query=ChangeQuery,
         answers={200: Updated},
         errors=(404, 412),
         headers=IF_MATCH,
@@ -125,37 +132,27 @@ class CrewHandler(ApiHandler):
         """Change what the body gives.
 
         A given list of agents or tasks replaces the whole list; agents and tasks keep their ids where the new
-        list has the same id or name.
+        list has the same id or name. `source` and `origin` are for its history: where the change comes from.
         """
         self._whole(crew_id)
-        body = self.body(CrewUpdate)
+        body, change = self.body(CrewUpdate), changed_by(self, self.query(ChangeQuery))
         await self.parts.webhooks.require_allowed(body.webhook)
         await self.ask_once_more()
-        crew = await self.parts.crews.update(crew_id, body, version=self._expected())
+        crew = await self.parts.crews.update(crew_id, body, change, version=expected_version(self))
         self.set_header("ETag", etag(crew))
         self.answer(Updated(id=crew_id))
 
     @operation("Delete crew", access="editor", answers={204: None}, errors=(404, 412), headers=IF_MATCH)
     async def delete(self, crew_id: str) -> None:
-        """Delete a crew with its agents, tasks, memory and knowledge; its past executions stay."""
+        """Delete a crew with its agents, tasks, versions, memory and knowledge; its past executions stay."""
         self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
-        await self.parts.crews.delete(crew_id, version=self._expected())
+        await self.parts.crews.delete(crew_id, version=expected_version(self))
         await self.parts.recall.drop(crew_id)
         self.nothing()
 
     def _whole(self, crew_id: str) -> WholeCrew:
         self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
         return self.parts.crews.whole(crew_id)
-
-    def _expected(self) -> int | None:
-        """Give the version that the crew must still have; None where the client asks for none."""
-        text = self.request.headers.get("If-Match", "*").strip()
-        if text == "*":
-            return None
-        if (tag := _TAG.fullmatch(text)) is None:
-            reason = 'Send the ETag that GET /crews/{crew_id} gave, e.g. "3", or *'
-            raise InvalidRequest("Invalid header", faults=[Fault("If-Match", reason)])
-        return int(tag[1])
 
 
 class CrewCheckHandler(ApiHandler):
@@ -183,6 +180,28 @@ class CrewCheckHandler(ApiHandler):
         self.answer(dry_run(self.parts.runs, self.parts.crews.whole(crew_id), body.inputs, body.tools))
 
 
+def expected_version(handler: ApiHandler) -> int | None:
+    """Give the version that the crew must still have; None where the client asks for none."""
+    text = handler.request.headers.get("If-Match", "*").strip()
+    if text == "*":
+        return None
+    if (tag := _TAG.fullmatch(text)) is None:
+        reason = 'Send the ETag that GET /crews/{crew_id} gave, e.g. "3", or *'
+        raise InvalidRequest("Invalid header", faults=[Fault("If-Match", reason)])
+    return int(tag[1])
+
+
+def changed_by(
+    handler: ApiHandler,
+    query: ChangeQuery | None = None,
+    source: Source | None = None,
+    restored: int | None = None,
+) -> Change:
+    """Say who changes a crew by a request, and from where: as the query says where that is not known."""
+    query = query or ChangeQuery()
+    return Change(handler.caller.author, source or query.source, query.origin, restored)
+
+
 def etag(crew: Crew) -> str:
     """Give a crew's ETag (RFC 9110, section 8.8.3): a strong one, its version."""
     return f'"{crew.version}"'
@@ -200,6 +219,9 @@ def _summary(crew: Crew) -> CrewSummary:
         status=crew.status,
         agents_count=crew.agents_count,
         created_at=crew.created_at,
+        updated_at=crew.updated_at,
+        version=crew.version,
+        owner=crew.owner,
     )
 
 
@@ -209,7 +231,8 @@ def _summary_bytes(body: bytes) -> bytes:
     return _summary(Crew.model_validate(orjson.loads(body))).model_dump_json().encode()
 
 
-def _details(whole: WholeCrew) -> CrewDetails:
+def details_of(whole: WholeCrew) -> CrewDetails:
+    """Give a crew as the API shows it whole."""
     crew = whole.crew
     return CrewDetails(
         id=crew.id,
@@ -220,6 +243,7 @@ def _details(whole: WholeCrew) -> CrewDetails:
         tasks=whole.tasks,
         configuration=CrewConfiguration(**crew.model_dump(include=set(CrewConfiguration.model_fields))),
         version=crew.version,
+        owner=crew.owner,
         created_at=crew.created_at,
         updated_at=crew.updated_at,
     )

@@ -14,6 +14,7 @@ Resources = Sequence[tuple[str, type[ApiHandler]]]
 
 ID_EXAMPLES: Mapping[str, str] = {
     "crew_id": "crew_abc123",
+    "version": "3",
     "agent_id": "agent_001",
     "job_id": "job_qwerty123",
     "task_id": "task_001",

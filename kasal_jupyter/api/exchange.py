@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kasal_jupyter.api.crews import changed_by
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.operation import Media, operation
 from kasal_jupyter.formats.bundle import MESSAGE
@@ -58,7 +59,8 @@ class CrewImportHandler(ApiHandler):
             self.answer(CrewRead(format=found.format, crew=found.crew, yaml=yaml, remarks=found.remarks))
             return
         await self.ask_once_more()
-        crew = (await self.parts.crews.create(found.crew, owner)).crew
+        change = changed_by(self, source="import")
+        crew = (await self.parts.crews.create(found.crew, owner, change)).crew
         self.answer(
             CrewImported(
                 id=crew.id, name=crew.name, status=crew.status, format=found.format, remarks=found.remarks

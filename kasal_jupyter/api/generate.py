@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from kasal_jupyter.api.crews import changed_by
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.operation import operation
 from kasal_jupyter.errors import ModelCallFailed
@@ -56,7 +57,10 @@ class CrewGenerateHandler(ApiHandler):
             await self.ask_once_more()
             raise
         await self.ask_once_more()
-        stored = (await self.parts.crews.create(found.crew, owner)).crew if request.save else None
+        stored = None
+        if request.save:
+            change = changed_by(self, source="generate")
+            stored = (await self.parts.crews.create(found.crew, owner, change)).crew
         self.answer(
             CrewGenerated(
                 crew=found.crew,

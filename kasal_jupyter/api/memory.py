@@ -104,7 +104,7 @@ class MemorySearchHandler(MemoryResource):
     async def get(self, crew_id: str) -> None:
         """Find what of a crew's memories and knowledge is near to `query`, as a run of it would.
 
-        Memories come before knowledge, each best first; what is not near at all is left out.
+        The nearest come first, `limit` memories and as many passages; what is not near at all is left out.
         """
         query = self.query(MemorySearchQuery)
         crew = await self.crew(crew_id)
@@ -119,7 +119,7 @@ class MemorySearchHandler(MemoryResource):
                 created_at=hit.record.time,
                 score=hit.score,
             )
-            for hit in found.hits
+            for hit in sorted(found.hits, key=lambda hit: -hit.score)
         ]
         self.answer(MemoryHits(hits=hits, remark=found.remark or None))
 

@@ -43,6 +43,7 @@ VARIABLES: Mapping[str, str] = {
     "path": "paragraph.md",
     # It comes with an event, which no answer of the collection is.
     "call_id": "call_1f6w0c2m9k3x",
+    "version": "1",
 }
 """The collection's variables besides the ids of what it makes, with what they are at first."""
 

@@ -48,6 +48,12 @@ from kasal_jupyter.api.tools import CustomToolHandler, CustomToolsHandler, ToolH
 from kasal_jupyter.api.traces import EventsHandler, TracesHandler
 from kasal_jupyter.api.usage import UsageHandler
 from kasal_jupyter.api.users import UserHandler, UsersHandler
+from kasal_jupyter.api.versions import (
+    VersionDiffHandler,
+    VersionHandler,
+    VersionRestoreHandler,
+    VersionsHandler,
+)
 from kasal_jupyter.api.webhooks import DeliveriesHandler, RotateHandler, SecretHandler
 from kasal_jupyter.api.websocket import EventSocket
 
@@ -65,6 +71,10 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/crews/{crew_id}", CrewHandler),
     ("/crews/{crew_id}/check", CrewCheckHandler),
     ("/crews/{crew_id}/export", CrewExportHandler),
+    ("/crews/{crew_id}/versions", VersionsHandler),
+    ("/crews/{crew_id}/versions/{version}", VersionHandler),
+    ("/crews/{crew_id}/versions/{version}/diff", VersionDiffHandler),
+    ("/crews/{crew_id}/versions/{version}/restore", VersionRestoreHandler),
     ("/agents", AgentsHandler),
     ("/agents/{agent_id}", AgentHandler),
     ("/executions", ExecutionsHandler),

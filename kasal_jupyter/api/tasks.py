@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kasal_jupyter.api.crews import changed_by
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.listing import list_page
 from kasal_jupyter.api.operation import operation
@@ -56,7 +57,7 @@ class TasksHandler(ApiHandler):
         """Add a task to the end of its agent's crew."""
         body = self.body(TaskCreate)
         self.own(self.parts.store.agents.get(body.agent_id), f"agent {body.agent_id}", field="agent_id")
-        task = await self.parts.members.add_task(body)
+        task = await self.parts.members.add_task(body, changed_by(self))
         self.answer(TaskCreated(id=task.id), 201)
 
 
@@ -77,14 +78,14 @@ class TaskHandler(ApiHandler):
     async def put(self, task_id: str) -> None:
         """Change what the body gives."""
         self._task(task_id)
-        await self.parts.members.update_task(task_id, self.body(TaskUpdate))
+        await self.parts.members.update_task(task_id, self.body(TaskUpdate), changed_by(self))
         self.answer(Updated(id=task_id))
 
     @operation("Delete a task", access="editor", answers={204: None}, errors=(404, 409))
     async def delete(self, task_id: str) -> None:
         """Take a task out of its crew; one whose result others get is kept (409)."""
         self._task(task_id)
-        await self.parts.members.delete_task(task_id)
+        await self.parts.members.delete_task(task_id, changed_by(self))
         self.nothing()
 
     def _task(self, task_id: str) -> Task:

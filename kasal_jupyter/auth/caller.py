@@ -60,6 +60,11 @@ class Caller:
     sandbox: bool = False
 
     @property
+    def author(self) -> str:
+        """Who it is for whoever reads it later: Jupyter makes up a name for each who comes with its token."""
+        return self.owner if self.user_id is None and self.name.startswith("Anonymous ") else self.name
+
+    @property
     def scope(self) -> dict[str, str]:
         """The criteria of the documents that the caller's lists show: an admin's show everybody's."""
         return {} if self.role == "admin" else {"owner": self.owner}

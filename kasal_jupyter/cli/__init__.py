@@ -38,6 +38,10 @@ _GROUPS = {
         "stop": "stop an execution",
         "usage": "show what runs have used, and what it cost",
         "crews": "list the crews; import some, export one, in every format",
+        "history": "list a crew's versions, compare two, or bring one back",
+        "rename": "give a crew another name",
+        "copy": "make a crew like another",
+        "rm": "delete crews, or executions that have ended",
         "generate": "have a model make a crew of a sentence",
         "export": "write a crew as YAML, or an execution's trace",
     },
@@ -60,8 +64,14 @@ _MODULES = {
     "traces": "run",
     "answer": "executions",
     "stop": "executions",
+    "rename": "shelf",
+    "copy": "shelf",
+    "rm": "shelf",
 }
 """Where that module has another name."""
+
+ALIASES = {"list": "crews", "runs": "ps"}
+"""Other words for some of them."""
 
 COMMANDS = {name: summary for group in _GROUPS.values() for name, summary in group.items()}
 
@@ -142,10 +152,11 @@ def help_text() -> str:
 
 
 def _run_command(words: list[str]) -> int:
-    name = words[0]
+    name = ALIASES.get(words[0], words[0])
+    words = [name, *words[1:]]
     if name not in COMMANDS:
         print(
-            f"jupyter kasal: there is no command {name!r}{nearest(name, COMMANDS)}\n"
+            f"jupyter kasal: there is no command {name!r}{nearest(name, [*COMMANDS, *ALIASES])}\n"
             f"There are {', '.join(COMMANDS)}; `jupyter kasal --help` says what they do",
             file=sys.stderr,
         )

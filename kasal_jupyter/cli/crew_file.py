@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from kasal_jupyter.cli import WrongUsage
-from kasal_jupyter.errors import Fault, InvalidRequest, NotFound, nearest
-from kasal_jupyter.formats.yaml_crew import dump_crew, load_crew
+from kasal_jupyter.cli.connect import say
+from kasal_jupyter.errors import Fault, InvalidRequest, NotFound
+from kasal_jupyter.formats.yaml_crew import load_crew
 from kasal_jupyter.formats.yaml_text import parse_mapping
+from kasal_jupyter.kernel import stored_crews
 from kasal_jupyter.kernel.client import Client
 from kasal_jupyter.kernel.plain import NotPlain, plain
-from kasal_jupyter.schemas.crews import CrewCreate, CrewSummary
+from kasal_jupyter.kernel.stored_crews import (
+    TERMINAL,
+    ChangedElsewhere,
+    Hand,
+    is_same,
+    own_crew,
+    put_crew,
+    require_own,
+)
+from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
+from kasal_jupyter.schemas.versions import ChangeQuery, Writer
 
 STDIN = "-"
 """What stands for the standard input."""
@@ -46,31 +59,64 @@ def read_crew(word: str) -> CrewCreate:
         raise InvalidRequest(f"{word} is no crew", faults=faults) from None
 
 
-def store_crew(client: Client, crew: CrewCreate) -> tuple[str, str]:
+def store_crew(
+    client: Client, crew: CrewCreate, source: Writer, file: str | None, *, force: bool, ways: str
+) -> tuple[str, str]:
     """Create a crew, or update the one of its name; give its id, and what was done.
 
     One that is the same already is left alone: whoever edits it elsewhere finds it unchanged.
 
+    Parameters
+    ----------
+    client
+        The server.
+    crew
+        The crew.
+    source, file
+        What it comes from, for its history.
+    force
+        Whether to write over what comes from elsewhere.
+    ways
+        What can be done where it is not.
+
     Raises
     ------
+    ChangedElsewhere
+        Its newest version comes from elsewhere; the difference is told.
     InvalidRequest
         There are several of that name.
     """
-    known = client.crews(name=crew.name)
-    if not known:
-        return client.create_crew(crew).id, "created"
-    if len(known) > 1:
-        raise InvalidRequest(
-            f"There are {len(known)} crews {crew.name!r}; {_ids(known)}. Give this one a name"
-        )
-    crew_id = known[0].id
-    if dump_crew(client.crew(crew_id)) == dump_crew(crew):
-        return crew_id, "unchanged"
-    client.update_crew(crew_id, crew)
-    return crew_id, "updated"
+    hand = hand_of(source, file, force=force, ways=ways)
+    with difference_told():
+        put = put_crew(client, crew, hand, own_crew(client, crew.name, command=TERMINAL))
+    return put.crew.id, put.verb
 
 
-def find_crew(client: Client, word: str) -> CrewSummary:
+def require_own_crew(client: Client, crew: CrewCreate, hand: Hand) -> None:
+    """Refuse what :func:`store_crew` would refuse, without writing anything."""
+    stored = own_crew(client, crew.name, command=TERMINAL)
+    if stored is not None and not is_same(stored, crew):
+        with difference_told():
+            require_own(client, crew, hand, stored)
+
+
+def hand_of(source: Writer, file: str | None, *, force: bool, ways: str) -> Hand:
+    """Say where a crew comes from that is written here: which file that is, by its name."""
+    origin = Path(file).name if file not in {None, STDIN} else file
+    return Hand(ChangeQuery(source=source, origin=origin or None), force=force, ways=ways)
+
+
+@contextmanager
+def difference_told() -> Iterator[None]:
+    """Tell what would have changed of a crew that is not written over."""
+    try:
+        yield
+    except ChangedElsewhere as error:
+        say(repr(error.difference))
+        raise
+
+
+def find_crew(client: Client, word: str) -> CrewDetails:
     """Find a crew by its name or its id.
 
     Raises
@@ -80,17 +126,10 @@ def find_crew(client: Client, word: str) -> CrewSummary:
     InvalidRequest
         There are several.
     """
-    named = client.crews(name=word)
-    if len(named) > 1:
-        raise InvalidRequest(f"There are {len(named)} crews {word!r}; say which by its id: {_ids(named)}")
-    known = named or client.crews()
-    for each in known:
-        if word in {each.name, each.id}:
-            return each
-    hint = nearest(word, [each.name for each in known])
-    raise NotFound(
-        f"There is no crew {word!r}{hint}\n`jupyter kasal crews` lists them; a file ends with .yaml"
-    )
+    try:
+        return stored_crews.find_crew(client, word, command=TERMINAL)
+    except NotFound as error:
+        raise NotFound(f"{error.message}; a file ends with .yaml") from None
 
 
 def read_inputs(words: Iterable[str], file: str | None) -> dict[str, Any]:
@@ -143,7 +182,3 @@ def _placed(fault: Fault, file: str) -> Fault:
         return Fault(file, f"{fault.field}: {fault.reason}")
     field = "" if fault.field == "yaml" else f"{fault.field}: "
     return Fault(f"{file}:{found[1]}", f"{field}{found[2]}")
-
-
-def _ids(crews: Iterable[CrewSummary]) -> str:
-    return ", ".join(each.id for each in crews)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kasal_jupyter.cli import WrongUsage
 from kasal_jupyter.cli.connect import add_server_options, say, server_of
-from kasal_jupyter.cli.crew_file import STDIN, find_crew, store_crew
+from kasal_jupyter.cli.crew_file import STDIN, find_crew, hand_of, require_own_crew, store_crew
 from kasal_jupyter.cli.terminal import console_of, print_rows
 from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.kernel.clean import clean
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from kasal_jupyter.formats.intake import Imported
     from kasal_jupyter.schemas.exchange import Remark
 
-HEADS = ("crew", "status", "agents", "created", "id")
+HEADS = ("crew", "status", "agents", "version", "changed", "owner", "id")
+
+
+_WAYS = "Add --force to write over it, or --as NEWNAME to keep both"
 
 
 def register(subparsers: Subparsers) -> None:
@@ -62,7 +65,10 @@ def register(subparsers: Subparsers) -> None:
     )
     taken.add_argument("paths", nargs="+", metavar="PATH", help="a file or a folder")
     taken.add_argument(
-        "--name", metavar="NAME", default=None, help="the crew's name; else its own, else the file's"
+        "--force", action="store_true", default=False, help="write over crews that were changed elsewhere"
+    )
+    taken.add_argument(
+        "--name", "--as", metavar="NAME", default=None, help="the crew's name; else its own, else the file's"
     )
     taken.add_argument(
         "--format", choices=READ_FORMATS, default="auto", help="what it is (default: found out)"
@@ -102,10 +108,19 @@ def run_crews(args: argparse.Namespace) -> int:
         print("There are no crews yet; `jupyter kasal run FILE` makes one from a YAML file and runs it")
     else:
         rows = (
-            [each.name, each.status, str(each.agents_count), moment_text(each.created_at), each.id]
+            [
+                each.name,
+                each.status,
+                str(each.agents_count),
+                str(each.version),
+                moment_text(each.updated_at),
+                each.owner,
+                each.id,
+            ]
             for each in found
         )
-        print_rows(console_of(sys.stdout), HEADS, rows, spare=("created", "status", "agents"))
+        spare = ("owner", "changed", "version", "status", "agents")
+        print_rows(console_of(sys.stdout), HEADS, rows, spare=spare)
     return 0
 
 
@@ -127,12 +142,15 @@ def run_import(args: argparse.Namespace) -> int:
                 faults += placed(error.faults, path)
         if faults:
             raise InvalidRequest("Nothing was imported", faults=faults)
+        if not (args.dry_run or args.force):
+            for path, each in zip(paths, found, strict=True):
+                require_own_crew(client, each.crew, hand_of("import", str(path), force=False, ways=_WAYS))
         for path, each in zip(paths, found, strict=True):
             _say_remarks(str(path), each.remarks)
             if args.dry_run:
                 sys.stdout.write(export(each.crew, "yaml").only[1])
                 continue
-            crew_id, verb = store_crew(client, each.crew)
+            crew_id, verb = store_crew(client, each.crew, "import", str(path), force=args.force, ways=_WAYS)
             say(f"{verb} {crew_id} {each.crew.name}")
     return 0
 
@@ -140,7 +158,7 @@ def run_import(args: argparse.Namespace) -> int:
 def run_export(args: argparse.Namespace) -> int:
     """Carry out ``crews export``; give the exit status."""
     with server_of(args) as client:
-        crew = client.crew(find_crew(client, args.crew).id)
+        crew = find_crew(client, args.crew)
     found = export(crew, args.format)
     if args.path in {None, STDIN}:
         if len(found.files) > 1:

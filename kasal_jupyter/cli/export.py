@@ -65,7 +65,7 @@ def run_export(args: argparse.Namespace) -> int:
             html = path is not None and path.suffix.lower() in {".html", ".htm"}
             text = _run_text(client, args.what, args.form or ("html" if html else "json"))
         else:
-            text = dump_crew(client.crew(find_crew(client, args.what).id))
+            text = dump_crew(find_crew(client, args.what))
     if path is None:
         sys.stdout.write(text)
         return 0

@@ -68,7 +68,8 @@ def run_generate(args: argparse.Namespace) -> int:
     with server_of(args) as client:
         found = client.generate_crew(body)
         if args.save:
-            crew_id, verb = store_crew(client, found.crew)
+            ways = "Add --force to write over it, or --name NEWNAME to keep both"
+            crew_id, verb = store_crew(client, found.crew, "generate", None, force=args.force, ways=ways)
             say(f"{verb} {crew_id} {found.crew.name}")
     say(f"made by {found.model}; `jupyter kasal traces {found.job_ids[-1]}` shows how")
     if path is not None:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 CATCH_UP_SECONDS = 10.0
 """How long a run that never stands still is looked at."""
 
+_WAYS = "Add --force to write over it, or give the file's crew another `name` to keep both"
+
 TREE_WIDTH = 120
 """Characters of a trace's lines where no terminal says how many it has."""
 
@@ -65,6 +67,9 @@ def register(subparsers: Subparsers) -> None:
         "--dry-run",
         action="store_true",
         help="only check it, and say what it may take; a file's crew is stored for that",
+    )
+    run.add_argument(
+        "--force", action="store_true", help="write the file over a crew that was changed elsewhere"
     )
     run.add_argument("--json", action="store_true", help="print the run's events, a JSON object a line")
     run.add_argument("--quiet", "-q", action="store_true", help="print the answer alone")
@@ -112,7 +117,7 @@ def run_run(args: argparse.Namespace) -> int:
         if crew is None:
             crew_id = find_crew(client, args.crew).id
         else:
-            crew_id, done = store_crew(client, crew)
+            crew_id, done = store_crew(client, crew, "terminal", args.crew, force=args.force, ways=_WAYS)
             if not args.quiet:
                 say(f"crew {clean(crew.name)}: {done}")
         if args.dry_run:

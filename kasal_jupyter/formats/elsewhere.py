@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import difflib
 from collections.abc import Collection
 from typing import Any
 
@@ -67,6 +68,11 @@ class Exchange:
         found = await self._call("write", {"crew": _plain(crew), "format": wanted})
         return Exported(found["files"], [Remark(**remark) for remark in found["remarks"]])
 
+    async def compare(self, before: CrewCreate, after: CrewCreate, names: tuple[str, str]) -> str:
+        """Give the unified diff of two crews' YAML, with a name for each; empty where it is the same."""
+        given = {"before": _plain(before), "after": _plain(after), "names": names}
+        return str(await self._call("compare", given))
+
     async def understand(self, answer: str, request: CrewGenerate) -> tuple[CrewCreate, str]:
         """Read a model's answer as a crew; with the same as YAML.
 
@@ -113,6 +119,15 @@ def write(given: bytes) -> bytes:
     asked = orjson.loads(given)
     found = export_crew(_crew(asked["crew"]), asked["format"])
     return orjson.dumps({"files": found.files, "remarks": [each.model_dump() for each in found.remarks]})
+
+
+def compare(given: bytes) -> bytes:
+    """Compare two crews, as :meth:`Exchange.compare` says: difflib may take the square of the lines."""
+    asked = orjson.loads(given)
+    before, after = (
+        export_yaml(_crew(asked[which])).only[1].splitlines(keepends=True) for which in ("before", "after")
+    )
+    return orjson.dumps("".join(difflib.unified_diff(before, after, *asked["names"])))
 
 
 def understand(given: bytes) -> bytes:

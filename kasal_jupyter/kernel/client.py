@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote
 
@@ -68,6 +69,13 @@ from kasal_jupyter.schemas.providers import (
 )
 from kasal_jupyter.schemas.tools import ClientTool, ToolInfo, ToolList
 from kasal_jupyter.schemas.usage import GroupBy, UsageList
+from kasal_jupyter.schemas.versions import (
+    ChangeQuery,
+    CrewRestored,
+    CrewVersionDetails,
+    CrewVersionInfo,
+    CrewVersionList,
+)
 
 if TYPE_CHECKING:
     import httpx
@@ -131,12 +139,25 @@ class Client(MemoryRequests):
         """Give a crew whole."""
         return self._get(CrewDetails, f"/crews/{quote(crew_id, safe='')}")
 
-    def create_crew(self, crew: CrewCreate) -> CrewCreated:
-        """Create a crew."""
-        return self._send(CrewCreated, "POST", "/crews", crew)
+    @cached_property
+    def owner(self) -> str:
+        """Whose the crews are that are made by this client."""
+        return self.me().owner
+
+    def create_crew(self, crew: CrewCreate, change: ChangeQuery | None = None) -> CrewCreated:
+        """Create a crew; ``change`` tells its history where from."""
+        body = crew.model_dump_json(exclude_unset=True).encode()
+        return CrewCreated.model_validate_json(
+            self._request("POST", "/crews", body, query=_source_of(change))
+        )
 
     def update_crew(
-        self, crew_id: str, crew: CrewCreate | CrewUpdate, *, version: int | None = None
+        self,
+        crew_id: str,
+        crew: CrewCreate | CrewUpdate,
+        *,
+        version: int | None = None,
+        change: ChangeQuery | None = None,
     ) -> Updated:
         """Change a crew; given lists of agents and tasks replace the old ones.
 
@@ -150,6 +171,8 @@ class Client(MemoryRequests):
             What it shall be.
         version
             The version it must still have, as :class:`CrewDetails` gives it; any, by default.
+        change
+            Where the change comes from, for its history.
 
         Raises
         ------
@@ -158,8 +181,30 @@ class Client(MemoryRequests):
         """
         path = f"/crews/{quote(crew_id, safe='')}"
         body = written(crew, whole=isinstance(crew, CrewCreate))
-        headers = {"If-Match": f'"{version}"'} if version is not None else {}
-        return Updated.model_validate_json(self._request("PUT", path, body, headers=headers))
+        answer = self._request("PUT", path, body, query=_source_of(change), headers=_if_match(version))
+        return Updated.model_validate_json(answer)
+
+    def crew_versions(self, crew_id: str) -> list[CrewVersionInfo]:
+        """Give a crew's versions as far as they are kept, the newest first."""
+        path = f"/crews/{quote(crew_id, safe='')}/versions"
+        return self._get(CrewVersionList, path, {"per_page": MOST}).versions
+
+    def crew_version(self, crew_id: str, version: int) -> CrewVersionDetails:
+        """Give a crew as it was in a version."""
+        return self._get(CrewVersionDetails, f"/crews/{quote(crew_id, safe='')}/versions/{version}")
+
+    def restore_crew(
+        self,
+        crew_id: str,
+        version: int,
+        *,
+        present: int | None = None,
+        change: ChangeQuery | None = None,
+    ) -> CrewRestored:
+        """Bring a crew back to a version; where ``present`` is given, if that is still its newest."""
+        path = f"/crews/{quote(crew_id, safe='')}/versions/{version}/restore"
+        answer = self._request("POST", path, query=_source_of(change), headers=_if_match(present))
+        return CrewRestored.model_validate_json(answer)
 
     def check(
         self, crew_id: str, inputs: dict[str, Any] | None = None, tools: Sequence[ClientTool] = ()
@@ -189,7 +234,7 @@ class Client(MemoryRequests):
         return CrewGenerated.model_validate_json(answer)
 
     def delete_crew(self, crew_id: str) -> None:
-        """Delete a crew with its agents and tasks."""
+        """Delete a crew with its agents, tasks, versions, memory and knowledge."""
         self._request("DELETE", f"/crews/{quote(crew_id, safe='')}")
 
     def start(
@@ -473,3 +518,11 @@ class Client(MemoryRequests):
         self.close()
         self._http = None
         self._connection = private_server(print_line)
+
+
+def _source_of(change: ChangeQuery | None) -> dict[str, str] | None:
+    return change.model_dump(exclude_none=True) if change is not None else None
+
+
+def _if_match(version: int | None) -> dict[str, str]:
+    return {"If-Match": f'"{version}"'} if version is not None else {}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kasal_jupyter.kernel.command_line import Line, Parser, Word, quoted, scan
-from kasal_jupyter.kernel.commands import COMMANDS, GROUPS, KINDS, STATES
+from kasal_jupyter.kernel.commands import COMMANDS, GROUPS, KINDS, STATES, find_command
 from kasal_jupyter.kernel.notebook_values import Notebook
 from kasal_jupyter.kernel.session import the_session
 
@@ -82,7 +82,7 @@ def candidates(text: str, *, cell: bool, notebook: Notebook, completer: Any = No
     if not line.words:
         known = [name for name, each in COMMANDS.items() if each.cell != ("never" if cell else "must")]
         return _matching(line.last.raw, [*known, "--help"] if line.last.startswith("-") else known)
-    command = COMMANDS.get(line.words[0])
+    command = find_command(line.words[0])
     if command is None:
         return Found(line.last.raw, [])
     return _Place(command.parser(), line, notebook, completer).found()
@@ -127,6 +127,8 @@ class _Place:
                 return self.quoting(_names(_crews))
             case "job":
                 return self.quoting(_jobs())
+            case "what":
+                return self.quoting([*_names(_crews), *_jobs()])
             case "inputs":
                 return self.inputs()
             case "file" | "files" | "to":

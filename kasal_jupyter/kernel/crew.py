@@ -16,12 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from kasal_jupyter.errors import InvalidRequest, NotFound, PreconditionFailed
+from kasal_jupyter.errors import InvalidRequest, NotFound
 from kasal_jupyter.kernel.clean import clean
 from kasal_jupyter.kernel.crew_body import CrewBody
 from kasal_jupyter.kernel.crew_members import Agent, Task, checked, one_model
 from kasal_jupyter.kernel.failure import CellError
-from kasal_jupyter.kernel.session import the_session
+from kasal_jupyter.kernel.session import notebook_change, show, the_session
 from kasal_jupyter.schemas.agents import CrewAgent
 from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails, Webhook
 from kasal_jupyter.schemas.tasks import CrewTask
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kasal_jupyter.kernel.cards import Checked
     from kasal_jupyter.kernel.client import Client
     from kasal_jupyter.kernel.crew_card import CrewCard
+    from kasal_jupyter.kernel.history import History
     from kasal_jupyter.kernel.result import RunResult
 
 __all__ = ["Agent", "Crew", "Task"]
@@ -107,16 +108,27 @@ class Crew:
         self.agents = self._everyone()
 
     @classmethod
-    def load(cls, name: str) -> Crew:
+    def load(cls, name: str, version: int | None = None) -> Crew:
         """Give the server's crew of a name or an id.
+
+        Parameters
+        ----------
+        name
+            The name or the id.
+        version
+            The version to give, as it was; by default the present one.
 
         Raises
         ------
         CellError
             There is none, with the nearest name.
         """
-        details = the_session().crew(name)
-        crew = cls.of(details)
+        session = the_session()
+        details = session.crew(name)
+        wanted = details
+        if version is not None and version != details.version:
+            wanted = session.client.crew_version(details.id, version).crew
+        crew = cls.of(wanted)
         crew._note(details)  # noqa: SLF001 - a crew of this class
         return crew
 
@@ -257,30 +269,80 @@ class Crew:
         Parameters
         ----------
         overwrite
-            Whether to write over what somebody else has changed since the crew was loaded.
+            Whether to write over what was changed elsewhere since the crew was loaded or saved here, or by
+            this notebook at all; the crew's history keeps it.
+
+        Raises
+        ------
+        ChangedElsewhere
+            It was; the cell has shown the difference.
+        CellError
+            Something in the crew is wrong.
+        """
+        from kasal_jupyter.kernel.stored_crews import ChangedElsewhere, Hand, put_crew
+
+        client = the_session().client
+        body = self.definition()
+        stored = self._stored(client)
+        hand = Hand(
+            notebook_change("python"),
+            self._version,
+            # One that was loaded is known: whatever came after it, this notebook's cells included, did not
+            # know of what is saved now.
+            trusting=self._version is None,
+            force=overwrite,
+            ways=f"kasal.Crew.load({self.name!r}) gives it as it is, save(overwrite=True) writes over it",
+        )
+        try:
+            put = put_crew(client, body, hand, stored)
+        except ChangedElsewhere as error:
+            show(error.difference)
+            raise
+        self._note(put.crew)
+        return self
+
+    def history(self) -> History:
+        """Give the versions of the crew that the server keeps, the newest first.
+
+        ``crew.history().diff(3)`` says what has changed since version 3.
+        """
+        from kasal_jupyter.kernel.history import History
+
+        return History(the_session().client, self._there())
+
+    def restore(self, version: int) -> Crew:
+        """Bring the server's crew back to one of its versions, and give it; that becomes a new version."""
+        client, stored = the_session().client, self._there()
+        client.restore_crew(stored.id, version, present=stored.version, change=notebook_change("python"))
+        return Crew.load(stored.id)
+
+    def rename(self, name: str) -> Crew:
+        """Give the crew another name, on the server as well, and nothing else that was changed here.
 
         Raises
         ------
         CellError
-            Something in it is wrong, or somebody else has changed it since it was loaded or saved here.
+            Another crew of yours has that name.
         """
-        client = the_session().client
-        body = self.definition()
-        stored = self._stored(client)
-        if stored is None:
-            stored = client.crew(client.create_crew(body).id)
-        elif Crew.of(stored) != self:
-            version = None if overwrite or stored.id != self.id else self._version
-            try:
-                client.update_crew(stored.id, body, version=version)
-            except PreconditionFailed:
-                raise CellError(
-                    f"{self.name!r} was changed elsewhere since it was loaded here; "
-                    f"kasal.Crew.load({self.name!r}) gives it as it is, save(overwrite=True) writes over it"
-                ) from None
-            stored = client.crew(stored.id)
-        self._note(stored)
+        from kasal_jupyter.kernel.commands.crews import rename
+
+        client, stored = the_session().client, self._there()
+        rename(client, stored, name, notebook_change("python"))
+        self.name = name
+        if self._version in {None, stored.version}:
+            self._note(client.crew(stored.id))
         return self
+
+    def copy(self, name: str) -> Crew:
+        """Give a crew like this one, of another name; it is on the server once it is saved."""
+        made = Crew.of(self.definition())
+        made.name = name
+        return made
+
+    def delete(self) -> None:
+        """Delete the crew from the server, with its versions, its memory and its knowledge; its runs stay."""
+        the_session().client.delete_crew(self._there().id)
+        self.id = self._version = None
 
     def check(self, inputs: Mapping[str, Any] | None = None, /, **values: Any) -> Checked:
         """Say whether the crew could run with these inputs, and everything that keeps it from that.
@@ -379,11 +441,25 @@ class Crew:
             except NotFound:
                 # Somebody has deleted it: it is made anew.
                 self.id = self._version = None
-        known = client.crews(name=self.name)
-        if len(known) > 1:
-            ids = ", ".join(each.id for each in known)
-            raise CellError(f"There are {len(known)} crews {self.name!r}; load one by its id: {ids}")
-        return client.crew(known[0].id) if known else None
+        from kasal_jupyter.kernel.stored_crews import own_crew
+
+        try:
+            return own_crew(client, self.name)
+        except InvalidRequest as error:
+            raise CellError(error.message) from None
+
+    def _there(self) -> CrewDetails:
+        """Give what the server has of the crew.
+
+        Raises
+        ------
+        CellError
+            It has none.
+        """
+        stored = self._stored(the_session().client)
+        if stored is None:
+            raise CellError(f"The server has no crew {self.name!r} yet; save() brings it there")
+        return stored
 
     def _everyone(self) -> list[Agent]:
         """Give the agents, those included that only a task has, or that only manage."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kasal_jupyter.kernel import html_parts as parts
 from kasal_jupyter.kernel.clean import clean, escape, one_line
 from kasal_jupyter.kernel.command_line import quoted
@@ -10,8 +12,11 @@ from kasal_jupyter.kernel.crew_plan import inputs_of, plan_of
 from kasal_jupyter.kernel.figures import counted
 from kasal_jupyter.kernel.html_texts import labelled_text
 from kasal_jupyter.schemas.agents import AgentFields
-from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
+from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails, CrewFault
 from kasal_jupyter.schemas.readiness import content_faults
+
+_MOST_REASONS = 10
+"""Faults that a card lists."""
 
 _CODE = f"font-family:monospace;font-size:12px;padding:1px 6px;border-radius:4px;background:{parts.PANEL}"
 
@@ -25,16 +30,23 @@ class CrewCard:
         The crew, stored or not yet.
     verb
         What was just done with it: ``created``, ``updated``; may be empty.
+    faults
+        What a run's own check has found, whatever the inputs; None where it was not checked: then the card
+        tells what its content lacks, and does not say that it is ready.
     """
 
-    def __init__(self, crew: CrewDetails | CrewCreate, verb: str = "") -> None:
+    def __init__(
+        self, crew: CrewDetails | CrewCreate, verb: str = "", faults: Sequence[CrewFault] | None = None
+    ) -> None:
         self.crew = crew
         self.verb = verb
+        self.faults = faults
         self.inputs = inputs_of(crew)
 
     def __repr__(self) -> str:
-        head = [one_line(self.crew.name, 120), self._state()[1], *self._facts()]
-        lines = [f"{head[0]}  {' · '.join(head[1:])}"]
+        state = self._state()[1]
+        head = [*([state] if state else []), *self._facts()]
+        lines = [f"{one_line(self.crew.name, 120)}  {' · '.join(head)}"]
         if self.crew.description:
             lines.append(one_line(self.crew.description, 160))
         lines.append(graph_text(self.crew))
@@ -47,13 +59,14 @@ class CrewCard:
     def _repr_html_(self) -> str:
         name = escape(one_line(self.crew.name, 120))
         style, state = self._state()
-        facts = "&emsp;".join(f"{parts.separator()}<span>{escape(fact)}</span>" for fact in self._facts())
+        told = [f'<span style="font-weight:600;{style}">{escape(state)}</span>'] if state else []
+        told += [f"<span>{escape(fact)}</span>" for fact in self._facts()]
+        facts = "&emsp;".join(f"{parts.separator()}{each}" for each in told)
         # LaTeX delimiters in a prompt are not mathematics: MathJax passes these classes over.
         return (
             f'<div class="tex2jax_ignore mathjax_ignore" style="{parts.CARD}" role="group" '
             f'aria-label="Crew {name}">'
             f'<div style="font-size:15px"><span style="font-weight:600">{name}</span>&emsp;'
-            f'{parts.separator()}<span style="font-weight:600;{style}">{escape(state)}</span>&emsp;'
             f"{facts}</div>"
             f"{self._identity()}{self._description()}{self._troubles()}"
             f'<div style="margin-top:12px">{graph_html(self.crew)}</div>'
@@ -68,9 +81,18 @@ class CrewCard:
     def _state(self) -> tuple[str, str]:
         if self._reasons():
             return f"color:{parts.ORANGE}", "◷ not ready"
+        if self.faults is None:
+            return "", ""
         return parts.STATUS_STYLES["completed"], "✔ ready"
 
     def _reasons(self) -> list[str]:
+        if self.faults is not None:
+            more = len(self.faults) - _MOST_REASONS
+            said = [_reason(fault) for fault in self.faults[:_MOST_REASONS]]
+            return [
+                *said,
+                *([f"and {counted(more, 'fault')} more; %kasal check names them"] if more > 0 else []),
+            ]
         if not isinstance(self.crew, CrewDetails):
             plan = plan_of(self.crew)
             return [] if plan.steps and plan.agents else ["It has no tasks and agents yet"]
@@ -128,6 +150,11 @@ class CrewCard:
             f'<div style="margin-top:10px;font-size:12px">{inputs}<span style="{parts.MUTED}">run it</span> '
             f'<span style="{_CODE}">{escape(self.command())}</span></div>'
         )
+
+
+def _reason(fault: CrewFault) -> str:
+    """Say what is wrong; where that is, as far as the reason does not say so itself."""
+    return f"{fault.field}: {fault.reason}" if "[" in fault.field else fault.reason
 
 
 def _agent(place: int, agent: AgentFields) -> str:

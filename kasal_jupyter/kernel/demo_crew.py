@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import count
+from typing import TYPE_CHECKING
+
 from kasal_jupyter.schemas.agents import CrewAgent, SandboxSettings
 from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.schemas.tasks import CrewTask
+
+if TYPE_CHECKING:
+    from kasal_jupyter.kernel.client import Client
+    from kasal_jupyter.schemas.crews import CrewDetails
+    from kasal_jupyter.schemas.versions import ChangeQuery
 
 INPUTS = {"topic": "electric bicycles"}
 """What the crew is asked about."""
@@ -73,3 +81,28 @@ def demo_crew() -> CrewCreate:
             ),
         ],
     )
+
+
+def the_demo(client: Client, change: ChangeQuery) -> tuple[CrewDetails, bool]:
+    """Give the demo crew of a server, and whether it was made now.
+
+    A crew that only has its name, or that was the demo and was changed, is somebody's, and left alone.
+
+    Parameters
+    ----------
+    client
+        The server.
+    change
+        Where it comes from, for its history.
+    """
+    from kasal_jupyter.kernel.stored_crews import is_same
+
+    body = demo_crew()
+    for number in count(1):
+        tried = body if number == 1 else body.model_copy(update={"name": f"{body.name} (demo {number})"})
+        known = [client.crew(each.id) for each in client.crews(name=tried.name) if each.owner == client.owner]
+        if demos := [each for each in known if is_same(each, tried)]:
+            return demos[0], False
+        if not known:
+            return client.crew(client.create_crew(tried, change).id), True
+    raise AssertionError("some number is free")

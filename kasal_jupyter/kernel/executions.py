@@ -26,8 +26,8 @@ class Run:
 
     Attributes
     ----------
-    job_id, crew_id, crew_name
-        What it is, and of which crew.
+    job_id, crew_id, crew_name, crew_version
+        What it is, and of which crew, in which of its versions; None where that is not known.
     status
         ``queued``, ``running``, ``completed``, ``failed``, ``stopped`` or ``interrupted``.
     progress
@@ -51,6 +51,7 @@ class Run:
     job_id: str
     crew_id: str
     crew_name: str
+    crew_version: int | None
     status: Status
     progress: int
     inputs: dict[str, Any]
@@ -69,6 +70,7 @@ class Run:
             job_id=state.job_id,
             crew_id=state.crew_id,
             crew_name=state.crew_name,
+            crew_version=state.crew_version,
             status=state.status,
             progress=state.progress,
             inputs=state.inputs,
@@ -108,6 +110,10 @@ class Run:
         """Stop it, and give it as it is then; its processes are gone by then."""
         self._client.stop(self.job_id)
         return self.refreshed()
+
+    def delete(self) -> None:
+        """Delete it, with its trace and its files, once it has ended; what it has cost stays in the books."""
+        self._client.delete_execution(self.job_id)
 
     def _cells(self) -> list[str]:
         return [

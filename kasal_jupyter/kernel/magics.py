@@ -24,7 +24,7 @@ class KasalMagics(Magics):
         """Work with crews; `%kasal` alone says what can be typed."""
         from kasal_jupyter.errors import KasalError, nearest
         from kasal_jupyter.kernel.command_line import WordsWanted, split
-        from kasal_jupyter.kernel.commands import COMMANDS, overview
+        from kasal_jupyter.kernel.commands import ALIASES, COMMANDS, find_command, overview
         from kasal_jupyter.kernel.failure import CellError
         from kasal_jupyter.kernel.session import the_session
         from kasal_jupyter.wellformed import well_formed
@@ -40,10 +40,12 @@ class KasalMagics(Magics):
         if name in {"-h", "--help", "help"}:
             print(overview())  # noqa: T201 - it is the answer
             return None
-        command = COMMANDS.get(name)
+        command = find_command(name)
         if command is None:
             known = ", ".join(sorted(COMMANDS))
-            raise CellError(f"There is no %kasal {name}{nearest(name, COMMANDS)}; there are {known}")
+            raise CellError(
+                f"There is no %kasal {name}{nearest(name, [*COMMANDS, *ALIASES])}; there are {known}"
+            )
         try:
             read = command.parser().read(rest)
         except WordsWanted as help_text:

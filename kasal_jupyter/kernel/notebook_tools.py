@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -118,6 +119,11 @@ def tool(
     CellError
         It cannot be a tool; the message says why, and what to do.
 
+    Warns
+    -----
+    UserWarning
+        It has no description: agents would guess what it does.
+
     Examples
     --------
     >>> @kasal.tool
@@ -180,6 +186,19 @@ def make_tool(
 
 
 def _register(function: F, name: str | None, description: str | None, timeout: float, max_chars: int) -> F:
+    from kasal_jupyter.tools.catalog import builtin_names
+
     made = make_tool(function, name, description, timeout, max_chars)
+    if made.name in builtin_names():
+        raise CellError(
+            f"@kasal.tool: {made.name!r} is a built-in tool, and agents would not know which is meant; give "
+            f'yours another name: @kasal.tool(name="my_{made.name}")'
+        )
+    if not (description or "").strip() and not made.signature.described:
+        warnings.warn(
+            f"@kasal.tool: {made.name} has no description: agents have its name and its arguments alone to "
+            'go by. Write a docstring, or pass description="…"',
+            stacklevel=3,
+        )
     _registered[made.name] = made
     return function

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -13,7 +14,11 @@ from kasal_jupyter.kernel.notebook_values import Notebook
 if TYPE_CHECKING:
     from kasal_jupyter.kernel.client import Client
     from kasal_jupyter.kernel.connection import Connection
-    from kasal_jupyter.schemas.crews import CrewDetails
+    from kasal_jupyter.kernel.stored_crews import Hand, Put
+    from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
+    from kasal_jupyter.schemas.versions import ChangeQuery, Writer
+
+_MOST_ORIGIN = 300
 
 
 @dataclass(slots=True)
@@ -28,6 +33,7 @@ class Session:
 
     last_job: str | None = None
     _client: Client | None = field(default=None, repr=False)
+    _written: dict[tuple[str, str], int] = field(default_factory=dict, repr=False)
 
     @property
     def client(self) -> Client:
@@ -118,18 +124,83 @@ class Session:
         CellError
             There is none, with the nearest name; or there are several, with their ids.
         """
-        from kasal_jupyter.errors import nearest
+        from kasal_jupyter.errors import InvalidRequest, NotFound
+        from kasal_jupyter.kernel.stored_crews import find_crew
 
-        named = self.client.crews(name=word)
-        if len(named) > 1:
-            ids = ", ".join(each.id for each in named)
-            raise CellError(f"There are {len(named)} crews {word!r}; say which by its id: {ids}")
-        known = named or self.client.crews()
-        for each in known:
-            if word in {each.name, each.id}:
-                return self.client.crew(each.id)
-        names = [each.name for each in known]
-        raise CellError(f"There is no crew {word!r}{nearest(word, names)}; `%kasal crews` lists them")
+        try:
+            return find_crew(self.client, word)
+        except (NotFound, InvalidRequest) as error:
+            raise CellError(error.message) from None
+
+    def put_crew(
+        self,
+        body: CrewCreate,
+        source: Writer = "cell",
+        origin: str | None = None,
+        *,
+        force: bool = False,
+        into: CrewDetails | None = None,
+    ) -> Put:
+        """Bring a crew to the server, and note which version this kernel has written.
+
+        Parameters
+        ----------
+        body
+            The crew.
+        source, origin
+            Where it comes from, for its history; this notebook, by default.
+        force
+            Whether to write over what comes from elsewhere.
+        into
+            The crew to update, where it is not one's own of the name.
+
+        Raises
+        ------
+        ChangedElsewhere
+            Its newest version comes from elsewhere; the cell has shown the difference.
+        InvalidRequest
+            There are several of that name.
+        """
+        from kasal_jupyter.kernel.stored_crews import ChangedElsewhere, own_crew, put_crew
+
+        stored = into if into is not None else own_crew(self.client, body.name)
+        try:
+            put = put_crew(self.client, body, self._hand(source, origin, stored, force=force), stored)
+        except ChangedElsewhere as error:
+            show(error.difference)
+            raise
+        self.note_written(put.crew)
+        return put
+
+    def require_own(self, body: CrewCreate, source: Writer = "cell", origin: str | None = None) -> None:
+        """Refuse what :meth:`put_crew` would refuse, without writing anything; see there."""
+        from kasal_jupyter.kernel.stored_crews import ChangedElsewhere, is_same, own_crew, require_own
+
+        stored = own_crew(self.client, body.name)
+        if stored is None or is_same(stored, body):
+            return
+        try:
+            require_own(self.client, body, self._hand(source, origin, stored), stored)
+        except ChangedElsewhere as error:
+            show(error.difference)
+            raise
+
+    def _hand(
+        self, source: Writer, origin: str | None, stored: CrewDetails | None, *, force: bool = False
+    ) -> Hand:
+        from kasal_jupyter.kernel.stored_crews import Hand
+
+        # What an import or a model has given is not what this notebook's cells say.
+        known = self.written(stored.id) if stored is not None and source == "cell" else None
+        return Hand(notebook_change(source, origin), known, force=force)
+
+    def written(self, crew_id: str) -> int | None:
+        """Give the version of a crew that this kernel has written last; None where it has written none."""
+        return self._written.get((self.client.url, crew_id))
+
+    def note_written(self, crew: CrewDetails) -> None:
+        """Note that a crew is as this kernel has it."""
+        self._written[self.client.url, crew.id] = crew.version
 
     def _known_job(self, word: str) -> str:
         from kasal_jupyter.errors import NotFound, nearest
@@ -145,3 +216,45 @@ class Session:
 def the_session() -> Session:
     """Give this kernel's session."""
     return Session()
+
+
+def notebook_change(source: Writer, origin: str | None = None) -> ChangeQuery:
+    """Say for a crew's history where a change comes from; ``origin`` is this notebook, by default."""
+    from kasal_jupyter.schemas.versions import ChangeQuery
+
+    return ChangeQuery(source=source, origin=origin or notebook_origin())
+
+
+def notebook_origin() -> str | None:
+    """Name this notebook and its cell that runs: ``/home/ada/Market.ipynb#3f9c2a1b``, as far as that is told.
+
+    Jupyter's server tells the kernel the notebook, VS Code has a variable for it; JupyterLab and Notebook 7
+    tell the cell. Runners such as nbclient and papermill tell neither.
+    """
+    from IPython.core.getipython import get_ipython
+
+    shell = get_ipython()
+    path = os.environ.get("JPY_SESSION_NAME", "")
+    cell = ""
+    if shell is not None:
+        path = str(shell.user_ns.get("__vsc_ipynb_file__") or path)
+        parent = getattr(shell, "parent_header", None)
+        metadata = parent.get("metadata") if isinstance(parent, dict) else None
+        cell = str(metadata.get("cellId") or "") if isinstance(metadata, dict) else ""
+    # VS Code's cells are addresses; the cell is what stands behind them.
+    cell = "".join(char for char in cell.rpartition("#")[2] if char.isalnum() or char in "-_")[:64]
+    path = "".join(char for char in path if char.isprintable())
+    origin = f"{path[-(_MOST_ORIGIN - len(cell) - 1) :]}{'#' if cell else ''}{cell}"
+    return origin or None
+
+
+def show(what: object) -> None:
+    """Show something beside a cell's value; as text, where there is no notebook."""
+    from IPython.core.getipython import get_ipython
+
+    if get_ipython() is None:
+        print(repr(what))  # noqa: T201 - there is nothing else to show it with
+        return
+    from IPython.display import display
+
+    display(what)  # type: ignore[no-untyped-call]

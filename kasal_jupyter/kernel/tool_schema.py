@@ -36,11 +36,14 @@ class Signature:
     ----------
     description
         What the function does, from its docstring; its call, where it has none.
+    described
+        Whether it has one.
     schema
         The JSON schema of its arguments.
     """
 
     description: str
+    described: bool
     schema: dict[str, Any]
     _model: type[BaseModel]
     _positional: tuple[str, ...]
@@ -135,7 +138,9 @@ def read_signature(function: Callable[..., Any], name: str) -> Signature:
     )
     model = _model(name, fields)
     schema = _schema(model, name)
-    return Signature(_description(docstring, name, list(schema["properties"])), schema, model, positional)
+    said = _description(docstring)
+    called = f"Call {name}({', '.join(schema['properties'])})."
+    return Signature(said or called[:MOST_DESCRIPTION], bool(said), schema, model, positional)
 
 
 def _offered(parameter: inspect.Parameter, name: str) -> bool:
@@ -290,12 +295,11 @@ def _refused_name(properties: dict[str, Any]) -> str | None:
     )
 
 
-def _description(docstring: Docstring, name: str, parameters: list[str]) -> str:
+def _description(docstring: Docstring) -> str:
     texts = [docstring.short_description, docstring.long_description]
     if docstring.returns is not None and docstring.returns.description:
         texts.append(f"Returns: {docstring.returns.description}")
-    text = "\n\n".join(text.strip() for text in texts if text and text.strip())
-    return (text or f"Call {name}({', '.join(parameters)}).")[:MOST_DESCRIPTION]
+    return "\n\n".join(text.strip() for text in texts if text and text.strip())[:MOST_DESCRIPTION]
 
 
 def _faults(error: Any) -> str:

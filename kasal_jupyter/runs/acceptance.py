@@ -47,8 +47,8 @@ def started_with(store: Store, request: KeyedRequest) -> Execution | None:
     return first
 
 
-def queued_event(spec: RunSpec) -> bytes:
-    """Give the first event of a run: what will be done."""
+def queued_event(spec: RunSpec, crew_version: int | None) -> bytes:
+    """Give the first event of a run: what will be done, by which version of its crew."""
     names = {agent.id: agent.name for agent in spec.agents}
     return event_of(
         utc_now_precise(),
@@ -56,6 +56,7 @@ def queued_event(spec: RunSpec) -> bytes:
         status="queued",
         crew_id=spec.crew.id,
         crew_name=spec.crew.name,
+        crew_version=crew_version,
         process=spec.crew.process,
         tasks=[
             {
@@ -75,6 +76,7 @@ def queued_execution(
     owner: str,
     server: str,
     *,
+    crew_version: int | None,
     expected: int,
     models: list[str],
     request: KeyedRequest | None,
@@ -89,6 +91,8 @@ def queued_execution(
         Whose it is.
     server
         Which server runs it.
+    crew_version
+        The version of its crew; None where that is stored nowhere.
     expected
         How many seconds it may take.
     models
@@ -100,6 +104,7 @@ def queued_execution(
         id=spec.job_id,
         crew_id=spec.crew.id,
         crew_name=spec.crew.name,
+        crew_version=crew_version,
         owner=owner,
         server=server,
         status="queued",

@@ -30,7 +30,7 @@ from kasal_jupyter.runs.recovery import INTERRUPTED, left_over, recover
 from kasal_jupyter.runs.run import Run
 from kasal_jupyter.runs.webhooks import Webhooks
 from kasal_jupyter.schemas.base import new_id
-from kasal_jupyter.schemas.crews import Crew, WholeCrew
+from kasal_jupyter.schemas.crews import WholeCrew
 from kasal_jupyter.schemas.events import ErrorInfo
 from kasal_jupyter.schemas.executions import ENDED, Budget, Execution
 from kasal_jupyter.schemas.spec import RunSpec
@@ -39,6 +39,7 @@ from kasal_jupyter.schemas.tasks import TaskState
 from kasal_jupyter.schemas.tools import ClientTool
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.store.toolbox import Toolbox
+from kasal_jupyter.store.versions import note_run
 
 MOMENT_SECONDS = 0.5
 """How long those who ask wait for what has just ended to be stored, where it takes part in their answer."""
@@ -180,12 +181,13 @@ class Runs:
                 spec,
                 owner,
                 self.presence.server_id,
+                crew_version=whole.crew.version if self.store.crews.has(whole.crew.id) else None,
                 expected=estimate_duration(self.store, whole),
                 models=models_of(whole, self.catalog.default_model),
                 request=request,
             )
             try:
-                run, first = await self._accept(spec, execution, whole.crew, request)
+                run, first = await self._accept(spec, execution, whole, request)
             except OSError as error:
                 raise StoreError(f"The execution cannot be stored: {error.strerror or error}") from error
             if run is None:
@@ -201,7 +203,7 @@ class Runs:
         return execution
 
     async def _accept(
-        self, spec: RunSpec, execution: Execution, crew: Crew, request: KeyedRequest | None
+        self, spec: RunSpec, execution: Execution, whole: WholeCrew, request: KeyedRequest | None
     ) -> tuple[Run | None, Execution]:
         """Write all that is kept of a run, and wait until it is on disk.
 
@@ -214,6 +216,7 @@ class Runs:
             first = started_with(self.store, request) if request is not None else None
             if first is None:
                 self.store.executions.insert(execution)
+                note_run(self.store, whole)
             return first
 
         with ExitStack() as undo:
@@ -224,13 +227,13 @@ class Runs:
             self.files.workspace(job_id).mkdir(mode=0o700)
             journal = Journal.create(self.files.journal(job_id))
             undo.callback(journal.close)
-            feed = Feed.begin(journal, queued_event(spec))
+            feed = Feed.begin(journal, queued_event(spec, execution.crew_version))
             run = Run(
                 spec, execution.owner, feed, self.backend, self, launch_seconds=self.limits.launch_seconds
             )
             undo.callback(run.calls.end)
             if self.webhooks is not None:
-                self.webhooks.accept(job_id, crew, self.presence.server_id)
+                self.webhooks.accept(job_id, whole.crew, self.presence.server_id)
             # From here on it answers for the run's state: whoever lists executions may see it before we do.
             self._runs[job_id], self._states[job_id] = run, "queued"
             undo.callback(self._runs.pop, job_id, None)

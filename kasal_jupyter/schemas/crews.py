@@ -163,6 +163,9 @@ class CrewSummary(Model):
     status: CrewStatus
     agents_count: int
     created_at: str
+    updated_at: str
+    version: int
+    owner: str = Field(description="Whose it is: a user's id, or the server's owner.")
 
 
 class CrewList(Model):
@@ -184,6 +187,9 @@ class CrewList(Model):
                             "status": "active",
                             "agents_count": 3,
                             "created_at": "2024-01-15T10:30:00Z",
+                            "updated_at": "2024-01-16T08:00:00Z",
+                            "version": 3,
+                            "owner": "user_4t9k2m0x7q1z",
                         }
                     ],
                     "total": 15,
@@ -207,6 +213,29 @@ class CrewConfiguration(Model):
     webhook: Webhook | None = None
 
 
+DETAILS_EXAMPLE: dict[str, Any] = {
+    "id": "crew_abc123",
+    "name": "Customer Support Crew",
+    "description": "",
+    "status": "configuring",
+    "agents": [],
+    "tasks": [],
+    "configuration": {
+        "process": "sequential",
+        "manager_model": None,
+        "manager_agent": None,
+        "planning": False,
+        "planning_model": None,
+        "memory": False,
+        "webhook": None,
+    },
+    "version": 1,
+    "owner": "user_4t9k2m0x7q1z",
+    "created_at": "2024-01-15T10:30:00Z",
+    "updated_at": "2024-01-15T10:30:00Z",
+}
+
+
 class CrewDetails(Model):
     """The answer of ``GET /crews/{crew_id}``."""
 
@@ -218,35 +247,11 @@ class CrewDetails(Model):
     tasks: list[Task]
     configuration: CrewConfiguration
     version: int
+    owner: str
     created_at: str
     updated_at: str
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "crew_abc123",
-                    "name": "Customer Support Crew",
-                    "description": "",
-                    "status": "configuring",
-                    "agents": [],
-                    "tasks": [],
-                    "configuration": {
-                        "process": "sequential",
-                        "manager_model": None,
-                        "manager_agent": None,
-                        "planning": False,
-                        "planning_model": None,
-                        "memory": False,
-                        "webhook": None,
-                    },
-                    "version": 1,
-                    "created_at": "2024-01-15T10:30:00Z",
-                    "updated_at": "2024-01-15T10:30:00Z",
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [DETAILS_EXAMPLE]})
 
 
 class CrewCreated(Model):

@@ -91,8 +91,10 @@ class ExecutionStatusEvent(EventBase):
     type: Literal["execution_status"]
     status: Status
     crew_id: NotRequired[str]
-    """On ``queued``, as are the next four."""
+    """On ``queued``, as are the next five."""
     crew_name: NotRequired[str]
+    crew_version: NotRequired[int | None]
+    """The version of the crew that runs; null where the crew is stored nowhere."""
     process: NotRequired[str]
     tasks: NotRequired[list[TaskPlan]]
     inputs: NotRequired[dict[str, Any]]

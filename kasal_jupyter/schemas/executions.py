@@ -143,6 +143,7 @@ class Execution(Document):
     status: Status
     progress: int = Field(ge=0, le=100, description="Percent of tasks done; 100 only at completion.")
     current_task: str | None = None
+    crew_version: int | None = Field(None, description="The version of the crew that it runs.")
     inputs: dict[str, Any]
     created_at: str
     started_at: str | None = None
@@ -189,6 +190,7 @@ _STATUS_EXAMPLE: dict[str, Any] = {
     "started_at": "2024-01-15T14:00:00Z",
     "crew_id": "crew_abc123",
     "crew_name": "Marketing Crew",
+    "crew_version": 3,
     "created_at": "2024-01-15T13:59:59Z",
     "ended_at": None,
     "duration": None,
@@ -222,6 +224,9 @@ class ExecutionStatus(Model):
     started_at: str | None
     crew_id: str
     crew_name: str
+    crew_version: int | None = Field(
+        None, description="The version of the crew that it runs; null where it has none."
+    )
     created_at: str
     ended_at: str | None
     duration: float | None

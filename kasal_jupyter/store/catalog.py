@@ -23,6 +23,7 @@ from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import CustomTool
 from kasal_jupyter.schemas.usage import LedgerEntry
 from kasal_jupyter.schemas.users import User
+from kasal_jupyter.schemas.versions import CrewVersion, CrewVersionBody
 from kasal_jupyter.schemas.webhooks import SigningSecret
 from kasal_jupyter.store.memory import Indexes
 
@@ -55,6 +56,8 @@ class Collection(Generic[D]):
 
 
 CREWS = Collection("crews", Crew, ("owner",))
+VERSIONS = Collection("crew_versions", CrewVersion, ("crew_id",))
+VERSION_BODIES = Collection("crew_version_bodies", CrewVersionBody, ("crew_id",))
 AGENTS = Collection("agents", Agent, ("crew_id", "owner"), order="position")
 TASKS = Collection("tasks", Task, ("crew_id", "agent_id", "owner"), order="position")
 EXECUTIONS = Collection(
@@ -77,6 +80,8 @@ SETTINGS = Collection("settings", Maintenance, ())
 
 CATALOG: tuple[Collection[Any], ...] = (
     CREWS,
+    VERSIONS,
+    VERSION_BODIES,
     AGENTS,
     TASKS,
     EXECUTIONS,

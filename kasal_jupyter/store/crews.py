@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from kasal_jupyter.errors import Fault, NotFound, PreconditionFailed
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.base import new_id, utc_now
-from kasal_jupyter.schemas.crews import Crew, CrewCreate, CrewUpdate, WholeCrew
+from kasal_jupyter.schemas.crews import Crew, CrewCreate, CrewFields, CrewUpdate, WholeCrew
 from kasal_jupyter.schemas.readiness import content_faults
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.store.assembly import as_crew_agent, as_crew_task, assemble, with_manager
 from kasal_jupyter.store.memories import forget_crew
 from kasal_jupyter.store.store import Store
+from kasal_jupyter.store.versions import Change, forget_versions, keep_version, whole_version
 
 
 class Crews:
@@ -46,8 +47,17 @@ class Crews:
             raise _no_crew(crew_id)
         return WholeCrew.model_construct(crew=crew, agents=agents, tasks=tasks)
 
-    async def create(self, body: CrewCreate, owner: str) -> WholeCrew:
+    async def create(self, body: CrewCreate, owner: str, change: Change | None = None) -> WholeCrew:
         """Store a new crew.
+
+        Parameters
+        ----------
+        body
+            What it is.
+        owner
+            Whose it is.
+        change
+            Who makes it, and from where; its owner, by default.
 
         Raises
         ------
@@ -64,15 +74,19 @@ class Crews:
         )
         whole = assemble(crew, body.agents, body.tasks, before=None)
         crew = described(whole.crew, whole.agents, whole.tasks)
+        made = WholeCrew.model_construct(crew=crew, agents=whole.agents, tasks=whole.tasks)
 
         def insert() -> None:
             self.store.crews.insert(crew)
-            self._insert_members(whole)
+            self._insert_members(made)
+            keep_version(self.store, made, change or Change(owner))
 
         await self.store.change(insert, bounded=True)
-        return WholeCrew.model_construct(crew=crew, agents=whole.agents, tasks=whole.tasks)
+        return made
 
-    async def update(self, crew_id: str, body: CrewUpdate, *, version: int | None = None) -> Crew:
+    async def update(
+        self, crew_id: str, body: CrewUpdate, change: Change | None = None, *, version: int | None = None
+    ) -> Crew:
         """Change what the body gives; a given list of agents or tasks replaces the whole list.
 
         Agents and tasks keep their ids where the new list has the same id or name.
@@ -83,6 +97,8 @@ class Crews:
             The crew.
         body
             What changes.
+        change
+            Who changes it, and from where; its owner, by default.
         version
             Refuse unless the crew still has this version.
 
@@ -94,7 +110,7 @@ class Crews:
             Somebody else changed the crew in the meantime.
         """
 
-        def change() -> Crew:
+        def work() -> Crew:
             before = self.whole(crew_id)
             _require_version(before.crew, version)
             given = body.model_dump(exclude_unset=True, exclude={"agents", "tasks"})
@@ -109,18 +125,73 @@ class Crews:
                     [as_crew_task(task) for task in before.tasks] if body.tasks is None else body.tasks,
                     before=before,
                 )
-                self.store.agents.delete_where(crew_id=crew_id)
-                self.store.tasks.delete_where(crew_id=crew_id)
-                self._insert_members(whole)
+                self._replace_members(whole)
                 crew, agents, tasks = whole.crew, whole.agents, whole.tasks
-            crew = touched(crew, agents, tasks)
-            self.store.crews.replace(crew)
-            return crew
+            return self.put(WholeCrew.model_construct(crew=crew, agents=agents, tasks=tasks), change, before)
 
-        return await self.store.change(change, bounded=True)
+        return await self.store.change(work, bounded=True)
+
+    async def restore(self, crew_id: str, number: int, change: Change, *, version: int | None = None) -> Crew:
+        """Bring a crew back to one of its versions, ids of its members included; that makes a new version.
+
+        Parameters
+        ----------
+        crew_id
+            The crew.
+        number
+            The version.
+        change
+            Who brings it back.
+        version
+            Refuse unless the crew still has this version.
+
+        Raises
+        ------
+        NotFound
+            There is no such crew, or no such version.
+        PreconditionFailed
+            Somebody else changed the crew in the meantime.
+        """
+
+        def work() -> Crew:
+            before = self.whole(crew_id)
+            _require_version(before.crew, version)
+            if before.crew.version == number:
+                return before.crew
+            wanted = whole_version(self.store, crew_id, number)
+            fields = wanted.crew.model_dump(include=set(CrewFields.model_fields))
+            whole = WholeCrew.model_construct(
+                crew=Crew.model_validate({**before.crew.dump(), **fields}),
+                agents=wanted.agents,
+                tasks=wanted.tasks,
+            )
+            self._replace_members(whole)
+            return self.put(whole, change, before)
+
+        return await self.store.change(work, bounded=True)
+
+    def put(self, whole: WholeCrew, change: Change | None, before: WholeCrew) -> Crew:
+        """Store a crew's document after a change to it or to its members, and the version that it makes.
+
+        Within a change of the store.
+
+        Parameters
+        ----------
+        whole
+            The crew as it shall be, but for what follows from that.
+        change
+            Who has changed it, and from where; its owner, by default.
+        before
+            The crew as it was.
+        """
+        crew = touched(whole.crew, whole.agents, whole.tasks)
+        self.store.crews.replace(crew)
+        made = whole.model_copy(update={"crew": crew})
+        keep_version(self.store, made, change or Change(crew.owner), before)
+        return crew
 
     async def delete(self, crew_id: str, *, version: int | None = None) -> None:
-        """Delete a crew with its agents, tasks, memories and knowledge; its past executions stay.
+        """Delete a crew with its agents, tasks, versions, memories and knowledge; its past executions stay.
 
         Raises
         ------
@@ -142,8 +213,14 @@ class Crews:
         """Delete a crew with all that is its own, whatever state it is in; within a change of the store."""
         self.store.tasks.delete_where(crew_id=crew_id)
         self.store.agents.delete_where(crew_id=crew_id)
+        forget_versions(self.store, crew_id)
         forget_crew(self.store, crew_id)
         self.store.crews.delete(crew_id)
+
+    def _replace_members(self, whole: WholeCrew) -> None:
+        self.store.agents.delete_where(crew_id=whole.crew.id)
+        self.store.tasks.delete_where(crew_id=whole.crew.id)
+        self._insert_members(whole)
 
     def _insert_members(self, whole: WholeCrew) -> None:
         for agent in whole.agents:

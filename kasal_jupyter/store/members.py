@@ -12,7 +12,8 @@ from kasal_jupyter.schemas.context import read_contexts
 from kasal_jupyter.schemas.crews import WholeCrew
 from kasal_jupyter.schemas.tasks import Task, TaskCreate, TaskUpdate
 from kasal_jupyter.store.assembly import make_agent
-from kasal_jupyter.store.crews import Crews, touched
+from kasal_jupyter.store.crews import Crews
+from kasal_jupyter.store.versions import Change
 
 N = TypeVar("N", Agent, Task)
 
@@ -21,7 +22,8 @@ class Members:
     """The agents and tasks of a store's crews.
 
     Every change counts as one of the crew, whose status and version it brings up to date in the same
-    transaction. What belongs to a crew belongs to the crew's owner, whoever adds it.
+    transaction; ``made`` says who makes it, the crew's owner by default. What belongs to a crew belongs to
+    the crew's owner, whoever adds it.
 
     Parameters
     ----------
@@ -33,7 +35,7 @@ class Members:
         self.crews = crews
         self.store = crews.store
 
-    async def add_agent(self, body: AgentCreate) -> Agent:
+    async def add_agent(self, body: AgentCreate, made: Change | None = None) -> Agent:
         """Add an agent to a crew.
 
         Raises
@@ -55,12 +57,12 @@ class Members:
                 taken={agent.name for agent in whole.agents},
             )
             self.store.agents.insert(agent)
-            self._touch(whole, agents=[*whole.agents, agent])
+            self._touch(whole, made, agents=[*whole.agents, agent])
             return agent
 
         return await self.store.change(insert, bounded=True)
 
-    async def update_agent(self, agent_id: str, body: AgentUpdate) -> Agent:
+    async def update_agent(self, agent_id: str, body: AgentUpdate, made: Change | None = None) -> Agent:
         """Change what the body gives.
 
         Raises
@@ -78,12 +80,12 @@ class Members:
             _refuse_taken(body.name, others, "agent")
             fields = {**body.model_dump(exclude_unset=True), "updated_at": utc_now()}
             changed = self.store.agents.update(agent_id, fields)
-            self._touch(whole, agents=_exchanged(whole.agents, changed))
+            self._touch(whole, made, agents=_exchanged(whole.agents, changed))
             return changed
 
         return await self.store.change(change, bounded=True)
 
-    async def delete_agent(self, agent_id: str) -> None:
+    async def delete_agent(self, agent_id: str, made: Change | None = None) -> None:
         """Take an agent out of its crew.
 
         Raises
@@ -106,11 +108,11 @@ class Members:
             if len(whole.agents) == 1:
                 raise Conflict(f"{agent.name!r} is the crew's last agent; delete the crew instead")
             self.store.agents.delete(agent_id)
-            self._touch(whole, agents=[other for other in whole.agents if other.id != agent_id])
+            self._touch(whole, made, agents=[other for other in whole.agents if other.id != agent_id])
 
         await self.store.change(delete)
 
-    async def add_task(self, body: TaskCreate) -> Task:
+    async def add_task(self, body: TaskCreate, made: Change | None = None) -> Task:
         """Add a task to the end of its agent's crew.
 
         Raises
@@ -138,12 +140,12 @@ class Members:
             tasks = [*whole.tasks, task]
             _check_context(tasks, len(whole.tasks))
             self.store.tasks.insert(task)
-            self._touch(whole, tasks=tasks)
+            self._touch(whole, made, tasks=tasks)
             return task
 
         return await self.store.change(insert, bounded=True)
 
-    async def update_task(self, task_id: str, body: TaskUpdate) -> Task:
+    async def update_task(self, task_id: str, body: TaskUpdate, made: Change | None = None) -> Task:
         """Change what the body gives.
 
         Raises
@@ -167,12 +169,12 @@ class Members:
             changed = self.store.tasks.update(task_id, fields)
             tasks = _exchanged(whole.tasks, changed)
             _check_context(tasks, tasks.index(changed))
-            self._touch(whole, tasks=tasks)
+            self._touch(whole, made, tasks=tasks)
             return changed
 
         return await self.store.change(change, bounded=True)
 
-    async def delete_task(self, task_id: str) -> None:
+    async def delete_task(self, task_id: str, made: Change | None = None) -> None:
         """Take a task out of its crew.
 
         Raises
@@ -188,7 +190,7 @@ class Members:
             whole = self.crews.whole(task.crew_id)
             _refuse_needed(task, whole.tasks, "stands")
             self.store.tasks.delete(task_id)
-            self._touch(whole, tasks=[other for other in whole.tasks if other.id != task_id])
+            self._touch(whole, made, tasks=[other for other in whole.tasks if other.id != task_id])
 
         await self.store.change(delete)
 
@@ -206,15 +208,19 @@ class Members:
         return task
 
     def _touch(
-        self, whole: WholeCrew, *, agents: Sequence[Agent] | None = None, tasks: Sequence[Task] | None = None
+        self,
+        whole: WholeCrew,
+        made: Change | None,
+        *,
+        agents: Sequence[Agent] | None = None,
+        tasks: Sequence[Task] | None = None,
     ) -> None:
-        self.store.crews.replace(
-            touched(
-                whole.crew,
-                whole.agents if agents is None else agents,
-                whole.tasks if tasks is None else tasks,
-            )
+        now = WholeCrew.model_construct(
+            crew=whole.crew,
+            agents=whole.agents if agents is None else list(agents),
+            tasks=whole.tasks if tasks is None else list(tasks),
         )
+        self.crews.put(now, made, whole)
 
 
 def _refuse_taken(name: str | None, members: Sequence[Agent] | Sequence[Task], kind: str) -> None:

@@ -17,8 +17,11 @@ from kasal_jupyter.store.catalog import (
     PASSAGES,
     TASKS,
     TOOLS,
+    VERSION_BODIES,
+    VERSIONS,
 )
 from kasal_jupyter.store.layer import Layer, Tables
+from kasal_jupyter.store.versions import trim_versions
 
 if TYPE_CHECKING:
     from kasal_jupyter.store.store import Store
@@ -28,7 +31,7 @@ T = TypeVar("T")
 _OWNED = tuple(each.name for each in (CREWS, AGENTS, TASKS, TOOLS, MCP_SERVERS))
 """Tables whose documents name their owner."""
 
-_OF_CREWS = tuple(each.name for each in (KNOWLEDGE, PASSAGES, MEMORIES))
+_OF_CREWS = tuple(each.name for each in (VERSIONS, VERSION_BODIES, KNOWLEDGE, PASSAGES, MEMORIES))
 """Tables whose documents are a crew's, and so its owner's."""
 
 _USER_ID = "user_"
@@ -74,6 +77,7 @@ class Quota:
             changes = layer()
             for owner in _owners(store, changes):
                 if self._holds_for(store, owner):
+                    self._make_room(store, owner, changes)
                     self._require(owner, changes.below, changes)
         return result
 
@@ -93,12 +97,20 @@ class Quota:
             most_crews=(holds and self.most_crews) or None,
         )
 
+    def _make_room(self, store: Store, owner: str, changes: Layer) -> None:
+        """Have a crew's history yield to what the crew is to become, where there is no room for both."""
+        if not self.most_bytes:
+            return
+        for crew_id in set(_written(changes, VERSIONS.name, "crew_id")):
+            if (over := used_bytes(changes, owner) - self.most_bytes) > 0:
+                trim_versions(store, crew_id, free=over)
+
     def _require(self, owner: str, before: Tables, after: Tables) -> None:
         used = used_bytes(after, owner)
         if self.most_bytes and used > self.most_bytes and used > used_bytes(before, owner):
             raise QuotaExceeded(
-                f"Your crews, tools, knowledge and memories would take {used:,} bytes, and may take "
-                f"{self.most_bytes:,}; delete some, or ask an administrator",
+                f"Your crews with their versions, tools, knowledge and memories would take {used:,} bytes, "
+                f"and may take {self.most_bytes:,}; delete some, or ask an administrator",
                 used=used,
                 limit=self.most_bytes,
             )

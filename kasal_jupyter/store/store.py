@@ -25,6 +25,7 @@ from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import CustomTool
 from kasal_jupyter.schemas.usage import LedgerEntry, Stored
 from kasal_jupyter.schemas.users import User
+from kasal_jupyter.schemas.versions import CrewVersion, CrewVersionBody
 from kasal_jupyter.schemas.webhooks import SigningSecret
 from kasal_jupyter.store.catalog import (
     AGENTS,
@@ -46,6 +47,8 @@ from kasal_jupyter.store.catalog import (
     TASKS,
     TOOLS,
     USERS,
+    VERSION_BODIES,
+    VERSIONS,
     Collection,
     D,
 )
@@ -79,8 +82,8 @@ class Store:
         The TinyDB itself, with all of its API.
     quota
         How much users may have stored.
-    crews, agents, tasks, executions, ledger, signing_secrets, users, sessions, api_keys, tools, mcp_servers,
-    providers, memories, revisions, knowledge, passages, settings
+    crews, crew_versions, crew_version_bodies, agents, tasks, executions, ledger, signing_secrets, users,
+    sessions, api_keys, tools, mcp_servers, providers, memories, revisions, knowledge, passages, settings
         The collections.
     """
 
@@ -93,6 +96,8 @@ class Store:
         self.quota = Quota()
         self.db: TinyDB = database
         self.crews: Repository[Crew] = self.repository(CREWS)
+        self.crew_versions: Repository[CrewVersion] = self.repository(VERSIONS)
+        self.crew_version_bodies: Repository[CrewVersionBody] = self.repository(VERSION_BODIES)
         self.agents: Repository[Agent] = self.repository(AGENTS)
         self.tasks: Repository[Task] = self.repository(TASKS)
         self.executions: Repository[Execution] = self.repository(EXECUTIONS)

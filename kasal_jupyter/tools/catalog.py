@@ -18,6 +18,12 @@ def builtin_tools() -> tuple[Tool, ...]:
     return tuple(sorted((module.TOOL for module in modules), key=lambda tool: tool.name))
 
 
+@cache
+def builtin_names() -> frozenset[str]:
+    """Give the built-in tools' names, without loading any: each is its module's."""
+    return frozenset(found.name for found in iter_modules(builtin.__path__))
+
+
 def find_tool(name: str) -> Tool:
     """Give the tool of that name.
 

@@ -36,6 +36,9 @@ def test_a_crew_in_a_list(api):
         "status": "active",
         "agents_count": 2,
         "created_at": crew["created_at"],
+        "updated_at": crew["created_at"],
+        "version": 1,
+        "owner": "jupyter",
     }
     assert is_time(crew["created_at"])
 

@@ -226,6 +226,16 @@ def test_a_short_term_memory_is_about_nothing(api, crews):
     assert answer.json()["error"]["details"]["field"] == "category"
 
 
+def test_the_nearest_comes_first_whatever_it_is(api):
+    crew_id = new_crew(api, {"name": "Nearest", "agents": [{"role": "R", "goal": "G"}]})
+    api.post(f"/memory/{crew_id}", json={"content": "Green tea sells well", "category": "market"})
+    text = "Weekly prices of green tea in Zanzibar"
+    api.post(f"/crews/{crew_id}/knowledge", json={"name": "prices.txt", "text": text})
+    found = api.get(f"/memory/{crew_id}/search", params={"query": text}).json()["hits"]
+    assert [hit["type"] for hit in found] == ["knowledge", "long_term"]
+    assert found[0]["score"] > found[1]["score"]
+
+
 @pytest.mark.parametrize(
     "query", [{}, {"query": " "}, {"query": "x", "limit": 0}, {"query": "x", "type": "y"}]
 )

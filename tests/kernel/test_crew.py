@@ -199,7 +199,7 @@ def test_what_somebody_else_has_changed_is_not_written_over(connected, api):
     theirs.description = "Theirs"
     theirs.save()
     mine.description = "Mine"
-    with pytest.raises(CellError, match="'Contested' was changed elsewhere since it was loaded here"):
+    with pytest.raises(CellError, match=r"at version 2 \(Python.*, and it was version 1 here"):
         mine.save()
     assert kasal.Crew.load(crew_id).description == "Theirs"
     mine.save(overwrite=True)

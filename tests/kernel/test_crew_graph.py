@@ -80,7 +80,7 @@ def page(browser):
 def test_without_any_style_it_reads_as_a_list(page):
     page.set_content(without_style(CrewCard(managed(), "created")._repr_html_()))
     lines = [" ".join(line.split()) for line in page.inner_text("body").splitlines() if line.strip()]
-    assert lines[0] == "Voice of the customer · ✔ ready · created · hierarchical · 2 agents · 4 tasks"
+    assert lines[0] == "Voice of the customer · created · hierarchical · 2 agents · 4 tasks"
     assert "1. collect · ⇉ the next task does not wait" in lines
     assert "- analyst · default model · ← collect, talk" in lines
     assert lines[-1] == 'inputs tone, product · run it %kasal run "Voice of the customer" tone=… product=…'

@@ -12,6 +12,7 @@ from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.notebook_tools import make_tool, registered, tool
 from kasal_jupyter.kernel.tool_schema import ArgumentsRefused
 from kasal_jupyter.schemas.tools import ClientTool
+from kasal_jupyter.tools.catalog import builtin_tools
 
 
 class Unit(enum.Enum):
@@ -275,6 +276,7 @@ def test_the_decorator_gives_the_function_back_and_the_last_one_counts(monkeypat
 
     @tool
     def price(what: str):
+        """Tell a price."""
         return what
 
     @tool(name="cost", description="Tells it", timeout=5, max_chars=10)
@@ -289,6 +291,30 @@ def test_the_decorator_gives_the_function_back_and_the_last_one_counts(monkeypat
 
     @tool
     def price():
+        """Tell another."""
         return "another"
 
     assert registered()["price"].definition.parameters["properties"] == {}
+
+
+@pytest.mark.parametrize("name", sorted(each.name for each in builtin_tools()))
+def test_a_built_in_tools_name_is_refused_where_it_is_written(monkeypatch, name):
+    monkeypatch.setattr(notebook_tools, "_registered", {})
+    with pytest.raises(CellError, match=f"'{name}' is a built-in tool.*give yours another name"):
+        tool(name=name, description="Mine")(lambda what: what)
+    assert registered() == {}
+
+
+def test_a_tool_without_a_description_is_one_and_its_author_is_told(monkeypatch):
+    monkeypatch.setattr(notebook_tools, "_registered", {})
+    with pytest.warns(UserWarning, match="price has no description.*Write a docstring") as told:
+
+        @tool
+        def price(what: str):
+            return what
+
+    # At the place of the function, not within the package.
+    assert told[0].filename == __file__
+    assert list(registered()) == ["price"]
+    with pytest.warns(UserWarning, match="cost has no description"):
+        tool(name="cost")(price)

@@ -6,6 +6,7 @@ from types import UnionType
 from typing import Annotated, Literal, Union, get_args, get_origin
 
 import pytest
+from pydantic import BaseModel
 
 from kasal_jupyter.errors import DocumentDamaged
 from kasal_jupyter.store.catalog import CATALOG
@@ -31,12 +32,19 @@ def value_of(name, annotation):
         return parts[0]
     if origin in {Union, UnionType}:
         return None
-    return {str: "x", int: 0, bool: False, dict: {}}[origin or annotation]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return required_of(annotation)
+    return {str: "x", int: 0, bool: False, dict: {}, list: []}[origin or annotation]
+
+
+def required_of(model):
+    """Give a value for each field of a model that must have one."""
+    fields = model.model_fields
+    return {name: value_of(name, field.annotation) for name, field in fields.items() if field.is_required()}
 
 
 def sample(collection, document_id):
-    fields = collection.document.model_fields
-    given = {name: value_of(name, field.annotation) for name, field in fields.items() if field.is_required()}
+    given = required_of(collection.document)
     if collection.name == "mcp_servers":
         given |= {"command": "x", "args": []}
     return collection.document.model_validate({**given, "id": document_id})

@@ -52,7 +52,8 @@ def summed(store, owner=ADA):
     """Count anew what the running sums say."""
     crews = {crew.id for crew in store.crews.find(owner=owner)}
     total = 0
-    for name in ("crews", "agents", "tasks", "tools", "mcp_servers", "knowledge", "passages", "memories"):
+    tables = ("crews", "agents", "tasks", "tools", "mcp_servers", "knowledge", "passages", "memories")
+    for name in (*tables, "crew_versions", "crew_version_bodies"):
         bodies, _ = getattr(store, name).bodies(bytes, limit=None)
         rows = getattr(store, name).find(order="created")
         total += sum(

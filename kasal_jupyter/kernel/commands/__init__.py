@@ -43,6 +43,8 @@ class Command:
         Adds its words to a parser.
     cell
         Whether it is written with ``%%``: it never is, it may be, it must be.
+    aliases
+        Other words for it.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Command:
     examples: tuple[str, ...]
     arguments: Callable[[Parser], object] = lambda _: None
     cell: Literal["never", "may", "must"] = "never"
+    aliases: tuple[str, ...] = ()
 
     def parser(self) -> Parser:
         """Give the parser of its words."""
@@ -120,6 +123,35 @@ def _make(parser: Parser) -> None:
     parser.add_argument(
         "--raw", action="store_true", help="leave {{name}} as it is, instead of filling in the variable"
     )
+    parser.add_argument(
+        "--force", action="store_true", help="write over what was changed elsewhere; its history keeps that"
+    )
+    parser.add_argument(
+        "--as", dest="new_name", metavar="NEWNAME", help="make it a crew of another name, and keep both"
+    )
+
+
+def _history(parser: Parser) -> None:
+    _crew(parser)
+    parser.add_argument(
+        "--diff",
+        nargs="+",
+        type=count,
+        metavar="N",
+        help="compare version N with another, else the present one",
+    )
+    parser.add_argument("--restore", type=count, metavar="N", help="bring version N back, as a new version")
+
+
+def _remove(parser: Parser) -> None:
+    parser.add_argument(
+        "what", nargs="+", metavar="NAME|ID|JOB", help="crews by name or id, runs by their id"
+    )
+
+
+def _to_name(parser: Parser) -> None:
+    _crew(parser)
+    parser.add_argument("new_name", metavar="NEWNAME", help="the new name; in quotes where it has blanks")
 
 
 def _check(parser: Parser) -> None:
@@ -216,7 +248,12 @@ def _import(parser: Parser) -> None:
         metavar="FILE",
         help="YAML, a CrewAI project (a folder or a .zip), crew.jsonc, Kasal's export; * for several",
     )
-    parser.add_argument("--name", metavar="NAME", help="the crew's name; else its own, else the file's")
+    parser.add_argument(
+        "--name", "--as", metavar="NAME", help="the crew's name; else its own, else the file's"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="write over a crew of that name; its history keeps what it was"
+    )
     parser.add_argument(
         "--format",
         metavar="FORMAT",
@@ -234,6 +271,9 @@ def _generate(parser: Parser) -> None:
         "--input", metavar="NAME", action="append", default=[], help="an input that each run is to take"
     )
     parser.add_argument("--save", action="store_true", help="create the crew at once")
+    parser.add_argument(
+        "--force", action="store_true", help="save it over a crew of that name; its history keeps what it was"
+    )
     parser.add_argument("--print", action="store_true", help="print the cell instead of adding it")
 
 
@@ -266,7 +306,7 @@ COMMANDS: dict[str, Command] = {
             _make,
             "must",
         ),
-        Command("crews", "crews", "List the crews.", ("%kasal crews",)),
+        Command("crews", "crews", "List the crews.", ("%kasal crews",), aliases=("list",)),
         Command(
             "show",
             "crews",
@@ -301,6 +341,7 @@ COMMANDS: dict[str, Command] = {
             "List the latest runs, newest first.",
             ("%kasal ps", "%kasal ps --status failed"),
             _ps,
+            aliases=("runs",),
         ),
         Command(
             "status",
@@ -455,6 +496,42 @@ COMMANDS: dict[str, Command] = {
             _crew,
         ),
         Command(
+            "history",
+            "crews",
+            "List a crew's versions: who changed it, when, and from where; compare two, or bring one back.",
+            (
+                '%kasal history "Market research"',
+                '%kasal history "Market research" --diff 3',
+                '%kasal history "Market research" --diff 3 5',
+                '%kasal history "Market research" --restore 3',
+            ),
+            _history,
+        ),
+        Command(
+            "rename",
+            "crews",
+            "Give a crew another name; of two of one name, its id says which.",
+            (
+                '%kasal rename "Market research" "Tea research"',
+                '%kasal rename crew_4t9k2m0x7q1z "Tea research"',
+            ),
+            _to_name,
+        ),
+        Command(
+            "copy",
+            "crews",
+            "Make a crew like another; its memory, knowledge and history do not go along.",
+            ('%kasal copy "Market research" "Tea research"',),
+            _to_name,
+        ),
+        Command(
+            "rm",
+            "crews",
+            "Delete crews, with versions, memory and knowledge; or runs that have ended, with their traces.",
+            ('%kasal rm "Market research"', "%kasal rm job_4t9k2m0x7q1z job_7q1z4t9k2m0x"),
+            _remove,
+        ),
+        Command(
             "doctor",
             "doctor",
             "Check everything that can be wrong on the way, and say what to do.",
@@ -465,8 +542,18 @@ COMMANDS: dict[str, Command] = {
 }
 
 
+ALIASES = {alias: each for each in COMMANDS.values() for alias in each.aliases}
+"""Other words for some of them."""
+
+
+def find_command(word: str) -> Command | None:
+    """Give the sub-command of a word; None where there is none."""
+    return COMMANDS.get(word) or ALIASES.get(word)
+
+
 def overview() -> str:
     """Give the help of `%kasal` itself: a line a sub-command."""
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {each.summary}" for name, each in COMMANDS.items()]
+    named = {", ".join([name, *each.aliases]): each for name, each in COMMANDS.items()}
+    width = max(map(len, named))
+    lines = [f"  {name:<{width}}  {each.summary}" for name, each in named.items()]
     return "\n".join(["usage: %kasal WORD …   (%kasal WORD --help says more)", "", *lines])

@@ -1,22 +1,30 @@
-"""`%kasal crew, crews, show, check, edit`."""
+"""`%kasal crew, crews, show, check, edit, history, rm, rename, copy`."""
 
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kasal_jupyter.errors import InvalidRequest, nearest
+from kasal_jupyter.errors import Forbidden, InvalidRequest, NotFound, StoreError, nearest
 from kasal_jupyter.kernel.cards import Checked, Shown
+from kasal_jupyter.kernel.command_line import quoted
 from kasal_jupyter.kernel.crew_card import CrewCard
+from kasal_jupyter.kernel.crew_plan import inputs_of
 from kasal_jupyter.kernel.failure import CellError
+from kasal_jupyter.kernel.figures import counted, moment_text
 from kasal_jupyter.kernel.notebook_values import read_inputs
-from kasal_jupyter.kernel.session import Session
+from kasal_jupyter.kernel.session import Session, notebook_change
+from kasal_jupyter.kernel.stored_crews import CREW_ID, NOTEBOOK, find_crew
 
 if TYPE_CHECKING:
     from kasal_jupyter.kernel.client import Client
+    from kasal_jupyter.kernel.history import Difference, History
     from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
+    from kasal_jupyter.schemas.executions import ExecutionStatus
+    from kasal_jupyter.schemas.versions import ChangeQuery
 
-HEADS = ["crew", "status", "agents", "created", "id"]
+HEADS = ["crew", "status", "agents", "version", "changed", "id"]
 
 
 def crew_command(session: Session, words: Namespace, cell: str | None) -> CrewCard:
@@ -24,46 +32,83 @@ def crew_command(session: Session, words: Namespace, cell: str | None) -> CrewCa
     from kasal_jupyter.formats.yaml_crew import load_crew
 
     name = " ".join(words.name) or None
+    # An id stands for the crew that it is, of which there may be several of one name.
+    into = session.crew(name) if name is not None and CREW_ID.fullmatch(name) else None
     values = None if words.raw else session.namespace
     try:
         # The cell's first line is the magic's: its lines are counted as the notebook counts them.
-        body = load_crew(f"\n{cell or ''}", name, values)
+        body = load_crew(f"\n{cell or ''}", into.name if into is not None else name, values)
     except InvalidRequest as error:
         raise CellError(error.message, faults=error.faults) from None
-    crew, verb = put_crew(session.client, body)
-    return CrewCard(crew, verb)
+    if words.new_name is not None:
+        body, into = renamed(body, words.new_name), None
+    put = session.put_crew(body, force=words.force, into=into)
+    if put.replaced is not None:
+        print(  # noqa: T201 - whoever did not mean to replace it is told
+            f"Version {put.replaced.version} came from another cell of this notebook; "
+            f"`%kasal history {quoted(body.name)}` keeps it"
+        )
+    return stored_card(session.client, put.crew, put.verb)
 
 
-def put_crew(client: Client, body: CrewCreate) -> tuple[CrewDetails, str]:
-    """Create a crew, or update the one of its name; give it, and which of both was done.
+def renamed(body: CrewCreate, name: str) -> CrewCreate:
+    """Give a crew with another name.
 
     Raises
     ------
     CellError
-        There are several of that name.
+        It cannot be a name.
     """
-    known = client.crews(name=body.name)
-    if len(known) > 1:
-        ids = ", ".join(each.id for each in known)
-        raise CellError(f"There are {len(known)} crews {body.name!r} ({ids}); rename or delete all but one")
-    if known:
-        client.update_crew(known[0].id, body)
-        return client.crew(known[0].id), "updated"
-    return client.crew(client.create_crew(body).id), "created"
+    return body.model_copy(update={"name": _checked_name(name)})
+
+
+def _checked_name(name: str) -> str:
+    from pydantic import TypeAdapter, ValidationError
+
+    from kasal_jupyter.schemas.base import Name
+
+    try:
+        return TypeAdapter(Name).validate_python(name)
+    except ValidationError:
+        raise CellError(f"{name!r} is no name for a crew: one line, 200 characters at the most") from None
 
 
 def crews_command(session: Session, words: Namespace, cell: str | None) -> Shown:
     """List the crews."""
     del words, cell
     found = session.client.crews()
-    rows = [[each.name, each.status, str(each.agents_count), each.created_at, each.id] for each in found]
-    return Shown("" if rows else "No crews yet: %kasal demo makes one, %%kasal crew NAME yours", HEADS, rows)
+    heads, owners = list(HEADS), len({each.owner for each in found}) > 1
+    rows = [
+        [
+            each.name,
+            each.status,
+            str(each.agents_count),
+            str(each.version),
+            moment_text(each.updated_at),
+            *([each.owner] if owners else []),
+            each.id,
+        ]
+        for each in found
+    ]
+    if owners:
+        heads.insert(-1, "owner")
+    return Shown("" if rows else "No crews yet: %kasal demo makes one, %%kasal crew NAME yours", heads, rows)
 
 
 def show_command(session: Session, words: Namespace, cell: str | None) -> CrewCard:
     """Show a crew's card."""
     del cell
-    return CrewCard(session.crew(words.crew))
+    return stored_card(session.client, session.crew(words.crew))
+
+
+def stored_card(client: Client, crew: CrewDetails, verb: str = "") -> CrewCard:
+    """Give a crew's card, which says whether it could run: by a run's own check, whatever its inputs."""
+    try:
+        checked = check_crew(client, crew, dict.fromkeys(inputs_of(crew), ""))
+    except Forbidden:
+        # Who may only look cannot run it either.
+        return CrewCard(crew, verb)
+    return CrewCard(crew, verb, checked.faults)
 
 
 def check_command(session: Session, words: Namespace, cell: str | None) -> Checked:
@@ -89,9 +134,136 @@ def edit_command(session: Session, words: Namespace, cell: str | None) -> Any:
     del cell
     from kasal_jupyter.kernel.editor import edit
 
-    known = session.client.crews()
-    names = [each.name for each in known]
-    if words.crew not in {*names, *(each.id for each in known)}:
+    try:
+        find_crew(session.client, words.crew)
+    except NotFound:
+        names = [each.name for each in session.client.crews()]
         begun = f"There is no crew {words.crew!r} yet; a new one is begun"
         print(f"{begun}{nearest(words.crew, names)}")  # noqa: T201 - whoever misspelt one is told
     return edit(session.client, words.crew, session.namespace)
+
+
+def history_command(session: Session, words: Namespace, cell: str | None) -> History | Difference | CrewCard:
+    """List a crew's versions, compare two of them, or bring one back."""
+    del cell
+    from kasal_jupyter.kernel.history import History, difference
+
+    crew, client = session.crew(words.crew), session.client
+    if words.diff and words.restore:
+        raise CellError("One at a time: --diff or --restore")
+    if words.diff and len(words.diff) > 2:
+        raise CellError("--diff takes one version, or two")
+    if words.diff:
+        return difference(client, crew, *words.diff)
+    if words.restore:
+        client.restore_crew(crew.id, words.restore, present=crew.version, change=notebook_change("cell"))
+        return stored_card(client, client.crew(crew.id), f"restored from version {words.restore}")
+    return History(client, crew)
+
+
+def rm_command(session: Session, words: Namespace, cell: str | None) -> None:
+    """Delete crews and runs: all of them, or none where one is not there."""
+    del cell
+    found = [named(session.client, word) for word in words.what]
+    for line in remove(session.client, found):
+        print(line)  # noqa: T201 - it is the answer
+    if session.last_job in words.what:
+        session.last_job = None
+
+
+def named(client: Client, word: str, *, command: str = NOTEBOOK) -> CrewDetails | ExecutionStatus | str:
+    """Give the crew of a name or an id, or the run of an id; the id itself, where its document is damaged.
+
+    Raises
+    ------
+    NotFound
+        There is none.
+    """
+    is_run = word.startswith("job_")
+    try:
+        return client.execution(word) if is_run else find_crew(client, word, command=command)
+    except NotFound:
+        if not is_run:
+            raise
+        near = nearest(word, [each.job_id for each in client.executions(100)])
+        raise NotFound(f"There is no run {word!r}{near}; `{command} ps` lists the latest") from None
+    except StoreError:
+        if not is_run and CREW_ID.fullmatch(word) is None:
+            raise
+        return word
+
+
+def remove(client: Client, found: Sequence[CrewDetails | ExecutionStatus | str]) -> Iterator[str]:
+    """Delete crews and runs that have ended, and say of each what is gone."""
+    from kasal_jupyter.schemas.crews import CrewDetails
+
+    for each in found:
+        if isinstance(each, str):
+            (client.delete_execution if each.startswith("job_") else client.delete_crew)(each)
+            yield f"Deleted {each}, which could not be read any more"
+        elif isinstance(each, CrewDetails):
+            client.delete_crew(each.id)
+            yield (
+                f"Deleted {each.name} ({each.id}) with {counted(len(each.agents), 'agent')}, "
+                f"{counted(len(each.tasks), 'task')}, its versions, memory and knowledge; its runs stay"
+            )
+        else:
+            client.delete_execution(each.job_id)
+            yield (
+                f"Deleted {each.job_id}, a run of {each.crew_name}, with its trace and its files; "
+                "what it has cost stays in the books"
+            )
+
+
+def rename_command(session: Session, words: Namespace, cell: str | None) -> None:
+    """Give a crew another name."""
+    del cell
+    crew = session.crew(words.crew)
+    rename(session.client, crew, words.new_name, notebook_change("cell"))
+    print(f"{crew.name} ({crew.id}) is called {words.new_name} now")  # noqa: T201 - it is the answer
+
+
+def rename(client: Client, crew: CrewDetails, name: str, change: ChangeQuery) -> None:
+    """Give a crew another name, which none of one's own has.
+
+    Raises
+    ------
+    CellError
+        One has.
+    """
+    from kasal_jupyter.schemas.crews import CrewUpdate
+
+    _require_free(client, name, but=crew.id)
+    changed = CrewUpdate(name=_checked_name(name))
+    client.update_crew(crew.id, changed, version=crew.version, change=change)
+
+
+def copy_command(session: Session, words: Namespace, cell: str | None) -> CrewCard:
+    """Make a crew like another, under a name of its own."""
+    del cell
+    crew = session.crew(words.crew)
+    made = copy_crew(session.client, crew, words.new_name, notebook_change("cell"))
+    session.note_written(made)
+    return stored_card(session.client, made, f"copied from {crew.name}")
+
+
+def copy_crew(client: Client, crew: CrewDetails, name: str, change: ChangeQuery) -> CrewDetails:
+    """Make a crew like another, under a name that none of one's own has; its memory does not go along.
+
+    Raises
+    ------
+    CellError
+        One has.
+    """
+    from kasal_jupyter.kernel.crew import Crew
+
+    _require_free(client, name)
+    # As objects: where a task is named by its id, the copy names its own.
+    body = renamed(Crew.of(crew).definition(), name)
+    return client.crew(client.create_crew(body, change).id)
+
+
+def _require_free(client: Client, name: str, but: str = "") -> None:
+    taken = [each.id for each in client.crews(name=name) if each.owner == client.owner and each.id != but]
+    if taken:
+        raise CellError(f"There is a crew {name!r} already ({', '.join(taken)}); choose another name")

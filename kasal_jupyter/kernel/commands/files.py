@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,14 @@ from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.kernel.cards import Shown
 from kasal_jupyter.kernel.clean import clean
 from kasal_jupyter.kernel.command_line import quoted
-from kasal_jupyter.kernel.commands.crews import put_crew
-from kasal_jupyter.kernel.crew_card import CrewCard
+from kasal_jupyter.kernel.commands.crews import stored_card
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.session import Session
 
 if TYPE_CHECKING:
     from kasal_jupyter.kernel.artifacts import Artifacts
+    from kasal_jupyter.kernel.crew_card import CrewCard
+    from kasal_jupyter.kernel.stored_crews import Put
     from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
 
 
@@ -68,7 +70,7 @@ def import_command(session: Session, words: Namespace, cell: str | None) -> Crew
         raise CellError("--name is for one file; several are called by their `name`, else by their file's")
     tools = [tool.name for tool in session.client.tools()]
     faults: list[Fault] = []
-    crews: list[CrewCreate] = []
+    crews: list[tuple[CrewCreate, str]] = []
     notes: list[str] = []
     for path in paths:
         try:
@@ -78,22 +80,30 @@ def import_command(session: Session, words: Namespace, cell: str | None) -> Crew
                 raise
             faults += placed(error.faults, path)
             continue
-        crews.append(found.crew)
+        crews.append((found.crew, path.name))
         if found.remarks:
             notes += [f"{path}: what could not be carried over as it is:", *remark_lines(found.remarks)]
-    for name in {crew.name for crew in crews}:
-        if sum(crew.name == name for crew in crews) > 1:
+    for name in {crew.name for crew, _ in crews}:
+        if sum(crew.name == name for crew, _ in crews) > 1:
             faults.append(Fault("name", f"Two of the files have a crew {name!r}"))
     if faults:
         first = faults[0]
         raise CellError(f"Nothing was imported: {first.field}: {first.reason}", faults=faults)
-    done = [put_crew(session.client, crew) for crew in crews]
+    done = _put_all(session, crews, force=words.force)
     if notes:
         print(clean("\n".join(notes)))  # noqa: T201 - what is left out is told
     if len(done) == 1:
-        return CrewCard(*done[0])
-    rows = [[crew.name, verb, crew.status, crew.id] for crew, verb in done]
+        return stored_card(session.client, done[0].crew, done[0].verb)
+    rows = [[each.crew.name, each.verb, each.crew.status, each.crew.id] for each in done]
     return Shown("", ["crew", "", "status", "id"], rows)
+
+
+def _put_all(session: Session, crews: Sequence[tuple[CrewCreate, str]], *, force: bool) -> list[Put]:
+    """Store the crews of some files; none, where a crew of one's name comes from elsewhere."""
+    if not force:
+        for crew, file in crews:
+            session.require_own(crew, "import", file)
+    return [session.put_crew(crew, "import", file, force=force) for crew, file in crews]
 
 
 def artifacts_command(session: Session, words: Namespace, cell: str | None) -> Artifacts | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from kasal_jupyter.kernel.commands.crews import put_crew
+from kasal_jupyter.kernel.commands.crews import stored_card
 from kasal_jupyter.kernel.commands.files import as_cell
 from kasal_jupyter.kernel.crew_card import CrewCard
 from kasal_jupyter.kernel.failure import CellError
@@ -28,8 +28,8 @@ def generate_command(session: Session, words: Namespace, cell: str | None) -> Cr
     found = session.client.generate_crew(body)
     session.note_job(found.job_ids[-1])
     if words.save:
-        crew, verb = put_crew(session.client, found.crew)
-        return CrewCard(crew, verb)
+        put = session.put_crew(found.crew, "generate", force=words.force)
+        return stored_card(session.client, put.crew, put.verb)
     text = as_cell(found.crew)
     if words.print or not _add_cell(text):
         print(text)  # noqa: T201 - it is the answer

@@ -125,6 +125,10 @@ def _add(client: Client, crew: CrewDetails, words: Namespace) -> None:
     )
     made = client.add_memory(crew.id, body)
     print(f"{crew.name} will remember that: {made.id}")  # noqa: T201 - it is the answer
+    if not crew.configuration.memory:
+        print(  # noqa: T201 - whoever thinks it is used is told
+            f"No run recalls it yet: {crew.name} has `memory: false`; with `memory: true` its runs do"
+        )
 
 
 def _clear(client: Client, crew: CrewDetails, kind: str) -> None:

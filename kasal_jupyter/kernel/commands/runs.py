@@ -15,7 +15,7 @@ from kasal_jupyter.kernel.figures import counted
 from kasal_jupyter.kernel.notebook_values import read_cell, read_inputs
 from kasal_jupyter.kernel.result import RunResult
 from kasal_jupyter.kernel.runner import follow, follow_in_background, launch
-from kasal_jupyter.kernel.session import Session
+from kasal_jupyter.kernel.session import Session, notebook_change
 
 if TYPE_CHECKING:
     from kasal_jupyter.kernel.client import Client
@@ -26,15 +26,14 @@ TRACE_HEADS = ["time", "agent", "action", "result", "took"]
 
 
 def demo_command(session: Session, words: Namespace, cell: str | None) -> RunResult:
-    """Run the demo crew, made before if it is not there: one that was changed stays as it is."""
+    """Run the demo crew, made before if it is not there: whatever else is called so stays as it is."""
     del words, cell
-    from kasal_jupyter.kernel.demo_crew import INPUTS, demo_crew
+    from kasal_jupyter.kernel.demo_crew import INPUTS, the_demo
 
-    client, body = session.client, demo_crew()
-    known = client.crews(name=body.name)
-    crew = client.crew(known[0].id if known else client.create_crew(body).id)
+    client = session.client
+    crew, made = the_demo(client, notebook_change("cell"))
     print(  # noqa: T201 - it is part of the answer
-        f'{"The crew" if known else "Created the crew"} "{crew.name}": sandbox model, no key, no network. '
+        f'{"Created the crew" if made else "The crew"} "{crew.name}": sandbox model, no key, no network. '
         f'`%kasal show "{crew.name}"` shows it, `%kasal export "{crew.name}"` gives a cell to change it in'
     )
     return launch(client, crew, INPUTS, on_start=session.note_job)

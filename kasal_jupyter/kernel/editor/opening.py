@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from kasal_jupyter.errors import InvalidRequest
+from kasal_jupyter.errors import InvalidRequest, NotFound
 from kasal_jupyter.formats.yaml_edit import read_plain, rewrite
+from kasal_jupyter.kernel import stored_crews
 from kasal_jupyter.kernel.client import Client
 from kasal_jupyter.kernel.command_line import split
 from kasal_jupyter.kernel.editor.saving import Stored, same_crew, text_of
@@ -37,15 +38,13 @@ def find_crew(client: Client, word: str) -> CrewDetails | None:
 
     Raises
     ------
-    CellError
+    InvalidRequest
         There are several of that name.
     """
-    named = client.crews(name=word)
-    if len(named) > 1:
-        ids = ", ".join(each.id for each in named)
-        raise CellError(f"There are {len(named)} crews {word!r}; say which by its id: {ids}")
-    found = named or [each for each in client.crews() if each.id == word]
-    return client.crew(found[0].id) if found else None
+    try:
+        return stored_crews.find_crew(client, word)
+    except NotFound:
+        return None
 
 
 def opened(client: Client, details: CrewDetails) -> Stored:

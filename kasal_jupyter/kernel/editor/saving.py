@@ -12,6 +12,7 @@ from kasal_jupyter.formats.yaml_edit import read_plain, rewrite
 from kasal_jupyter.kernel.client import Client
 from kasal_jupyter.kernel.editor.draft import Draft, Ids
 from kasal_jupyter.kernel.editor.edits import before_lists
+from kasal_jupyter.kernel.session import notebook_change
 from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
 
 
@@ -135,12 +136,14 @@ def save(client: Client, draft: Draft, stored: Stored | None) -> Stored:
     """
     assert draft.crew is not None
     if stored is None:
-        crew_id = client.create_crew(draft.crew).id
+        crew_id = client.create_crew(draft.crew, notebook_change("editor")).id
     else:
         crew_id = stored.details.id
         body = with_ids(draft.crew, draft.state.ids, stored.ids)
         try:
-            client.update_crew(crew_id, body, version=stored.details.version)
+            client.update_crew(
+                crew_id, body, version=stored.details.version, change=notebook_change("editor")
+            )
         except PreconditionFailed:
             raise Overtaken("The crew was changed on the server", client.crew(crew_id)) from None
         except NotFound:
