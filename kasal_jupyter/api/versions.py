@@ -120,6 +120,7 @@ class VersionRestoreHandler(VersionResource):
         crew, number = self.crew(crew_id), number_of(version)
         await self.parts.webhooks.require_allowed(self.whole(crew, number).crew.webhook)
         change = changed_by(self, self.query(ChangeQuery), "restore", restored=number)
+        await self.ask_once_more()
         crew = await self.parts.crews.restore(crew_id, number, change, version=expected_version(self))
         self.set_header("ETag", etag(crew))
         self.answer(CrewRestored(id=crew_id, version=crew.version, restored=number))
