@@ -7,6 +7,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
+from kasal_jupyter.kernel.html_head import pick_up
 from kasal_jupyter.kernel.view_html import render_html
 from kasal_jupyter.kernel.view_live import render_live
 from kasal_jupyter.kernel.view_text import header_line, render_text
@@ -84,8 +85,16 @@ class RunResult:
 
     @property
     def output(self) -> str | None:
-        """The crew's final answer; None where there is none (yet)."""
-        return self.trace.summary.result
+        """The crew's final answer; of a :attr:`partial` run, what it had; None where there is none (yet)."""
+        summary = self.trace.summary
+        if summary.result is None and self.partial and (latest := self.trace.latest_done):
+            return str(latest.closed["result"])
+        return summary.result
+
+    @property
+    def partial(self) -> bool:
+        """Whether the run ended before its time: ``output`` is then what its last task that was done gave."""
+        return self.trace.summary.ended and self.status != "completed"
 
     @property
     def usage(self) -> Usage:
@@ -223,10 +232,11 @@ class RunResult:
         """Give the trace in every form that a notebook may show, in less than 2 MB."""
         return {"text/html": self._repr_html_(), "text/plain": repr(self)}
 
-    def live_bundle(self, now: float) -> dict[str, Any]:
+    def live_bundle(self, now: float, remark: str = "") -> dict[str, Any]:
         """Give the running trace in small: several such are sent a second."""
         with self._lock:
-            return {"text/html": render_live(self.trace, now), "text/plain": header_line(self.trace, now)}
+            text = "\n".join([header_line(self.trace, now), *filter(None, [remark]), pick_up(self.job_id)])
+            return {"text/html": render_live(self.trace, now, remark=remark), "text/plain": text}
 
     def __repr__(self) -> str:
         with self._lock:

@@ -112,7 +112,10 @@ def _events_of(socket: websocket.WebSocket, following: Following, after: int) ->
             if not data:
                 following.idle()
                 continue
-            message = cast("dict[str, Any]", orjson.loads(data))
+            try:
+                message = cast("dict[str, Any]", orjson.loads(data))
+            except orjson.JSONDecodeError:
+                raise ConnectionError("what the server sends cannot be read") from None
             if "seq" not in message:
                 # No event of the run but the answer to the subscription: a refusal, to be told as it is.
                 raise read_refusal(message)
@@ -141,6 +144,8 @@ def open_socket(connection: Connection) -> websocket.WebSocket:
             header=[f"{name}: {value}" for name, value in connection.headers.items()],
             timeout=CONNECT_SECONDS,
             suppress_origin=True,
+            # In Python, for each byte: a large event took seconds. What is no UTF-8 is no JSON either.
+            skip_utf8_validation=True,
         )
     except websocket.WebSocketBadStatusException as error:
         # A proxy whose server restarts answers 502 to 504; any other refusal would be repeated.
