@@ -57,6 +57,8 @@ def render_live(trace: Trace, now: float | None = None, *, remark: str = "") -> 
         outcome(trace, most=0),
     ]
     pending = [] if trace.summary.ended else pending_tasks(trace)
+    if not rows:
+        html.append(f'<div style="{MUTED};padding:2px 0 6px 18px">{waits_for(trace)}</div>')
     if rows or pending:
         costs = any(span_cost_text(root) for root in trace.roots)
         html += [f'<div style="overflow-x:auto"><div style="{html_rows.TREE}">']
@@ -65,8 +67,6 @@ def render_live(trace: Trace, now: float | None = None, *, remark: str = "") -> 
         html += [*map(_pending, pending[:LIVE_PENDING]), "</div></div>"]
     if len(pending) > LIVE_PENDING:
         html.append(_small(f"… {counted(len(pending) - LIVE_PENDING, 'more task')}"))
-    if not rows:
-        html.append(f'<div style="{MUTED};padding-top:6px">{waits_for(trace)}</div>')
     shown = sum(1 if row.work is None else 2 for row in rows)
     if (missing := len(trace.spans) - shown) > 0:
         html.append(_small(f"… {counted(missing, 'earlier step')} will be here when the run is over"))

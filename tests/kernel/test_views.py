@@ -10,6 +10,7 @@ import pytest
 
 from kasal_jupyter.kernel.clean import clean
 from kasal_jupyter.kernel.html_rows import axis_ticks
+from kasal_jupyter.kernel.html_texts import drawn_bytes
 from kasal_jupyter.kernel.result import RunResult
 from kasal_jupyter.kernel.view_html import render_html
 from kasal_jupyter.kernel.view_lines import LineView
@@ -402,6 +403,12 @@ def test_a_long_text_is_folded_behind_its_size():
     html = render_html(build_trace(conversation("word " * 5_000)))
     assert "… 25 kB more</summary>" in html
     assert "".join(parsed(html).text).count("word") == 5_000
+
+
+def test_the_size_of_a_long_text_is_estimated_by_its_beginning():
+    # At the end of a run, all its texts are looked at, hundreds of megabytes of them.
+    assert drawn_bytes("a" * 10_000 + "<" * 990_000) == 1_000_000
+    assert drawn_bytes("<" * 1_000) == 5_000
 
 
 def test_a_later_call_shows_only_what_is_new():
