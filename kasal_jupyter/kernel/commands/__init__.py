@@ -130,6 +130,11 @@ def _check(parser: Parser) -> None:
 def _run(parser: Parser) -> None:
     parser.add_argument("crew", nargs="?", metavar="NAME", help="the crew's name or id")
     _inputs(parser)
+    parser.add_argument("--bg", action="store_true", help="go on at once; the view goes on updating")
+    parser.add_argument("-o", "--output", metavar="NAME", help="the variable that takes the result")
+    parser.add_argument("--max-cost", metavar="DOLLARS", type=bound, help="end before it costs more")
+    parser.add_argument("--max-tokens", metavar="N", type=count, help="end before it uses more tokens")
+    parser.add_argument("--max-seconds", metavar="S", type=bound, help="end before it takes longer")
     parser.add_argument(
         "--again",
         nargs="?",
@@ -137,11 +142,6 @@ def _run(parser: Parser) -> None:
         metavar="JOB",
         help="repeat a run, by its id, number or last, with its inputs; those that are given win over them",
     )
-    parser.add_argument("--bg", action="store_true", help="go on at once; the view goes on updating")
-    parser.add_argument("-o", "--output", metavar="NAME", help="the variable that takes the result")
-    parser.add_argument("--max-cost", metavar="DOLLARS", type=bound, help="end before it costs more")
-    parser.add_argument("--max-tokens", metavar="N", type=count, help="end before it uses more tokens")
-    parser.add_argument("--max-seconds", metavar="S", type=bound, help="end before it takes longer")
 
 
 def _answer(parser: Parser) -> None:
