@@ -3,6 +3,9 @@
 A real server runs a real crew on the sandbox model, in a real kernel that shows it: the time from each event
 in the worker (its own time stamp) to the arrival, at a client of the kernel, of the first display message in
 which it is drawn. At about 10 and 100 events a second; also how many redraws a second that takes, and bytes.
+
+And how far the cell is behind a run of 300 MB of events, whose prompts are long: the time from the run's last
+event to the end of its cell. `python benchmarks/live.py 50` makes it 50 MB.
 """
 
 from __future__ import annotations
@@ -33,8 +36,17 @@ OWN_SECONDS = 0.03
 SECONDS = 12.0
 """How long a run takes, about."""
 
+LONGEST = 600.0
+"""Most seconds that a cell may take."""
+
 GOALS = (10, 100)
 """Events a second."""
+
+MEGABYTES = 300
+"""Bytes of the events of the run with long prompts, about, in millions."""
+
+PROMPT = 152_000
+"""Characters of each of its prompts; each stands in two events."""
 
 
 def new_crew(api: httpx.Client, rate: int, seconds: float = SECONDS) -> str:
@@ -55,7 +67,7 @@ def run_in(client: Any, code: str) -> list[tuple[float, dict[str, Any]]]:
     """Run a cell; give its display messages with the times they came."""
     message = client.execute(code)
     shown: list[tuple[float, dict[str, Any]]] = []
-    end = time.monotonic() + 10 * SECONDS
+    end = time.monotonic() + LONGEST
     while time.monotonic() < end:
         try:
             got = client.get_iopub_msg(timeout=1)
@@ -72,6 +84,35 @@ def run_in(client: Any, code: str) -> list[tuple[float, dict[str, Any]]]:
         if got["msg_type"] == "status" and content["execution_state"] == "idle":
             return shown
     raise TimeoutError(f"the cell did not end: {code}")
+
+
+def measure_bulk(server: LiveServer, client: Any, megabytes: int) -> None:
+    """Run a crew with long prompts, and print how far behind its end the cell's end is."""
+    tasks = min(max(2, round(megabytes * 1e6 / (2 * PROMPT))), 1_000)
+    agent = {"role": "Clerk", "goal": "Work", "model": "sandbox", "sandbox": {"latency": 0}}
+    task = {"description": "Say something of {material}", "expected_output": "Something", "agent": "Clerk"}
+    later = [{**task, "name": f"task {number}", "context": ["task 1"]} for number in range(2, tasks + 1)]
+    body = {"name": "Long prompts", "agents": [agent], "tasks": [{**task, "name": "task 1"}, *later]}
+    with server.client() as api:
+        api.post("/crews", json=body).raise_for_status()
+        words = "prices of tea, in words: " * (PROMPT // 25)
+        shown = run_in(client, f'run = %kasal run "Long prompts" material="{words}"')
+        ended = time.time()
+        job_id = shown[-1][1]["metadata"]["kasal"]["job_id"]
+        run_in(client, "del run")
+        last = api.get(f"/executions/{job_id}/events", params={"kind": "status"}).json()["events"][-1]
+    (journal,) = server.folder.rglob(f"{job_id}.jsonl")
+    run_end = datetime.fromisoformat(last["time"]).timestamp()
+    began = datetime.fromisoformat(api_started(server, job_id)).timestamp()
+    print(
+        f"{journal.stat().st_size / 1e6:>8.0f} MB {run_end - began:>8.1f} s {ended - run_end:>8.2f} s behind"
+        f" {len(shown):>6} redraws"
+    )
+
+
+def api_started(server: LiveServer, job_id: str) -> str:
+    with server.client() as api:
+        return str(api.get(f"/executions/{job_id}").json()["started_at"])
 
 
 def measure(server: LiveServer, client: Any, rate: int) -> None:
@@ -106,7 +147,7 @@ def measure(server: LiveServer, client: Any, rate: int) -> None:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        server = start_server(Path(folder) / "server")
+        server = start_server(Path(folder) / "server", "--KasalApp.max_journal_bytes=1000000000")
         os.environ |= {
             "KASAL_URL": server.url,
             "KASAL_TOKEN": server.token,
@@ -120,8 +161,11 @@ def main() -> None:
                 # The first run waits for the server to warm up.
                 run_in(client, f'%kasal run "{new_crew(api, 100, 0.5)}"')
             print("    goal  events/s  events      p50       p99       most   redraws   size")
-            for rate in GOALS:
-                measure(server, client, rate)
+            if len(sys.argv) == 1:
+                for rate in GOALS:
+                    measure(server, client, rate)
+            print("  events       run       cell")
+            measure_bulk(server, client, int(sys.argv[1]) if len(sys.argv) > 1 else MEGABYTES)
         finally:
             client.stop_channels()
             manager.shutdown_kernel(now=True)

@@ -156,7 +156,7 @@ class TracesHandler(StreamHandler):
         """
         query = self.query(CursorQuery)
         after = self.cursor(query)
-        wanted = EventFilter.read(query.kind, query.agent, query.task)
+        wanted = _filter(query)
         await execution_of(self, job_id)
         feed = await self.parts.runs.feed(job_id)
         if self.wants_stream():
@@ -165,7 +165,11 @@ class TracesHandler(StreamHandler):
             def rows_of(line: bytes) -> Iterable[bytes]:
                 event = orjson.loads(line)
                 row = fold.feed(event)
-                return [row.model_dump_json().encode()] if row is not None and wanted.takes(event) else []
+                return (
+                    [row.model_dump_json().encode()]
+                    if row is not None and wanted.takes(event, fold.asked)
+                    else []
+                )
 
             await self.stream(feed, after, rows_of)
             return
@@ -198,7 +202,7 @@ class EventsHandler(StreamHandler):
         """
         query = self.query(CursorQuery)
         after = self.cursor(query)
-        wanted = EventFilter.read(query.kind, query.agent, query.task)
+        wanted = _filter(query)
         await execution_of(self, job_id)
         feed = await self.parts.runs.feed(job_id)
         if self.wants_stream():
@@ -207,6 +211,10 @@ class EventsHandler(StreamHandler):
         lines, last = await LISTS.do(lambda: _page(feed, after, query.limit, wanted), owner=self.caller.owner)
         following = str(last).encode() if last < feed.journal.seq else b"null"
         self.write_bytes(b'{"events":[%b],"next":%b}' % (b",".join(lines), following))
+
+
+def _filter(query: CursorQuery) -> EventFilter:
+    return EventFilter.read(query.kind, query.agent, query.task, find=query.find, failed=query.failed)
 
 
 def _page(feed: Feed, after: int, limit: int, wanted: EventFilter) -> tuple[list[bytes], int]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from kasal_jupyter.kernel.client import Client
 from kasal_jupyter.kernel.connection import find_server
+from kasal_jupyter.kernel.executions import numbered_job
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # argparse has no other name
@@ -31,9 +32,24 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_job(parser: argparse.ArgumentParser) -> None:
-    """Add ``JOB``."""
-    parser.add_argument("job", metavar="JOB", help="the execution's id, as `jupyter kasal ps` lists it")
+def add_job(parser: argparse.ArgumentParser, *, numbers: bool = False) -> None:
+    """Add ``JOB``; with ``numbers``, :func:`job_of` says which execution is meant."""
+    more = ", its number there (1: the latest), or last" if numbers else ""
+    parser.add_argument(
+        "job", metavar="JOB", help=f"the execution's id, as `jupyter kasal ps` lists it{more}"
+    )
+
+
+def job_of(client: Client, word: str) -> str:
+    """Give the execution that is meant: an id, a number in the latest list, or ``last``.
+
+    Whatever changes something takes an id alone: numbers move on with every new execution.
+    """
+    return (
+        numbered_job(client, 1 if word == "last" else int(word))
+        if word == "last" or word.isdecimal()
+        else word
+    )
 
 
 @contextmanager

@@ -7,9 +7,18 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from kasal_jupyter.cli.connect import EXIT_STATUS, add_job, add_server_options, exit_status, say, server_of
+from kasal_jupyter.cli.connect import (
+    EXIT_STATUS,
+    add_job,
+    add_server_options,
+    exit_status,
+    job_of,
+    say,
+    server_of,
+)
 from kasal_jupyter.cli.terminal import STATE_STYLES, console_of, print_rows
 from kasal_jupyter.kernel.clean import clean, one_line
+from kasal_jupyter.kernel.executions import inputs_text
 from kasal_jupyter.kernel.figures import cost_text, counted, duration_text, moment_text
 from kasal_jupyter.kernel.questions import answer_open, open_questions
 from kasal_jupyter.kernel.rows import STATUS_MARKS, how_to_answer
@@ -19,9 +28,9 @@ from kasal_jupyter.schemas.executions import ExecutionStatus
 if TYPE_CHECKING:
     from kasal_jupyter.cli.connect import Subparsers
 
-HEADS = ("job", "crew", "status", "progress", "time", "tokens", "cost", "created")
+HEADS = ("job", "crew", "status", "progress", "time", "tokens", "cost", "created", "inputs")
 
-SPARE = ("created", "cost", "tokens", "progress", "time")
+SPARE = ("inputs", "created", "cost", "tokens", "progress", "time")
 """The columns that a narrow terminal does without, the first to go first."""
 
 
@@ -47,7 +56,7 @@ def register(subparsers: Subparsers) -> None:
         description="Tell how an execution stands.",
         epilog=EXIT_STATUS,
     )
-    add_job(status)
+    add_job(status, numbers=True)
     status.add_argument("--json", action="store_true", help="as JSON, for programs")
     add_server_options(status)
     status.set_defaults(handler=run_status)
@@ -99,7 +108,7 @@ def run_ps(args: argparse.Namespace) -> int:
 def run_status(args: argparse.Namespace) -> int:
     """Carry out ``status``; give the exit status."""
     with server_of(args) as client:
-        found = client.execution(args.job)
+        found = client.execution(job_of(client, args.job))
     if args.json:
         print(found.model_dump_json())
         return exit_status(found.status)
@@ -169,7 +178,8 @@ def _row(each: ExecutionStatus) -> list[str]:
     tokens = f"{each.usage.total_tokens:,}" if each.usage.total_tokens else ""
     figures = [f"{each.progress} %", took, tokens, _cost(each)]
     status = f"queued, {each.queue_position}." if each.queue_position is not None else each.status
-    return [each.job_id, each.crew_name, status, *figures, moment_text(each.created_at)]
+    when, inputs = moment_text(each.created_at), inputs_text(each.inputs)
+    return [each.job_id, each.crew_name, status, *figures, when, inputs]
 
 
 def _cost(each: ExecutionStatus) -> str:

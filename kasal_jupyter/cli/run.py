@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from kasal_jupyter.cli import WrongUsage
-from kasal_jupyter.cli.connect import EXIT_STATUS, add_job, add_server_options, exit_status, say, server_of
+from kasal_jupyter.cli.connect import (
+    EXIT_STATUS,
+    add_job,
+    add_server_options,
+    exit_status,
+    job_of,
+    say,
+    server_of,
+)
 from kasal_jupyter.cli.crew_file import find_crew, names_file, read_crew, read_inputs, store_crew
 from kasal_jupyter.cli.prompt import Prompt
 from kasal_jupyter.cli.run_view import RunView, view_on
@@ -23,6 +31,8 @@ from kasal_jupyter.kernel.cards import Checked
 from kasal_jupyter.kernel.clean import clean
 from kasal_jupyter.kernel.client import Client
 from kasal_jupyter.kernel.crew_plan import unused_inputs
+from kasal_jupyter.kernel.executions import STEP_HEADS, inputs_again, trace_cells
+from kasal_jupyter.kernel.figures import counted
 from kasal_jupyter.kernel.view_text import render_text
 from kasal_jupyter.kernel.waiting import Waiting
 from kasal_jupyter.schemas.trace import Trace
@@ -56,10 +66,18 @@ def register(subparsers: Subparsers) -> None:
         epilog=EXIT_STATUS,
     )
     run.add_argument(
-        "crew", metavar="FILE|CREW", help="the crew: a YAML file (-: the input), its name, or its id"
+        "crew",
+        nargs="?",
+        metavar="FILE|CREW",
+        help="the crew: a YAML file (-: the input), its name, or its id",
     )
     run.add_argument("values", nargs="*", metavar="name=value", help="an input of the run")
     run.add_argument("--inputs", metavar="FILE", help="more inputs, in a file: YAML or JSON")
+    run.add_argument(
+        "--again",
+        metavar="JOB",
+        help="repeat an execution, by its id, its number in `ps`, or last; inputs given here win over its",
+    )
     run.add_argument("--max-cost", metavar="DOLLARS", type=_bound, help="end before it costs more")
     run.add_argument("--max-tokens", metavar="N", type=_count, help="end before it uses more tokens")
     run.add_argument("--max-seconds", metavar="S", type=_bound, help="end before it takes longer")
@@ -83,7 +101,7 @@ def register(subparsers: Subparsers) -> None:
         description="Wait for an execution's end, and print its answer. Ctrl-C ends the waiting alone.",
         epilog=EXIT_STATUS,
     )
-    add_job(wait)
+    add_job(wait, numbers=True)
     wait.add_argument("--json", action="store_true", help="print the execution as JSON")
     add_server_options(wait)
     wait.set_defaults(handler=run_wait)
@@ -94,13 +112,21 @@ def register(subparsers: Subparsers) -> None:
         description="Show what an execution's agents did, as a tree on one time axis.",
         epilog=EXIT_STATUS,
     )
-    add_job(traces)
+    add_job(traces, numbers=True)
     traces.add_argument(
         "--follow",
         "-f",
         action="store_true",
         help="go on to the execution's end, step by step; Ctrl-C ends the watching alone",
     )
+    traces.add_argument(
+        "--find", metavar="TEXT", help="list the steps whose answer, arguments or result have it"
+    )
+    traces.add_argument("--failed", action="store_true", help="list the steps that failed")
+    traces.add_argument("--agent", metavar="NAME", help="list one agent's steps")
+    traces.add_argument("--task", metavar="NAME", help="list one task's steps, by its name or id")
+    traces.add_argument("--limit", metavar="N", type=_count, default=200, help="how many (default: 200)")
+    traces.add_argument("--after", metavar="N", type=_count, help="list those behind the step of this number")
     traces.add_argument("--json", action="store_true", help="print its events, a JSON object a line")
     add_server_options(traces)
     traces.set_defaults(handler=run_traces)
@@ -108,13 +134,21 @@ def register(subparsers: Subparsers) -> None:
 
 def run_run(args: argparse.Namespace) -> int:
     """Carry out ``run``; give the exit status."""
+    if args.again is not None and args.crew is not None:
+        # The crew is the execution's: what stands there are inputs.
+        args.values, args.crew = [args.crew, *args.values], None
+    elif args.again is None and args.crew is None:
+        raise WrongUsage("Which crew? Name it or its file, or repeat an execution: --again JOB")
     if args.crew == "-" == args.inputs:
         raise WrongUsage("The crew and the inputs cannot both be the standard input")
     # What is wrong here is told before a server is started.
     inputs = read_inputs(args.values, args.inputs)
-    crew = read_crew(args.crew) if names_file(args.crew) else None
+    crew = read_crew(args.crew) if args.crew is not None and names_file(args.crew) else None
     with ended_by_signals(), server_of(args) as client:
-        if crew is None:
+        if args.again is not None:
+            before = client.execution(job_of(client, args.again))
+            crew_id, inputs = before.crew_id, inputs_again(before.job_id, before.inputs, inputs)
+        elif crew is None:
             crew_id = find_crew(client, args.crew).id
         else:
             crew_id, done = store_crew(client, crew, "terminal", args.crew, force=args.force, ways=_WAYS)
@@ -177,6 +211,7 @@ def run_wait(args: argparse.Namespace) -> int:
     """Carry out ``wait``; give the exit status."""
     with server_of(args) as client:
         with view_on(sys.stderr, quiet=True) as view:
+            args.job = job_of(client, args.job)
             _follow(client, args.job, view, stop=False)
         if args.json:
             print(client.execution(args.job).model_dump_json())
@@ -186,6 +221,9 @@ def run_wait(args: argparse.Namespace) -> int:
 def run_traces(args: argparse.Namespace) -> int:
     """Carry out ``traces``; give the exit status."""
     with server_of(args) as client:
+        args.job = job_of(client, args.job)
+        if args.find or args.failed or args.agent or args.task or args.after:
+            return _list_steps(client, args)
         if args.follow:
             with view_on(sys.stdout, as_json=args.json) as view:
                 _follow(client, args.job, view, stop=False)
@@ -197,6 +235,20 @@ def run_traces(args: argparse.Namespace) -> int:
         text = render_text(trace, width=width)
         console.print(TraceHighlighter()(text) if console.is_terminal else text, soft_wrap=True)
     return exit_status(trace.summary.status)
+
+
+def _list_steps(client: Client, args: argparse.Namespace) -> int:
+    """List the steps that are looked for; give the exit status: 1 where there are none, as grep has it."""
+    only = {name: getattr(args, name) for name in ("find", "agent", "task", "after")}
+    found = client.traces(args.job, **only, failed="true" if args.failed else None, limit=args.limit + 1)
+    rows = found[: args.limit]
+    if args.json:
+        print("".join(f"{row.model_dump_json()}\n" for row in rows), end="")
+    elif rows:
+        print_rows(console_of(sys.stdout), STEP_HEADS, map(trace_cells, rows), spare=("took", "time"))
+    if len(found) > len(rows):
+        say(f"{counted(len(rows), 'step')}, not all; --after {rows[-1].seq} shows the next")
+    return 0 if rows else 1
 
 
 def _follow(client: Client, job_id: str, view: RunView, *, stop: bool, prompt: Prompt | None = None) -> None:

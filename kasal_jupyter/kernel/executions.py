@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
 from kasal_jupyter.kernel.cards import Shown
-from kasal_jupyter.kernel.figures import duration_text
+from kasal_jupyter.kernel.clean import escape, one_line
+from kasal_jupyter.kernel.failure import CellError
+from kasal_jupyter.kernel.figures import cost_text, duration_text, moment_text
 from kasal_jupyter.kernel.result import RunResult
 from kasal_jupyter.kernel.rows import STATUS_MARKS
-from kasal_jupyter.schemas.executions import ENDED, ExecutionError, Status
+from kasal_jupyter.schemas.executions import ENDED, ExecutionError, Status, TraceRow
 from kasal_jupyter.schemas.usage import Usage
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from kasal_jupyter.kernel.client import Client
     from kasal_jupyter.schemas.executions import ExecutionStatus
 
-HEADS = ["job", "crew", "status", "progress", "time", "tokens", "created"]
+HEADS = ["#", "job", "crew", "status", "inputs", "progress", "time", "tokens", "cost", "created"]
+
+STEP_HEADS = ["#", "time", "agent", "action", "result", "took"]
+
+HINT = (
+    "%kasal status 1 shows the first of them, %kasal traces 1 its steps, %kasal run --again 1 repeats it; "
+    ".df() gives them as a table"
+)
+
+MOST_LISTED = 500
+"""Runs of one list, and so the largest number that names one."""
 
 
 @dataclass(slots=True)
@@ -61,10 +75,12 @@ class Run:
     created_at: str
     duration: float | None
     asks: bool
-    _client: Client = field(repr=False, compare=False)
+    number: int = field(default=0, compare=False)
+    """Its place in the list that it is from, counted from 1: `%kasal status 2` means the second."""
+    _client: Client = field(kw_only=True, repr=False, compare=False)
 
     @classmethod
-    def of(cls, client: Client, state: ExecutionStatus) -> Run:
+    def of(cls, client: Client, state: ExecutionStatus, number: int = 0) -> Run:
         """Make it of what the API answers."""
         return cls(
             job_id=state.job_id,
@@ -80,12 +96,13 @@ class Run:
             created_at=state.created_at,
             duration=state.duration,
             asks=bool(state.questions),
+            number=number,
             _client=client,
         )
 
     def refreshed(self) -> Run:
         """Give the run as it is now."""
-        return Run.of(self._client, self._client.execution(self.job_id))
+        return Run.of(self._client, self._client.execution(self.job_id), self.number)
 
     def result(self) -> RunResult:
         """Give the run whole, with its trace; one that still goes on is waited for, and drawn meanwhile.
@@ -106,6 +123,36 @@ class Run:
             result.feed(event)
         return result
 
+    def again(self, *, background: bool = False, **values: Any) -> RunResult:
+        """Run its crew, as it is now, once more with the same inputs, and watch it.
+
+        Parameters
+        ----------
+        background
+            Whether to go on at once.
+        **values
+            Inputs that shall be others. One that was a frame must be given again: the run had its
+            description, and tools that are gone.
+
+        Raises
+        ------
+        RunFailed
+            It ended otherwise than completed.
+        CellError
+            It cannot run; with everything that keeps it from that.
+        """
+        from kasal_jupyter.kernel.runner import launch
+        from kasal_jupyter.kernel.session import the_session
+
+        inputs = inputs_again(self.job_id, self.inputs, values)
+        return launch(
+            self._client,
+            self._client.crew(self.crew_id),
+            inputs,
+            background=background,
+            on_start=the_session().note_job,
+        )
+
     def stop(self) -> Run:
         """Stop it, and give it as it is then; its processes are gone by then."""
         self._client.stop(self.job_id)
@@ -117,13 +164,16 @@ class Run:
 
     def _cells(self) -> list[str]:
         return [
+            str(self.number or ""),
             self.job_id,
             self.crew_name,
             f"{STATUS_MARKS[self.status]} {self.status}{' · waits for an answer' if self.asks else ''}",
+            inputs_text(self.inputs),
             f"{self.progress} %",
             duration_text(self.duration) if self.duration is not None else "",
             f"{self.usage.total_tokens:,}",
-            self.created_at,
+            cost_text(self.usage.cost) if self.usage.llm_calls else "",
+            moment_text(self.created_at),
         ]
 
     def _repr_html_(self) -> str:
@@ -156,11 +206,32 @@ class Runs(Sequence[Run]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    def df(self) -> pd.DataFrame:
+        """Give one row a run.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``job_id``, ``crew``, ``crew_id``, ``status``, ``progress`` (percent), ``created`` (UTC),
+            ``duration`` (seconds; missing while it goes on), ``prompt_tokens``, ``completion_tokens``,
+            ``tokens``, ``cost`` (US dollars; missing where unknown), ``llm_calls``, ``tool_calls``,
+            ``inputs`` (a dict), ``output``, ``error``.
+
+        Raises
+        ------
+        CellError
+            pandas is not installed in this kernel.
+        """
+        from kasal_jupyter.kernel.tables import run_table
+
+        return run_table(self._runs)
+
     def __repr__(self) -> str:
         return repr(self._table())
 
     def _repr_html_(self) -> str:
-        return self._table()._repr_html_()
+        hint = f'<div style="font-size:11px;opacity:0.68">{escape(HINT)}</div>' if self._runs else ""
+        return f"<div>{self._table()._repr_html_()}{hint}</div>"
 
     def _table(self) -> Shown:
         rows = [run._cells() for run in self._runs]  # noqa: SLF001 - the list is its rows
@@ -171,5 +242,52 @@ def latest_runs(
     client: Client, limit: int = 20, *, crew_id: str | None = None, status: str | None = None
 ) -> Runs:
     """Give the latest runs, newest first: all, or one crew's, or those in one state."""
-    found = client.executions(min(limit, 500), crew_id=crew_id, status=status)
-    return Runs([Run.of(client, each) for each in found])
+    found = client.executions(min(limit, MOST_LISTED), crew_id=crew_id, status=status)
+    return Runs([Run.of(client, each, number) for number, each in enumerate(found, 1)])
+
+
+def numbered_job(client: Client, number: int, listed: Sequence[str] = ()) -> str:
+    """Give the run of a number: in a list that was shown, else among the latest.
+
+    Raises
+    ------
+    CellError
+        There are not so many.
+    """
+    if not listed and 1 <= number <= MOST_LISTED:
+        listed = [each.job_id for each in client.executions(number)]
+    if not 1 <= number <= len(listed):
+        raise CellError(f"There is no run number {number}; the list has {len(listed)}")
+    return listed[number - 1]
+
+
+def inputs_again(job_id: str, inputs: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a run's inputs for the next, with some changed.
+
+    Raises
+    ------
+    CellError
+        One was a frame, of which nothing but its description is known.
+    """
+    from kasal_jupyter.kernel.frame_profile import is_card
+
+    given = {**inputs, **changes}
+    for name, value in given.items():
+        if name not in changes and is_card(value, name):
+            raise CellError(
+                f"{name} was a frame of a notebook, of which {job_id} had a description and tools; give it "
+                f"again: %kasal run --again {job_id} {name}=…"
+            )
+    return given
+
+
+def trace_cells(row: TraceRow) -> list[str]:
+    """Give a step of a run as a row of a list; see ``STEP_HEADS``."""
+    took = duration_text(row.duration_ms / 1000) if row.duration_ms is not None else ""
+    return [str(row.seq), row.timestamp, row.agent or "", row.action, row.result, took]
+
+
+def inputs_text(inputs: Mapping[str, Any]) -> str:
+    """Write a run's inputs in short: ``topic=green tea, rows=12``."""
+    shown = [f"{name}={one_line(str(value), 40)}" for name, value in list(inputs.items())[:6]]
+    return ", ".join([*shown, "…"] if len(inputs) > len(shown) else shown)

@@ -31,6 +31,16 @@ def moment_text(time: str) -> str:
     return f"{int(time[8:10])} {_MONTHS[int(time[5:7]) - 1]} {time[:4]} {time[11:16]} UTC"
 
 
+def second_text(time: str, later: float = 0.0) -> str:
+    """Write a time as events have it, or some seconds later, to the second: ``24 Nov 2026 03:51:07 UTC``."""
+    from datetime import timedelta
+
+    from kasal_jupyter.schemas.base import parse_time
+
+    moment = (parse_time(time) + timedelta(seconds=later)).isoformat()
+    return f"{moment_text(moment)[:-4]}:{moment[17:19]} UTC"
+
+
 def counted(number: int, singular: str, plural: str | None = None) -> str:
     """Write a count with its noun: ``1 task``, ``1,204 characters``."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"

@@ -87,6 +87,7 @@ class Follower(threading.Thread):
                 self._view.feed(event)
         except KasalError as error:
             self.lost = error
+            self._view.cut_off(f"Not followed any further: {error.message}")
         except Exception as error:
             # The border of a thread: told to whoever waits for it; in the background, nobody does.
             self._broken = error

@@ -66,6 +66,11 @@ def profile_card(frame: nw.DataFrame[Any], name: str) -> str:
     return text
 
 
+def is_card(value: object, name: str) -> bool:
+    """Say whether an input's value is what :func:`profile_card` made of a frame."""
+    return isinstance(value, str) and value.startswith(f"{name}: a table of ") and "\ncolumn (type):" in value
+
+
 def column_line(column: nw.Series[Any]) -> str:
     """Describe a column on one line."""
     missing = int(column.null_count())

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from kasal_jupyter.kernel.clean import escape, one_line
-from kasal_jupyter.kernel.figures import duration_text, moment_text, run_cost_text, run_figures
+from kasal_jupyter.kernel.figures import (
+    counted,
+    duration_text,
+    moment_text,
+    run_cost_text,
+    run_figures,
+    second_text,
+)
 from kasal_jupyter.kernel.html_parts import (
     BLUE,
     ORANGE,
@@ -15,7 +22,8 @@ from kasal_jupyter.kernel.html_parts import (
     TRACK,
     separator,
 )
-from kasal_jupyter.kernel.html_texts import is_long, labelled_text, split_long
+from kasal_jupyter.kernel.html_texts import labelled_text
+from kasal_jupyter.kernel.markdown import answer_html, plain_html
 from kasal_jupyter.kernel.remembered import MARK, listed, stored_note
 from kasal_jupyter.kernel.rows import STATUS_MARKS, elapsed_text, how_to_answer, how_to_get_all, run_start
 from kasal_jupyter.schemas.trace import Trace
@@ -29,7 +37,8 @@ def crew_title(trace: Trace) -> str:
 def header(trace: Trace, now: float, *, live: bool = False) -> str:
     """Give the crew, the state, the figures, the id and the date.
 
-    ``now`` is in seconds since the run's first event; a ``live`` header tells how old its latest is.
+    ``now`` is in seconds since the run's first event. A ``live`` header tells what time it is of: where the
+    page is closed or the kernel ends, it stays in the notebook, and must be true next year.
     """
     summary = trace.summary
     figures = [elapsed_text(trace, now)]
@@ -43,7 +52,7 @@ def header(trace: Trace, now: float, *, live: bool = False) -> str:
         for figure in figures
     )
     when = moment_text(summary.created_at) if summary.created_at else ""
-    about = [_age(now - trace.last_time) if live else "", escape(one_line(trace.job_id, 60)), when]
+    about = [_stands(trace, now) if live else "", escape(one_line(trace.job_id, 60)), when]
     return (
         '<div style="font-size:15px"><span dir="auto" style="font-weight:700;padding-right:14px">'
         f"{crew_title(trace)}</span>"
@@ -54,12 +63,17 @@ def header(trace: Trace, now: float, *, live: bool = False) -> str:
     )
 
 
-def _age(seconds: float) -> str:
-    return (
-        "last event just now"
-        if seconds < 1
-        else f"last event {duration_text(int(seconds))} ago".replace(".0", "")
-    )
+def _stands(trace: Trace, now: float) -> str:
+    latest = trace.summary.latest_at
+    if not latest:
+        return ""
+    drawn = second_text(latest, now - trace.last_time)
+    return f"as it stood at {drawn} · last event at {second_text(latest)[-12:]}"
+
+
+def pick_up(job_id: str) -> str:
+    """Say how a view that has stopped moving is gone on with."""
+    return f"Where nothing moves any more, `%kasal status {one_line(job_id, 60)}` picks the run up"
 
 
 def progress(trace: Trace) -> str:
@@ -91,15 +105,20 @@ def outcome(trace: Trace, *, most: int | None = None) -> str:
     summary = trace.summary
     pieces = []
     if summary.error and summary.status != "completed":
-        pieces.append(_panel("Error", f"{summary.error.message} ({summary.error.code})", RED, most))
+        said = f"{summary.error.message} ({summary.error.code})"
+        pieces.append(_panel("Error", plain_html(said, most=most), RED))
     if summary.result:
         # One that ended before its time, for its budget say, keeps what it has.
         whole = summary.status == "completed" or not summary.ended
-        pieces.append(_panel("Answer" if whole else "So far", summary.result, BLUE, most))
+        pieces.append(_panel("Answer" if whole else "So far", answer_html(summary.result, most=most), BLUE))
         if summary.result_file is not None:
             pieces.append(f'<div style="{SMALL}">{escape(how_to_get_all(trace.job_id))}</div>')
+    elif summary.ended and (latest := trace.latest_done):
+        done = f"{summary.tasks_done} of {counted(summary.tasks_total, 'task')} done"
+        label = f"So far, {done}: {escape(one_line(latest.name, 80))}"
+        pieces.append(_panel(label, answer_html(latest.closed["result"], most=most), BLUE))
     if summary.remarks:
-        pieces.append(_panel("Remark", "\n".join(summary.told_remarks()), ORANGE, most))
+        pieces.append(_panel("Remark", plain_html("\n".join(summary.told_remarks())), ORANGE))
     return "".join(pieces)
 
 
@@ -114,16 +133,8 @@ def kept(trace: Trace) -> str:
     )
 
 
-def _panel(label: str, text: str, colour: str, most: int | None) -> str:
-    head, whole = text, ""
-    if is_long(text):
-        head = f"{split_long(text)[0].rstrip()} …"
-        # Once more from its beginning: what is copied from there is the answer, whole.
-        whole = labelled_text(f"whole {label.lower()}", text, most=most)
+def _panel(label: str, inside: str, colour: str) -> str:
     return (
         f'<div style="border-left:3px solid {colour};background:{PANEL};padding:4px 12px 7px;'
-        f'margin-bottom:8px">'
-        f'<div style="{SMALL}">{label}</div>'
-        f'<div dir="auto" style="font-size:14px;white-space:pre-wrap;overflow-wrap:break-word">'
-        f"{escape(head)}</div>{whole}</div>"
+        f'margin-bottom:8px"><div style="{SMALL}">{label}</div>{inside}</div>'
     )

@@ -9,6 +9,8 @@ others. So a property that follows the theme is declared twice, see :func:`theme
 that can be read on a light and on a dark ground (translucent, a middle tone, or none, which
 inherits), then the theme's variable, which wins where it is kept.
 
+Answers have besides what Markdown makes: paragraphs, lists, tables, code, links, which all of them keep.
+
 GitHub drops ``style`` altogether. The texts then follow each other: the words that the styles
 hide make each row a sentence, and no-break spaces make the tree. A screen reader hears the same
 words, so they are hidden by their size: what is not displayed is not read out.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kasal_jupyter.kernel.clean import escape
-from kasal_jupyter.kernel.figures import counted, duration_text, span_cost_text
+from kasal_jupyter.kernel.figures import duration_text, span_cost_text
 from kasal_jupyter.kernel.html_parts import (
     BAR_COLOURS,
     FAILED,
@@ -127,14 +127,6 @@ def row_line(row: Row, axis: Axis) -> str:
 
 def _cost_words(span: Span) -> str:
     return " cost" if span.cost is None else ""
-
-
-def gap_line(steps: int, depth: int) -> str:
-    """Give the line that stands for steps that are not drawn."""
-    return (
-        f'<div style="padding-left:{(depth + 1) * INDENT}px;{SMALL}">{indent(depth)}'
-        f"… {counted(steps, 'more step')}</div>"
-    )
 
 
 def indent(depth: int) -> str:

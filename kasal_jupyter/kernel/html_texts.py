@@ -12,6 +12,8 @@ LONG_LINES = 14
 """Lines beyond which it is."""
 HEAD = 420
 """Characters of a folded text that are shown before the fold."""
+SAMPLE = 10_000
+"""Characters of a text by which the size of the whole is estimated."""
 HEAD_LINES = 8
 """Lines of it that are."""
 
@@ -91,7 +93,10 @@ def bytes_of(text: str) -> int:
 
 
 def drawn_bytes(text: str) -> int:
-    """Estimate the bytes that a text takes in a saved notebook once it is HTML."""
+    """Estimate the bytes that a text takes in a saved notebook as HTML; of a long one by its beginning."""
+    # A run's texts may be hundreds of megabytes: a look at each letter would take seconds.
+    if len(text) > SAMPLE:
+        return drawn_bytes(text[:SAMPLE]) * len(text) // SAMPLE
     return saved_bytes(text) + 4 * sum(map(text.count, "<>&'\""))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any, Protocol
 
+from kasal_jupyter.kernel.clean import escape, one_line
+from kasal_jupyter.kernel.html_head import pick_up
 from kasal_jupyter.kernel.result import RunResult
 from kasal_jupyter.kernel.view_lines import LineView
 from kasal_jupyter.schemas.events import Event
@@ -31,10 +33,11 @@ IDLE_SECONDS = 1.0
 """Time between two redraws while nothing happens but that time goes on."""
 
 
-_STARTING = {
-    "text/html": '<div style="font-family:system-ui,sans-serif;opacity:0.68">Starting …</div>',
-    "text/plain": "Starting …",
-}
+def _starting(job_id: str) -> dict[str, str]:
+    """Give what stands there before the first event, and stays where that never comes."""
+    text = f"Starting {one_line(job_id, 60)} … {pick_up(job_id)}"
+    style = "font-family:system-ui,sans-serif;opacity:0.68"
+    return {"text/html": f'<div style="{style}">{escape(text)}</div>', "text/plain": text}
 
 
 class View(Protocol):
@@ -48,6 +51,9 @@ class View(Protocol):
 
     def settle(self) -> None:
         """Show the end of the run once more, for the cell that has waited for it."""
+
+    def cut_off(self, reason: str) -> None:
+        """Show that nothing more will come, though the run may go on."""
 
 
 def view_of(result: RunResult) -> View:
@@ -84,9 +90,11 @@ class LiveView:
         about = {"kasal": {"job_id": result.job_id}}
         self._handle = handle
         if handle is not None:
-            handle.update(_STARTING, raw=True, metadata=about)
+            handle.update(_starting(result.job_id), raw=True, metadata=about)
         else:
-            self._handle = display(_STARTING, raw=True, display_id=True, metadata=about)  # type: ignore[no-untyped-call]
+            self._handle = display(  # type: ignore[no-untyped-call]
+                _starting(result.job_id), raw=True, display_id=True, metadata=about
+            )
 
     def feed(self, event: Event) -> None:
         """Take in the next event, and redraw unless that was done just now."""
@@ -116,6 +124,10 @@ class LiveView:
         """
         if not self.result.drawn_here:
             self._update(self.result.bundle())
+
+    def cut_off(self, reason: str) -> None:
+        """Say why nothing more will come; what was seen so far stays."""
+        self._update(self.result.live_bundle(self.result.trace.last_time, reason))
 
     def _least(self, now: float) -> float:
         """Give the least time from the latest redraw to the next."""
@@ -160,3 +172,7 @@ class PrintedView:
 
     def settle(self) -> None:
         """Do nothing: a line that is printed stays."""
+
+    def cut_off(self, reason: str) -> None:
+        """Print why nothing more will come."""
+        print(reason, flush=True)  # noqa: T201 - a terminal is where it is shown

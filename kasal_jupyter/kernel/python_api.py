@@ -29,11 +29,14 @@ def runs(limit: int = 20, *, crew: str | None = None, status: Status | None = No
     -------
     Runs
         A list of :class:`~kasal_jupyter.kernel.executions.Run`, which a notebook shows as a table;
-        ``kasal.runs()[0].result()`` is the latest one whole, with its trace.
+        ``kasal.runs()[0].result()`` is the latest one whole, with its trace, ``.again()`` repeats it, and
+        ``kasal.runs().df()`` is a row a run.
     """
     session = the_session()
     crew_id = session.crew(crew).id if crew is not None else None
-    return latest_runs(session.client, limit, crew_id=crew_id, status=status)
+    found = latest_runs(session.client, limit, crew_id=crew_id, status=status)
+    session.listed = [run.job_id for run in found]
+    return found
 
 
 def usage(

@@ -7,6 +7,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
+from kasal_jupyter.kernel.html_head import pick_up
 from kasal_jupyter.kernel.view_html import render_html
 from kasal_jupyter.kernel.view_live import render_live
 from kasal_jupyter.kernel.view_text import header_line, render_text
@@ -89,7 +90,7 @@ class RunResult:
 
     @property
     def output(self) -> str | None:
-        """The crew's final answer, whole; None where there is none (yet).
+        """The crew's final answer, whole; of a :attr:`partial` run, what it had; None where there is none.
 
         Of a very long one the run's events, and so its views, have the beginning alone: the server is asked
         for the rest, once.
@@ -100,6 +101,8 @@ class RunResult:
             The server that keeps the rest cannot be reached, or has deleted the run.
         """
         summary = self.trace.summary
+        if summary.result is None and self.partial and (latest := self.trace.latest_done):
+            return str(latest.closed["result"])
         if summary.result_file is None:
             return summary.result
         if self._whole is None:
@@ -107,6 +110,11 @@ class RunResult:
 
             self._whole = the_session().client.result(self.job_id).result
         return self._whole
+
+    @property
+    def partial(self) -> bool:
+        """Whether the run ended before its time: ``output`` is then what its last task that was done gave."""
+        return self.trace.summary.ended and self.status != "completed"
 
     @property
     def usage(self) -> Usage:
@@ -250,15 +258,15 @@ class RunResult:
         """Give the trace in every form that a notebook may show, in less than 2 MB."""
         return {"text/html": self._repr_html_(), "text/plain": repr(self)}
 
-    def live_bundle(self, now: float) -> dict[str, Any]:
+    def live_bundle(self, now: float, remark: str = "") -> dict[str, Any]:
         """Give the running trace in small: several such are sent a second."""
         with self._lock:
             position = self.queue_position if self.status == "queued" else None
-            head = header_line(self.trace, now)
-            return {
-                "text/html": render_live(self.trace, now, position=position),
-                "text/plain": head if position is None else f"{head}  {place_text(position)}",
-            }
+            place = "" if position is None else f"  {place_text(position)}"
+            head = f"{header_line(self.trace, now)}{place}"
+            text = "\n".join([head, *filter(None, [remark]), pick_up(self.job_id)])
+            html = render_live(self.trace, now, position=position, remark=remark)
+            return {"text/html": html, "text/plain": text}
 
     def __repr__(self) -> str:
         with self._lock:

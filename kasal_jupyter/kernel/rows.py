@@ -7,7 +7,7 @@ own span would only repeat it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,7 +48,7 @@ class Row:
     before
         The model call before this one by the same agent, to show only new messages.
     gap, rest
-        Steps that are not among the rows: just before this one, and behind the last of its children.
+        Spans that are not among the rows: just before this one, and behind the last of its children.
     """
 
     span: Span
@@ -58,8 +58,8 @@ class Row:
     work: Span | None = None
     plan: str = ""
     before: Span | None = None
-    gap: int = 0
-    rest: int = 0
+    gap: list[Span] = field(default_factory=list, repr=False)
+    rest: list[Span] = field(default_factory=list, repr=False)
     children: list[Row] = field(default_factory=list, repr=False)
 
     @property
@@ -92,8 +92,7 @@ def build_rows(trace: Trace, wanted: AbstractSet[int] | None = None) -> list[Row
     ``wanted`` are the ids of the spans to give rows of; with a span, those around it must be among them.
     """
     plans = {task["id"]: task for task in trace.queued.get("tasks", ())}
-    sizes = None if wanted is None else _sizes(trace)
-    top, _ = _rows_of(trace.roots, 0, wanted, sizes)
+    top, _ = _rows_of(trace.roots, 0, wanted)
     for row in top:
         # Besides tasks there is the crew's planner, whose work is no task's.
         if row.span.kind == "task":
@@ -111,7 +110,7 @@ def build_rows(trace: Trace, wanted: AbstractSet[int] | None = None) -> list[Row
             row.work = spans[0]
             row.note = " · ".join(filter(None, (row.note, recalled_note(row.work.recalled))))
             spans = spans[0].children
-        row.children, row.rest = _rows_of(spans, min(row.depth + 1, DEEPEST), wanted, sizes)
+        row.children, row.rest = _rows_of(spans, min(row.depth + 1, DEEPEST), wanted)
         if row.span.checks:
             for inner in row.children:
                 if inner.span.kind == "llm":
@@ -122,12 +121,11 @@ def build_rows(trace: Trace, wanted: AbstractSet[int] | None = None) -> list[Row
     return top
 
 
-def _rows_of(
-    spans: list[Span], depth: int, wanted: AbstractSet[int] | None, sizes: Mapping[int, int] | None
-) -> tuple[list[Row], int]:
-    """Give the rows of the wanted ones of these spans, and how many steps come behind them."""
+def _rows_of(spans: list[Span], depth: int, wanted: AbstractSet[int] | None) -> tuple[list[Row], list[Span]]:
+    """Give the rows of the wanted ones of these spans, and the spans that come behind them."""
     rows: list[Row] = []
-    calls = gap = 0
+    gap: list[Span] = []
+    calls = 0
     before: Span | None = None
     again = _tried_again(spans)
     for span in spans:
@@ -136,9 +134,9 @@ def _rows_of(
             row = Row(span, depth, one_line(span.name, 160), _note(span, calls, span.id in again), gap=gap)
             row.before = before if span.kind == "llm" else None
             rows.append(row)
-            gap = 0
-        elif sizes is not None:
-            gap += sizes[span.id]
+            gap = []
+        else:
+            gap.append(span)
         before = span if span.kind == "llm" else before
     return rows, gap
 
@@ -152,13 +150,14 @@ def below(span: Span) -> Iterator[Span]:
         stack.extend(inner.children)
 
 
-def _sizes(trace: Trace) -> dict[int, int]:
-    """Count each span with all below it."""
-    sizes = dict.fromkeys(trace.spans, 1)
-    for span in reversed(trace.spans.values()):
-        if span.parent_id in sizes:
-            sizes[span.parent_id] += sizes[span.id]
-    return sizes
+def steps_in(spans: Iterable[Span]) -> int:
+    """Count spans with all below them."""
+    return sum(1 for span in spans for _ in below(span))
+
+
+def step_note(span: Span) -> str:
+    """Say what is to be said of a span by itself, without those around it."""
+    return _note(span, 0, again=False)
 
 
 def _note(span: Span, calls: int, again: bool) -> str:
@@ -214,7 +213,7 @@ def _checks_note(span: Span) -> str:
 
 
 def _llm_note(span: Span, number: int) -> str:
-    parts = [f"call {number}"]
+    parts = [f"call {number}"] if number else []
     usage = span.closed.get("usage")
     if usage:
         parts.append(f"{usage['prompt_tokens']:,} in")

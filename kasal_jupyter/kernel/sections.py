@@ -12,11 +12,15 @@ from kasal_jupyter.schemas.trace import Span
 
 
 class Section(NamedTuple):
-    """A labelled text of a span; a label alone is a remark. ``bad`` marks an error."""
+    """A labelled text of a span; a label alone is a remark.
+
+    ``bad`` marks an error, ``answer`` what people read: it may be Markdown.
+    """
 
     label: str
     text: str = ""
     bad: bool = False
+    answer: bool = False
 
 
 def sections(row: Row) -> list[Section]:
@@ -41,9 +45,10 @@ def _work(span: Span, work: Span | None) -> list[Section]:
         *_text("recalled", listed(agent.recalled)),
         *_text("prompt", agent.opened.get("prompt")),
         *_text("tools", ", ".join(agent.opened.get("tools") or ())),
-        *_text("result", span.closed.get("result")),
-        *_remark(span),
     ]
+    if result := span.closed.get("result"):
+        found.append(Section("result", result, answer=True))
+    found += _remark(span)
     for check in span.checks:
         said = "accepts it" if check.accepted else "refuses it"
         found.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,13 @@ if TYPE_CHECKING:
     from kasal_jupyter.kernel.connection import Connection
     from kasal_jupyter.kernel.stored_crews import Hand, Put
     from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
+    from kasal_jupyter.schemas.executions import ExecutionStatus
     from kasal_jupyter.schemas.versions import ChangeQuery, Writer
 
 _MOST_ORIGIN = 300
+
+LOOKED_AT = 10
+"""Runs from before a restart that are asked for."""
 
 
 @dataclass(slots=True)
@@ -29,9 +34,12 @@ class Session:
     ----------
     last_job
         The run that this notebook has started or looked at last.
+    listed
+        The runs of the list that was shown last: their numbers name them.
     """
 
     last_job: str | None = None
+    listed: list[str] = field(default_factory=list)
     _client: Client | None = field(default=None, repr=False)
     _written: dict[tuple[str, str], int] = field(default_factory=dict, repr=False)
 
@@ -99,19 +107,40 @@ class Session:
         return Notebook(self.namespace, () if shell is None else set(shell.user_ns_hidden))
 
     def note_job(self, job_id: str) -> None:
-        """Note the run that is meant where none is named."""
+        """Note the run that is meant where none is named; also for when the kernel was restarted."""
+        from kasal_jupyter.kernel.notebook_runs import note_run
+
         self.last_job = job_id
+        note_run(job_id, self.namespace)
+
+    def runs_before(self) -> list[ExecutionStatus]:
+        """Give the runs that this notebook had before its kernel was restarted, what goes on first."""
+        from kasal_jupyter.errors import NotFound
+        from kasal_jupyter.kernel.notebook_runs import runs_before
+        from kasal_jupyter.schemas.executions import ENDED
+
+        found = []
+        for job_id in runs_before(self.namespace)[:LOOKED_AT]:
+            with suppress(NotFound):
+                found.append(self.client.execution(job_id))
+        return sorted(found, key=lambda each: each.status in ENDED)
 
     def job(self, word: str | None) -> str:
-        """Give the run that is meant: the one named, else the latest of this notebook.
+        """Give the run that is meant: by its id, its number in the list shown last, or ``last``.
+
+        Where none is named, it is the latest of this notebook, also from before a restart of its kernel.
 
         Raises
         ------
         CellError
             None is named, and this notebook has started none; or there is no such run.
         """
-        if word is not None:
+        if word is not None and word != "last":
             self.note_job(self._known_job(word))
+        if self.last_job is None and (before := self.runs_before()):
+            self.last_job = before[0].job_id
+        if self.last_job is None and word == "last" and (latest := self.client.executions(1)):
+            self.last_job = latest[0].job_id
         if self.last_job is None:
             raise CellError("No run was started in this notebook yet; name one, as `%kasal ps` lists them")
         return self.last_job
@@ -204,7 +233,10 @@ class Session:
 
     def _known_job(self, word: str) -> str:
         from kasal_jupyter.errors import NotFound, nearest
+        from kasal_jupyter.kernel.executions import numbered_job
 
+        if word.isdecimal():
+            return numbered_job(self.client, int(word), self.listed)
         try:
             return self.client.execution(word).job_id
         except NotFound:

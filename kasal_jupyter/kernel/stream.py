@@ -114,7 +114,10 @@ def _events_of(socket: websocket.WebSocket, following: Following, after: int) ->
             if not data:
                 following.idle()
                 continue
-            message = cast("dict[str, Any]", orjson.loads(data))
+            try:
+                message = cast("dict[str, Any]", orjson.loads(data))
+            except orjson.JSONDecodeError:
+                raise ConnectionError("what the server sends cannot be read") from None
             if "seq" not in message:
                 # No event of the run but the answer to the subscription: a refusal, to be told as it is.
                 raise read_refusal(message)
@@ -144,6 +147,8 @@ def open_socket(connection: Connection) -> websocket.WebSocket:
             timeout=CONNECT_SECONDS,
             suppress_origin=True,
             **_way(connection),
+            # In Python, for each byte: a large event took seconds. What is no UTF-8 is no JSON either.
+            skip_utf8_validation=True,
         )
     except websocket.WebSocketBadStatusException as error:
         # A proxy whose server restarts answers 502 to 504; any other refusal would be repeated.

@@ -1,7 +1,8 @@
-"""A run as tables: one row a task, or one row a span."""
+"""Runs as tables: one row a run, and of one run one row a task, or one row a span."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kasal_jupyter.kernel.failure import CellError
@@ -11,10 +12,13 @@ from kasal_jupyter.schemas.trace import Span, Trace
 if TYPE_CHECKING:
     import pandas as pd
 
+    from kasal_jupyter.kernel.executions import Run
+
 _TYPES = {
     "span_id": "int64",
     "parent_id": "Int64",
     "depth": "int64",
+    "progress": "int64",
     "duration": "float64",
     "prompt_tokens": "int64",
     "completion_tokens": "int64",
@@ -25,6 +29,10 @@ _TYPES = {
 }
 """The types of the columns that hold figures: also of a run that has none yet."""
 
+_RUN_COLUMNS = (
+    *("job_id", "crew", "crew_id", "status", "progress", "created", "duration", "prompt_tokens"),
+    *("completion_tokens", "tokens", "cost", "llm_calls", "tool_calls", "inputs", "output", "error"),
+)
 _TASK_COLUMNS = (
     *("task", "agent", "state", "start", "duration", "prompt_tokens", "completion_tokens", "tokens", "cost"),
     *("llm_calls", "tool_calls", "result", "error"),
@@ -34,6 +42,38 @@ _SPAN_COLUMNS = (
     *("duration", "prompt_tokens", "completion_tokens", "tokens", "cost", "arguments", "messages"),
     *("result", "text", "error"),
 )
+
+
+def run_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """Give one row a run.
+
+    Raises
+    ------
+    CellError
+        pandas is not installed.
+    """
+    rows = [
+        {
+            "job_id": run.job_id,
+            "crew": run.crew_name,
+            "crew_id": run.crew_id,
+            "status": run.status,
+            "progress": run.progress,
+            "created": run.created_at,
+            "duration": run.duration,
+            "prompt_tokens": run.usage.prompt_tokens,
+            "completion_tokens": run.usage.completion_tokens,
+            "tokens": run.usage.total_tokens,
+            "cost": run.usage.cost,
+            "llm_calls": run.usage.llm_calls,
+            "tool_calls": run.usage.tool_calls,
+            "inputs": run.inputs,
+            "output": run.output,
+            "error": run.error.message if run.error is not None else None,
+        }
+        for run in runs
+    ]
+    return _table(rows, _RUN_COLUMNS)
 
 
 def task_table(trace: Trace) -> pd.DataFrame:
@@ -129,5 +169,6 @@ def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame
         ) from None
     # By column: from rows, pandas would make a date or a number of what an agent happened to say.
     table = pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in columns})
-    table["start"] = pd.to_datetime(table["start"], utc=True, format="ISO8601")
+    for name in {"start", "created"}.intersection(columns):
+        table[name] = pd.to_datetime(table[name], utc=True, format="ISO8601")
     return table.astype({name: kind for name, kind in _TYPES.items() if name in columns})

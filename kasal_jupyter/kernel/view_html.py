@@ -1,24 +1,27 @@
 """The trace as one HTML string: what a notebook shows, keeps, and shows again next year.
 
-It is made of ``details``, ``summary``, ``div``, ``span`` and ``pre`` alone, so that
-it outlives the kernel and passes the sanitisers (see
+It is made of ``details``, ``summary``, ``div``, ``span`` and ``pre`` alone, and in answers of what Markdown
+knows, so that it outlives the kernel and passes the sanitisers (see
 :mod:`kasal_jupyter.kernel.html_parts` for what they leave).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import quote
 
 from kasal_jupyter.kernel import html_rows
 from kasal_jupyter.kernel.clean import escape, one_line
 from kasal_jupyter.kernel.figures import counted, span_cost_text
 from kasal_jupyter.kernel.html_head import crew_title, header, kept, outcome, progress
+from kasal_jupyter.kernel.html_pages import Pages
 from kasal_jupyter.kernel.html_parts import CARD, MUTED, SMALL
 from kasal_jupyter.kernel.html_texts import drawn_bytes, labelled_text, remark, saved_bytes
+from kasal_jupyter.kernel.markdown import answer_html
 from kasal_jupyter.kernel.rows import Row, build_rows
 from kasal_jupyter.kernel.sections import Section, sections
 from kasal_jupyter.kernel.selection import fair_choice
-from kasal_jupyter.schemas.trace import Trace
+from kasal_jupyter.schemas.trace import Span, Trace
 
 MOST_BYTES = 1_750_000
 """Size of a whole view in a saved notebook; with the text beside it, it stays below 2 MB."""
@@ -27,12 +30,14 @@ ROWS_BYTES = 1_550_000
 ANSWER_LENGTH = 60_000
 """Most characters of the answer that a saved view holds."""
 MOST_ROWS = 1_000
-"""Steps that a saved view draws; of a longer run it draws some of every task."""
+"""Steps that have a row that opens; of a longer run some of every task have, and the others a line."""
 TRACKED_ROWS = 600
 """Up to so many steps, the axis is drawn behind each bar."""
 OPEN_ROWS = 40
 """Up to so many steps, every task is shown open; beyond, only what failed or runs."""
 
+READ = 120_000
+"""Characters of the tasks' results that are read as Markdown: some signs take the parser 70 µs each."""
 SLIM_TEXTS = 400
 """Up to so many texts, each has a box that is pleasant to look at."""
 TEXT_LIMITS = (1_000_000, 200_000, 60_000, 20_000, 8_000, 3_000, 1_000, 300, 100, 0)
@@ -72,9 +77,11 @@ class _View:
         self.axis = html_rows.Axis.of(trace, tracked=whole or steps <= TRACKED_ROWS)
         self.html: list[str] = []
         self.size = 0
-        self.drawn = 0
+        self.drawn: set[int] = set()
+        self.pages = Pages(trace.job_id, 0, self.axis.origin)
         self.most: int | None = None
         self.slim = False
+        self.reads = READ * (10 if whole else 1)
 
     def draw(self) -> str:
         trace = self.trace
@@ -86,7 +93,10 @@ class _View:
         self.add(header(trace, self.axis.now))
         self.add(progress(trace))
         self.add(outcome(trace, most=None if self.whole else ANSWER_LENGTH))
-        top = build_rows(trace, None if self.whole else fair_choice(trace, MOST_ROWS))
+        chosen = None if self.whole else fair_choice(trace, MOST_ROWS)
+        if chosen is not None:
+            self.pages = Pages(trace.job_id, len(trace.spans) - len(chosen), self.axis.origin)
+        top = build_rows(trace, chosen)
         if top:
             self.add(f'<div style="overflow-x:auto"><div style="{html_rows.TREE}">')
             costs = any(span_cost_text(root) for root in trace.roots)
@@ -110,6 +120,7 @@ class _View:
         if not self.whole:
             self.slim = sum(map(len, texts)) > SLIM_TEXTS
             room = ROWS_BYTES - self.size - len(rows) * (1_000 if self.axis.tracked else 860)
+            room -= self.pages.room
             self.most = _text_limit(texts, room, SLIM_FRAME if self.slim else FRAME)
         opened = _opened(top, len(rows))
         unclosed: list[tuple[int, str]] = []
@@ -117,16 +128,15 @@ class _View:
             self.close(unclosed, row.depth)
             if not self.whole and self.size > ROWS_BYTES:
                 break
-            if row.gap:
-                self.add(html_rows.gap_line(row.gap, row.depth))
-            self.drawn += 1 if row.work is None else 2
+            self.add(self.pages.fold(row.gap, row.depth))
+            self.drawn |= {span.id for span in (row.span, row.work) if span is not None}
             is_open = " open" if row.span.id in opened else ""
             self.add(
                 f'<details{is_open}><summary style="{html_rows.row_style(row)};cursor:pointer"'
                 f"{html_rows.tooltip(row)}>{html_rows.row_line(row, self.axis)}</summary>"
             )
             inside = self.sections(row, found)
-            rest = html_rows.gap_line(row.rest, row.depth + 1) if row.rest else ""
+            rest = self.pages.fold(row.rest, row.depth + 1)
             # A task's own texts stand below its steps, where they don't push those apart.
             if row.children or rest:
                 unclosed.append((row.depth, f"{rest}{_folded(row, found, inside)}</details>"))
@@ -134,6 +144,10 @@ class _View:
                 self.add(inside)
                 unclosed.append((row.depth, "</details>"))
         self.close(unclosed, 0)
+        told = self.drawn | self.pages.told
+        self.add(
+            self.pages.fold([_alone(span) for span in self.trace.spans.values() if span.id not in told], 0)
+        )
 
     def close(self, unclosed: list[tuple[int, str]], depth: int) -> None:
         while unclosed and unclosed[-1][0] >= depth:
@@ -152,7 +166,7 @@ class _View:
                 if not section.bad:
                     continue
                 most = TEXT_LIMITS[-2]
-            piece = labelled_text(section.label, section.text, bad=section.bad, most=most, slim=self.slim)
+            piece = self.text(section, most)
             pieces.append(piece)
             room -= saved_bytes(piece)
         if not pieces:
@@ -160,12 +174,28 @@ class _View:
         left = row.depth * html_rows.INDENT + 36
         return f'<div style="margin:1px 0 6px {left}px;white-space:normal;line-height:1.5">{"".join(pieces)}</div>'
 
+    def text(self, section: Section, most: int | None) -> str:
+        if section.answer and section.text == self.trace.summary.result:
+            return remark(f"{section.label}: the answer above")
+        size = len(section.text)
+        if (
+            section.answer
+            and not self.slim
+            and size <= (self.reads if most is None else min(most, self.reads))
+        ):
+            self.reads -= size
+            piece = f"{remark(section.label)}{answer_html(section.text)}"
+            # Of many small signs, each is an element.
+            if self.whole or len(piece) <= 4 * drawn_bytes(section.text) + FRAME:
+                return piece
+        return labelled_text(section.label, section.text, bad=section.bad, most=most, slim=self.slim)
+
     def remainder(self) -> str:
         """Say what is not drawn, and where it is."""
-        missing = len(self.trace.spans) - self.drawn
-        if missing <= 0 and self.most is None:
+        missing = len(self.pages.told)
+        if not missing and self.most is None:
             return ""
-        said = f"{counted(missing, 'more step')} and the whole texts" if missing > 0 else "The whole texts"
+        said = f"{counted(missing, 'more step')} and the whole texts" if missing else "The whole texts"
         served = f"/v1/executions/{quote(self.trace.job_id)}/events"
         if self.server_url:
             # JupyterLab takes a path for a file of its own: only a whole address is left as it is.
@@ -177,9 +207,19 @@ class _View:
         )
 
 
+def _alone(span: Span) -> Span:
+    """Give a span without those below it."""
+    return replace(span, children=[])
+
+
 def _text_limit(found: list[list[Section]], room: int, frame: int) -> int | None:
     """Give the most characters of one text with which all fit into the room; None where none is cut."""
-    sizes = [(len(section.text), drawn_bytes(section.text)) for texts in found for section in texts]
+    # An answer is drawn as it is read, and in a fold as it was written.
+    sizes = [
+        (len(section.text), (3 if section.answer else 1) * drawn_bytes(section.text))
+        for texts in found
+        for section in texts
+    ]
     room -= len(sizes) * frame
     if sum(drawn for _, drawn in sizes) <= room:
         return None

@@ -1,27 +1,33 @@
 """The trace of a run that goes on, as HTML: small, and drawn in little time, for it is drawn often.
 
-Nothing in it opens: the next redraw would close it. It holds what runs, what came last, and the tasks.
+Nothing in it opens: the next redraw would close it. It holds what runs, what came last, and the tasks, those
+that have not begun as well. Each may be the last that is drawn, and then stays in the saved notebook.
 """
 
 from __future__ import annotations
 
 from kasal_jupyter.kernel import html_rows
-from kasal_jupyter.kernel.clean import escape
+from kasal_jupyter.kernel.clean import escape, one_line
 from kasal_jupyter.kernel.figures import counted, span_cost_text
-from kasal_jupyter.kernel.html_head import crew_title, header, outcome, progress, questions
-from kasal_jupyter.kernel.html_parts import CARD, MUTED, SMALL
+from kasal_jupyter.kernel.html_head import crew_title, header, outcome, pick_up, progress, questions
+from kasal_jupyter.kernel.html_parts import CARD, MUTED, SMALL, hidden
 from kasal_jupyter.kernel.rows import Row, build_rows
 from kasal_jupyter.kernel.selection import latest_choice
 from kasal_jupyter.kernel.waiting import place_text
+from kasal_jupyter.schemas.events import TaskPlan
 from kasal_jupyter.schemas.trace import Trace
 
 LIVE_ROWS = 40
 """Steps that are drawn: with more, a redraw takes the time and the channel that other cells need."""
+LIVE_PENDING = 10
+"""Tasks that have not begun and are drawn; the others are counted."""
 LIVE_TAIL = 240
 """Characters of a growing answer that are shown."""
 
 
-def render_live(trace: Trace, now: float | None = None, *, position: int | None = None) -> str:
+def render_live(
+    trace: Trace, now: float | None = None, *, position: int | None = None, remark: str = ""
+) -> str:
     """Draw a run that goes on.
 
     Parameters
@@ -32,6 +38,8 @@ def render_live(trace: Trace, now: float | None = None, *, position: int | None 
         Seconds since the run's first event; its latest event's where not given.
     position
         The run's place in the server's line, where it waits.
+    remark
+        Why nothing more will come.
 
     Returns
     -------
@@ -53,21 +61,50 @@ def render_live(trace: Trace, now: float | None = None, *, position: int | None 
         questions(trace),
         outcome(trace, most=0),
     ]
-    if rows:
+    pending = [] if trace.summary.ended else pending_tasks(trace)
+    if not rows:
+        html.append(f'<div style="{MUTED};padding:2px 0 6px 18px">{waits_for(trace, position)}</div>')
+    if rows or pending:
         costs = any(span_cost_text(root) for root in trace.roots)
         html += [f'<div style="overflow-x:auto"><div style="{html_rows.TREE}">']
-        html += [html_rows.axis_line(axis, costs=costs), *(_row(row, axis) for row in rows), "</div></div>"]
-    else:
-        what = "Waiting for the first task" if position is None else f"Waiting: {place_text(position)}"
-        html.append(f'<div style="{MUTED};padding-top:6px">{what} …</div>')
+        if rows:
+            html += [html_rows.axis_line(axis, costs=costs), *(_row(row, axis) for row in rows)]
+        html += [*map(_pending, pending[:LIVE_PENDING]), "</div></div>"]
+    if len(pending) > LIVE_PENDING:
+        html.append(_small(f"… {counted(len(pending) - LIVE_PENDING, 'more task')}"))
     shown = sum(1 if row.work is None else 2 for row in rows)
     if (missing := len(trace.spans) - shown) > 0:
-        html.append(
-            f'<div style="{SMALL};padding:6px 0 0 18px">… {counted(missing, "earlier step")} '
-            "will be here when the run is over</div>"
-        )
-    html.append("</div>")
+        html.append(_small(f"… {counted(missing, 'earlier step')} will be here when the run is over"))
+    html += [_small(remark) if remark else "", _small(pick_up(trace.job_id)), "</div>"]
     return "".join(html)
+
+
+def pending_tasks(trace: Trace) -> list[TaskPlan]:
+    """Give the tasks that have not begun, in their order."""
+    states = trace.summary.task_states
+    return [task for task in trace.queued.get("tasks", ()) if states.get(task["id"]) == "created"]
+
+
+def waits_for(trace: Trace, position: int | None = None) -> str:
+    """Say what a run waits for whose first task has not begun."""
+    if position is not None:
+        return f"Waiting: {place_text(position)} …"
+    if trace.summary.status == "queued":
+        return "Waiting for its turn, or starting the engine (CrewAI takes some seconds to load at first) …"
+    return "The engine is there; waiting for the first task …"
+
+
+def _small(text: str) -> str:
+    return f'<div style="{SMALL};padding:6px 0 0 18px">{escape(text)}</div>'
+
+
+def _pending(task: TaskPlan) -> str:
+    agent = f" · {escape(one_line(task['agent'], 80))}" if task["agent"] else ""
+    return (
+        f'<div style="{MUTED};padding-left:{html_rows.INDENT}px;overflow:hidden;text-overflow:ellipsis">'
+        f'<span aria-hidden="true">▢</span> {hidden("task ")}<span dir="auto">'
+        f"{escape(one_line(task['title'], 160))}</span>{agent} · not begun</div>"
+    )
 
 
 def _row(row: Row, axis: html_rows.Axis) -> str:

@@ -14,7 +14,15 @@ from kasal_jupyter.kernel.figures import (
     span_cost_text,
 )
 from kasal_jupyter.kernel.remembered import MARK, listed, stored_note
-from kasal_jupyter.kernel.rows import STATUS_MARKS, Row, build_rows, elapsed_text, how_to_get_all, run_start
+from kasal_jupyter.kernel.rows import (
+    STATUS_MARKS,
+    Row,
+    build_rows,
+    elapsed_text,
+    how_to_get_all,
+    run_start,
+    steps_in,
+)
 from kasal_jupyter.kernel.selection import fair_choice
 from kasal_jupyter.schemas.trace import Span, Trace
 
@@ -59,7 +67,7 @@ def render_text(trace: Trace, *, width: int = 110) -> str:
     shown = 0
     for branch, row in rows:
         if row.gap:
-            lines.append(f"{branch[:-3]}┆  … {counted(row.gap, 'more step')}")
+            lines.append(f"{branch[:-3]}┆  … {counted(steps_in(row.gap), 'more step')}")
         lines.append(_line(trace, branch, row, width, origin=origin, priced=priced))
         shown += 1 if row.work is None else 2
     if (missing := len(trace.spans) - shown) > 0:
@@ -68,12 +76,15 @@ def render_text(trace: Trace, *, width: int = 110) -> str:
         kept = f"{MARK} {stored_note(trace.stored)}: {one_line(listed(trace.stored), 400)}"
         lines.append(fitted(kept, width).rstrip())
     summary = trace.summary
-    if summary.result is not None:
-        lines += ["", *_excerpt(summary.result)]
+    if summary.error is not None and summary.status != "completed":
+        lines += ["", *_excerpt(f"{summary.error.code}: {summary.error.message}")]
+    latest = trace.latest_done if summary.ended else None
+    answer = summary.result if summary.result is not None or latest is None else latest.closed["result"]
+    if answer is not None:
+        early = summary.ended and summary.status != "completed"
+        lines += ["", *(["So far:"] if early else []), *_excerpt(answer)]
         if summary.result_file is not None:
             lines.append(how_to_get_all(trace.job_id))
-    elif summary.error is not None:
-        lines += ["", *_excerpt(f"{summary.error.code}: {summary.error.message}")]
     if summary.remarks:
         lines += ["", *(f"Remark: {clean(remark)}" for remark in summary.told_remarks())]
     return "\n".join(lines)

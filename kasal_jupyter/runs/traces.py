@@ -32,19 +32,23 @@ class TraceFold:
     Agents' own spans are left out: their answer is their task's.
     """
 
-    _began: dict[int, str] = field(default_factory=dict)
+    _began: dict[int, dict[str, Any]] = field(default_factory=dict)
+    asked: Any = None
+    """What the tool was asked whose row was given last."""
 
     def feed(self, event: dict[str, Any]) -> TraceRow | None:
         """Take the next event in, and give the row that it ends."""
         kind = event["type"]
         if kind in OPENING:
-            self._began[event["span_id"]] = event["time"]
+            # Not its prompt, which has all that was said before.
+            self._began[event["span_id"]] = {"time": event["time"], "asked": event.get("arguments")}
             return None
         if kind not in COMPLETING and kind not in FAILING and kind not in _AT_ONCE:
             return None
         # What adds to a span does not end it.
-        start = self._began.pop(event.get("span_id", 0), None) if kind not in _AT_ONCE else None
-        return None if kind.startswith("agent") else _row(event, start)
+        began = self._began.pop(event.get("span_id", 0), {}) if kind not in _AT_ONCE else {}
+        self.asked = began.get("asked")
+        return None if kind.startswith("agent") else _row(event, began.get("time"))
 
 
 def trace_rows(
@@ -78,7 +82,7 @@ def trace_rows(
             seen += 1
             event = orjson.loads(line)
             row = fold.feed(event)
-            if row is not None and row.seq > after and (wanted is None or wanted.takes(event)):
+            if row is not None and row.seq > after and (wanted is None or wanted.takes(event, fold.asked)):
                 rows.append(row)
                 if len(rows) == limit:
                     return rows, seen < journal.seq

@@ -325,6 +325,12 @@ class CursorQuery(Query):
     )
     agent: str | None = Field(None, max_length=200, description="One agent's, by its name.")
     task: str | None = Field(None, max_length=200, description="One task's, by its id or its name.")
+    find: str | None = Field(
+        None,
+        max_length=200,
+        description="Those with this text, in capitals or not; a row's own, not its prompt's.",
+    )
+    failed: bool = Field(False, description="Those that failed.")
 
 
 class TraceRows(Model):

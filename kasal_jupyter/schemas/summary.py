@@ -52,6 +52,11 @@ class RunSummary:
     _set_back: float = 0.0
 
     @property
+    def latest_at(self) -> str:
+        """When the latest event happened; empty before the first."""
+        return self._latest
+
+    @property
     def ended(self) -> bool:
         """Whether the run is over."""
         return self.status in ENDED

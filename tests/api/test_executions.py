@@ -241,3 +241,20 @@ def test_progress_never_goes_back_and_the_current_task_is_named(api):
     assert [state["status"] for state in states if state["progress"] == 100] == ["completed"]
     named = {state["current_task"] for state in states if state["status"] == "running"}
     assert named >= {"research", "report"}
+
+
+def test_a_trace_and_events_are_searched(api):
+    _, ended = run(api, crew_body("Searched"))
+    path = f"/executions/{ended['job_id']}"
+    calls = api.get(f"{path}/events", params={"kind": "tool_call"}).json()["events"]
+    word = str(next(iter(calls[0]["arguments"].values())))
+    rows = api.get(f"{path}/traces", params={"find": word, "kind": "tool"}).json()["traces"]
+    assert [row["action"] for row in rows] == ["calculator"]
+    found = api.get(f"{path}/events", params={"find": "TEA"}).json()["events"]
+    assert found
+    assert all("tea" in str(event).lower() for event in found)
+    assert api.get(f"{path}/traces", params={"failed": "true"}).json()["traces"] == []
+    assert api.get(f"{path}/events", params={"find": "nowhere"}).json() == {"events": [], "next": None}
+    # Not what every event has: its time, its ids.
+    assert api.get(f"{path}/traces", params={"find": ended["job_id"]}).json()["traces"] == []
+    assert api.get(f"{path}/traces", params={"find": "x" * 201}).status_code == 400

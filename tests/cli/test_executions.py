@@ -24,6 +24,8 @@ def test_ps_lists_the_latest_first(terminal, jobs):
     heads, *rows = (line.split() for line in out.splitlines())
     assert status == 0
     assert heads[:3] == ["job", "crew", "status"]
+    assert heads[-3:] == ["cost", "created", "inputs"]
+    assert all("topic=tea" in row for row in rows)
     assert [row[:3] for row in rows] == [
         [jobs["slow"], "slow", "stopped"],
         [jobs["failing"], "failing", "failed"],
@@ -45,6 +47,36 @@ def test_the_status_of_a_run_is_the_commands(terminal, jobs, name, status, said)
     assert jobs[name] in out
     if name == "failing":
         assert "MODEL_ERROR: sandbox" in out
+
+
+def test_the_latest_runs_are_meant_by_their_numbers(terminal, jobs):
+    for word, name in (("last", "slow"), ("1", "slow"), ("2", "failing"), ("3", "crew")):
+        assert jobs[name] in terminal.run("status", word)[1]
+    assert "There is no run number 99" in terminal.run("status", "99")[2]
+    # They move on with every run: what changes something takes an id.
+    assert terminal.run("stop", "1")[0] == 1
+
+
+def test_a_run_is_repeated_with_its_inputs_and_some_of_them_changed(terminal, jobs):
+    for more, inputs in (((), {"topic": "tea"}), (("topic=coffee",), {"topic": "coffee"})):
+        status, out, err = terminal.run("run", "--again", jobs["crew"], *more, "--json")
+        assert status == 0, err
+        assert json.loads(out.splitlines()[0])["inputs"] == inputs
+    assert "Which crew?" in terminal.run("run")[2]
+
+
+def test_a_trace_is_searched(terminal, jobs):
+    status, out, _ = terminal.run("traces", jobs["failing"], "--failed", "--json")
+    assert status == 0
+    assert {json.loads(line)["type"] for line in out.splitlines()} == {"llm_failed", "task_failed", "error"}
+    status, out, _ = terminal.run("traces", jobs["crew"], "--find", "[SANDBOX]", "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert rows
+    assert all("[sandbox]" in row["result"] for row in rows)
+    status, out, err = terminal.run("traces", jobs["crew"], "--after", "1", "--limit", "1")
+    assert (status, len(out.splitlines())) == (0, 2)
+    assert "1 step, not all; --after" in err
+    assert terminal.run("traces", jobs["crew"], "--find", "nowhere")[:2] == (1, "")
 
 
 def test_a_run_that_has_ended_is_not_stopped(terminal, jobs):

@@ -99,7 +99,7 @@ def test_faults_of_a_file_have_its_lines_and_fields(terminal):
     [
         (("run", "crew.yaml", "topic"), 2, "'topic' is no input; write it as name=value"),
         (("run", "crew.yaml", "--nonsense"), 2, "unrecognized arguments: --nonsense"),
-        (("run",), 2, "usage: jupyter kasal run"),
+        (("run",), 2, "Which crew? Name it or its file, or repeat an execution: --again JOB"),
         (("run", "-", "--inputs", "-"), 2, "cannot both be the standard input"),
         (("run", "nothing.yaml"), 1, "nothing.yaml cannot be read: No such file"),
         (("run", "crew.yaml", "--inputs", "nothing.yaml"), 1, "nothing.yaml cannot be read"),

@@ -14,6 +14,8 @@ from kasal_jupyter.kernel.client import Client
 from kasal_jupyter.kernel.connection import Connection
 from kasal_jupyter.kernel.result import RunResult
 from tests.crews import crew_body, new_crew, start, wait_for
+from tests.kernel.test_markdown import REPORT
+from tests.kernel.test_views import events
 
 CREW = """\
 %%kasal crew Market watch
@@ -235,6 +237,27 @@ def test_an_untrusted_notebook_shows_the_whole_trace_without_a_kernel(
         card.evaluate("card => card.querySelectorAll('details').forEach(step => { step.open = true })")
     page.screenshot(path=pictures / f"saved-{where}-open.png")
     assert contrast(page, card) >= 4.5
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_an_answer_is_read_as_markdown_and_its_formulas_are_set(app, page, live_server, pictures):
+    result = RunResult("job_1")
+    for event in events(answer=REPORT):
+        result.feed(event)
+    path = saved_notebook(live_server, f"answer-{app}.ipynb", result, kernel=None)
+    show(page, live_server, app, path)
+    page.locator(".jp-Dialog .jp-mod-reject").dispatch_event("click")
+    answer = page.get_by_text("Answer", exact=True).first.locator("xpath=..")
+    answer.wait_for()
+    answer.locator("mjx-container").nth(2).wait_for(timeout=60_000)
+    page.screenshot(path=pictures / f"answer-{app}.png")
+    assert answer.locator("mjx-container").count() == 3
+    assert "a pound costs $5, two cost $9." in answer.inner_text()
+    assert answer.locator("table td", has_text="2.35").count() == 1
+    raw = answer.locator("summary", has_text="raw text")
+    raw.click()
+    assert answer.locator("details pre", has_text="**fell 4 %**").is_visible()
+    assert "$p_1 * q_1$" in answer.locator("details pre").last.inner_text()
 
 
 def contrast(page, card):

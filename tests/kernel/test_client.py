@@ -217,3 +217,12 @@ def test_a_refusal_is_read_whoever_wrote_it(status, content, kind):
         assert "502" in error.message
     else:
         assert type(error) is kind
+
+
+def test_what_a_server_sends_is_not_looked_at_byte_by_byte(client, monkeypatch):
+    # In Python, as the library does it where nothing compiled is installed, 300 MB take it a minute.
+    looked_at = []
+    monkeypatch.setattr("websocket._abnf.validate_utf8", lambda data: looked_at.append(len(data)) or True)
+    job_id = client.start(client.create_crew(CrewCreate.model_validate(CREW)).id).job_id
+    assert list(client.follow(job_id))[-1]["seq"] > 5
+    assert looked_at == []

@@ -146,9 +146,7 @@ def test_traces_can_be_narrowed(kernel, ran):
     assert len(lines) == 2
     assert "  Researcher  " not in shown(kernel, f"%kasal traces {ran} --agent Writer")
     assert "  calculator  " not in shown(kernel, f"%kasal traces {ran} --task report")
-    assert shown(kernel, f"%kasal traces {ran} --limit 1").startswith(
-        "The first 1 step; --limit 2 shows more"
-    )
+    assert shown(kernel, f"%kasal traces {ran} --limit 1").startswith("1 step, not all; --after ")
     assert "did you mean 'Writer'?" in shown(kernel, f"%kasal traces {ran} --agent Writre")
     assert "did you mean 'report'?" in shown(kernel, f"%kasal traces {ran} --task reprot")
 

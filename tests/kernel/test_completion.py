@@ -62,9 +62,9 @@ def test_completion_in_the_middle_of_a_line_leaves_the_rest(kernel):
 
 
 def test_options_are_offered(kernel):
-    bounds = ["--max-cost", "--max-tokens", "--max-seconds"]
-    assert words(kernel, "%kasal run Tabloid --") == ["--help", "--bg", "--output", *bounds]
-    assert words(kernel, "%kasal run Tabloid --bg --") == ["--help", "--output", *bounds]
+    more = ["--max-cost", "--max-tokens", "--max-seconds", "--again"]
+    assert words(kernel, "%kasal run Tabloid --") == ["--help", "--bg", "--output", *more]
+    assert words(kernel, "%kasal run Tabloid --bg --") == ["--help", "--output", *more]
     assert words(kernel, "%kasal usage --by mo") == ["model"]
     assert words(kernel, "%kasal export Tabloid x.yaml --f") == ["--format", "--force"]
     assert words(kernel, "%%kasal crew New --r") == ["--raw"]

@@ -16,6 +16,7 @@ from kasal_jupyter.kernel.result import RunResult
 from kasal_jupyter.kernel.view_lines import LineView
 from kasal_jupyter.kernel.view_live import render_live
 from tests.crews import new_crew, wait_for
+from tests.kernel.test_views import MARKDOWN as ANSWERS
 from tests.server import start_server
 from tests.servers.openai_server import OpenAIServer, Reply
 
@@ -33,7 +34,13 @@ CONTROLS = (
     "\U000e0049\U000e0067\U000e006e\U000e006f\U000e0072\U000e0065 lines\u2028\u2029\x85\x0b\x0cend"
 )
 HOSTILE = f"{MARKUP} {CONTROLS}"
+MARKDOWN = (
+    "\n\n**so** [x](javascript:window.owned=10) ![y](http://evil.invalid/pixel.png) <http://evil.invalid/>\n\n"
+    "| <b>a</b> |\n|---|\n| $\\href{javascript:window.owned=11}{z}$ |\n"
+)
 SURROGATE = "\ud800 \udfff"
+
+OURS = {"div", "span", "details", "summary", "pre", "a"} | ANSWERS
 
 UNWANTED = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
@@ -72,7 +79,7 @@ def model():
     arguments = {"expression": HOSTILE, HOSTILE: HOSTILE + SURROGATE}
     replies = [
         Reply(HOSTILE, calls=(("calculator", arguments),)),
-        Reply(f"{HOSTILE} {SURROGATE}\n" + f"{HOSTILE}\n" * 20),
+        Reply(f"{HOSTILE} {SURROGATE}\n" + f"{HOSTILE}\n" * 20 + MARKDOWN),
     ]
     with OpenAIServer(*replies) as server:
         yield server
@@ -119,7 +126,8 @@ class Skeleton(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        self.open.append(tag)
+        if tag not in {"br", "hr"}:
+            self.open.append(tag)
         self.attributes.update(name for name, _ in attrs)
 
     def handle_endtag(self, tag):
@@ -146,8 +154,9 @@ def test_html_holds_nothing_but_our_own_tags_and_attributes(run):
     result, _ = run
     for html in (result.bundle()["text/html"], render_live(result.trace)):
         found = skeleton(html)
-        assert set(found.tags) <= {"div", "span", "details", "summary", "pre"}
+        assert set(found.tags) <= OURS
         assert found.attributes <= {
+            *("href", "target", "rel", "aria-level", "start", "border", "cellpadding"),
             *("class", "style", "role", "dir", "title", "open"),
             *("aria-label", "aria-hidden", "aria-live", "aria-busy"),
             *("aria-valuenow", "aria-valuemin", "aria-valuemax"),
@@ -185,7 +194,7 @@ def test_everything_else_that_a_result_gives_holds_it_as_well(run, tmp_path):
     found = skeleton(
         result.to_html(tmp_path / "page.html").read_text().split("<body>")[1].split("</body>")[0]
     )
-    assert set(found.tags) <= {"div", "span", "details", "summary", "pre"}
+    assert set(found.tags) <= OURS
 
 
 def test_in_a_browser_no_script_runs_and_the_tree_is_whole(run, browser, tmp_path):
@@ -205,7 +214,8 @@ def test_in_a_browser_no_script_runs_and_the_tree_is_whole(run, browser, tmp_pat
     assert page.evaluate("window.owned") is None
     assert said == []
     assert page.evaluate("document.body.children.length") == 1
-    assert page.locator("script, img, svg, iframe, a, form, body style").count() == 0
+    assert page.locator("script, img, svg, iframe, form, body style").count() == 0
+    assert page.locator("a:not([href^='http']), a:not([rel~='noopener'])").count() == 0
     steps = sum(span.kind in {"llm", "tool"} for span in result.trace.spans.values())
     card = page.locator("[aria-label^='Trace of']")
     assert (

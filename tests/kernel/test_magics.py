@@ -186,7 +186,7 @@ def test_the_kernels_interrupt_stops_the_run_on_the_server(kernel, api):
         ('%kasal run "Tea report" topic', "'topic' is no input; write it as name=value"),
         ('%kasal run "Tea report" topic=a topic=b', "The input topic is given twice"),
         ('%kasal run "Tea report" topic=$len(', "what follows the $ is no Python expression"),
-        ("%kasal run", "the following arguments are required: NAME"),
+        ("%kasal run", "Which crew? %kasal run NAME, or %kasal run --again JOB"),
         ("%kasal show Tea report", "'report' is one word too many; put quotes around a name with blanks"),
         ("%kasal ps --status complete", "there is no 'complete'; did you mean 'completed'?"),
         ("%kasal ps --limit none", "'none' is no whole number from 1"),

@@ -10,12 +10,19 @@ import pytest
 
 from kasal_jupyter.kernel.clean import clean
 from kasal_jupyter.kernel.html_rows import axis_ticks
+from kasal_jupyter.kernel.html_texts import drawn_bytes
 from kasal_jupyter.kernel.result import RunResult
 from kasal_jupyter.kernel.view_html import render_html
 from kasal_jupyter.kernel.view_lines import LineView
 from kasal_jupyter.kernel.view_live import render_live
 from kasal_jupyter.kernel.view_text import render_text
 from kasal_jupyter.schemas.trace import build_trace
+
+MARKDOWN = {
+    *("p", "strong", "em", "s", "br", "hr", "code", "blockquote"),
+    *("ul", "ol", "li", "table", "thead", "tbody", "tr", "th", "td"),
+}
+"""What answers may have besides, and GitHub keeps."""
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\x1b[31mred\x1b[0m \u202egnp.exe"
 
@@ -116,7 +123,7 @@ def without_styles(html):
     """Give what a sanitiser such as GitHub's leaves of a page, as the lines that a reader then sees."""
     kept = bleach.clean(
         html,
-        tags={"a", "details", "summary", "div", "span", "pre"},
+        tags={"a", "details", "summary", "div", "span", "pre", *MARKDOWN},
         attributes={"*": ["dir", "title", "open", "role", "aria-label"], "a": ["href"]},
         strip=True,
     )
@@ -164,12 +171,59 @@ def test_an_unknown_cost_is_not_shown_as_nothing(render):
     assert "&lt;$0.0001" in render_html(priced(0.00001))
 
 
-def test_a_live_header_tells_how_old_the_latest_event_is():
+def test_a_live_view_is_true_for_ever():
     trace = build_trace(events()[:5])
-    assert "last event just now" in render_live(trace, trace.last_time + 0.4)
-    assert "last event 3 s ago" in render_live(trace, trace.last_time + 3.6)
-    assert "last event 2 min 05 s ago" in render_live(trace, trace.last_time + 125)
-    assert "last event" not in render_html(trace)
+    for later, drawn in ((0.4, "12:00:05"), (3.6, "12:00:08"), (125, "12:02:10")):
+        html = render_live(trace, trace.last_time + later)
+        assert "as it stood at " in html
+        assert f"{drawn} UTC · last event at 12:00:05 UTC" in html
+        assert "`%kasal status job_1` picks the run up" in html
+        assert "ago" not in html
+        assert "just now" not in html
+    assert "as it stood" not in render_html(trace)
+    assert "Lost &lt;it&gt;" in render_live(trace, remark="Lost <it>")
+
+
+def announced(*titles):
+    """The first event of a run of these tasks."""
+    tasks = [
+        {"id": f"task_{place}", "title": title, "agent": "Analyst", "context": []}
+        for place, title in enumerate(titles, 1)
+    ]
+    return events()[0] | {"tasks": tasks}
+
+
+def test_tasks_that_have_not_begun_stand_in_the_live_view_from_the_start():
+    first, *steps = events()
+    first = announced("Find the facts", "Write <it>", *(f"More {number}" for number in range(40)))
+    waiting = render_live(build_trace([first]))
+    assert waiting.count("not begun") == 10
+    assert "… 32 more tasks" in waiting
+    assert "starting the engine" in waiting
+    begun = render_live(build_trace([first, steps[0]]))
+    assert "The engine is there" in begun
+    html = render_live(build_trace([first, *steps[:3]]))
+    assert "Find the facts</span> · Analyst · not begun" not in html
+    assert "Write &lt;it&gt;</span> · Analyst · not begun" in html
+    assert html.index("Find the facts") < html.index("Write &lt;it&gt;")
+    over = steps[-1] | {"status": "stopped"}
+    assert "not begun" not in render_live(build_trace([first, *steps[:3], over]))
+
+
+def ended(status):
+    """A run of two tasks that ended when the first was done."""
+    steps = events()[1:]
+    last = {name: value for name, value in steps[-1].items() if name != "result"} | {"status": status}
+    return build_trace([announced("Find the facts", "Write"), *steps[:-1], last])
+
+
+@pytest.mark.parametrize("status", ["stopped", "failed", "interrupted"])
+def test_a_run_that_ended_early_shows_what_there_is_and_says_that_it_is_not_all(status):
+    html, text = render_html(ended(status)), render_text(ended(status))
+    assert "So far, 1 of 2 tasks done: Find the facts" in html
+    assert ">Tea fell 4 %.</div>" in html
+    assert text.endswith("So far:\nTea fell 4 %.")
+    assert "So far" not in render_html(build_trace(events()))
 
 
 def test_a_failed_step_is_open_and_so_is_what_is_around_it():
@@ -194,9 +248,46 @@ def test_of_a_long_run_some_of_every_task_and_all_that_failed_is_drawn():
     assert all(f">Task {number}</span>" in html for number in range(100))
     assert html.count("no such table") > 1
     assert html.count("number=49 → ok") == 100
-    assert "more steps</div>" in html
+    folds = html.count(" more steps</summary>")
     told = sum(int(steps) for steps in re.findall(r"… (\d+) more step", html))
-    assert told + html.count("<summary style") - html.count("prompt") == 5_100
+    assert told + html.count("<summary style") - html.count("prompt") - folds == 5_100
+    assert all(f"number={call} " in html for call in range(50))
+
+
+def many(steps):
+    """A run of one task with so many tool calls, which tell their number."""
+    first, second, task, agent, *_ = events()
+    calls = [first, second, task, agent]
+    for number in range(steps):
+        span = {"span_id": 10 + number, "parent_id": 2, "tool": "sql", "task_id": "task_1", "task": "t"}
+        at = {"seq": 2 * number + 5, "job_id": "job_1", "time": clock(9), "agent": "Analyst"}
+        calls.append(at | span | {"type": "tool_call", "arguments": {"n": f"<{number}>"}})
+        calls.append(at | span | {"type": "tool_result", "result": "ok"})
+    return build_trace(calls)
+
+
+@pytest.mark.parametrize("steps", [1_500, 6_000, 12_000])
+def test_in_a_kept_view_every_step_has_a_row_or_a_line(steps):
+    html = render_html(many(steps))
+    assert len(html.encode()) < 1_750_000
+    assert html.count("● ") + html.count("●</span>") == steps
+    # With so many, a line has room for the beginning of what was asked.
+    told = {int(number) for number in re.findall(r"n=&lt;(\d+)&gt;", html)}
+    assert told == set(range(steps)) or steps > 10_000
+    assert "steps 1 to 200</summary>" in html
+
+
+def test_steps_that_are_too_many_for_lines_are_pages_that_say_how_they_are_shown():
+    html = render_html(many(60_000))
+    assert len(html.encode()) < 1_750_000
+    pages = re.findall(r"%kasal traces job_1 --after (\d+) --limit (\d+)", html)
+    assert len(pages) <= 401
+    rows = {int(number) for number in re.findall(r"n=&lt;(\d+)&gt;", html)}
+    paged = set()
+    for after, limit in pages:
+        first = (int(after) + 1 - 5) // 2
+        paged |= set(range(first, first + int(limit)))
+    assert rows | paged >= set(range(60_000))
 
 
 @pytest.mark.parametrize("render", [render_html, render_live, render_text])
@@ -312,6 +403,12 @@ def test_a_long_text_is_folded_behind_its_size():
     html = render_html(build_trace(conversation("word " * 5_000)))
     assert "… 25 kB more</summary>" in html
     assert "".join(parsed(html).text).count("word") == 5_000
+
+
+def test_the_size_of_a_long_text_is_estimated_by_its_beginning():
+    # At the end of a run, all its texts are looked at, hundreds of megabytes of them.
+    assert drawn_bytes("a" * 10_000 + "<" * 990_000) == 1_000_000
+    assert drawn_bytes("<" * 1_000) == 5_000
 
 
 def test_a_later_call_shows_only_what_is_new():

@@ -93,7 +93,12 @@ def _knowledge(parser: Parser) -> None:
 
 
 def _job(parser: Parser) -> None:
-    parser.add_argument("job", nargs="?", metavar="JOB", help="a job id; else the latest of this notebook")
+    parser.add_argument(
+        "job",
+        nargs="?",
+        metavar="JOB",
+        help="a job id, its number in the latest list, or last; else the latest of this notebook",
+    )
 
 
 def _result(parser: Parser) -> None:
@@ -160,12 +165,20 @@ def _check(parser: Parser) -> None:
 
 
 def _run(parser: Parser) -> None:
-    _check(parser)
+    parser.add_argument("crew", nargs="?", metavar="NAME", help="the crew's name or id")
+    _inputs(parser)
     parser.add_argument("--bg", action="store_true", help="go on at once; the view goes on updating")
     parser.add_argument("-o", "--output", metavar="NAME", help="the variable that takes the result")
     parser.add_argument("--max-cost", metavar="DOLLARS", type=bound, help="end before it costs more")
     parser.add_argument("--max-tokens", metavar="N", type=count, help="end before it uses more tokens")
     parser.add_argument("--max-seconds", metavar="S", type=bound, help="end before it takes longer")
+    parser.add_argument(
+        "--again",
+        nargs="?",
+        const="last",
+        metavar="JOB",
+        help="repeat a run, by its id, number or last, with its inputs; those that are given win over them",
+    )
 
 
 def _answer(parser: Parser) -> None:
@@ -216,7 +229,10 @@ def _traces(parser: Parser) -> None:
     )
     parser.add_argument("--agent", metavar="NAME", help="one agent's steps")
     parser.add_argument("--task", metavar="NAME", help="one task's steps, by its name or id")
+    parser.add_argument("--find", metavar="TEXT", help="steps whose answer, arguments or result have it")
+    parser.add_argument("--failed", action="store_true", help="steps that failed")
     parser.add_argument("--limit", metavar="N", type=count, default=200, help="how many; by default 200")
+    parser.add_argument("--after", metavar="N", type=count, help="those behind the step of this number")
 
 
 def _one(what: str, help_text: str) -> Callable[[Parser], None]:
@@ -331,6 +347,7 @@ COMMANDS: dict[str, Command] = {
                 'result = %kasal run "Market research" topic=$subject',
                 '%kasal run "Market research" topic=tea --bg',
                 '%kasal run "Market research" topic=tea --max-cost 0.5',
+                "%kasal run --again job_4t9k2m0x7q1z topic=coffee",
             ),
             _run,
             "may",
@@ -347,7 +364,7 @@ COMMANDS: dict[str, Command] = {
             "status",
             "runs",
             "Pick a run's view up again; it goes on by itself while the notebook does.",
-            ("%kasal status job_4t9k2m0x7q1z",),
+            ("%kasal status", "%kasal status job_4t9k2m0x7q1z", "%kasal status 2"),
             _job,
         ),
         Command(
@@ -376,7 +393,11 @@ COMMANDS: dict[str, Command] = {
             "traces",
             "runs",
             "List what a run's agents did, a row a step.",
-            ("%kasal traces", "%kasal traces job_4t9k2m0x7q1z --kind tool,llm --agent writer --limit 20"),
+            (
+                "%kasal traces",
+                "%kasal traces job_4t9k2m0x7q1z --kind tool,llm --agent writer --limit 20",
+                "%kasal traces 1 --find timeout --failed",
+            ),
             _traces,
         ),
         Command(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import keyword
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from kasal_jupyter.errors import NotFound, nearest
+from kasal_jupyter.kernel.assigned import assigned_name
 from kasal_jupyter.kernel.budget import read_budget
 from kasal_jupyter.kernel.cards import Shown
-from kasal_jupyter.kernel.executions import Runs, latest_runs
-from kasal_jupyter.kernel.failure import CellError
+from kasal_jupyter.kernel.executions import STEP_HEADS, Runs, inputs_again, latest_runs, trace_cells
+from kasal_jupyter.kernel.failure import CellError, RunFailed
 from kasal_jupyter.kernel.figures import counted
 from kasal_jupyter.kernel.notebook_values import read_cell, read_inputs
 from kasal_jupyter.kernel.result import RunResult
@@ -20,9 +23,8 @@ from kasal_jupyter.kernel.session import Session, notebook_change
 if TYPE_CHECKING:
     from kasal_jupyter.kernel.client import Client
     from kasal_jupyter.kernel.usage import UsageTable
-    from kasal_jupyter.schemas.executions import TraceRow
-
-TRACE_HEADS = ["time", "agent", "action", "result", "took"]
+    from kasal_jupyter.schemas.crews import CrewDetails
+    from kasal_jupyter.schemas.executions import ExecutionStatus
 
 
 def demo_command(session: Session, words: Namespace, cell: str | None) -> RunResult:
@@ -36,43 +38,95 @@ def demo_command(session: Session, words: Namespace, cell: str | None) -> RunRes
         f'{"Created the crew" if made else "The crew"} "{crew.name}": sandbox model, no key, no network. '
         f'`%kasal show "{crew.name}"` shows it, `%kasal export "{crew.name}"` gives a cell to change it in'
     )
-    return launch(client, crew, INPUTS, on_start=session.note_job)
+    with _kept(session):
+        return launch(client, crew, INPUTS, on_start=session.note_job)
 
 
 def run_command(session: Session, words: Namespace, cell: str | None) -> RunResult:
-    """Run a crew and watch it; its inputs are name=value words, or YAML in the cell."""
+    """Run a crew and watch it; its inputs are name=value words, or YAML in the cell, or another run's."""
     check_variable(words.output)
     notebook = session.notebook
+    again = _read_again(words)
     inputs = read_inputs(words.inputs, notebook)
     values = read_cell(cell, notebook) | inputs.values
-    crew = session.crew(words.crew)
+    if again is not None:
+        before = session.client.execution(session.job(again))
+        values = inputs_again(before.job_id, before.inputs, values)
+        crew = _crew_of(session, before)
+    elif words.crew is None:
+        raise CellError("Which crew? %kasal run NAME, or %kasal run --again JOB; `%kasal crews` lists them")
+    else:
+        crew = session.crew(words.crew)
     if note := inputs.note():
         print(note)  # noqa: T201 - whoever meant a text is told
     bounds = {name: getattr(words, name) for name in ("max_cost", "max_tokens", "max_seconds")}
-    result = launch(
-        session.client,
-        crew,
-        values,
-        background=words.bg,
-        budget=read_budget(bounds),
-        on_start=session.note_job,
-    )
+    with _kept(session, words.output):
+        result = launch(
+            session.client,
+            crew,
+            values,
+            background=words.bg,
+            budget=read_budget(bounds),
+            on_start=session.note_job,
+        )
     if words.output:
         session.namespace[words.output] = result
     return result
+
+
+def _read_again(words: Namespace) -> str | None:
+    """Give the run that is to be repeated; behind it there are inputs alone, and no crew."""
+    if words.again is None:
+        return None
+    again: str = words.again
+    first = [words.crew] if words.crew is not None else []
+    if "=" in again:
+        first, again = [again, *first], "last"
+    if first and "=" not in first[0]:
+        raise CellError(f"--again takes the crew of the run; leave {first[0]!r} out")
+    words.inputs = [*first, *words.inputs]
+    return again
+
+
+def _crew_of(session: Session, run: ExecutionStatus) -> CrewDetails:
+    try:
+        return session.client.crew(run.crew_id)
+    except NotFound:
+        raise CellError(
+            f"The crew of {run.job_id}, {run.crew_name!r}, was deleted; `%kasal crews` lists those there are"
+        ) from None
+
+
+@contextmanager
+def _kept(session: Session, output: str | None = None) -> Iterator[None]:
+    """Have a run that fails the cell leave what there is of it in the variable that was to take it."""
+    try:
+        yield
+    except RunFailed as error:
+        name = output or assigned_name(session.namespace)
+        if name is not None and error.result is not None:
+            session.namespace[name] = error.result
+            error.message = f"{error.message}; {name} has what there is of it"
+        raise
 
 
 def ps_command(session: Session, words: Namespace, cell: str | None) -> Runs:
     """List the latest runs."""
     del cell
     crew_id = session.crew(words.crew).id if words.crew else None
-    return latest_runs(session.client, words.limit, crew_id=crew_id, status=words.status)
+    found = latest_runs(session.client, words.limit, crew_id=crew_id, status=words.status)
+    session.listed = [run.job_id for run in found]
+    return found
 
 
 def status_command(session: Session, words: Namespace, cell: str | None) -> RunResult:
     """Pick a run's view up again: drawn until it ends, or at once where it has."""
     del cell
+    restarted = words.job is None and session.last_job is None
     client, job_id = session.client, session.job(words.job)
+    if restarted and (others := [each for each in session.runs_before() if each.job_id != job_id]):
+        told = ", ".join(f"{each.job_id} {each.status}" for each in others)
+        print(f"Other runs of this notebook: {told}")  # noqa: T201 - it is part of the answer
     if client.execution(job_id).status in {"queued", "running"}:
         return follow_in_background(client, job_id)
     return whole_run(client, job_id)
@@ -81,7 +135,9 @@ def status_command(session: Session, words: Namespace, cell: str | None) -> RunR
 def wait_command(session: Session, words: Namespace, cell: str | None) -> RunResult:
     """Wait for a run's end; the cell fails where the run has failed."""
     del cell
-    return follow(session.client, session.job(words.job))
+    job_id = session.job(words.job)
+    with _kept(session):
+        return follow(session.client, job_id)
 
 
 def answer_command(session: Session, words: Namespace, cell: str | None) -> Shown | None:
@@ -113,15 +169,17 @@ def traces_command(session: Session, words: Namespace, cell: str | None) -> Show
     """List what a run's agents did, a row a step."""
     del cell
     client, job_id = session.client, session.job(words.job)
-    only = {"kind": words.kind, "agent": words.agent, "task": words.task}
+    only = {"kind": words.kind, "agent": words.agent, "task": words.task, "find": words.find}
+    only |= {"failed": "true" if words.failed else None, "after": words.after}
     # One more than is shown tells whether there is more.
     rows = client.traces(job_id, **only, limit=min(words.limit + 1, 10_000))
     title = ""
     if not rows:
         title = _why_none(client, job_id, words)
     elif len(rows) > words.limit:
-        title = f"The first {counted(words.limit, 'step')}; --limit {2 * words.limit} shows more"
-    return Shown(title, TRACE_HEADS, [_trace_cells(row) for row in rows[: words.limit]])
+        last = rows[words.limit - 1].seq
+        title = f"{counted(words.limit, 'step')}, not all; --after {last} shows the next"
+    return Shown(title, STEP_HEADS, [trace_cells(row) for row in rows[: words.limit]])
 
 
 def usage_command(session: Session, words: Namespace, cell: str | None) -> UsageTable:
@@ -147,16 +205,11 @@ def check_variable(name: str | None) -> None:
         raise CellError(f"-o {name}: that is no name for a variable; use letters, digits and underscores")
 
 
-def _trace_cells(row: TraceRow) -> list[str]:
-    from kasal_jupyter.kernel.figures import duration_text
-
-    took = duration_text(row.duration_ms / 1000) if row.duration_ms is not None else ""
-    return [row.timestamp, row.agent or "", row.action, row.result, took]
-
-
 def _why_none(client: Client, job_id: str, words: Namespace) -> str:
     """Say why no step is shown, with the nearest agent and task where a name is misspelt."""
-    if not (words.kind or words.agent or words.task):
+    if words.after:
+        return f"{job_id} has no such steps behind number {words.after}"
+    if not (words.kind or words.agent or words.task or words.find or words.failed):
         return f"{job_id} has no steps yet"
     try:
         crew = client.crew(client.execution(job_id).crew_id)
