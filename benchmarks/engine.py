@@ -49,7 +49,7 @@ def sink(source, event):
     if event.type == "llm_call_started" and not first:
         first.append(time.perf_counter() - began)
 add_stream_sink(sink)
-built.crew.kickoff(inputs=built.inputs)
+built.crew.kickoff()
 print(first[0], file=sys.stderr)
 """
 

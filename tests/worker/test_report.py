@@ -28,7 +28,7 @@ def run(spec):
     built = build_crew(spec, StopSignal())
     def kickoff():
         add_stream_sink(Report(built, Spans(outbox)))
-        return built.crew.kickoff(inputs=built.inputs)
+        return built.crew.kickoff()
     received = bytearray()
     def read():
         while data := theirs.recv(65536):
