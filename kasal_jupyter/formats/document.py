@@ -87,7 +87,7 @@ def read_yaml(file: str, text: str, expected: str) -> Document:
     lines: dict[Path, int] = {}
     tags: dict[Path, str] = {}
     _note(root, (), lines, tags)
-    return Document(file, well_formed(plain(root)), lines, tags)
+    return Document(file, plain(root), lines, tags)
 
 
 def read_json(file: str, text: str) -> Document:

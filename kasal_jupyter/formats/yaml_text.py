@@ -27,6 +27,7 @@ from ruamel.yaml.events import (
 )
 
 from kasal_jupyter.errors import Fault, InvalidRequest
+from kasal_jupyter.wellformed import well_formed
 
 INVALID = "The crew's YAML cannot be used"
 
@@ -159,16 +160,16 @@ def tag_of(value: object) -> str | None:
 
 
 def plain(value: Any) -> Any:
-    """Give a value as plain Python types."""
+    """Give a value as plain Python types; escapes of YAML may name what no UTF-8 can hold."""
     if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
+        return {well_formed(str(key)): plain(each) for key, each in value.items()}
     if isinstance(value, list):
         return [plain(each) for each in value]
     if isinstance(value, bool) or value is None:
         return value
     for kind in (int, float, str):
         if isinstance(value, kind):
-            return kind(value)
+            return well_formed(kind(value))
     return value
 
 

@@ -174,7 +174,7 @@ async def _searched(
         raise
     except ValueError as error:
         remedy = f"Look at its key and its address: {provider.setting}."
-        return told.model_copy(update={"code": "SEARCH_FAILED", "message": f"{error}. {remedy}"})
+        return told.model_copy(update={"code": "TOOL_ERROR", "message": f"{error}. {remedy}"})
     what = f"found {found[0].url}" if found else "answered, and found nothing"
     return told.model_copy(update={"works": True, "message": f"{provider.title} works: it has {what}."})
 

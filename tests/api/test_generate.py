@@ -62,7 +62,13 @@ def prompt(server, at=0):
 
 
 @pytest.mark.parametrize(
-    "text", [GOOD, f"Here it is:\n\n```yaml\n{GOOD}```\n\nGood luck!", f"```\n{GOOD}\n```"]
+    "text",
+    [
+        GOOD,
+        f"Here it is:\n\n```yaml\n{GOOD}```\n\nGood luck!",
+        f"```\n{GOOD}\n```",
+        f"<think>agents: {{}}\n```yaml\nname: No\n```\n</think>\n{GOOD}",
+    ],
 )
 def test_a_good_answer_with_and_without_a_fence(api, text):
     with provider(api, Reply(text)) as server:

@@ -114,5 +114,5 @@ def test_a_search_engine_is_searched(api):
         failed = api.post("/providers/searxng/test", json={}).json()
     api.delete("/providers/searxng")
     assert (found["works"], "tea.org" in found["message"]) == (True, True), found
-    assert (failed["works"], failed["code"]) == (False, "SEARCH_FAILED")
+    assert (failed["works"], failed["code"]) == (False, "TOOL_ERROR")
     assert "provider set searxng" in failed["message"]

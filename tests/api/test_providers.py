@@ -67,8 +67,9 @@ def test_every_provider_says_what_it_needs(api):
         "remark": None,
         "scopes": [],
     }
-    # It needs no key, and is where it usually is.
-    assert providers["ollama"]["ready"]
+    # It needs no key, and does not run here.
+    assert not providers["ollama"]["ready"]
+    assert "it cannot be reached; start Ollama" in providers["ollama"]["reason"]
 
 
 def test_a_key_is_entrusted_replaced_and_taken_away(editor):

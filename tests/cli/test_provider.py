@@ -59,7 +59,9 @@ def test_the_list_says_what_each_needs(run):
     assert status == 0
     lines = said.splitlines()
     assert lines[0].split()[:2] == ["provider", "ready"]
-    assert any(line.split()[:2] == ["ollama", "yes"] for line in lines)
+    # It needs no key, and does not run here.
+    (ollama,) = (line for line in lines if line.split()[:1] == ["ollama"])
+    assert ollama.split()[1] == "no"
     assert "ANTHROPIC_API_KEY" in said
 
 
