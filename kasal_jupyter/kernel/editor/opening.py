@@ -38,13 +38,15 @@ def find_crew(client: Client, word: str) -> CrewDetails | None:
 
     Raises
     ------
-    InvalidRequest
+    CellError
         There are several of that name.
     """
     try:
         return stored_crews.find_crew(client, word)
     except NotFound:
         return None
+    except InvalidRequest as error:
+        raise CellError(error.message) from None
 
 
 def opened(client: Client, details: CrewDetails) -> Stored:
