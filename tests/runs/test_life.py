@@ -286,14 +286,15 @@ def test_lines_whose_ends_were_swallowed_leave_the_others_numbered_by_their_plac
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + b"\0" * len(lines[1] + lines[2]) + b"".join(lines[3:]))
     events = list(Journal.open(path).events())
-    # The zeros have taken the next line's beginning as well: it cannot be told from them.
+    # The zeros stand on the line of the event behind them, which is whole.
     assert [each["type"] for each in events] == [
         "execution_status",
         "damaged",
+        "llm_call",
         "llm_response",
         "execution_status",
     ]
-    assert [each["seq"] for each in events] == [1, 2, 3, 4]
+    assert [each["seq"] for each in events] == [1, 2, 3, 4, 5]
 
 
 def test_what_a_process_says_that_is_no_event_is_never_written(tmp_path):
