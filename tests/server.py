@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,7 @@ def start_server(
     environ: Mapping[str, str] | None = None,
     ready: str | None = "/crews",
     standalone: bool = False,
+    before: Callable[[], object] | None = None,
 ) -> LiveServer:
     """Start a server and wait until it answers.
 
@@ -93,6 +94,8 @@ def start_server(
         What it must answer with 200 to be up; None for one that does not serve the API.
     standalone
         Whether it is a server of Kasal's own, `jupyter kasal`, instead of a Jupyter server.
+    before
+        Called in its process before it is the server.
     """
     room.mkdir(parents=True, exist_ok=True)
     folder = folder or room / "data"
@@ -114,6 +117,7 @@ def start_server(
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
+            preexec_fn=before,  # noqa: PLW1509 - what is called there takes no lock
             env={
                 **kept,
                 "JUPYTER_TOKEN": TOKEN,

@@ -17,7 +17,7 @@ from kasal_jupyter.cli import main
 from kasal_jupyter.store.store import Store
 from tests.accounts import log_in
 from tests.crews import crew_body, new_crew, slow_crew, start, wait_for
-from tests.processes import end
+from tests.processes import bound_by_modes, end, may_write
 from tests.server import start_server
 
 
@@ -88,6 +88,26 @@ def test_with_an_unusable_store_a_standalone_server_says_why_and_exits(tmp_path,
         start_server(tmp_path, standalone=True)
     assert "Kasal is not served" in str(refusal.value)
     assert told in str(refusal.value)
+    assert "Traceback" not in str(refusal.value)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+@pytest.mark.parametrize("there", [False, True], ids=["empty", "with a store"])
+def test_with_a_folder_that_may_only_be_read_a_standalone_server_says_why_and_exits(tmp_path, there):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    if there:
+        with Store.open(folder):
+            pass
+        for file in folder.iterdir():
+            file.chmod(0o444)
+    folder.chmod(0o555)
+    if may_write(folder):
+        pytest.skip("this system lets root write everywhere")
+    with pytest.raises(AssertionError, match="the server ended at once") as refusal:
+        start_server(tmp_path, standalone=True, before=bound_by_modes)
+    assert "Kasal is not served" in str(refusal.value)
+    assert "can't be" in str(refusal.value)
     assert "Traceback" not in str(refusal.value)
 
 

@@ -19,6 +19,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.types import JSONRPCError, JSONRPCMessage, JSONRPCResponse
 from pydantic import ValidationError
 
+from kasal_jupyter.hiding import Hider
 from kasal_jupyter.schemas.mcp_run import RunMcpServer
 from kasal_jupyter.tools.async_transport import AsyncGuardedTransport
 from kasal_jupyter.tools.guard import HostGuard, origin_of
@@ -65,7 +66,7 @@ async def http_streams(server: RunMcpServer, guard: HostGuard) -> AsyncIterator[
     if not server.guarded:
         guard = guard.allowing(origin_of(server.url)[1])
     client = httpx.AsyncClient(
-        transport=_AnsweringTransport(AsyncGuardedTransport(guard), server.url),
+        transport=_AnsweringTransport(AsyncGuardedTransport(guard), server.url, Hider(server.secrets())),
         headers={
             "User-Agent": f"kasal-jupyter/{__version__}",
             # A few packed bytes may unpack to gigabytes.
@@ -84,8 +85,9 @@ _NOT_SENT = (ValueError, httpcore.TimeoutException, httpcore.NetworkError, httpc
 
 
 class _AnsweringTransport(httpx.AsyncBaseTransport):
-    def __init__(self, network: AsyncGuardedTransport, url: str) -> None:
+    def __init__(self, network: AsyncGuardedTransport, url: str, hider: Hider) -> None:
         self._network = network
+        self._hider = hider
         self._origin = origin_of(url)
         self._host = self._origin[1]
 
@@ -147,8 +149,13 @@ class _AnsweringTransport(httpx.AsyncBaseTransport):
         return self._refused(
             request,
             asked,
-            f"{self._host} answers with JSON that is no MCP: {beginning(body.decode(errors='replace'))}",
+            f"{self._host} answers with JSON that is no MCP: {self._said(body)}",
         )
+
+    def _said(self, body: bytes) -> str:
+        """Give the beginning of what the server says, without secrets, nor the beginning of one at a cut."""
+        shown, rest = self._hider.split(body.decode(errors="replace"))
+        return beginning(shown + ("" if len(body) >= _MAX_REFUSAL_BYTES else rest))
 
     async def _refusal(self, response: httpx.Response, *, wants_answer: bool) -> str | None:
         """Say why an answer is none; None for one that is."""
@@ -161,7 +168,7 @@ class _AnsweringTransport(httpx.AsyncBaseTransport):
         if not 200 <= status < 300:
             said = ""
             with suppress(httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
-                said = beginning((await _read(response, _MAX_REFUSAL_BYTES)).decode(errors="replace"))
+                said = self._said(await _read(response, _MAX_REFUSAL_BYTES))
             return f"{self._host} answers {status_text(status)}" + (f": {said}" if said else "")
         if not wants_answer:
             return None

@@ -112,8 +112,10 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 class _LastWords:
     """Takes what this process's programs print as errors, and keeps the end of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, hider: Hider) -> None:
+        self._hider = hider
         self._kept = bytearray()
+        self._rest = b""
         self._source, into = os.pipe()
         os.dup2(into, 2)
         os.close(into)
@@ -121,12 +123,14 @@ class _LastWords:
 
     def _read(self) -> None:
         while piece := os.read(self._source, 65_536):
-            self._kept += piece
+            # Before anything of it is cut off, at either end.
+            shown, self._rest = self._hider.split(self._rest + piece)
+            self._kept += shown
             del self._kept[:-_LAST_BYTES]
 
     def line(self) -> str:
         """Give the last line."""
-        lines = bytes(self._kept).decode(errors="replace").strip().splitlines()
+        lines = (bytes(self._kept) + self._rest).decode(errors="replace").strip().splitlines()
         return beginning(lines[-1]) if lines else ""
 
 
@@ -134,15 +138,16 @@ def main() -> NoReturn:
     """Answer the question on the input."""
     under_warden(1)
     out = os.dup(1)
-    printed = _LastWords()
+    question = Question.model_validate_json(sys.stdin.buffer.read())
+    hider = Hider(question.server.secrets())
+    printed = _LastWords(hider)
     # What a library prints must not stand in the answer, nor its notes among the program's last words.
     os.dup2(2, 1)
     logging.disable()
-    question = Question.model_validate_json(sys.stdin.buffer.read())
     with tempfile.TemporaryDirectory(prefix="kasal-mcp-") as folder:
         finding = _found(question, folder, printed)
     with os.fdopen(out, "wb") as answer:
-        answer.write(Hider(question.server.secrets()).json(finding.model_dump_json().encode()))
+        answer.write(hider.json(finding.model_dump_json().encode()))
     os._exit(0)
 
 

@@ -23,6 +23,7 @@ from mcp.types import (
 )
 from pydantic import ValidationError
 
+from kasal_jupyter.hiding import Hider
 from kasal_jupyter.schemas.mcp_run import RunMcpServer
 from kasal_jupyter.tools.guard import HostGuard
 from kasal_jupyter.tools.mcp_failure import McpFailed
@@ -61,6 +62,7 @@ class McpSession:
         self._server = server
         self._guard = guard
         self._folder = folder
+        self._hider = Hider(server.secrets())
         self._opening = asyncio.Lock()
         self._held: _Held | None = None
         self._first: asyncio.Task[None] | None = None
@@ -161,13 +163,13 @@ class McpSession:
                     # Refused before it was looked at, as the protocol has it.
                     await self._forget(held)
                     continue
-                raise _in_words(error, name) from None
+                raise _in_words(error, name, self._hider) from None
         raise McpFailed(f"{name} takes no session")
 
     async def _opened(self) -> _Held:
         async with self._opening:
             if self._held is None or self._held.over:
-                held = _Held(self._streams(), self._server)
+                held = _Held(self._streams(), self._server, self._hider)
                 self.version = await held.open()
                 self._held = held
             return self._held
@@ -186,8 +188,9 @@ class McpSession:
 class _Held:
     """An open session, held by a task of its own: it must be closed by whoever has opened it."""
 
-    def __init__(self, streams: AbstractAsyncContextManager[Any], server: RunMcpServer) -> None:
+    def __init__(self, streams: AbstractAsyncContextManager[Any], server: RunMcpServer, hider: Hider) -> None:
         self._streams = streams
+        self._hider = hider
         self._server = server
         self._ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._leave = asyncio.Event()
@@ -249,17 +252,20 @@ class _Held:
         except McpError as error:
             if error.error.code == CONNECTION_CLOSED:
                 return McpFailed(f"{name} has ended without a word of MCP", field=blamed)
-            return McpFailed(str(_in_words(error, name)), field=blamed)
+            return McpFailed(str(_in_words(error, name, self._hider)), field=blamed)
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
             return McpFailed(f"{name} has ended without a word of MCP", field=blamed)
         except (RuntimeError, ValidationError) as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            return McpFailed(f"{name} speaks no MCP that is known here: {beginning(reason)}", field=blamed)
+            return McpFailed(f"{name} speaks no MCP that is known here: {self._said(reason)}", field=blamed)
         self._ready.set_result(f"{said.serverInfo.name} {said.serverInfo.version}"[:200])
         return None
 
+    def _said(self, text: str) -> str:
+        return beginning(self._hider.hide(text))
 
-def _in_words(error: McpError, name: str) -> McpFailed:
+
+def _in_words(error: McpError, name: str, hider: Hider) -> McpFailed:
     if error.error.code == UNREACHED:
         return McpFailed(error.error.message)
-    return McpFailed(f"{name} refuses: {beginning(error.error.message)}")
+    return McpFailed(f"{name} refuses: {beginning(hider.hide(error.error.message))}")

@@ -93,7 +93,7 @@ class McpServers:
 
         sessions = await asyncio.wrap_future(self._sessions)
         result = await sessions[server].call(remote_name, arguments)
-        return text_of(result), result.isError
+        return text_of(result, self._hiders[server].hide), result.isError
 
     async def _close(self) -> None:
         sessions = await asyncio.wrap_future(self._sessions)

@@ -220,10 +220,12 @@ def _told(result: str, spec: RunSpec, outbox: Outbox) -> dict[str, Any]:
     """Give what the last event tells of the result: of a very long one its beginning, and its file."""
     if len(result) <= MOST_RESULT:
         return {"result": result}
+    # Before anything is cut off: of the beginning of a secret, nobody could tell that it is one.
+    result = outbox.hider.hide(result)
     kept = shortened(result, MOST_RESULT)
     told: dict[str, Any] = {"result": kept, "cut": len(result) - MOST_RESULT}
     try:
-        told["result_file"] = write_whole(Path(spec.folder), outbox.hider.hide(result))
+        told["result_file"] = write_whole(Path(spec.folder), result)
     except OSError:
         log.exception("The whole result could not be written.")  # The disk is full, say.
     return told

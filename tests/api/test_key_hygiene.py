@@ -9,6 +9,7 @@ import json
 import time
 from contextlib import contextmanager
 from itertools import islice
+from urllib.parse import quote
 
 import nbformat
 import pytest
@@ -20,6 +21,7 @@ from tests.forms import encodings, traces
 from tests.kernels import kernel_of
 from tests.server import start_server
 from tests.servers.endpoint_server import endpoint_server, reply
+from tests.servers.mcp_server import http_mcp_server, stdio
 
 ENVIRONMENTS = "sk-of-the-environment-0123456789abcdef"
 USERS = "sk-of-the-user-fedcba9876543210abcd"
@@ -32,7 +34,24 @@ TOOLS = "of-a-tool/6fb2+1e7c=90 4d'a8&"
 BASICS = "of-basic:5d41402abc4b2a76"
 MCPS = "of-the-mcp-server-b9719d911017c592"
 PROXYS = "of-the-proxy-e2fc714c4727ee93"
-KEYS = (ENVIRONMENTS, USERS, SERVERS, UNUSED, SEARCHS, AWS_SECRET, ENCODED, TOOLS, BASICS, MCPS, PROXYS)
+PLAINS = "of-the-plain-proxy/8c9b+f2'6"
+PROGRAMS = "of-the-program-6d0007e52f7afb7d"
+TOLD = "of-what-a-crew-knows-9e107d9d372b"
+KEYS = (
+    ENVIRONMENTS,
+    USERS,
+    SERVERS,
+    UNUSED,
+    SEARCHS,
+    AWS_SECRET,
+    ENCODED,
+    TOOLS,
+    BASICS,
+    MCPS,
+    PROXYS,
+    PLAINS,
+    PROGRAMS,
+)
 
 PRINTS = (
     "import os\n"
@@ -148,6 +167,26 @@ def use_tools_then_encode(handler, asked):
     reply(json.dumps(body), content_type="application/json")(handler, asked)
 
 
+def use_mcp_then_tell(handler, asked):
+    """Have MCP servers' tools used, and answer with what they have said."""
+    messages = asked.json()["messages"]
+    given = [message["content"] for message in messages if message["role"] == "tool"]
+    calls = [call("program_environment"), call("web_headers")]
+    if len(given) < len(calls):
+        body = completion(calls[len(given)], "tool_calls")
+    else:
+        body = completion({"role": "assistant", "content": "\n".join([TOLD, *given])})
+    reply(json.dumps(body), content_type="application/json")(handler, asked)
+
+
+def refuse_with_the_proxys_password(handler, asked):
+    """Refuse as a proxy, and say which password it was, in many ways."""
+    basic = asked.headers["proxy-authorization"]
+    password = base64.b64decode(basic.partition(" ")[2]).decode().partition(":")[2]
+    assert password == PLAINS
+    reply(f"Not with {basic}\n{encoded(password)}", 407, **{"proxy-authenticate": basic})(handler, asked)
+
+
 @pytest.fixture(scope="module")
 def models():
     with endpoint_server() as server:
@@ -158,6 +197,12 @@ def models():
         server.replies["/encodes/chat/completions"] = use_tools_then_encode
         server.replies["/tool"] = server.replies["/basic"] = encode_the_key
         server.replies["/broken"] = encode_the_key
+        server.replies["/serves/chat/completions"] = use_mcp_then_tell
+        # As a proxy, for a host that is nowhere.
+        server.replies["/far/chat/completions"] = server.replies["/far/models"] = (
+            refuse_with_the_proxys_password
+        )
+        server.replies["/streams/embeddings"] = fail_with_the_key
         server.replies["/streams/models"] = fail_with_the_key
         server.replies["/looks/models"] = refuse_with_the_key
         yield server
@@ -169,13 +214,18 @@ def keyed(models, tmp_path_factory):
         tmp_path_factory.mktemp("keyed"),
         "--KasalApp.python_tool=True",
         "--KasalApp.allowed_hosts=127.0.0.1",
+        "--KasalApp.embedder=openai/embed",
         "--ServerApp.log_level=DEBUG",
+        # JupyterLab's own manager of extensions prints the address of the proxy, with its password.
+        "--LabApp.extension_manager=readonly",
         environ={
             "OPENAI_API_KEY": ENVIRONMENTS,
             "OPENAI_BASE_URL": f"{models.url}/streams",
             "GROQ_API_KEY": UNUSED,
             "TAVILY_API_KEY": SEARCHS,
             "https_proxy": f"http://ada:{PROXYS}@127.0.0.1:9",
+            "http_proxy": f"http://ada:{quote(PLAINS, safe='')}@127.0.0.1:{models.port}",
+            "no_proxy": "127.0.0.1,localhost",
         },
     )
     yield server
@@ -356,6 +406,92 @@ def test_no_key_is_found_in_another_form(keyed, models):
             time.sleep(0.02)
         assert delivered()
     assert not any(revealed(body) for body in delivered())
+    found = {
+        str(file): keys
+        for folder in (keyed.folder, keyed.log.parent)
+        for file in folder.rglob("*")
+        if file.is_file() and (keys := revealed(file.read_bytes()))
+    }
+    assert found == {}
+
+
+def test_no_key_is_found_in_what_succeeds(keyed, models, tmp_path):
+    """MCP servers' lists and results, tools' schemas, what a crew knows, and what goes through a proxy."""
+    notes = tmp_path / "notes"
+    schema = {
+        "type": "object",
+        "properties": {"key": {"type": "string", "default": PROGRAMS, "enum": [PROGRAMS, "x"]}},
+        "description": encoded(PROGRAMS),
+    }
+    # A description is cut after 4,000 characters.
+    tool = {"name": "told", "description": f"Send {PROGRAMS}; {'x' * 3_960}{PROGRAMS}", "inputSchema": schema}
+    notes.with_suffix(".extra").write_text(json.dumps([tool]))
+    with keyed.client() as admin, http_mcp_server(tmp_path / "web") as web:
+        servers = []
+        for body in (
+            {"name": "program", **stdio(notes), "env": {"SERVICE_TOKEN": PROGRAMS}},
+            {
+                "name": "web",
+                "transport": "http",
+                "url": web.url,
+                "headers": {"Authorization": f"Bearer {MCPS}"},
+                "tools": ["headers"],
+            },
+        ):
+            answer = admin.post("/tools/mcp", json=body)
+            assert answer.status_code == 201, answer.text
+            servers.append(f"/tools/mcp/{answer.json()['server_id']}")
+        for name in ("serves", "far"):
+            url = f"{models.url}/serves" if name == "serves" else "http://models.invalid/far"
+            given = {"base_url": url, "api_key": TOLD, "scope": "server"}
+            assert admin.put(f"/providers/{name}", json=given).is_success
+
+        told = admin.get("/tools/program_told").json()
+        assert told["parameters"]["properties"]["key"]["default"] == "[secret]"
+        assert told["description"].startswith("Send [secret]; xxx")
+        # Of what was cut off, no beginning is left.
+        assert PROGRAMS[:8] not in told["description"]
+        assert "[secret]" in told["parameters"]["description"]
+
+        crew = new_crew(
+            admin, one_agent("serves/m", stream=False, tools=["program_environment", "web_headers"])
+        )
+        text = f"Whoever has to say it must know that the key is {TOLD}."
+        source = admin.post(f"/crews/{crew}/knowledge", json={"name": "keys", "text": text})
+        assert source.status_code == 201, source.text
+        found = admin.get(f"/memory/{crew}/search", params={"query": "Which key is it?"})
+        assert "embed" in found.json()["remark"]
+        assert not revealed(source.text + found.text)
+
+        execution = wait_for(admin, start(admin, crew, {}))
+        assert execution["status"] == "completed", execution["error"]
+        job = execution["job_id"]
+        result = admin.get(f"/executions/{job}/result").json()["result"]
+        assert "SERVICE_TOKEN=[secret]" in result
+        assert "authorization: [secret]" in result
+        assert "PATH=" in result, "the whole environment was given"
+
+        far = new_crew(admin, one_agent("far/m", stream=False))
+        refused = wait_for(admin, start(admin, far, {}))
+        assert refused["status"] == "failed"
+        assert "[secret]" in refused["error"]["message"], "the proxy was asked, and what it said is told"
+
+        jobs = [job, refused["job_id"]]
+        for path, text in answers_of(admin, jobs, [crew, far]):
+            assert not revealed(text), path
+        for path in ("/tools/mcp", *servers, "/tools?per_page=500", "/tools/program_told"):
+            answer = admin.get(path)
+            assert answer.is_success, path
+            assert not revealed(answer.text), path
+        answer = admin.post(f"{servers[0]}/refresh")
+        assert answer.is_success
+        assert not revealed(answer.text)
+        # What the crew was given to know is its own, and stays as it is; its runs do not say it.
+        events = admin.get(f"/executions/{job}/events", params={"limit": 500}).text
+        assert "memory_recalled" in events
+        assert TOLD not in events + result
+        for path in servers:
+            assert admin.delete(f"{path}?force=true").is_success
     found = {
         str(file): keys
         for folder in (keyed.folder, keyed.log.parent)
