@@ -115,7 +115,7 @@ class _LastWords:
     def __init__(self, hider: Hider) -> None:
         self._hider = hider
         self._kept = bytearray()
-        self._rest = b""
+        self._dropped = False
         self._source, into = os.pipe()
         os.dup2(into, 2)
         os.close(into)
@@ -123,14 +123,14 @@ class _LastWords:
 
     def _read(self) -> None:
         while piece := os.read(self._source, 65_536):
-            # Before anything of it is cut off, at either end.
-            shown, self._rest = self._hider.split(self._rest + piece)
-            self._kept += shown
+            self._kept += piece
+            self._dropped |= len(self._kept) > _LAST_BYTES
             del self._kept[:-_LAST_BYTES]
 
     def line(self) -> str:
-        """Give the last line."""
-        lines = (bytes(self._kept) + self._rest).decode(errors="replace").strip().splitlines()
+        """Give the last line without secrets; nothing where its beginning, part of one maybe, was dropped."""
+        said = self._hider.hide(bytes(self._kept)).decode(errors="replace")
+        lines = said.strip().splitlines()[1 if self._dropped else 0 :]
         return beginning(lines[-1]) if lines else ""
 
 
