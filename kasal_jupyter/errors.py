@@ -109,11 +109,27 @@ def _uncounted(more: int) -> Fault:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Give ``; did you mean …?`` for the end of a reason where a known word is near, else nothing."""
+    near = nearest_word(word, known)
+    return f"; did you mean {near!r}?" if near is not None else ""
+
+
+def nearest_word(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """Give the known word that may have been meant, whatever its case; None where none is near.
+
+    Parameters
+    ----------
+    word
+        What was written.
+    known
+        What could have been.
+    cutoff
+        How alike they must be, from 0 to 1.
+    """
     if len(word) > _LONGEST_WORD:
-        return ""
-    words = [each for each in islice(known, _MOST_WORDS) if len(each) <= _LONGEST_WORD]
-    close = difflib.get_close_matches(word, words, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+        return None
+    words = {each.casefold(): each for each in islice(known, _MOST_WORDS) if len(each) <= _LONGEST_WORD}
+    close = difflib.get_close_matches(word.casefold(), words, n=1, cutoff=cutoff)
+    return words[close[0]] if close else None
 
 
 def listed(names: Iterable[str], none: str = "none") -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any, NoReturn, Self
@@ -93,6 +93,8 @@ def split(line: str) -> list[Word]:
     """
     found = scan(line)
     if found.trouble:
+        if found.open_quote == "'" and found.last.raw.partition("'")[0][-1:].isalnum():
+            raise CellError(f'{found.last.raw}: an apostrophe is a quote here; put "…" around the text')
         raise CellError(f"The line cannot be read: {found.trouble}; close the quote")
     return [*found.words, *([found.last] if found.last.raw else [])]
 
@@ -117,7 +119,8 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, prog: str, description: str, examples: Iterable[str] = ()) -> None:
-        shown = "".join(f"\n  {example}" for example in examples)
+        self.examples = tuple(examples)
+        shown = "".join(f"\n  {example}" for example in self.examples)
         super().__init__(
             prog=prog,
             description=description,
@@ -138,7 +141,7 @@ class Parser(argparse.ArgumentParser):
         CellError
             They cannot be read; it says what is wrong, and the nearest option where one is misspelt.
         """
-        if "-h" in words or "--help" in words:
+        if self.wants_help(words):
             raise WordsWanted(self.format_help().rstrip())
         found, unknown = self.parse_known_intermixed_args(list(words))
         for word in unknown:
@@ -163,31 +166,61 @@ class Parser(argparse.ArgumentParser):
         """What stands there without a dash, in order."""
         return self._get_positional_actions()
 
+    @staticmethod
+    def wants_help(words: Sequence[str]) -> bool:
+        """Say whether a line asks for help, whatever else stands in it."""
+        return "-h" in words or "--help" in words
+
+    def places(self, words: Sequence[Word]) -> list[int]:
+        """Give which of some words are neither options nor what belongs to one."""
+        found: list[int] = []
+        takes: str | int | None = 0
+        for place, word in enumerate(words):
+            option = None if word.quoted else self.options.get(word.partition("=")[0])
+            if option is not None:
+                takes = 0 if "=" in word else option.nargs
+            elif takes == 0:
+                found.append(place)
+            elif takes != "+":
+                takes = 0
+        return found
+
     def error(self, message: str) -> NoReturn:
         """Refuse the words."""
+        _, lacking, names = message.partition("the following arguments are required: ")
+        if lacking:
+            shown = f": {self.examples[0]}" if self.examples else ""
+            raise CellError(f"{self.prog} needs {names}, as in{shown}")
         raise CellError(f"{self.prog}: {message}. `{self.prog} --help` says how it is written")
 
 
-def one_of(known: Iterable[str], *, many: bool = False) -> Callable[[str], str]:
-    """Give a reader of an option's value that answers a misspelt one with the nearest.
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """A reader of an option's value that answers a misspelt one with the nearest.
 
-    Parameters
+    Attributes
     ----------
-    known
-        The values there are.
+    values
+        The values there are; completion offers them.
     many
         Whether several may stand there, separated by commas.
     """
-    values = list(known)
 
-    def read(text: str) -> str:
-        for part in text.split(",") if many else [text]:
-            if part.strip() not in values:
-                hint = nearest(part.strip(), values) or f"; there are {', '.join(values)}"
+    values: tuple[str, ...]
+    many: bool = False
+
+    def __call__(self, text: str) -> str:
+        """Read a value."""
+        for part in text.split(",") if self.many else [text]:
+            if part.strip() not in self.values:
+                hint = nearest(part.strip(), self.values) or f"; there are {', '.join(self.values)}"
                 raise argparse.ArgumentTypeError(f"there is no {part.strip()!r}{hint}")
         return text
 
-    return read
+
+def one_of(known: Iterable[str], *, many: bool = False) -> OneOf:
+    """Give a reader of one of these values, or of several."""
+    return OneOf(tuple(known), many)
 
 
 def count(text: str) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
 from kasal_jupyter.kernel.cards import Shown
-from kasal_jupyter.kernel.figures import duration_text
+from kasal_jupyter.kernel.figures import duration_text, moment_text
 from kasal_jupyter.kernel.result import RunResult
 from kasal_jupyter.kernel.rows import STATUS_MARKS
 from kasal_jupyter.schemas.executions import ENDED, ExecutionError, Status
@@ -117,7 +117,7 @@ class Run:
             f"{self.progress} %",
             duration_text(self.duration) if self.duration is not None else "",
             f"{self.usage.total_tokens:,}",
-            self.created_at,
+            moment_text(self.created_at),
         ]
 
     def _repr_html_(self) -> str:

@@ -11,7 +11,6 @@ from kasal_jupyter.kernel.view_html import render_html
 from kasal_jupyter.kernel.view_live import render_live
 from kasal_jupyter.kernel.view_text import header_line, render_text
 from kasal_jupyter.schemas.events import Event
-from kasal_jupyter.schemas.executions import Status
 from kasal_jupyter.schemas.trace import Span, Trace
 from kasal_jupyter.schemas.usage import Usage
 
@@ -21,6 +20,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from kasal_jupyter.kernel.artifacts import Artifacts
+
+    # Not for the kernel: jedi, which completes `result.` with Tab, fails on a property whose type it can
+    # look up and that is a Literal.
+    from kasal_jupyter.schemas.executions import Status
 
 
 class RunResult:
@@ -47,6 +50,8 @@ class RunResult:
     frames
         The frames (pandas, polars, pyarrow …) that the notebook's own tools returned, by the tool's name,
         in the order they came. They stay in this kernel: the agent was given a description of each.
+    asked_here
+        Whether the cell that waits for the run asks what its agents want to know.
 
     Examples
     --------
@@ -62,6 +67,7 @@ class RunResult:
         self.events: list[Event] = []
         self.frames: dict[str, list[Any]] = {}
         self.server_url = server_url
+        self.asked_here = False
         self._drawn_in: int | None = None
         # The events may come in another thread than the one that looks at them.
         self._lock = threading.RLock()
@@ -226,7 +232,8 @@ class RunResult:
     def live_bundle(self, now: float) -> dict[str, Any]:
         """Give the running trace in small: several such are sent a second."""
         with self._lock:
-            return {"text/html": render_live(self.trace, now), "text/plain": header_line(self.trace, now)}
+            html = render_live(self.trace, now, asked_here=self.asked_here)
+            return {"text/html": html, "text/plain": header_line(self.trace, now)}
 
     def __repr__(self) -> str:
         with self._lock:

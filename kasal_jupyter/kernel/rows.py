@@ -245,10 +245,15 @@ def _short(value: object) -> str:
     return one_line(value, 40) if isinstance(value, str) else one_line(repr(value), 40)
 
 
-def how_to_answer(job_id: str, choices: Sequence[str]) -> str:
-    """Say with which words a question is answered, from a notebook and from a terminal."""
+def how_to_answer(job_id: str, choices: Sequence[str], *, here: bool = False) -> str:
+    """Say how a question is answered: with which words, from a notebook and from a terminal.
+
+    ``here`` is where the cell itself asks: this notebook can run no other cell before it is answered.
+    """
     example = one_line(choices[0], 40) if choices else "…"
     which = f"{' / '.join(one_line(choice, 60) for choice in choices)} · " if choices else ""
+    if here:
+        return f'{which}type it below · or in a terminal: jupyter kasal answer {job_id} "{example}"'
     return f'{which}%kasal answer {job_id} "{example}" · jupyter kasal answer {job_id} "{example}"'
 
 

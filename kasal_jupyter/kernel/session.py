@@ -131,6 +131,10 @@ class Session:
         names = [each.name for each in known]
         raise CellError(f"There is no crew {word!r}{nearest(word, names)}; `%kasal crews` lists them")
 
+    def crew_names(self) -> list[str]:
+        """Give the names of the crews that there are."""
+        return [each.name for each in self.client.crews()]
+
     def _known_job(self, word: str) -> str:
         from kasal_jupyter.errors import NotFound, nearest
 

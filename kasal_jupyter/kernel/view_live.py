@@ -20,7 +20,7 @@ LIVE_TAIL = 240
 """Characters of a growing answer that are shown."""
 
 
-def render_live(trace: Trace, now: float | None = None) -> str:
+def render_live(trace: Trace, now: float | None = None, *, asked_here: bool = False) -> str:
     """Draw a run that goes on.
 
     Parameters
@@ -29,6 +29,8 @@ def render_live(trace: Trace, now: float | None = None) -> str:
         What is known of the run so far.
     now
         Seconds since the run's first event; its latest event's where not given.
+    asked_here
+        Whether the cell itself asks what agents want to know.
 
     Returns
     -------
@@ -47,7 +49,7 @@ def render_live(trace: Trace, now: float | None = None) -> str:
         card,
         header(trace, axis.now, live=True),
         progress(trace),
-        questions(trace),
+        questions(trace, here=asked_here),
         outcome(trace, most=0),
     ]
     if rows:

@@ -9,6 +9,7 @@ from kasal_jupyter.errors import InvalidRequest, nearest
 from kasal_jupyter.kernel.cards import Checked, Shown
 from kasal_jupyter.kernel.crew_card import CrewCard
 from kasal_jupyter.kernel.failure import CellError
+from kasal_jupyter.kernel.figures import moment_text
 from kasal_jupyter.kernel.notebook_values import read_inputs
 from kasal_jupyter.kernel.session import Session
 
@@ -56,7 +57,10 @@ def crews_command(session: Session, words: Namespace, cell: str | None) -> Shown
     """List the crews."""
     del words, cell
     found = session.client.crews()
-    rows = [[each.name, each.status, str(each.agents_count), each.created_at, each.id] for each in found]
+    rows = [
+        [each.name, each.status, str(each.agents_count), moment_text(each.created_at), each.id]
+        for each in found
+    ]
     return Shown("" if rows else "No crews yet: %kasal demo makes one, %%kasal crew NAME yours", HEADS, rows)
 
 

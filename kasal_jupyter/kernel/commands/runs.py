@@ -6,12 +6,12 @@ import keyword
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from kasal_jupyter.errors import NotFound, nearest
+from kasal_jupyter.errors import KasalError, NotFound, nearest
 from kasal_jupyter.kernel.budget import read_budget
 from kasal_jupyter.kernel.cards import Shown
 from kasal_jupyter.kernel.executions import Runs, latest_runs
 from kasal_jupyter.kernel.failure import CellError
-from kasal_jupyter.kernel.figures import counted
+from kasal_jupyter.kernel.figures import counted, duration_text, moment_text
 from kasal_jupyter.kernel.notebook_values import read_cell, read_inputs
 from kasal_jupyter.kernel.result import RunResult
 from kasal_jupyter.kernel.runner import follow, follow_in_background, launch
@@ -20,6 +20,8 @@ from kasal_jupyter.kernel.session import Session
 if TYPE_CHECKING:
     from kasal_jupyter.kernel.client import Client
     from kasal_jupyter.kernel.usage import UsageTable
+    from kasal_jupyter.kernel.usage_plot import UsagePlot
+    from kasal_jupyter.schemas.crews import CrewDetails
     from kasal_jupyter.schemas.executions import TraceRow
 
 TRACE_HEADS = ["time", "agent", "action", "result", "took"]
@@ -50,17 +52,28 @@ def run_command(session: Session, words: Namespace, cell: str | None) -> RunResu
     if note := inputs.note():
         print(note)  # noqa: T201 - whoever meant a text is told
     bounds = {name: getattr(words, name) for name in ("max_cost", "max_tokens", "max_seconds")}
-    result = launch(
-        session.client,
-        crew,
-        values,
-        background=words.bg,
-        budget=read_budget(bounds),
-        on_start=session.note_job,
-    )
+    try:
+        result = launch(
+            session.client,
+            crew,
+            values,
+            background=words.bg,
+            budget=read_budget(bounds),
+            on_start=session.note_job,
+        )
+    except KasalError as error:
+        if any(fault.field.startswith("inputs.") for fault in error.faults):
+            raise CellError(f"{error.message}. Here that is {_line(crew)}", faults=error.faults) from None
+        raise
     if words.output:
         session.namespace[words.output] = result
     return result
+
+
+def _line(crew: CrewDetails) -> str:
+    from kasal_jupyter.kernel.crew_card import run_words
+
+    return f"%kasal run {run_words(crew)}"
 
 
 def ps_command(session: Session, words: Namespace, cell: str | None) -> Runs:
@@ -94,7 +107,7 @@ def answer_command(session: Session, words: Namespace, cell: str | None) -> Show
     job_id = session.job(said.pop(0) if said and said[0].startswith("job_") else None)
     if not said:
         rows = [
-            [each.agent or "", each.question, " / ".join(each.choices), each.asked_at]
+            [each.agent or "", each.question, " / ".join(each.choices), moment_text(each.asked_at)]
             for each in open_questions(session.client, job_id)
         ]
         return Shown("", ["agent", "question", "choices", "asked"], rows)
@@ -125,13 +138,15 @@ def traces_command(session: Session, words: Namespace, cell: str | None) -> Show
     return Shown(title, TRACE_HEADS, [_trace_cells(row) for row in rows[: words.limit]])
 
 
-def usage_command(session: Session, words: Namespace, cell: str | None) -> UsageTable:
-    """Show what runs have used."""
+def usage_command(session: Session, words: Namespace, cell: str | None) -> UsageTable | UsagePlot:
+    """Show what runs have used, or draw it."""
     del cell
     from kasal_jupyter.kernel.usage import usage_table
 
     crew_id = session.crew(words.crew).id if words.crew else None
-    return usage_table(session.client, words.by, since=words.since, until=words.until, crew_id=crew_id)
+    by = words.by or "day"
+    table = usage_table(session.client, by, since=words.since, until=words.until, crew_id=crew_id)
+    return table.plot(words.by) if words.plot else table
 
 
 def whole_run(client: Client, job_id: str) -> RunResult:
@@ -149,10 +164,8 @@ def _check_variable(name: str | None) -> None:
 
 
 def _trace_cells(row: TraceRow) -> list[str]:
-    from kasal_jupyter.kernel.figures import duration_text
-
     took = duration_text(row.duration_ms / 1000) if row.duration_ms is not None else ""
-    return [row.timestamp, row.agent or "", row.action, row.result, took]
+    return [moment_text(row.timestamp, seconds=True), row.agent or "", row.action, row.result, took]
 
 
 def _why_none(client: Client, job_id: str, words: Namespace) -> str:
