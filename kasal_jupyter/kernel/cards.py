@@ -94,7 +94,7 @@ def expected_text(answer: CrewChecked) -> str:
     seconds = answer.estimate.seconds
     if seconds is not None:
         runs = answer.estimate.runs
-        which = "the run before it" if runs == 1 else f"the {runs} runs before it"
+        which = "its last run" if runs == 1 else f"its last {runs} runs"
         return f"{which} took {'about ' if runs > 1 else ''}{duration_text(seconds.median)}"
     guess = duration_text(answer.estimated_duration)
     return f"no run of it tells yet how long it takes (guessed from its tasks: {guess})"

@@ -75,7 +75,7 @@ def progress(trace: Trace) -> str:
 
 
 def questions(trace: Trace, *, here: bool = False) -> str:
-    """Give what agents ask and nobody has answered yet, with how to answer; ``here``: the cell asks itself."""
+    """Give what agents ask and nobody has answered yet, with how to answer; ``here``: the cell asks."""
     return "".join(
         f'<div style="border-left:3px solid {ORANGE};background:{PANEL};padding:4px 12px 7px;'
         f'margin-bottom:8px"><div style="font-weight:700;color:{ORANGE}">Waiting for an answer</div>'

@@ -12,7 +12,6 @@ from kasal_jupyter.kernel.view_live import render_live
 from kasal_jupyter.kernel.view_text import header_line, render_text
 from kasal_jupyter.schemas.events import Event
 from kasal_jupyter.schemas.trace import Span, Trace
-from kasal_jupyter.schemas.usage import Usage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,8 +21,9 @@ if TYPE_CHECKING:
     from kasal_jupyter.kernel.artifacts import Artifacts
 
     # Not for the kernel: jedi, which completes `result.` with Tab, fails on a property whose type it can
-    # look up and that is a Literal.
+    # look up and that is a Literal, and knows nothing of the fields of one that is a pydantic model.
     from kasal_jupyter.schemas.executions import Status
+    from kasal_jupyter.schemas.usage import Usage
 
 
 class RunResult:

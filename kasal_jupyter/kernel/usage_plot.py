@@ -71,18 +71,19 @@ class UsagePlot:
 
     @property
     def figure(self) -> Figure | None:
-        """The drawing, to be saved (``figure.savefig(path)``) or changed; None where matplotlib is not there."""
+        """The drawing, to be saved (``.savefig(path)``) or changed; None where matplotlib is not there."""
         try:
             from matplotlib.figure import Figure
         except ImportError:
             return None
+        charts = self.charts.items()
         heights = [
             max(1.6, 0.6 + 0.3 * len(bars)) if by != "day" else 2.4 for by, bars in self.charts.items()
         ]
         figure = Figure(figsize=(10, sum(heights) + 0.5), layout="constrained")
         figure.suptitle(self.title, fontsize=11)
         rows = figure.subplots(len(heights), 2, squeeze=False, gridspec_kw={"height_ratios": heights})
-        for (by, bars), (left, right) in zip(self.charts.items(), rows, strict=True):
+        for (by, bars), (left, right) in zip(charts, rows, strict=True):
             _draw(left, by, bars, "cost")
             _draw(right, by, bars, "tokens")
         return figure
@@ -94,7 +95,8 @@ class UsagePlot:
             lines += _chart_lines(bars)
         return "\n".join(lines)
 
-    def _repr_html_(self) -> str:
+    def html(self) -> str:
+        """Give the charts as HTML; not by IPython's name for it, which would win over the picture."""
         charts = "".join(_chart_html(by, bars) for by, bars in self.charts.items())
         return (
             f'<div style="{parts.CARD}" role="group" aria-label="What runs have used">'
@@ -106,7 +108,7 @@ class UsagePlot:
         bundle: dict[str, Any] = {"text/plain": repr(self)}
         figure = self.figure
         if figure is None:
-            return bundle | {"text/html": self._repr_html_()}
+            return bundle | {"text/html": self.html()}
         drawn = io.BytesIO()
         figure.savefig(drawn, format="png", dpi=110)
         return bundle | {"image/png": base64.b64encode(drawn.getvalue()).decode()}
@@ -172,9 +174,8 @@ def _chart_lines(bars: Sequence[Bar]) -> Iterator[str]:
     tokens = max(len(f"{bar.tokens:,}") for bar in bars)
     for bar in bars:
         cost = f"{bar.spent:>{spent}} {bar_text(bar.cost, most.cost):<{WIDTH}}"
-        yield (
-            f"{bar.name:<{name}}  {cost}  {bar.tokens:>{tokens},} {bar_text(bar.tokens, most.tokens)}".rstrip()
-        )
+        used = f"{bar.tokens:>{tokens},} {bar_text(bar.tokens, most.tokens)}"
+        yield f"{bar.name:<{name}}  {cost}  {used}".rstrip()
 
 
 def _chart_html(by: str, bars: Sequence[Bar]) -> str:

@@ -119,13 +119,10 @@ def test_the_greeting_can_be_typed_as_it_stands(kernel, api):
 def test_a_check_calls_a_guess_a_guess(kernel, api):
     new_crew(api, crew_body("Never ran"))
     title = kernel.run('%kasal check "Never ran" topic=tea').shown[0]["text/plain"]
-    assert (
-        title
-        == "✔ Never ran can run; no run of it tells yet how long it takes (guessed from its tasks: 1 min 00 s)"
-    )
+    assert title.startswith("✔ Never ran can run; no run of it tells yet how long it takes (guessed ")
     kernel.run('%kasal run "Never ran" topic=tea')
     title = kernel.run('%kasal check "Never ran" topic=tea').shown[0]["text/plain"].splitlines()[0]
-    assert title.startswith("✔ Never ran can run; the run before it took ")
+    assert title.startswith("✔ Never ran can run; its last run took ")
 
 
 def test_one_reason_is_said_once_for_all_models_that_have_it(kernel, api):

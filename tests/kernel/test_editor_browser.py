@@ -213,3 +213,80 @@ def test_a_saved_notebook_shows_the_crew_without_a_kernel(page, live_server, api
     kept.locator("summary").first.click()
     expect(kept.get_by_text("Writer").first).to_be_visible()
     page.screenshot(path=pictures / "editor-saved.png")
+
+
+def test_a_screen_reader_hears_of_tabs_folds_and_faults(page, live_server, api, pictures):
+    new_crew(api, crew_body("Heard of"))
+    _, editor = open_editor(page, live_server, "lab", "Heard of", "heard.ipynb")
+    expect(page.get_by_role("group", name="Crew editor")).to_be_visible()
+    views = editor.get_by_role("tablist", name="Views of the crew")
+    expect(views.get_by_role("tab", name="Form", selected=True)).to_be_visible()
+    expect(editor.get_by_role("tabpanel", name="Form")).to_be_visible()
+
+    # With the arrows, as tabs are used.
+    views.get_by_role("tab", name="Form").focus()
+    page.keyboard.press("ArrowRight")
+    expect(views.get_by_role("tab", name="YAML", selected=True)).to_be_focused()
+    expect(views.get_by_role("tab", name="Form", selected=False)).to_be_visible()
+    expect(editor.get_by_role("tabpanel", name="YAML")).to_be_visible()
+    expect(editor.get_by_role("tabpanel", name="Form")).to_have_count(0)
+    page.keyboard.press("ArrowLeft")
+
+    fold = editor.get_by_role("button", name="More: limits, model settings, delegation")
+    choose(editor, "Agent · Writer")
+    expect(fold).to_have_attribute("aria-expanded", "false")
+    fold.click()
+    expect(fold).to_have_attribute("aria-expanded", "true")
+
+    # What is read out was there before anything was said in it.
+    said = editor.locator(".kasal-said[role=alert]")
+    expect(said).to_have_text("")
+    temperature = editor.get_by_role("textbox", name="Temperature")
+    temperature.fill("9")
+    temperature.press("Tab")
+    expect(said).to_contain_text("agents.Writer.settings.temperature: Input should be less than")
+    expect(temperature).to_have_attribute("aria-invalid", "true")
+    expect(editor.locator(".kasal-state[role=status]")).to_contain_text("✖ 1 fault")
+    press(editor, "↶ Undo")
+    expect(said).to_have_text("")
+    expect(temperature).to_have_attribute("aria-invalid", "false")
+
+    session = page.context.new_cdp_session(page)
+    nodes = session.send("Accessibility.getFullAXTree")["nodes"]
+    roles = [node["role"]["value"] for node in nodes if not node.get("ignored")]
+    assert roles.count("tab") >= 3
+    assert {"tablist", "tabpanel", "status"} <= set(roles)
+    unnamed = [
+        node
+        for node in nodes
+        if not node.get("ignored")
+        and node["role"]["value"] in {"textbox", "combobox", "listbox", "checkbox", "tab"}
+        and not node.get("name", {}).get("value")
+        and editor.locator(f"xpath=//*[@id='{node.get('backendDOMNodeId')}']").count()
+    ]
+    assert unnamed == []
+
+
+def test_what_is_begun_is_quiet_and_a_model_has_room(page, live_server, api, pictures):
+    crew_id = new_crew(api, crew_body("Begun"))
+    _, editor = open_editor(page, live_server, "lab", "Begun", "begun.ipynb")
+    press(editor, "+ Agent")
+    expect(editor.locator(".kasal-state")).to_contain_text("2 fields to fill in")
+    expect(editor.locator(".kasal-fault")).to_have_count(0)
+    expect(editor.get_by_label("Role")).to_have_attribute("placeholder", "to be filled in")
+    assert editor.get_by_label("Model", exact=True).bounding_box()["width"] > 300
+    page.screenshot(path=pictures / "editor-begun.png")
+    press(editor, "↶ Undo")
+
+    press(editor, "▶ Run …")
+    topic = editor.get_by_label("topic", exact=True)
+    topic.fill("oolong")
+    topic.press("Enter")
+    expect(editor.locator(".kasal-panel")).to_contain_text("its trace is below the editor")
+    page.locator("[aria-label^='Trace of']").last.get_by_text("✔ completed").first.wait_for()
+    assert api.get("/executions", params={"crew_id": crew_id}).json()["executions"][0]["inputs"] == {
+        "topic": "oolong"
+    }
+    press(editor, "▶ Run …")
+    expect(editor.get_by_label("topic", exact=True)).to_have_value("oolong")
+    page.screenshot(path=pictures / "editor-run-again.png")

@@ -63,7 +63,8 @@ def run_command(session: Session, words: Namespace, cell: str | None) -> RunResu
         )
     except KasalError as error:
         if any(fault.field.startswith("inputs.") for fault in error.faults):
-            raise CellError(f"{error.message}. Here that is {_line(crew)}", faults=error.faults) from None
+            said = f"{error.message}\nHere that is {_line(crew)}"
+            raise CellError(said, faults=error.faults) from None
         raise
     if words.output:
         session.namespace[words.output] = result

@@ -239,7 +239,8 @@ class Form:
             numbers[kind] += 1
             number = f" {numbers[kind]}" if kind == "tasks" else ""
             title = str(values.get("name") or "no name") if kind == "crew" else name
-            mark = " ✖" if faults.any_of(kind, name) else " ⚠" if notes.any_of(kind, name) else ""
+            begun = " …" if any((each, of) == (kind, name) for each, of, _ in self._begun) else ""
+            mark = " ✖" if faults.any_of(kind, name) else " ⚠" if notes.any_of(kind, name) else begun
             lines.append(f"{_WORDS[kind]}{number} · {one_line(title, 40)}{mark}")
         self._listing = True
         try:
