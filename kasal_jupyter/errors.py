@@ -39,6 +39,9 @@ MOST_FAULTS = 100
 _MOST_NAMES = 20
 """Names that a reason lists."""
 
+_LEAST_BEGUN = 3
+"""Letters of a word that is taken for the beginning of another."""
+
 _LONGEST_WORD, _MOST_WORDS = 64, 500
 """What is compared to find a word that was meant: that takes the product of their lengths."""
 
@@ -128,8 +131,12 @@ def nearest_word(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str
     if len(word) > _LONGEST_WORD:
         return None
     words = {each.casefold(): each for each in islice(known, _MOST_WORDS) if len(each) <= _LONGEST_WORD}
-    close = difflib.get_close_matches(word.casefold(), words, n=1, cutoff=cutoff)
-    return words[close[0]] if close else None
+    folded = word.casefold()
+    close = difflib.get_close_matches(folded, words, n=1, cutoff=cutoff)
+    # Else what was begun and not written out.
+    begun = [each for each in words if len(folded) >= _LEAST_BEGUN and each.startswith(folded)]
+    found = close or begun[:1]
+    return words[found[0]] if found else None
 
 
 def listed(names: Iterable[str], none: str = "none") -> str:

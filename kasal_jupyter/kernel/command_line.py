@@ -6,6 +6,7 @@ import argparse
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from io import StringIO
 from typing import Any, NoReturn, Self
 
@@ -147,14 +148,29 @@ class Parser(argparse.ArgumentParser):
         for word in unknown:
             if word.startswith("-"):
                 name = word.partition("=")[0]
-                hint = nearest(name, self.options) or f"; there are {', '.join(self.options)}"
-                self.error(f"there is no option {name}{hint}")
-            self.error(f"{str(word)!r} is one word too many; put quotes around a name with blanks")
+                self.error(f"there is no option {name}{self._hint(word)}")
+            self.error(f"{str(word)!r} is one word too many{self._surplus(word)}")
         for name, value in vars(found).items():
             # How a word was written says something of inputs alone; elsewhere a text is a plain one.
             if name != "inputs":
                 setattr(found, name, _plain(value))
         return found
+
+    def _hint(self, word: str) -> str:
+        """Say what may have been meant by an option that there is not."""
+        name = word.partition("=")[0]
+        if near := nearest(name, self.options):
+            return near
+        if any(each.dest == "inputs" for each in self.positions):
+            return f"; an input is written without dashes: {name.lstrip('-')}=value"
+        return f"; there are {', '.join(self.options)}"
+
+    def _surplus(self, word: str) -> str:
+        """Say what may have been meant by a word that nothing takes."""
+        if f"--{word}" in self.options:
+            return f"; did you mean --{word}?"
+        named = [*self.positions, *(each for each in self.options.values() if each.nargs != 0)]
+        return "; put quotes around a name with blanks" if named else ""
 
     @property
     def options(self) -> dict[str, argparse.Action]:
@@ -191,7 +207,8 @@ class Parser(argparse.ArgumentParser):
         if lacking:
             shown = f": {self.examples[0]}" if self.examples else ""
             raise CellError(f"{self.prog} needs {names}, as in{shown}")
-        raise CellError(f"{self.prog}: {message}. `{self.prog} --help` says how it is written")
+        end = "" if message.endswith("?") else "."
+        raise CellError(f"{self.prog}: {message}{end} `{self.prog} --help` says how it is written")
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +245,14 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
     return int(text)
+
+
+def day(text: str) -> str:
+    """Read a day, as every moment is shown: ``2024-01-15``."""
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day; write one as 2024-01-15") from None
 
 
 def bound(text: str) -> float:

@@ -285,7 +285,7 @@ class _Place:
             asked = client.execution(job_id).questions if job_id else []
             return [choice for each in asked[:1] for choice in each.choices]
 
-        return [*_lookups().ask(("answers", job_id), question, []), *([] if first else _jobs())]
+        return [*_lookups().ask(("answers", job_id), question, list[str]()), *([] if first else _jobs())]
 
     def _job(self) -> str | None:
         return str(self.given["job"][0]) if "job" in self.given else the_session().last_job

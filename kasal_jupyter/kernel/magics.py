@@ -36,13 +36,16 @@ class KasalMagics(Magics):
             print(greeting(the_session()))  # noqa: T201 - it is the answer
             return None
         name, *rest = words
+        if name == "help" and rest and rest[0] in COMMANDS:
+            name, rest = rest[0], split("--help")
         if name in {"-h", "--help", "help"}:
             print(overview())  # noqa: T201 - it is the answer
             return None
         command = COMMANDS.get(name)
         if command is None:
             known = ", ".join(sorted(COMMANDS))
-            raise CellError(f"There is no %kasal {name}{nearest(name, COMMANDS)}; there are {known}")
+            hint = nearest(name, COMMANDS) or "; a crew is run by `%kasal run NAME`"
+            raise CellError(f"There is no %kasal {name}{hint}; there are {known}")
         parser = command.parser()
         try:
             if not parser.wants_help(rest):

@@ -251,7 +251,8 @@ def read_cell(cell: str | None, notebook: Notebook) -> dict[str, Any]:
         # The cell's first line is the magic's: counted as the notebook counts them.
         root = parse_mapping(f"\n{mark_names(cell)}", "write the inputs as name: value, one a line")
     except InvalidRequest as error:
-        raise CellError(f"The inputs in the cell cannot be read: {error.faults[0].reason}") from None
+        reason = error.faults[0].reason.removeprefix("line 1: ")
+        raise CellError(f"The inputs in the cell cannot be read: {reason}") from None
     inputs: dict[str, Any] = {}
     for key, value in root.items():
         missing: set[str] = set()

@@ -57,11 +57,23 @@ def test_a_crews_name_with_blanks_needs_no_quotes(kernel, api):
         ("ps --status complete", "did you mean 'completed'?"),
         ("tools calculater", "did you mean 'calculator'?"),
         ("status job_nope", "There is no run 'job_nope'"),
+        ("show Clum", "did you mean 'Clumsy report'?"),
+        ("tools calcu", "did you mean 'calculator'?"),
+        ("Clumsy report", "a crew is run by `%kasal run NAME`"),
+        ('run "Clumsy report" --topic tea', "an input is written without dashes: topic=value"),
+        ("doctor quick", "did you mean --quick?"),
+        ("demo now", "'now' is one word too many."),
+        ("usage --since yesterday", "'yesterday' is no day; write one as 2024-01-15"),
+        ('memory "Clumsy report" --add tea is green', '--add "tea is green"'),
         ("crew Some name", "begin it with %%kasal crew"),
     ],
 )
 def test_the_answer_says_what_to_type(kernel, line, said):
     assert said in refused(kernel, f"%kasal {line}")
+
+
+def test_help_is_given_of_what_is_asked_about(kernel):
+    assert kernel.run("%kasal help run").text == kernel.run("%kasal run --help").text
 
 
 def test_an_input_that_no_placeholder_has_is_named_with_the_one_that_is_missing(kernel):

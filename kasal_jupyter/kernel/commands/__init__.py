@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
-from kasal_jupyter.kernel.command_line import Parser, bound, count, one_of
+from kasal_jupyter.kernel.command_line import Parser, bound, count, day, one_of
 
 if TYPE_CHECKING:
     from kasal_jupyter.kernel.session import Session
@@ -163,9 +163,9 @@ def _usage(parser: Parser) -> None:
     )
     parser.add_argument("--crew", metavar="NAME", help="one crew's")
     parser.add_argument(
-        "--since", metavar="DAY", help="the first day, 2024-01-15; by default 30 days are shown"
+        "--since", metavar="DAY", type=day, help="the first day, 2024-01-15; by default 30 days are shown"
     )
-    parser.add_argument("--until", metavar="DAY", help="the last day; by default today")
+    parser.add_argument("--until", metavar="DAY", type=day, help="the last day; by default today")
     parser.add_argument(
         "--plot", action="store_true", help="draw cost and tokens; by default by day, model and crew"
     )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kasal_jupyter.kernel.usage_plot import UsagePlot
     from kasal_jupyter.schemas.crews import CrewDetails
     from kasal_jupyter.schemas.executions import TraceRow
+    from kasal_jupyter.schemas.usage import GroupBy
 
 TRACE_HEADS = ["time", "agent", "action", "result", "took"]
 
@@ -145,7 +146,7 @@ def usage_command(session: Session, words: Namespace, cell: str | None) -> Usage
     from kasal_jupyter.kernel.usage import usage_table
 
     crew_id = session.crew(words.crew).id if words.crew else None
-    by = words.by or "day"
+    by: GroupBy = words.by or "day"
     table = usage_table(session.client, by, since=words.since, until=words.until, crew_id=crew_id)
     return table.plot(words.by) if words.plot else table
 

@@ -62,6 +62,7 @@ class Running:
                 value=self.typed.get(name, ""), description=name, placeholder="a text, or $variable"
             )
             field.add_class("kasal-field")
+            field.add_class("kasal-wide")
             field.observe(in_lane(partial(self._note, name)), "value")
             field.on_msg(in_lane(self._entered))
             self._fields[name] = field
