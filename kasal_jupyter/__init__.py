@@ -38,7 +38,6 @@ __all__ = [
     "Task",
     "__version__",
     "connect",
-    "load_ipython_extension",
     "runs",
     "tool",
     "usage",
@@ -69,7 +68,8 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    # What Tab shows: what is meant to be used, and none of what this module is made of.
+    return sorted(__all__)
 
 
 def _jupyter_server_extension_points() -> list[dict[str, Any]]:

@@ -41,6 +41,9 @@ MOST_FAULTS = 100
 _MOST_NAMES = 20
 """Names that a reason lists."""
 
+_LEAST_BEGUN = 3
+"""Letters of a word that is taken for the beginning of another."""
+
 _LONGEST_WORD, _MOST_WORDS = 64, 500
 """What is compared to find a word that was meant: that takes the product of their lengths."""
 
@@ -111,11 +114,31 @@ def _uncounted(more: int) -> Fault:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Give ``; did you mean …?`` for the end of a reason where a known word is near, else nothing."""
+    near = nearest_word(word, known)
+    return f"; did you mean {near!r}?" if near is not None else ""
+
+
+def nearest_word(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """Give the known word that may have been meant, whatever its case; None where none is near.
+
+    Parameters
+    ----------
+    word
+        What was written.
+    known
+        What could have been.
+    cutoff
+        How alike they must be, from 0 to 1.
+    """
     if len(word) > _LONGEST_WORD:
-        return ""
-    words = [each for each in islice(known, _MOST_WORDS) if len(each) <= _LONGEST_WORD]
-    close = difflib.get_close_matches(word, words, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+        return None
+    words = {each.casefold(): each for each in islice(known, _MOST_WORDS) if len(each) <= _LONGEST_WORD}
+    folded = word.casefold()
+    close = difflib.get_close_matches(folded, words, n=1, cutoff=cutoff)
+    # Else what was begun and not written out.
+    begun = [each for each in words if len(folded) >= _LEAST_BEGUN and each.startswith(folded)]
+    found = close or begun[:1]
+    return words[found[0]] if found else None
 
 
 def listed(names: Iterable[str], none: str = "none") -> str:

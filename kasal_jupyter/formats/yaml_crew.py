@@ -30,6 +30,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from kasal_jupyter.errors import Fault, Faults, InvalidRequest, listed
+from kasal_jupyter.formats.yaml_hints import reason_of
 from kasal_jupyter.formats.yaml_source import WIDTH, Layout, by_layout
 from kasal_jupyter.formats.yaml_text import (
     INVALID,
@@ -290,7 +291,7 @@ def _validate(
         return CrewCreate.model_validate(body, strict=True)
     except ValidationError as error:
         refused = {fault.field for fault in reader.faults}
-        for item in error.errors(include_url=False, include_input=False):
+        for item in error.errors(include_url=False):
             steps = list(item["loc"])
             node: Any = root
             line: int | None = None
@@ -304,7 +305,7 @@ def _validate(
             path = ".".join(map(str, steps))
             # A field that was refused above is not missing besides.
             if path not in refused:
-                reader.fault(path, line, item["msg"].removeprefix("Value error, "))
+                reader.fault(path, line, reason_of(item, item["input"]))
         return None
 
 

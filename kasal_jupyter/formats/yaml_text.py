@@ -27,6 +27,7 @@ from ruamel.yaml.events import (
 )
 
 from kasal_jupyter.errors import Fault, InvalidRequest
+from kasal_jupyter.formats.yaml_hints import explained
 from kasal_jupyter.wellformed import well_formed
 
 INVALID = "The crew's YAML cannot be used"
@@ -53,7 +54,6 @@ _MISREAD = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError,
 """What the loader raises besides its own errors: for a 30th of February, say, or a number of 5,000 digits."""
 
 _NAME = re.compile(r"(\{\{)?\{\{\s*([^\W\d]\w*)\s*\}\}(?(1)\}\})")
-_PLACEHOLDER = re.compile(r"\{[^\W\d]\w*\}")
 _MARKED = re.compile(f"{_OPEN}(\\w+){_CLOSE}")
 
 
@@ -87,12 +87,7 @@ def _loaded(text: str) -> Any:
         _measure(text)
         root = YAML(typ="rt", pure=True).load(text)
     except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        said = " ".join(str(error.problem or error.context).split())
-        # In braces at its beginning, or within others, YAML takes a placeholder for a mapping.
-        if found := _PLACEHOLDER.search("".join(text.splitlines()[line - 1 : line])):
-            said += f'; put the text with {found[0]} in quotes, "…"'
-        raise refusal(f"line {line}: {said}") from None
+        raise refusal(explained(error, text)) from None
     except YAMLError as error:
         raise refusal(" ".join(str(error).split())) from None
     except _MISREAD as error:

@@ -89,6 +89,17 @@ def estimate_rows(estimate: Estimate) -> list[list[str]]:
     ]
 
 
+def expected_text(answer: CrewChecked) -> str:
+    """Say how long a run may take, and from what that is known: past runs, or a guess that is called one."""
+    seconds = answer.estimate.seconds
+    if seconds is not None:
+        runs = answer.estimate.runs
+        which = "its last run" if runs == 1 else f"its last {runs} runs"
+        return f"{which} took {'about ' if runs > 1 else ''}{duration_text(seconds.median)}"
+    guess = duration_text(answer.estimated_duration)
+    return f"no run of it tells yet how long it takes (guessed from its tasks: {guess})"
+
+
 class Checked(Shown):
     """Whether a crew could run now, and what keeps it from that.
 
@@ -99,7 +110,8 @@ class Checked(Shown):
     faults
         What keeps it from that, each with its ``field`` and its ``reason``.
     estimated_duration
-        Seconds that a run may take, from the crew's own past runs where there are any.
+        Seconds that a run may take: from the crew's own past runs where there are any, else a guess by the
+        number of its tasks; ``estimate`` tells which.
     estimate
         ``tokens``, ``cost`` (US dollars) and ``seconds`` that a run may take, each with its ``median`` and
         the bounds of most past ``runs``; None where they do not tell.
@@ -110,10 +122,8 @@ class Checked(Shown):
         self.faults = answer.faults
         self.estimated_duration = answer.estimated_duration
         self.estimate = answer.estimate
-        known = answer.estimate.seconds if answer.estimate is not None else None
-        about = duration_text(known.median if known is not None else answer.estimated_duration)
         title = (
-            f"✔ {name} can run; it may take about {about}"
+            f"✔ {name} can run; {expected_text(answer)}"
             if answer.runnable
             else f"✖ {name} cannot run yet: {counted(len(answer.faults), 'fault')}"
         )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from io import StringIO
 from typing import Any, NoReturn, Self
 
@@ -93,6 +94,8 @@ def split(line: str) -> list[Word]:
     """
     found = scan(line)
     if found.trouble:
+        if found.open_quote == "'" and found.last.raw.partition("'")[0][-1:].isalnum():
+            raise CellError(f'{found.last.raw}: an apostrophe is a quote here; put "…" around the text')
         raise CellError(f"The line cannot be read: {found.trouble}; close the quote")
     return [*found.words, *([found.last] if found.last.raw else [])]
 
@@ -117,7 +120,8 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, prog: str, description: str, examples: Iterable[str] = ()) -> None:
-        shown = "".join(f"\n  {example}" for example in examples)
+        self.examples = tuple(examples)
+        shown = "".join(f"\n  {example}" for example in self.examples)
         super().__init__(
             prog=prog,
             description=description,
@@ -138,20 +142,35 @@ class Parser(argparse.ArgumentParser):
         CellError
             They cannot be read; it says what is wrong, and the nearest option where one is misspelt.
         """
-        if "-h" in words or "--help" in words:
+        if self.wants_help(words):
             raise WordsWanted(self.format_help().rstrip())
         found, unknown = self.parse_known_intermixed_args(list(words))
         for word in unknown:
             if word.startswith("-"):
                 name = word.partition("=")[0]
-                hint = nearest(name, self.options) or f"; there are {', '.join(self.options)}"
-                self.error(f"there is no option {name}{hint}")
-            self.error(f"{str(word)!r} is one word too many; put quotes around a name with blanks")
+                self.error(f"there is no option {name}{self._hint(word)}")
+            self.error(f"{str(word)!r} is one word too many{self._surplus(word)}")
         for name, value in vars(found).items():
             # How a word was written says something of inputs alone; elsewhere a text is a plain one.
             if name != "inputs":
                 setattr(found, name, _plain(value))
         return found
+
+    def _hint(self, word: str) -> str:
+        """Say what may have been meant by an option that there is not."""
+        name = word.partition("=")[0]
+        if near := nearest(name, self.options):
+            return near
+        if any(each.dest == "inputs" for each in self.positions):
+            return f"; an input is written without dashes: {name.lstrip('-')}=value"
+        return f"; there are {', '.join(self.options)}"
+
+    def _surplus(self, word: str) -> str:
+        """Say what may have been meant by a word that nothing takes."""
+        if f"--{word}" in self.options:
+            return f"; did you mean --{word}?"
+        named = [*self.positions, *(each for each in self.options.values() if each.nargs != 0)]
+        return "; put quotes around a name with blanks" if named else ""
 
     @property
     def options(self) -> dict[str, argparse.Action]:
@@ -163,31 +182,62 @@ class Parser(argparse.ArgumentParser):
         """What stands there without a dash, in order."""
         return self._get_positional_actions()
 
+    @staticmethod
+    def wants_help(words: Sequence[str]) -> bool:
+        """Say whether a line asks for help, whatever else stands in it."""
+        return "-h" in words or "--help" in words
+
+    def places(self, words: Sequence[Word]) -> list[int]:
+        """Give which of some words are neither options nor what belongs to one."""
+        found: list[int] = []
+        takes: str | int | None = 0
+        for place, word in enumerate(words):
+            option = None if word.quoted else self.options.get(word.partition("=")[0])
+            if option is not None:
+                takes = 0 if "=" in word else option.nargs
+            elif takes == 0:
+                found.append(place)
+            elif takes != "+":
+                takes = 0
+        return found
+
     def error(self, message: str) -> NoReturn:
         """Refuse the words."""
-        raise CellError(f"{self.prog}: {message}. `{self.prog} --help` says how it is written")
+        _, lacking, names = message.partition("the following arguments are required: ")
+        if lacking:
+            shown = f": {self.examples[0]}" if self.examples else ""
+            raise CellError(f"{self.prog} needs {names}, as in{shown}")
+        end = "" if message.endswith("?") else "."
+        raise CellError(f"{self.prog}: {message}{end} `{self.prog} --help` says how it is written")
 
 
-def one_of(known: Iterable[str], *, many: bool = False) -> Callable[[str], str]:
-    """Give a reader of an option's value that answers a misspelt one with the nearest.
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """A reader of an option's value that answers a misspelt one with the nearest.
 
-    Parameters
+    Attributes
     ----------
-    known
-        The values there are.
+    values
+        The values there are; completion offers them.
     many
         Whether several may stand there, separated by commas.
     """
-    values = list(known)
 
-    def read(text: str) -> str:
-        for part in text.split(",") if many else [text]:
-            if part.strip() not in values:
-                hint = nearest(part.strip(), values) or f"; there are {', '.join(values)}"
+    values: tuple[str, ...]
+    many: bool = False
+
+    def __call__(self, text: str) -> str:
+        """Read a value."""
+        for part in text.split(",") if self.many else [text]:
+            if part.strip() not in self.values:
+                hint = nearest(part.strip(), self.values) or f"; there are {', '.join(self.values)}"
                 raise argparse.ArgumentTypeError(f"there is no {part.strip()!r}{hint}")
         return text
 
-    return read
+
+def one_of(known: Iterable[str], *, many: bool = False) -> OneOf:
+    """Give a reader of one of these values, or of several."""
+    return OneOf(tuple(known), many)
 
 
 def count(text: str) -> int:
@@ -195,6 +245,14 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
     return int(text)
+
+
+def day(text: str) -> str:
+    """Read a day, as every moment is shown: ``2024-01-15``."""
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day; write one as 2024-01-15") from None
 
 
 def bound(text: str) -> float:

@@ -11,8 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kasal_jupyter.kernel.command_line import Line, Parser, Word, quoted, scan
-from kasal_jupyter.kernel.commands import COMMANDS, GROUPS, KINDS, STATES, find_command
+from kasal_jupyter.kernel.command_line import Line, OneOf, Parser, Word, quoted, scan
+from kasal_jupyter.kernel.commands import COMMANDS, find_command
+from kasal_jupyter.kernel.crew_words import begun, joined
 from kasal_jupyter.kernel.notebook_values import Notebook
 from kasal_jupyter.kernel.session import the_session
 
@@ -28,6 +29,12 @@ _MAGIC = re.compile(r"(?:^|=)\s*(%{1,2})kasal\s(.*)\Z", re.DOTALL)
 
 _NAMED = re.compile(r"[\w.]*")
 """What may be part of a name or of its attributes, from the end of an expression backwards."""
+
+_YAML = (".yaml", ".yml")
+"""The files that a crew is written to."""
+
+_CREWS = (*_YAML, ".json", ".jsonc", ".zip")
+"""The files that crews are read from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +57,15 @@ def complete(context: CompletionContext, shell: InteractiveShell) -> Any:
     """Answer IPython: what completes the line, and that nothing else does."""
     from IPython.core.completer import SimpleCompletion
 
-    magic = _MAGIC.search(context.text_until_cursor)
-    if magic is None:
-        return {"completions": []}
     notebook = the_session().notebook
-    found = candidates(magic[2], cell=magic[1] == "%%", notebook=notebook, completer=shell.Completer)
+    magic = _MAGIC.search(context.text_until_cursor)
+    if magic is not None:
+        found = candidates(magic[2], cell=magic[1] == "%%", notebook=notebook, completer=shell.Completer)
+    elif context.cursor_line > 0 and (head := _MAGIC.match(context.full_text.partition("\n")[0])):
+        lines = context.full_text.split("\n")[1 : context.cursor_line]
+        found = in_cell(head[2], "\n".join([*lines, context.text_until_cursor]), notebook)
+    else:
+        return {"completions": []}
     return {
         "completions": [SimpleCompletion(text=word, type="kasal") for word in found.words],
         "matched_fragment": found.fragment,
@@ -79,6 +90,8 @@ def candidates(text: str, *, cell: bool, notebook: Notebook, completer: Any = No
         IPython's, for the attributes of variables.
     """
     line = scan(text)
+    if line.words and (found := _without_quotes(text, line)) is not None:
+        return found
     if not line.words:
         known = [name for name, each in COMMANDS.items() if each.cell != ("never" if cell else "must")]
         return _matching(line.last.raw, [*known, "--help"] if line.last.startswith("-") else known)
@@ -86,6 +99,50 @@ def candidates(text: str, *, cell: bool, notebook: Notebook, completer: Any = No
     if command is None:
         return Found(line.last.raw, [])
     return _Place(command.parser(), line, notebook, completer).found()
+
+
+def in_cell(head: str, text: str, notebook: Notebook) -> Found:
+    """Give what may stand at the end of a cell's YAML.
+
+    Parameters
+    ----------
+    head
+        The cell's first line, behind `%%kasal`.
+    text
+        What stands below it, up to the cursor.
+    notebook
+        Its variables.
+    """
+    from kasal_jupyter.kernel.cell_completion import Known, crew_words, input_words
+
+    line = scan(head)
+    words = [*line.words, *([line.last] if line.last.raw else [])]
+    known = Known(lambda: _names(_models), _tools, notebook.variables)
+    match words[:1]:
+        case ["crew"]:
+            return Found(*crew_words(text, known))
+        case ["run"]:
+            place = _Place(COMMANDS["run"].parser(), scan(f"{head} "), notebook, None)
+            names = _crew(place.given["crew"][0]) if "crew" in place.given else []
+            return Found(*input_words(text, names, known))
+    return Found("", [])
+
+
+def _without_quotes(text: str, line: Line) -> Found | None:
+    """Give the crews whose name the words so far begin, where it has blanks and was begun without quotes."""
+    command = COMMANDS.get(line.words[0])
+    if command is None or line.last.quoted or "=" in line.last or len(line.words) < 2:
+        return None
+    parser = command.parser()
+    if not parser.positions or parser.positions[0].dest != "crew":
+        return None
+    words = [*line.words[1:], line.last]
+    run = begun(words, parser.places(words))
+    typed = " ".join(word.raw for word in words)
+    if len(run) < len(words) or not text.endswith(typed):
+        return None
+    names = [name for name in _names(_crews) if name.casefold().startswith(typed.casefold())]
+    return Found(typed, [quoted(name) for name in names]) if names else None
 
 
 class _Place:
@@ -99,30 +156,34 @@ class _Place:
         self.completer = completer
         self.given: dict[str, list[Word]] = {}
         self.waiting: argparse.Action | None = None
-        self._read(line.words[1:])
+        self._read(self._whole(line.words[1:]))
 
     def found(self) -> Found:
         """Give what may stand at the cursor."""
-        if self.waiting is not None:
-            return self.named(self.waiting.dest)
+        if self.waiting is not None and not (self.waiting.nargs == "+" and self.last.raw.startswith("-")):
+            return self.named(self.waiting)
         option, equals, value = self.last.raw.partition("=")
         if equals and option in self.parser.options and not self.last.quoted:
             self.last = Word(value, value)
-            return self.named(self.parser.options[option].dest)
+            return self.named(self.parser.options[option])
         options = self.options()
         if self.last.raw.startswith("-"):
             return _matching(self.last.raw, options)
         position = self._position()
         if position is None:
             return _matching(self.last.raw, options)
-        found = self.named(position.dest)
+        found = self.named(position)
         if self.last.raw:
             return found
         return Found(found.fragment, [*found.words, *options])
 
-    def named(self, what: str) -> Found:
-        """Give what may stand for an argument of that name."""
-        match what:
+    def named(self, argument: argparse.Action) -> Found:
+        """Give what may stand for an argument."""
+        if isinstance(argument.type, OneOf):
+            # Several are separated by commas: the ones before stay as they are.
+            done, comma, _ = self.last.raw.rpartition(",") if argument.type.many else ("", "", "")
+            return _matching(self.last.raw, [f"{done}{comma}{each}" for each in argument.type.values])
+        match argument.dest:
             case "crew":
                 return self.quoting(_names(_crews))
             case "job":
@@ -131,21 +192,32 @@ class _Place:
                 return self.quoting([*_names(_crews), *_jobs()])
             case "inputs":
                 return self.inputs()
-            case "file" | "files" | "to":
-                return self.quoting(_files(self.last))
-            case "kind":
-                done, comma, _ = self.last.raw.rpartition(",")
-                return _matching(self.last.raw, [f"{done}{comma}{kind}" for kind in KINDS])
-            case "status":
-                return _matching(self.last.raw, STATES)
-            case "by":
-                return _matching(self.last.raw, GROUPS)
+            case "words" if self.parser.prog.endswith("answer"):
+                return self.quoting(self.answers())
             case "agent" | "task":
-                return self.quoting(self.members(what))
+                return self.quoting(self.members(argument.dest))
+            case "file":
+                return self.quoting(_files(self.last, _YAML))
+            case "files":
+                return self.quoting(_files(self.last, _CREWS))
+            case "add" if argument.metavar == "FILE":
+                return self.quoting(_files(self.last, None))
+            case "to":
+                return self.quoting(_files(self.last, ()))
+            case "get":
+                return self.quoting(self.artifacts())
+            case "show" | "remove":
+                return self.quoting(self.of_crew(argument.dest, _sources))
+            case "forget":
+                return self.quoting(self.of_crew(argument.dest, _memories))
             case "tool":
                 return self.quoting(_tools())
             case "model":
                 return self.quoting(_names(_models))
+            case "provider":
+                return self.quoting(_names(_providers))
+            case "server":
+                return self.quoting(_names(_servers))
             case "output":
                 return _matching(self.last.raw, self.notebook.variables())
         return Found(self.last.raw, [])
@@ -189,9 +261,39 @@ class _Place:
             names += [name for name in dir(builtins) if name.islower() and name[0] != "_"]
         return _matching(fragment, names)
 
+    def of_crew(self, what: str, question: Callable[[Client, str], list[str]]) -> list[str]:
+        """Give what the crew that is named has."""
+        if "crew" not in self.given:
+            return []
+        word = str(self.given["crew"][0])
+        return _lookups().ask((what, word), lambda client: question(client, _crew_id(client, word)), [])
+
+    def artifacts(self) -> list[str]:
+        """Give the files that the run which is meant has written."""
+        job_id = self._job()
+        if job_id is None:
+            return []
+        return _lookups().ask(
+            ("artifacts", job_id), lambda client: [each.name for each in client.artifacts(job_id)], []
+        )
+
+    def answers(self) -> list[str]:
+        """Give the choices of the question that is to be answered; before a job id, such ids as well."""
+        first = str(self.given["words"][0]) if self.given.get("words") else ""
+        job_id = first if first.startswith("job_") else the_session().last_job
+
+        def question(client: Client) -> list[str]:
+            asked = client.execution(job_id).questions if job_id else []
+            return [choice for each in asked[:1] for choice in each.choices]
+
+        return [*_lookups().ask(("answers", job_id), question, list[str]()), *([] if first else _jobs())]
+
+    def _job(self) -> str | None:
+        return str(self.given["job"][0]) if "job" in self.given else the_session().last_job
+
     def members(self, what: str) -> list[str]:
         """Give the names of the agents or tasks of the run that is meant."""
-        job_id = str(self.given["job"][0]) if "job" in self.given else the_session().last_job
+        job_id = self._job()
         if job_id is None:
             return []
 
@@ -203,15 +305,23 @@ class _Place:
 
         return _lookups().ask((what, job_id), question, list[str]())
 
+    def _whole(self, words: list[Word]) -> list[Word]:
+        """Give the words with a crew's name as one of them, where it has blanks and no quotes."""
+        positions = self.parser.positions
+        if not positions or positions[0].dest != "crew":
+            return words
+        run = begun(words, self.parser.places(words))
+        return joined(words, run, _names(_crews)) if len(run) > 1 else words
+
     def _read(self, words: list[Word]) -> None:
         """Take the whole words in, as the parser would."""
         for word in words:
-            if self.waiting is not None:
+            option = None if word.quoted else self.parser.options.get(word.partition("=")[0])
+            if self.waiting is not None and not (self.waiting.nargs == "+" and option is not None):
                 self._take(self.waiting, word)
-                self.waiting = None
-                continue
-            option = self.parser.options.get(word.partition("=")[0])
-            if option is not None and not word.quoted:
+                # Of several words, the next may be one more.
+                self.waiting = self.waiting if self.waiting.nargs == "+" else None
+            elif option is not None:
                 self.given.setdefault(option.dest, [])
                 self.waiting = option if option.nargs != 0 and "=" not in word else None
             elif (position := self._position()) is not None:
@@ -247,6 +357,22 @@ def _crews(client: Client) -> list[str]:
     return [each.name for each in client.crews()]
 
 
+def _providers(client: Client) -> list[str]:
+    return [each.name for each in client.providers()]
+
+
+def _servers(client: Client) -> list[str]:
+    return [each.name for each in client.mcp_servers()]
+
+
+def _sources(client: Client, crew_id: str) -> list[str]:
+    return [each.name for each in client.knowledge(crew_id)]
+
+
+def _memories(client: Client, crew_id: str) -> list[str]:
+    return [each.id for each in client.memories(crew_id)]
+
+
 def _models(client: Client) -> list[str]:
     models = sorted(client.models(), key=lambda each: not each.available)
     return [each.name for each in models]
@@ -274,14 +400,18 @@ def _crew(word: str) -> list[str]:
     def question(client: Client) -> list[str]:
         from kasal_jupyter.kernel.crew_plan import inputs_of
 
-        found = client.crews(name=word)
-        return inputs_of(client.crew(found[0].id if found else word))
+        return inputs_of(client.crew(_crew_id(client, word)))
 
     return _lookups().ask(("inputs", word), question, list[str]())
 
 
-def _files(begin: str) -> list[str]:
-    """Give the folders, and the YAML files, that a path may go on with."""
+def _crew_id(client: Client, word: str) -> str:
+    found = client.crews(name=word)
+    return found[0].id if found else word
+
+
+def _files(begin: str, suffixes: tuple[str, ...] | None) -> list[str]:
+    """Give the folders, and the files of some kinds, that a path may go on with; of all kinds with None."""
     folder, slash, name = begin.rpartition("/")
     where = Path(f"{folder}{slash}" or ".").expanduser()
     found = []
@@ -294,7 +424,7 @@ def _files(begin: str) -> list[str]:
             continue
         if entry.is_dir():
             found.append(f"{folder}{slash}{entry.name}/")
-        elif entry.suffix in {".yaml", ".yml"}:
+        elif suffixes is None or entry.suffix in suffixes:
             found.append(f"{folder}{slash}{entry.name}")
     return found
 

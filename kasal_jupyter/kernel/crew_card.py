@@ -9,7 +9,7 @@ from kasal_jupyter.kernel.clean import clean, escape, one_line
 from kasal_jupyter.kernel.command_line import quoted
 from kasal_jupyter.kernel.crew_graph import agent_colour, dot, graph_html, graph_text
 from kasal_jupyter.kernel.crew_plan import inputs_of, plan_of
-from kasal_jupyter.kernel.figures import counted
+from kasal_jupyter.kernel.figures import counted, moment_text
 from kasal_jupyter.kernel.html_texts import labelled_text
 from kasal_jupyter.schemas.agents import AgentFields
 from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails, CrewFault
@@ -19,6 +19,11 @@ _MOST_REASONS = 10
 """Faults that a card lists."""
 
 _CODE = f"font-family:monospace;font-size:12px;padding:1px 6px;border-radius:4px;background:{parts.PANEL}"
+
+
+def run_words(crew: CrewDetails | CrewCreate) -> str:
+    """Give what stands behind `run` for a crew: its name, and a place for each of its inputs."""
+    return " ".join([quoted(crew.name), *(f"{name}=…" for name in inputs_of(crew))])
 
 
 class CrewCard:
@@ -75,8 +80,7 @@ class CrewCard:
 
     def command(self) -> str:
         """Give the line that runs the crew."""
-        words = [quoted(self.crew.name), *(f"{name}=…" for name in self.inputs)]
-        return f"%kasal run {' '.join(words)}"
+        return f"%kasal run {run_words(self.crew)}"
 
     def _state(self) -> tuple[str, str]:
         if self._reasons():
@@ -114,10 +118,10 @@ class CrewCard:
     def _identity(self) -> str:
         if not isinstance(self.crew, CrewDetails):
             return ""
-        changed = self.crew.updated_at[:16].replace("T", " ")
+        changed = moment_text(self.crew.updated_at)
         return (
             f'<div style="font-size:12px;text-align:right;{parts.MUTED}">'
-            f"{escape(self.crew.id)} · {escape(changed)} UTC</div>"
+            f"{escape(self.crew.id)} · {escape(changed)}</div>"
         )
 
     def _description(self) -> str:

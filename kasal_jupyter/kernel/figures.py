@@ -9,9 +9,6 @@ from kasal_jupyter.schemas.trace import Span, Trace
 if TYPE_CHECKING:
     from kasal_jupyter.schemas.usage import Usage
 
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-"""Not the locale's: a saved notebook is read elsewhere."""
-
 
 def duration_text(seconds: float) -> str:
     """Write a duration: ``12 ms``, ``5.1 s``, ``2 min 05 s``, ``1 h 02 min``."""
@@ -26,9 +23,12 @@ def duration_text(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
-def moment_text(time: str) -> str:
-    """Write a time as the API gives it to the minute: ``24 Nov 2026 03:51 UTC``."""
-    return f"{int(time[8:10])} {_MONTHS[int(time[5:7]) - 1]} {time[:4]} {time[11:16]} UTC"
+def moment_text(time: str, *, seconds: bool = False) -> str:
+    """Write a time as the API gives it: ``2026-11-24 03:51 UTC``, everywhere; days are typed so as well.
+
+    ``seconds`` adds them, where steps follow each other within a minute.
+    """
+    return f"{time[:10]} {time[11 : 19 if seconds else 16]} UTC" if time else ""
 
 
 def second_text(time: str, later: float = 0.0) -> str:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
 from kasal_jupyter.errors import KasalError, NotFound
 from kasal_jupyter.kernel.clean import one_line
 from kasal_jupyter.kernel.client import Client
-from kasal_jupyter.kernel.command_line import quoted
 from kasal_jupyter.kernel.session import Session
+
+if TYPE_CHECKING:
+    from kasal_jupyter.schemas.crews import CrewSummary
 
 _FEW = 6
 """Names that are told before the rest is counted."""
@@ -16,15 +21,16 @@ def greeting(session: Session) -> str:
     """Give the lines; without a server they say so, and what to do."""
     try:
         client = session.client
-        crews = [each.name for each in client.crews()]
+        crews = client.crews()
+        first = _first(client, crews)
     except KasalError as error:
         return f"Not connected. {error.message}\n`%kasal doctor` looks for the reason"
     return "\n".join(
         [
             f"Connected to {client.url} ({client.connection.origin})",
             f"Models  {_models(client)}",
-            f"Crews   {_some(crews) or 'none yet'}",
-            f"Next    {_next(crews)}",
+            f"Crews   {_some([each.name for each in crews]) or 'none yet'}",
+            f"Next    {first} · %%kasal crew NAME with YAML below · %kasal ps · %kasal --help",
         ]
     )
 
@@ -41,9 +47,14 @@ def _models(client: Client) -> str:
     return f"{_some(names) or 'none can run'}{more}"
 
 
-def _next(crews: list[str]) -> str:
-    first = f"%kasal run {quoted(crews[0])}" if crews else "%kasal demo"
-    return f"{first} · %%kasal crew NAME with YAML below · %kasal ps · %kasal --help"
+def _first(client: Client, crews: list[CrewSummary]) -> str:
+    """Give what can be run at once, with the inputs it takes."""
+    from kasal_jupyter.kernel.crew_card import run_words
+
+    for each in crews:
+        with suppress(NotFound):
+            return f"%kasal run {run_words(client.crew(each.id))}"
+    return "%kasal demo"
 
 
 def _some(names: list[str]) -> str:

@@ -88,14 +88,14 @@ def progress(trace: Trace) -> str:
     )
 
 
-def questions(trace: Trace) -> str:
-    """Give what agents ask and nobody has answered yet, with how to answer."""
+def questions(trace: Trace, *, here: bool = False) -> str:
+    """Give what agents ask and nobody has answered yet, with how to answer; ``here``: the cell asks."""
     return "".join(
         f'<div style="border-left:3px solid {ORANGE};background:{PANEL};padding:4px 12px 7px;'
         f'margin-bottom:8px"><div style="font-weight:700;color:{ORANGE}">Waiting for an answer</div>'
         f'<div dir="auto" style="font-size:14px;white-space:pre-wrap;overflow-wrap:break-word">'
         f"{escape(one_line(asked.agent or 'An agent', 80))} asks: {escape(asked.question)}</div>"
-        f'<div style="{SMALL}">{escape(how_to_answer(trace.job_id, asked.choices))}</div></div>'
+        f'<div style="{SMALL}">{escape(how_to_answer(trace.job_id, asked.choices, here=here))}</div></div>'
         for asked in list(trace.summary.questions.values())
     )
 

@@ -164,6 +164,7 @@ class PrintedView:
     def feed(self, event: Event) -> None:
         """Take in the next event, and print the lines that it finishes."""
         self.result.feed(event)
+        self._lines.asked_here = self.result.asked_here
         for line in self._lines.feed(event):
             print(line, flush=True)  # noqa: T201 - a terminal is where it is shown
 

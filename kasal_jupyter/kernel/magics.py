@@ -25,6 +25,7 @@ class KasalMagics(Magics):
         from kasal_jupyter.errors import KasalError, nearest
         from kasal_jupyter.kernel.command_line import WordsWanted, split
         from kasal_jupyter.kernel.commands import ALIASES, COMMANDS, find_command, overview
+        from kasal_jupyter.kernel.crew_words import with_crew_whole
         from kasal_jupyter.kernel.failure import CellError
         from kasal_jupyter.kernel.session import the_session
         from kasal_jupyter.wellformed import well_formed
@@ -37,31 +38,40 @@ class KasalMagics(Magics):
             print(greeting(the_session()))  # noqa: T201 - it is the answer
             return None
         name, *rest = words
+        if name == "help" and rest and rest[0] in COMMANDS:
+            name, rest = rest[0], split("--help")
         if name in {"-h", "--help", "help"}:
             print(overview())  # noqa: T201 - it is the answer
             return None
         command = find_command(name)
         if command is None:
             known = ", ".join(sorted(COMMANDS))
-            raise CellError(
-                f"There is no %kasal {name}{nearest(name, [*COMMANDS, *ALIASES])}; there are {known}"
-            )
+            hint = nearest(name, [*COMMANDS, *ALIASES]) or "; a crew is run by `%kasal run NAME`"
+            raise CellError(f"There is no %kasal {name}{hint}; there are {known}")
+        parser = command.parser()
         try:
-            read = command.parser().read(rest)
+            if not parser.wants_help(rest):
+                _check_cell(name, command.cell, cell)
+                rest = with_crew_whole(parser, rest, the_session())
+            return command.carry_out(the_session(), parser.read(rest), cell)
         except WordsWanted as help_text:
             print(help_text)  # noqa: T201 - it is the answer
             return None
-        if cell is None and command.cell == "must":
-            raise CellError(f"%kasal {name} reads a cell: begin it with %%kasal {name}, with YAML below")
-        if cell is not None and command.cell == "never":
-            raise CellError(f"%%kasal {name} reads no cell: write %kasal {name}, with one %")
-        try:
-            return command.carry_out(the_session(), read, cell)
         except CellError:
             raise
         except KasalError as error:
             # The server's refusals, and faults in a crew's YAML: one readable message that fails the cell.
             raise CellError(error.message, faults=error.faults) from None
+
+
+def _check_cell(name: str, reads: str, cell: str | None) -> None:
+    """Refuse a sub-command that has a cell and reads none, or has none and reads one."""
+    from kasal_jupyter.kernel.failure import CellError
+
+    if cell is None and reads == "must":
+        raise CellError(f"%kasal {name} reads a cell: begin it with %%kasal {name}, with YAML below")
+    if cell is not None and reads == "never":
+        raise CellError(f"%%kasal {name} reads no cell: write %kasal {name}, with one %")
 
 
 def register(shell: InteractiveShell) -> None:
@@ -79,7 +89,7 @@ def _matcher(shell: InteractiveShell) -> Any:
     @context_matcher(identifier=MATCHER, priority=200)  # type: ignore[untyped-decorator]
     def matcher(context: CompletionContext) -> Any:
         # Before every key pressed for completion, in any cell: as little as can be.
-        if "%kasal" not in context.text_until_cursor:
+        if "%kasal" not in context.text_until_cursor and not context.full_text.startswith("%%kasal"):
             return {"completions": []}
         from kasal_jupyter.kernel.completion import complete
 

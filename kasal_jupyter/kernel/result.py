@@ -13,9 +13,7 @@ from kasal_jupyter.kernel.view_live import render_live
 from kasal_jupyter.kernel.view_text import header_line, render_text
 from kasal_jupyter.kernel.waiting import place_text
 from kasal_jupyter.schemas.events import Event
-from kasal_jupyter.schemas.executions import Status
 from kasal_jupyter.schemas.trace import Span, Trace
-from kasal_jupyter.schemas.usage import Usage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +21,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from kasal_jupyter.kernel.artifacts import Artifacts
+
+    # Not for the kernel: jedi, which completes `result.` with Tab, fails on a property whose type it can
+    # look up and that is a Literal, and knows nothing of the fields of one that is a pydantic model.
+    from kasal_jupyter.schemas.executions import Status
+    from kasal_jupyter.schemas.usage import Usage
 
 
 class RunResult:
@@ -51,6 +54,8 @@ class RunResult:
         in the order they came. They stay in this kernel: the agent was given a description of each.
     queue_position
         While it waits and is followed: its place in the server's line, counted from 1.
+    asked_here
+        Whether the cell that waits for the run asks what its agents want to know.
 
     Examples
     --------
@@ -67,6 +72,7 @@ class RunResult:
         self.frames: dict[str, list[Any]] = {}
         self.server_url = server_url
         self.queue_position: int | None = None
+        self.asked_here = False
         self._drawn_in: int | None = None
         self._whole: str | None = None
         # The events may come in another thread than the one that looks at them.
@@ -265,7 +271,7 @@ class RunResult:
             place = "" if position is None else f"  {place_text(position)}"
             head = f"{header_line(self.trace, now)}{place}"
             text = "\n".join([head, *filter(None, [remark]), pick_up(self.job_id)])
-            html = render_live(self.trace, now, position=position, remark=remark)
+            html = render_live(self.trace, now, position=position, remark=remark, asked_here=self.asked_here)
             return {"text/html": html, "text/plain": text}
 
     def __repr__(self) -> str:

@@ -253,10 +253,15 @@ def how_to_get_all(job_id: str) -> str:
     return f"It goes on: `%kasal result {job_id}` gives all of it"
 
 
-def how_to_answer(job_id: str, choices: Sequence[str]) -> str:
-    """Say with which words a question is answered, from a notebook and from a terminal."""
+def how_to_answer(job_id: str, choices: Sequence[str], *, here: bool = False) -> str:
+    """Say how a question is answered: with which words, from a notebook and from a terminal.
+
+    ``here`` is where the cell itself asks: this notebook can run no other cell before it is answered.
+    """
     example = one_line(choices[0], 40) if choices else "…"
     which = f"{' / '.join(one_line(choice, 60) for choice in choices)} · " if choices else ""
+    if here:
+        return f'{which}type it below · or in a terminal: jupyter kasal answer {job_id} "{example}"'
     return f'{which}%kasal answer {job_id} "{example}" · jupyter kasal answer {job_id} "{example}"'
 
 

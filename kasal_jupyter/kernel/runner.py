@@ -176,6 +176,7 @@ def _watch(client: Client, job_id: str, tools: RunTools, *, stops: bool) -> RunR
     """Follow a run to its end, and on this thread do its calls and ask its questions."""
     tools.asks = True
     result = RunResult(job_id)
+    result.asked_here = True
     loop = OwnLoop()
     follower: Follower | None = None
     try:

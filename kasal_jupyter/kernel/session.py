@@ -231,6 +231,10 @@ class Session:
         """Note that a crew is as this kernel has it."""
         self._written[self.client.url, crew.id] = crew.version
 
+    def crew_names(self) -> list[str]:
+        """Give the names of the crews that there are."""
+        return [each.name for each in self.client.crews()]
+
     def _known_job(self, word: str) -> str:
         from kasal_jupyter.errors import NotFound, nearest
         from kasal_jupyter.kernel.executions import numbered_job

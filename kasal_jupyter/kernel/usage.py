@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kasal_jupyter.kernel.cards import Shown
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from kasal_jupyter.kernel.client import Client
+    from kasal_jupyter.kernel.usage_plot import UsagePlot
     from kasal_jupyter.schemas.usage import GroupBy, Stored, UsageGroup, UsageList, UsageTotal
 
 
@@ -30,7 +32,8 @@ class UsageTable(Shown):
         What is stored now: ``bytes``, ``crews``; ``most_bytes`` and ``most_crews`` are None for any number.
     """
 
-    def __init__(self, answer: UsageList) -> None:
+    def __init__(self, answer: UsageList, by: Callable[[GroupBy], UsageList] | None = None) -> None:
+        self._answer, self._by = answer, by
         self.groups: list[UsageGroup] = answer.groups
         self.whole: UsageTotal = answer.whole
         self.since, self.until = answer.since, answer.until
@@ -47,6 +50,29 @@ class UsageTable(Shown):
     def cost(self) -> float | None:
         """US dollars in all; None where one call's is unknown: then it is ``whole.cost_at_least`` or more."""
         return self.whole.cost
+
+    def plot(self, by: GroupBy | None = None) -> UsagePlot:
+        """Draw cost and tokens as bars: with matplotlib where it is installed, else in HTML.
+
+        Parameters
+        ----------
+        by
+            What is told apart; by default day, model and crew, each in a chart of its own, or what this
+            table tells apart where that is something else than days.
+
+        Returns
+        -------
+        UsagePlot
+            A notebook shows it; ``.figure`` is matplotlib's, to be saved.
+        """
+        from kasal_jupyter.kernel.usage_plot import UsagePlot
+
+        mine = self._answer.group_by
+        wanted: list[GroupBy] = ["day", "model", "crew"] if mine == "day" else [mine]
+        if by is not None:
+            wanted = [by]
+        ask = self._by
+        return UsagePlot([self._answer if each == mine or ask is None else ask(each) for each in wanted])
 
     def df(self) -> pd.DataFrame:
         """Give the groups as a table.
@@ -94,7 +120,11 @@ def usage_table(
     **only
         ``crew_id``, ``user``.
     """
-    return UsageTable(client.usage(by, since=since, until=until, **only))
+
+    def ask(by: GroupBy) -> UsageList:
+        return client.usage(by, since=since, until=until, **only)
+
+    return UsageTable(ask(by), ask)
 
 
 def stored_text(stored: Stored) -> str:

@@ -28,6 +28,7 @@ class LineView:
     def __init__(self, width: int = 110) -> None:
         self.trace = Trace()
         self.width = width
+        self.asked_here = False
         self._context: dict[str, list[str]] = {}
         self._heading: int | None = None
         self._opened: set[int] = set()
@@ -104,7 +105,7 @@ class LineView:
         return [self._task_line(root, " (continued)"), *lines]
 
     def _question(self, span: Span, choices: list[str]) -> list[str]:
-        how = how_to_answer(self.trace.job_id, choices)
+        how = how_to_answer(self.trace.job_id, choices, here=self.asked_here)
         return [
             f"│  ? {one_line(span.agent or 'An agent', 60)} asks: {one_line(span.question, 400)}",
             f"│    {how}",

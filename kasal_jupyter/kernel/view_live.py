@@ -26,7 +26,12 @@ LIVE_TAIL = 240
 
 
 def render_live(
-    trace: Trace, now: float | None = None, *, position: int | None = None, remark: str = ""
+    trace: Trace,
+    now: float | None = None,
+    *,
+    position: int | None = None,
+    remark: str = "",
+    asked_here: bool = False,
 ) -> str:
     """Draw a run that goes on.
 
@@ -40,6 +45,8 @@ def render_live(
         The run's place in the server's line, where it waits.
     remark
         Why nothing more will come.
+    asked_here
+        Whether the cell itself asks what agents want to know.
 
     Returns
     -------
@@ -58,7 +65,7 @@ def render_live(
         card,
         header(trace, axis.now, live=True),
         progress(trace),
-        questions(trace),
+        questions(trace, here=asked_here),
         outcome(trace, most=0),
     ]
     pending = [] if trace.summary.ended else pending_tasks(trace)

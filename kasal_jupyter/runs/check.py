@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kasal_jupyter.errors import Fault, Faults, NotRunnable, listed, nearest
+from kasal_jupyter.errors import Fault, Faults, NotRunnable, listed, nearest, nearest_word
 from kasal_jupyter.models.catalog import ModelCatalog, ModelUnavailable
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.context import read_contexts
@@ -304,14 +304,17 @@ def _usual(check: _Check, whole: WholeCrew) -> str | None:
 
 def _input_faults(whole: WholeCrew, inputs: Mapping[str, Any]) -> Iterator[Fault]:
     seen: set[str] = set()
-    for name, where in placeholders(whole):
+    found = list(placeholders(whole))
+    unused = [name for name in inputs if name not in {each for each, _ in found}]
+    for name, where in found:
         if name not in inputs and name not in seen:
             seen.add(name)
-            yield Fault(
-                f"inputs.{name}",
-                f"{{{name}}} in {where} has no value; pass it in inputs, or write {{{{{name}}}}} where the "
-                "braces themselves are meant",
-            )
+            near = nearest_word(name, unused)
+            if near is not None:
+                hint = f"; nothing uses {near!r}, was that meant?"
+            else:
+                hint = f", or write {{{{{name}}}}} where the braces themselves are meant"
+            yield Fault(f"inputs.{name}", f"{{{name}}} in {where} has no value; pass it in inputs{hint}")
     values = _PathParts(inputs)
     for place, task in enumerate(whole.tasks):
         path = fill(task.output_file or "x", values)[:_LONGEST_PATH]

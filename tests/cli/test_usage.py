@@ -70,7 +70,7 @@ def test_a_dry_run_starts_nothing_and_says_what_a_run_takes(terminal, job):
     status, out, _ = terminal.run("run", "crew.yaml", "topic=tea", "--dry-run")
     title, _heads, *rows = out.splitlines()
     assert status == 0
-    assert "can run; it may take about" in title
+    assert "can run; its last run took" in title
     assert [row.split()[0] for row in rows] == ["time", "tokens", "cost"]
     assert rows[2].split() == ["cost", "$0", "$0", "$0"]
     status, out, _ = terminal.run("run", "crew.yaml", "--dry-run")

@@ -64,7 +64,7 @@ def test_every_fault_is_named_with_its_line():
     found = faults(text)
     assert ("agents.writer.rolle", "line 9: 'rolle' is no field here; did you mean 'role'?") in found
     assert ("tasks.report.agent", "line 24: there is no agent 'writre'; did you mean 'writer'?") in found
-    assert ("agents.writer.role", "line 8: Field required") in found
+    assert ("agents.writer.role", "line 8: it is missing; write `role: …`") in found
 
 
 @pytest.mark.parametrize(
@@ -93,11 +93,58 @@ def test_what_is_no_crew_is_refused_with_its_line(text, line):
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["agents:\n  a: {goal: Write about {topic}}\n", "tasks:\n  a:\n    description: {topic} is told\n"],
+    ("text", "said"),
+    [
+        ("agents:\n  a: {goal: Write about {topic}}\n", 'put the text with {topic} in quotes, "…"'),
+        ("tasks:\n  a:\n    description: {topic} is told\n", 'quotes: description: "{topic} is told"'),
+    ],
 )
-def test_a_placeholder_that_yaml_takes_for_something_else_wants_quotes(text):
-    assert 'put the text with {topic} in quotes, "…"' in faults(text)[0][1]
+def test_a_placeholder_that_yaml_takes_for_something_else_wants_quotes(text, said):
+    assert said in faults(text)[0][1]
+
+
+GOAL = """\
+agents:
+  w:
+    role: Writer
+    goal: {}
+tasks:
+  t: {{description: d, expected_output: e, agent: w}}
+"""
+
+
+@pytest.mark.parametrize(
+    "goal",
+    [
+        *("Write: quickly", '"Write" well', "@you", "%d of all", "*bold* words", "**b**", "& more", "- x"),
+        *("`x`", "[a] b", "{x} y", "> y", "|x", ", x", "? x", "don't: do", "'a' b"),
+    ],
+)
+def test_a_text_that_yaml_reads_otherwise_is_given_back_in_quotes_that_it_reads(goal):
+    [(_, said)] = faults(GOAL.format(goal))
+    assert said.startswith("line 4: ")
+    written = said.partition("put the text in quotes: goal: ")[2]
+    assert load_crew(GOAL.format(written), "n").agents[0].goal == goal
+
+
+@pytest.mark.parametrize(
+    ("goal", "said"),
+    [
+        ("42", '42 is no text to YAML; put it in quotes: "42"'),
+        ("", "it is empty; write a text"),
+        ("#1 of all", "it is empty; write a text, in quotes where it begins with #"),
+        ('"open', "line 4: a quote that begins here is not closed"),
+        ("x\n\tback: y", "line 5: it is indented with a tab"),
+        ("x\n     llm: y", "it is not indented as the lines that it belongs to"),
+        ("x\noops", "line 5: 'oops' has no colon"),
+        ("x\n    llm:sandbox\n    tools: []", "a blank is needed behind the colon: llm: sandbox"),
+        ("x\n    tools: calculator", "it is a list; write [calculator]"),
+        ("x\n    max_iter: many", "write a whole number"),
+        ("x\nresult = %kasal run Report topic=tea", "is a command; put it in a cell of its own"),
+    ],
+)
+def test_a_slip_of_the_hand_is_named_with_its_line_and_what_to_write(goal, said):
+    assert said in "; ".join(": ".join(fault) for fault in faults(GOAL.format(goal)))
 
 
 def test_a_crew_needs_a_name():

@@ -170,18 +170,16 @@ def test_tools_are_the_servers_and_the_notebooks(kernel):
 
 def test_models_that_can_run_come_first_and_what_is_unknown_is_called_so(kernel, api):
     models = api.get("/models", params={"per_page": 500}).json()["models"]
-    lines = shown(kernel, "%kasal models").splitlines()
-    rows = lines[2:]
-    assert len(rows) == len(models)
+    rows = shown(kernel, "%kasal models").splitlines()[2:]
     marks = [row[0] for row in rows]
     assert marks == sorted(marks, key="✔✖".index)
     assert rows[0].startswith("✔  sandbox")
     assert "OPENAI_API_KEY" in "\n".join(rows)
+    rows = [row for name in ("gpt", "llama") for row in shown(kernel, f"%kasal models {name}").splitlines()]
     priced = next(each for each in models if each["price"] and each["price"]["input"])
     assert f"{priced['price']['input']:,.2f} / {priced['price']['output']:,.2f}" in "\n".join(rows)
-    for model in models:
-        if model["price"] is None:
-            assert "unknown" in next(row for row in rows if f" {model['name']} " in row)
+    unpriced = next(each["name"] for each in models if each["price"] is None)
+    assert "unknown" in shown(kernel, f'%kasal models "{unpriced}"')
     assert len(shown(kernel, "%kasal models sand").splitlines()) == 3
     assert (
         "There is no model with 'sandbax' in its name; did you mean 'sandbox'?"

@@ -138,6 +138,125 @@ def test_files_are_offered(kernel, tmp_path):
     assert offered(kernel, "%kasal export Tabloid crews/o") == ["%kasal export Tabloid crews/one.yaml"]
 
 
+def test_what_options_take_is_offered(kernel, crews, live_server, tmp_path):
+    kernel.run(f"import os; os.chdir({str(tmp_path)!r})")
+    for name in ("prices.csv", "crew.yaml", "export.json"):
+        (tmp_path / name).touch()
+    (live_server.folder / "runs" / crews / "report.md").write_text("tea")
+    assert words(kernel, "%kasal export Tabloid x --format ") == ["yaml", "crewai", "kasal"]
+    assert words(kernel, "%kasal import x.yaml --format=j") == ["--format=jsonc"]
+    assert words(kernel, "%kasal import ex") == ["export.json"]
+    assert words(kernel, "%kasal knowledge Tabloid --add p") == ["prices.csv"]
+    assert words(kernel, "%kasal knowledge Tabloid --add crew.yaml p") == ["prices.csv"]
+    assert words(kernel, f"%kasal artifacts {crews} --get r") == ["report.md"]
+    assert words(kernel, "%kasal memory Tabloid --clear lo") == ["long_term"]
+    assert words(kernel, "%kasal usage --pl") == ["--plot"]
+    assert "anthropic" in words(kernel, "%kasal providers anth")
+
+
+def test_a_crews_name_is_completed_without_quotes(kernel):
+    assert offered(kernel, "%kasal run Tab re") == ['%kasal run "Tab report"']
+    assert words(kernel, "%kasal run Tab report to") == ["topic="]
+
+
+CELL = """%%kasal crew Tab cell
+agents:
+  writer:
+    role: Writer
+    goal: Write
+  critic:
+    role: Critic
+tasks:
+  facts:
+    description: Collect
+    expected_output: A list
+    agent: writer
+  report:
+    description: Report
+"""
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("    exp", ["expected_output: "]),
+        ("    agent: ", ["writer", "critic"]),
+        ("    agent: c", ["critic"]),
+        ("    tools: [calculato", ["calculator"]),
+        ("    tools:\n    - calculato", ["calculator"]),
+        ("    tools:\n      - calculato", ["calculator"]),
+        ("    context: [", ["facts"]),
+        ("    async_execution: ", ["true", "false"]),
+        ("    condition:\n      con", ["contains: "]),
+        ("pro", ["process: "]),
+        ("process: h", ["hierarchical"]),
+        ("manager_agent: w", ["writer"]),
+        ("manager_llm: sand", ["sandbox"]),
+        ("    description: x\n    agent: {{subject_na", ["subject_name"]),
+    ],
+)
+def test_fields_models_tools_and_agents_are_offered_in_a_crews_cell(kernel, typed, found):
+    kernel.run("subject_name = 'tea'")
+    cell = f"{CELL}{typed}"
+    begin = typed[: len(typed) - len(typed.split("\n")[-1].lstrip(" -").split(": ")[-1].split("[")[-1])]
+    got = [line[len(CELL) :] for line in offered(kernel, cell)]
+    assert [each[len(begin) :].removeprefix("{{") for each in got] == found
+
+
+def test_an_agents_fields_and_models_are_offered_in_a_crews_cell(kernel):
+    head = "%%kasal crew Tab cell\nagents:\n  writer:\n    role: Writer\n"
+    got = [line.removeprefix(head).strip() for line in offered(kernel, f"{head}    ")]
+    assert {"goal:", "llm:", "tools:", "sandbox:"} <= set(got)
+    assert "role:" not in got
+    assert offered(kernel, f"{head}    llm: sand") == [f"{head}    llm: sandbox"]
+    assert offered(kernel, f"{head}    sandbox:\n      lat") == [f"{head}    sandbox:\n      latency: "]
+
+
+def test_a_runs_inputs_are_offered_in_its_cell(kernel):
+    kernel.run("subject_name = 'tea'")
+    head = '%%kasal run "Tab report"\n'
+    assert offered(kernel, f"{head}to") == [f"{head}topic: "]
+    assert offered(kernel, f"{head}topic: {{{{subject_n") == [f"{head}topic: {{{{subject_name"]
+
+
+def test_every_public_object_completes_with_jedi(kernel):
+    """Each is made in the kernel, and asked for its attributes as the page asks."""
+    kernel.run(
+        "import kasal_jupyter as kasal\n"
+        "agent_x = kasal.Agent(role='W', goal='g', llm='sandbox')\n"
+        "task_x = kasal.Task('Write about {topic}', 'A line', agent_x)\n"
+        "crew_x = kasal.Crew('Jedi crew', tasks=[task_x])\n"
+        "result_x = crew_x.run(topic='tea')\n"
+        "runs_x = kasal.runs(); run_x = runs_x[0]; usage_x = kasal.usage()"
+    )
+    assert kernel.value("get_ipython().Completer.use_jedi") is True
+    for name, attribute in {
+        "result_x": "output",
+        "result_x.usage": "total_tokens",
+        "result_x.status": "upper",
+        "result_x.output": "upper",
+        "result_x.trace": "roots",
+        "result_x.tasks[0]": "duration",
+        "run_x": "job_id",
+        "run_x.usage": "cost",
+        "runs_x": "count",
+        "usage_x": "plot",
+        "crew_x": "run",
+        "agent_x": "role",
+        "task_x": "description",
+        "kasal.Crew": "load",
+        "kasal.RunResult": "to_html",
+    }.items():
+        assert f"{name}.{attribute}" in offered(kernel, f"{name}."), name
+        assert len(offered(kernel, f"{name}.{attribute[:3]}")) >= 1, name
+
+
+def test_only_what_is_public_is_offered_of_the_package(kernel):
+    kernel.run("import kasal_jupyter as kasal")
+    public = kernel.value("[name for name in kasal.__all__ if name[0] != '_']")
+    assert set(offered(kernel, "kasal.")) == {f"kasal.{name}" for name in public}
+
+
 def test_other_lines_are_left_to_ipython(kernel):
     kernel.run("subject = 'tea'")
     assert "subject" in words(kernel, "sub")

@@ -48,6 +48,10 @@ def press(editor, name):
     editor.get_by_role("button", name=name, exact=True).click()
 
 
+def view(editor, name):
+    editor.get_by_role("tab", name=name, exact=True).click()
+
+
 def choose(editor, line):
     outline = editor.get_by_label("Crew, agents, tasks")
     outline.select_option(label=outline.locator("option", has_text=line).inner_text())
@@ -64,13 +68,13 @@ def test_a_crew_is_edited_saved_and_run(app, page, live_server, api, pictures):
     # A field, and the YAML that follows it; then the other way round, with a comment.
     choose(editor, "Agent · Writer")
     editor.get_by_label("Goal").fill("Write in few words")
-    press(editor, "YAML")
+    view(editor, "YAML")
     yaml = editor.get_by_label("The crew's YAML")
     expect(yaml).to_have_value(re.compile("goal: Write in few words"))
     expect(state).to_contain_text("● unsaved changes")
     page.screenshot(path=pictures / f"editor-{app}-yaml.png")
     yaml.fill(yaml.input_value().replace("  Writer:\n", "  # she is brief\n  Writer:\n").replace("few", "3"))
-    press(editor, "Form")
+    view(editor, "Form")
     expect(editor.get_by_label("Goal")).to_have_value("Write in 3 words")
 
     # A fault stands in the field's label, and goes with what was wrong.
@@ -213,3 +217,79 @@ def test_a_saved_notebook_shows_the_crew_without_a_kernel(page, live_server, api
     kept.locator("summary").first.click()
     expect(kept.get_by_text("Writer").first).to_be_visible()
     page.screenshot(path=pictures / "editor-saved.png")
+
+
+def test_a_screen_reader_hears_of_tabs_folds_and_faults(page, live_server, api, pictures):
+    new_crew(api, crew_body("Heard of"))
+    _, editor = open_editor(page, live_server, "lab", "Heard of", "heard.ipynb")
+    expect(page.get_by_role("group", name="Crew editor")).to_be_visible()
+    views = editor.get_by_role("tablist", name="Views of the crew")
+    expect(views.get_by_role("tab", name="Form", selected=True)).to_be_visible()
+    expect(editor.get_by_role("tabpanel", name="Form")).to_be_visible()
+
+    # With the arrows, as tabs are used.
+    views.get_by_role("tab", name="Form").focus()
+    page.keyboard.press("ArrowRight")
+    expect(views.get_by_role("tab", name="YAML", selected=True)).to_be_focused()
+    expect(views.get_by_role("tab", name="Form", selected=False)).to_be_visible()
+    expect(editor.get_by_role("tabpanel", name="YAML")).to_be_visible()
+    expect(editor.get_by_role("tabpanel", name="Form")).to_have_count(0)
+    page.keyboard.press("ArrowLeft")
+
+    fold = editor.get_by_role("button", name="More: limits, model settings, delegation")
+    choose(editor, "Agent · Writer")
+    expect(fold).to_have_attribute("aria-expanded", "false")
+    fold.click()
+    expect(fold).to_have_attribute("aria-expanded", "true")
+
+    # What is read out was there before anything was said in it.
+    said = editor.locator(".kasal-said[role=alert]")
+    expect(said).to_have_text("")
+    temperature = editor.get_by_role("textbox", name="Temperature")
+    temperature.fill("9")
+    temperature.press("Tab")
+    expect(said).to_contain_text("agents.Writer.settings.temperature: Input should be less than")
+    expect(temperature).to_have_attribute("aria-invalid", "true")
+    expect(editor.locator(".kasal-state[role=status]")).to_contain_text("✖ 1 fault")
+    press(editor, "↶ Undo")
+    expect(said).to_have_text("")
+    expect(temperature).to_have_attribute("aria-invalid", "false")
+
+    # As chromium tells it to whatever reads the page.
+    session = page.context.new_cdp_session(page)
+    root = session.send("DOM.getDocument")["root"]["nodeId"]
+    node = session.send("DOM.querySelector", {"nodeId": root, "selector": ".kasal-editor"})["nodeId"]
+
+    def heard(role):
+        found = session.send("Accessibility.queryAXTree", {"nodeId": node, "role": role})["nodes"]
+        return [each["name"]["value"].strip() for each in found if not each["ignored"]]
+
+    assert heard("tab") == ["Form", "YAML", "Changes"]
+    assert heard("tabpanel") == ["Form"]
+    for role in ("textbox", "combobox", "listbox", "checkbox", "button", "spinbutton"):
+        assert all(heard(role)), (role, heard(role))
+
+
+def test_what_is_begun_is_quiet_and_a_model_has_room(page, live_server, api, pictures):
+    crew_id = new_crew(api, crew_body("Begun"))
+    _, editor = open_editor(page, live_server, "lab", "Begun", "begun.ipynb")
+    press(editor, "+ Agent")
+    expect(editor.locator(".kasal-state")).to_contain_text("2 fields to fill in")
+    expect(editor.locator(".kasal-fault")).to_have_count(0)
+    expect(editor.get_by_label("Role")).to_have_attribute("placeholder", "to be filled in")
+    assert editor.get_by_label("Model", exact=True).bounding_box()["width"] > 300
+    page.screenshot(path=pictures / "editor-begun.png")
+    press(editor, "↶ Undo")
+
+    press(editor, "▶ Run …")
+    topic = editor.get_by_label("topic", exact=True)
+    topic.fill("oolong")
+    topic.press("Enter")
+    expect(editor.locator(".kasal-panel")).to_contain_text("its trace is below the editor")
+    page.locator("[aria-label^='Trace of']").last.get_by_text("✔ completed").first.wait_for()
+    assert api.get("/executions", params={"crew_id": crew_id}).json()["executions"][0]["inputs"] == {
+        "topic": "oolong"
+    }
+    press(editor, "▶ Run …")
+    expect(editor.get_by_label("topic", exact=True)).to_have_value("oolong")
+    page.screenshot(path=pictures / "editor-run-again.png")

@@ -133,18 +133,18 @@ def test_what_is_emptied_goes_and_so_does_an_empty_part(draft):
 @pytest.mark.parametrize(
     ("place", "value", "said"),
     [
-        (("agents", "researcher", "role"), "", "at least 1 character"),
+        (("agents", "researcher", "role"), "", "it is empty; write a text"),
         (("agents", "researcher", "settings.temperature"), 3, "less than or equal to 2"),
-        (("agents", "researcher", "settings.temperature"), "warm", "valid number"),
+        (("agents", "researcher", "settings.temperature"), "warm", "write a number"),
         (("agents", "writer", "settings.temperature"), 3, "less than or equal to 2"),
         (("agents", "researcher", "max_iter"), 0, "greater than or equal to 1"),
         (("tasks", "report", "agent"), "nobody", "there is no agent 'nobody'"),
         (("tasks", "report", "context"), ["later"], "there is no earlier task 'later'"),
         (("tasks", "report", "output_schema"), {"type": "text"}, "not a JSON schema"),
-        (("crew", "", "name"), "", "at least 1 character"),
+        (("crew", "", "name"), "", "it is empty; write a text"),
     ],
 )
-def test_a_fault_stands_at_its_field_in_the_apis_own_words(draft, place, value, said):
+def test_a_fault_stands_at_its_field(draft, place, value, said):
     kind, name, key = place
     draft.set_value(kind, name, spec(kind, key), value)
     assert said in faults(draft, kind, name, key)

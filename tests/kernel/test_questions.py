@@ -117,8 +117,12 @@ def test_while_a_run_blocks_the_notebook_asks_until_it_has_an_answer(kernel):
     assert prompt(kernel) == "Asker asks: Which tea?\n  1. Green\n  2. Black\nAnswer: "
     kernel.client.input("oolong")
     assert prompt(kernel) == "One of these, or its number: "
+    kernel.until(lambda: any("Waiting for an answer" in str(each) for each in cell.updates))
     kernel.client.input("2")
     kernel.until(lambda: cell.ended)
+    # The cell is in the way of the command that answers elsewhere.
+    asked = [str(each) for each in cell.updates if "Waiting for an answer" in str(each)]
+    assert all("type it below" in each and "%kasal answer" not in each for each in asked)
     assert cell.status == "ok", cell.error
     assert "ask_human says: Black" in kernel.value("result.output")
 

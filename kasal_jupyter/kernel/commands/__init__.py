@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
-from kasal_jupyter.kernel.command_line import Parser, bound, count, one_of
+from kasal_jupyter.kernel.command_line import Parser, bound, count, day, one_of
 
 if TYPE_CHECKING:
     from kasal_jupyter.kernel.session import Session
@@ -209,14 +209,16 @@ def _usage(parser: Parser) -> None:
         "--by",
         metavar="WHAT",
         type=one_of(GROUPS),
-        default="day",
         help=f"what it is told apart by: {', '.join(GROUPS)}; by default day",
     )
     parser.add_argument("--crew", metavar="NAME", help="one crew's")
     parser.add_argument(
-        "--since", metavar="DAY", help="the first day, 2024-01-15; by default 30 days are shown"
+        "--since", metavar="DAY", type=day, help="the first day, 2024-01-15; by default 30 days are shown"
     )
-    parser.add_argument("--until", metavar="DAY", help="the last day; by default today")
+    parser.add_argument("--until", metavar="DAY", type=day, help="the last day; by default today")
+    parser.add_argument(
+        "--plot", action="store_true", help="draw cost and tokens; by default by day, model and crew"
+    )
 
 
 def _traces(parser: Parser) -> None:
@@ -415,7 +417,12 @@ COMMANDS: dict[str, Command] = {
             "usage",
             "runs",
             "Show what your runs have used, and what it cost.",
-            ("%kasal usage", "%kasal usage --by model", '%kasal usage --by task --crew "Market research"'),
+            (
+                "%kasal usage",
+                "%kasal usage --by model",
+                "%kasal usage --plot",
+                '%kasal usage --by task --crew "Market research"',
+            ),
             _usage,
         ),
         Command(

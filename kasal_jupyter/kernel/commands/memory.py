@@ -9,6 +9,7 @@ from pathlib import Path
 from kasal_jupyter.errors import nearest
 from kasal_jupyter.kernel.cards import Shown
 from kasal_jupyter.kernel.client import Client
+from kasal_jupyter.kernel.command_line import quoted
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.figures import counted, moment_text
 from kasal_jupyter.kernel.session import Session
@@ -28,6 +29,8 @@ def memory_command(session: Session, words: Namespace, cell: str | None) -> Show
     crew, client = session.crew(words.crew), session.client
     asked = " ".join(words.query)
     doing = [name for name in ("add", "forget", "clear") if getattr(words, name)]
+    if doing == ["add"] and asked:
+        raise CellError(f"Put quotes around what it is to remember: --add {quoted(f'{words.add} {asked}')}")
     if len(doing) > 1 or (doing and asked):
         raise CellError(f"One at a time: {', '.join(f'--{name}' for name in doing)} or a search")
     if words.about and not words.add:

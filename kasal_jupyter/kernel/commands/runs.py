@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from kasal_jupyter.errors import NotFound, nearest
+from kasal_jupyter.errors import KasalError, NotFound, nearest
 from kasal_jupyter.kernel.assigned import assigned_name
 from kasal_jupyter.kernel.budget import read_budget
 from kasal_jupyter.kernel.cards import Shown
 from kasal_jupyter.kernel.executions import STEP_HEADS, Runs, inputs_again, latest_runs, trace_cells
 from kasal_jupyter.kernel.failure import CellError, RunFailed
-from kasal_jupyter.kernel.figures import counted
+from kasal_jupyter.kernel.figures import counted, moment_text
 from kasal_jupyter.kernel.notebook_values import read_cell, read_inputs
 from kasal_jupyter.kernel.result import RunResult
 from kasal_jupyter.kernel.runner import follow, follow_in_background, launch
@@ -23,8 +23,10 @@ from kasal_jupyter.kernel.session import Session, notebook_change
 if TYPE_CHECKING:
     from kasal_jupyter.kernel.client import Client
     from kasal_jupyter.kernel.usage import UsageTable
+    from kasal_jupyter.kernel.usage_plot import UsagePlot
     from kasal_jupyter.schemas.crews import CrewDetails
     from kasal_jupyter.schemas.executions import ExecutionStatus
+    from kasal_jupyter.schemas.usage import GroupBy
 
 
 def demo_command(session: Session, words: Namespace, cell: str | None) -> RunResult:
@@ -60,7 +62,7 @@ def run_command(session: Session, words: Namespace, cell: str | None) -> RunResu
     if note := inputs.note():
         print(note)  # noqa: T201 - whoever meant a text is told
     bounds = {name: getattr(words, name) for name in ("max_cost", "max_tokens", "max_seconds")}
-    with _kept(session, words.output):
+    with _kept(session, words.output), _said_with_line(crew):
         result = launch(
             session.client,
             crew,
@@ -110,6 +112,22 @@ def _kept(session: Session, output: str | None = None) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _said_with_line(crew: CrewDetails) -> Iterator[None]:
+    """Have a refusal for a run's inputs say how the line should look."""
+    from kasal_jupyter.kernel.crew_card import run_words
+
+    try:
+        yield
+    except RunFailed:
+        raise
+    except KasalError as error:
+        if any(fault.field.startswith("inputs.") for fault in error.faults):
+            said = f"{error.message}\nHere that is %kasal run {run_words(crew)}"
+            raise CellError(said, faults=error.faults) from None
+        raise
+
+
 def ps_command(session: Session, words: Namespace, cell: str | None) -> Runs:
     """List the latest runs."""
     del cell
@@ -149,7 +167,7 @@ def answer_command(session: Session, words: Namespace, cell: str | None) -> Show
     job_id = session.job(said.pop(0) if said and said[0].startswith("job_") else None)
     if not said:
         rows = [
-            [each.agent or "", each.question, " / ".join(each.choices), each.asked_at]
+            [each.agent or "", each.question, " / ".join(each.choices), moment_text(each.asked_at)]
             for each in open_questions(session.client, job_id)
         ]
         return Shown("", ["agent", "question", "choices", "asked"], rows)
@@ -182,13 +200,15 @@ def traces_command(session: Session, words: Namespace, cell: str | None) -> Show
     return Shown(title, STEP_HEADS, [trace_cells(row) for row in rows[: words.limit]])
 
 
-def usage_command(session: Session, words: Namespace, cell: str | None) -> UsageTable:
-    """Show what runs have used."""
+def usage_command(session: Session, words: Namespace, cell: str | None) -> UsageTable | UsagePlot:
+    """Show what runs have used, or draw it."""
     del cell
     from kasal_jupyter.kernel.usage import usage_table
 
     crew_id = session.crew(words.crew).id if words.crew else None
-    return usage_table(session.client, words.by, since=words.since, until=words.until, crew_id=crew_id)
+    by: GroupBy = words.by or "day"
+    table = usage_table(session.client, by, since=words.since, until=words.until, crew_id=crew_id)
+    return table.plot(words.by) if words.plot else table
 
 
 def whole_run(client: Client, job_id: str) -> RunResult:

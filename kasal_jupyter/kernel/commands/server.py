@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 TOOL_HEADS = ["tool", "where", "what it does"]
 ARGUMENT_HEADS = ["argument", "type", "", "what it is"]
+MOST_NAMED = 8
+"""Models that are named of those that need the same."""
+
 MODEL_HEADS = ["", "model", "provider", "$ a million tokens, in / out", "context", "what it needs"]
 
 
@@ -68,7 +71,37 @@ def models_command(session: Session, words: Namespace, cell: str | None) -> Show
     title = f"{counted(ready, 'model')} can run now" + (
         "" if ready == len(wanted) else f", {len(wanted) - ready} more with what they need"
     )
-    return Shown(title, MODEL_HEADS, [_model_cells(each) for each in wanted])
+    rows = [[*_model_cells(each), _retired(each)] for each in wanted if each.available]
+    lacking = [each for each in wanted if not each.available]
+    # Whoever asks for a few wants their prices; of all of them, what a provider needs is said once.
+    return Shown(title, MODEL_HEADS, [*rows, *(_each(lacking) if words.model else _grouped(lacking))])
+
+
+def _grouped(models: list[ModelInfo]) -> list[list[str]]:
+    """Give models that cannot run: a row for all of a provider that need the same."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for each in models:
+        groups.setdefault((each.provider, _lack(each)), []).append(each.name)
+    return [["✖", _few(names), provider, "", "", lack] for (provider, lack), names in groups.items()]
+
+
+def _each(models: list[ModelInfo]) -> list[list[str]]:
+    """Give models that cannot run, a row each; what they need where it is not what the one before needs."""
+    before = [None, *map(_lack, models)]
+    return [
+        [*_model_cells(each), "the same" if _lack(each) == lack else _lack(each)]
+        for each, lack in zip(models, before, strict=False)
+    ]
+
+
+def _lack(model: ModelInfo) -> str:
+    # Each reason begins with the model's own name.
+    return (model.reason or "it cannot run now").removeprefix(f"{model.name!r}: ")
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"{', '.join(names[:MOST_NAMED])}{more}"
 
 
 def price_text(price: ModelPrice | None) -> str:
@@ -79,13 +112,14 @@ def price_text(price: ModelPrice | None) -> str:
 
 
 def _model_cells(model: ModelInfo) -> list[str]:
-    mark = "✔" if model.available else "✖"
     context = f"{model.context_window:,}" if model.context_window is not None else "unknown"
     name = f"{model.name} (default)" if model.default else model.name
-    needs = "" if model.available else model.reason or "it cannot run now"
-    if model.available and model.successor:
-        needs = f"retired on {model.retired}: {model.successor} answers"
-    return [mark, name, model.provider, price_text(model.price), context, needs]
+    mark = "✔" if model.available else "✖"
+    return [mark, name, model.provider, price_text(model.price), context]
+
+
+def _retired(model: ModelInfo) -> str:
+    return f"retired on {model.retired}: {model.successor} answers" if model.successor else ""
 
 
 def _arguments(parameters: dict[str, Any]) -> list[list[str]]:

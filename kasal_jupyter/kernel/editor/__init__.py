@@ -47,8 +47,10 @@ def edit(client: Client, crew_name: str, namespace: Mapping[str, Any]) -> Editor
         stored = before.stored if before is not None and unsaved else None
         stored = stored or opening.opened(client, details)
         editor = Editor(client, Draft(stored.text, stored.ids), stored, namespace)
-    if before is not None and unsaved:
-        editor.take_up(before)
+    if before is not None:
+        editor.running.take_up(before.running)
+        if unsaved:
+            editor.take_up(before)
     _latest[key] = editor
     return editor
 

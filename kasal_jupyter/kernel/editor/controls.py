@@ -212,6 +212,7 @@ class Fold:
     def unfold(self, *, seen: bool = True) -> None:
         """Show them, or do not."""
         self.inside.layout.display = None if seen else "none"
+        (self.box.add_class if seen else self.box.remove_class)("kasal-open")
         self._button.description = f"{'▾' if seen else '▸'} {self._title}"
 
     def _toggled(self) -> None:

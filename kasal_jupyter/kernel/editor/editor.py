@@ -21,11 +21,12 @@ from kasal_jupyter.kernel.editor.draft import Draft
 from kasal_jupyter.kernel.editor.form import Form
 from kasal_jupyter.kernel.editor.lane import in_lane, keep_order
 from kasal_jupyter.kernel.editor.panel import Panel, faults_html, quiet
-from kasal_jupyter.kernel.editor.remarks import Remarks, not_ready
-from kasal_jupyter.kernel.editor.review import Review, state_html
+from kasal_jupyter.kernel.editor.remarks import Remarks, not_ready, without_line
+from kasal_jupyter.kernel.editor.review import Review, state_html, to_fill_in
 from kasal_jupyter.kernel.editor.running import Running
 from kasal_jupyter.kernel.editor.saving import Stored
 from kasal_jupyter.kernel.editor.style import ROOT, style_html
+from kasal_jupyter.kernel.figures import counted
 
 _CHANGES = 2
 """The place of the tab that shows what differs."""
@@ -62,6 +63,8 @@ class Editor:
         self.form = Form(draft, self.refresh)
         self.form.offer(self.choices)
         self._refreshing = False
+        self.wrong: list[Fault] = []
+        self.begun: list[Fault] = []
         self._build()
         self.refresh()
 
@@ -121,7 +124,8 @@ class Editor:
     def refresh(self) -> None:
         """Show the draft on every side."""
         draft = self.draft
-        faults = Remarks().add(draft.faults, draft.values)
+        self.wrong, self.begun = self.form.split(draft.faults)
+        faults = Remarks().add(self.wrong, draft.values)
         notes = Remarks().add(self.not_ready(), draft.values)
         self._refreshing = True
         try:
@@ -133,6 +137,7 @@ class Editor:
         self._undo.disabled = not draft.can_undo
         self._redo.disabled = not draft.can_redo
         self._faults.value = self._faults_html()
+        self._say(self._faults_said())
         self._frozen.value = self._frozen_html()
         self._draw()
 
@@ -150,6 +155,8 @@ class Editor:
             button("Save …", self.review.open, style="primary", about="Look at the changes and save them"),
         )
         self._frozen = widgets.HTML()
+        self._said = widgets.HTML()
+        self._said.add_class("kasal-said")
         self._text = widgets.Textarea(
             continuous_update=False, rows=18, description="The crew's YAML", layout={"width": "auto"}
         )
@@ -167,8 +174,10 @@ class Editor:
         self._pages = [
             widgets.VBox([self._frozen, self.form.box]),
             widgets.VBox([self._faults, self._text, hint]),
-            self._diff,
+            widgets.VBox([self._diff]),
         ]
+        for page in self._pages:
+            page.add_class("kasal-page")
         # Not ipywidgets' Tab: the keyboard does not reach its tabs.
         self.tabs = widgets.ToggleButtons(options=["Form", "YAML", "Changes"], description="")
         self.tabs.add_class("kasal-tabs")
@@ -179,6 +188,7 @@ class Editor:
             [
                 widgets.HTML(style_html()),
                 bar,
+                self._said,
                 self.panel.box,
                 self.tabs,
                 *self._pages,
@@ -200,7 +210,7 @@ class Editor:
 
     def _draw(self) -> None:
         if self.draft.good is not None:
-            stale = "" if self.draft.crew is not None else quiet("As the crew was before it had a fault:")
+            stale = "" if self.draft.crew is not None else quiet("As the crew was when it was last complete:")
             self._graph.value = stale + graph_html(self.draft.good)
         for place, page in enumerate(self._pages):
             page.layout.display = None if place == self.tabs.index else "none"
@@ -209,11 +219,23 @@ class Editor:
             self._diff.value = diff_html(before, self.draft.text, what="What differs from the stored crew")
 
     def _faults_html(self) -> str:
-        faults = self.draft.faults
-        if not faults:
+        told = ""
+        if self.wrong:
+            title = f"✖ {counted(len(self.wrong), 'fault')}"
+            told = f'<div><span class="kasal-fault">{title}</span>{faults_html(self.wrong)}</div>'
+        return f"{told}{quiet(f'{to_fill_in(self)}.') if self.begun else ''}"
+
+    def _faults_said(self) -> str:
+        """Give what a screen reader says when it changes: a fault beside a field is not heard by itself."""
+        if not self.wrong:
             return ""
-        title = f"✖ {len(faults)} fault{'' if len(faults) == 1 else 's'}"
-        return f'<div role="status"><span class="kasal-fault">{title}</span>{faults_html(faults)}</div>'
+        first = self.wrong[0]
+        more = f", and {len(self.wrong) - 1} more" if len(self.wrong) > 1 else ""
+        return f"Fault: {first.field}: {without_line(first.reason)}{more}"
+
+    def _say(self, text: str) -> None:
+        if (said := escape(text)) != self._said.value:
+            self._said.value = said
 
     def _frozen_html(self) -> str:
         if not self.draft.frozen:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import ipywidgets as widgets
 
-from kasal_jupyter.errors import InvalidRequest
+from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.kernel.clean import one_line
 from kasal_jupyter.kernel.editor import edits, fields
 from kasal_jupyter.kernel.editor.choices import Choices
@@ -28,10 +28,13 @@ from kasal_jupyter.kernel.editor.draft import Draft
 from kasal_jupyter.kernel.editor.fields import FieldSpec, Kind
 from kasal_jupyter.kernel.editor.lane import in_lane, keep_order
 from kasal_jupyter.kernel.editor.pickers import ListControl, ModelControl
-from kasal_jupyter.kernel.editor.remarks import Remarks
+from kasal_jupyter.kernel.editor.remarks import Remarks, place_of
 
 NAME = FieldSpec("name", "Name", "line", required=True)
 """What an agent or a task is called by: its key in the YAML."""
+
+WANTED = "to be filled in"
+"""What an empty field says that a crew cannot do without."""
 
 _GROUPS: dict[Kind, list[tuple[str, tuple[FieldSpec, ...]]]] = {
     "crew": [
@@ -103,6 +106,8 @@ class MemberForm:
                 told = [(each, choices.model_note(each)) for each in names]
                 note = "; ".join(f"{each}: {reason}" for each, reason in told if reason)
             control.show(value, faults.at(self.kind, name, key), note)
+            if control.spec.required:
+                control.control.placeholder = WANTED if not value else control.spec.hint
             control.freeze(draft.frozen)
         self.message.value = label_html(
             "",
@@ -148,6 +153,7 @@ class Form:
         self.choices = Choices()
         self._changed = changed
         self._listing = False
+        self._begun: set[tuple[Kind, str, str]] = set()
         self.forms: dict[Kind, MemberForm] = {
             "crew": MemberForm("crew", self._set),
             "agents": MemberForm("agents", self._set),
@@ -172,6 +178,24 @@ class Form:
         for form in self.forms.values():
             keep_order(form.box)
 
+    def split(self, faults: Iterable[Fault]) -> tuple[list[Fault], list[Fault]]:
+        """Tell what is wrong from what was only begun: fields of a new agent or task that nobody came to yet.
+
+        Returns
+        -------
+        tuple of list
+            What is wrong, and what is still to be filled in.
+        """
+        wrong: list[Fault] = []
+        begun: list[Fault] = []
+        for fault in faults:
+            (begun if place_of(fault.field, self.draft.values) in self._begun else wrong).append(fault)
+        return wrong, begun
+
+    def insist(self) -> None:
+        """Take what is not filled in for a fault from now on: the crew is to be saved or run."""
+        self._begun.clear()
+
     def offer(self, choices: Choices) -> None:
         """Set what can be chosen."""
         self.choices = choices
@@ -187,7 +211,7 @@ class Form:
         self.place = (kind, name) if there else ("crew", "")
 
     def refresh(self, faults: Remarks, notes: Remarks) -> None:
-        """Show the draft."""
+        """Show the draft, with what is wrong with it."""
         self.go(self.place)
         places = self._list(faults, notes)
         kind, name = self.place
@@ -215,7 +239,8 @@ class Form:
             numbers[kind] += 1
             number = f" {numbers[kind]}" if kind == "tasks" else ""
             title = str(values.get("name") or "no name") if kind == "crew" else name
-            mark = " ✖" if faults.any_of(kind, name) else " ⚠" if notes.any_of(kind, name) else ""
+            begun = " …" if any((each, of) == (kind, name) for each, of, _ in self._begun) else ""
+            mark = " ✖" if faults.any_of(kind, name) else " ⚠" if notes.any_of(kind, name) else begun
             lines.append(f"{_WORDS[kind]}{number} · {one_line(title, 40)}{mark}")
         self._listing = True
         try:
@@ -242,6 +267,7 @@ class Form:
 
     def _set(self, spec: FieldSpec, value: Any) -> None:
         kind, name = self.place
+        self._begun.discard((kind, name, spec.key))
         if spec is not NAME:
             self.draft.set_value(kind, name, spec, value)
             self._changed()
@@ -251,17 +277,23 @@ class Form:
         except InvalidRequest as error:
             self.forms[kind].refuse_name(str(value), error.faults[0].reason)
             return
-        self.place = (kind, str(value).strip())
+        new = str(value).strip()
+        self._begun = {
+            (each, new if (each, of) == (kind, name) else of, key) for each, of, key in self._begun
+        }
+        self.place = (kind, new)
         self._changed()
 
     def _add(self, kind: Kind) -> None:
         after = self.place[1] if self.place[0] == kind else None
         self.place = (kind, self.draft.add(kind, after=after))
+        self._begun |= {(*self.place, spec.key) for spec in fields.FIELDS[kind] if spec.required}
         self._changed()
 
     def _duplicate(self) -> None:
         kind, name = self.place
         self.place = (kind, self.draft.duplicate(kind, name))
+        self._begun |= {(*self.place, key) for each, of, key in self._begun if (each, of) == (kind, name)}
         self._changed()
 
     def _move(self, by: int) -> None:

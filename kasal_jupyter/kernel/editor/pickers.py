@@ -36,6 +36,8 @@ class ModelControl(FieldControl):
         )
         picker = widgets.VBox([row(self.control, self._toggle, kind="kasal-picker-row"), self._facts])
         picker.add_class("kasal-picker")
+        # A line of its own: a model's name is long, and the button stands beside it.
+        picker.add_class("kasal-wide")
         self._list.add_class("kasal-wide")
         self.parts = [picker, self._list]
 

@@ -18,6 +18,7 @@ from kasal_jupyter.kernel.editor.saving import (
     save,
     text_of,
 )
+from kasal_jupyter.kernel.figures import counted, moment_text
 from kasal_jupyter.schemas.crews import CrewDetails
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class Review:
         editor = self.editor
         if editor.draft.crew is not None:
             return True
+        editor.form.insist()
+        editor.refresh()
         editor.panel.show(
             "save",
             f"✖ The crew cannot be {what} yet",
@@ -117,7 +120,7 @@ class Review:
             "conflict",
             "✖ Somebody else has saved this crew while you were editing it",
             quiet(
-                f"It is at version {theirs.version} since {theirs.updated_at}; "
+                f"It is at version {theirs.version} since {moment_text(theirs.updated_at)}; "
                 f"you began with version {editor.stored.details.version}."
             ),
             "<div>What they have changed</div>",
@@ -185,11 +188,16 @@ class Review:
         self.save()
 
 
+def to_fill_in(editor: Editor) -> str:
+    """Say how much of what was begun is still to be filled in."""
+    return f"{counted(len(editor.begun), 'field')} to fill in"
+
+
 def state_html(editor: Editor) -> str:
     """Say in a line which crew it is, whether it is saved, and what is wrong with it."""
     draft = editor.draft
     name = escape(str(draft.values.get("name") or "no name"))
-    count = len(draft.faults)
+    count = len(editor.wrong)
     if editor.stored is None:
         state = "● new, not saved yet"
     elif editor.differs:
@@ -202,7 +210,9 @@ def state_html(editor: Editor) -> str:
     style = "color:var(--jp-warn-color0,#b45f06);font-weight:600" if unsaved else "opacity:.7"
     parts = [f'<b style="font-size:15px">{name}</b>', f'<span style="{style}">{state}</span>']
     if count:
-        parts.append(f'<span class="kasal-fault">✖ {count} fault{"" if count == 1 else "s"}</span>')
+        parts.append(f'<span class="kasal-fault">✖ {counted(count, "fault")}</span>')
+    elif editor.begun:
+        parts.append(f'<span style="opacity:.7">{to_fill_in(editor)}</span>')
     elif notes := editor.not_ready():
         parts.append(f'<span class="kasal-note" title="{escape(notes[0].reason)}">⚠ not ready to run</span>')
     return "&emsp;".join(parts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
@@ -11,12 +13,16 @@ from kasal_jupyter.kernel.clean import escape
 from kasal_jupyter.kernel.crew_plan import inputs_of
 from kasal_jupyter.kernel.editor.changes import changed_lines, diff_html
 from kasal_jupyter.kernel.editor.controls import button
+from kasal_jupyter.kernel.editor.lane import in_lane
 from kasal_jupyter.kernel.editor.panel import error_html, faults_html, folded, quiet
 from kasal_jupyter.kernel.editor.remarks import by_name
 from kasal_jupyter.kernel.notebook_values import Notebook, read_inputs
 
 if TYPE_CHECKING:
     from kasal_jupyter.kernel.editor.editor import Editor
+
+MOST_RECALLED = 2_000
+"""Characters of an input of the latest run that is offered again."""
 
 
 class Running:
@@ -36,7 +42,7 @@ class Running:
     def __init__(self, editor: Editor) -> None:
         self.editor = editor
         self.result: Any = None
-        self._typed: dict[str, str] = {}
+        self.typed: dict[str, str] = {}
         self._fields: dict[str, Any] = {}
 
     def open(self) -> None:
@@ -50,11 +56,15 @@ class Running:
             self._refuse("✖ The crew cannot run yet", faults_html(notes))
             return
         self._fields = {}
+        self._recall()
         for name in inputs_of(crew):
             field = widgets.Text(
-                value=self._typed.get(name, ""), description=name, placeholder="a text, or $variable"
+                value=self.typed.get(name, ""), description=name, placeholder="a text, or $variable"
             )
             field.add_class("kasal-field")
+            field.add_class("kasal-wide")
+            field.observe(in_lane(partial(self._note, name)), "value")
+            field.on_msg(in_lane(self._entered))
             self._fields[name] = field
         grid = widgets.VBox(list(self._fields.values()))
         grid.add_class("kasal-fields")
@@ -73,6 +83,33 @@ class Running:
             ],
         )
 
+    def take_up(self, before: Running) -> None:
+        """Go on with what was typed in another editor of this crew."""
+        self.typed = dict(before.typed)
+
+    def _recall(self) -> None:
+        """Take the inputs of the crew's latest run, where nothing was typed here yet."""
+        editor = self.editor
+        if self.typed or editor.stored is None:
+            return
+        # Without them, there is nothing to begin with, and no fault.
+        with suppress(KasalError):
+            for run in editor.client.executions(1, crew_id=editor.stored.details.id):
+                self.typed = {
+                    name: f"${text}" if text.startswith("$") else text
+                    for name, text in run.inputs.items()
+                    if isinstance(text, str) and len(text) <= MOST_RECALLED
+                }
+
+    def _note(self, name: str, change: Any) -> None:
+        self.typed[name] = change["new"]
+
+    def _entered(self, field: Any, content: Any, buffers: Any) -> None:
+        """Start at Enter; what an ipywidgets' text field says of that key has no name but this."""
+        del field, buffers
+        if content.get("event") == "submit":
+            self._start()
+
     def _unsaved(self) -> list[str]:
         editor = self.editor
         if not editor.unsaved:
@@ -88,8 +125,8 @@ class Running:
 
     def _start(self) -> None:
         editor = self.editor
-        self._typed = {name: field.value for name, field in self._fields.items()}
-        missing = [name for name, text in self._typed.items() if not text.strip()]
+        self.typed |= {name: field.value for name, field in self._fields.items()}
+        missing = [name for name, field in self._fields.items() if not field.value.strip()]
         if missing:
             for name in missing:
                 self._fields[name].placeholder = "a value is needed"
@@ -111,7 +148,8 @@ class Running:
         assert editor.draft.crew is not None
         try:
             values = {
-                name: read_value(name, text, Notebook(editor.namespace)) for name, text in self._typed.items()
+                name: read_value(name, field.value, Notebook(editor.namespace))
+                for name, field in self._fields.items()
             }
             details = editor.client.crew(editor.stored.details.id)
             self.result = launch(editor.client, details, values, background=True, view=editor.below.view_of)
