@@ -46,6 +46,8 @@ def with_crew_whole(parser: Parser, words: Sequence[Word], session: Session) -> 
         return found
     places = parser.places(found)
     if not places:
+        if found and positions[0].nargs == "?":
+            return found  # Something else may stand for it, such as another run.
         raise CellError(_which(parser, session))
     run = begun(found, places)
     if len(run) < 2:

@@ -98,7 +98,7 @@ _KEPT = "\ue002"
 """Stands behind a brace of an agent's own text, so that nothing more is filled in there."""
 
 _AGENTS = re.compile(r"\{(goal|role|backstory)\}")
-_TASKS = re.compile(rf"\{{({_KEPT})?(input|tool_names|tools)\}}")
+_TASKS = re.compile(r"\{(\ue002)?(input|tool_names|tools)\}")
 _UNFILLED = SimpleNamespace(goal="{goal}", role="{role}", backstory="{backstory}")
 
 

@@ -21,7 +21,7 @@ MOST_REASON = 300
 _TAG = re.compile(r"<(/?)(?:think|thinking)>|\[(/?)THINK\]", re.IGNORECASE | re.ASCII)
 """How models that think aloud mark it: those of DeepSeek, Qwen and their kin, and Mistral's Magistral."""
 
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[^\n]*$", re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~)[^\n]*", re.MULTILINE)
 
 _DECODER = json.JSONDecoder(strict=False)
 

@@ -15,7 +15,7 @@ def test_a_user_is_stored_without_their_password(accounts, store, ada):
     assert store.users.get(ada.id) == ada
     assert PASSWORD not in ada.model_dump_json()
     assert "argon2" not in repr(ada)
-    assert not {"password", "password_hash"} & ada.details().model_dump().keys()
+    assert not {"password", "password_hash"} & accounts.users.details(ada).model_dump().keys()
 
 
 @pytest.mark.parametrize("email", ["Ada@Example.com", "  ada@example.com "])

@@ -256,6 +256,7 @@ def test_a_stored_crew_is_written_with_names_for_ids():
         {
             "id": "crew_1",
             "name": "Tea",
+            "owner": "ada",
             "description": "",
             "status": "active",
             "agents": [agent],

@@ -90,6 +90,7 @@ def crew(description="Look at {data}"):
         {
             "id": "c",
             "name": "C",
+            "owner": "ada",
             "created_at": TIME,
             "updated_at": TIME,
             "version": 1,

@@ -79,7 +79,7 @@ def test_files_are_given_shown_and_taken_away(kernel, crew_id, tmp_path, api):
     [
         ("memory '{}' --about x", "--about goes with --add"),
         ("memory '{}' --add x --clear all", "One at a time"),
-        ("memory '{}' --add x words", "One at a time"),
+        ("memory '{}' --add x words", 'Put quotes around what it is to remember: --add "x words"'),
         ("memory '{}' --clear everything", "everything"),
         ("memory '{}' --forget memory_nothing", "has no memory memory_nothing"),
         ("memory '{}' --type knowledge", "%kasal knowledge"),

@@ -16,7 +16,6 @@ from kasal_jupyter.errors import KasalError
 from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.runs import journal as journal_module
 from kasal_jupyter.runs import service as service_module
-from kasal_jupyter.runs import webhooks as webhooks_module
 from kasal_jupyter.runs.calls import ClientCalls
 from kasal_jupyter.runs.feed import Feeds
 from kasal_jupyter.runs.files import RunFiles
@@ -275,7 +274,7 @@ def test_every_run_ends_whatever_fails(seam, tmp_path, monkeypatch):
     monkeypatch.setattr(journal_module, "os", SYSTEM)
     faults = Faults(monkeypatch, seam)
     receiver = _Receiver()
-    monkeypatch.setattr(webhooks_module, "fetch", receiver.take)
+    monkeypatch.setattr("kasal_jupyter.tools.fetch.fetch", receiver.take)
     # What is not reached here would not be tested: ftruncate comes behind a write that has failed.
     most = 8
 

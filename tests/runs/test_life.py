@@ -221,12 +221,12 @@ def test_nobody_who_reads_waits_for_a_slow_disk(tmp_path, disk):
             page = await listed(runs, ExecutionQuery(**query))
             assert page.total == count, query
             assert [each.status for each in page.documents] == ["completed"] * count * ("page" not in query)
-        used = await usage_of(runs, UsageQuery(), {})
+        used = await usage_of(runs, UsageQuery(), {}, "ada")
         assert (used.whole.runs, used.whole.total_tokens) == (1, 10)
         disk.free.set()
         await until(lambda: not runs.active)
         assert runs.unstored() == {}
-        used = await usage_of(runs, UsageQuery(), {})
+        used = await usage_of(runs, UsageQuery(), {}, "ada")
         assert (used.whole.runs, used.whole.total_tokens) == (1, 10)
         assert world.store.executions.get(job_id).status == "completed"
 
@@ -486,7 +486,8 @@ def test_a_run_that_does_not_begin_fails(tmp_path, monkeypatch, mute):
         async def silent(run):
             await asyncio.Event().wait()
 
-        runs = world.runs(silent, completes, launch_seconds=0.02)
+        # Long enough to get as far as the launch on a machine that does much else.
+        runs = world.runs(silent, completes, launch_seconds=1.0)
         if mute == "launch":
             launch = runs.backend.launch
 
