@@ -44,7 +44,7 @@ def test_stock_tinydb_opens_an_export(filled, tmp_path):
     with TinyDB(tmp_path / "export.json", storage=JSONStorage) as db:
         assert db.tables() == {"agents", "crews", "executions", "my notes"}
         assert db.table("crews").get(where("id") == "crew_3").doc_id == 3
-        assert db.table("executions").all()[0]["inputs"] == {"big": 2**70, "odd": "\ud800"}
+        assert db.table("executions").all()[0]["inputs"] == {"big": 2**70, "odd": "\ufffd"}
         assert {name: {d.doc_id: d for d in db.table(name)} for name in db.tables()} == contents(filled)
 
 
