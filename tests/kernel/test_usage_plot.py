@@ -8,7 +8,7 @@ import pytest
 
 from kasal_jupyter.kernel.usage import UsageTable
 from kasal_jupyter.kernel.usage_plot import MOST_BARS, UsagePlot, bar_text
-from kasal_jupyter.schemas.usage import UsageGroup, UsageList, UsageTotal
+from kasal_jupyter.schemas.usage import Stored, UsageGroup, UsageList, UsageTotal
 
 DAYS = {"2026-11-02": (0.5, 1_000), "2026-11-05": (0.25, 3_000)}
 
@@ -20,6 +20,7 @@ def answer(by, groups, **whole):
     ]
     total = UsageTotal(runs=2, cost=0.75, total_tokens=4_000, llm_calls=2)
     about = {"since": "2026-11-01", "until": "2026-11-30", "group_by": by, "whole": total, **whole}
+    about["stored"] = Stored(bytes=0, most_bytes=None, crews=0, most_crews=None)
     return UsageList(groups=listed, total=len(listed), page=1, per_page=500, **about)
 
 
