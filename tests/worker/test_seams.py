@@ -57,14 +57,14 @@ async def lived(runs, whole, topic, act=None):
     """Have a run live to its end; give its execution."""
     job_id = (await runs.start(whole, {"topic": topic}, "ada")).id
     run = runs._runs[job_id]
-    await until(lambda: run.asks or run.ended)
+    await until(lambda: run.asks or run.ended, 200)
     if not run.ended:
         with contextlib.suppress(KasalError):
             if act is None:
                 run.calls.answer(RunToolAnswer(call_id=_question(run), result="Yes"))
             else:
                 await act(job_id)
-    await until(lambda: run.ended)
+    await until(lambda: run.ended, 200)
     return job_id
 
 
