@@ -1,7 +1,7 @@
 """What a crew plans, skips and refuses, as the notebook's and the terminal's views say it."""
 
 from kasal_jupyter.kernel.rows import build_rows
-from kasal_jupyter.kernel.sections import sections
+from kasal_jupyter.kernel.sections import Section, sections
 from kasal_jupyter.kernel.view_html import render_html
 from kasal_jupyter.kernel.view_lines import LineView
 from kasal_jupyter.kernel.view_live import render_live
@@ -151,7 +151,7 @@ def test_an_answer_that_is_not_whole_says_so_beside_it_and_below_the_result():
     assert page.count(remark) >= 3
     (call,) = [row for top in build_rows(trace) for row in top.walk() if row.span.id == 5]
     assert remark in call.note
-    assert ("remark", remark, True) in sections(call)
+    assert Section("remark", remark, bad=True) in sections(call)
     assert [section.text for section in sections(call) if section.label == "reasoning"] == [
         f"Let me see. {HOSTILE}"
     ]

@@ -70,7 +70,7 @@ def test_nonsense_that_older_versions_have_booked_counts_for_nothing(store):
     end(store, execution(1), 0.5)
     query = UsageQuery(since="2024-01-15", until="2024-01-15", group_by="model")
     span = Span.of(query)
-    told = usage_list(query, span, booked(store, span, {}), str)
+    told = usage_list(query, span, booked(store, span, {}), str, store.stored_by("ada"))
     assert (told.whole.prompt_tokens, told.whole.total_tokens, told.whole.unknown_costs) == (10, 15, 0)
     assert [group.total_tokens for group in told.groups] == [15]
 
@@ -92,7 +92,9 @@ def end(store, run, *costs, **fields):
 def report(store, scope=None, **query):
     asked = UsageQuery(**{"since": "2024-01-01", "until": "2024-01-31", **query})
     days = Span.of(asked)
-    return usage_list(asked, days, booked(store, days, scope or {}), lambda owner: owner.title())
+    return usage_list(
+        asked, days, booked(store, days, scope or {}), lambda owner: owner.title(), store.stored_by("ada")
+    )
 
 
 def test_runs_are_summed_by_day_crew_user_model_agent_and_task(store):
