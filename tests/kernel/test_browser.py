@@ -18,7 +18,7 @@ from tests.kernel.test_markdown import REPORT
 from tests.kernel.test_views import events
 
 CREW = """\
-%%kasal crew Market watch
+%%kasal crew "Market watch" --force
 agents:
   researcher:
     role: Researcher
