@@ -100,6 +100,8 @@ def fuzz(server, document, tmp_path):
             [
                 *(program, "--config-file", str(CONFIG), "--no-color"),
                 *("run", "openapi.json", "--url", url, "--checks", "all", "--warnings", "off"),
+                # What is read or written for somebody in a limited process stands back where much goes on.
+                "--request-timeout=60",
                 *(
                     "--report",
                     "json,har",
