@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from kasal_jupyter.api.crews import changed_by
-from kasal_jupyter.api.handler import ApiHandler
+from kasal_jupyter.api.long_answer import AwaitedAnswer
 from kasal_jupyter.api.operation import operation
 from kasal_jupyter.errors import ModelCallFailed
-from kasal_jupyter.runs.generate import Generation, generate_crew
+from kasal_jupyter.runs.generate import generate_crew
 from kasal_jupyter.schemas.generate import CrewGenerate, CrewGenerated
 
 
-class CrewGenerateHandler(ApiHandler):
+class CrewGenerateHandler(AwaitedAnswer):
     """``POST /crews/generate``."""
 
     tag = "Crew Management"
     message = "No crew can be made of this"
-
-    _work: asyncio.Task[Generation] | None = None
-    _gone = False
-
-    def on_connection_close(self) -> None:
-        """Stop the execution in which the crew is made: nobody waits for it any more."""
-        super().on_connection_close()
-        self._gone = True
-        if self._work is not None:
-            self._work.cancel()
 
     @operation(
         "Generate a crew",
@@ -43,19 +31,16 @@ class CrewGenerateHandler(ApiHandler):
         """
         request = self.body(CrewGenerate)
         owner = self.caller.owner
-        self._work = asyncio.ensure_future(
-            generate_crew(self.parts.runs, request, owner, self.parts.confined)
-        )
         try:
-            found = await self._work
-        except asyncio.CancelledError:
-            if not self._gone:
-                raise
-            return
+            found = await self.while_awaited(
+                generate_crew(self.parts.runs, request, owner, self.parts.confined)
+            )
         except ModelCallFailed:
             # Because its execution was stopped, say, as that of somebody who was disabled.
             await self.ask_once_more()
             raise
+        if found is None:
+            return
         await self.ask_once_more()
         stored = None
         if request.save:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from tornado.iostream import StreamClosedError
 
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.auth.standing import Standing
 from kasal_jupyter.errors import KasalError, Unauthorized
+
+T = TypeVar("T")
 
 
 class LongAnswer(ApiHandler):
@@ -47,6 +49,31 @@ class LongAnswer(ApiHandler):
         """End the connection in the middle of an answer, so that nobody takes what came for the whole."""
         connection: Any = self.request.connection
         connection.close()
+
+
+class AwaitedAnswer(ApiHandler):
+    """What is worked on while its client waits for it, and no longer."""
+
+    _work: asyncio.Task[Any] | None = None
+    _gone = False
+
+    def on_connection_close(self) -> None:
+        """Leave the work: nobody waits for its answer any more."""
+        super().on_connection_close()
+        self._gone = True
+        if self._work is not None:
+            self._work.cancel()
+
+    async def while_awaited(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Do what takes long; give what came of it, and None where the client has gone before."""
+        task: asyncio.Task[T] = asyncio.ensure_future(work)
+        self._work = task
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if not self._gone:
+                raise
+            return None
 
 
 class PouredAnswer(LongAnswer):

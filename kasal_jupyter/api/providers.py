@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from kasal_jupyter.api.handler import ApiHandler, require
+from kasal_jupyter.api.long_answer import AwaitedAnswer
 from kasal_jupyter.api.operation import operation
 from kasal_jupyter.errors import NotFound, nearest
 from kasal_jupyter.models.catalog import ModelCatalog
@@ -120,18 +119,8 @@ class ProviderHandler(ProviderResource):
         self.answer(self.info(await readiness(catalog, only=name), provider))
 
 
-class ProviderTestHandler(ProviderResource):
+class ProviderTestHandler(ProviderResource, AwaitedAnswer):
     """``POST /providers/{provider}/test``."""
-
-    _work: asyncio.Task[ProviderTested] | None = None
-    _gone = False
-
-    def on_connection_close(self) -> None:
-        """Stop asking: nobody waits for the answer any more."""
-        super().on_connection_close()
-        self._gone = True
-        if self._work is not None:
-            self._work.cancel()
 
     @operation(
         "Test a provider",
@@ -148,12 +137,9 @@ class ProviderTestHandler(ProviderResource):
         """
         body = self.body(ProviderTest)
         found = known_provider(self.catalog(), provider)
-        self._work = asyncio.ensure_future(tested(self.parts.runs, found, body.model, self.caller.owner))
-        try:
-            self.answer(await self._work)
-        except asyncio.CancelledError:
-            if not self._gone:
-                raise
+        answer = await self.while_awaited(tested(self.parts.runs, found, body.model, self.caller.owner))
+        if answer is not None:
+            self.answer(answer)
 
 
 def known_provider(catalog: ModelCatalog, name: str) -> Provider:

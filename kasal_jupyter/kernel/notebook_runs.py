@@ -40,9 +40,15 @@ def runs_before(namespace: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(reversed(lines)))
 
 
-def _file(namespace: Mapping[str, Any]) -> Path | None:
+def notebook_path(namespace: Mapping[str, Any]) -> str | None:
+    """Give the path of the notebook whose variables these are; None where nobody tells it."""
     path = namespace.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
-    if not isinstance(path, str) or not path:
+    return path if isinstance(path, str) and path else None
+
+
+def _file(namespace: Mapping[str, Any]) -> Path | None:
+    path = notebook_path(namespace)
+    if path is None:
         return None
     from jupyter_core.paths import jupyter_data_dir
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -269,11 +268,12 @@ def notebook_origin() -> str | None:
     """
     from IPython.core.getipython import get_ipython
 
+    from kasal_jupyter.kernel.notebook_runs import notebook_path
+
     shell = get_ipython()
-    path = os.environ.get("JPY_SESSION_NAME", "")
+    path = notebook_path(shell.user_ns if shell is not None else {}) or ""
     cell = ""
     if shell is not None:
-        path = str(shell.user_ns.get("__vsc_ipynb_file__") or path)
         parent = getattr(shell, "parent_header", None)
         metadata = parent.get("metadata") if isinstance(parent, dict) else None
         cell = str(metadata.get("cellId") or "") if isinstance(metadata, dict) else ""

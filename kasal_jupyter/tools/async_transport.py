@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Iterable
 import httpcore
 import httpx
 
-from kasal_jupyter.outward import NoWayOut, authorities, proxy_for
+from kasal_jupyter.outward import authorities
 from kasal_jupyter.places import CONNECTIONS
 from kasal_jupyter.tools.guard import HostGuard
-from kasal_jupyter.tools.guarded_transport import pool_proxy
+from kasal_jupyter.tools.guarded_transport import pool_proxy, way_to
 
 MAX_CONNECTIONS = 20
 """Connections of one client; a request that finds them all busy waits."""
@@ -68,13 +68,9 @@ class AsyncGuardedTransport(httpx.AsyncBaseTransport):
             await pool.aclose()
 
     async def _pool(self, url: httpx.URL) -> httpcore.AsyncConnectionPool:
-        try:
-            proxy = proxy_for(str(url))
-        except NoWayOut as error:
-            raise httpcore.ConnectError(str(error)) from error
+        proxy, port = way_to(url)
         if proxy is None:
             return self._direct
-        port = url.port or (443 if url.scheme == "https" else 80)
         await CONNECTIONS.do(lambda: self._guard.require_through_proxy(url.host, port), owner=url.host)
         if (pool := self._proxied.get(proxy.url)) is None:
             pool = self._proxied[proxy.url] = httpcore.AsyncConnectionPool(

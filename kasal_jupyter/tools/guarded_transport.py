@@ -89,13 +89,10 @@ class GuardedTransport(httpx.BaseTransport):
             pool.close()
 
     def _pool(self, url: httpx.URL) -> httpcore.ConnectionPool:
-        try:
-            proxy = proxy_for(str(url))
-        except NoWayOut as error:
-            raise httpcore.ConnectError(str(error)) from error
+        proxy, port = way_to(url)
         if proxy is None:
             return self._direct
-        self._guard.require_through_proxy(url.host, url.port or (443 if url.scheme == "https" else 80))
+        self._guard.require_through_proxy(url.host, port)
         if (pool := self._proxied.get(proxy.url)) is None:
             pool = self._proxied[proxy.url] = httpcore.ConnectionPool(
                 ssl_context=self._ssl_context,
@@ -104,6 +101,20 @@ class GuardedTransport(httpx.BaseTransport):
                 max_connections=1,
             )
         return pool
+
+
+def way_to(url: httpx.URL) -> tuple[Proxy | None, int]:
+    """Give the proxy that an address is asked through, if there is one, and the address's port.
+
+    Raises
+    ------
+    httpcore.ConnectError
+        The environment leaves no way; the text names the variable.
+    """
+    try:
+        return proxy_for(str(url)), url.port or (443 if url.scheme == "https" else 80)
+    except NoWayOut as error:
+        raise httpcore.ConnectError(str(error)) from error
 
 
 def pool_proxy(proxy: Proxy) -> httpcore.Proxy:
