@@ -15,6 +15,7 @@ from kasal_jupyter.cli.crew_file import STDIN, find_crew
 from kasal_jupyter.errors import InvalidRequest
 from kasal_jupyter.formats.yaml_crew import dump_crew
 from kasal_jupyter.kernel.client import Client
+from kasal_jupyter.whole_file import write_whole
 
 if TYPE_CHECKING:
     from kasal_jupyter.cli.connect import Subparsers
@@ -70,7 +71,7 @@ def run_export(args: argparse.Namespace) -> int:
         sys.stdout.write(text)
         return 0
     try:
-        path.write_text(text, "utf-8")
+        write_whole(path, text.encode(), new=not args.force)
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be written: {error.strerror}") from None
     say(f"wrote {path}")

@@ -14,6 +14,7 @@ from kasal_jupyter.cli.connect import add_server_options, say, server_of
 from kasal_jupyter.cli.crew_file import store_crew
 from kasal_jupyter.errors import InvalidRequest
 from kasal_jupyter.schemas.generate import GENERATE_SECONDS, CrewGenerate
+from kasal_jupyter.whole_file import write_whole
 
 if TYPE_CHECKING:
     from kasal_jupyter.cli.connect import Subparsers
@@ -74,7 +75,7 @@ def run_generate(args: argparse.Namespace) -> int:
     say(f"made by {found.model}; `jupyter kasal traces {found.job_ids[-1]}` shows how")
     if path is not None:
         try:
-            path.write_text(found.yaml, "utf-8")
+            write_whole(path, found.yaml.encode(), new=not args.force)
         except OSError as error:
             raise InvalidRequest(f"{path} cannot be written: {error.strerror}") from None
         say(f"wrote {path}")

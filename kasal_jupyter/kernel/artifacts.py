@@ -13,6 +13,7 @@ from kasal_jupyter.kernel.cards import Shown
 from kasal_jupyter.kernel.clean import clean
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.figures import moment_text, size_text
+from kasal_jupyter.whole_file import whole_file
 
 if TYPE_CHECKING:
     from kasal_jupyter.kernel.client import Client
@@ -79,21 +80,18 @@ class Artifact:
         """
         root = Path(folder).expanduser()
         path = root.joinpath(*_plain_parts(self.name))
-        aside = path.with_name(f".{path.name}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.parent.resolve().is_relative_to(root.resolve()):
                 raise CellError(f"{clean(self.name)} leads out of {root}; a folder there is a link")
-            if not force and path.exists():
-                raise CellError(f"{path} is there already; name another folder, or overwrite it by force")
-            with aside.open("wb") as file:
-                for data in self._client.artifact(self._job_id, self.name):
-                    file.write(data)
-            aside.replace(path)
+            with whole_file(path, new=not force) as file:
+                file.writelines(self._client.artifact(self._job_id, self.name))
+        except FileExistsError as error:
+            raise CellError(
+                f"{error.filename} is there already; name another folder, or overwrite it by force"
+            ) from None
         except OSError as error:
             raise CellError(f"{path} cannot be written: {error.strerror or error}") from None
-        finally:
-            aside.unlink(missing_ok=True)
         return path
 
 

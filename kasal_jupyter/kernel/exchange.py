@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from kasal_jupyter.errors import Fault, InvalidRequest
+from kasal_jupyter.whole_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -113,9 +114,9 @@ def save(found: Exported, path: Path, *, force: bool = False) -> None:
 
     try:
         if path.suffix.lower() == ".zip":
-            _write(path, as_zip(found.files, path.stem), force=force)
+            write_whole(path, as_zip(found.files, path.stem), new=not force)
         elif len(found.files) == 1:
-            _write(path, found.only[1].encode(), force=force)
+            write_whole(path, found.only[1].encode(), new=not force)
         else:
             _write_folder(path, found.files, force=force)
     except FileExistsError:
@@ -127,11 +128,6 @@ def save(found: Exported, path: Path, *, force: bool = False) -> None:
 def remark_lines(remarks: Iterable[Remark]) -> list[str]:
     """Give what could not be carried over, a line each."""
     return [f"  {remark.field}: {remark.reason}" for remark in remarks]
-
-
-def _write(path: Path, content: bytes, *, force: bool) -> None:
-    with path.open("wb" if force else "xb") as file:
-        file.write(content)
 
 
 def _write_folder(path: Path, files: Mapping[str, str], *, force: bool) -> None:

@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from kasal_jupyter.whole_file import write_whole
+
 KEPT = 50
 """Runs of a notebook that are remembered."""
 
@@ -22,12 +24,10 @@ def note_run(job_id: str, namespace: Mapping[str, Any]) -> None:
     if (file := _file(namespace)) is None or job_id in (known := runs_before(namespace))[:1]:
         return
     lines = [*known[: KEPT - 1][::-1], job_id]
-    beside = file.with_suffix(f".{os.getpid()}")
     # It is a convenience: no run fails because the home folder cannot be written.
     with suppress(OSError):
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        beside.write_text("".join(f"{line}\n" for line in lines), "utf-8")
-        beside.replace(file)
+        write_whole(file, "".join(f"{line}\n" for line in lines).encode())
 
 
 def runs_before(namespace: Mapping[str, Any]) -> list[str]:

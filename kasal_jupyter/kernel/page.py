@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 from kasal_jupyter.kernel.clean import escape, one_line
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.view_html import render_html
 from kasal_jupyter.schemas.trace import Trace
+from kasal_jupyter.whole_file import write_whole
 
 _PAGE = """\
 <!doctype html>
@@ -48,8 +48,6 @@ summary:focus-visible {{ outline: 2px solid #4a6cf7; outline-offset: -2px; borde
 def save_page(trace: Trace, path: str | os.PathLike[str]) -> Path:
     """Write a trace, whole, as an HTML page.
 
-    The file is written beside its place and moved there: it is never half there.
-
     Returns
     -------
     pathlib.Path
@@ -64,22 +62,7 @@ def save_page(trace: Trace, path: str | os.PathLike[str]) -> Path:
     title = escape(f"{one_line(trace.summary.crew_name, 120) or 'Crew'} · {trace.summary.status}")
     page = _PAGE.format(title=title, trace=render_html(trace, whole=True))
     try:
-        file, beside = tempfile.mkstemp(prefix=f".{place.name[:60]}-", suffix=".part", dir=place.parent)
-        try:
-            with os.fdopen(file, "w", encoding="utf-8", newline="\n") as out:
-                out.write(page)
-            # As any new file: mkstemp lets nobody but the owner read.
-            Path(beside).chmod(0o666 & ~_umask())
-            Path(beside).replace(place)
-        except BaseException:
-            Path(beside).unlink(missing_ok=True)
-            raise
+        write_whole(place, page.encode())
     except OSError as error:
         raise CellError(f"The trace cannot be written to {place}: {error.strerror or error}") from error
     return place
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

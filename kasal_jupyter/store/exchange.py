@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +16,7 @@ from kasal_jupyter.store.catalog import CATALOG
 from kasal_jupyter.store.folder import FILE_NAME
 from kasal_jupyter.store.storage import SqliteStorage
 from kasal_jupyter.store.store import Store
+from kasal_jupyter.whole_file import whole_file
 
 Tables = dict[str, dict[int, dict[str, Any]]]
 
@@ -46,7 +45,9 @@ def export_json(folder: Path, file: Path) -> dict[str, int]:
         with store.snapshot():
             tables = {name: view.rows() for name, view in sorted((storage.read() or {}).items())}
     try:
-        _write_safely(file, _json_of(tables))
+        # Its owner's alone: it holds what users have entrusted, sealed or not.
+        with whole_file(file, private=True, durable=True) as out:
+            out.writelines(_json_of(tables))
     except OSError as error:
         raise StoreError(f"{file} can't be written: {error.strerror}.") from error
     return {name: len(rows) for name, rows in tables.items()}
@@ -110,28 +111,6 @@ def _json_of(tables: Mapping[str, list[tuple[int, bytes]]]) -> Iterator[bytes]:
         yield b",".join(b'\n"%d": %s' % row for row in rows)
         yield b"}"
     yield b"}\n"
-
-
-def _write_safely(file: Path, pieces: Iterator[bytes]) -> None:
-    """Write a file aside, make it durable, and only then give it its name."""
-    handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    aside = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.writelines(pieces)
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(file)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":
-        # The name is in the folder, which needs an fsync of its own.
-        opened = os.open(file.parent, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
 
 
 def _read(file: Path) -> Any:

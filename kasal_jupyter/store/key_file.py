@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
+
+from kasal_jupyter.whole_file import whole_file
 
 
 def key_file(path: Path, make: Callable[[], bytes]) -> bytes:
@@ -36,15 +36,7 @@ def key_file(path: Path, make: Callable[[], bytes]) -> bytes:
         if path.exists():
             return path.read_bytes()
         key = make()
-        # Written aside, since others read without the lock; mkstemp makes it the owner's alone.
-        handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(key)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(aside).replace(path)
-        except BaseException:
-            Path(aside).unlink(missing_ok=True)
-            raise
+        # Whole: others read without the lock.
+        with whole_file(path, private=True, durable=True) as file:
+            file.write(key)
         return key

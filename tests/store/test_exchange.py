@@ -6,7 +6,6 @@ import pytest
 from tinydb import JSONStorage, TinyDB, where
 
 from kasal_jupyter.errors import Conflict, InvalidRequest, StoreError
-from kasal_jupyter.store import exchange
 from kasal_jupyter.store.exchange import export_json, import_json
 from kasal_jupyter.store.store import Store
 
@@ -79,7 +78,7 @@ def test_a_failing_export_leaves_the_older_file(filled, tmp_path, monkeypatch):
     def full(handle):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(exchange.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(StoreError, match="No space left"):
         export_json(filled, tmp_path / "out" / "export.json")
     assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["an older one"]
