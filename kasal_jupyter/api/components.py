@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from http import HTTPStatus
+from importlib.resources import files
 from typing import Any, Literal
 
 from pydantic import BaseModel, TypeAdapter
@@ -116,6 +119,18 @@ SECURITY: Json = {
 }
 
 
+def examples_of(model: type[BaseModel]) -> list[Json]:
+    """Give a model's examples, or its base's; all are in ``schemas/examples.json``."""
+    known = _examples()
+    return next((known[base.__name__] for base in model.__mro__ if base.__name__ in known), [])
+
+
+@cache
+def _examples() -> dict[str, list[Json]]:
+    found: dict[str, list[Json]] = json.loads((files("kasal_jupyter.schemas") / "examples.json").read_bytes())
+    return found
+
+
 class _Schemas(GenerateJsonSchema):
     """Schemas as a client sees them: no titles that repeat names; an answer has all of its fields."""
 
@@ -133,12 +148,14 @@ class _Schemas(GenerateJsonSchema):
 
     def model_schema(self, schema: Any) -> Json:
         made = super().model_schema(schema)
-        if self.mode == "serialization" and "examples" in made:
+        model: type[BaseModel] = schema["cls"]
+        if examples := examples_of(model):
             # What is read and written has one example, which may leave fields out where it is read.
-            model: type[BaseModel] = schema["cls"]
-            made["examples"] = [
-                model.model_validate(example).model_dump(mode="json") for example in made["examples"]
-            ]
+            made["examples"] = (
+                [model.model_validate(example).model_dump(mode="json") for example in examples]
+                if self.mode == "serialization"
+                else examples
+            )
         return made
 
     def field_is_required(self, field: Any, total: bool) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
-from kasal_jupyter.api.components import Json, markdown, query_parameters
+from kasal_jupyter.api.components import Json, examples_of, markdown, query_parameters
 from kasal_jupyter.api.endpoints import Endpoint
 from kasal_jupyter.api.openapi import HEADER_FORMS, TAGS
 
@@ -302,9 +302,7 @@ def _response(request: Json, status: int, answer: Any) -> Json:
 
 def _example(model: type[BaseModel]) -> Json:
     """Give a model's example; that it has one, a test sees to."""
-    extra: Any = model.model_config["json_schema_extra"]
-    example: Json = extra["examples"][0]
-    return example
+    return examples_of(model)[0]
 
 
 def _pretty(value: Json) -> str:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import orjson
 from jupyter_server.auth.decorator import allow_unauthenticated
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.websocket import WebSocketHandler
 
@@ -52,10 +52,6 @@ MOST_MESSAGE_BYTES = 65_536
 
 class SubscribeMessage(Model):
     """What a client sends to follow an execution, or no longer."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"type": "subscribe", "job_id": "job_qwerty123"}]}
-    )
 
     type: Literal["subscribe", "unsubscribe"]
     job_id: str

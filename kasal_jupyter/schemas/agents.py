@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from kasal_jupyter.schemas.base import WHOLE, Document, Given, ListQuery, LongText, Model, Name, Text
 
@@ -73,30 +73,11 @@ class AgentFields(Model):
 class AgentCreate(AgentFields):
     """The body of ``POST /agents``."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "crew_id": "crew_abc123",
-                    "role": "Data Analyst",
-                    "goal": "Analyze metrics",
-                    "backstory": "Expert analyst with 10 years experience",
-                    "model": "claude-3-opus",
-                    "tools": ["web_search", "calculator"],
-                }
-            ]
-        }
-    )
-
     crew_id: str
 
 
 class AgentUpdate(Model):
     """The body of ``PUT /agents/{agent_id}``: what is given changes."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"goal": "Find what is new", "model": "gpt-4"}]}
-    )
 
     name: Given[Name] = None
     role: Given[Text] = None
@@ -129,46 +110,6 @@ class Agent(AgentFields, Document):
     created_at: str
     updated_at: str
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "agent_001",
-                    "crew_id": "crew_abc123",
-                    "name": "Research Agent",
-                    "role": "Researcher",
-                    "goal": "Find what matters",
-                    "backstory": "Knows where to look",
-                    "model": "gpt-4",
-                    "fallbacks": [],
-                    "tools": ["web_search"],
-                    "allow_delegation": False,
-                    "max_iter": None,
-                    "max_execution_time": None,
-                    "settings": {
-                        "temperature": 0.2,
-                        "top_p": None,
-                        "max_tokens": None,
-                        "seed": None,
-                        "stop": None,
-                        "timeout": None,
-                        "stream": True,
-                    },
-                    "sandbox": {
-                        "latency": 0.0,
-                        "answer_words": 40,
-                        "fail_at": None,
-                        "tool_calls": "native",
-                    },
-                    "position": 0,
-                    "owner": "user_4t9k2m0x7q1z",
-                    "created_at": "2024-01-15T10:30:00Z",
-                    "updated_at": "2024-01-15T10:30:00Z",
-                }
-            ]
-        }
-    )
-
 
 class AgentQuery(ListQuery):
     """The query of ``GET /agents``."""
@@ -196,36 +137,12 @@ class AgentList(Model):
     page: int
     per_page: int
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "agents": [
-                        {
-                            "id": "agent_001",
-                            "name": "Research Agent",
-                            "crew_id": "crew_abc123",
-                            "model": "gpt-4",
-                            "status": "ready",
-                            "role": "Researcher",
-                        }
-                    ],
-                    "total": 1,
-                    "page": 1,
-                    "per_page": 100,
-                }
-            ]
-        }
-    )
-
 
 class AgentCreated(Model):
     """The answer of ``POST /agents``."""
 
     id: str
     status: Literal["created"] = "created"
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"id": "agent_002", "status": "created"}]})
 
 
 AgentName = Annotated[str, Field(description="The name, role or id of an agent of the same crew.")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from kasal_jupyter.schemas.base import ListQuery, Model
 
@@ -34,23 +34,3 @@ class ArtifactList(Model):
     total: int
     page: int
     per_page: int
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "artifacts": [
-                        {
-                            "name": "reports/q4.md",
-                            "size": 5210,
-                            "media_type": "text/markdown",
-                            "modified": "2024-01-15T14:00:05Z",
-                        }
-                    ],
-                    "total": 1,
-                    "page": 1,
-                    "per_page": 100,
-                }
-            ]
-        }
-    )

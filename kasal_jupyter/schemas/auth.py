@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, JsonValue, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
 from kasal_jupyter.schemas.base import Document, ListQuery, Model, Name
 from kasal_jupyter.schemas.users import PASSWORD_LENGTHS, Password, Role, Tier
@@ -14,13 +14,6 @@ ACCESS_SECONDS = 86_400
 """How long an access token is good for: the reference's ``expires_in``."""
 
 _TOKEN = "eyJ0eXAi..."  # noqa: S105  # the reference's own example
-_KEY_EXAMPLE: dict[str, JsonValue] = {
-    "id": "key_4t9k2m0x7q1z",
-    "name": "nightly report",
-    "start": "kasal_Zk3q",
-    "created_at": "2024-01-15T10:30:00Z",
-    "expires_at": "2025-01-15T10:30:00Z",
-}
 
 
 def _in_utc(text: str) -> str:
@@ -62,17 +55,11 @@ class LoginRequest(Model):
         repr=False
     )
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"email": "user@example.com", "password": "secure_password"}]}
-    )
-
 
 class RefreshRequest(Model):
     """The body of ``POST /auth/refresh``."""
 
     refresh_token: Annotated[str, StringConstraints(min_length=1, max_length=4096)] = Field(repr=False)
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"refresh_token": _TOKEN}]})
 
 
 class Tokens(Model):
@@ -82,19 +69,6 @@ class Tokens(Model):
     token_type: Literal["bearer"] = "bearer"  # noqa: S105  # the reference's word, no secret
     expires_in: int = Field(ACCESS_SECONDS, description="Seconds the access token is good for.")
     refresh_token: str = Field(repr=False, description="Good for one refresh, which gives the next.")
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "access_token": _TOKEN,
-                    "token_type": "bearer",
-                    "expires_in": ACCESS_SECONDS,
-                    "refresh_token": _TOKEN,
-                }
-            ]
-        }
-    )
 
 
 class Me(Model):
@@ -108,22 +82,6 @@ class Me(Model):
     owner: str = Field(description="Whose resources the caller makes: the ``owner`` that they carry.")
     sandbox: bool
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "user_4t9k2m0x7q1z",
-                    "name": "user@example.com",
-                    "email": "user@example.com",
-                    "role": "editor",
-                    "tier": "pro",
-                    "owner": "user_4t9k2m0x7q1z",
-                    "sandbox": False,
-                }
-            ]
-        }
-    )
-
 
 class PasswordChange(Model):
     """The body of ``PUT /auth/me``. Every login of the user ends with it, this one too."""
@@ -132,12 +90,6 @@ class PasswordChange(Model):
         repr=False
     )
     password: Password = Field(repr=False)
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"current_password": "secure_password", "password": "an even better one"}]
-        }
-    )
 
 
 class ApiKey(Document):
@@ -164,10 +116,6 @@ class KeyCreate(Model):
         None, description="When it stops working, with its time zone; null: never."
     )
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"name": "nightly report", "expires_at": "2030-01-15T10:30:00Z"}]}
-    )
-
 
 class KeyQuery(ListQuery):
     """The query of ``GET /auth/keys``; `search` looks in names."""
@@ -184,19 +132,11 @@ class KeySummary(Model):
     created_at: str
     expires_at: str | None
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_KEY_EXAMPLE]})
-
 
 class KeyCreated(KeySummary):
     """The answer of ``POST /auth/keys``, and the only one that ever shows the key."""
 
     key: str = Field(repr=False, description="Send it as a token: ``Authorization: Bearer kasal_…``.")
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{**_KEY_EXAMPLE, "key": "kasal_Zk3qWx0vT1mN8yRb5uJc2hLfDpEaGs7iKo4tQzVnXw"}]
-        }
-    )
 
 
 class KeyList(Model):
@@ -206,7 +146,3 @@ class KeyList(Model):
     total: int
     page: int
     per_page: int
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"keys": [_KEY_EXAMPLE], "total": 1, "page": 1, "per_page": 100}]}
-    )

@@ -59,8 +59,6 @@ class Updated(Model):
     id: str
     updated: Literal[True] = True
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"id": "crew_abc123", "updated": True}]})
-
 
 Name = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\r\n\t]*$")

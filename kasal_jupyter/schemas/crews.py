@@ -10,7 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from kasal_jupyter.errors import nearest
 from kasal_jupyter.schemas.agents import Agent, AgentName, CrewAgent
 from kasal_jupyter.schemas.base import Document, Given, ListQuery, LongText, Model, Name
-from kasal_jupyter.schemas.estimate import ESTIMATE_EXAMPLE, Estimate
+from kasal_jupyter.schemas.estimate import Estimate
 from kasal_jupyter.schemas.executions import KINDS
 from kasal_jupyter.schemas.tasks import CrewTask, Task
 from kasal_jupyter.schemas.tools import ClientTool, endpoint
@@ -62,22 +62,8 @@ class CrewFields(Model):
 class CrewCreate(CrewFields):
     """The body of ``POST /crews``."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            # The field has a default for the sake of the error, which is the reference's.
-            "required": ["name", "agents"],
-            "examples": [
-                {
-                    "name": "Marketing Crew",
-                    "description": "Content generation team",
-                    "process": "hierarchical",
-                    "agents": [
-                        {"role": "Content Writer", "goal": "Create engaging content", "model": "gpt-4"}
-                    ],
-                }
-            ],
-        }
-    )
+    # The field has a default for the sake of the error, which is the reference's.
+    model_config = ConfigDict(json_schema_extra={"required": ["name", "agents"]})
 
     agents: list[CrewAgent] = Field(
         default_factory=list, max_length=MOST_AGENTS, json_schema_extra={"minItems": 1}
@@ -87,10 +73,6 @@ class CrewCreate(CrewFields):
 
 class CrewUpdate(Model):
     """The body of ``PUT /crews/{crew_id}``: what is given changes; a given list replaces the whole list."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"name": "Updated Crew Name", "process": "sequential"}]}
-    )
 
     name: Given[Name] = None
     description: Given[LongText] = None
@@ -176,30 +158,6 @@ class CrewList(Model):
     page: int
     per_page: int
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "crews": [
-                        {
-                            "id": "crew_abc123",
-                            "name": "Customer Support Crew",
-                            "status": "active",
-                            "agents_count": 3,
-                            "created_at": "2024-01-15T10:30:00Z",
-                            "updated_at": "2024-01-16T08:00:00Z",
-                            "version": 3,
-                            "owner": "user_4t9k2m0x7q1z",
-                        }
-                    ],
-                    "total": 15,
-                    "page": 1,
-                    "per_page": 100,
-                }
-            ]
-        }
-    )
-
 
 class CrewConfiguration(Model):
     """The ``configuration`` of a crew."""
@@ -211,29 +169,6 @@ class CrewConfiguration(Model):
     planning_model: str | None = None
     memory: bool = False
     webhook: Webhook | None = None
-
-
-DETAILS_EXAMPLE: dict[str, Any] = {
-    "id": "crew_abc123",
-    "name": "Customer Support Crew",
-    "description": "",
-    "status": "configuring",
-    "agents": [],
-    "tasks": [],
-    "configuration": {
-        "process": "sequential",
-        "manager_model": None,
-        "manager_agent": None,
-        "planning": False,
-        "planning_model": None,
-        "memory": False,
-        "webhook": None,
-    },
-    "version": 1,
-    "owner": "user_4t9k2m0x7q1z",
-    "created_at": "2024-01-15T10:30:00Z",
-    "updated_at": "2024-01-15T10:30:00Z",
-}
 
 
 class CrewDetails(Model):
@@ -251,8 +186,6 @@ class CrewDetails(Model):
     created_at: str
     updated_at: str
 
-    model_config = ConfigDict(json_schema_extra={"examples": [DETAILS_EXAMPLE]})
-
 
 class CrewCreated(Model):
     """The answer of ``POST /crews``."""
@@ -261,17 +194,9 @@ class CrewCreated(Model):
     name: str
     status: CrewStatus
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"id": "crew_xyz789", "name": "Marketing Crew", "status": "configuring"}]
-        }
-    )
-
 
 class CrewCheck(Model):
     """The body of ``POST /crews/{crew_id}/check``: what a run would be started with."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": {"topic": "tea prices"}}]})
 
     inputs: dict[str, Any] = Field(default_factory=dict, description="Values for the crew's {placeholders}.")
     tools: list[ClientTool] = Field(
@@ -303,22 +228,3 @@ class CrewChecked(Model):
     )
     estimated_duration: int = Field(description="Seconds, from the crew's own past runs where there are any.")
     estimate: Estimate = Field(description="What it may take, as far as past runs tell.")
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "runnable": False,
-                    "faults": [
-                        {
-                            "field": "inputs.topic",
-                            "reason": "{topic} in tasks[0].description has no value; pass it in inputs",
-                        }
-                    ],
-                    "remarks": [],
-                    "estimated_duration": 300,
-                    "estimate": ESTIMATE_EXAMPLE,
-                }
-            ]
-        }
-    )

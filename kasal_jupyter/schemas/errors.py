@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from kasal_jupyter.schemas.base import Given, Model
 
@@ -34,17 +34,3 @@ class ErrorBody(Model):
     """The body of every answer with a status of 400 and above."""
 
     error: ErrorFields
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "error": {
-                        "code": "VALIDATION_ERROR",
-                        "message": "Invalid crew configuration",
-                        "details": {"field": "agents", "reason": "At least one agent required"},
-                    }
-                }
-            ]
-        }
-    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field
 
 from kasal_jupyter.schemas.base import Model
@@ -27,11 +25,3 @@ class Estimate(Model):
     tokens: Range | None
     cost: Range | None = Field(description="US dollars; of the runs whose cost is known.")
     seconds: Range | None
-
-
-ESTIMATE_EXAMPLE: dict[str, Any] = {
-    "runs": 12,
-    "tokens": {"median": 6690, "low": 5200, "high": 9130},
-    "cost": {"median": 0.0278, "low": 0.021, "high": 0.0391},
-    "seconds": {"median": 41.5, "low": 33.1, "high": 70.2},
-}

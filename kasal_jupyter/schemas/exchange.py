@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
-from pydantic.config import JsonDict
+from pydantic import Field, StringConstraints, model_validator
 
 from kasal_jupyter.schemas.base import Model, Name, Query
 from kasal_jupyter.schemas.crews import CrewCreate, CrewStatus
@@ -32,22 +31,6 @@ class Remark(Model):
 
 class CrewImport(Model):
     """The body of ``POST /crews/import``: exactly one of ``text``, ``files`` and ``archive``."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "name": "Tea research",
-                    "files": {
-                        "agents.yaml": "researcher:\n  role: Researcher\n  goal: Find facts about {topic}\n"
-                        "  backstory: Knows where to look\n",
-                        "tasks.yaml": "research:\n  description: Research {topic}\n"
-                        "  expected_output: Five facts\n  agent: researcher\n",
-                    },
-                }
-            ]
-        }
-    )
 
     format: Literal["auto", "yaml", "crewai", "jsonc", "kasal"] = Field(
         "auto", description="What it is; found out by itself where nothing is given."
@@ -76,86 +59,6 @@ class CrewImported(Model):
     format: Format
     remarks: list[Remark]
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "crew_xyz789",
-                    "name": "Tea research",
-                    "status": "active",
-                    "format": "crewai",
-                    "remarks": [
-                        {
-                            "field": "agents.researcher.verbose",
-                            "reason": "what an agent does is in the trace in any case",
-                        }
-                    ],
-                }
-            ]
-        }
-    )
-
-
-CREW_EXAMPLE: JsonDict = {
-    "name": "Tea research",
-    "agents": [
-        {
-            "id": None,
-            "name": "researcher",
-            "role": "Researcher",
-            "goal": "Find facts about {topic}",
-            "backstory": "",
-            "model": None,
-            "fallbacks": [],
-            "tools": [],
-            "allow_delegation": False,
-            "max_iter": None,
-            "max_execution_time": None,
-            "settings": {
-                "temperature": None,
-                "top_p": None,
-                "max_tokens": None,
-                "seed": None,
-                "stop": None,
-                "timeout": None,
-                "stream": True,
-            },
-            "sandbox": {
-                "latency": 0.0,
-                "answer_words": 40,
-                "fail_at": None,
-                "refusals": 0,
-                "tool_calls": "native",
-            },
-        }
-    ],
-    "tasks": [
-        {
-            "id": None,
-            "name": "research",
-            "description": "Research {topic}",
-            "expected_output": "Five facts",
-            "context": None,
-            "tools": [],
-            "async_execution": False,
-            "output_schema": None,
-            "output_file": None,
-            "guardrail": None,
-            "guardrail_max_retries": 3,
-            "condition": None,
-            "agent": "researcher",
-        }
-    ],
-}
-"""A crew as examples of answers show it."""
-
-CREW_EXAMPLE_YAML = (
-    "name: Tea research\nagents:\n  researcher:\n    role: Researcher\n    goal: Find facts about {topic}\n"
-    "tasks:\n  research:\n    description: Research {topic}\n    expected_output: Five facts\n"
-    "    agent: researcher\n"
-)
-"""The same in YAML."""
-
 
 class CrewRead(Model):
     """The answer of ``POST /crews/import``, nothing being stored."""
@@ -164,12 +67,6 @@ class CrewRead(Model):
     crew: CrewCreate
     yaml: str = Field(description="The same crew as YAML.")
     remarks: list[Remark]
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"format": "crewai", "crew": CREW_EXAMPLE, "yaml": CREW_EXAMPLE_YAML, "remarks": []}]
-        }
-    )
 
 
 class ExportQuery(Query):
@@ -185,16 +82,3 @@ class CrewExported(Model):
     format: ExportFormat
     files: dict[str, str] = Field(description="The files' content by their paths.")
     remarks: list[Remark]
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "name": "Tea research",
-                    "format": "yaml",
-                    "files": {"tea_research.yaml": CREW_EXAMPLE_YAML},
-                    "remarks": [],
-                }
-            ]
-        }
-    )

@@ -47,17 +47,6 @@ class Budget(Model):
 class ExecutionCreate(Model):
     """The body of ``POST /executions``."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "crew_id": "crew_abc123",
-                    "inputs": {"topic": "Q4 Marketing Strategy", "deadline": "2024-12-31"},
-                }
-            ]
-        }
-    )
-
     crew_id: str
     inputs: dict[str, Any] = Field(
         default_factory=dict, max_length=1_000, description="Values for the crew's {placeholders}."
@@ -72,10 +61,7 @@ class ToolAnswer(Model):
     """The body of ``POST /executions/{job_id}/tool_calls/{call_id}``: a result, or why there is none."""
 
     model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"result": "17.50"}],
-            "oneOf": [{"required": ["result"]}, {"required": ["error"]}],
-        }
+        json_schema_extra={"oneOf": [{"required": ["result"]}, {"required": ["error"]}]}
     )
 
     result: Given[str] = Field(None, description="What the agent is given.")
@@ -94,10 +80,6 @@ class ToolAnswered(Model):
     call_id: str
     status: Literal["answered"] = "answered"
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"call_id": "call_1f6w0c2m9k3x", "status": "answered"}]}
-    )
-
 
 class ExecutionAccepted(Model):
     """The answer of ``POST /executions``."""
@@ -105,12 +87,6 @@ class ExecutionAccepted(Model):
     job_id: str
     status: Literal["queued"] = "queued"
     estimated_duration: int = Field(description="Seconds, from the crew's own past runs where there are any.")
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"job_id": "job_qwerty123", "status": "queued", "estimated_duration": 300}]
-        }
-    )
 
 
 class ExecutionError(Model):
@@ -182,38 +158,6 @@ class ExecutionQuery(ListQuery):
     )
 
 
-_STATUS_EXAMPLE: dict[str, Any] = {
-    "job_id": "job_qwerty123",
-    "status": "running",
-    "progress": 65,
-    "current_task": "Analyzing data",
-    "started_at": "2024-01-15T14:00:00Z",
-    "crew_id": "crew_abc123",
-    "crew_name": "Marketing Crew",
-    "crew_version": 3,
-    "created_at": "2024-01-15T13:59:59Z",
-    "ended_at": None,
-    "duration": None,
-    "inputs": {"topic": "Q4 Marketing Strategy", "deadline": "2024-12-31"},
-    "result": None,
-    "result_truncated": False,
-    "questions": [],
-    "error": None,
-    "usage": {
-        "prompt_tokens": 0,
-        "completion_tokens": 0,
-        "total_tokens": 0,
-        "llm_calls": 0,
-        "tool_calls": 0,
-        "cost": 0.0,
-        "cost_at_least": 0.0,
-        "unknown_costs": 0,
-    },
-    "budget": None,
-    "queue_position": None,
-}
-
-
 class ExecutionStatus(Model):
     """The answer of ``GET /executions/{job_id}``."""
 
@@ -244,18 +188,12 @@ class ExecutionStatus(Model):
         description="While it waits: its place in its server's line, from 1. Owners come in turn.",
     )
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_STATUS_EXAMPLE]})
-
 
 class ExecutionStopped(Model):
     """The answer of ``POST /executions/{job_id}/stop``."""
 
     job_id: str
     status: Status
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"job_id": "job_qwerty123", "status": "stopped"}]}
-    )
 
 
 class TraceRow(Model):
@@ -284,31 +222,6 @@ class ExecutionResult(Model):
     usage: Usage
     usage_by: UsageBreakdown
     duration: float | None
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "job_id": "job_qwerty123",
-                    "status": "completed",
-                    "result": "# Q4 Marketing Strategy ...",
-                    "error": None,
-                    "usage": {
-                        "prompt_tokens": 1200,
-                        "completion_tokens": 300,
-                        "total_tokens": 1500,
-                        "llm_calls": 4,
-                        "tool_calls": 2,
-                        "cost": 0.00096,
-                        "cost_at_least": 0.00096,
-                        "unknown_costs": 0,
-                    },
-                    "usage_by": {"tasks": [], "agents": [], "models": []},
-                    "duration": 12.5,
-                }
-            ]
-        }
-    )
 
 
 class CursorQuery(Query):
@@ -339,29 +252,6 @@ class TraceRows(Model):
     traces: list[TraceRow]
     next: int | None = Field(description="What to give as after for the rows behind these; null at the end.")
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "traces": [
-                        {
-                            "timestamp": "2024-01-15T14:00:05Z",
-                            "agent": "Research Agent",
-                            "action": "web_search",
-                            "result": "Found 15 relevant articles",
-                            "seq": 7,
-                            "type": "tool_result",
-                            "task_id": "task_001",
-                            "duration_ms": 812.4,
-                            "remark": None,
-                        }
-                    ],
-                    "next": None,
-                }
-            ]
-        }
-    )
-
 
 class EventPage(Model):
     """The answer of ``GET /executions/{job_id}/events``."""
@@ -372,29 +262,6 @@ class EventPage(Model):
         description="What to give as after for the events behind these; null at the end."
     )
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "events": [
-                        {
-                            "seq": 3,
-                            "job_id": "job_qwerty123",
-                            "time": "2024-01-15T14:00:00.512345Z",
-                            "type": "task_start",
-                            "span_id": 1,
-                            "parent_id": None,
-                            "task_id": "task_001",
-                            "task": "Generate report",
-                            "agent": "Research Agent",
-                        }
-                    ],
-                    "next": 3,
-                }
-            ]
-        }
-    )
-
 
 class ExecutionList(Model):
     """The answer of ``GET /executions``."""
@@ -403,9 +270,3 @@ class ExecutionList(Model):
     total: int
     page: int
     per_page: int
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"executions": [_STATUS_EXAMPLE], "total": 1, "page": 1, "per_page": 100}]
-        }
-    )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from kasal_jupyter.schemas.base import WHOLE, Model, Name
 from kasal_jupyter.schemas.crews import CrewCreate, CrewStatus
-from kasal_jupyter.schemas.exchange import CREW_EXAMPLE, CREW_EXAMPLE_YAML
 
 GENERATE_SECONDS = 180
 """How long making a crew may take, where nothing else is asked for."""
@@ -21,18 +20,6 @@ InputName = Annotated[str, StringConstraints(pattern=r"^[^\W\d][\w\-]{0,99}$")]
 
 class CrewGenerate(Model):
     """The body of ``POST /crews/generate``."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "description": "Research a topic on the web and write a one-page report about it",
-                    "model": "gpt-4",
-                    "inputs": ["topic"],
-                }
-            ]
-        }
-    )
 
     description: Annotated[str, StringConstraints(min_length=1, max_length=20_000, pattern=r"\S")] = Field(
         description="What the crew is to do, in words."
@@ -62,19 +49,3 @@ class CrewGenerated(Model):
     )
     id: str | None = Field(None, description="The stored crew's.")
     status: CrewStatus | None = Field(None, description="The stored crew's.")
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "crew": CREW_EXAMPLE,
-                    "yaml": CREW_EXAMPLE_YAML,
-                    "model": "gpt-4",
-                    "attempts": 1,
-                    "job_ids": ["job_4t9k2m0x7q1z"],
-                    "id": None,
-                    "status": None,
-                }
-            ]
-        }
-    )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import ConfigDict
-
 from kasal_jupyter.schemas.base import Model
 
 
@@ -14,5 +12,3 @@ class Health(Model):
 
     status: Literal["ok", "maintenance"]
     version: str
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ok", "version": "0.1.0"}]})

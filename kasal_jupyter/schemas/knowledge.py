@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from kasal_jupyter.schemas.base import Document, ListQuery, Model, Name
 
@@ -14,15 +14,6 @@ MediaType = Literal[
 
 MOST_PASSAGES = 10_000
 """How many passages a crew may have: some 10 MB of text."""
-
-_EXAMPLE: dict[str, Any] = {
-    "id": "source_4t9k2m0x7q1z",
-    "name": "returns.md",
-    "media_type": "text/markdown",
-    "characters": 5230,
-    "passages": 6,
-    "created_at": "2024-01-15T10:00:00Z",
-}
 
 
 class KnowledgeSource(Document):
@@ -67,10 +58,6 @@ class KnowledgeCreate(Model):
         None, description="What the file is; by its name's ending, where it is left out."
     )
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"name": "returns.md", "text": "Returns are free for 30 days."}]}
-    )
-
 
 class SourceDetails(Model):
     """A source as it is shown."""
@@ -81,8 +68,6 @@ class SourceDetails(Model):
     characters: int = Field(description="Of its readable text.")
     passages: int = Field(description="How many pieces it is recalled in.")
     created_at: str
-
-    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
 
 class PassageDetails(Model):
@@ -106,10 +91,6 @@ class SourceList(Model):
     page: int
     per_page: int
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"sources": [_EXAMPLE], "total": 1, "page": 1, "per_page": 100}]}
-    )
-
 
 class PassageQuery(ListQuery):
     """The query of ``GET /crews/{crew_id}/knowledge/{source_id}``."""
@@ -129,17 +110,3 @@ class WholeSource(Model):
     total: int
     page: int
     per_page: int
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    **_EXAMPLE,
-                    "passages": [{"id": "passage_9x2c4v6b8n0m", "content": "Returns are free for 30 days."}],
-                    "total": 6,
-                    "page": 1,
-                    "per_page": 100,
-                }
-            ]
-        }
-    )

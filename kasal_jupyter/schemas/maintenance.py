@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from kasal_jupyter.schemas.base import WHOLE, Document, LongText, Model
 
@@ -14,12 +14,6 @@ MAINTENANCE_ID = "maintenance"
 
 class MaintenanceUpdate(Model):
     """The body of ``PUT /maintenance``."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"enabled": False, "message": "The disk is being replaced", "retry_after": 600}]
-        }
-    )
 
     enabled: bool
     message: LongText = Field("", max_length=500, description="Why, for those who are refused.")
@@ -32,19 +26,6 @@ class MaintenanceState(MaintenanceUpdate):
     """The answer of ``GET /maintenance`` and ``PUT /maintenance``."""
 
     since: str | None = Field(None, description="When it was switched on.")
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "enabled": True,
-                    "message": "The disk is being replaced",
-                    "retry_after": 600,
-                    "since": "2024-01-15T10:30:00Z",
-                }
-            ]
-        }
-    )
 
 
 class Maintenance(MaintenanceState, Document):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from kasal_jupyter.schemas.base import Document, Given, ListQuery, Model, Name, Query
 from kasal_jupyter.schemas.mcp_fields import (
@@ -66,25 +66,6 @@ class McpServerCreate(McpServerFields):
         None, description="Which of its tools are taken, by the server's names for them; all, by default."
     )
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "name": "tickets",
-                    "transport": "http",
-                    "url": "https://mcp.example.com/mcp",
-                    "headers": {"Authorization": "Bearer a key of yours"},
-                },
-                {
-                    "name": "files",
-                    "transport": "stdio",
-                    "command": "mcp-server-files",
-                    "args": ["/data"],
-                },
-            ]
-        }
-    )
-
     @model_validator(mode="after")
     def _one_transport(self) -> Self:
         if reason := mismatch(self):
@@ -131,8 +112,6 @@ class McpServerUpdate(Model):
     shared: Given[bool] = None
     tools: Selected | None = Field(None, description="Null: all of its tools.")
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"tools": ["read_file"], "timeout": 120}]})
-
 
 class McpServer(McpServerFields, Document):
     """An MCP server as it is stored. Never an answer: see :class:`McpServerDetails`."""
@@ -172,37 +151,6 @@ class McpSecrets(Model):
     query: str = Field("", repr=False, description="What stands behind the question mark of its address.")
 
 
-_TOOL_EXAMPLE: dict[str, Any] = {
-    "name": "files_read_file",
-    "remote_name": "read_file",
-    "description": "Read a file as text",
-    "parameters": {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]},
-}
-
-_DETAILS_EXAMPLE: dict[str, Any] = {
-    "server_id": "mcp_4t9k2m0x7q1z",
-    "owner": "user_4t9k2m0x7q1z",
-    "name": "files",
-    "description": "",
-    "transport": "stdio",
-    "command": "mcp-server-files",
-    "args": ["/data"],
-    "env": [],
-    "url": None,
-    "headers": [],
-    "timeout": 60.0,
-    "category": "mcp",
-    "shared": False,
-    "selected": None,
-    "version": "mcp-server-files 0.2.0",
-    "tools": [_TOOL_EXAMPLE],
-    "left_out": [],
-    "listed_at": "2024-01-15T10:30:00Z",
-    "created_at": "2024-01-15T10:30:00Z",
-    "updated_at": "2024-01-15T10:30:00Z",
-}
-
-
 class McpServerDetails(Model):
     """An MCP server as it is shown; how it is reached to those alone who may change it."""
 
@@ -227,8 +175,6 @@ class McpServerDetails(Model):
     created_at: str
     updated_at: str
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_DETAILS_EXAMPLE]})
-
 
 class McpServerQuery(ListQuery):
     """The query of ``GET /tools/mcp``."""
@@ -244,12 +190,6 @@ class McpServerList(Model):
     page: int
     per_page: int
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"servers": [_DETAILS_EXAMPLE], "total": 1, "page": 1, "per_page": 100}]
-        }
-    )
-
 
 class McpRegistered(Model):
     """The answer of ``POST /tools/mcp``."""
@@ -258,19 +198,6 @@ class McpRegistered(Model):
     status: Literal["registered"] = "registered"
     tools: list[str] = Field(description="The names that agents call its tools by.")
     left_out: list[McpLeftOut] = Field(description="Tools that agents cannot have, and why.")
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "server_id": "mcp_4t9k2m0x7q1z",
-                    "status": "registered",
-                    "tools": ["files_read_file"],
-                    "left_out": [],
-                }
-            ]
-        }
-    )
 
 
 class McpRefreshed(Model):
@@ -282,21 +209,6 @@ class McpRefreshed(Model):
     removed: list[str]
     changed: list[str] = Field(description="Those whose description or arguments are other ones.")
     left_out: list[McpLeftOut] = Field(description="Tools that agents cannot have, and why.")
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "server_id": "mcp_4t9k2m0x7q1z",
-                    "tools": ["files_read_file", "files_write_file"],
-                    "added": ["files_write_file"],
-                    "removed": [],
-                    "changed": [],
-                    "left_out": [],
-                }
-            ]
-        }
-    )
 
 
 class McpDeleteQuery(Query):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from kasal_jupyter.schemas.base import Document, Given, ListQuery, Model, Name, Query, Text
 
@@ -13,16 +13,6 @@ MemoryType = Literal["short_term", "long_term"]
 
 MemoryText = Annotated[str, StringConstraints(min_length=1, max_length=10_000, pattern=r"\S")]
 """What a client has a crew remember: it is shown to models, and one that is longer is knowledge."""
-
-_EXAMPLE: dict[str, Any] = {
-    "id": "memory_4t9k2m0x7q1z",
-    "type": "long_term",
-    "content": "Email preferred",
-    "category": "preferences",
-    "job_id": "job_7h3c9w5n2v8d",
-    "created_at": "2024-01-15T10:00:00Z",
-    "updated_at": "2024-01-15T10:00:00Z",
-}
 
 
 class Memory(Document):
@@ -90,31 +80,11 @@ class CrewMemory(Model):
     short_term: list[ShortTermMemory]
     long_term: list[LongTermMemory]
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "short_term": [
-                        {
-                            "timestamp": "2024-01-15T10:00:00Z",
-                            "content": "Customer prefers email communication",
-                        }
-                    ],
-                    "long_term": [
-                        {"category": "preferences", "insights": ["Email preferred", "Weekly reports"]}
-                    ],
-                }
-            ]
-        }
-    )
-
 
 class MemoryClear(Model):
     """The body of ``POST /memory/{crew_id}/clear``."""
 
     type: Literal["short_term", "long_term", "all"]
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"type": "short_term"}]})
 
 
 class MemoryCreate(Model):
@@ -124,20 +94,12 @@ class MemoryCreate(Model):
     content: MemoryText
     category: Name | None = Field(None, description="What a long-term memory is about.")
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"type": "long_term", "content": "Email preferred", "category": "preferences"}]
-        }
-    )
-
 
 class MemoryUpdate(Model):
     """The body of ``PUT /memory/{crew_id}/{memory_id}``."""
 
     content: Given[MemoryText] = None
     category: Given[Name] = None
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"content": "Email preferred, never calls"}]})
 
 
 class MemoryDetails(Model):
@@ -150,8 +112,6 @@ class MemoryDetails(Model):
     job_id: str | None
     created_at: str
     updated_at: str
-
-    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
 
 class MemoryListQuery(ListQuery):
@@ -168,10 +128,6 @@ class MemoryList(Model):
     total: int
     page: int
     per_page: int
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"memories": [_EXAMPLE], "total": 1, "page": 1, "per_page": 100}]}
-    )
 
 
 class MemorySearchQuery(Query):
@@ -205,24 +161,4 @@ class MemoryHits(Model):
     hits: list[MemoryHit]
     remark: str | None = Field(
         description="What to know of the search, e.g. that the embedder gave no answer."
-    )
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "hits": [
-                        {
-                            "id": "memory_4t9k2m0x7q1z",
-                            "type": "long_term",
-                            "content": "Email preferred",
-                            "category": "preferences",
-                            "created_at": "2024-01-15T10:00:00Z",
-                            "score": 0.71,
-                        }
-                    ],
-                    "remark": None,
-                }
-            ]
-        }
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from kasal_jupyter.schemas.base import ListQuery, Model
 
@@ -50,29 +50,3 @@ class ModelList(Model):
     total: int
     page: int
     per_page: int
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "models": [
-                        {
-                            "name": "gpt-4.1-mini",
-                            "provider": "openai",
-                            "available": True,
-                            "reason": None,
-                            "context_window": 1_047_576,
-                            "price": {"input": 0.4, "output": 1.6},
-                            "default": True,
-                            "has_key": True,
-                            "retired": None,
-                            "successor": None,
-                        }
-                    ],
-                    "total": 1,
-                    "page": 1,
-                    "per_page": 100,
-                }
-            ]
-        }
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from kasal_jupyter.schemas.base import Document, Model, Name, Query
 from kasal_jupyter.schemas.tools import Entrusted, Secret, address, header_value, long_enough
@@ -65,15 +65,6 @@ class ProviderSet(Model):
     )
     scope: Scope = Field("user", description="Whether it is for the caller's runs, or for everybody's.")
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"api_key": "a key of yours"},
-                {"base_url": "https://models.example.com/v1", "api_key": "a key of yours"},
-            ]
-        }
-    )
-
 
 class ProviderQuery(Query):
     """The query of ``DELETE /providers/{provider}``."""
@@ -107,28 +98,6 @@ class ProviderInfo(Model):
         """Why it is not ready, for where its title stands already; empty where it is."""
         return (self.reason or "").removeprefix(f"{self.title} ")
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "name": "anthropic",
-                    "title": "Anthropic",
-                    "kind": "models",
-                    "ready": True,
-                    "reason": None,
-                    "source": "user",
-                    "has_key": True,
-                    "base_url": None,
-                    "options": [],
-                    "variables": ["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"],
-                    "install": 'pip install "kasal-jupyter[anthropic]"',
-                    "remark": None,
-                    "scopes": ["user"],
-                }
-            ]
-        }
-    )
-
 
 class ProviderTest(Model):
     """The body of ``POST /providers/{provider}/test``."""
@@ -136,8 +105,6 @@ class ProviderTest(Model):
     model: Name | None = Field(
         None, description="The model to ask, as the provider calls it; else one that it serves is chosen."
     )
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"model": "gpt-4.1-mini"}]})
 
 
 class ProviderTested(Model):
@@ -162,55 +129,11 @@ class ProviderTested(Model):
             lines.append(f"  {self.duration_ms / 1_000:.1f} s; the trace is that of {self.job_id}")
         return "\n".join(lines)
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "provider": "openai",
-                    "model": "gpt-4.1-mini",
-                    "works": False,
-                    "message": "gpt-4.1-mini: the provider refused the API key (401). Give the right key by "
-                    "PUT /v1/providers/openai (jupyter kasal provider set openai).",
-                    "code": "MODEL_AUTH",
-                    "answer": None,
-                    "duration_ms": 812,
-                    "job_id": "job_4t9k2m0x7q1z",
-                }
-            ]
-        }
-    )
-
 
 class ProviderList(Model):
     """The answer of ``GET /providers``."""
 
     providers: list[ProviderInfo]
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "providers": [
-                        {
-                            "name": "openai",
-                            "title": "OpenAI",
-                            "kind": "models",
-                            "ready": True,
-                            "reason": None,
-                            "source": "environment",
-                            "has_key": True,
-                            "base_url": None,
-                            "options": [],
-                            "variables": ["OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE"],
-                            "install": None,
-                            "remark": None,
-                            "scopes": [],
-                        }
-                    ]
-                }
-            ]
-        }
-    )
 
 
 class StoredProvider(Document):

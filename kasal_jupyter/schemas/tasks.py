@@ -59,8 +59,7 @@ class TaskCondition(Model):
             "anyOf": [
                 {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
                 for name in ("contains", "lacks", "matches", "equals")
-            ],
-            "examples": [{"field": "report.score", "equals": 5}],
+            ]
         }
     )
 
@@ -138,26 +137,11 @@ class TaskFields(Model):
 class TaskCreate(TaskFields):
     """The body of ``POST /tasks``."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "agent_id": "agent_001",
-                    "description": "Analyze competitor pricing",
-                    "expected_output": "Markdown report",
-                    "context": ["Previous analysis from Q3"],
-                }
-            ]
-        }
-    )
-
     agent_id: str
 
 
 class TaskUpdate(Model):
     """The body of ``PUT /tasks/{task_id}``: what is given changes."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"description": "Analyze our own pricing"}]})
 
     agent_id: str | None = None
     name: Name | None = None
@@ -201,34 +185,6 @@ class TaskDetails(Task):
 
     status: TaskState
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "task_001",
-                    "crew_id": "crew_abc123",
-                    "agent_id": "agent_001",
-                    "name": None,
-                    "description": "Generate report",
-                    "expected_output": "Markdown report",
-                    "context": None,
-                    "tools": [],
-                    "async_execution": False,
-                    "output_schema": None,
-                    "output_file": None,
-                    "guardrail": None,
-                    "guardrail_max_retries": 3,
-                    "condition": None,
-                    "position": 0,
-                    "owner": "user_4t9k2m0x7q1z",
-                    "created_at": "2024-01-15T10:30:00Z",
-                    "updated_at": "2024-01-15T10:30:00Z",
-                    "status": "completed",
-                }
-            ]
-        }
-    )
-
 
 class TaskQuery(ListQuery):
     """The query of ``GET /tasks``."""
@@ -259,33 +215,9 @@ class TaskList(Model):
     page: int
     per_page: int
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "tasks": [
-                        {
-                            "id": "task_001",
-                            "description": "Generate report",
-                            "agent_id": "agent_001",
-                            "status": "completed",
-                            "name": None,
-                            "crew_id": "crew_abc123",
-                        }
-                    ],
-                    "total": 1,
-                    "page": 1,
-                    "per_page": 100,
-                }
-            ]
-        }
-    )
-
 
 class TaskCreated(Model):
     """The answer of ``POST /tasks``."""
 
     id: str
     status: Literal["created"] = "created"
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"id": "task_002", "status": "created"}]})

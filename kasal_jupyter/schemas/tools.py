@@ -6,7 +6,7 @@ import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, WithJsonSchema
 
 from kasal_jupyter.hiding import credentials_of, too_short
 from kasal_jupyter.schemas.base import Document, Given, ListQuery, Model, Name, Query
@@ -188,19 +188,6 @@ class CustomToolCreate(CustomToolFields):
         description="The token, the key or the password. It is stored encrypted and never given out again.",
     )
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "name": "salesforce_api",
-                    "description": "Query Salesforce data",
-                    "endpoint": "https://api.example.com/salesforce",
-                    "auth_type": "bearer",
-                }
-            ]
-        }
-    )
-
 
 class CustomToolUpdate(Model):
     """The body of ``PUT /tools/custom/{tool_id}``: what is given changes.
@@ -219,8 +206,6 @@ class CustomToolUpdate(Model):
     timeout: Given[Timeout] = None
     category: Given[Name] = None
     secret: Secret | None = Field(None, repr=False)
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"description": "Query Salesforce accounts"}]})
 
 
 class CustomTool(CustomToolFields, Document):
@@ -282,25 +267,6 @@ class RunTool(CustomToolFields):
         return [self.secret] if self.secret else []
 
 
-_CUSTOM_EXAMPLE: dict[str, Any] = {
-    "name": "salesforce_api",
-    "description": "Query Salesforce data",
-    "endpoint": "https://api.example.com/salesforce",
-    "method": "POST",
-    "auth_type": "bearer",
-    "username": None,
-    "header": None,
-    "parameters": None,
-    "timeout": 30.0,
-    "category": "custom",
-    "tool_id": "tool_custom_001",
-    "owner": "user_4t9k2m0x7q1z",
-    "has_secret": False,
-    "created_at": "2024-01-15T10:30:00Z",
-    "updated_at": "2024-01-15T10:30:00Z",
-}
-
-
 class CustomToolDetails(CustomToolFields):
     """A custom tool as it is shown."""
 
@@ -309,8 +275,6 @@ class CustomToolDetails(CustomToolFields):
     has_secret: bool
     created_at: str
     updated_at: str
-
-    model_config = ConfigDict(json_schema_extra={"examples": [_CUSTOM_EXAMPLE]})
 
 
 class ToolInfo(Model):
@@ -325,24 +289,6 @@ class ToolInfo(Model):
     parameters: dict[str, Any] = Field(description="The JSON schema of its arguments.")
     available: bool = Field(True, description="Whether it can be used on this server.")
     reason: str | None = Field(None, description="Why not, and what to do.")
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "name": "salesforce_api",
-                    "description": "Query Salesforce data",
-                    "category": "custom",
-                    "custom": True,
-                    "tool_id": "tool_custom_001",
-                    "server_id": None,
-                    "parameters": {"type": "object", "properties": {"input": {"type": "string"}}},
-                    "available": True,
-                    "reason": None,
-                }
-            ]
-        }
-    )
 
 
 class ToolQuery(ListQuery):
@@ -367,42 +313,6 @@ class ToolList(Model):
     page: int
     per_page: int
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "tools": [
-                        {
-                            "name": "web_search",
-                            "description": "Search the web",
-                            "category": "research",
-                            "custom": False,
-                            "tool_id": None,
-                            "server_id": None,
-                            "parameters": {"type": "object", "properties": {"query": {"type": "string"}}},
-                            "available": True,
-                            "reason": None,
-                        },
-                        {
-                            "name": "file_reader",
-                            "description": "Read files",
-                            "category": "data",
-                            "custom": False,
-                            "tool_id": None,
-                            "server_id": None,
-                            "parameters": {"type": "object", "properties": {"path": {"type": "string"}}},
-                            "available": True,
-                            "reason": None,
-                        },
-                    ],
-                    "total": 2,
-                    "page": 1,
-                    "per_page": 100,
-                }
-            ]
-        }
-    )
-
 
 class CustomToolList(Model):
     """The answer of ``GET /tools/custom``."""
@@ -412,20 +322,12 @@ class CustomToolList(Model):
     page: int
     per_page: int
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"tools": [_CUSTOM_EXAMPLE], "total": 1, "page": 1, "per_page": 100}]}
-    )
-
 
 class ToolRegistered(Model):
     """The answer of ``POST /tools/custom``."""
 
     tool_id: str
     status: Literal["registered"] = "registered"
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"tool_id": "tool_custom_001", "status": "registered"}]}
-    )
 
 
 class ToolDeleteQuery(Query):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Any, Literal, TypeGuard
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from kasal_jupyter.schemas.base import Document, ListQuery, Model
 
@@ -154,13 +154,6 @@ class UsageGroup(Usage):
     crew_name: str | None = Field(None, description="An agent's or a task's.")
 
 
-STORED_EXAMPLE: dict[str, Any] = {
-    "bytes": 1_204_311,
-    "most_bytes": 200_000_000,
-    "crews": 12,
-    "most_crews": 2_000,
-}
-
 _FIGURES: dict[str, Any] = {
     "prompt_tokens": 5210,
     "completion_tokens": 1480,
@@ -186,21 +179,3 @@ class UsageList(Model):
     total: int = Field(description="How many groups there are.")
     page: int
     per_page: int
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "group_by": "day",
-                    "since": "2023-12-17",
-                    "until": "2024-01-15",
-                    "whole": _FIGURES,
-                    "stored": STORED_EXAMPLE,
-                    "groups": [{**_FIGURES, "key": "2024-01-15", "name": "2024-01-15", "crew_name": None}],
-                    "total": 1,
-                    "page": 1,
-                    "per_page": 100,
-                }
-            ]
-        }
-    )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
 from kasal_jupyter.schemas.base import Document, Given, ListQuery, Model
-from kasal_jupyter.schemas.usage import STORED_EXAMPLE, Stored
+from kasal_jupyter.schemas.usage import Stored
 
 Role = Literal["admin", "editor", "viewer"]
 """``viewer`` reads, ``editor`` changes and runs what is theirs, ``admin`` sees everybody's things."""
@@ -64,19 +64,6 @@ class UserCreate(Model):
     tier: Tier = "free"
     role: Role = "editor"
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "email": "user@example.com",
-                    "password": "secure_password",
-                    "tier": "pro",
-                    "role": "editor",
-                }
-            ]
-        }
-    )
-
 
 class UserUpdate(Model):
     """The body of ``PUT /users/{user_id}``: what is given changes.
@@ -90,8 +77,6 @@ class UserUpdate(Model):
     role: Given[Role] = None
     disabled: Given[bool] = None
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"tier": "enterprise", "role": "admin"}]})
-
 
 class UserQuery(ListQuery):
     """The query of ``GET /users``; `search` looks in e-mail addresses."""
@@ -99,18 +84,6 @@ class UserQuery(ListQuery):
     tier: Tier | None = None
     role: Role | None = None
     sort: Literal["created_at", "-created_at", "updated_at", "-updated_at", "email", "-email"] = "-created_at"
-
-
-_USER_EXAMPLE: dict[str, Any] = {
-    "id": "user_4t9k2m0x7q1z",
-    "email": "user@example.com",
-    "tier": "pro",
-    "role": "editor",
-    "disabled": False,
-    "created_at": "2024-01-15T10:30:00Z",
-    "updated_at": "2024-01-15T10:30:00Z",
-    "stored": STORED_EXAMPLE,
-}
 
 
 class UserDetails(Model):
@@ -125,8 +98,6 @@ class UserDetails(Model):
     updated_at: str
     stored: Stored = Field(description="How much they have stored now.")
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_USER_EXAMPLE]})
-
 
 class UserList(Model):
     """The answer of ``GET /users``."""
@@ -135,7 +106,3 @@ class UserList(Model):
     total: int
     page: int
     per_page: int
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"users": [_USER_EXAMPLE], "total": 1, "page": 1, "per_page": 100}]}
-    )

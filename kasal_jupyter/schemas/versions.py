@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.base import Document, ListQuery, Model, Query
-from kasal_jupyter.schemas.crews import DETAILS_EXAMPLE, Crew, CrewDetails, WholeCrew
+from kasal_jupyter.schemas.crews import Crew, CrewDetails, WholeCrew
 from kasal_jupyter.schemas.tasks import Task
 
 MOST_VERSIONS = 200
@@ -77,17 +77,6 @@ class VersionQuery(ListQuery):
     sort: Literal["created_at", "-created_at"] = "-created_at"
 
 
-_EXAMPLE: dict[str, Any] = {
-    "version": 3,
-    "created_at": "2024-01-15T10:30:00Z",
-    "author": "Ada Lovelace",
-    "source": "cell",
-    "origin": "/home/ada/Market.ipynb#3f9c2a1b",
-    "restored": None,
-    "ran": True,
-}
-
-
 class CrewVersionList(Model):
     """The answer of ``GET /crews/{crew_id}/versions``."""
 
@@ -96,17 +85,11 @@ class CrewVersionList(Model):
     page: int
     per_page: int
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"versions": [_EXAMPLE], "total": 3, "page": 1, "per_page": 100}]}
-    )
-
 
 class CrewVersionDetails(CrewVersionInfo):
     """The answer of ``GET /crews/{crew_id}/versions/{version}``."""
 
     crew: CrewDetails = Field(description="The crew as it was.")
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{**_EXAMPLE, "crew": DETAILS_EXAMPLE}]})
 
 
 class DiffQuery(Query):
@@ -122,19 +105,6 @@ class CrewVersionDiff(Model):
     to: int
     diff: str = Field(description="What changes from one to the other, as a unified diff of their YAML.")
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "version": 2,
-                    "to": 3,
-                    "diff": "--- version 2\n+++ version 3\n@@ -1,2 +1,2 @@\n name: Market research\n"
-                    "-process: sequential\n+process: hierarchical\n",
-                }
-            ]
-        }
-    )
-
 
 class CrewRestored(Model):
     """The answer of ``POST /crews/{crew_id}/versions/{version}/restore``."""
@@ -142,7 +112,3 @@ class CrewRestored(Model):
     id: str
     version: int = Field(description="The crew's version now.")
     restored: int = Field(description="The one that was brought back.")
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"id": "crew_abc123", "version": 4, "restored": 2}]}
-    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from kasal_jupyter.schemas.base import Document, Model
 
@@ -21,14 +21,6 @@ class WebhookSecret(Model):
     )
     previous_until: str | None = Field(
         description="Until when the secret before it signs as well; null where there is none."
-    )
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=", "previous_until": None}
-            ]
-        }
     )
 
 
@@ -81,30 +73,3 @@ class WebhookReport(Model):
     failed: int = Field(description="Events that could not be delivered, or were left out after too many.")
     deliveries: list[Delivery] = Field(description="The latest 100, in order.")
     remark: str | None = Field(None, description="What else there is to know of it.")
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "job_id": "job_qwerty123",
-                    "url": "https://example.com/kasal",
-                    "events": ["task_complete", "execution_status"],
-                    "state": "done",
-                    "delivered": 1,
-                    "failed": 0,
-                    "deliveries": [
-                        {
-                            "seq": 1,
-                            "type": "execution_status",
-                            "status": 204,
-                            "attempts": 1,
-                            "delivered": True,
-                            "error": None,
-                            "time": "2024-01-15T14:00:00Z",
-                        }
-                    ],
-                    "remark": None,
-                }
-            ]
-        }
-    )

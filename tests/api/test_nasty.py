@@ -9,6 +9,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import pytest
 
+from kasal_jupyter.api.components import examples_of
 from kasal_jupyter.api.endpoints import endpoints
 from kasal_jupyter.api.routes import RESOURCES
 from kasal_jupyter.errors import InvalidRequest
@@ -74,7 +75,7 @@ def ask(server):
 
 def example_of(endpoint, examples):
     """Give an endpoint's example of a body, about things that there are."""
-    written = json.dumps(endpoint.operation.body.model_json_schema().get("examples", [{}])[0])
+    written = json.dumps((examples_of(endpoint.operation.body) or [{}])[0])
     for name, value in {**examples, "gpt-4": "sandbox"}.items():
         written = written.replace(name, value)
     return json.loads(written)

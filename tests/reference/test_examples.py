@@ -2,6 +2,7 @@
 
 import pytest
 
+from kasal_jupyter.api.components import examples_of
 from kasal_jupyter.api.operation import operation_of
 from kasal_jupyter.api.routes import RESOURCES
 from kasal_jupyter.app import StandaloneServer
@@ -29,7 +30,7 @@ def test_the_local_base_url_is_the_default_and_v1_serves_the_same(world):
 def test_the_request_is_an_example_of_its_schema(example):
     handlers = dict(RESOURCES)
     body = operation_of(handlers[example.operation.split()[1]], example.method).body
-    told = body.model_config["json_schema_extra"]["examples"]
+    told = examples_of(body)
     asked = [each.request for each in examples() if each.operation == example.operation]
     assert all(one in asked for one in told)
 
