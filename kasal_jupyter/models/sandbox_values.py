@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kasal_jupyter.schemas.json_schema import referred
+
 MAX_DEPTH = 8
 """Levels below which a recursive schema is ended with its simplest value."""
 
@@ -105,7 +107,8 @@ class _Maker:
         for _ in range(MAX_DEPTH):
             if not isinstance(ref := plain.pop("$ref", None), str):
                 break
-            plain = {**self._target(ref), **plain}
+            found = referred(ref, self.root)
+            plain = {**found, **plain} if isinstance(found, Mapping) else plain
         for part in plain.pop("allOf", ()):
             resolved = self._resolved(part)
             plain = {
@@ -115,12 +118,6 @@ class _Maker:
                 "required": [*resolved.get("required", ()), *plain.get("required", ())],
             }
         return plain
-
-    def _target(self, ref: str) -> Mapping[str, Any]:
-        found: Any = self.root
-        for part in ref.removeprefix("#").strip("/").split("/"):
-            found = found.get(part.replace("~1", "/").replace("~0", "~"), {}) if part else found
-        return found if isinstance(found, Mapping) else {}
 
     def _preferred(self, options: list[Any]) -> dict[str, Any]:
         """Give the first option that is more than ``null``."""

@@ -12,6 +12,8 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict
 
+from kasal_jupyter.schemas.json_schema import referred
+
 MAX_NODES = 500
 """Parts of a schema beyond which it is cut off: a few references to references stand for billions."""
 
@@ -117,16 +119,10 @@ def _resolved(schema: Any, root: dict[str, Any]) -> dict[str, Any]:
             return {}
         if not isinstance(reference := schema.get("$ref"), str):
             return schema
-        schema = {**_target(reference, root), **{key: part for key, part in schema.items() if key != "$ref"}}
+        found = referred(reference, root)
+        rest = {key: part for key, part in schema.items() if key != "$ref"}
+        schema = {**found, **rest} if isinstance(found, dict) else rest
     return {}
-
-
-def _target(reference: str, root: dict[str, Any]) -> dict[str, Any]:
-    found: Any = root
-    for step in reference.removeprefix("#").split("/")[1:]:
-        key = step.replace("~1", "/").replace("~0", "~")
-        found = found.get(key) if isinstance(found, dict) else None
-    return found if isinstance(found, dict) else {}
 
 
 def _list(value: Any) -> list[Any]:

@@ -4,8 +4,11 @@ import random
 
 import pytest
 from jsonschema import Draft202012Validator, SchemaError
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
 
-from kasal_jupyter.schemas.json_schema import MOST_PARTS, _faults, object_schema
+from kasal_jupyter.schemas.json_schema import MOST_PARTS, _faults, object_schema, referred
 from kasal_jupyter.schemas.tasks import TaskFields
 
 
@@ -148,3 +151,24 @@ def test_what_is_a_schema_is_what_jsonschema_takes_for_one(seed):
         except SchemaError as error:
             fault = error.message
         assert (next(_faults(drawn), None) is None) == (fault is None), (drawn, fault)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        *("#", "#/$defs/a", "#/$defs/a~1b", "#/$defs/t~0d", "#/$defs/per%25cent", "#/$defs/gr%C3%B6sse"),
+        *("#/anyOf/1", "#/anyOf/1/const", "#/$defs/", "#/$defs/a/items/0"),
+        *("#/anyOf/2", "#/anyOf/x", "#/nowhere", "#/" + "9" * 5000),
+    ],
+)
+def test_a_reference_leads_where_the_standard_has_it(reference):
+    schema = {
+        "$defs": {"a": {"type": "array"}, "a/b": {}, "t~d": {}, "per%cent": {}, "grösse": {}, "": {}},
+        "anyOf": [{"const": 1}, {"const": 2}],
+    }
+    resolver = Registry().resolver_with_root(DRAFT202012.create_resource(schema))
+    try:
+        found = resolver.lookup(reference).contents
+    except (Unresolvable, ValueError, TypeError):
+        found = None
+    assert referred(reference, schema) == found
