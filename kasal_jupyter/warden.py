@@ -65,15 +65,35 @@ def be_ward(warden: int) -> None:
         os._exit(1)  # It was too fast for the line above.
 
 
-def stand_back(steps: int) -> None:
-    """Have this process wait for others where they want a processor, by so many steps of its nice value more.
+def stand_back(steps: int, pid: int = 0) -> None:
+    """Have a process wait for others where they want a processor.
 
-    To be called behind ``setsid``: Linux shares processors between sessions first, each of which begins at 0
-    (see *autogroup* in ``sched(7)``), and between the processes of one only then.
+    A nice value counts within a session only, see :func:`session_stands_back`. A process that leads a session
+    calls this behind ``setsid``, which has begun at 0 again.
+
+    Parameters
+    ----------
+    steps
+        By how many steps its nice value is above this process's.
+    pid
+        The process, which is this one's child; 0: this one.
     """
-    if not hasattr(os, "nice"):  # Windows
+    if not hasattr(os, "setpriority"):  # Windows
         return
-    nice = os.nice(steps)
+    nice = min(19, os.getpriority(os.PRIO_PROCESS, 0) + steps)
+    with contextlib.suppress(ProcessLookupError):  # It has ended already.
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
+    if not pid:
+        session_stands_back(nice)
+
+
+def session_stands_back(nice: int) -> None:
+    """Give the session that this process leads a nice value; without one of its own, nothing happens.
+
+    Linux shares processors between sessions first, see *autogroup* in ``sched(7)``.
+    """
+    if os.getsid(0) != os.getpid():
+        return
     with contextlib.suppress(OSError):  # Another system, or one without it.
         Path("/proc/self/autogroup").write_text(str(nice), encoding="ascii")
 

@@ -17,13 +17,14 @@ from typing import NoReturn
 
 from pydantic import BaseModel, Field, ValidationError
 
+from kasal_jupyter.confined import NICE
 from kasal_jupyter.environment import CERTIFICATES, plain_environment
 from kasal_jupyter.hiding import Hider
 from kasal_jupyter.schemas.mcp_run import RunMcpServer
 from kasal_jupyter.tools.mcp_failure import McpFailed
 from kasal_jupyter.tools.mcp_listing import RemoteTool
 from kasal_jupyter.tools.wording import beginning
-from kasal_jupyter.warden import END_SECONDS, under_warden
+from kasal_jupyter.warden import END_SECONDS, stand_back, under_warden
 
 PROBE_SECONDS = 90.0
 """How long all of it may take. What waits for the server itself ends before that."""
@@ -79,8 +80,9 @@ def probe(server: RunMcpServer, allowed_hosts: list[str] | None) -> Finding:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=plain_environment(also=CERTIFICATES),
-        start_new_session=True,
+        process_group=0,
     ) as process:
+        stand_back(NICE, process.pid)
         try:
             written, _ = process.communicate(question, timeout=PROBE_SECONDS)
         except subprocess.TimeoutExpired:

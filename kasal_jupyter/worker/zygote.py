@@ -35,9 +35,9 @@ from typing import Any, NoReturn
 import orjson
 
 from kasal_jupyter.schemas.spec import FAILED_TO_START
-from kasal_jupyter.warden import MARK, adopt_orphans, on_parents_end
+from kasal_jupyter.warden import MARK, adopt_orphans, on_parents_end, session_stands_back
 from kasal_jupyter.worker.foster import Births, fostered
-from kasal_jupyter.worker.memory_limit import give_way, limit_memory
+from kasal_jupyter.worker.memory_limit import NICE, give_way, limit_memory
 from kasal_jupyter.worker.switches import import_crewai
 
 IDLE_SECONDS = 1.0
@@ -88,6 +88,8 @@ class Zygote:
 
     def run(self) -> NoReturn:
         """Fork on demand until the server is gone."""
+        # All runs are one share of the processors, and however many there are, it is behind the server's.
+        session_stands_back(os.nice(0) + NICE)
         while True:
             patience = IDLE_SECONDS if self._wanted else None
             readable, _, _ = select.select([self._control, self._woken], [], [], patience)
@@ -140,7 +142,7 @@ class Zygote:
 
     def _become_child(self, run: socket.socket) -> NoReturn:
         try:
-            os.setsid()
+            os.setpgid(0, 0)
             give_way()
             adopt_orphans()
             # One that was stopped, by whomever, sees then that there is nobody left to work for.

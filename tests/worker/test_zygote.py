@@ -347,7 +347,7 @@ def test_a_run_is_the_first_to_go_when_memory_runs_out_and_the_last_where_proces
         assert scores[:2] == ["1000\n"] * 2
         assert int(scores[2]) < 1000
         assert [os.getpriority(os.PRIO_PROCESS, one) for one in (pid, started)] == [os.nice(0) + NICE] * 2
-        # Of two sessions the system looks at this alone.
-        for one in (pid, started):
-            session = Path(f"/proc/{one}/autogroup")
-            assert not session.exists() or session.read_text().endswith(f" nice {os.nice(0) + NICE}\n")
+        # Of two sessions the system looks at this alone; all runs are in one.
+        session = Path(f"/proc/{pid}/autogroup")
+        assert os.getsid(pid) == os.getsid(zygote.pid) != os.getsid(0)
+        assert not session.exists() or session.read_text().endswith(f" nice {os.nice(0) + NICE}\n")
