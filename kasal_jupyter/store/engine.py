@@ -113,9 +113,9 @@ class Engine:
                 prepare(self.writing_connection, path, migration.is_current, migration.run)
                 # SQLite would wait for its lock in steps of up to 100 ms.
                 self.writing_connection.execute("PRAGMA busy_timeout = 0")
-                self._looking_connection = connect(path)
+                self._looking_connection = connect(path, reads=True)
                 # One that is there when no more can be had.
-                self._idle.append(connect(path))
+                self._idle.append(connect(path, reads=True))
             except BaseException:
                 self.writing_connection.close()
                 raise
@@ -182,7 +182,7 @@ class Engine:
         except IndexError:
             if self._closed:
                 raise StoreError(f"The store {self.path} is closed.") from None
-            return connect(self.path)
+            return connect(self.path, reads=True)
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
         if self._closed or len(self._idle) >= IDLE_READERS:

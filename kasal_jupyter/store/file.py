@@ -29,7 +29,8 @@ APPLICATION_ID = 0x4B61736C
 BUSY_SECONDS = 30.0
 """How long to wait for another process's transaction; they take milliseconds."""
 
-OLDEST_SQLITE = (3, 38, 0)
+OLDEST_SQLITE = (3, 34, 0)
+"""The first with trigrams; some systems' Pythons have this one."""
 
 SCHEMA = (
     """
@@ -117,8 +118,16 @@ def create_file(path: Path) -> None:
                     file.chmod(0o600)
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open a connection that is durable at commit, gives text as bytes and leaves transactions to us."""
+def connect(path: Path, *, reads: bool = False) -> sqlite3.Connection:
+    """Open a connection that is durable at commit, gives text as bytes and leaves transactions to us.
+
+    Parameters
+    ----------
+    path
+        The file.
+    reads
+        Whether it does nothing else.
+    """
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
     )
@@ -129,6 +138,7 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA fullfsync = ON")
         # No file besides the database's: there may be no descriptor left, and no room.
         connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute(f"PRAGMA query_only = {reads:d}")
     except sqlite3.Error:
         connection.close()
         raise

@@ -88,18 +88,20 @@ class Migration:
         found
             The format that it has; 0: it is empty.
         """
+        landed: dict[str, bool] = {}
         if found < 2:
             landed = _take_out_format_1(connection) if found else {}
             for statement in SCHEMA:
                 connection.execute(statement)
-            for name in dict.fromkeys((*landed, *self._layouts)):
-                self._make_fit(connection, name)
-            for name, present in landed.items():
-                self._fill_from_format_1(connection, name, present=present)
-            if found:
-                connection.execute("DROP TABLE format_1")
-        for name in self._layouts:
-            self._make_fit(connection, name)
+        anew = [self._make_fit(connection, name) for name in dict.fromkeys((*landed, *self._layouts))]
+        for name, present in landed.items():
+            self._fill_from_format_1(connection, name, present=present)
+        if found == 1:
+            connection.execute("DROP TABLE format_1")
+        if found == 1 or any(anew):
+            connection.execute("DELETE FROM stored_bytes")
+            for name, layout in self._layouts.items():
+                _count_bytes(connection, name, layout.counted)
         for schema in self._schemas:
             self._make_schema(connection, schema)
 
@@ -109,27 +111,31 @@ class Migration:
             step(connection)
         connection.execute("INSERT OR REPLACE INTO schemas VALUES (?, ?)", (schema.name, len(schema.steps)))
 
-    def _make_fit(self, connection: sqlite3.Connection, name: str) -> None:
-        """Make a table, or give one of another version the columns and the documents of this one."""
+    def _make_fit(self, connection: sqlite3.Connection, name: str) -> bool:
+        """Make a table, or give one of another version the columns and the documents of this one.
+
+        It says whether there was one that is another now.
+        """
         layout = self._layouts.get(name, Layout())
         known = connection.execute(
             "SELECT layout, documents FROM collections WHERE name = ?", (name,)
         ).fetchone()
         if known is None:
             make_table(connection, name, layout)
-            return
-        if known[0].decode() != layout.text():
-            _take_out_indexes(connection, name)
-            columns = connection.execute(f'PRAGMA table_info("{sql_name(name)}")')
-            having = frozenset(column[1].decode() for column in columns)
-            for statement in create(name, layout, having):
-                connection.execute(statement)
-        if known[0].decode() != layout.text() or known[1] < layout.version:
-            self._write_anew(connection, name, layout)
-            connection.execute(
-                "UPDATE collections SET layout = ?, documents = ?, version = version + 1 WHERE name = ?",
-                (layout.text(), layout.version, name),
-            )
+            return False
+        if (known[0].decode(), known[1]) == (layout.text(), layout.version):
+            return False
+        _take_out_indexes(connection, name)
+        columns = connection.execute(f'PRAGMA table_info("{sql_name(name)}")')
+        having = frozenset(column[1].decode() for column in columns)
+        for statement in create(name, layout, having):
+            connection.execute(statement)
+        self._write_anew(connection, name, layout)
+        connection.execute(
+            "UPDATE collections SET layout = ?, documents = ?, version = version + 1 WHERE name = ?",
+            (layout.text(), layout.version, name),
+        )
+        return True
 
     def _write_anew(self, connection: sqlite3.Connection, name: str, layout: Layout) -> None:
         table = sql_name(name)
@@ -148,11 +154,6 @@ class Migration:
                 )
                 if layout.searched:
                     connection.execute(*put_texts(name, layout, doc_id, texts))
-        if layout.counted:
-            connection.execute("DELETE FROM stored_bytes WHERE field = ?", (f"{layout.counted}",))
-            for other, each in self._layouts.items():
-                if each.counted == layout.counted:
-                    _count_bytes(connection, other, each)
 
     def _fill_from_format_1(self, connection: sqlite3.Connection, name: str, *, present: bool) -> None:
         layout = self._layouts.get(name, Layout())
@@ -170,8 +171,6 @@ class Migration:
         connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
         # An id is not given twice.
         connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, last_id))
-        if layout.counted:
-            _count_bytes(connection, name, layout)
         connection.execute("UPDATE collections SET present = ?, version = 1 WHERE name = ?", (present, name))
 
     def _raised(
@@ -237,15 +236,17 @@ def _take_out_indexes(connection: sqlite3.Connection, name: str) -> None:
         connection.execute(f'DROP TABLE IF EXISTS "{each}"')
 
 
-def _count_bytes(connection: sqlite3.Connection, name: str, layout: Layout) -> None:
+def _count_bytes(connection: sqlite3.Connection, name: str, counted: str | None) -> None:
+    if counted is None:
+        return
     connection.execute(
         f"""
         INSERT INTO stored_bytes
-        SELECT ?, "{layout.counted}", sum(length(CAST(body AS BLOB))) FROM "{sql_name(name)}"
-        WHERE typeof("{layout.counted}") = 'text' GROUP BY 2
+        SELECT ?, "{counted}", sum(length(CAST(body AS BLOB))) FROM "{sql_name(name)}"
+        WHERE typeof("{counted}") = 'text' GROUP BY 2
         ON CONFLICT (field, value) DO UPDATE SET bytes = bytes + excluded.bytes
         """,
-        (layout.counted,),
+        (counted,),
     )
 
 
