@@ -9,8 +9,7 @@ import pytest
 from kasal_jupyter.errors import StoreError, StoreTooNew
 from kasal_jupyter.runs.old_files import take_in_files
 from kasal_jupyter.runs.recovery import forget_requests
-from kasal_jupyter.store import catalog
-from kasal_jupyter.store.catalog import CATALOG, CREWS, TOOLS
+from kasal_jupyter.store.catalog import CATALOG, TOOLS
 from kasal_jupyter.store.database import Database
 from kasal_jupyter.store.file import FORMAT, Schema
 from kasal_jupyter.store.layout import Layout
@@ -213,11 +212,3 @@ def test_a_change_of_a_rooms_tables_is_one_with_that_of_documents(store, new_cre
     reader = sqlite3.connect(uri, uri=True)
     assert reader.execute("SELECT owner FROM doc_crews").fetchall() == [("ada",)]
     reader.close()
-
-
-def test_a_layout_does_not_change_without_a_word():
-    """A table is made anew where its layout is another: that is for whoever changes one to know."""
-    assert {name: layout.version for name, layout in catalog.LAYOUTS.items()} == {
-        collection.name: 1 + len(collection.steps) for collection in CATALOG
-    }
-    assert CREWS.layout.columns == ("id", "owner", "name", "by_name", "by_updated_at")
