@@ -9,7 +9,8 @@ from typing import Any
 from kasal_jupyter.places import LISTS
 from kasal_jupyter.schemas.base import ListQuery
 from kasal_jupyter.store.catalog import D, Order
-from kasal_jupyter.store.repository import Page, Repository, Selection
+from kasal_jupyter.store.repository import Page, Repository
+from kasal_jupyter.store.selection import Selection
 
 
 async def list_page(
@@ -25,8 +26,8 @@ async def list_page(
 ) -> Page[D]:
     """Give a page of a list.
 
-    In the order in which documents were made it is read through the indexes, whatever the size of the
-    collection; anything else looks through all that are in scope, in a thread.
+    In the order in which documents were made it takes as long as its page, whatever the size of the
+    collection; anything else goes through the index of all that are in scope, in a thread.
 
     Parameters
     ----------
