@@ -24,13 +24,20 @@ from kasal_jupyter.runs.zygote import Zygote
 from kasal_jupyter.schemas.events import FAILING
 from kasal_jupyter.schemas.spec import RunMessage
 from kasal_jupyter.warden import MARK
-from tests.engine import SECRETS, Engine, agent, crew, openai_model, task
+from tests.engine import SECRETS, Engine, agent, crew, openai_model, task, warm_engine
 from tests.servers.openai_server import OpenAIServer, Reply
 
 if sys.platform != "win32":
     import resource
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="process groups are looked at")
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    """One that shares nothing with other tests: its processes are looked at."""
+    with warm_engine(tmp_path_factory.mktemp("engine")) as running:
+        yield running
 
 
 def one_task(folder, **fields):
