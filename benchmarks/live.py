@@ -175,7 +175,7 @@ def main() -> None:
             run_in(client, "%load_ext kasal_jupyter")
             with server.client() as api:
                 # The first run waits for the server to warm up.
-                run_in(client, f'%kasal run "{new_crew(api, 100, 0.5)}"')
+                run_in(client, f'%kasal run "{new_crew(api, 100, 0.1 if tiny else 0.5)}"')
             print("    goal  events/s  events      p50       p99       most   redraws   size")
             if arguments.megabytes is None:
                 drawn = [measure(server, client, rate, 0.2 if tiny else SECONDS) for rate in GOALS]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import importlib
 import json
 import os
@@ -25,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -80,8 +81,8 @@ def borrowing(start: Callable[..., Any]) -> Callable[..., Any]:
     def popen(zygote: Any, theirs: socket.socket, log: Any) -> Any:
         folder = zygote._folder
         environment = worker_environment(os.environ, folder, zygote._passed)
-        matters = {name.upper() for name in environment} & {*PROXIES, *CERTIFICATES}
-        if not os.environ.get(VARIABLE) or matters - {"NO_PROXY"}:
+        shares = os.environ.get(VARIABLE)
+        if not shares or _ways(environment) != json.loads((Path(shares) / "ways").read_text()):
             return start(zygote, theirs, log)
         from kasal_jupyter.warden import MARK
 
@@ -104,6 +105,12 @@ def borrowing(start: Callable[..., Any]) -> Callable[..., Any]:
         return Borrowed(line, json.loads(told)["pid"])
 
     return popen
+
+
+def _ways(environment: Mapping[str, str]) -> dict[str, str]:
+    """Give what an environment says of how others are reached, which matters to the warming up."""
+    names = {*PROXIES, *CERTIFICATES} - {"NO_PROXY"}
+    return {name.upper(): value for name, value in environment.items() if name.upper() in names}
 
 
 def lent_to(pid: int) -> list[int]:
@@ -170,6 +177,7 @@ def shared() -> Iterator[None]:
     kept = {name: os.environ.get(name) for name in (VARIABLE, "PYTHONPATH")}
     with tempfile.TemporaryDirectory(prefix="kasal-tests-") as folder:
         (Path(folder) / "owner").write_text(str(os.getpid()))
+        (Path(folder) / "ways").write_text(json.dumps(_ways(os.environ)))
         os.environ[VARIABLE] = folder
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [everywhere, kept["PYTHONPATH"]]))
         try:
@@ -304,6 +312,11 @@ def main(door: socket.socket, folder: Path) -> NoReturn:
     import_crewai(folder)
     warm.warm_up()
     warm.warm_up = lambda: None
+    # Otherwise each zygote would load it for itself once nothing is to do.
+    warm.load_rest("mcp")
+    # A tracer of CrewAI's that is garbage would begin a thread anew in whatever is forked.
+    gc.collect()
+    gc.freeze()
     Lender(door, int((folder / "owner").read_text())).run()
 
 
