@@ -99,6 +99,22 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+LONG = (
+    *("test_schemathesis", "test_faults", "test_browser", "test_benchmarks", "test_local", "test_hub"),
+    *(
+        "test_docs",
+        "test_notebooks",
+        "test_runners",
+        "test_editor_browser",
+        "test_private_server",
+        "test_seams",
+    ),
+    *("test_nasty", "test_demo", "test_mcp", "test_run", "test_server", "test_app", "test_key_hygiene"),
+)
+"""Files of tests, from the longest on: more than ten seconds each."""
+
+
 def pytest_collection_modifyitems(items):
     """Begin with what takes longest: at the end, one process would wait for the other."""
-    items.sort(key=lambda item: "outside" not in item.path.parts)
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))

@@ -6,14 +6,13 @@ forked from a process that is warm already, and do what they always do. Who star
 only its parent is another. `OWN` is for tests of just that, and nothing is shared where what the environment
 says could matter to the warming up, or where there is no Linux.
 
-A Python that tests start comes here by `tests/everywhere/sitecustomize.py`. The process itself begins with
-whoever first wants something of it, and ends with the tests.
+A Python that tests start comes here by `tests/everywhere/sitecustomize.py`. The process begins and ends with
+the tests, and is warm from when the first wants something of it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import importlib
 import json
@@ -95,13 +94,13 @@ def borrowing(start: Callable[..., Any]) -> Callable[..., Any]:
             "folder": str(Path.cwd()),
             "environment": environment | {MARK: zygote._mark},
         }
-        line = _line(start=True)
+        line = _line()
         line.settimeout(_TIMEOUT)
         socket.send_fds(line, [json.dumps(wish).encode()], [theirs.fileno(), log.fileno()])
         told = line.recv(_LARGE)
         if not told:
             line.close()
-            raise OSError("the tests' shared zygote could not be started")
+            raise OSError(f"the tests' shared zygote has died: {_last_words(Path(shares))}")
         return Borrowed(line, json.loads(told)["pid"])
 
     return popen
@@ -115,53 +114,28 @@ def _ways(environment: Mapping[str, str]) -> dict[str, str]:
 
 def lent_to(pid: int) -> list[int]:
     """Give the wardens that are there for a process, which may be gone."""
-    line = _line(start=False)
-    if line is None:
+    if not os.environ.get(VARIABLE):
         return []
-    with line:
+    with _line() as line:
         line.send(json.dumps({"lent_to": pid}).encode())
         found: list[int] = json.loads(line.recv(_LARGE))
         return found
 
 
-def _line(*, start: bool) -> Any:
-    """Give a connection to the shared process; None where there is none and none is wanted."""
-    folder = os.environ.get(VARIABLE)
-    if not folder:
-        return None
-    address = Path(folder) / "zygote"
-    with (Path(folder) / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not address.exists():
-            if not start:
-                return None
-            _begin(address)
+def _line() -> socket.socket:
+    """Give a connection to the shared process."""
+    folder = Path(os.environ[VARIABLE])
     line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        line.connect(str(address))
-    except BaseException:
+        line.connect(str(folder / "zygote"))
+    except OSError as error:
         line.close()
-        raise
+        raise OSError(f"the tests' shared zygote has died: {_last_words(folder)}") from error
     return line
 
 
-def _begin(address: Path) -> None:
-    with (
-        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door,
-        (address.parent / "log").open("ab") as log,
-    ):
-        door.bind(str(address))
-        door.listen(64)
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.shared_zygote", str(door.fileno()), str(address.parent)],
-            pass_fds=[door.fileno()],
-            cwd=ROOT,
-            env=worker_environment({**os.environ, "PYTHONPATH": str(ROOT)}, address.parent),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+def _last_words(folder: Path) -> str:
+    return (folder / "log").read_text()[-3_000:]
 
 
 # -- where tests begin and end ----------------------------------------------------------------------------
@@ -176,24 +150,40 @@ def shared() -> Iterator[None]:
     everywhere = str(ROOT / "tests" / "everywhere")
     kept = {name: os.environ.get(name) for name in (VARIABLE, "PYTHONPATH")}
     with tempfile.TemporaryDirectory(prefix="kasal-tests-") as folder:
-        (Path(folder) / "owner").write_text(str(os.getpid()))
         (Path(folder) / "ways").write_text(json.dumps(_ways(os.environ)))
+        process = _begun(Path(folder))
         os.environ[VARIABLE] = folder
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [everywhere, kept["PYTHONPATH"]]))
         try:
             yield
-            line = _line(start=False)
-            if line is not None:
-                with line:
-                    line.send(b'{"end": true}')
-                    left = json.loads(line.recv(_LARGE))
-                assert not left, f"zygotes were left behind: {left}"
+            with _line() as line:
+                line.send(b'{"end": true}')
+                left = json.loads(line.recv(_LARGE))
+            assert not left, f"zygotes were left behind: {left}"
         finally:
+            process.terminate()
+            process.wait()
             for name, value in kept.items():
                 if value is None:
                     os.environ.pop(name, None)
                 else:
                     os.environ[name] = value
+
+
+def _begun(folder: Path) -> subprocess.Popen[bytes]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door, (folder / "log").open("ab") as log:
+        door.bind(str(folder / "zygote"))
+        door.listen(64)
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.shared_zygote", str(door.fileno()), str(folder), str(os.getpid())],
+            pass_fds=[door.fileno()],
+            cwd=ROOT,
+            env=worker_environment(os.environ, folder),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
 
 
 # -- the process itself -----------------------------------------------------------------------------------
@@ -207,12 +197,16 @@ class Lender:
     door
         Where whoever wants one comes.
     owner
-        The process with which all of this ends.
+        A handle of the process with which all of this ends.
+    folder
+        Where CrewAI may keep files.
     """
 
-    def __init__(self, door: socket.socket, owner: int) -> None:
+    def __init__(self, door: socket.socket, owner: int, folder: Path) -> None:
         self._door = door
-        self._owner = os.pidfd_open(owner)
+        self._owner = owner
+        self._folder = folder
+        self._warm = False
         self._lines: dict[int, socket.socket] = {}
         self._lent: dict[int, tuple[int, int, socket.socket]] = {}
         """By the handle of a warden: its pid, for whom it is there, and on which line that is told."""
@@ -232,20 +226,25 @@ class Lender:
                     self._lines[line.fileno()] = line
 
     def _hear(self, line: socket.socket) -> None:
-        data, fds, _, _ = socket.recv_fds(line, _LARGE, 2)
-        if not data:
+        try:
+            data, fds, _, _ = socket.recv_fds(line, _LARGE, 2)
+        except ConnectionError:
+            data, fds = b"", []
+        if not data:  # It is gone.
             line.close()
             return
         wish = json.loads(data)
         if "program" in wish:
+            if not self._warm:
+                warm_up(self._folder)
+                self._warm = True
             self._lend(line, wish, *fds)
         elif "end" in wish:
             self._end(line)
         else:
-            line.send(
-                json.dumps([pid for pid, who, _ in self._lent.values() if who == wish["lent_to"]]).encode()
-            )
-            line.close()
+            found = [pid for pid, who, _ in self._lent.values() if who == wish["lent_to"]]
+            with contextlib.suppress(OSError), line:
+                line.send(json.dumps(found).encode())
 
     def _lend(self, line: socket.socket, wish: dict[str, Any], control: int, log: int) -> None:
         who, _, _ = struct.unpack("3i", line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
@@ -304,8 +303,13 @@ def _become(wish: dict[str, Any], control: int, log: int) -> NoReturn:
     zygote.main(sock, Path(wish["storage"]), births, wish["memory"])
 
 
-def main(door: socket.socket, folder: Path) -> NoReturn:
-    """Warm up, and lend."""
+def main(door: socket.socket, folder: Path, owner: int) -> NoReturn:
+    """Lend, until the owner is gone."""
+    Lender(door, os.pidfd_open(owner), folder).run()
+
+
+def warm_up(folder: Path) -> None:
+    """Do what each zygote would do, and have it not done again."""
     from kasal_jupyter.worker import warm
     from kasal_jupyter.worker.switches import import_crewai
 
@@ -317,8 +321,7 @@ def main(door: socket.socket, folder: Path) -> NoReturn:
     # A tracer of CrewAI's that is garbage would begin a thread anew in whatever is forked.
     gc.collect()
     gc.freeze()
-    Lender(door, int((folder / "owner").read_text())).run()
 
 
 if __name__ == "__main__":
-    main(socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2]))
+    main(socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3]))
