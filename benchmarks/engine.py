@@ -215,7 +215,7 @@ async def cpu(backend: LocalBackend, folder: Path, rounds: int) -> float:
 
 async def measure(folder: Path, rounds: int, count: int) -> dict[str, Any]:
     """Take all figures."""
-    cold = [1000 * python(COLD, folder)[0] for _ in range(3)]
+    cold = [1000 * python(COLD, folder)[0] for _ in range(min(3, rounds))]
     bare = 1000 * statistics.fmean(python(BARE, folder, str(rounds)))
     backend = LocalBackend(folder)
     await backend.start()
@@ -265,10 +265,21 @@ async def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--rounds", type=int, default=30, help="runs to average over")
     parser.add_argument("--runs", type=int, default=32, help="runs at once, for the memory")
+    parser.add_argument("--tiny", action="store_true", help="the smallest sizes: to see that it runs")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kasal-benchmark-") as folder:
-        figures = await measure(Path(folder), options.rounds, options.runs)
-    print(json.dumps(figures) if options.json else table(figures))
+        sizes = (1, 1) if options.tiny else (options.rounds, options.runs)
+        figures = await measure(Path(folder), *sizes)
+    if options.json:
+        print(json.dumps(figures))
+        return
+    print(table(figures))
+    print(f"\n| a cold process to its first model call (`engine.py`) | {figures['cold_ms'] / 1000:.1f} s |")
+    print(f"| memory of a run, 32 at once (`engine.py`) | {figures['memory_mb']:.0f} MB |")
+    print(
+        "| CPU of a 3-task crew against a bare warm `kickoff()` (`engine.py`) "
+        f"| {figures['cpu_ratio']:.2f} times |"
+    )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ How late the live view is, from the event in the worker, is measured by `benchma
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -69,17 +70,17 @@ def run_of(steps: int, *, ended: bool = True) -> list[Event]:
     return cast("list[Event]", events)
 
 
-def milliseconds(draw: Callable[[], object]) -> float:
+def milliseconds(draw: Callable[[], object], rounds: int) -> float:
     """Give the median time of a call."""
     times = []
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         began = time.perf_counter()
         draw()
         times.append(time.perf_counter() - began)
     return 1000 * statistics.median(times)
 
 
-def load_ext() -> float:
+def load_ext(rounds: int) -> float:
     """Give the milliseconds that `%load_ext kasal_jupyter` takes in a fresh IPython."""
     code = (
         "import time; from IPython.core.interactiveshell import InteractiveShell as Shell; shell = Shell();"
@@ -88,7 +89,7 @@ def load_ext() -> float:
     )
     runs = [
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        for _ in range(ROUNDS)
+        for _ in range(rounds)
     ]
     return 1000 * statistics.median(float(run.stdout) for run in runs)
 
@@ -104,17 +105,25 @@ def first_use() -> float:
 
 
 def main() -> None:
-    print(f"%load_ext kasal_jupyter: {load_ext():.1f} ms")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tiny", action="store_true", help="the smallest sizes: to see that it runs")
+    tiny = parser.parse_args().tiny
+    rounds = 1 if tiny else ROUNDS
+    loads = load_ext(rounds)
+    print(f"%load_ext kasal_jupyter: {loads:.1f} ms")
     print(f"imports of the first %kasal: {first_use():.0f} ms\n")
     print("  steps      fold  live redraw         kept view        text")
-    for steps in SIZES:
+    keeps = []
+    for steps in (2, 4, 6) if tiny else SIZES:
         events = run_of(steps)
         whole = build_trace(events)
         running = build_trace(run_of(steps, ended=False))
-        fold = milliseconds(lambda events=events: build_trace(events))
-        live = milliseconds(lambda running=running: render_live(running))
-        kept = milliseconds(lambda whole=whole: render_html(whole))
-        text = milliseconds(lambda whole=whole: render_text(whole))
+        fold = milliseconds(lambda events=events: build_trace(events), rounds)
+        live = milliseconds(lambda running=running: render_live(running), rounds)
+        kept = milliseconds(lambda whole=whole: render_html(whole), rounds)
+        text = milliseconds(lambda whole=whole: render_text(whole), rounds)
         live_size = len(render_live(running).encode()) / 1000
         kept_size = len(render_html(whole).encode()) / 1000
         text_size = len(render_text(whole).encode()) / 1000
@@ -122,6 +131,14 @@ def main() -> None:
             f"{steps:>7} {fold:>6.1f} ms {live:>5.1f} ms, {live_size:>3.0f} kB "
             f"{kept:>6.1f} ms, {kept_size:>5.0f} kB {text:>4.1f} ms, {text_size:.0f} kB"
         )
+        keeps.append(f"{kept:.0f}")
+    print(f"\n| `%load_ext kasal_jupyter` (`kernel.py`) | {loads:.0f} ms |")
+    few, more, most = keeps
+    print(
+        "| drawing a trace of 100, 1,000 and 5,000 steps for keeps (`kernel.py`) "
+        f"| {few}, {more} and {most} ms |"
+    )
+    print(f"| drawing it live, with 5,000 steps (`kernel.py`) | {live:.0f} ms |")
 
 
 if __name__ == "__main__":

@@ -31,12 +31,13 @@ from kasal_jupyter.memory.words import stems_of
 from kasal_jupyter.runs.local import LocalBackend
 from kasal_jupyter.schemas.spec import RunEmbedder, RunMemory, RunSpec
 
-SIZES = (100, 1_000, 10_000)
-ROUNDS = 200
+TINY = "--tiny" in sys.argv
+SIZES = (10, 20) if TINY else (100, 1_000, 10_000)
+ROUNDS = 2 if TINY else 200
 WORDS_OF_A_MEMORY = 40
 WORDS_OF_A_TASK = 30
 WORDS_OF_A_CONTEXT = 300
-VOCABULARY = 20_000
+VOCABULARY = 200 if TINY else 20_000
 _TIME = "2024-01-15T10:30:00Z"
 
 
@@ -113,7 +114,7 @@ async def runs(texts: Texts, folder: Path) -> None:
     task = texts.text(WORDS_OF_A_TASK)
     used: dict[bool, list[float]] = {True: [], False: []}
     recalled: list[float] = []
-    for number in range(10):
+    for number in range(2 if TINY else 10):
         with_memory = bool(number % 2)
         spec = _spec(folder / f"run{number}", task, folder / "memory" if with_memory else None)
         recalling = asyncio.Event()
@@ -224,8 +225,8 @@ def theirs(texts: Texts, folder: Path) -> None:
             memory.recall(texts.text(WORDS_OF_A_TASK), limit=5, depth="shallow")
 
         print(
-            f"{size:>6} memories   recall {measured(look, 50)}   the first {first:.0f} ms   stored in "
-            f"{built:.2f} s   {uss(os.getpid()) - before:+.0f} MB in the process"
+            f"{size:>6} memories   recall {measured(look, min(ROUNDS, 50))}   the first {first:.0f} ms   "
+            f"stored in {built:.2f} s   {uss(os.getpid()) - before:+.0f} MB in the process"
         )
 
 
@@ -238,7 +239,7 @@ def main() -> None:
     """Measure both."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if sys.argv[1:] == ["--crewai"]:
+        if "--crewai" in sys.argv:
             theirs(Texts(), folder)
             return
         print(f"Kasal ({DIMENSIONS} dimensions; {WORDS_OF_A_TASK} words, contexts of {WORDS_OF_A_CONTEXT})")
@@ -246,7 +247,7 @@ def main() -> None:
         asyncio.run(runs(Texts(), folder))
         print("CrewAI's own memory, the same vectors, depth='shallow'", flush=True)
         # As a module: a script's folder comes first on the path.
-        subprocess.run([sys.executable, __file__, "--crewai"], check=True)
+        subprocess.run([sys.executable, __file__, *sys.argv[1:], "--crewai"], check=True)
 
 
 if __name__ == "__main__":

@@ -68,6 +68,21 @@ def load_ext() -> float:
     )
 
 
+def first_command() -> float:
+    """Give the seconds that `jupyter kasal crews` takes where no server is found, and it starts its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "KASAL_DATA_DIR", "HOME")
+        others = ("KASAL_URL", "KASAL_TOKEN", "JPY_", "JUPYTERHUB_", "JUPYTER_SERVER_URL")
+        lonely = {name: value for name, value in os.environ.items() if not name.startswith(others)}
+        environ = {**lonely, **dict.fromkeys(names, folder)}
+        command = [sys.executable, "-m", "kasal_jupyter.cli"]
+        began = time.perf_counter()
+        subprocess.run([*command, "crews"], env=environ, check=True, capture_output=True)
+        took = time.perf_counter() - began
+        subprocess.run([*command, "server", "stop", "--all"], env=environ, check=False, capture_output=True)
+        return took
+
+
 def first_calls(rounds: int) -> list[float]:
     """Give the seconds from the request to the first model call's event, for each round, on a warm server."""
     took = []
@@ -89,24 +104,36 @@ def first_calls(rounds: int) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--tiny", action="store_true", help="the smallest sizes: to see that it runs")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    starts = [(server_start(enabled=False), server_start(enabled=True)) for _ in range(5)]
+    times, rounds = (1, 1) if arguments.tiny else (5, arguments.rounds)
+    starts = [(server_start(enabled=False), server_start(enabled=True)) for _ in range(times)]
     without, with_it = (statistics.median(each) for each in zip(*starts, strict=True))
-    calls = sorted(first_calls(arguments.rounds))
+    calls = sorted(first_calls(rounds))
     figures = {
         "server start without the extension, s": without,
         "server start with it, s": with_it,
         "the extension adds, ms (target 300)": 1000 * (with_it - without),
-        "%load_ext, ms (target 200)": 1000 * statistics.median(load_ext() for _ in range(5)),
+        "%load_ext, ms (target 200)": 1000 * statistics.median(load_ext() for _ in range(times)),
         "POST to first model call, p50 ms (target 100)": 1000 * statistics.median(calls),
         "POST to first model call, p95 ms": 1000 * calls[int(len(calls) * 0.95)],
+        "the first command that starts its own server, s": statistics.median(
+            first_command() for _ in range(times)
+        ),
     }
     if arguments.json:
         print(json.dumps(figures))
         return
     for name, value in figures.items():
         print(f"{name:<50} {value:10.2f}")
+    _, _, adds, _, p50, p95, own = figures.values()
+    print(
+        "\n| `POST /v1/executions` to the first model call (`server.py`) "
+        f"| {p50:.0f} ms p50, {p95:.0f} ms p95 |"
+    )
+    print(f"| the extension adds to a Jupyter server's start (`server.py`) | {adds:.0f} ms |")
+    print(f"| the first command of a kernel without a server starts its own (`server.py`) | {own:.1f} s |")
 
 
 if __name__ == "__main__":

@@ -1,26 +1,55 @@
 """What tests of several rooms share."""
 
+import functools
+import gc
 import os
 import shutil
+import sys
+from contextlib import ExitStack
 
+import httpx
 import pytest
 from playwright.sync_api import sync_playwright
 
-from tests.engine import SECRETS, Engine
+from tests.engine import borrowed_zygotes, warm_engine
 from tests.server import start_server
+from tests.shared_zygote import shared
 from tests.skips import refused
+
+# Where it is set, each of a thousand processes compiles the product anew, which takes a second.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+sys.modules["rfc3987_syntax"] = None  # See `tests/everywhere`.
+
+
+@functools.cache
+def _trust(verify, cert, trust_env, *_environ):
+    return httpx.create_ssl_context(verify, cert, trust_env)
+
+
+def _trust_once(verify=True, cert=None, trust_env=True):
+    return _trust(verify, cert, trust_env, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+# Each of thousands of clients would read whom to trust, which takes 50 ms, and speak plain HTTP.
+httpx._transports.default.create_ssl_context = _trust_once
+
+
+def pytest_configure(config):
+    """Share one warm process among all that is started here, by whichever of pytest's processes."""
+    if not hasattr(config, "workerinput"):
+        stack = ExitStack()
+        stack.enter_context(shared())
+        config.add_cleanup(stack.close)
 
 
 @pytest.fixture(scope="session")
 def engine(tmp_path_factory):
-    """A local backend; warming it up takes seconds, so there is one for all tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in SECRETS.items():
-            patch.setenv(name, value)
-        running = Engine(tmp_path_factory.mktemp("engine"))
-        running.call(running.backend.start())
+    """A local backend, one for all tests."""
+    with ExitStack() as stack:
+        with borrowed_zygotes():
+            running = stack.enter_context(warm_engine(tmp_path_factory.mktemp("engine")))
         yield running
-        running.close()
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +93,28 @@ def pytest_runtest_makereport():
     return report
 
 
+def pytest_collection_finish():
+    """Look for no garbage among what is there for good: six thousand tests, and their modules."""
+    gc.collect()
+    gc.freeze()
+
+
+LONG = (
+    *("test_schemathesis", "test_faults", "test_browser", "test_benchmarks", "test_local", "test_hub"),
+    *(
+        "test_docs",
+        "test_notebooks",
+        "test_runners",
+        "test_editor_browser",
+        "test_private_server",
+        "test_seams",
+    ),
+    *("test_nasty", "test_demo", "test_mcp", "test_run", "test_server", "test_app", "test_key_hygiene"),
+)
+"""Files of tests, from the longest on: more than ten seconds each."""
+
+
 def pytest_collection_modifyitems(items):
     """Begin with what takes longest: at the end, one process would wait for the other."""
-    items.sort(key=lambda item: "outside" not in item.path.parts)
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))

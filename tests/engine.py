@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 from kasal_jupyter.runs.backend import Exit
 from kasal_jupyter.runs.local import LocalBackend, LocalRun, StartMethod
+from kasal_jupyter.runs.zygote import Zygote
 from kasal_jupyter.schemas.spec import RunMessage, RunSpec
+from tests.shared_zygote import borrowing
 
 TIME = "2024-01-15T10:30:00Z"
 TIMEOUT = 60
@@ -185,3 +189,23 @@ class Engine:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+@contextmanager
+def borrowed_zygotes() -> Iterator[None]:
+    """Have the zygotes that this process starts be borrowed, see `tests.shared_zygote`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Zygote, "_popen", borrowing(Zygote._popen))
+        yield
+
+
+@contextmanager
+def warm_engine(folder: Path) -> Iterator[Engine]:
+    """Give a backend that is warm, in an environment full of secrets."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in SECRETS.items():
+            patch.setenv(name, value)
+        running = Engine(folder)
+        running.call(running.backend.start())
+        yield running
+        running.close()

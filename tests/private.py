@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.processes import borrowed
 from tests.server import KEYS
 
 FOREIGN = (
@@ -57,7 +58,7 @@ def servers_of(room: Path) -> list[psutil.Process]:
 def end_servers(room: Path) -> None:
     """End the private servers of an environment, and see that nothing of them is left."""
     for server in servers_of(room):
-        below = server.children(recursive=True)
+        below = [*server.children(recursive=True), *borrowed(server.pid)]
         server.terminate()
         _, left = psutil.wait_procs([server, *below], timeout=30)
         for each in left:

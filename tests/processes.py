@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import subprocess
 import sys
 from pathlib import Path
 
 import psutil
+
+from tests.shared_zygote import lent_to
 
 
 def end(process: subprocess.Popen[bytes], log: Path) -> None:
@@ -29,10 +32,20 @@ def end(process: subprocess.Popen[bytes], log: Path) -> None:
         process.wait()
         raise AssertionError(f"the server did not end; its log:\n{log.read_text()}") from None
     finally:
+        below += borrowed(process.pid)
         _, left = psutil.wait_procs(below, timeout=10)
         for each in left:
             each.kill()
     assert not left, f"processes were left behind: {left}"
+
+
+def borrowed(server: int) -> list[psutil.Process]:
+    """Give what has been borrowed for a server, and is there still."""
+    found = []
+    for pid in lent_to(server):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.append(psutil.Process(pid))
+    return found
 
 
 def bound_by_modes() -> None:

@@ -18,9 +18,10 @@ from kasal_jupyter.formats.importing import import_crew
 from tests.api import nasty
 from tests.crews import crew_body, new_crew
 from tests.server import start_server
+from tests.thorough import some_or_all
 
 SEED = 20_240_115
-EACH = 3
+EACH = some_or_all(1, 3)
 """How many of the nasty values each place gets; all of them, with other seeds, take minutes."""
 
 ENDPOINTS = [
@@ -128,7 +129,9 @@ def test_a_length_that_is_none(server, length):
 def test_files_that_are_not_what_they_say(ask, there):
     crew_id = there[0]["crew_id"]
     chosen = random.Random(SEED)
-    for file in nasty.files():
+    files = list(nasty.files())
+    # Each is read in a process of its own; the damaged archives are all read further down, in this one.
+    for file in some_or_all([*files[:4], *files[-7:], *chosen.sample(files[4:-7], 8)], files):
         ask("POST", "/crews/import", json={"archive": file, "save": False})
         name = chosen.choice(["a.pdf", "a.txt", "a.csv", "a.html", "a.json", "a.md"])
         ask("POST", f"/crews/{crew_id}/knowledge", json={"name": name, "file": file})

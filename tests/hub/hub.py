@@ -67,7 +67,7 @@ c.Spawner.default_url = "/files/welcome.txt"
 c.Spawner.environment = {
     "JUPYTERHUB_SINGLEUSER_APP": "jupyter-server",
     "KASAL_DATA_DIR": lambda spawner: f"{room}/{spawner.user.name}/kasal",
-    "PYTHONDONTWRITEBYTECODE": "1",
+    "KASAL_TESTS_ZYGOTE": os.environ.get("KASAL_TESTS_ZYGOTE", ""),
 }
 """
 

@@ -24,13 +24,20 @@ from kasal_jupyter.runs.zygote import Zygote
 from kasal_jupyter.schemas.events import FAILING
 from kasal_jupyter.schemas.spec import RunMessage
 from kasal_jupyter.warden import MARK
-from tests.engine import SECRETS, Engine, agent, crew, openai_model, task
+from tests.engine import SECRETS, Engine, agent, borrowed_zygotes, crew, openai_model, task, warm_engine
 from tests.servers.openai_server import OpenAIServer, Reply
 
 if sys.platform != "win32":
     import resource
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="process groups are looked at")
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    """One that shares nothing with other tests: its processes are looked at."""
+    with warm_engine(tmp_path_factory.mktemp("engine")) as running:
+        yield running
 
 
 def one_task(folder, **fields):
@@ -225,22 +232,24 @@ def greedy_crew(folder, times):
 
 
 def assert_limited(running, folder):
-    """Check that a run which needs more memory than it may have fails with that reason, and no other does."""
+    """Check that a run which needs more memory than it may have fails with that reason."""
     greedy = running.run(greedy_crew(folder / "greedy", 200))
     assert greedy.exited.result() == 0
     assert greedy.end["status"] == "failed"
     assert greedy.end["error"]["code"] == "OUT_OF_MEMORY"
-    modest = running.launch(one_task(folder / "modest", sandbox={"latency": 3600}))
-    modest.wait_for("llm_call")
-    running.stop(modest)
-    assert_gone(modest.handle.pid)
 
 
 @linux
 def test_a_run_that_needs_more_memory_than_it_may_have_fails_with_that_reason(tmp_path):
-    running = Engine(tmp_path, max_memory=100_000_000)
+    with borrowed_zygotes():
+        running = Engine(tmp_path, max_memory=100_000_000)
+        running.call(running.backend.start())
     try:
         assert_limited(running, tmp_path)
+        modest = running.launch(one_task(tmp_path / "modest", sandbox={"latency": 3600}))
+        modest.wait_for("llm_call")
+        running.stop(modest)
+        assert_gone(modest.handle.pid)
     finally:
         running.close()
 

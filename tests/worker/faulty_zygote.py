@@ -174,11 +174,16 @@ def served(real: Any) -> Any:
     return serve
 
 
+def adapt() -> None:
+    """Have what would be a plain zygote be this one."""
+    from kasal_jupyter.worker import run
+
+    run.serve_run = served(run.serve_run)
+
+
 if __name__ == "__main__":
     _control = socket.socket(fileno=int(sys.argv[1]))
     _births = fostered(_control)
     import_crewai(Path(sys.argv[2]))
-    from kasal_jupyter.worker import run
-
-    run.serve_run = served(run.serve_run)
+    adapt()
     zygote.main(_control, Path(sys.argv[2]), _births, int(sys.argv[3]))

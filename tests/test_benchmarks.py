@@ -1,0 +1,32 @@
+"""Every benchmark runs, and what the README tells of is what they print."""
+
+import pytest
+
+from benchmarks.__main__ import BENCHMARKS, HERE, known, rows, rows_of
+
+PRINTED = {}
+
+# What breaks runs has a test of its own: see test_faults.py.
+TINY = [name for name in BENCHMARKS if name != "faults"]
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_benchmark_runs(name):
+    PRINTED.update(rows_of(name, "--tiny"))
+
+
+def test_the_readme_has_the_rows_that_they_print():
+    """Keep it behind the others."""
+    if len(PRINTED) < 3:
+        pytest.skip("it is about what all of them have printed")
+    assert list(known()) == list(PRINTED)
+
+
+def test_each_is_named():
+    servers = {"fastapi_server", "__main__"}
+    assert {path.stem for path in HERE.glob("*.py")} - servers == set(BENCHMARKS)
+
+
+def test_a_row_is_told_from_the_rest_of_what_is_printed():
+    printed = ["| | |", "|---|---|", "| cold start (`a.py`) | 2 s |", "cold | 3", "  | x | y |", ""]
+    assert rows(printed) == {"cold start (`a.py`)": "2 s"}
