@@ -35,3 +35,7 @@ def test_what_is_overridden_of_crewai_is_called_as_it_was(found):
 @pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.__name__)
 def test_crewai_works_as_is_built_on(found, fact):
     assert found["facts"][fact.__name__], fact.__doc__
+
+
+def test_crewais_private_parts_are_named_in_one_module_alone(found):
+    assert found["elsewhere"] == []
