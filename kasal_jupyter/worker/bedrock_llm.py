@@ -48,7 +48,6 @@ class _Parser(RestJSONParser):  # type: ignore[misc]
             raise NotAnAnswer("it is no stream of Amazon's")
         raise NotAnAnswer("the answer has no content at all")
 
-
     def _do_error_parse(self, response: Any, shape: Any) -> dict[str, Any]:
         parsed: dict[str, Any] = super()._do_error_parse(response, shape)
         if words := body_words(response["body"].decode(errors="replace")):

@@ -8,10 +8,10 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import logging
 import pkgutil
 import sys
 import tempfile
-import textwrap
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -39,10 +39,14 @@ def named_elsewhere() -> list[str]:
 
 def _own_names(cls: type) -> set[str]:
     """Give the names that a class defines, and those that it takes of itself and of what is above it."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+    module = ast.parse(Path(inspect.getfile(cls)).read_text())
+    found = [
+        node for node in ast.walk(module) if isinstance(node, ast.ClassDef) and node.name == cls.__name__
+    ]
     return {
         node.attr if isinstance(node, ast.Attribute) else node.name
-        for node in ast.walk(tree)
+        for each in found
+        for node in ast.walk(each)
         if isinstance(node, (ast.Attribute, ast.FunctionDef))
     }
 
@@ -261,11 +265,22 @@ def geminis_sdk_asks_by_what_is_replaced() -> bool:
 
 def what_is_said_beside_calls_is_left_out() -> bool:
     """The conversation has no text where the model called tools: it is put there afterwards."""
-    from crewai.agents import agent_executor
+    from crewai.agents.agent_executor import AgentExecutor
 
-    return '"content": None,\n                "tool_calls": tool_calls_to_report' in inspect.getsource(
-        agent_executor
-    )
+    said = '"content": None,\n                "tool_calls": tool_calls_to_report'
+    return said in inspect.getsource(AgentExecutor)
+
+
+def whole_crews_run() -> bool:
+    """The crews that warm a process up complete: both processes, both ways to call tools, over HTTP too."""
+    from kasal_jupyter.worker import warm
+
+    told: list[logging.LogRecord] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = told.append  # type: ignore[method-assign]
+    warm.log.addHandler(handler)
+    warm.warm_up()
+    return not told
 
 
 FACTS = (
@@ -282,6 +297,8 @@ FACTS = (
     calls_are_told_apart_in_events,
     how_work_ends_is_looked_up_where_it_is_replaced,
     it_is_known_by_our_words_that_a_server_takes_no_tools,
+    # It shuts CrewAI's bus down.
+    whole_crews_run,
 )
 
 
@@ -297,7 +314,8 @@ def main() -> None:
         if "--write" in sys.argv:
             CONTRACT.write_text("\n".join(lines) + "\n")
         facts = {fact.__name__: fact() for fact in FACTS}
-        print(json.dumps({"overridden": lines, "elsewhere": named_elsewhere(), "facts": facts}))
+        told = {"file": handler.__file__, "overridden": lines, "elsewhere": named_elsewhere(), "facts": facts}
+        print(json.dumps(told))
 
 
 if __name__ == "__main__":
