@@ -102,6 +102,11 @@ OutputFile = Annotated[
 """A path inside the run's folder, with slashes."""
 
 
+def task_title(name: str | None, description: str) -> str:
+    """Give what a task is called: its name, or the first line of its description, at most 80 characters."""
+    return name or description.strip().splitlines()[0][:80]
+
+
 class TaskFields(Model):
     """What describes a task, wherever one is written down."""
 
@@ -132,6 +137,10 @@ class TaskFields(Model):
     condition: TaskCondition | None = Field(
         None, description="When it is done at all; else it is skipped. Never the first task's."
     )
+
+    def title(self) -> str:
+        """Give what the task is called; see :func:`task_title`."""
+        return task_title(self.name, self.description)
 
 
 class TaskCreate(TaskFields):
@@ -174,10 +183,6 @@ class Task(TaskFields, Document):
     owner: str
     created_at: str
     updated_at: str
-
-    def title(self) -> str:
-        """Give the task's name, or the first line of its description, at most 80 characters."""
-        return self.name or self.description.strip().splitlines()[0][:80]
 
 
 class TaskDetails(Task):
