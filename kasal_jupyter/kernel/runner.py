@@ -74,15 +74,15 @@ def launch(
         It ended otherwise than completed. An interrupt of the kernel (■) stops it on the server.
     """
     given = read_values(values, crew)
-    # A frame that no text mentions has tools that tell of it.
-    for line in unused_inputs(crew, given.inputs.keys() - given.frames):
-        print_line(line)
     run_tools = RunTools(given.tools, bound=frozenset(given.bound))
 
     def start() -> str:
         return client.start(crew.id, given.inputs, given.definitions, budget=budget).job_id
 
     job_id, interrupted = _undisturbed(start)
+    # A refusal tells of them itself. A frame that no text mentions has tools that tell of it.
+    for line in unused_inputs(crew, given.inputs.keys() - given.frames):
+        print_line(line)
     if on_start is not None:
         on_start(job_id)
     if interrupted:
