@@ -71,7 +71,6 @@ class MemoryClearHandler(MemoryResource):
         body = self.body(MemoryClear)
         crew = await self.crew(crew_id)
         await self.parts.memories.clear(crew_id, *(MEMORY_TYPES if body.type == "all" else (body.type,)))
-        await self.parts.recall.forgotten(crew)
         self.nothing()
 
 
@@ -139,7 +138,6 @@ class MemoryEntryHandler(MemoryResource):
         body = self.body(MemoryUpdate)
         crew = await self.crew(crew_id)
         await self.parts.memories.update(crew_id, memory_id, body)
-        await self.parts.recall.forgotten(crew)
         self.answer(Updated(id=memory_id))
 
     @operation("Delete a memory", access="editor", answers={204: None}, errors=(404,))
@@ -147,5 +145,4 @@ class MemoryEntryHandler(MemoryResource):
         """Have a crew forget one memory."""
         crew = await self.crew(crew_id)
         await self.parts.memories.delete(crew_id, memory_id)
-        await self.parts.recall.forgotten(crew)
         self.nothing()

@@ -1,57 +1,35 @@
-"""Words: what a text is compared by where no model does it.
+"""Words: what a text is found by, and what two texts are compared by.
 
-A word counts by its stem, and a little by its parts, so that *preferred* finds *preference* and a slip of the
-pen finds its word. The rules are few and light, for languages that are written with an alphabet; Chinese,
-Japanese and Korean are read by pairs of characters.
+What a word is, is said here alone: SQLite splits what it is given at blanks, and takes English endings off
+(its tokenizer ``porter``). Chinese, Japanese, Korean, Thai and other languages that are written without blanks
+are read by pairs of signs.
 """
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable
-from functools import lru_cache
-from zlib import crc32
-
-COMMON_WEIGHT = 0.1
-"""What a word that stands in every text counts, against 1 for another."""
-
-PART_LENGTH = 4
-"""Characters of a word's parts."""
-
-PARTS_WEIGHT = 0.5
-"""What all parts of a word count together, against 1 for the word."""
-
-_OF_PARTS = 1
-"""What makes a part's number another than that of a word that is the same."""
 
 MOST_WORDS = 2_000
 """Words of a text that are looked at: more say nothing new of what it is about."""
 
+_LONGEST = 64
+"""Characters of a word that are looked at."""
+
+_ELIDED = 2
+"""Letters before an apostrophe that are no word: *l'eau* is *eau*, and *customer's* is *customer*."""
+
+_ACCENTS = re.compile("[\u0300-\u036f]+")
+_BEYOND = re.compile("[\u0483-\u1fff\u2c00-\U0010ffff]")
+"""Writing that has other signs upon its letters."""
+
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W\d_]+)?")
-_PAIRED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
-
-_ENDINGS = (
-    ("ies", "y"),
-    ("ied", "y"),
-    ("ingly", ""),
-    ("edly", ""),
-    ("ings", ""),
-    ("ing", ""),
-    ("ed", ""),
-    ("ly", ""),
-    ("es", ""),
-    ("en", ""),
-    ("s", ""),
-    ("e", ""),
+_SIGNS = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]+"
 )
-"""What words lose, the first that fits; English in the main, with the plurals of its neighbours."""
 
-_SHORTEST_STEM = 3
-
-_COMMON = frozenset(
+COMMON = frozenset(
     # English, German, French, Spanish, Italian, Portuguese: articles, pronouns, prepositions, auxiliaries.
     """
     a aber about after al all als also am an and any ao aos are as at au auch auf aus aux avec be been
@@ -68,81 +46,49 @@ _COMMON = frozenset(
     zum zur
     """.split()  # noqa: SIM905 - a list of so many would fill pages
 )
+"""Words that stand in every text, and tell nothing of it."""
 
 
 def plain(text: str) -> str:
     """Give a text in lower case and without accents."""
     if text.isascii():
         return text.lower()
-    apart = unicodedata.normalize("NFKD", text.casefold())
+    apart = _ACCENTS.sub("", unicodedata.normalize("NFKD", text.casefold()))
+    if _BEYOND.search(apart):
+        apart = "".join(each for each in apart if not unicodedata.combining(each))
     # Together again what is no accent: Korean syllables are taken apart too.
-    return unicodedata.normalize("NFC", "".join(each for each in apart if not unicodedata.combining(each)))
+    return unicodedata.normalize("NFC", apart)
 
 
 def words_of(text: str) -> list[str]:
     """Give a text's words in their order, plain; at most :data:`MOST_WORDS`."""
-    found: list[str] = _WORD.findall(plain(text))
-    if not text.isascii() and _PAIRED.search(text):
-        found = [part for word in found for part in (_pairs(word) if _PAIRED.search(word) else [word])]
-    return found[:MOST_WORDS]
+    found = [_word(each) for each in _WORD.findall(plain(text))]
+    if not text.isascii() and _SIGNS.search(text):
+        found = [part for word in found for part in (_pairs(word) if _SIGNS.search(word) else [word])]
+    return [word[:_LONGEST] for word in found[:MOST_WORDS]]
 
 
-def stem(word: str) -> str:
-    """Give what a plain word counts by."""
-    word = word.partition("'")[0].partition("\u2019")[0]
-    if not word.isalpha():
-        return word
-    for ending, instead in _ENDINGS:
-        if word.endswith(ending) and len(word) - len(ending) >= _SHORTEST_STEM:
-            word = word[: -len(ending)] + instead
-            break
-    # Preferred is prefer, planning is plan.
-    if len(word) > _SHORTEST_STEM and word[-1] == word[-2] and word[-1] not in "aeiouls":
-        word = word[:-1]
-    return word
-
-
-@lru_cache(maxsize=8_192)
-def _weighted(word: str) -> tuple[str, float]:
-    """Give a plain word's stem, and what it counts where it stands once."""
-    return stem(word), COMMON_WEIGHT if word in _COMMON else 1.0
-
-
-def number_of(stemmed: str) -> int:
-    """Give the 32 bits that a stem is known by."""
-    return crc32(stemmed.encode())
-
-
-@lru_cache(maxsize=4_096)
-def parts_of(stemmed: str) -> tuple[int, ...]:
-    """Give the 32 bits of each of a stem's parts; short stems and numbers have none."""
-    if len(stemmed) < PART_LENGTH or not stemmed.isalpha():
-        return ()
-    framed = f"<{stemmed}>"
-    ends = range(PART_LENGTH, len(framed) + 1)
-    return tuple(crc32(framed[end - PART_LENGTH : end].encode(), _OF_PARTS) for end in ends)
-
-
-def stems_of(text: str) -> dict[str, float]:
-    """Give a text's stems with what each counts: by how often it stands there, little where it is common."""
-    stems: dict[str, float] = {}
-    for word, count in Counter(words_of(text)).items():
-        stemmed, weight = _weighted(word)
-        stems[stemmed] = stems.get(stemmed, 0.0) + (weight if count == 1 else weight * (1 + math.log(count)))
-    return stems
+def telling(text: str) -> list[str]:
+    """Give the words that say what a text is about, each once, in their order."""
+    return [word for word in dict.fromkeys(words_of(text)) if word not in COMMON]
 
 
 def alike(one: Iterable[str], other: Iterable[str]) -> float:
-    """Say how much two texts' stems are the same: 0 to 1, Jaccard's measure."""
+    """Say how much two texts' words are the same: 0 to 1, Jaccard's measure."""
     first, second = set(one), set(other)
     return len(first & second) / len(first | second) if first or second else 1.0
 
 
+def _word(found: str) -> str:
+    before, apostrophe, after = found.replace("\u2019", "'").partition("'")
+    return after if apostrophe and len(before) <= _ELIDED else before
+
+
 def _pairs(word: str) -> list[str]:
-    """Take a word apart that is, in part, written without an alphabet."""
+    """Take a word apart that is, in part, written in signs."""
     found: list[str] = []
     at = 0
-    for run in _PAIRED.finditer(word):
+    for run in _SIGNS.finditer(word):
         found += [word[at : run.start()]] if run.start() > at else []
         signs = run[0]
         found += [signs[i : i + 2] for i in range(len(signs) - 1)] or [signs]

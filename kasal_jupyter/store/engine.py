@@ -54,6 +54,7 @@ class Engine:
         self._layer: Layer | None = None
         self._backlog = False
         self._closed = False
+        self.path = path
         with ExitStack() as opened:
             self._write_session = opened.enter_context(closing(WriteSession(path)))
             self._read_session = opened.enter_context(closing(Session(path)))
@@ -62,6 +63,19 @@ class Engine:
         if self._write_session.deletions > PRUNE_EVERY:
             with self.group():
                 pass
+        from kasal_jupyter.memory import tables
+        with self.group():
+            if not self.connection.execute("SELECT 1 FROM sqlite_master WHERE name='memory_crews'").fetchone():
+                tables.create_tables(self.connection)
+                found = {b for (b,) in self.connection.execute("""SELECT DISTINCT json_extract(body, '$.crew_id') FROM documents WHERE "table" IN ('memories', 'passages') AND body IS NOT NULL""")}
+                for crew_id in found:
+                    self.connection.execute("INSERT INTO memory_crews (crew_id, state) VALUES (?, 0)", (crew_id.decode(),))
+
+    @property
+    def connection(self):
+        if not self.in_transaction:
+            raise RuntimeError("no transaction")
+        return self._write_session._connection
 
     def close(self) -> None:
         """Close the file. What was acknowledged is in it already."""
@@ -164,11 +178,16 @@ class Engine:
         group = self._layer
         assert group is not None
         self._layer = Layer(group)
+        self.connection.execute("SAVEPOINT work")
         try:
             yield self._layer
             for name, overlay in self._layer:
                 overlay.apply(group.writer(name))
+        except BaseException:
+            self.connection.execute("ROLLBACK TO work")
+            raise
         finally:
+            self.connection.execute("RELEASE work")
             self._layer = group
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -53,6 +54,7 @@ from kasal_jupyter.store.catalog import (
     D,
 )
 from kasal_jupyter.store.database import Database
+from kasal_jupyter.store.file import connect
 from kasal_jupyter.store.folder import FILE_NAME, make_private_folder
 from kasal_jupyter.store.quota import Quota
 from kasal_jupyter.store.repository import Repository
@@ -133,6 +135,29 @@ class Store:
         except OSError as error:
             raise StoreError(f"The store {path} can't be opened: {error.strerror}.") from error
 
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._engine.path
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection of the change that this thread is in."""
+        return self._engine.connection
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection of one moment."""
+        if self._engine.in_transaction:
+            yield self.connection
+            return
+        connection = connect(self.path)
+        try:
+            connection.execute("BEGIN")
+            yield connection
+        finally:
+            connection.close()
+
     def repository(self, collection: Collection[D]) -> Repository[D]:
         """Give the repository of a collection of the catalog."""
         table = self.db.table(collection.name)
@@ -191,8 +216,6 @@ class Store:
         """Delete a document that can't be read, with what hangs on it alone; within a change."""
         by_name = {collection.name: collection for collection in CATALOG}
         self.repository(by_name[damaged.collection]).delete(damaged.document_id)
-        if damaged.collection == KNOWLEDGE.name:
-            self.passages.delete_where(source_id=damaged.document_id)
 
     def change_now(self, work: Callable[[], T]) -> T:
         """Carry out a change like :meth:`change`, in this thread: for programs without an event loop."""
