@@ -41,7 +41,6 @@ from kasal_jupyter.hiding import MIN_WORD, unhidden_among
 from kasal_jupyter.models.catalog import ModelCatalog, SandboxCatalog
 from kasal_jupyter.runs.disabled import DisabledOwners
 from kasal_jupyter.runs.environment import worker_environment
-from kasal_jupyter.runs.hook_file import HookFiles
 from kasal_jupyter.runs.local import LocalBackend, StartMethod
 from kasal_jupyter.runs.memory import CrewMemories
 from kasal_jupyter.runs.queue import RunLimits
@@ -489,7 +488,7 @@ class KasalApp(ExtensionApp):
         providers = Providers(store, secrets, guard)
         catalog = replace(catalog, stored=providers.credentials, guard=guard)
         recall = CrewMemories(store, folder, catalog, guard)
-        webhooks = Webhooks(HookFiles(folder / "runs"), SigningSecrets(store, secrets), guard)
+        webhooks = Webhooks(store, SigningSecrets(store, secrets), guard)
         return Parts(
             store=store,
             crews=crews,

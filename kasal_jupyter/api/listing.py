@@ -9,7 +9,8 @@ from typing import Any
 from kasal_jupyter.places import LISTS
 from kasal_jupyter.schemas.base import ListQuery
 from kasal_jupyter.store.catalog import D, Order
-from kasal_jupyter.store.repository import Page, Repository, Selection
+from kasal_jupyter.store.repository import Page, Repository
+from kasal_jupyter.store.selection import Selection
 
 
 async def list_page(

@@ -20,6 +20,7 @@ from itertools import accumulate
 from pathlib import Path
 from urllib.parse import quote
 
+from kasal_jupyter.errors import StoreError
 from kasal_jupyter.memory import tables
 from kasal_jupyter.memory.embedder import EmbedderFailed, RemoteEmbedder, embedder_name
 from kasal_jupyter.memory.record import KINDS, Kind, Record
@@ -183,7 +184,7 @@ class Recall:
                     else:
                         scores = search.by_vector(self._embedder, vector)
                     hits = search.best(scores, limit)
-        except (sqlite3.Error, ValueError, TypeError) as error:
+        except (sqlite3.Error, StoreError, ValueError, TypeError) as error:
             remark = f"The memory cannot be searched: {error}"
         return Found(hits, round((time.perf_counter() - began) * 1_000, 3), remark)
 

@@ -6,9 +6,6 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-BESIDE = (".stop", ".hook", ".hooked", ".hook-part")
-"""What lies beside a journal: who wants the run stopped, and how far the delivery of its webhooks is."""
-
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
@@ -30,10 +27,6 @@ class RunFiles:
         """Give the folder that a run writes its files in."""
         return self.folder / job_id
 
-    def stop_mark(self, job_id: str) -> Path:
-        """Give the file by which another server asks the one that runs it to stop a run."""
-        return self.folder / f"{job_id}.stop"
-
     def delete(self, job_id: str) -> None:
         """Delete all that there is of a run.
 
@@ -49,6 +42,4 @@ class RunFiles:
             pass
         except OSError:
             shutil.rmtree(workspace)
-        for suffix in BESIDE:
-            (self.folder / f"{job_id}{suffix}").unlink(missing_ok=True)
         self.journal(job_id).unlink(missing_ok=True)

@@ -102,3 +102,11 @@ def left_over(store: Store, files: RunFiles, *, alone: bool) -> Iterable[str]:
         for job_id, changed in found.items()
         if (alone or changed < sure) and not store.executions.count(id=job_id)
     ]
+
+
+def forget_requests(store: Store) -> None:
+    """Delete requests to stop what has ended, within a change: it may have ended as they were made."""
+    for job_id in store.stop_requests.ids():
+        execution = store.executions.readable(job_id)
+        if execution is None or execution.status in ENDED:
+            store.stop_requests.delete(job_id)

@@ -24,19 +24,21 @@ from kasal_jupyter.runs.files import RunFiles
 from kasal_jupyter.runs.journal import Journal
 from kasal_jupyter.runs.ledger import book_past_runs, settle
 from kasal_jupyter.runs.memory import CrewMemories
+from kasal_jupyter.runs.old_files import take_in_files
 from kasal_jupyter.runs.presence import Presence
 from kasal_jupyter.runs.queue import RETRY_SECONDS, RunLimits, RunQueue
-from kasal_jupyter.runs.recovery import INTERRUPTED, left_over, recover
+from kasal_jupyter.runs.recovery import INTERRUPTED, forget_requests, left_over, recover
 from kasal_jupyter.runs.run import Run
 from kasal_jupyter.runs.webhooks import Webhooks
-from kasal_jupyter.schemas.base import new_id
+from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.crews import WholeCrew
 from kasal_jupyter.schemas.events import ErrorInfo
-from kasal_jupyter.schemas.executions import ENDED, Budget, Execution
+from kasal_jupyter.schemas.executions import ENDED, Budget, Execution, ExecutionError, StopRequest
 from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.schemas.summary import RunSummary
 from kasal_jupyter.schemas.tasks import TaskState
 from kasal_jupyter.schemas.tools import ClientTool
+from kasal_jupyter.store.catalog import STOP_REQUESTS
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.store.toolbox import Toolbox
 from kasal_jupyter.store.versions import note_run
@@ -217,6 +219,9 @@ class Runs:
             if first is None:
                 self.store.executions.insert(execution)
                 note_run(self.store, whole)
+                if self.webhooks is not None:
+                    # Of one change with the run: what is accepted is delivered.
+                    self.webhooks.accept(job_id, whole.crew, self.presence.server_id)
             return first
 
         with ExitStack() as undo:
@@ -232,8 +237,6 @@ class Runs:
                 spec, execution.owner, feed, self.backend, self, launch_seconds=self.limits.launch_seconds
             )
             undo.callback(run.calls.end)
-            if self.webhooks is not None:
-                self.webhooks.accept(job_id, whole.crew, self.presence.server_id)
             # From here on it answers for the run's state: whoever lists executions may see it before we do.
             self._runs[job_id], self._states[job_id] = run, "queued"
             undo.callback(self._runs.pop, job_id, None)
@@ -243,7 +246,7 @@ class Runs:
             )
             if isinstance(synced, BaseException) and not isinstance(inserted, Execution | BaseException):
                 # What could be stored without its journal is no execution.
-                await self.store.change(lambda: self.store.executions.delete(job_id))
+                await self.store.change(lambda: self._delete_stored(job_id))
             for failed in (inserted, synced):
                 if isinstance(failed, BaseException):
                     raise failed
@@ -261,7 +264,7 @@ class Runs:
         job_id
             The execution.
         reason
-            What is noted as why, of one of this server; nothing where its caller has asked for it.
+            What is noted as why; nothing where its caller has asked for it.
 
         Raises
         ------
@@ -277,7 +280,7 @@ class Runs:
             if run := self._runs.get(job_id):
                 await run.stop(reason)
             else:
-                await self._have_stopped(job_id)
+                await self._have_stopped(execution, reason)
             execution = await self.execution(job_id)
         if execution.status == "stopped":
             return execution
@@ -287,12 +290,21 @@ class Runs:
             f"The server that runs {job_id} has not stopped it yet; it does when it gets to it", retry_after=5
         )
 
-    async def _have_stopped(self, job_id: str) -> None:
-        """Tell the server that runs an execution to stop it, by a file that it looks for."""
-        try:
-            self.files.stop_mark(job_id).touch(mode=0o600)
-        except OSError as error:
-            raise StoreError(f"Its server cannot be told to stop {job_id}: {error.strerror}") from error
+    async def _have_stopped(self, execution: Execution, reason: ErrorInfo | None) -> None:
+        """Tell the server that runs an execution to stop it, and why."""
+        job_id = execution.id
+        request = StopRequest(
+            id=job_id,
+            server=execution.server,
+            reason=ExecutionError(**reason) if reason else None,
+            created_at=utc_now(),
+        )
+
+        def ask() -> None:
+            if not self.store.stop_requests.has(job_id):
+                self.store.stop_requests.insert(request)
+
+        await self.store.change(ask)
         for _ in range(int(5 / POLL_SECONDS)):
             if (await self.execution(job_id)).status in ENDED:
                 return
@@ -318,12 +330,17 @@ class Runs:
             await run.hurry()
             if not await _within(run.stored.wait(), STORED_SECONDS):
                 raise Unavailable(f"The end of {job_id} could not be stored yet", retry_after=RETRY_SECONDS)
-        await self.store.change(lambda: self.store.executions.delete(job_id))
+        await self.store.change(lambda: self._delete_stored(job_id))
         self._feeds.forget(job_id)
         if self.webhooks is not None:
             await self.webhooks.forget(job_id)
         # A crash in between leaves files that nothing refers to, never an execution without its journal.
         await asyncio.to_thread(self.forget_files, job_id)
+
+    def _delete_stored(self, job_id: str) -> None:
+        """Delete what the store has of an execution, within a change."""
+        for each in (self.store.executions, self.store.stop_requests, self.store.deliveries):
+            each.delete(job_id)
 
     async def close(self) -> None:
         """Shut down: what runs or waits is ended as ``interrupted``. The backend is left to its owner."""
@@ -347,11 +364,14 @@ class Runs:
 
         What cannot be settled now is left to the next who asks for it, and to the next start.
         """
-        for step in (self._recover_all, self._book_all, self._take_over, self._sweep):
+        for step in (self._take_in_files, self._recover_all, self._book_all, self._take_over, self._sweep):
             try:
                 await step()
             except Exception:
                 log.exception("what servers that are gone have left could not be settled")
+
+    async def _take_in_files(self) -> None:
+        await asyncio.to_thread(take_in_files, self.store, self.folder)
 
     async def _recover_all(self) -> None:
         for status in ("queued", "running"):
@@ -366,10 +386,11 @@ class Runs:
 
     async def _take_over(self) -> None:
         if self.webhooks is not None:
-            await self.webhooks.take_over(self.store, self.presence, self.feed)
+            await self.webhooks.take_over(self.presence, self.feed)
 
     async def _sweep(self) -> None:
-        """Take away what is left of runs that were never acknowledged."""
+        """Take away what is left of runs that were never acknowledged, or have ended."""
+        await self.store.change(lambda: forget_requests(self.store))
         alone = not self.presence.others()
         for job_id in await asyncio.to_thread(left_over, self.store, self.files, alone=alone):
             if job_id not in self._runs and job_id not in self._coming:
@@ -492,6 +513,8 @@ class Runs:
             if (execution := self.store.executions.readable(run.spec.job_id)) is not None:
                 fitting = _fitting(execution, fields)
                 settle(self.store, execution, summary, fitting, final=final, memories=memories)
+            if summary.ended:
+                self.store.stop_requests.delete(run.spec.job_id)
 
         await self.store.change(save)
         self._states[run.spec.job_id] = fields["status"]
@@ -514,8 +537,6 @@ class Runs:
         self._runs.pop(job_id, None)
         self._states.pop(job_id, None)
         self._feeds.remember(run.feed)
-        with suppress(OSError):
-            self.files.stop_mark(job_id).unlink(missing_ok=True)
         if run.feed.summary.remembered and not self._closing:
             self._chores.begin(self.prepare(run))
         if self.on_end is not None:
@@ -529,7 +550,7 @@ class Runs:
             run.launch()
         if self._runs and not self._minding:
             self._minding = True
-            self._chores.begin(self._mind_stop_files())
+            self._chores.begin(self._mind_stop_requests())
 
     async def _current(self, execution: Execution) -> Execution:
         if run := self._runs.get(execution.id):
@@ -572,16 +593,28 @@ class Runs:
         self._chores.begin(self._take_over())
         return self.store.executions.readable(execution.id) or execution
 
-    async def _mind_stop_files(self) -> None:
+    async def _mind_stop_requests(self) -> None:
         """Stop runs that another server on the folder was asked to stop."""
+        seen: tuple[int, ...] | None = None
         while self._runs:
-            for job_id, run in list(self._runs.items()):
-                # One that hangs, or cannot be looked for, holds up none of the others.
-                with suppress(OSError):
-                    if not run.ended and not run.stopping and self.files.stop_mark(job_id).exists():
-                        self._chores.begin(run.stop())
+            # One that hangs, or cannot be looked for, holds up none of the others.
+            with suppress(StoreError):
+                version = self.store.versions(STOP_REQUESTS)
+                if version != seen and not self._stop_requested():
+                    seen = version
             await asyncio.sleep(2 * POLL_SECONDS)
         self._minding = False
+
+    def _stop_requested(self) -> bool:
+        """Begin to stop what is requested, and say whether it has to be looked for again."""
+        found = self.store.stop_requests.find(server=self.presence.server_id)
+        for request in found:
+            run = self._runs.get(request.id)
+            if run is not None and not run.ended and not run.stopping:
+                reason = request.reason
+                why = ErrorInfo(code=reason.code, message=reason.message) if reason else None
+                self._chores.begin(run.stop(why))
+        return any(request.id in self._runs for request in found)
 
     def forget_files(self, job_id: str) -> None:
         """Delete what lies on disk of a run; what can't be deleted now is :meth:`clear_away`'s. It blocks."""

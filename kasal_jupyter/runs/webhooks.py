@@ -12,6 +12,7 @@ import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -19,11 +20,10 @@ from typing import Any
 
 import orjson
 
-from kasal_jupyter.errors import Fault, InvalidRequest, KasalError, NotFound, StoreError
+from kasal_jupyter.errors import DocumentDamaged, Fault, InvalidRequest, KasalError, NotFound, StoreError
 from kasal_jupyter.places import Places
 from kasal_jupyter.runs.feed import Feed
 from kasal_jupyter.runs.filter import EventFilter
-from kasal_jupyter.runs.hook_file import HookDamaged, HookFiles
 from kasal_jupyter.runs.presence import Presence
 from kasal_jupyter.runs.signing import SigningSecrets, signature
 from kasal_jupyter.schemas.base import utc_now
@@ -82,8 +82,8 @@ class Webhooks:
 
     Parameters
     ----------
-    files
-        Where it is kept how far each delivery is.
+    store
+        Keeps how far each delivery is.
     secrets
         What the owners' messages are signed with.
     guard
@@ -96,14 +96,14 @@ class Webhooks:
 
     def __init__(
         self,
-        files: HookFiles,
+        store: Store,
         secrets: SigningSecrets,
         guard: HostGuard,
         *,
         pauses: Sequence[float] = PAUSES,
         timeout: float = TIMEOUT,
     ) -> None:
-        self.files = files
+        self._store = store
         self.secrets = secrets
         self._guard = guard
         self._pauses = pauses
@@ -130,30 +130,22 @@ class Webhooks:
             raise InvalidRequest("Invalid webhook", faults=[Fault("webhook.url", str(error))]) from None
 
     def accept(self, job_id: str, crew: Crew, server: str) -> bool:
-        """Note what is to be delivered of a new run; say whether its crew has a webhook.
+        """Note what is to be delivered of a new run, within the change that stores it.
 
-        The secret of the crew's owner signs, whoever runs it.
-
-        Raises
-        ------
-        StoreError
-            It can't be kept: what is accepted is delivered.
+        The secret of the crew's owner signs, whoever runs it. It says whether the crew has a webhook.
         """
         if crew.webhook is None:
             return False
         webhook = crew.webhook
         state = HookState(id=job_id, owner=crew.owner, server=server, url=webhook.url, events=webhook.events)
-        try:
-            self.files.write(state)
-        except OSError as error:
-            raise StoreError(f"The webhooks of {job_id} can't be kept: {error.strerror}.") from error
+        self._store.deliveries.insert(state)
         return True
 
     def begin(self, feed: Feed) -> None:
         """Deliver a run's events from where it stands, while they come; nothing where it has no webhook."""
         try:
-            state = self.files.read(feed.job_id)
-        except HookDamaged as damaged:
+            state = self._store.deliveries.get(feed.job_id)
+        except DocumentDamaged as damaged:
             # The next server makes it anew.
             log.error("the webhooks of %s are not delivered: %s", feed.job_id, damaged)  # noqa: TRY400
             return
@@ -164,15 +156,11 @@ class Webhooks:
         self._states[state.id] = state
         task.add_done_callback(lambda done: self._ended(state.id, done))
 
-    async def take_over(
-        self, store: Store, presence: Presence, feed_of: Callable[[str], Awaitable[Feed]]
-    ) -> None:
+    async def take_over(self, presence: Presence, feed_of: Callable[[str], Awaitable[Feed]]) -> None:
         """Go on with what servers that are gone have left undelivered.
 
         Parameters
         ----------
-        store
-            Its lock keeps two servers from both doing it.
         presence
             Says which servers are alive, and which is this one.
         feed_of
@@ -180,17 +168,18 @@ class Webhooks:
         """
 
         def claim(job_id: str) -> bool:
-            state = self._standing(store, job_id)
+            # Within a change: no two servers do it at once.
+            state = self._standing(job_id)
             if state is None or state.done or presence.alive(state.server):
                 return False
-            self.files.write(state.model_copy(update={"server": presence.server_id}))
+            self._store.deliveries.replace(state.model_copy(update={"server": presence.server_id}))
             return True
 
-        for job_id in await asyncio.to_thread(self.files.pending):
+        for job_id in self._store.deliveries.ids(done=False):
             if job_id in self._tasks:
                 continue
             try:
-                if await store.change(partial(claim, job_id)):
+                if await self._store.change(partial(claim, job_id)):
                     self.begin(await feed_of(job_id))
             except NotFound:
                 await self.forget(job_id)
@@ -201,8 +190,8 @@ class Webhooks:
     def report(self, job_id: str) -> WebhookReport | None:
         """Say what was delivered of a run; None where its crew had no webhook."""
         try:
-            state = self._states.get(job_id) or self.files.read(job_id)
-        except HookDamaged:
+            state = self._states.get(job_id) or self._store.deliveries.get(job_id)
+        except DocumentDamaged:
             state = HookState(
                 id=job_id, owner="", server="", url="", events=[], done=True, remark=f"{_DAMAGED} is unknown"
             )
@@ -216,7 +205,8 @@ class Webhooks:
         if task := self._tasks.get(job_id):
             task.cancel()
             await asyncio.wait([task])
-        await asyncio.to_thread(self.files.delete, job_id)
+        if self._store.deliveries.has(job_id):
+            await self._store.change(lambda: self._store.deliveries.delete(job_id))
 
     async def close(self) -> None:
         """Let what is nearly done be done; the rest waits for the next server."""
@@ -229,14 +219,15 @@ class Webhooks:
 
     # -- inside --------------------------------------------------------------------------------------
 
-    def _standing(self, store: Store, job_id: str) -> HookState | None:
-        """Give where a delivery stands; made anew, within a change of the store, where its file is damaged.
+    def _standing(self, job_id: str) -> HookState | None:
+        """Give where a delivery stands; made anew, within a change of the store, where that is damaged.
 
         The receiver's address is in no journal: it is the crew's, as it is now.
         """
         try:
-            return self.files.read(job_id)
-        except HookDamaged as damaged:
+            return self._store.deliveries.get(job_id)
+        except DocumentDamaged as damaged:
+            store = self._store
             execution = store.executions.get(job_id)
             if execution is None:
                 raise NotFound(f"There is no execution {job_id}") from None
@@ -257,16 +248,22 @@ class Webhooks:
                 done=webhook is None,
                 remark=f"{_DAMAGED} {again}",
             )
-            self.files.set_aside(job_id)
-            self.files.write(state)
+            store.deliveries.delete(job_id)
+            store.deliveries.insert(state)
             return state
 
-    def _keep(self, state: HookState) -> None:
+    async def _keep(self, state: HookState) -> None:
         """Note where a delivery stands; what can't be written is kept here, and not delivered again."""
         self._states[state.id] = state
+
+        def keep() -> None:
+            # Its execution may be deleted meanwhile.
+            if self._store.deliveries.has(state.id):
+                self._store.deliveries.replace(state)
+
         try:
-            self.files.write(state)
-        except OSError:
+            await self._store.change(keep)
+        except StoreError:
             if state.id not in self._unkept:
                 log.exception("where the webhooks of %s stand could not be written", state.id)
             self._unkept.add(state.id)
@@ -286,10 +283,12 @@ class Webhooks:
             pauses = itertools.chain(KEEP_PAUSES, itertools.repeat(KEEP_PAUSES[-1]))
             while state.id in self._unkept:
                 await asyncio.sleep(next(pauses))
-                self._keep(state)
+                await self._keep(state)
         finally:
             if state.id in self._unkept:
-                self._keep(self._states[state.id])
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(CLOSE_SECONDS):
+                        await self._keep(self._states[state.id])
 
     async def _deliver_all(self, feed: Feed, state: HookState) -> HookState:
         """Deliver what is wanted until the run has ended, and all of it was settled."""
@@ -306,7 +305,7 @@ class Webhooks:
                     event = _event(line)
                     if event is not None and wanted.takes(event):
                         state = await self._settle(state.model_copy(update={"seq": seen}), event, line)
-                        self._keep(state)
+                        await self._keep(state)
                         if state.done:
                             return state
                 if not lines:
@@ -316,7 +315,7 @@ class Webhooks:
         finally:
             unsubscribe()
         state = state.model_copy(update={"seq": seen, "done": True})
-        self._keep(state)
+        await self._keep(state)
         return state
 
     async def _settle(self, state: HookState, event: dict[str, Any], line: bytes) -> HookState:

@@ -121,6 +121,15 @@ class ExecutionError(Model):
     task: str | None = None
 
 
+class StopRequest(Document):
+    """A request to the server that runs an execution: to stop it."""
+
+    id: str = Field(description="The execution.")
+    server: str = Field(description="Which server is asked.")
+    reason: ExecutionError | None = Field(None, description="Why, where nobody has asked for it.")
+    created_at: str
+
+
 class OpenQuestion(Model):
     """What an agent asks a human and nobody has answered yet; see ``input_request``."""
 

@@ -54,7 +54,7 @@ class Delivery(Model):
 
 
 class HookState(Document):
-    """Where the delivery of a run's events stands, as it is kept in the file beside the journal."""
+    """Where the delivery of a run's events stands, as it is stored."""
 
     id: str = Field(description="The run.")
     owner: str = Field(description="Whose secret signs.")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from tinydb import TinyDB
 
+from kasal_jupyter.store.file import Schema
 from kasal_jupyter.store.storage import SqliteStorage
 from kasal_jupyter.store.table import SqliteTable
+
+__all__ = ["Database", "Schema"]
 
 
 class Database(TinyDB):

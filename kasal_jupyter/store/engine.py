@@ -1,89 +1,260 @@
-"""Transactions: the file and the tables in memory, kept equal."""
+"""Connections and transactions: who reads, who writes, and what has changed."""
 
 from __future__ import annotations
 
+import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 from kasal_jupyter.errors import StoreError
-from kasal_jupyter.store.layer import Layer, Tables
-from kasal_jupyter.store.memory import Indexes, Memory
-from kasal_jupyter.store.session import Session, WriteSession
+from kasal_jupyter.store.file import (
+    BUSY_SECONDS,
+    Schema,
+    connect,
+    create_file,
+    prepare,
+    store_error,
+    store_errors,
+    wait_while_busy,
+)
+from kasal_jupyter.store.layout import Layout
+from kasal_jupyter.store.migrations import DocumentSteps, Migration
+from kasal_jupyter.store.turnstile import POLL_SECONDS, Turnstile
 
-PRUNE_EVERY = 1_000
-"""Deletions between two prunings of the tombstones."""
+IDLE_READERS = 4
+"""Readers' connections that are kept open while nobody reads."""
 
-BACKLOG = 500
-"""Rows another process may have changed for a reader to take them in itself, in a few milliseconds."""
+REMEMBERED = 256
+"""Answers that are remembered until their collection changes."""
 
-REBUILD = 5_000
-"""Rows another process may have changed to be merged; readers wait for that. More, and all is read again."""
+T = TypeVar("T")
+
+_FORGET = "DELETE FROM stored_bytes WHERE field = ? AND value = ? AND bytes <= 0"
+
+_TOUCH = "UPDATE collections SET version = version + 1, present = ? WHERE name = ?"
+
+_COUNT = """
+INSERT INTO stored_bytes VALUES (?, ?, ?)
+ON CONFLICT (field, value) DO UPDATE SET bytes = bytes + excluded.bytes
+"""
+
+
+@dataclass(slots=True)
+class Job:
+    """A change while it is carried out.
+
+    Attributes
+    ----------
+    connection
+        The connection that writes.
+    bytes, documents
+        How many more are stored, by table and the value that stored bytes are counted by.
+    written
+        The same tables and values: whose documents were written.
+    """
+
+    connection: sqlite3.Connection
+    bytes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    documents: Counter[tuple[str, str]] = field(default_factory=Counter)
+    written: set[tuple[str, str]] = field(default_factory=set)
+    touched: dict[str, bool] = field(default_factory=dict)
 
 
 class Engine:
     """The database under TinyDB's two seams.
 
-    Any thread may read; what it reads is committed, and of one moment. One thread at a
-    time writes; it alone sees what it has changed until that is on the disk.
+    Any thread may read; what it reads is committed, and each statement is of one moment. One thread at a
+    time writes; it alone sees what it has changed until that is on the disk. Who reads never waits for who
+    writes.
 
     Parameters
     ----------
     path
         The SQLite file; it is created if it is not there.
-    indexes
-        The indexed fields of each table that has any.
-
-    Attributes
-    ----------
-    on_backlog
-        Called when another process has changed so much that a reader should not wait
-        for it: somebody else is to open a transaction soon, which takes it in. Without
-        it the reader does so itself.
+    layouts
+        How tables lie; those that are not named have their documents alone.
+    steps
+        What brings the documents of older versions up to date, by table.
+    schemas
+        Tables that rooms keep for themselves.
     """
 
-    def __init__(self, path: Path, indexes: Indexes | None = None) -> None:
-        self.on_backlog: Callable[[], None] | None = None
-        self._memory = Memory(indexes or {})
-        self._writing = threading.RLock()
-        self._refreshing = threading.Lock()
-        self._writer_thread: int | None = None
-        self._snapshot_thread: int | None = None
-        self._looked_thread: int | None = None
-        self._layer: Layer | None = None
-        self._backlog = False
-        self._closed = False
+    def __init__(
+        self,
+        path: Path,
+        layouts: Mapping[str, Layout] | None = None,
+        *,
+        steps: Mapping[str, DocumentSteps] | None = None,
+        schemas: Sequence[Schema] = (),
+    ) -> None:
         self.path = path
-        with ExitStack() as opened:
-            self._write_session = opened.enter_context(closing(WriteSession(path)))
-            self._read_session = opened.enter_context(closing(Session(path)))
-            self._take_in(self._read_session)
-            opened.pop_all()
-        if self._write_session.deletions > PRUNE_EVERY:
-            with self.group():
-                pass
-        from kasal_jupyter.memory import tables
-        with self.group():
-            if not self.connection.execute("SELECT 1 FROM sqlite_master WHERE name='memory_crews'").fetchone():
-                tables.create_tables(self.connection)
-                found = {b for (b,) in self.connection.execute("""SELECT DISTINCT json_extract(body, '$.crew_id') FROM documents WHERE "table" IN ('memories', 'passages') AND body IS NOT NULL""")}
-                for crew_id in found:
-                    self.connection.execute("INSERT INTO memory_crews (crew_id, state) VALUES (?, 0)", (crew_id.decode(),))
-
-    @property
-    def connection(self):
-        if not self.in_transaction:
-            raise RuntimeError("no transaction")
-        return self._write_session._connection
+        self.layouts = dict(layouts or {})
+        self._writing = threading.RLock()
+        self._writer_thread: int | None = None
+        self._job: Job | None = None
+        self._broken: BaseException | None = None
+        self._local = threading.local()
+        self._idle: deque[sqlite3.Connection] = deque()
+        self._looking = threading.Lock()
+        self._seen: int | None = None
+        self._versions: dict[str, int] = {}
+        self._remembered: OrderedDict[Any, tuple[int, Any]] = OrderedDict()
+        self._closed = False
+        create_file(path)
+        with store_errors(path):
+            self.writing_connection = connect(path)
+            try:
+                migration = Migration(path, self.layouts, steps or {}, schemas)
+                prepare(self.writing_connection, path, migration.is_current, migration.run)
+                # SQLite would wait for its lock in steps of up to 100 ms.
+                self.writing_connection.execute("PRAGMA busy_timeout = 0")
+                self._looking_connection = connect(path, reads=True)
+                # One that is there when no more can be had.
+                self._idle.append(connect(path, reads=True))
+            except BaseException:
+                self.writing_connection.close()
+                raise
+        self._turnstile = Turnstile(path.parent, BUSY_SECONDS)
 
     def close(self) -> None:
         """Close the file. What was acknowledged is in it already."""
-        with self._writing, self._refreshing:
-            if not self._closed:
-                self._closed = True
-                self._read_session.close()
-                self._write_session.close()
+        with self._writing, self._looking:
+            if self._closed:
+                return
+            self._closed = True
+            while self._idle:
+                self._idle.pop().close()
+            self._looking_connection.close()
+            self.writing_connection.close()
+            self._turnstile.close()
+
+    # -- reading -------------------------------------------------------------------------------------
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Give what a statement finds: within a change what it has made, else what is committed."""
+        held: sqlite3.Connection | None = getattr(self._local, "reader", None)
+        if self.in_transaction:
+            held = self.writing_connection
+        try:
+            if held is not None:
+                return held.execute(sql, parameters).fetchall()
+            connection = self._take()
+            try:
+                return connection.execute(sql, parameters).fetchall()
+            finally:
+                self._give_back(connection)
+        except sqlite3.Error as error:
+            raise store_error(self.path, error) from error
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Let several reads of this thread see one moment. Nobody waits for it."""
+        held: sqlite3.Connection | None = getattr(self._local, "reader", None)
+        if self.in_transaction:
+            held = self.writing_connection
+        if held is not None:
+            yield held
+            return
+        with store_errors(self.path):
+            connection = self._take()
+        try:
+            with store_errors(self.path):
+                connection.execute("BEGIN")
+                # The moment is that of the first look.
+                connection.execute("SELECT 1 FROM schemas").fetchone()
+            self._local.reader = connection
+            yield connection
+        finally:
+            self._local.reader = None
+            try:
+                connection.rollback()
+            finally:
+                self._give_back(connection)
+
+    def _take(self) -> sqlite3.Connection:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            if self._closed:
+                raise StoreError(f"The store {self.path} is closed.") from None
+            return connect(self.path, reads=True)
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        if self._closed or len(self._idle) >= IDLE_READERS:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    # -- what has changed ----------------------------------------------------------------------------
+
+    @contextmanager
+    def one_look(self) -> Iterator[None]:
+        """Let several looks of this thread for what has changed be one; no ``await`` inside.
+
+        A look is a system call or two.
+        """
+        self._look()
+        self._local.looked = True
+        try:
+            yield
+        finally:
+            self._local.looked = False
+
+    def version(self, name: str) -> int:
+        """Give a number that grows whenever the table changes, by whichever process."""
+        return self.versions((name,))[0]
+
+    def versions(self, names: Iterable[str]) -> tuple[int, ...]:
+        """Give the versions of several tables, for the price of one look."""
+        if self.in_transaction:
+            known = dict(self.rows("SELECT name, version FROM collections"))
+            return tuple(known.get(name.encode(), 0) for name in names)
+        if not getattr(self._local, "looked", False):
+            self._look()
+        versions = self._versions
+        return tuple([versions.get(name, 0) for name in names])
+
+    def remembered(self, name: str, key: Any, make: Callable[[], T]) -> T:
+        """Give what is made of a table, remembered until the table changes.
+
+        The one memory of what was read. What is not committed, or of another moment, is never remembered.
+        """
+        if self.in_transaction or getattr(self._local, "reader", None) is not None:
+            return make()
+        # Taken before anything is read: what is remembered may be newer than it says, never older.
+        version, key = self.version(name), (name, key)
+        found = self._remembered.get(key)
+        if found is not None and found[0] == version:
+            value: T = found[1]
+            return value
+        value = make()
+        self._remembered[key] = (version, value)
+        while len(self._remembered) > REMEMBERED:
+            try:
+                self._remembered.popitem(last=False)
+            except KeyError:
+                break
+        return value
+
+    def _look(self) -> None:
+        # The version is taken before the rows, as above.
+        try:
+            with self._looking:
+                connection = self._looking_connection
+                (seen,) = connection.execute("PRAGMA data_version").fetchone()
+                if seen != self._seen:
+                    rows = connection.execute("SELECT name, version FROM collections").fetchall()
+                    self._versions = {name.decode(): version for name, version in rows}
+                    self._seen = seen
+        except sqlite3.Error as error:
+            raise store_error(self.path, error) from error
+
+    # -- writing -------------------------------------------------------------------------------------
 
     @property
     def in_transaction(self) -> bool:
@@ -91,168 +262,113 @@ class Engine:
         return self._writer_thread == threading.get_ident()
 
     @property
-    def layer(self) -> Layer:
-        """What the transaction that this thread is in has changed so far."""
-        assert self._layer is not None
-        return self._layer
+    def job(self) -> Job:
+        """The change that this thread carries out."""
+        if not self.in_transaction or self._job is None:
+            raise RuntimeError("documents are changed by the work given to Store.change or Store.change_now")
+        return self._job
 
-    @contextmanager
-    def reading(self) -> Iterator[Tables]:
-        """Give the tables as this thread sees them. Copy what is needed out of them and leave."""
-        if self.in_transaction:
-            assert self._layer is not None
-            with self._memory.lock:
-                yield self._layer
-        else:
-            self._refresh()
-            with self._memory.lock:
-                yield self._memory
-
-    @contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """Let several reads of this thread see one moment. Commits wait, so be quick."""
-        if self.in_transaction or self._snapshot_thread == threading.get_ident():
-            yield
-            return
-        self._refresh()
-        with self._memory.lock:
-            self._snapshot_thread = threading.get_ident()
-            try:
-                yield
-            finally:
-                self._snapshot_thread = None
-
-    @contextmanager
-    def one_look(self) -> Iterator[None]:
-        """Let several reads of this thread make do with one look for what other processes have committed.
-
-        A look is a system call or two. Unlike in a snapshot nothing waits; there must be no ``await`` inside
-        all the same, or others' reads would go without a look.
-        """
-        self._refresh()
-        self._looked_thread = threading.get_ident()
-        try:
-            yield
-        finally:
-            self._looked_thread = None
-
-    def version(self, name: str) -> int:
-        """Give a number that changes when the table does, as committed."""
-        self._refresh()
-        with self._memory.lock:
-            return self._memory.version(name)
-
-    def versions(self, names: Iterable[str]) -> tuple[int, ...]:
-        """Give the versions of several tables, all of one moment, for the price of one look at the file."""
-        self._refresh()
-        with self._memory.lock:
-            return tuple(map(self._memory.version, names))
+    def touch(self, name: str, *, present: bool = True) -> None:
+        """Note that the change at hand changes a table, which then is there, or no more."""
+        job = self.job
+        if job.touched.get(name) is not present:
+            job.connection.execute(_TOUCH, (present, name))
+            job.touched[name] = present
 
     @contextmanager
     def group(self) -> Iterator[None]:
         """Make what is done inside durable as one: on leaving, it is on the disk.
 
-        It begins with what other processes have committed. An exception from inside
-        undoes everything; so does a failing commit, as :class:`StoreError`.
+        An exception from inside undoes everything; so does a failing commit, as :class:`StoreError`.
         """
-        if self._snapshot_thread == threading.get_ident():
-            raise RuntimeError("a snapshot keeps commits waiting: leave it before changing anything")
+        if getattr(self._local, "reader", None) is not None:
+            raise RuntimeError("what a snapshot shows may be old: leave it before changing anything")
         with self._writing:
-            self._begin()
             try:
+                self._begin()
+                self._writer_thread = threading.get_ident()
                 yield
                 self._commit()
             except BaseException as error:
-                # It may be that the commit was done and an interrupt came before the merge:
-                # let the next transaction compare the tables with the file.
-                self._write_session.seen = None
                 self._give_up(error)
                 raise
             finally:
-                self._layer = None
-                self._writer_thread = None
+                self._writer_thread = self._broken = None
 
     @contextmanager
-    def work(self) -> Iterator[Layer]:
+    def work(self) -> Iterator[Job]:
         """Within a group, make what is done inside atomic: an exception undoes it and nothing else."""
-        group = self._layer
-        assert group is not None
-        self._layer = Layer(group)
-        self.connection.execute("SAVEPOINT work")
-        try:
-            yield self._layer
-            for name, overlay in self._layer:
-                overlay.apply(group.writer(name))
-        except BaseException:
-            self.connection.execute("ROLLBACK TO work")
-            raise
-        finally:
-            self.connection.execute("RELEASE work")
-            self._layer = group
+        connection = self.writing_connection
+        with store_errors(self.path):
+            self._require_group()
+            connection.execute("SAVEPOINT job")
+            self._job = job = Job(connection)
+            try:
+                yield job
+                self._count(job)
+                connection.execute("RELEASE job")
+            except BaseException:
+                self._undo_job()
+                raise
+            finally:
+                self._job = None
 
     @contextmanager
-    def transaction(self) -> Iterator[Layer]:
+    def transaction(self) -> Iterator[Job]:
         """Make what is done inside atomic and durable; inside another transaction, make it part of that."""
         if self.in_transaction:
-            assert self._layer is not None
-            yield self._layer
+            yield self.job
             return
-        with self.group(), self.work() as layer:
-            yield layer
+        with self.group(), self.work() as job:
+            yield job
+
+    def _count(self, job: Job) -> None:
+        for (table, value), more in job.bytes.items():
+            counted = self.layouts[table].counted
+            if more:
+                job.connection.execute(_COUNT, (counted, value, more))
+            if more < 0:
+                job.connection.execute(_FORGET, (counted, value))
+
+    def _undo_job(self) -> None:
+        # After some errors SQLite has undone the whole transaction; then, or where even this fails, the
+        # group is lost: what others had done of it would be committed by halves.
+        connection = self.writing_connection
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK TO job")
+                connection.execute("RELEASE job")
+                return
+            self._broken = StoreError(f"The store {self.path} can't be used: a change has undone others.")
+        except sqlite3.Error as error:
+            self._broken = store_error(self.path, error)
+
+    def _require_group(self) -> None:
+        if self._broken is not None:
+            raise self._broken
 
     def _begin(self) -> None:
-        try:
-            self._write_session.begin()
-            self._take_in(self._write_session)
-        except BaseException as error:
-            self._give_up(error)
-            raise
-        finally:
-            self._backlog = False
-        self._layer = Layer(self._memory)
-        self._writer_thread = threading.get_ident()
+        connection = self.writing_connection
+        with store_errors(self.path), self._turnstile:
+            if connection.in_transaction:
+                # One whose end failed as well, on a disk that answers with errors.
+                connection.rollback()
+            wait_while_busy(lambda: connection.execute("BEGIN IMMEDIATE"), POLL_SECONDS)
+
+    def _commit(self) -> None:
+        self._require_group()
+        self.commit()
+
+    def commit(self) -> None:
+        """End the transaction: when this returns, it is on the disk."""
+        with store_errors(self.path):
+            self.writing_connection.execute("COMMIT")
 
     def _give_up(self, error: BaseException) -> None:
         """Undo the transaction that an error has ended; the error is what is told."""
         try:
-            self._write_session.rollback()
+            with store_errors(self.path):
+                self.writing_connection.rollback()
         except StoreError as another:
             # The next transaction tries it again.
             error.add_note(f"It could not be undone either: {another.message}")
-
-    def _commit(self) -> None:
-        layer, session = self._layer, self._write_session
-        assert layer is not None
-        revision = session.write(layer, self._memory.revision)
-        if session.deletions > PRUNE_EVERY:
-            session.prune(revision)
-        session.commit()
-        self._memory.merge(layer, revision)
-
-    def _refresh(self) -> None:
-        """Take in what other processes have committed."""
-        thread = threading.get_ident()
-        if self._backlog or thread == self._snapshot_thread or thread == self._looked_thread:  # noqa: PLR1714
-            return
-        with self._refreshing:
-            if self.on_backlog is None:
-                self._take_in(self._read_session)
-                return
-            session = self._read_session
-            if session.data_version() == session.seen:
-                return
-            if session.count_changes(self._memory.revision) <= BACKLOG:
-                self._take_in(session)
-                return
-        self._backlog = True
-        self.on_backlog()
-
-    def _take_in(self, session: Session) -> None:
-        version = session.data_version()
-        if version == session.seen:
-            return
-        since = self._memory.revision
-        if session.count_changes(since) > REBUILD:
-            since = 0
-        self._memory.take_in(session.changes(since))
-        session.seen = version

@@ -16,6 +16,7 @@ from tinydb.table import Document
 from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, StoreError
 from kasal_jupyter.store.catalog import CATALOG
 from kasal_jupyter.store.folder import FILE_NAME
+from kasal_jupyter.store.rows import Row, decoded
 from kasal_jupyter.store.storage import SqliteStorage
 from kasal_jupyter.store.store import Store
 
@@ -44,7 +45,9 @@ def export_json(folder: Path, file: Path) -> dict[str, int]:
         storage = store.db.storage
         assert isinstance(storage, SqliteStorage)
         with store.snapshot():
-            tables = {name: view.rows() for name, view in sorted((storage.read() or {}).items())}
+            tables = {
+                name: _readable(view.source.rows()) for name, view in sorted((storage.read() or {}).items())
+            }
     try:
         _write_safely(file, _json_of(tables))
     except OSError as error:
@@ -101,7 +104,13 @@ def import_json(folder: Path, file: Path, *, replace: bool = False) -> dict[str,
     return {name: len(documents) for name, documents in tables.items()}
 
 
-def _json_of(tables: Mapping[str, list[tuple[int, bytes]]]) -> Iterator[bytes]:
+def _readable(rows: list[Row]) -> list[Row]:
+    """Leave out what is no JSON, which would spoil all of the file."""
+    known = {doc_id for doc_id, _ in decoded(rows)}
+    return [row for row in rows if row[0] in known]
+
+
+def _json_of(tables: Mapping[str, list[Row]]) -> Iterator[bytes]:
     """Give the file piece by piece. The documents are JSON already."""
     yield b"{"
     for number, (name, rows) in enumerate(tables.items()):

@@ -1,14 +1,11 @@
-"""The SQLite file below the store: its format, how it is made and opened.
+"""The SQLite file below the store: its format, how it is made, opened and brought up to date.
 
-One row a document, keyed by a revision that grows with every change::
+A collection is a table, which :mod:`kasal_jupyter.store.layout` draws. Beside them::
 
-    documents  revision ¹  table  id  body     body is the document as JSON text, NULL once it is deleted
-    tables     name  revision  cleared  present
-    pruned     revision                        deletions up to this revision are forgotten
-
-A changed row gets the next revision, so it moves to the end of the file's tree: to
-write is to append, and what other processes changed is the tree's tail. A deleted
-row stays for a while as a tombstone, so that they see that too.
+    collections   name  version  present  layout  documents
+                  version grows with every change; documents is the version that they are written in
+    schemas       name  version           the tables that rooms keep for themselves
+    stored_bytes  field  value  bytes     how much an owner, or a crew, has stored
 """
 
 from __future__ import annotations
@@ -18,11 +15,12 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from kasal_jupyter.errors import StoreError, StoreTooNew
 
-FORMAT = 1
+FORMAT = 2
 """The version of the file's format that this code writes, kept in SQLite's ``user_version``."""
 
 APPLICATION_ID = 0x4B61736C
@@ -31,24 +29,44 @@ APPLICATION_ID = 0x4B61736C
 BUSY_SECONDS = 30.0
 """How long to wait for another process's transaction; they take milliseconds."""
 
-_SCHEMA = """
-CREATE TABLE documents (
-    revision INTEGER PRIMARY KEY,
-    "table" TEXT NOT NULL,
-    id INTEGER NOT NULL,
-    body TEXT,
-    UNIQUE ("table", id)
-);
-CREATE INDEX tombstones ON documents (revision) WHERE body IS NULL;
-CREATE TABLE tables (
-    name TEXT PRIMARY KEY,
-    revision INTEGER NOT NULL,
-    cleared INTEGER NOT NULL,
-    present INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE pruned (revision INTEGER NOT NULL);
-INSERT INTO pruned VALUES (0);
-"""
+OLDEST_SQLITE = (3, 34, 0)
+"""The first with trigrams; some systems' Pythons have this one."""
+
+SCHEMA = (
+    """
+    CREATE TABLE collections (
+        name TEXT PRIMARY KEY,
+        version INTEGER NOT NULL DEFAULT 0,
+        present INTEGER NOT NULL DEFAULT 0,
+        layout TEXT NOT NULL,
+        documents INTEGER NOT NULL
+    ) WITHOUT ROWID
+    """,
+    "CREATE TABLE schemas (name TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID",
+    """
+    CREATE TABLE stored_bytes (
+        field TEXT NOT NULL, value TEXT NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (field, value)
+    ) WITHOUT ROWID
+    """,
+)
+"""What every file has, whatever it keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """Tables that a room keeps for itself, in the same file.
+
+    Attributes
+    ----------
+    name
+        The room's; its tables' names begin so.
+    steps
+        Step *n* takes the tables from version *n* to the next, in a transaction. One that has been in a
+        release is never changed: another is added.
+    """
+
+    name: str
+    steps: tuple[Callable[[sqlite3.Connection], None], ...]
 
 
 @contextmanager
@@ -57,7 +75,12 @@ def store_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StoreError(f"The store {path} can't be used: {error}. {_advice(error)}") from error
+        raise store_error(path, error) from error
+
+
+def store_error(path: Path, error: sqlite3.Error) -> StoreError:
+    """Give what an error of SQLite is for those who use the store."""
+    return StoreError(f"The store {path} can't be used: {error}. {_advice(error)}")
 
 
 def _advice(error: sqlite3.Error) -> str:
@@ -95,24 +118,51 @@ def create_file(path: Path) -> None:
                     file.chmod(0o600)
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open a connection that is durable at commit, gives text as bytes and leaves transactions to us."""
+def connect(path: Path, *, reads: bool = False) -> sqlite3.Connection:
+    """Open a connection that is durable at commit, gives text as bytes and leaves transactions to us.
+
+    Parameters
+    ----------
+    path
+        The file.
+    reads
+        Whether it does nothing else.
+    """
     connection = sqlite3.connect(
-        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=32
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
     )
     connection.text_factory = bytes
     try:
         # FULL: a commit returns once the log is on the disk. On macOS only a "full" fsync is one.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA fullfsync = ON")
+        # No file besides the database's: there may be no descriptor left, and no room.
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute(f"PRAGMA query_only = {reads:d}")
     except sqlite3.Error:
         connection.close()
         raise
     return connection
 
 
-def prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Check that the file is ours and not newer than we are; fill it, if it is new.
+def prepare(
+    connection: sqlite3.Connection,
+    path: Path,
+    is_current: Callable[[sqlite3.Connection], bool],
+    bring_up_to_date: Callable[[sqlite3.Connection, int], None],
+) -> None:
+    """Check that the file is ours and not newer than we are; make it what we know, if it is not.
+
+    Parameters
+    ----------
+    connection
+        The connection that writes.
+    path
+        The file.
+    is_current
+        Says whether a file of our format has all that it is to have.
+    bring_up_to_date
+        Makes it so, within a transaction; it is told the file's format, 0 for an empty one.
 
     Raises
     ------
@@ -121,36 +171,51 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
     StoreError
         If it is another program's, or its file system does not serve.
     """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        wanted = ".".join(map(str, OLDEST_SQLITE))
+        raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old; Python needs one from {wanted} on.")
     # Of one moment: another process that fills it must not be seen half-way.
     connection.execute("BEGIN")
     try:
-        _check_version(connection, path)
+        done = _check_format(connection, path) == FORMAT and is_current(connection)
     finally:
         connection.execute("ROLLBACK")
     _switch_to_wal(connection, path)
+    if done:
+        return
     connection.execute("BEGIN IMMEDIATE")
-    # Another process may have filled it meanwhile.
-    if _check_version(connection, path) == 0:
-        for statement in filter(str.strip, _SCHEMA.split(";")):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    try:
+        # Another process may have done it meanwhile.
+        found = _check_format(connection, path)
+        if found == 0:
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        if found != FORMAT or not is_current(connection):
+            bring_up_to_date(connection, found)
         connection.execute(f"PRAGMA user_version = {FORMAT}")
-    connection.execute("COMMIT")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.rollback()
+        raise
 
 
-def _check_version(connection: sqlite3.Connection, path: Path) -> int:
+def _check_format(connection: sqlite3.Connection, path: Path) -> int:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application != APPLICATION_ID and (application or objects):
         raise StoreError(f"{path} is an SQLite file, but not a store of Kasal. Choose another data folder.")
     if version > FORMAT:
-        raise StoreTooNew(
-            f"The store {path} was written by a newer version (its format is {version}, this version reads "
-            f"{FORMAT}). Upgrade with `pip install --upgrade kasal-jupyter`, or choose another data folder "
-            "with KASAL_DATA_DIR."
-        )
+        raise too_new(path, "its format", version, FORMAT)
     return int(version)
+
+
+def too_new(path: Path, what: str, version: int, known: int) -> StoreTooNew:
+    """Say that a newer version of the product has written a file."""
+    return StoreTooNew(
+        f"The store {path} was written by a newer version ({what} is {version}, this version reads "
+        f"{known}). Upgrade with `pip install --upgrade kasal-jupyter`, or choose another data folder "
+        "with KASAL_DATA_DIR."
+    )
 
 
 def _switch_to_wal(connection: sqlite3.Connection, path: Path) -> None:

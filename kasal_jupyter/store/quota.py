@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from kasal_jupyter.errors import QuotaExceeded
 from kasal_jupyter.schemas.usage import Stored
-from kasal_jupyter.store.catalog import (
-    AGENTS,
-    CREWS,
-    KNOWLEDGE,
-    MCP_SERVERS,
-    MEMORIES,
-    PASSAGES,
-    TASKS,
-    TOOLS,
-    VERSION_BODIES,
-    VERSIONS,
-)
-from kasal_jupyter.store.layer import Layer, Tables
+from kasal_jupyter.store.catalog import CREWS, LAYOUTS, VERSIONS
+from kasal_jupyter.store.engine import Job
 from kasal_jupyter.store.versions import trim_versions
 
 if TYPE_CHECKING:
     from kasal_jupyter.store.store import Store
 
 T = TypeVar("T")
-
-_OWNED = tuple(each.name for each in (CREWS, AGENTS, TASKS, TOOLS, MCP_SERVERS))
-"""Tables whose documents name their owner."""
-
-_OF_CREWS = tuple(each.name for each in (VERSIONS, VERSION_BODIES, KNOWLEDGE, PASSAGES, MEMORIES))
-"""Tables whose documents are a crew's, and so its owner's."""
 
 _USER_ID = "user_"
 
@@ -55,15 +38,15 @@ class Quota:
     most_crews: int = 0
     everybody: bool = False
 
-    def within(self, store: Store, layer: Callable[[], Layer], work: Callable[[], T]) -> T:
+    def within(self, store: Store, job: Callable[[], Job], work: Callable[[], T]) -> T:
         """Do a change, and refuse it where an owner has more then than before, and too much.
 
         Parameters
         ----------
         store
             The store.
-        layer
-            Gives the changes that were made so far.
+        job
+            Gives the change at hand, with what it has stored so far.
         work
             The change; this is called within its transaction.
 
@@ -74,11 +57,10 @@ class Quota:
         """
         result = work()
         if self.most_bytes or self.most_crews:
-            changes = layer()
-            for owner in _owners(store, changes):
+            for owner in _owners(store, job()):
                 if self._holds_for(store, owner):
-                    self._make_room(store, owner, changes)
-                    self._require(owner, changes.below, changes)
+                    self._make_room(store, owner, job())
+                    self._require(store, owner, job())
         return result
 
     def _holds_for(self, store: Store, owner: str) -> bool:
@@ -87,37 +69,35 @@ class Quota:
         user = store.users.readable(owner)
         return user is None or user.role != "admin"
 
-    def stored(self, store: Store, tables: Tables, owner: str) -> Stored:
+    def stored(self, store: Store, owner: str) -> Stored:
         """Say how much an owner has stored, and may have."""
         holds = self._holds_for(store, owner)
         return Stored(
-            bytes=used_bytes(tables, owner),
+            bytes=used_bytes(store, owner),
             most_bytes=(holds and self.most_bytes) or None,
-            crews=len(tables.reader(CREWS.name).matching("owner", owner)),
+            crews=store.crews.count(owner=owner),
             most_crews=(holds and self.most_crews) or None,
         )
 
-    def _make_room(self, store: Store, owner: str, changes: Layer) -> None:
+    def _make_room(self, store: Store, owner: str, job: Job) -> None:
         """Have a crew's history yield to what the crew is to become, where there is no room for both."""
         if not self.most_bytes:
             return
-        for crew_id in set(_written(changes, VERSIONS.name, "crew_id")):
-            if (over := used_bytes(changes, owner) - self.most_bytes) > 0:
+        for crew_id in [value for table, value in job.written if table == VERSIONS.name]:
+            if (over := used_bytes(store, owner, job) - self.most_bytes) > 0:
                 trim_versions(store, crew_id, free=over)
 
-    def _require(self, owner: str, before: Tables, after: Tables) -> None:
-        used = used_bytes(after, owner)
-        if self.most_bytes and used > self.most_bytes and used > used_bytes(before, owner):
+    def _require(self, store: Store, owner: str, job: Job) -> None:
+        used = used_bytes(store, owner, job)
+        if self.most_bytes and used > self.most_bytes and more_bytes(store, owner, job) > 0:
             raise QuotaExceeded(
                 f"Your crews with their versions, tools, knowledge and memories would take {used:,} bytes, "
                 f"and may take {self.most_bytes:,}; delete some, or ask an administrator",
                 used=used,
                 limit=self.most_bytes,
             )
-        crews = len(after.reader(CREWS.name).matching("owner", owner))
-        if self.most_crews and crews > max(
-            self.most_crews, len(before.reader(CREWS.name).matching("owner", owner))
-        ):
+        crews = store.crews.count(owner=owner)
+        if self.most_crews and crews > self.most_crews and job.documents[CREWS.name, owner] > 0:
             raise QuotaExceeded(
                 f"You would have {crews:,} crews, and may have {self.most_crews:,}; "
                 "delete some, or ask an administrator",
@@ -126,34 +106,41 @@ class Quota:
             )
 
 
-def used_bytes(tables: Tables, owner: str) -> int:
-    """Give the bytes that an owner's documents have as they are stored.
+_USED = """
+SELECT ifnull((SELECT bytes FROM stored_bytes WHERE field = 'owner' AND value = ?1), 0)
+    + ifnull((SELECT sum(bytes) FROM doc_crews JOIN stored_bytes ON field = 'crew_id' AND value = id
+              WHERE owner = ?1), 0)
+"""
+
+
+def used_bytes(store: Store, owner: str, job: Job | None = None) -> int:
+    """Give the bytes that an owner's documents have as they are stored, with what a change has added.
 
     It reads running sums, one for each of the owner's crews.
     """
-    crews = tables.reader(CREWS.name)
-    place = crews.fields.index("id")
-    used = sum(tables.reader(name).size(owner) for name in _OWNED)
-    for doc_id in crews.matching("owner", owner):
-        crew_id = crews.keys(doc_id)[place]
-        used += sum(tables.reader(name).size(crew_id) for name in _OF_CREWS)
-    return used
+    with store.read() as connection:
+        (used,) = connection.execute(_USED, (owner,)).fetchone()
+    return int(used) + (more_bytes(store, owner, job) if job else 0)
 
 
-def _owners(store: Store, changes: Layer) -> set[str]:
-    """Give the owners who have got something by some changes."""
-    owners = {owner for name in _OWNED for owner in _written(changes, name, "owner")}
-    for crew_id in {crew_id for name in _OF_CREWS for crew_id in _written(changes, name, "crew_id")}:
-        if (crew := store.crews.readable(crew_id)) is not None:
-            owners.add(crew.owner)
-    return owners
+def more_bytes(store: Store, owner: str, job: Job) -> int:
+    """Give the bytes that a change has added to what an owner has stored."""
+    more = 0
+    for (table, value), size in job.bytes.items():
+        whose = value if LAYOUTS[table].counted == "owner" else _owner_of(store, value)
+        more += size if whose == owner else 0
+    return more
 
 
-def _written(changes: Layer, name: str, field: str) -> Iterator[str]:
-    table = changes.changed(name)
-    if table is None:
-        return
-    place = table.fields.index(field)
-    for doc_id in table.put_rows.ids():
-        if isinstance(value := table.put_rows.keys(doc_id)[place], str):
-            yield value
+def _owners(store: Store, job: Job) -> set[str]:
+    """Give the owners who have got something by a change."""
+    found = {
+        value if LAYOUTS[table].counted == "owner" else _owner_of(store, value)
+        for table, value in job.written
+    }
+    return {owner for owner in found if owner is not None}
+
+
+def _owner_of(store: Store, crew_id: str) -> str | None:
+    crew = store.crews.readable(crew_id)
+    return None if crew is None else crew.owner

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from operator import attrgetter
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
@@ -15,9 +14,16 @@ from kasal_jupyter.errors import Conflict, DocumentDamaged, NotFound
 from kasal_jupyter.store.catalog import Collection, D, Order
 from kasal_jupyter.store.codec import decode, encode
 from kasal_jupyter.store.engine import Engine
-from kasal_jupyter.store.table import SqliteTable
+from kasal_jupyter.store.layout import sort_column
+from kasal_jupyter.store.rows import Condition, Row, Rows
+from kasal_jupyter.store.selection import Selection
+
+REMEMBERED_PAGE = 100
+"""So long may a page be that is remembered until the collection changes."""
 
 R = TypeVar("R")
+
+Criterion = str | bool | None
 
 _log = logging.getLogger(__name__)
 
@@ -38,66 +44,6 @@ class Page(Generic[D]):
     total: int
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which documents of a list are wanted, and in which order, where no index tells.
-
-    Attributes
-    ----------
-    sort
-        The field to sort by.
-    descending
-        Whether the greatest comes first.
-    equal
-        Values that fields must have.
-    least, below
-        Bounds of fields; a document is taken whose value is at least the one and below the other.
-    search
-        A text that one of the fields in ``searched`` must contain, whatever its case.
-    searched
-        Those fields.
-    offset, limit
-        The part of the result to give.
-    """
-
-    sort: str
-    descending: bool = False
-    equal: Mapping[str, Any] = field(default_factory=dict)
-    least: Mapping[str, str] = field(default_factory=dict)
-    below: Mapping[str, str] = field(default_factory=dict)
-    search: str | None = None
-    searched: tuple[str, ...] = ()
-    offset: int = 0
-    limit: int | None = None
-
-    @property
-    def takes_all(self) -> bool:
-        """Whether nothing is left out."""
-        return not (self.equal or self.least or self.below) and self.search is None
-
-    def takes(self, row: Mapping[str, Any]) -> bool:
-        """Say whether a document is wanted."""
-        if any(row[name] != value for name, value in self.equal.items()):
-            return False
-        if any(row[name] < value for name, value in self.least.items()):
-            return False
-        if any(row[name] >= value for name, value in self.below.items()):
-            return False
-        if self.search is None:
-            return True
-        text = self.search.casefold()
-        return any(text in str(row.get(name) or "").casefold() for name in self.searched)
-
-    def key(self, row: Mapping[str, Any]) -> tuple[bool, bool, Any]:
-        """Give a document's place; what has no value comes last."""
-        value = row.get(self.sort)
-        if isinstance(value, str):
-            return self.descending, True, value.casefold()
-        # A damaged document may have anything there.
-        figure = value if isinstance(value, (int, float)) else 0
-        return (value is None) != self.descending, False, figure
-
-
 class Repository(Generic[D]):
     """Reads and changes the documents of one collection.
 
@@ -113,18 +59,16 @@ class Repository(Generic[D]):
 
     Parameters
     ----------
-    table
-        The collection's table.
     engine
-        The database that the table is in.
+        The database.
     collection
         What it holds.
     """
 
-    def __init__(self, table: SqliteTable, engine: Engine, collection: Collection[D]) -> None:
-        self._table = table
+    def __init__(self, engine: Engine, collection: Collection[D]) -> None:
         self._engine = engine
         self._collection = collection
+        self._rows = Rows(engine, collection.name)
         # The damaged documents that were met, as they were then.
         self._damaged: dict[int, bytes] = {}
         self._damaged_lock = threading.Lock()
@@ -141,23 +85,27 @@ class Repository(Generic[D]):
         DocumentDamaged
             It does not fit its type.
         """
-        found, _ = self._table.lookup_bodies({"id": document_id}, limit=1)
-        return self._strictly(*found[0]) if found else None
+        found = self._by_id(document_id)
+        return self._strictly(*found) if found else None
 
     def readable(self, document_id: str) -> D | None:
         """Give the document with the id; None as well where it does not fit its type."""
-        found, _ = self._table.lookup_bodies({"id": document_id}, limit=1)
-        return next(iter(self._each(found, self._parse)), None)
+        found = self._by_id(document_id)
+        return next(iter(self._each([found], self._parse)), None) if found else None
 
     def has(self, document_id: str) -> bool:
         """Say whether there is a document with the id, whatever state it is in."""
-        return bool(self._table.lookup_count({"id": document_id}))
+        return bool(self._rows.ids(self._rows.having({"id": document_id})))
 
-    def find(self, *, order: Order | None = None, **criteria: str | None) -> list[D]:
+    def ids(self, **criteria: Criterion) -> list[str]:
+        """Give the ids of all documents that fit, whatever state they are in, in the order they were made."""
+        return self._rows.document_ids(self._rows.having(criteria))
+
+    def find(self, *, order: Order | None = None, **criteria: Criterion) -> list[D]:
         """Give all documents that fit, in the collection's own order, if no other is asked for."""
-        return self._page(order or self._collection.order, 0, None, criteria).documents
+        return self._each(self._rows.rows(self._rows.having(criteria), order=self._sql(order)), self._parse)
 
-    def complete(self, **criteria: str | None) -> list[D]:
+    def complete(self, **criteria: Criterion) -> list[D]:
         """Give all documents that fit, as :meth:`find` does, where none may be missing.
 
         Raises
@@ -165,19 +113,13 @@ class Repository(Generic[D]):
         DocumentDamaged
             One of them does not fit its type.
         """
-        rows, _ = self._table.lookup_bodies(criteria, newest_first=self._collection.order == "newest")
-        documents = [self._strictly(*row) for row in rows]
-        if self._collection.order == "position":
-            documents.sort(key=attrgetter("position"))
-        return documents
+        rows = self._rows.rows(self._rows.having(criteria), order=self._sql(None))
+        return [self._strictly(*row) for row in rows]
 
     def page(
-        self, *, order: Order | None = None, offset: int = 0, limit: int | None = 100, **criteria: str | None
+        self, *, order: Order | None = None, offset: int = 0, limit: int | None = 100, **criteria: Criterion
     ) -> Page[D]:
-        """Give a part of the documents that fit.
-
-        In the order ``created`` or ``newest``, only the page's documents are read; to
-        order by ``position``, all that fit are.
+        """Give a part of the documents that fit; only these are read.
 
         Parameters
         ----------
@@ -188,20 +130,10 @@ class Repository(Generic[D]):
         limit
             How many documents to give at most; all, if it is None.
         """
-        return self._page(order or self._collection.order, offset, limit, criteria)
-
-    def _page(
-        self, order: Order, offset: int, limit: int | None, criteria: Mapping[str, str | None]
-    ) -> Page[D]:
-        if order == "position":
-            documents = self._each(self._table.lookup_bodies(criteria)[0], self._parse)
-            documents.sort(key=attrgetter("position"))
-            return Page(documents[offset : None if limit is None else offset + limit], len(documents))
-        rows, total = self._table.lookup_bodies(
-            criteria, newest_first=order == "newest", offset=offset, limit=limit
+        documents, total = self._part(
+            self._rows.having(criteria), self._sql(order), offset, limit, self._parse
         )
-        documents = self._each(rows, self._parse)
-        return Page(documents, total - self._left_out(criteria))
+        return Page(documents, total)
 
     def bodies(
         self,
@@ -210,22 +142,29 @@ class Repository(Generic[D]):
         newest: bool = False,
         offset: int = 0,
         limit: int | None = 100,
-        **criteria: str | None,
+        **criteria: Criterion,
     ) -> tuple[list[R], int]:
         """Give a part of the documents that fit, made of what is stored, and how many fit.
 
         Nothing is decoded but by `read`: for answers that are made of the stored bytes. It raises what
-        pydantic raises for a document that is damaged.
+        pydantic raises for a document that is damaged. A short part is made once, until the collection
+        changes.
         """
-        rows, total = self._table.lookup_bodies(criteria, newest_first=newest, offset=offset, limit=limit)
-        return self._each(rows, read), total - self._left_out(criteria)
+        wanted = self._rows.having(criteria)
+        order = self._sql("newest" if newest else "created")
+
+        def part() -> tuple[list[R], int]:
+            return self._part(wanted, order, offset, limit, read)
+
+        if limit is None or limit > REMEMBERED_PAGE:
+            return part()
+        key = (wanted.sql, wanted.parameters, order, offset, limit, read)
+        return self._engine.remembered(self._collection.name, key, part)
 
     def select(
-        self, wanted: Selection, newer: Mapping[str, D] | None = None, **criteria: str | None
+        self, wanted: Selection, newer: Mapping[str, D] | None = None, **criteria: Criterion
     ) -> Page[D]:
-        """Look through the documents that fit, for what no index answers.
-
-        It reads every one of them, so that it is for a thread: 10,000 take some 50 ms.
+        """Give a part of a list that is cut, searched or sorted.
 
         Parameters
         ----------
@@ -236,34 +175,60 @@ class Repository(Generic[D]):
             place of what is. The criteria still go by what is stored.
         **criteria
             Fields and their values, as an index has them.
-        """
-        found = []
-        for doc_id, body in self._table.lookup_bodies(criteria)[0]:
-            row = decode(body)
-            try:
-                if newer and (now := newer.get(row["id"])):
-                    row = now.dump()
-                    body = encode(row)  # noqa: PLW2901 - what stands in its place
-                if wanted.takes(row):
-                    found.append((row, doc_id, body))
-            except (KeyError, TypeError) as error:
-                self._note_damaged(doc_id, body, error)
-        # Rows come in the order they were made, more exactly than their times tell, and a stable sort
-        # keeps that order among equals.
-        if wanted.sort != "created_at":
-            found.sort(key=lambda each: wanted.key(each[0]), reverse=wanted.descending)
-        elif wanted.descending:
-            found.reverse()
-        end = None if wanted.limit is None else wanted.offset + wanted.limit
-        documents = self._each(
-            [(doc_id, body) for _, doc_id, body in found[wanted.offset : end]], self._parse
-        )
-        damaged = sum(self._damaged.get(doc_id) == body for _, doc_id, body in found) if self._damaged else 0
-        return Page(documents, len(found) - damaged)
 
-    def count(self, **criteria: str | None) -> int:
+        Raises
+        ------
+        LookupError
+            If the collection's layout has not what is asked for.
+        """
+        scope = self._rows.having(criteria)
+        # Its first facet is what the index for lists begins with.
+        listed = not criteria or not criteria.keys().isdisjoint(self._collection.facets[:1])
+        if newer:
+            with self._engine.snapshot():
+                return self._select_with(wanted, newer, scope)
+        documents, total = self._part(
+            scope & wanted.condition(self._rows),
+            wanted.order(self._rows.layout),
+            wanted.offset,
+            wanted.limit,
+            self._parse,
+            listed=listed,
+        )
+        return Page(documents, total)
+
+    def _select_with(self, wanted: Selection, newer: Mapping[str, D], scope: Condition) -> Page[D]:
+        standing: dict[int, D] = {}
+        places: list[tuple[Any, int]] = []
+        for document_id, document in newer.items():
+            for doc_id in self._rows.ids(self._rows.having({"id": document_id}) & scope):
+                standing[doc_id] = document
+                row = document.dump()
+                if wanted.takes(row):
+                    places.append((wanted.value(row, doc_id), doc_id))
+        stored = scope & wanted.condition(self._rows)
+        if standing:
+            # Numbers: nothing of them needs a parameter, of which there may only be so many.
+            stored &= Condition(f"doc_id NOT IN ({', '.join(map(str, standing))})")
+        total = len(places) + self._rows.count(stored, listed=True) - self._left_out(stored)
+        end = None if wanted.limit is None else wanted.offset + wanted.limit
+        layout = self._rows.layout
+        places += self._rows.places(stored, wanted.column(layout), wanted.order(layout), end)
+        # A stable sort keeps the order in which they were made among equals.
+        places.sort(key=lambda place: place[1])
+        places.sort(key=lambda place: wanted.place(place[0]), reverse=wanted.descending)
+        documents = []
+        for _, doc_id in places[wanted.offset : end]:
+            if doc_id in standing:
+                documents.append(standing[doc_id])
+            elif (body := self._rows.body(doc_id)) is not None:
+                documents += self._each([(doc_id, body)], self._parse)
+        return Page(documents, total)
+
+    def count(self, **criteria: Criterion) -> int:
         """Count the documents that fit."""
-        return self._table.lookup_count(criteria) - self._left_out(criteria)
+        wanted = self._rows.having(criteria)
+        return self._rows.count(wanted) - self._left_out(wanted)
 
     def insert(self, document: D) -> None:
         """Add a document.
@@ -275,9 +240,9 @@ class Repository(Generic[D]):
         """
         self._require_change()
         row = document.dump()
-        if self._table.lookup_count({"id": row["id"]}):
+        if self.has(row["id"]):
             raise Conflict(f"There is already a document {row['id']!r} in {self._collection.name}.")
-        self._table.insert(row)
+        self._rows.insert(encode(row))
 
     def update(self, document_id: str, fields: Mapping[str, Any]) -> D:
         """Change some of a document's fields, and give the changed document.
@@ -298,16 +263,15 @@ class Repository(Generic[D]):
         if unknown or fields.get("id", document_id) != document_id:
             wrong = ", ".join(sorted(unknown or {"id"}))
             raise TypeError(f"these fields of {self._collection.name} can't be updated: {wrong}")
-        doc_id = self._doc_id(document_id)
-        row = self._table.get(doc_id=doc_id)
-        assert isinstance(row, dict)
+        doc_id, before = self._required(document_id)
+        row = _readable(before)
         try:
             document = self._collection.document.model_validate({**row, **fields})
         except ValidationError:
             # Is it what is stored, or what is given?
             self.get(document_id)
             raise
-        self._table.update(document.dump(), doc_ids=[doc_id])
+        self._rows.update(doc_id, encode({**row, **document.dump()}), before)
         return document
 
     def replace(self, document: D) -> None:
@@ -320,14 +284,16 @@ class Repository(Generic[D]):
         """
         self._require_change()
         row = document.dump()
-        self._table.update(row, doc_ids=[self._doc_id(row["id"])])
+        doc_id, before = self._required(row["id"])
+        # What another version keeps beside our fields stays.
+        self._rows.update(doc_id, encode({**_readable(before), **row}), before)
 
     def delete(self, document_id: str) -> bool:
         """Delete a document; tell whether there was one."""
         self._require_change()
-        return bool(self._table.remove(doc_ids=self._table.lookup_ids({"id": document_id})))
+        return bool(self._rows.delete(self._rows.ids(self._rows.having({"id": document_id}))))
 
-    def delete_where(self, **criteria: str | None) -> int:
+    def delete_where(self, **criteria: Criterion) -> int:
         """Delete the documents that fit; tell how many they were.
 
         Raises
@@ -338,46 +304,80 @@ class Repository(Generic[D]):
         self._require_change()
         if not criteria:
             raise TypeError("delete_where needs a criterion")
-        return len(self._table.remove(doc_ids=self._table.lookup_ids(criteria)))
+        return self._rows.delete(self._rows.ids(self._rows.having(criteria)))
 
-    def _doc_id(self, document_id: str) -> int:
-        found = self._table.lookup_ids({"id": document_id})
-        if not found:
+    def _by_id(self, document_id: str) -> Row | None:
+        found = self._rows.rows(self._rows.having({"id": document_id}), limit=1)
+        return found[0] if found else None
+
+    def _required(self, document_id: str) -> Row:
+        found = self._by_id(document_id)
+        if found is None:
             raise NotFound(f"There is no document {document_id!r} in {self._collection.name}.")
-        return found[0]
+        return found
 
     def _require_change(self) -> None:
-        if not self._engine.in_transaction:
-            raise RuntimeError("documents are changed by the work given to Store.change or Store.change_now")
+        _ = self._engine.job
+
+    def _sql(self, order: Order | None) -> str:
+        match order or self._collection.order:
+            case "position":
+                return f'"{sort_column("position")}", doc_id'
+            case "newest":
+                return "doc_id DESC"
+            case "created":
+                return "doc_id"
+
+    def _part(
+        self,
+        wanted: Condition,
+        order: str,
+        offset: int,
+        limit: int | None,
+        read: Callable[[bytes], R],
+        *,
+        listed: bool = False,
+    ) -> tuple[list[R], int]:
+        def part() -> tuple[list[R], int]:
+            rows = self._rows.rows(wanted, order=order, offset=offset, limit=limit, listed=listed)
+            # How many there are is mostly remembered.
+            total = self._rows.count(wanted, listed=listed)
+            return self._each(rows, read), total - self._left_out(wanted)
+
+        version = self.version()
+        found = part()
+        if self.version() == version:
+            return found
+        with self._engine.snapshot():
+            return part()
 
     # -- what is damaged -----------------------------------------------------------------------------
 
     def _parse(self, body: bytes) -> D:
         return self._collection.document.model_validate(decode(body))
 
-    def _each(self, rows: Iterable[tuple[int, bytes]], read: Callable[[bytes], R]) -> list[R]:
+    def _each(self, rows: Iterable[Row], read: Callable[[bytes], R]) -> list[R]:
         """Read documents, but for those that are damaged."""
         found = []
         for doc_id, body in rows:
             try:
                 found.append(read(body))
-            except ValidationError as error:
+            except ValueError as error:
                 self._note_damaged(doc_id, body, error)
         return found
 
     def _strictly(self, doc_id: int, body: bytes) -> D:
         try:
             return self._parse(body)
-        except ValidationError as error:
+        except ValueError as error:
             self._note_damaged(doc_id, body, error)
-            row = decode(body)
-            owner, crew_id = (str(row.get(name) or "") for name in ("owner", "crew_id"))
+            known = self._rows.columns(doc_id, ("id", "owner", "crew_id"))
             raise DocumentDamaged(
-                f"{self._named(doc_id, row, error)}. Delete it, or have a backup restored",
+                f"{self._named(doc_id, body, error)}. Delete it, or have a backup restored",
                 collection=self._collection.name,
-                document_id=str(row.get("id")),
-                owner=owner,
-                crew_id=crew_id,
+                document_id=known["id"],
+                owner=known["owner"],
+                crew_id=known["crew_id"],
             ) from error
 
     def _note_damaged(self, doc_id: int, body: bytes, error: Exception) -> None:
@@ -386,29 +386,37 @@ class Repository(Generic[D]):
             if self._damaged.get(doc_id) == body:
                 return
             self._damaged[doc_id] = body
-        _log.error("%s; it is left out", self._named(doc_id, decode(body), error))
+        _log.error("%s; it is left out", self._named(doc_id, body, error))
 
-    def _named(self, doc_id: int, row: Mapping[str, Any], error: Exception) -> str:
-        if isinstance(error, ValidationError):
-            first = error.errors(include_url=False, include_input=False)[0]
-            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        else:
-            reason = f"{type(error).__name__}: {error}"
+    def _named(self, doc_id: int, body: bytes, error: Exception) -> str:
+        if not isinstance(error, ValidationError) or not (row := _readable(body)):
+            return f"The store's table {self._collection.name!r} is damaged at document {doc_id}: {error}"
+        first = error.errors(include_url=False, include_input=False)[0]
         return (
             f"The document {row.get('id', f'number {doc_id}')!r} in {self._collection.name} "
-            f"does not fit its type: {reason}"
+            f"does not fit its type: {'.'.join(map(str, first['loc']))}: {first['msg']}"
         )
 
-    def _left_out(self, criteria: Mapping[str, str | None]) -> int:
+    def _left_out(self, wanted: Condition) -> int:
         """Count the damaged documents, of those that were met, that fit and are there still."""
         if not self._damaged:
             return 0
         with self._damaged_lock:
             known = dict(self._damaged)
-        there, gone = self._table.lookup_same(criteria, known)
-        if gone:
+        there = 0
+        for doc_id, body in known.items():
+            if self._rows.body(doc_id) == body:
+                there += bool(self._rows.ids(Condition("doc_id = ?", (doc_id,)) & wanted))
+                continue
             with self._damaged_lock:
-                for doc_id in gone:
-                    if self._damaged.get(doc_id) == known[doc_id]:
-                        del self._damaged[doc_id]
+                if self._damaged.get(doc_id) == body:
+                    del self._damaged[doc_id]
         return there
+
+
+def _readable(body: bytes) -> dict[str, Any]:
+    """Read a document that may be damaged; an empty one, where nothing can be read of it."""
+    try:
+        return decode(body)
+    except ValueError:
+        return {}

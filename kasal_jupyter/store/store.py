@@ -16,35 +16,38 @@ from kasal_jupyter.errors import DocumentDamaged, StoreError
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.auth import ApiKey, Session
 from kasal_jupyter.schemas.crews import Crew
-from kasal_jupyter.schemas.executions import Execution
+from kasal_jupyter.schemas.executions import Execution, StopRequest
 from kasal_jupyter.schemas.knowledge import KnowledgeSource, Passage
 from kasal_jupyter.schemas.maintenance import Maintenance
 from kasal_jupyter.schemas.mcp import McpServer
-from kasal_jupyter.schemas.memory import Memory, MemoryRevision
+from kasal_jupyter.schemas.memory import Memory
 from kasal_jupyter.schemas.providers import StoredProvider
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import CustomTool
 from kasal_jupyter.schemas.usage import LedgerEntry, Stored
 from kasal_jupyter.schemas.users import User
 from kasal_jupyter.schemas.versions import CrewVersion, CrewVersionBody
-from kasal_jupyter.schemas.webhooks import SigningSecret
+from kasal_jupyter.schemas.webhooks import HookState, SigningSecret
 from kasal_jupyter.store.catalog import (
     AGENTS,
     API_KEYS,
     CATALOG,
     CREWS,
+    DELIVERIES,
     EXECUTIONS,
-    INDEXES,
     KNOWLEDGE,
+    LAYOUTS,
     LEDGER,
     MCP_SERVERS,
     MEMORIES,
-    MEMORY_REVISIONS,
     PASSAGES,
     PROVIDERS,
+    SCHEMAS,
     SESSIONS,
     SETTINGS,
     SIGNING_SECRETS,
+    STEPS,
+    STOP_REQUESTS,
     TASKS,
     TOOLS,
     USERS,
@@ -54,12 +57,11 @@ from kasal_jupyter.store.catalog import (
     D,
 )
 from kasal_jupyter.store.database import Database
-from kasal_jupyter.store.file import connect
+from kasal_jupyter.store.file import store_errors
 from kasal_jupyter.store.folder import FILE_NAME, make_private_folder
 from kasal_jupyter.store.quota import Quota
 from kasal_jupyter.store.repository import Repository
 from kasal_jupyter.store.storage import SqliteStorage
-from kasal_jupyter.store.table import SqliteTable
 from kasal_jupyter.store.writer import Writer
 
 T = TypeVar("T")
@@ -74,7 +76,7 @@ class Store:
         crew = store.crews.get("crew_4t9k2m0x7q1z")
         await store.change(lambda: store.crews.update(crew.id, {"name": "Writers"}))
 
-    Reading is immediate: tables are in memory. To change is to hand over a function
+    Reading takes microseconds and waits for nobody. To change is to hand over a function
     that calls the repositories; what it does is atomic, and on the disk when `change`
     returns.
 
@@ -84,8 +86,9 @@ class Store:
         The TinyDB itself, with all of its API.
     quota
         How much users may have stored.
-    crews, crew_versions, crew_version_bodies, agents, tasks, executions, ledger, signing_secrets, users,
-    sessions, api_keys, tools, mcp_servers, providers, memories, revisions, knowledge, passages, settings
+    crews, crew_versions, crew_version_bodies, agents, tasks, executions, stop_requests, deliveries, ledger,
+    signing_secrets, users, sessions, api_keys, tools, mcp_servers, providers, memories, knowledge, passages,
+    settings
         The collections.
     """
 
@@ -94,7 +97,6 @@ class Store:
         assert isinstance(storage, SqliteStorage)
         self._engine = storage.engine
         self._writer = Writer(self._engine)
-        self._engine.on_backlog = self._writer.catch_up
         self.quota = Quota()
         self.db: TinyDB = database
         self.crews: Repository[Crew] = self.repository(CREWS)
@@ -103,6 +105,8 @@ class Store:
         self.agents: Repository[Agent] = self.repository(AGENTS)
         self.tasks: Repository[Task] = self.repository(TASKS)
         self.executions: Repository[Execution] = self.repository(EXECUTIONS)
+        self.stop_requests: Repository[StopRequest] = self.repository(STOP_REQUESTS)
+        self.deliveries: Repository[HookState] = self.repository(DELIVERIES)
         self.ledger: Repository[LedgerEntry] = self.repository(LEDGER)
         self.signing_secrets: Repository[SigningSecret] = self.repository(SIGNING_SECRETS)
         self.users: Repository[User] = self.repository(USERS)
@@ -112,7 +116,6 @@ class Store:
         self.mcp_servers: Repository[McpServer] = self.repository(MCP_SERVERS)
         self.providers: Repository[StoredProvider] = self.repository(PROVIDERS)
         self.memories: Repository[Memory] = self.repository(MEMORIES)
-        self.revisions: Repository[MemoryRevision] = self.repository(MEMORY_REVISIONS)
         self.knowledge: Repository[KnowledgeSource] = self.repository(KNOWLEDGE)
         self.passages: Repository[Passage] = self.repository(PASSAGES)
         self.settings: Repository[Maintenance] = self.repository(SETTINGS)
@@ -131,44 +134,42 @@ class Store:
         make_private_folder(folder)
         path = folder / FILE_NAME
         try:
-            return cls(Database(path, indexes=INDEXES))
+            return cls(Database(path, layouts=LAYOUTS, steps=STEPS, schemas=SCHEMAS))
         except OSError as error:
             raise StoreError(f"The store {path} can't be opened: {error.strerror}.") from error
 
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self._engine.path
+    def repository(self, collection: Collection[D]) -> Repository[D]:
+        """Give the repository of a collection of the catalog."""
+        return Repository(self._engine, collection)
 
     @property
-    def connection(self) -> sqlite3.Connection:
-        """The connection of the change that this thread is in."""
-        return self._engine.connection
+    def path(self) -> Path:
+        """The store's file."""
+        return self._engine.path
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """Give a connection of one moment."""
-        if self._engine.in_transaction:
-            yield self.connection
-            return
-        connection = connect(self.path)
-        try:
-            connection.execute("BEGIN")
-            yield connection
-        finally:
-            connection.close()
+        """Give a connection that reads one moment, for rooms with tables of their own; no ``await`` inside.
 
-    def repository(self, collection: Collection[D]) -> Repository[D]:
-        """Give the repository of a collection of the catalog."""
-        table = self.db.table(collection.name)
-        assert isinstance(table, SqliteTable)
-        return Repository(table, self._engine, collection)
+        Within a change it is the change's own. Text comes as bytes.
+        """
+        with store_errors(self.path), self._engine.snapshot() as connection:
+            yield connection
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection of the change that this thread carries out."""
+        return self._engine.job.connection
+
+    async def write(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """Carry out a change of tables that a room keeps for itself, as :meth:`change` does."""
+        return await self.change(lambda: job(self.connection))
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Let several reads see one moment: a crew and its agents, say.
 
-        Changes wait meanwhile, so there must be no ``await`` inside.
+        There must be no ``await`` inside.
         """
         with self._engine.snapshot():
             yield
@@ -184,9 +185,8 @@ class Store:
         return self._engine.versions(collection.name for collection in collections)
 
     def stored_by(self, owner: str) -> Stored:
-        """Say how much an owner has stored, and may have. It takes a look for each of their crews."""
-        with self._engine.reading() as tables:
-            return self.quota.stored(self, tables, owner)
+        """Say how much an owner has stored, and may have."""
+        return self.quota.stored(self, owner)
 
     async def change(self, work: Callable[[], T], *, bounded: bool = False) -> T:
         """Carry out a change in the writer's thread; on return it is durable.
@@ -209,7 +209,7 @@ class Store:
             If somebody would have too much stored by it.
         """
         if bounded:
-            work = partial(self.quota.within, self, lambda: self._engine.layer, work)
+            work = partial(self.quota.within, self, lambda: self._engine.job, work)
         return await self._writer.change(work)
 
     def discard(self, damaged: DocumentDamaged) -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 from tinydb.queries import QueryLike
 from tinydb.storages import Storage
 from tinydb.table import Document, Table
 
-from kasal_jupyter.store.codec import decode
-from kasal_jupyter.store.index import has_id
-from kasal_jupyter.store.rows import select
-from kasal_jupyter.store.storage import SqliteStorage
-from kasal_jupyter.store.view import TableDraft, TableView
+from kasal_jupyter.store.codec import decode, encode
+from kasal_jupyter.store.rows import Row, Rows, decoded
+from kasal_jupyter.store.storage import SqliteStorage, TableView
 
 Update = Mapping[str, Any] | Callable[[MutableMapping[str, Any]], None]
 
@@ -33,7 +31,7 @@ class SqliteTable(Table):
     def __init__(
         self, storage: Storage, name: str, cache_size: int = 10, persist_empty: bool = False
     ) -> None:
-        self._engine = storage.engine if isinstance(storage, SqliteStorage) else None
+        self._rows = Rows(storage.engine, name) if isinstance(storage, SqliteStorage) else None
         self._draft: TableDraft | None = None
         self._cache_lock = threading.Lock()
         self._next_id: int | None  # type: ignore[assignment]  # TinyDB's, which declares a None
@@ -65,30 +63,14 @@ class SqliteTable(Table):
         LookupError
             If a field has no index.
         """
-        rows, _ = self.lookup_bodies(criteria, newest_first=newest_first, offset=offset, limit=limit)
-        return [self.document_class(decode(body), doc_id) for doc_id, body in rows]
-
-    def lookup_bodies(
-        self,
-        criteria: Mapping[str, Any],
-        *,
-        newest_first: bool = False,
-        offset: int = 0,
-        limit: int | None = None,
-    ) -> tuple[list[tuple[int, bytes]], int]:
-        """Give what :meth:`lookup` gives, as ids and encoded documents, and how many match in all."""
-        assert self._engine is not None
-        with self._engine.reading() as tables:
-            table = tables.reader(self.name)
-            found = select(table, criteria)
-            count = len(found)
-            start = min(offset, count)
-            stop = count if limit is None else min(offset + limit, count)
-            ids = found[count - stop : count - start] if newest_first else found[start:stop]
-            rows = [(doc_id, table.body(doc_id)) for doc_id in ids]
-        if newest_first:
-            rows.reverse()
-        return [(doc_id, body) for doc_id, body in rows if body is not None], count
+        assert self._rows is not None
+        found = self._rows.rows(
+            self._rows.having(criteria),
+            order="doc_id DESC" if newest_first else "doc_id",
+            offset=offset,
+            limit=limit,
+        )
+        return [self.document_class(decode(body), doc_id) for doc_id, body in found]
 
     def lookup_ids(self, criteria: Mapping[str, Any]) -> list[int]:
         """Give the ids of the documents that have all of the values, ascending.
@@ -98,9 +80,8 @@ class SqliteTable(Table):
         LookupError
             If a field has no index.
         """
-        assert self._engine is not None
-        with self._engine.reading() as tables:
-            return list(select(tables.reader(self.name), criteria))
+        assert self._rows is not None
+        return self._rows.ids(self._rows.having(criteria))
 
     def lookup_count(self, criteria: Mapping[str, Any]) -> int:
         """Count the documents that have all of the values.
@@ -110,24 +91,14 @@ class SqliteTable(Table):
         LookupError
             If a field has no index.
         """
-        assert self._engine is not None
-        with self._engine.reading() as tables:
-            return len(select(tables.reader(self.name), criteria))
-
-    def lookup_same(self, criteria: Mapping[str, Any], rows: Mapping[int, bytes]) -> tuple[int, list[int]]:
-        """Say how many of some rows match and are as they were, and which of them are not."""
-        assert self._engine is not None
-        with self._engine.reading() as tables:
-            table = tables.reader(self.name)
-            found = select(table, criteria)
-            changed = [doc_id for doc_id, body in rows.items() if table.body(doc_id) != body]
-            return sum(has_id(found, doc_id) for doc_id in rows.keys() - set(changed)), changed
+        assert self._rows is not None
+        return self._rows.count(self._rows.having(criteria))
 
     def search(self, cond: QueryLike) -> list[Document]:
         """Search for all documents matching a condition; see TinyDB's ``Table.search``."""
-        engine = self._engine
-        if engine is None:
+        if self._rows is None:
             return super().search(cond)
+        engine = self._rows.engine
         if engine.in_transaction:
             # What is not committed may never be, so it must not be remembered.
             return self._documents(self._scan(cond))
@@ -153,35 +124,34 @@ class SqliteTable(Table):
         self, cond: QueryLike | None = None, doc_id: int | None = None, doc_ids: list[int] | None = None
     ) -> Document | list[Document] | None:
         """Get a document by condition or id, or several by ids; see TinyDB's ``Table.get``."""
-        if self._engine is None or doc_id is not None or doc_ids is None:
+        if self._rows is None or doc_id is not None or doc_ids is None:
             plain: Callable[..., Document | list[Document] | None] = super().get
             return plain(cond, doc_id, doc_ids)
-        view = TableView(self._engine, self.name)
-        bodies = ((wanted, view.body(wanted)) for wanted in sorted(set(doc_ids)))
+        bodies = ((wanted, self._rows.body(wanted)) for wanted in sorted(set(doc_ids)))
         return self._documents([(wanted, body) for wanted, body in bodies if body is not None])
 
     def insert(self, document: Mapping[str, Any]) -> int:
         """Insert a document; see TinyDB's ``Table.insert``."""
-        if self._engine is None:
+        if self._rows is None:
             return super().insert(document)
         # The id must be chosen where no other process can choose the same.
-        with self._engine.transaction():
+        with self._rows.engine.transaction():
             return super().insert(document)
 
     def update(
         self, fields: Update, cond: QueryLike | None = None, doc_ids: Iterable[int] | None = None
     ) -> list[int]:
         """Update all matching documents; see TinyDB's ``Table.update``."""
-        if self._engine is None or cond is None or doc_ids is not None:
+        if self._rows is None or cond is None or doc_ids is not None:
             return super().update(fields, cond, doc_ids)
         # The condition is tried on documents that are thrown away: were it tried on the
         # draft's, every document of the table would have to be kept and compared.
-        with self._engine.transaction():
+        with self._rows.engine.transaction():
             return super().update(fields, doc_ids=self._matching(cond))
 
     def update_multiple(self, updates: Iterable[tuple[Update, QueryLike]]) -> list[int]:
         """Do several updates, document by document; see TinyDB's ``Table.update_multiple``."""
-        if self._engine is None:
+        if self._rows is None:
             return super().update_multiple(updates)
         pairs = list(updates)
         updated: list[int] = []
@@ -196,7 +166,7 @@ class SqliteTable(Table):
                         else:
                             table[doc_id].update(fields)
 
-        with self._engine.transaction():
+        with self._rows.engine.transaction():
             # Each condition is tried again after the updates before it, but a document
             # that none fits to begin with is never changed.
             candidates = self._matching(lambda document: any(cond(document) for _, cond in pairs))
@@ -205,54 +175,50 @@ class SqliteTable(Table):
 
     def upsert(self, document: Mapping[str, Any], cond: QueryLike | None = None) -> list[int]:
         """Update the matching documents, or insert one; see TinyDB's ``Table.upsert``."""
-        if self._engine is None:
+        if self._rows is None:
             return super().upsert(document, cond)
-        with self._engine.transaction():
+        with self._rows.engine.transaction():
             return super().upsert(document, cond)
 
     def remove(self, cond: QueryLike | None = None, doc_ids: Iterable[int] | None = None) -> list[int]:
         """Remove all matching documents; see TinyDB's ``Table.remove``."""
-        if self._engine is None or cond is None or doc_ids is not None:
+        if self._rows is None or cond is None or doc_ids is not None:
             return super().remove(cond, doc_ids)
-        with self._engine.transaction():
+        with self._rows.engine.transaction():
             return super().remove(doc_ids=self._matching(cond))
 
     def _matching(self, cond: QueryLike) -> list[int]:
         return [doc_id for doc_id, _ in self._scan(cond)]
 
-    def _scan(self, cond: QueryLike) -> list[tuple[int, bytes]]:
-        assert self._engine is not None
-        return [
-            (doc_id, body) for doc_id, body in TableView(self._engine, self.name).rows() if cond(decode(body))
-        ]
+    def _scan(self, cond: QueryLike) -> list[Row]:
+        assert self._rows is not None
+        found = self._rows.rows()
+        fitting = {doc_id for doc_id, document in decoded(found) if cond(document)}
+        return [row for row in found if row[0] in fitting]
 
-    def _documents(self, rows: list[tuple[int, bytes]]) -> list[Document]:
+    def _documents(self, rows: list[Row]) -> list[Document]:
         return [self.document_class(decode(body), self.document_id_class(doc_id)) for doc_id, body in rows]
 
     def _get_next_id(self) -> int:
-        if self._engine is None:
+        if self._rows is None:
             plain: Callable[[], int] = super()._get_next_id
             return plain()
-        if self._draft is None:
-            with self._engine.reading() as tables:
-                last_id = tables.reader(self.name).last_id
-        else:
-            last_id = self._draft.last_id
+        last_id = self._rows.last_id() if self._draft is None else self._draft.last_id
         next_id = max(self._next_id or 1, last_id + 1)
         self._next_id = next_id + 1
         return next_id
 
     def _read_table(self) -> Mapping[str, Mapping[str, Any]]:  # type: ignore[override]  # read-only
-        if self._engine is None:
+        if self._rows is None:
             return super()._read_table()
-        return TableView(self._engine, self.name)
+        return TableView(self._rows)
 
     def _update_table(self, updater: Callable[[Any], None]) -> None:
-        if self._engine is None:
+        if self._rows is None:
             super()._update_table(updater)
             return
-        with self._engine.transaction() as layer:
-            outer, draft = self._draft, TableDraft(layer.writer(self.name))
+        with self._rows.engine.transaction():
+            outer, draft = self._draft, TableDraft(self._rows)
             self._draft = draft
             try:
                 updater(draft)
@@ -260,3 +226,101 @@ class SqliteTable(Table):
             finally:
                 self._draft = outer
         self.clear_cache()
+
+
+class TableDraft(MutableMapping[int, dict[str, Any]]):
+    """A table as TinyDB's updaters edit it: documents by their ids.
+
+    A document handed out is private until :meth:`apply`, which stores those that
+    differ from what they were, however deep inside.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._before: dict[int, bytes | None] = {}
+        self._documents: dict[int, dict[str, Any] | None] = {}
+        self._cleared = False
+        self._last_id: int | None = None
+
+    @property
+    def last_id(self) -> int:
+        """The highest id that was ever given."""
+        if self._last_id is None:
+            self._last_id = 0 if self._cleared else self._rows.last_id()
+        return self._last_id
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __iter__(self) -> Iterator[int]:
+        # The updaters add and remove while they iterate over a list of this.
+        stored = [] if self._cleared else self._rows.ids()
+        for doc_id in stored:
+            if self._documents.get(doc_id, ...) is not None:
+                yield doc_id
+        known = set(stored)
+        for doc_id in sorted(self._documents):
+            if self._documents[doc_id] is not None and doc_id not in known:
+                yield doc_id
+
+    def __contains__(self, doc_id: object) -> bool:
+        if doc_id in self._documents:
+            return self._documents[doc_id] is not None
+        return isinstance(doc_id, int) and self._body(doc_id) is not None
+
+    def __getitem__(self, doc_id: int) -> dict[str, Any]:
+        if doc_id not in self._documents:
+            body = self._body(doc_id)
+            self._documents[doc_id] = None if body is None else decode(body)
+        document = self._documents[doc_id]
+        if document is None:
+            raise KeyError(doc_id)
+        return document
+
+    def __setitem__(self, doc_id: int, document: dict[str, Any]) -> None:
+        if not isinstance(doc_id, int):
+            raise TypeError(f"a document's id must be an int, not {doc_id!r}")
+        self._documents[doc_id] = document
+        self._last_id = max(self.last_id, doc_id)
+
+    def __delitem__(self, doc_id: int) -> None:
+        if doc_id not in self:
+            raise KeyError(doc_id)
+        self._documents[doc_id] = None
+
+    def clear(self) -> None:
+        """Remove every document; without it each would be deleted by itself."""
+        self._documents.clear()
+        self._before.clear()
+        self._cleared = True
+        self._last_id = 0
+
+    def apply(self) -> None:
+        """Store what is different now.
+
+        Everything is encoded before anything is stored: a document that can't be
+        leaves the table as it was.
+        """
+        bodies = {
+            doc_id: None if document is None else encode(document)
+            for doc_id, document in self._documents.items()
+        }
+        if self._cleared:
+            self._rows.clear()
+        self._rows.delete([doc_id for doc_id, body in bodies.items() if body is None])
+        for doc_id, body in bodies.items():
+            if body is None:
+                continue
+            before = self._body(doc_id)
+            if before is None:
+                self._rows.insert(body, doc_id)
+            else:
+                self._rows.update(doc_id, body, before)
+        self._rows.make_present()
+
+    def _body(self, doc_id: int) -> bytes | None:
+        if self._cleared:
+            return None
+        if doc_id not in self._before:
+            self._before[doc_id] = self._rows.body(doc_id)
+        return self._before[doc_id]

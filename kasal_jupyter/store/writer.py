@@ -10,7 +10,6 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import EllipsisType
 from typing import Any, TypeVar
 
 from kasal_jupyter.errors import StoreError
@@ -56,8 +55,8 @@ class Writer:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        # None ends the thread; an Ellipsis is a job for which it is enough to begin.
-        self._jobs: queue.SimpleQueue[_Job | EllipsisType | None] = queue.SimpleQueue()
+        # None ends the thread.
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._closed = False
@@ -72,10 +71,6 @@ class Writer:
         self._put(_Job(work, loop, future))
         return await future
 
-    def catch_up(self) -> None:
-        """Take in what other processes have changed, soon."""
-        self._put(...)
-
     def close(self) -> None:
         """Carry out what is queued, and end."""
         with self._lock:
@@ -86,7 +81,7 @@ class Writer:
         if thread is not None:
             thread.join()
 
-    def _put(self, job: _Job | EllipsisType) -> None:
+    def _put(self, job: _Job) -> None:
         with self._lock:
             if self._closed:
                 raise StoreError("The store is closed.")
@@ -108,7 +103,7 @@ class Writer:
             # Nothing is queued behind the None.
             ending = group[-1] is None
             if group != [None]:
-                _deliver(self._carry_out([job for job in group if isinstance(job, _Job)]))
+                _deliver(self._carry_out([job for job in group if job is not None]))
 
     def _carry_out(self, jobs: list[_Job]) -> list[_Outcome]:
         outcomes: list[_Outcome] = []
@@ -116,8 +111,6 @@ class Writer:
             with self._engine.group():
                 outcomes.extend(self._attempt(job) for job in jobs)
         except BaseException as error:  # noqa: BLE001  # the callers get it; the thread must live on
-            if not jobs:
-                _log.warning("What other servers have stored can't be read at the moment.", exc_info=error)
             failed = {outcome.job.future: outcome for outcome in outcomes if outcome.error}
             return [failed.get(job.future) or _Outcome(job, error=_own(error)) for job in jobs]
         return outcomes

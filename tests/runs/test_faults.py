@@ -19,7 +19,6 @@ from kasal_jupyter.runs import service as service_module
 from kasal_jupyter.runs.calls import ClientCalls
 from kasal_jupyter.runs.feed import Feeds
 from kasal_jupyter.runs.files import RunFiles
-from kasal_jupyter.runs.hook_file import HookFiles
 from kasal_jupyter.runs.journal import Journal
 from kasal_jupyter.runs.memory import CrewMemories
 from kasal_jupyter.runs.queue import RunLimits
@@ -103,12 +102,11 @@ SEAMS = {
         (FakeRun, ["stop", "send"]),
         (RunSummary, ["feed"]),
         (ClientCalls, ["take", "end"]),
-        (RunFiles, ["journal", "workspace", "stop_mark", "delete"]),
+        (RunFiles, ["journal", "workspace", "delete"]),
         (Feeds, ["remember"]),
         # Whatever a run asks of the server around it.
         (Runs, [name for name in vars(Keeper) if not name.startswith("_")]),
         (_Follower, ["deliver", "on_end"]),
-        (HookFiles, ["write", "read"]),
         (SigningSecrets, ["keys"]),
         (_Receiver, ["take"]),
     ]
@@ -169,9 +167,7 @@ async def until(holds, seconds=30):
 def bench(folder, store, backend, **limits):
     """Give a server's runs, with everything that goes with them."""
     guard, catalog = HostGuard(()), ModelCatalog(environ={})
-    webhooks = Webhooks(
-        HookFiles(folder / "runs"), SigningSecrets(store, SecretBox(folder)), guard, pauses=(0.0,) * 4
-    )
+    webhooks = Webhooks(store, SigningSecrets(store, SecretBox(folder)), guard, pauses=(0.0,) * 4)
     memories = CrewMemories(store, folder, catalog, guard)
     limits = RunLimits(**{"running": 1, **limits})
     return Runs(store, folder, backend, catalog, limits=limits, webhooks=webhooks, memories=memories)

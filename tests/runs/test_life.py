@@ -15,6 +15,7 @@ from kasal_jupyter.errors import Conflict, StoreError, TooManyRequests, Unavaila
 from kasal_jupyter.runs import journal as journal_module
 from kasal_jupyter.runs import run as run_module
 from kasal_jupyter.runs.acceptance import KeyedRequest
+from kasal_jupyter.runs.disabled import USER_DISABLED
 from kasal_jupyter.runs.journal import Journal
 from kasal_jupyter.runs.recovery import SURE_SECONDS
 from kasal_jupyter.runs.usage import usage_of
@@ -618,7 +619,7 @@ def test_of_two_requests_with_one_key_the_run_takes_the_free_place(tmp_path):
         assert len(set(jobs)) == 1
         assert (await world.state(runs, jobs[0])).status == "completed"
         await until(lambda: not runs.active)
-        assert sorted(path.name for path in runs.folder.iterdir() if path.suffix != ".hook") >= [jobs[0]]
+        assert sorted(path.name for path in runs.folder.iterdir()) >= [jobs[0]]
         assert len(list(runs.folder.glob("*.jsonl"))) == 1
 
     live(work, tmp_path)
@@ -658,7 +659,7 @@ def test_another_servers_run_is_stopped_once_and_otherwise_refused(tmp_path):
     async def work(world):
         async def ends(run):
             run.say(status("running"))
-            while not first.files.stop_mark(run.spec.job_id).exists():  # noqa: ASYNC110
+            while not first.store.stop_requests.has(run.spec.job_id):  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
             run.say(status("completed", result="Tea"))
             run.exit()
@@ -676,7 +677,20 @@ def test_another_servers_run_is_stopped_once_and_otherwise_refused(tmp_path):
     live(work, tmp_path)
 
 
-def test_a_fault_in_the_watch_for_stop_files_does_not_end_it(tmp_path, monkeypatch):
+def test_the_server_that_stops_a_run_for_another_is_told_why(tmp_path):
+    async def work(world):
+        first, second = world.runs(goes_on), world.runs()
+        job_id = await world.start(first)
+        await world.state(second, job_id, "running")
+        stopped = await second.stop(job_id, USER_DISABLED)
+        assert (stopped.status, stopped.error.code) == ("stopped", "USER_DISABLED")
+        await until(lambda: not first.active)
+        assert world.store.stop_requests.ids() == []
+
+    live(work, tmp_path)
+
+
+def test_one_that_hangs_as_it_is_stopped_holds_up_no_other_that_another_server_stops(tmp_path, monkeypatch):
     async def work(world):
         first, second = world.runs(goes_on, goes_on, running=2), world.runs()
         jobs = [await world.start(first) for _ in range(2)]
@@ -747,7 +761,6 @@ def test_what_was_never_acknowledged_is_swept_away_and_what_is_just_accepted_is_
         for name in ("job_old", "job_new"):
             (runs.folder / name).mkdir()
             (runs.folder / f"{name}.jsonl").write_bytes(b"")
-            (runs.folder / f"{name}.hook").write_bytes(b"no JSON")
         for path in runs.folder.glob("job_old*"):
             os.utime(path, (0, path.stat().st_mtime - 2 * SURE_SECONDS))
         others = [world.runs()] if neighbour else []

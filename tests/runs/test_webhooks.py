@@ -2,9 +2,8 @@
 
 import asyncio
 import base64
-import errno
 import itertools
-import json
+import sqlite3
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +13,6 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from kasal_jupyter.errors import Conflict, StoreError
 from kasal_jupyter.runs.feed import Feed
-from kasal_jupyter.runs.hook_file import HookFiles
 from kasal_jupyter.runs.journal import Journal
 from kasal_jupyter.runs.presence import Presence
 from kasal_jupyter.runs.signing import SigningSecrets
@@ -48,11 +46,17 @@ def bench(tmp_path):
 class Bench:
     def __init__(self, folder, store):
         self.folder, self.store = folder, store
-        self.files = HookFiles(folder / "runs")
         self.secrets = SigningSecrets(store, SecretBox(folder))
 
     def webhooks(self, *, pauses=(0.01,) * 4, timeout=5.0, allowed=("127.0.0.1",)):
-        return Webhooks(self.files, self.secrets, HostGuard(allowed), pauses=pauses, timeout=timeout)
+        return Webhooks(self.store, self.secrets, HostGuard(allowed), pauses=pauses, timeout=timeout)
+
+    def accept(self, webhooks, job_id, crew, server="server_1"):
+        """Note what is to be delivered, within a change, as the acceptance of a run does."""
+        return self.store.change_now(lambda: webhooks.accept(job_id, crew, server))
+
+    def pending(self):
+        return self.store.deliveries.ids(done=False)
 
     def feed(self, job_id=JOB):
         return Feed(Journal.create(self.folder / "runs" / f"{job_id}.jsonl"))
@@ -62,7 +66,7 @@ class Bench:
 
         async def run():
             webhooks, feed = self.webhooks(**options), self.feed()
-            webhooks.accept(JOB, crew(url, events), "server_1")
+            self.accept(webhooks, JOB, crew(url, events))
             webhooks.begin(feed)
             for line in lines:
                 feed.append([line])
@@ -75,7 +79,7 @@ class Bench:
 async def until(webhooks, holds):
     """Wait until something holds of the report on the run, and give the report."""
     async with asyncio.timeout(60):
-        # The report is read from a file: there is nothing that would tell of its change.
+        # The report is read from the store: there is nothing that would tell of its change.
         while not holds(report := webhooks.report(JOB)):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     return report
@@ -246,7 +250,7 @@ def test_one_that_hangs_holds_up_nothing_and_is_given_up_in_time(bench, receiver
 
     async def run():
         webhooks, feed = bench.webhooks(pauses=(), timeout=0.2), bench.feed()
-        webhooks.accept(JOB, crew(f"{receiver.url}/hook", ["status"]), "server_1")
+        bench.accept(webhooks, JOB, crew(f"{receiver.url}/hook", ["status"]))
         webhooks.begin(feed)
         for line in run_of("one"):
             feed.append([line])
@@ -276,14 +280,14 @@ def test_a_hanging_receiver_costs_only_those_who_send_to_it(bench, receiver):
         webhooks = bench.webhooks(timeout=30.0)
         for n in range(2 * AT_ONCE):
             hung = bench.feed(f"job_hang{n}")
-            webhooks.accept(hung.job_id, crew(f"{receiver.url}/hang", ["status"], "ab"[n % 2]), "server_1")
+            bench.accept(webhooks, hung.job_id, crew(f"{receiver.url}/hang", ["status"], "ab"[n % 2]))
             webhooks.begin(hung)
             hung.append([status("queued")])
         async with asyncio.timeout(60):
             while len(receiver.asked) < 2 * EACH_RECEIVER:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         feed = bench.feed()
-        webhooks.accept(JOB, crew(f"{receiver.url}/hook", ["status"], "carol"), "server_1")
+        bench.accept(webhooks, JOB, crew(f"{receiver.url}/hook", ["status"], "carol"))
         webhooks.begin(feed)
         feed.append(run_of("one"))
         report = await done(webhooks)
@@ -310,10 +314,10 @@ def test_a_name_that_is_never_found_holds_its_own_threads_alone(bench, receiver)
 
     async def run():
         guard = HostGuard(["127.0.0.1"], resolve)
-        webhooks = Webhooks(bench.files, bench.secrets, guard, pauses=(), timeout=0.05)
+        webhooks = Webhooks(bench.store, bench.secrets, guard, pauses=(), timeout=0.05)
         webhooks._timeout = -0.9  # of which a second more is given to the name
         feed = bench.feed()
-        webhooks.accept(JOB, crew("http://slow.example/hook", ["execution_status"]), "server_1")
+        bench.accept(webhooks, JOB, crew("http://slow.example/hook", ["execution_status"]))
         webhooks.begin(feed)
         feed.append([status("completed")])
         # The loop's own threads are not held.
@@ -334,7 +338,6 @@ DAMAGES = {
     "empty": b"",
     "a list": b"[]",
     "wrong types": b'{"id":1,"owner":[],"server":{},"url":null,"events":"all"}',
-    "another run's": b'{"id":"job_2","owner":"ada","server":"s","url":"http://x","events":[]}',
 }
 
 
@@ -372,8 +375,8 @@ def take_over(bench, *, wait=True):
         async def feed_of(job_id):
             return Feed.open(bench.folder / "runs" / f"{job_id}.jsonl")
 
-        await webhooks.take_over(bench.store, presence, feed_of)
-        await webhooks.take_over(bench.store, presence, feed_of)
+        await webhooks.take_over(presence, feed_of)
+        await webhooks.take_over(presence, feed_of)
         report = await done(webhooks) if wait else webhooks.report(JOB)
         await webhooks.close()
         presence.close()
@@ -382,13 +385,18 @@ def take_over(bench, *, wait=True):
     return asyncio.run(next_one())
 
 
-@pytest.mark.parametrize("damage", [*DAMAGES, "a folder"])
-def test_a_damaged_file_is_made_anew_from_the_crew(bench, receiver, stored, caplog, damage):
-    path = bench.folder / "runs" / f"{JOB}.hook"
-    if damage == "a folder":
-        path.mkdir()
-    else:
-        path.write_bytes(DAMAGES[damage])
+def damage(bench, body):
+    """Write something else over what is stored of the delivery."""
+    bench.accept(bench.webhooks(), JOB, crew("http://old.test", ["task"]))
+    connection = sqlite3.connect(bench.folder / "kasal.db")
+    connection.execute("UPDATE doc_deliveries SET body = ?", (body,))
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize("damaged", DAMAGES)
+def test_what_is_damaged_is_made_anew_from_the_crew(bench, receiver, stored, caplog, damaged):
+    damage(bench, DAMAGES[damaged])
     stored(WebhookOfCrew(url=f"{receiver.url}/hook", events=["task_complete"]))
     feed = bench.feed()
     feed.append(run_of("one"))
@@ -398,28 +406,26 @@ def test_a_damaged_file_is_made_anew_from_the_crew(bench, receiver, stored, capl
     assert (report.delivered, report.url) == (1, f"{receiver.url}/hook")
     assert "every event is sent again" in report.remark
     assert caplog.text.count("every event is sent again") == 1
-    assert bench.files.pending() == []
+    assert bench.pending() == []
 
 
-def test_a_damaged_file_of_a_crew_without_a_webhook_is_set_aside_and_told_of(bench, receiver, stored, caplog):
-    path = bench.folder / "runs" / f"{JOB}.hook"
-    path.write_bytes(b"{")
+def test_what_is_damaged_of_a_crew_without_a_webhook_is_told_of(bench, receiver, stored, caplog):
+    damage(bench, b"{")
     stored(None)
     bench.feed().append(run_of("one"))
     report = take_over(bench)
     assert receiver.asked == []
     assert (report.state, report.delivered) == ("done", 0)
     assert "the crew has no webhook any more" in report.remark
-    assert path.with_suffix(".hook-damaged").read_bytes() == b"{"
     assert take_over(bench).remark == report.remark
     assert caplog.text.count("no webhook any more") == 1
 
 
 def test_one_that_cannot_be_taken_over_keeps_none_of_the_others(bench, receiver, stored):
-    bench.webhooks().accept("job_000000000000", crew(f"{receiver.url}/hook", ["task"]), "server_1")
+    bench.accept(bench.webhooks(), "job_000000000000", crew(f"{receiver.url}/hook", ["task"]))
     (bench.folder / "runs" / "job_000000000000.jsonl").mkdir()
     stored(WebhookOfCrew(url=f"{receiver.url}/hook", events=["task_complete"]))
-    bench.webhooks().accept(JOB, crew(f"{receiver.url}/hook", ["task_complete"]), "server_1")
+    bench.accept(bench.webhooks(), JOB, crew(f"{receiver.url}/hook", ["task_complete"]))
     bench.feed().append(run_of("one"))
     assert take_over(bench).delivered == 1
 
@@ -442,7 +448,7 @@ def test_a_damaged_line_of_the_journal_is_passed_over(bench, receiver):
 
     async def run():
         webhooks = bench.webhooks()
-        webhooks.accept(JOB, crew(f"{receiver.url}/hook", ["task_complete", "status"]), "server_1")
+        bench.accept(webhooks, JOB, crew(f"{receiver.url}/hook", ["task_complete", "status"]))
         webhooks.begin(AsWritten())
         return await done(webhooks)
 
@@ -450,36 +456,38 @@ def test_a_damaged_line_of_the_journal_is_passed_over(bench, receiver):
     assert [each.seq for each in report.deliveries] == [1, 5, 8, 9]
 
 
-class FullDisk(HookFiles):
-    """A disk with room for so many writes."""
+class FullDisk:
+    """A store with room for so many changes."""
 
-    room = 1
-    tried = 0
+    def __init__(self, store, room):
+        self.room, self.tried, self._change = room, 0, store.change
+        store.change = self.change
 
-    def write(self, state):
+    async def change(self, work, **options):
         self.tried += 1
         if self.room <= 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise StoreError("The store can't be used: database or disk is full.")
         self.room -= 1
-        super().write(state)
+        return await self._change(work, **options)
 
 
 def test_a_full_disk_neither_loses_nor_repeats(bench, receiver, monkeypatch, caplog):
     monkeypatch.setattr("kasal_jupyter.runs.webhooks.KEEP_PAUSES", (0.01,))
-    bench.files = FullDisk(bench.folder / "runs")
 
     async def run():
         webhooks, feed = bench.webhooks(), bench.feed()
-        webhooks.accept(JOB, crew(f"{receiver.url}/hook", ["task_complete"]), "server_1")
+        await bench.secrets.of("ada")
+        disk = FullDisk(bench.store, room=0)
+        bench.accept(webhooks, JOB, crew(f"{receiver.url}/hook", ["task_complete"]))
         webhooks.begin(feed)
         feed.append(run_of(*"abc"))
         report = await done(webhooks)
         # All was delivered, and is tried to be kept until there is room.
         async with asyncio.timeout(60):
-            while bench.files.tried < 10:  # noqa: ASYNC110
+            while disk.tried < 10:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-            bench.files.room = 5
-            while bench.files.pending():  # noqa: ASYNC110
+            disk.room = 5
+            while bench.pending():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         await webhooks.close()
         return report
@@ -491,21 +499,13 @@ def test_a_full_disk_neither_loses_nor_repeats(bench, receiver, monkeypatch, cap
     assert bench.webhooks().report(JOB).delivered == 3
 
 
-def test_a_run_whose_deliveries_cannot_be_kept_is_not_accepted(bench):
-    bench.files = FullDisk(bench.folder / "runs")
-    bench.files.room = 0
-    with pytest.raises(StoreError, match="No space left"):
-        bench.webhooks().accept(JOB, crew("https://example.com", ["task"]), "server_1")
-    assert bench.webhooks().report(JOB) is None
-
-
 def test_another_server_goes_on_where_one_was_killed(bench, receiver):
     """What was settled is not sent again; nobody takes over from a server that is alive."""
     lines = run_of("one", "two")
 
     async def killed():
         webhooks, feed = bench.webhooks(), bench.feed()
-        webhooks.accept(JOB, crew(f"{receiver.url}/hook", ["task_complete"]), "server_1")
+        bench.accept(webhooks, JOB, crew(f"{receiver.url}/hook", ["task_complete"]))
         webhooks.begin(feed)
         feed.append(lines[:6])
         await until(webhooks, lambda report: report.delivered == 1)
@@ -519,7 +519,7 @@ def test_another_server_goes_on_where_one_was_killed(bench, receiver):
         async def feed_of(job_id):
             return Feed.open(bench.folder / "runs" / f"{job_id}.jsonl")
 
-        await webhooks.take_over(bench.store, presence, feed_of)
+        await webhooks.take_over(presence, feed_of)
         report = await done(webhooks)
         presence.close()
         return report
@@ -530,7 +530,7 @@ def test_another_server_goes_on_where_one_was_killed(bench, receiver):
     # The second may have been under way, and then comes twice.
     assert (sent.count(5), set(sent)) == (1, {5, 8})
     assert report.delivered == 2
-    assert bench.files.pending() == []
+    assert bench.pending() == []
 
 
 def test_a_delivery_of_a_server_that_is_alive_is_left_to_it(bench, receiver):
@@ -538,8 +538,8 @@ def test_a_delivery_of_a_server_that_is_alive_is_left_to_it(bench, receiver):
         alive, presence = Presence(bench.folder / "servers"), Presence(bench.folder / "servers")
         webhooks, feed = bench.webhooks(), bench.feed()
         feed.append(run_of("one"))
-        webhooks.accept(JOB, crew(f"{receiver.url}/hook", ["task"]), alive.server_id)
-        await webhooks.take_over(bench.store, presence, lambda _: None)
+        bench.accept(webhooks, JOB, crew(f"{receiver.url}/hook", ["task"]), alive.server_id)
+        await webhooks.take_over(presence, lambda _: None)
         alive.close()
         presence.close()
         return webhooks.report(JOB)
@@ -547,12 +547,3 @@ def test_a_delivery_of_a_server_that_is_alive_is_left_to_it(bench, receiver):
     report = asyncio.run(look())
     assert report.state == "delivering"
     assert receiver.asked == []
-
-
-def test_the_file_is_for_nobody_else(bench):
-    """Some services have their secret in the address."""
-    url = "https://hooks.example.com/services/T0/B0/token"
-    bench.webhooks().accept(JOB, crew(url, ["task"]), "server_1")
-    path = bench.folder / "runs" / f"{JOB}.hook"
-    assert path.stat().st_mode & 0o077 == 0
-    assert json.loads(path.read_bytes())["url"] == url

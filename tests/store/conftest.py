@@ -25,7 +25,7 @@ def other(store, tmp_path):
 
 @pytest.fixture
 def db(tmp_path):
-    with Database(tmp_path / "notes.db", indexes={"notes": ("owner", "topic")}) as opened:
+    with Database(tmp_path / "notes.db", layouts={"notes": ("owner", "topic")}) as opened:
         yield opened
 
 
@@ -69,9 +69,21 @@ def new_execution():
 
 @pytest.fixture
 def rows_written():
-    """Count the rows that a TinyDB has written to its file."""
+    """Count the documents that a TinyDB has written to its file."""
+    counted = {}
 
     def count(database):
-        return database.storage.engine._write_session._connection.total_changes
+        connection = database.storage.engine.writing_connection
+        if connection not in counted:
+            counted[connection] = 0
+
+            def changed(sql):
+                # Expanded: with its parameters in it.
+                counted[connection] += sql.startswith(('INSERT INTO "doc_', 'UPDATE "doc_'))
+                if sql.startswith('DELETE FROM "doc_'):
+                    counted[connection] += sql.count(",") + 1
+
+            connection.set_trace_callback(changed)
+        return counted[connection]
 
     return count

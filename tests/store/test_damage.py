@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from kasal_jupyter.errors import DocumentDamaged
 from kasal_jupyter.store.catalog import CATALOG
-from kasal_jupyter.store.repository import Selection
+from kasal_jupyter.store.layout import sql_name
+from kasal_jupyter.store.selection import Selection
 from kasal_jupyter.store.store import Store
 
 GIVEN = {
@@ -100,10 +101,11 @@ def damaged(tmp_path):
             ids = [f"{collection.name}_{n}" for n in range(3)]
             store.change_now(lambda: [repository.insert(sample(collection, each)) for each in ids])
         connection = sqlite3.connect(tmp_path / "kasal.db")
-        (text,) = connection.execute("SELECT body FROM documents WHERE id = 2").fetchone()
+        table = sql_name(collection.name)
+        (text,) = connection.execute(f"SELECT body FROM {table} WHERE doc_id = 2").fetchone()
         row = json.loads(text)
         body = text_of(damage, collection, row)
-        connection.execute("UPDATE documents SET body = ? WHERE id = 2", (body,))
+        connection.execute(f"UPDATE {table} SET body = ? WHERE doc_id = 2", (body,))
         connection.commit()
         connection.close()
         store = Store.open(tmp_path)
@@ -126,8 +128,11 @@ def test_lists_leave_it_out_and_say_so_once(damaged, caplog, collection, damage)
         page = repository.page(order="newest")
         assert [each.id for each in page.documents] == left[::-1]
         assert page.total == repository.count() == 2
-        for sort in ("created_at", "id", required(collection)):
-            found = repository.select(Selection(sort=sort, limit=10, search="", searched=("id",)))
+        for sort in ("created_at", "id", *collection.sorted):
+            search = "" if collection.searched else None
+            found = repository.select(
+                Selection(sort=sort, limit=10, search=search, searched=collection.searched)
+            )
             assert (sorted(each.id for each in found.documents), found.total) == (left, 2)
         bodies, total = repository.bodies(lambda body: collection.document.model_validate_json(body).id)
         assert (bodies, total) == (left, 2)

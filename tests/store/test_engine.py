@@ -3,9 +3,8 @@ import threading
 import pytest
 
 from kasal_jupyter.errors import StoreError
-from kasal_jupyter.store import engine as engine_module
 from kasal_jupyter.store.database import Database
-from kasal_jupyter.store.session import Session
+from kasal_jupyter.store.engine import IDLE_READERS, REMEMBERED
 from kasal_jupyter.store.table import SqliteTable
 
 
@@ -16,7 +15,7 @@ def engine(db):
 
 @pytest.fixture
 def other(db, tmp_path):
-    with Database(tmp_path / "notes.db", indexes={"notes": ("owner", "topic")}) as opened:
+    with Database(tmp_path / "notes.db", layouts={"notes": ("owner", "topic")}) as opened:
         yield opened
 
 
@@ -31,13 +30,13 @@ def in_a_thread(function):
 
 def fill_the_disk(engine):
     """Let the file not grow any more; what SQLite then says is what it says when the disk is full."""
-    connection = engine._write_session._connection
+    connection = engine.writing_connection
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages}")
 
 
 def empty_the_disk(engine):
-    engine._write_session._connection.execute("PRAGMA max_page_count = 1000000")
+    engine.writing_connection.execute("PRAGMA max_page_count = 1000000")
 
 
 def test_a_transaction_is_seen_by_its_own_thread_until_it_is_committed(db, engine):
@@ -147,68 +146,12 @@ def test_two_processes_inserting_at_once_do_not_choose_the_same_id(db, other, mo
     assert [note["by"] for note in db.table("notes")] == ["this", "other"]
 
 
-def test_rows_are_read_while_none_is_exchanged(db, engine):
-    with engine.reading():
-        assert not in_a_thread(lambda: engine._memory.lock.acquire(blocking=False))
-    with engine.transaction(), engine.reading():
-        assert not in_a_thread(lambda: engine._memory.lock.acquire(blocking=False))
-
-
 def test_a_table_cleared_elsewhere_is_cleared_here(db, other):
     db.insert_multiple({"n": n} for n in range(5))
     assert len(other) == 5
     db.truncate()
     db.insert({"n": "new"})
     assert other.all() == [{"n": "new"}]
-
-
-def test_only_what_another_process_changed_is_read(db, other, engine):
-    db.insert_multiple({"n": n} for n in range(300))
-    assert len(other) == 300
-    db.update({"n": "changed"}, doc_ids=[7])
-    session = other.storage.engine._read_session
-    statements = []
-    session._connection.set_trace_callback(statements.append)
-    changes = session.changes(other.storage.engine._memory.revision)
-    assert [row.doc_id for row in changes.rows] == [7]
-    assert not changes.whole
-
-    # And nothing but the version is asked for when nothing has changed.
-    assert other.get(doc_id=7) == {"n": "changed"}
-    statements.clear()
-    other.get(doc_id=8)
-    assert statements == ["PRAGMA data_version"]
-
-
-def test_a_large_change_elsewhere_is_left_to_a_transaction(db, other, engine, monkeypatch):
-    monkeypatch.setattr(engine_module, "BACKLOG", 10)
-    asked = []
-    engine.on_backlog = lambda: asked.append(True)
-    other.insert_multiple({} for _ in range(10))
-    assert (len(db), asked) == (10, [])
-    other.insert_multiple({} for _ in range(11))
-
-    assert (len(db), len(db), asked) == (10, 10, [True])
-    with engine.transaction():
-        pass
-    assert len(db) == 21
-
-
-def test_after_a_very_large_change_elsewhere_everything_is_read_again(db, other, engine, monkeypatch):
-    monkeypatch.setattr(engine_module, "REBUILD", 10)
-    db.table("notes").insert({"owner": "ada"})
-    db.table("empty", persist_empty=True)
-    other.insert_multiple({"n": n} for n in range(20))
-    other.remove(doc_ids=[20])
-    other.table("notes").update({"owner": "bob"})
-
-    before = engine._memory._tables
-    assert db.insert({}) == 21
-    # Built aside and exchanged, so that readers need not wait while rows are merged.
-    assert engine._memory._tables is not before
-    assert len(db) == 20
-    assert db.table("notes").lookup_ids({"owner": "bob"}) == [1]
-    assert db.tables() == {"_default", "notes", "empty"}
 
 
 def test_a_snapshot_is_of_one_moment(db, engine, other):
@@ -223,36 +166,6 @@ def test_a_snapshot_is_of_one_moment(db, engine, other):
             db.insert({})
     writing.join()
     assert len(db) == 3
-
-
-def test_a_commit_that_a_reader_has_taken_in_first_is_not_merged_over_newer_rows(db, engine, other):
-    """Between a commit and its merge, a reader can find both it and a later one in the file."""
-    db.insert({"n": 1})
-    commit = engine._write_session.commit
-
-    def commit_and_be_overtaken():
-        commit()
-        other.update({"n": 3}, doc_ids=[1])
-        assert in_a_thread(lambda: db.get(doc_id=1)) == {"n": 3}
-
-    engine._write_session.commit = commit_and_be_overtaken
-    db.update({"n": 2}, doc_ids=[1])
-    engine._write_session.commit = commit
-
-    assert db.get(doc_id=1) == {"n": 3}
-    db.insert({})
-    assert len(other) == 2
-
-
-def test_an_interrupt_after_a_commit_loses_nothing(db, engine, monkeypatch):
-    def interrupted(layer, revision):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
-        patch.setattr(engine._memory, "merge", interrupted)
-        db.insert({"n": 1})
-    assert db.insert({"n": 2}) == 2
-    assert [document["n"] for document in db] == [1, 2]
 
 
 def test_readers_never_see_half_of_a_transaction(db, notes, engine):
@@ -282,21 +195,98 @@ def test_readers_never_see_half_of_a_transaction(db, notes, engine):
     assert sums == {2}
 
 
-def test_several_reads_make_do_with_one_look(engine, other, monkeypatch):
-    looks = []
-    look = Session.data_version
+def test_an_interrupt_after_a_commit_loses_nothing(db, engine, monkeypatch):
+    commit = engine.commit
 
-    def counted(session):
-        looks.append(session)
-        return look(session)
+    def interrupted():
+        commit()
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(Session, "data_version", counted)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        patch.setattr(engine, "commit", interrupted)
+        db.insert({"n": 1})
+    assert db.insert({"n": 2}) == 2
+    assert [document["n"] for document in db] == [1, 2]
+
+
+def looks_of(engine):
+    """Collect what is asked to see whether something has changed."""
+    asked = []
+    engine._looking_connection.set_trace_callback(asked.append)
+    return asked
+
+
+def test_to_see_that_nothing_has_changed_takes_one_look(notes, engine, other):
+    notes.insert({"owner": "ada"})
+    assert notes.lookup_count({"owner": "ada"}) == 1
+    asked = looks_of(engine)
+    assert notes.lookup_count({"owner": "ada"}) == 1
+    assert asked == ["PRAGMA data_version"]
+    other.table("notes").insert({"owner": "ada"})
+    assert notes.lookup_count({"owner": "ada"}) == 2
+
+
+def test_several_reads_make_do_with_one_look(engine, other):
+    asked = looks_of(engine)
     with engine.one_look():
         before = engine.version("notes")
         engine.versions(["notes", "others"])
-        with engine.reading():
-            pass
-    assert len(looks) == 1
+        assert in_a_thread(lambda: engine.version("notes")) == before
+    assert asked.count("PRAGMA data_version") == 1 + 1
     # Behind it, every read looks again and sees what others have written.
     other.table("notes").insert({"owner": "ada"})
     assert engine.version("notes") != before
+
+
+def test_what_is_remembered_is_bounded_and_void_once_the_table_changes(notes, engine):
+    made = []
+
+    def make(n):
+        made.append(n)
+        return n
+
+    for n in range(2 * REMEMBERED):
+        assert engine.remembered("notes", n, lambda n=n: make(n)) == n
+    assert len(engine._remembered) == REMEMBERED
+    assert engine.remembered("notes", n, lambda: make("again")) == n
+    notes.insert({})
+    assert engine.remembered("notes", n, lambda: make("again")) == "again"
+    with engine.transaction():
+        assert engine.remembered("notes", n, lambda: make("within")) == "within"
+    assert engine.remembered("notes", n, lambda: make("last")) == "again"
+
+
+def test_readers_connections_are_given_back_and_few_are_kept(db, engine):
+    db.insert({"n": 1})
+    together = threading.Barrier(8)
+
+    def read():
+        with engine.snapshot():
+            together.wait()
+            return len(db)
+
+    threads = [threading.Thread(target=read) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(engine._idle) == IDLE_READERS
+    assert len(db) == 1
+
+
+def test_an_error_that_undoes_the_whole_transaction_fails_its_whole_group(db, engine, other):
+    db.insert({"n": 0})
+
+    def lose():
+        # As SQLite does by itself after some errors.
+        engine.writing_connection.execute("ROLLBACK")
+        raise ZeroDivisionError
+
+    with pytest.raises(StoreError, match="undone others"), engine.group():  # noqa: PT012
+        with engine.work():
+            db.insert({"n": 1})
+        with pytest.raises(ZeroDivisionError), engine.work():
+            lose()
+        with pytest.raises(StoreError, match="undone others"), engine.work():
+            db.insert({"n": 2})
+    assert [document["n"] for document in db] == [document["n"] for document in other] == [0]

@@ -5,9 +5,8 @@ import stat
 import pytest
 
 from kasal_jupyter.errors import StoreError, StoreTooNew
-from kasal_jupyter.store import engine as engine_module
-from kasal_jupyter.store import session as session_module
 from kasal_jupyter.store.database import Database
+from kasal_jupyter.store.file import FORMAT
 from kasal_jupyter.store.store import Store
 
 posix = pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
@@ -42,16 +41,14 @@ def test_documents_are_rows_that_any_sqlite_program_reads(tmp_path):
     with Database(tmp_path / "notes.db") as db:
         db.insert({"text": "ä"})
     connection = sqlite3.connect(tmp_path / "notes.db")
-    rows = connection.execute(
-        "SELECT \"table\", id, typeof(body), json_extract(body, '$.text') FROM documents"
-    ).fetchall()
+    rows = connection.execute("SELECT doc_id, typeof(body), body ->> '$.text' FROM doc__default").fetchall()
     connection.close()
-    assert rows == [("_default", 1, "text", "ä")]
+    assert rows == [(1, "text", "ä")]
 
 
 def test_a_commit_is_an_fsync(tmp_path):
     with Database(tmp_path / "notes.db") as db:
-        connection = db.storage.engine._write_session._connection
+        connection = db.storage.engine.writing_connection
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
         assert connection.execute("PRAGMA journal_mode").fetchone() == (b"wal",)
 
@@ -59,7 +56,7 @@ def test_a_commit_is_an_fsync(tmp_path):
 def test_a_store_of_a_newer_version_is_refused_and_left_alone(tmp_path):
     Store.open(tmp_path).close()
     connection = sqlite3.connect(tmp_path / "kasal.db")
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute(f"PRAGMA user_version = {FORMAT + 1}")
     connection.close()
     before = (tmp_path / "kasal.db").read_bytes()
 
@@ -96,7 +93,7 @@ def test_a_document_that_is_no_json_is_left_out_and_named(tmp_path, new_crew, ca
     with Store.open(tmp_path) as store:
         store.change_now(lambda: store.crews.insert(new_crew()))
     connection = sqlite3.connect(tmp_path / "kasal.db")
-    connection.execute("UPDATE documents SET body = '{'")
+    connection.execute("UPDATE doc_crews SET body = '{'")
     connection.commit()
     connection.close()
     with Store.open(tmp_path) as store:
@@ -110,35 +107,3 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "data").write_text("")
     with pytest.raises(StoreError, match="it is a file"):
         Store.open(tmp_path / "data")
-
-
-def test_old_tombstones_are_forgotten(tmp_path, monkeypatch):
-    monkeypatch.setattr(engine_module, "PRUNE_EVERY", 10)
-    monkeypatch.setattr(session_module, "KEEP_TOMBSTONES", 20)
-    with Database(tmp_path / "notes.db") as db, Database(tmp_path / "notes.db") as other:
-        db.insert_multiple({"n": n} for n in range(100))
-        assert len(other) == 100
-        session = db.storage.engine._write_session._connection
-
-        def tombstones():
-            return session.execute("SELECT count(*) FROM documents WHERE body IS NULL").fetchone()[0]
-
-        for doc_id in range(1, 101):
-            db.remove(doc_ids=[doc_id])
-        assert 20 <= tombstones() <= 31
-
-        # The other one has missed deletions that are forgotten, and must read everything again.
-        db.insert({"n": "last"})
-        assert [document["n"] for document in other] == ["last"]
-        assert other.insert({}) == 102
-
-
-def test_the_highest_id_outlives_its_tombstone(tmp_path, monkeypatch):
-    monkeypatch.setattr(engine_module, "PRUNE_EVERY", 0)
-    monkeypatch.setattr(session_module, "KEEP_TOMBSTONES", 0)
-    with Database(tmp_path / "notes.db") as db:
-        db.insert_multiple([{}, {}, {}])
-        db.remove(doc_ids=[2, 3])
-        db.table("other").insert_multiple({} for _ in range(5))
-    with Database(tmp_path / "notes.db") as db:
-        assert db.insert({}) == 4

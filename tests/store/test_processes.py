@@ -147,21 +147,26 @@ def test_processes_writing_at_once_lose_nothing_and_see_each_other(tmp_path, new
         assert len(store.db.table("crews")) == 1 + 3 * times
 
 
-# Opens and closes new files at the moments that another process like it does so, too.
+# Opens and closes a new file at once when it is told its name, as another process like it is.
 OPEN_AT_ONCE = """
-import sys, time
+import sys
 from pathlib import Path
 from kasal_jupyter.store.database import Database
 
-folder, begin = Path(sys.argv[1]), float(sys.argv[2])
-for n in range(100):
-    while time.time() < begin + n * 0.03:
-        pass
-    Database(folder / f"{n}.db").close()
+print("ready", flush=True)
+for name in sys.stdin:
+    Database(Path(sys.argv[1]) / name.strip()).close()
+    print("made", flush=True)
 """
 
 
 def test_processes_that_make_a_file_at_once_take_each_others(tmp_path):
-    begin = time.time() + 3
-    makers = [start(OPEN_AT_ONCE, tmp_path, begin) for _ in range(2)]
+    makers = [start(OPEN_AT_ONCE, tmp_path) for _ in range(2)]
+    for maker in makers:
+        assert maker.stdout.readline() == "ready\n"
+    for number in range(100):
+        for maker in makers:
+            maker.stdin.write(f"{number}.db\n")
+            maker.stdin.flush()
+        assert [maker.stdout.readline() for maker in makers] == ["made\n", "made\n"]
     assert [finish(maker) for maker in makers] == [0, 0]

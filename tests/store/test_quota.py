@@ -44,8 +44,7 @@ def body(size=1_000):
 
 
 def used(store, owner=ADA):
-    with store._engine.reading() as tables:
-        return used_bytes(tables, owner)
+    return used_bytes(store, owner)
 
 
 def summed(store, owner=ADA):

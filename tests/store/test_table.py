@@ -5,8 +5,9 @@ from tinydb.operations import increment
 from tinydb.storages import JSONStorage
 from tinydb.table import Document
 
+from kasal_jupyter.store import rows as rows_module
+from kasal_jupyter.store import storage as storage_module
 from kasal_jupyter.store import table as table_module
-from kasal_jupyter.store import view as view_module
 from kasal_jupyter.store.database import Database
 from kasal_jupyter.store.table import SqliteTable
 
@@ -15,7 +16,7 @@ from kasal_jupyter.store.table import SqliteTable
 def decoded(monkeypatch):
     """The rows that were decoded, which is what looking at a document costs."""
     bodies = []
-    for module in (table_module, view_module):
+    for module in (table_module, storage_module, rows_module):
         original = module.decode
         monkeypatch.setattr(
             module, "decode", lambda body, original=original: bodies.append(body) or original(body)

@@ -147,8 +147,7 @@ def test_they_make_room_where_their_owners_bytes_are_used_up(crews, store):
     update(crews, crew_id, description="y" * 4_000)
     update(crews, crew_id, description="z" * 4_000)
     assert kept(store, crew_id) == [1, 2, 3]
-    with store._engine.reading() as tables:
-        store.quota = Quota(most_bytes=used_bytes(tables, ADA) + 1_000, everybody=True)
+    store.quota = Quota(most_bytes=used_bytes(store, ADA) + 1_000, everybody=True)
     update(crews, crew_id, description="w" * 4_000)
     assert kept(store, crew_id) == [2, 3, 4]
     # What the crew itself has is no history.
