@@ -105,7 +105,7 @@ class SourceHandler(KnowledgeResource):
     @operation("Delete a source of a crew's knowledge", access="editor", answers={204: None}, errors=(404,))
     async def delete(self, crew_id: str, source_id: str) -> None:
         """Take a source away from a crew: nothing of it is recalled any more."""
-        crew = self.crew(crew_id)
+        self.crew(crew_id)
         await self.parts.knowledge.delete(crew_id, source_id)
         self.nothing()
 

@@ -1,8 +1,7 @@
 """Recall: what of a crew's memories and knowledge is near to a text. No model is asked.
 
-Each telling word of the text is looked up in the crew's part of the index. The rarer a word is in what the crew
-knows, the more it counts; what a text has of them is measured against the words that it has besides, as the
-cosine of two bags of words would be. Where an embedder is set, its vectors are compared instead.
+Each telling word of the text is looked up in the crew's part of the index. The rarer a word is in what the
+crew knows, the more it counts. Where an embedder is set, its vectors are compared instead.
 """
 
 from __future__ import annotations
@@ -217,9 +216,7 @@ class Recall:
 class _Search:
     """A look at what a crew has, at one moment."""
 
-    def __init__(
-        self, connection: sqlite3.Connection, crew: tables.CrewRow, kinds: Collection[Kind]
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection, crew: tables.CrewRow, kinds: Collection[Kind]) -> None:
         self._connection = connection
         self._crew = crew
         self._kinds = kinds
@@ -296,7 +293,7 @@ class _Search:
         return kind in group and kind in self._kinds and number not in self._hidden
 
     def _rarity(self, among: float) -> float:
-        """Say how much a word tells that so many texts have: 1 where it is every other, more the fewer they are."""
+        """Say how much a word tells that so many texts have: 1 for every other, more the fewer they are."""
         return math.log(1 + (self._crew.texts + UNSEEN) / (among + 1)) / math.log(3)
 
 

@@ -4,12 +4,13 @@
 
     memory_crews    number  crew_id  state  last  texts  remark
     memory_sources  number  text_id  crew_number  state  touched
-    memory_texts    number  id  source  words  record       one row a memory or passage
+    memory_texts    number  id  source  words  record       a row a memory or passage
     memory_words    rowid  words                            FTS5: the words by which it is found
     memory_vectors  number  embedder  vector                of an embedder, where one is set
 
-A text's number says whose it is and of what kind, see :func:`number_of`: the texts of a crew are one range of
-numbers, and so a search reads of each word what the crew's own texts have of it, however many others there are.
+A text's number says whose it is and of what kind, see :func:`number_of`. The texts of a crew are one range of
+numbers: a search reads of each word what the crew's own texts have of it, however many others there are, and
+no crew's scores depend on another's texts.
 
 All this is changed in the transaction that changes the documents it is made of, so that both always agree.
 """
@@ -130,8 +131,9 @@ def make_memory(connection: sqlite3.Connection) -> None:
     create_tables(connection)
     for collection in ("doc_memories", "doc_passages"):
         connection.execute(
-            f"INSERT OR IGNORE INTO memory_crews (crew_id, state) SELECT DISTINCT crew_id, {State.COMING:d} "
-            f"FROM {collection} WHERE typeof(crew_id) = 'text'"
+            f"INSERT OR IGNORE INTO memory_crews (crew_id, state) SELECT DISTINCT crew_id, ? "  # noqa: S608
+            f"FROM {collection} WHERE typeof(crew_id) = 'text'",
+            (State.COMING,),
         )
 
 
@@ -151,7 +153,7 @@ def place_of(number: int) -> int:
 
 
 def numbers_of(crew_number: int, kinds: Collection[Kind] = KINDS) -> tuple[int, int]:
-    """Give the first and the last number that texts of a crew may have, from the first to the last of some kinds."""
+    """Give the first and the last number that texts of a crew, of neighbouring kinds, may have."""
     places = [KINDS.index(kind) for kind in kinds]
     first = crew_number << _OF_CREW | min(places) << _OF_KIND
     return first, (crew_number << _OF_CREW | max(places) << _OF_KIND) + (1 << _OF_KIND) - 1
@@ -276,9 +278,7 @@ def add_texts(
     """
     crew_number = _crew_number(connection, crew_id)
     source_number = 0 if source is None else _source_number(connection, crew_number, source, state)
-    (last,) = connection.execute(
-        "SELECT last FROM memory_crews WHERE number = ?", (crew_number,)
-    ).fetchone()
+    (last,) = connection.execute("SELECT last FROM memory_crews WHERE number = ?", (crew_number,)).fetchone()
     added = 0
     for record in records:
         words = telling(record.text)
@@ -357,7 +357,8 @@ def count_with(
     counts = {}
     for word in words:
         (counts[word],) = connection.execute(
-            f"SELECT count(*) FROM ({_WITH_WORD} LIMIT ?)", (_quoted(word), first, last, at_most)
+            f"SELECT count(*) FROM ({_WITH_WORD} LIMIT ?)",  # noqa: S608 - a constant
+            (_quoted(word), first, last, at_most),
         ).fetchone()
     return counts
 
@@ -371,7 +372,8 @@ def numbers_with(
         rows = connection.execute(_WITH_WORD, asked)
     else:
         rows = connection.execute(
-            f"SELECT value FROM json_each(?) WHERE value IN ({_WITH_WORD})", (json.dumps(among), *asked)
+            f"SELECT value FROM json_each(?) WHERE value IN ({_WITH_WORD})",  # noqa: S608 - a constant
+            (json.dumps(among), *asked),
         )
     return [number for (number,) in rows]
 
@@ -452,9 +454,7 @@ def _crew_number(connection: sqlite3.Connection, crew_id: str) -> int:
         "INSERT INTO memory_crews (crew_id, state) VALUES (?, ?) ON CONFLICT (crew_id) DO NOTHING",
         (crew_id, State.THERE),
     )
-    (number,) = connection.execute(
-        "SELECT number FROM memory_crews WHERE crew_id = ?", (crew_id,)
-    ).fetchone()
+    (number,) = connection.execute("SELECT number FROM memory_crews WHERE crew_id = ?", (crew_id,)).fetchone()
     assert isinstance(number, int)
     return number
 

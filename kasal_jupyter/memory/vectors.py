@@ -37,7 +37,7 @@ def dimensions_of(packed_length: int) -> int:
 
 
 def cosines(blocks: Iterable[Sequence[tuple[int, bytes]]], query: Sequence[float]) -> dict[int, float]:
-    """Give the cosine of each vector with a query's, by the vectors' numbers; those of another length are left out.
+    """Give the cosine of each vector with a query's by its number; not of those of another length.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Words: what a text is found by, and what two texts are compared by.
 
 What a word is, is said here alone: SQLite splits what it is given at blanks, and takes English endings off
-(its tokenizer ``porter``). Chinese, Japanese, Korean, Thai and other languages that are written without blanks
-are read by pairs of signs.
+(its tokenizer ``porter``). Chinese, Japanese, Korean, Thai and others that have no blanks are read by pairs
+of signs.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import logging
 import shutil
 import time
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 
 from kasal_jupyter.memory import tables
@@ -29,7 +30,7 @@ EMBED_SECONDS = 10.0
 """How long a run waits for vectors of what is new; what has none by then gets it the next time."""
 
 REFRESH_SECONDS = 60.0
-"""How long a run waits for its memory in all: a name that hangs while it is looked up knows no other limit."""
+"""How long a run waits for one step of it: a name that hangs while it is looked up knows no other limit."""
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,8 @@ log = logging.getLogger(__name__)
 class CrewMemories:
     """What the crews of a data folder remember and know.
 
-    It is found from the moment on at which it is stored. Two things are done later: what an earlier version has
-    stored is put into the tables, and an embedder that is set makes vectors: before a run, and before a search.
+    It is found from the change on that stores it. Two things are done later, before a run or a search, or in
+    the background: what an earlier version has stored is made findable, and an embedder makes its vectors.
 
     Parameters
     ----------
@@ -154,9 +155,7 @@ class CrewMemories:
             return
         while True:
             left = until - time.monotonic()
-            some = await MEMORIES.do(
-                lambda after=after: self._without_vector(crew, remote.name, after), owner=owner
-            )
+            some = await MEMORIES.do(partial(self._without_vector, crew, remote.name, after), owner=owner)
             if not some:
                 break
             if left <= 0:
@@ -164,7 +163,7 @@ class CrewMemories:
                 break
             try:
                 vectors = await MEMORIES.do(
-                    lambda some=some, left=left: _vectors(remote, [text for _, text in some], left),
+                    partial(_vectors, remote, [text for _, text in some], left),
                     owner=owner,
                     seconds=REFRESH_SECONDS,
                 )
@@ -172,7 +171,7 @@ class CrewMemories:
                 remark = str(error)
                 break
             numbered = list(zip([number for number, _ in some], vectors, strict=True))
-            same = await self.store.change(lambda numbered=numbered: self._write(crew, remote.name, numbered))
+            same = await self.store.change(partial(self._write, crew, remote.name, numbered))
             # Another model answers under the same name: what the one before has made was no use.
             after = some[-1][0] if same else 0
         if remark != crew.remark:
@@ -184,9 +183,7 @@ class CrewMemories:
                 return []
             return tables.without_vector(connection, crew, embedder, after=after, limit=BATCH)
 
-    def _write(
-        self, crew: tables.CrewRow, embedder: str, vectors: Sequence[tuple[int, bytes]]
-    ) -> bool:
+    def _write(self, crew: tables.CrewRow, embedder: str, vectors: Sequence[tuple[int, bytes]]) -> bool:
         """Store vectors, within a change; tell whether those that are there are of their kind."""
         connection = self.store.connection
         length = tables.vector_bytes(connection, crew, embedder)

@@ -1,7 +1,7 @@
-"""What crews remember and know, and the tables by which it is found: kept in step, and cleared of what is gone.
+"""What crews remember and know, with the tables by which it is found: filled, and cleared of what is gone.
 
-Whatever may be much, another program's documents of an earlier version, a long source, all that a crew had, is
-done in changes of a batch each, so that nobody waits for it with a change of their own.
+Whatever may be much (what an earlier version has stored, a long source, all that a crew had) is done in
+changes of a batch each, so that nobody else's waits for all of it.
 """
 
 from __future__ import annotations
@@ -36,9 +36,8 @@ def not_found_yet(store: Store, crew_id: str) -> list[str]:
     """Give the ids of a crew's memories and passages that are not in the tables."""
     with store.read() as connection:
         there = tables.ids_there(connection, crew_id)
-    memories, _ = store.memories.bodies(id_of, limit=None, crew_id=crew_id)
-    passages, _ = store.passages.bodies(id_of, limit=None, crew_id=crew_id)
-    return [each for each in (*memories, *passages) if each not in there]
+    stored = (*store.memories.ids(crew_id=crew_id), *store.passages.ids(crew_id=crew_id))
+    return [each for each in stored if each not in there]
 
 
 async def fill(store: Store, crew_id: str, missing: Sequence[str]) -> None:
@@ -56,9 +55,7 @@ def _fill(store: Store, crew_id: str, ids: Iterable[str]) -> None:
         if (memory := store.memories.readable(each)) is not None:
             tables.add_texts(store.connection, crew_id, [memory_record(memory)])
         elif (passage := store.passages.readable(each)) is not None:
-            tables.add_texts(
-                store.connection, crew_id, [passage_record(passage)], source=passage.source_id
-            )
+            tables.add_texts(store.connection, crew_id, [passage_record(passage)], source=passage.source_id)
 
 
 # -- what is gone ------------------------------------------------------------------------------------
@@ -103,16 +100,11 @@ def withdraw_orphans(store: Store, crew_id: str) -> None:
 
 def _delete(repository: Repository[Any], store: Store, most: int, **criteria: str) -> int:
     """Delete documents with what they are found by, at most so many; tell how many they were."""
-    ids, _ = repository.bodies(id_of, limit=most, **criteria)
+    ids = repository.ids(**criteria)[:most]
     for each in ids:
         repository.delete(each)
     tables.remove_texts(store.connection, ids)
     return len(ids)
-
-
-def id_of(body: bytes) -> str:
-    """Give the id of a document as it is stored, whatever state that is in."""
-    return str(decode(body).get("id"))
 
 
 def _text_id(body: bytes) -> str:

@@ -52,7 +52,6 @@ class Knowledge:
         NotFound
             There is no such crew any more.
         """
-
         now = utc_now()
         source = KnowledgeSource(
             id=new_id("source"),
@@ -99,7 +98,6 @@ class Knowledge:
         NotFound
             The crew has none with this id.
         """
-
         await self.store.change(lambda: self._remove(self.get(crew_id, source_id)))
         await sweep(self.store)
 

@@ -22,7 +22,7 @@ from kasal_jupyter.schemas.memory import (
     MemoryUpdate,
     ShortTermMemory,
 )
-from kasal_jupyter.store.findable import id_of, memory_record
+from kasal_jupyter.store.findable import memory_record
 from kasal_jupyter.store.store import Store
 
 MEMORY_TYPES: tuple[MemoryType, ...] = ("short_term", "long_term")
@@ -178,7 +178,7 @@ class Memories:
         """
 
         def change(type_: MemoryType) -> int:
-            oldest, _ = self.store.memories.bodies(id_of, limit=tables.BATCH, shelf=shelf(crew_id, type_))
+            oldest = self.store.memories.ids(shelf=shelf(crew_id, type_))[: tables.BATCH]
             _forget(self.store, oldest)
             return len(oldest)
 

@@ -1,8 +1,8 @@
 """A run's memory: what its agents are reminded of, and what it leaves behind for the next run.
 
 CrewAI's own memory is off: it asks models to analyse what it stores and what it looks for, two or three calls
-a task, and loads a vector database into every process. Here what is near is looked up in the store's file, is put
-into the prompt where CrewAI would put it, and the server stores what ``memory_stored`` tells: before the
+a task, and loads a vector database into every process. Here what is near is looked up in the store's file and
+put into the prompt where CrewAI would put it, and the server stores what ``memory_stored`` tells: before the
 run's end, or, where a model is to say what was learnt, after it. Nobody waits for that with the result.
 """
 
@@ -39,6 +39,7 @@ from kasal_jupyter.worker.failures import describe
 
 MOST_QUERY = 2_000
 """Characters of a query that are told of."""
+
 
 class Reminders:
     """Reminds agents of what is near to their tasks.

@@ -22,11 +22,11 @@ QUESTIONS: tuple[tuple[str, str], ...] = (
     ("What may somebody do who only has the sandbox token?", "is a stranger to the machine"),
     ("Register an MCP server that is a program on this machine", "may register one; it is not"),
     ("How are the names of MCP tools made?", "lower-case letters, digits and underscores"),
-    ("What becomes of a call when the session to an MCP server breaks?", "that it may or may not have been done"),
+    ("What becomes of a call when the session to an MCP server breaks?", "may or may not have been done"),
     ("Why is the cost of my run null?", "`cost` is null as soon as one call's is"),
     ("Draw a chart of what I have spent", "draws cost and tokens by day, model and crew"),
     ("Stop a run that gets too expensive", "`max_cost` (US dollars)"),
-    ("Download all files that an execution has written in one archive", "`format` \"zip\""),
+    ("Download all files that an execution has written in one archive", '`format` "zip"'),
     ("How often is a webhook delivery repeated?", "five times in a minute and a half, where"),
     ("Verify the signature of a webhook", "as [Standard Webhooks]"),
     ("Change the secret that signs webhooks", "for 24 hours the one before signs as well"),
@@ -58,7 +58,10 @@ QUESTIONS: tuple[tuple[str, str], ...] = (
     ("How much space does each user have for crews and documents?", "`max_stored_bytes`"),
     ("How many passages of knowledge can a crew be given?", "10,000 passages a crew; 1,000,000 cells"),
     ("What does a crew remember after a run has ended?", "`short_term`: what happened"),
-    ("Can another embedding model be used for recall?", "An embedder that does is set by `KasalApp.embedder`"),
+    (
+        "Can another embedding model be used for recall?",
+        "An embedder that does is set by `KasalApp.embedder`",
+    ),
     ("Make the crew forget its short-term memories", "Has a crew forget: `short_term`"),
     ("Give a crew a PDF to know", "Gives a crew a text, or a file's content in base64"),
     ("Read a very long result completely", "`%kasal result`, `run.output` and"),
@@ -69,7 +72,7 @@ LANGUAGES: tuple[tuple[str, str], ...] = (
     ("会议推迟到下周三举行?", "下周三的会议改到十五楼的大会议室"),
     ("退货", "客户可以在三十天内免费退货"),
     ("谁批准超过五百元的退款", "超过五百元的退款由王经理批准"),
-    ("太阳能组件价格为什么下降", "由于硅料过剩，太阳能组件的价格大幅下降"),
+    ("太阳能组件价格为什么下降", "由于硅料过剩太阳能组件的价格大幅下降"),
     ("仓库在哪里", "公司的仓库位于苏州工业园区"),
     ("東京の倉庫", "部品は東京都江東区の倉庫に保管されている"),
     ("返品の期限はいつまでですか", "返品は購入から三十日以内に受け付けます"),
@@ -83,17 +86,23 @@ LANGUAGES: tuple[tuple[str, str], ...] = (
     ("Wer genehmigt Rückerstattungen?", "Jede Rückerstattung über 500 Euro genehmigt Frau Okafor"),
     ("Wo stehen die Ladesäulen?", "Die Ladesäule am Hafen ist seit Mai außer Betrieb"),
     ("Welche Steuer fällt an?", "Rechnungen nach Österreich enthalten zehn Prozent Umsatzsteuer"),
-    ("Wie lang ist die Lieferzeit für Ersatzteile?", "Ein Ersatzteil wird innerhalb von acht Tagen geliefert"),
+    (
+        "Wie lang ist die Lieferzeit für Ersatzteile?",
+        "Ein Ersatzteil wird innerhalb von acht Tagen geliefert",
+    ),
     ("Quels fournisseurs livrent le mardi ?", "Le fournisseur lyonnais livre chaque mardi matin"),
     ("Comment fait-on le remboursement des clients ?", "Un client est remboursé sous trente jours"),
-    ("¿A qué hora prefieren entregas los clientes?", "El cliente de Madrid prefiere la entrega por la mañana"),
+    (
+        "¿A qué hora prefieren entregas los clientes?",
+        "El cliente de Madrid prefiere la entrega por la mañana",
+    ),
     ("¿Quién aprueba los reembolsos?", "Todo reembolso superior a 500 euros lo aprueba la señora Ruiz"),
     ("Quali fornitori consegnano il martedì?", "Il fornitore di Torino consegna ogni martedì"),
     ("Кто утверждает возвраты денег?", "Возврат денег свыше пятисот евро утверждает Иванова"),
     ("Где находятся склады?", "Главный склад находится в Казани"),
     ("أين يقع المستودع؟", "المستودع الرئيسي يقع في مدينة جدة"),
 )
-"""Questions in other languages, each with the text that answers it: all of these are asked among each other."""
+"""Questions in other languages, each with the text that answers it; each is asked among all."""
 
 
 def passages() -> list[tuple[str, str]]:

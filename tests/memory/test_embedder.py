@@ -7,6 +7,7 @@ from kasal_jupyter.schemas.spec import RunEmbedder
 from kasal_jupyter.tools.guard import HostGuard
 from tests.servers.embedding_server import EmbeddingServer
 
+
 @pytest.fixture
 def server():
     """A server of embeddings."""

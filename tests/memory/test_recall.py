@@ -3,8 +3,8 @@
 import pytest
 
 from kasal_jupyter.memory import recall
-from kasal_jupyter.memory.record import Record
 from kasal_jupyter.memory.recall import Recall, reading
+from kasal_jupyter.memory.record import Record
 from kasal_jupyter.schemas.spec import RunEmbedder
 from tests.memory.conftest import Known, records
 from tests.memory.questions import LANGUAGES, QUESTIONS, missed, passages
@@ -105,7 +105,7 @@ def test_a_file_that_cannot_be_searched_is_told_of(tmp_path, known):
 def test_words_that_every_text_has_are_looked_up_last_and_still_found(found, monkeypatch):
     monkeypatch.setattr(recall, "COMMON", 5)
     known = records(*(f"Solar run number {number}" for number in range(8)), "Solar wind")
-    assert [hit.record.content for hit in found(known, "solar wind").hits][0] == "Solar wind"
+    assert found(known, "solar wind").hits[0].record.content == "Solar wind"
     assert len(found(known, "solar").hits) == 5
     # Where there is no time for all of them, some are found.
     monkeypatch.setattr(recall, "MOST_ROWS", 3)
@@ -119,7 +119,8 @@ QUALITY = {"docs": 0.9, "languages": 0.8}
 def test_questions_about_the_documentation_find_their_passages(found, tmp_path):
     made = Known(tmp_path / "docs.db")
     made.add(
-        Record(str(place), "knowledge", passage, name, "t") for place, (name, passage) in enumerate(passages())
+        Record(str(place), "knowledge", passage, name, "t")
+        for place, (name, passage) in enumerate(passages())
     )
     made.connection.close()
     lost = missed(made.contents)

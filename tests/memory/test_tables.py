@@ -23,7 +23,9 @@ def test_a_number_says_whose_a_text_is_and_of_what_kind():
         tables.number_of(crew, kind, place) for crew in (1, 2) for kind in KINDS for place in (1, 2**32 - 1)
     ]
     assert numbers == sorted(numbers)
-    assert [tables.kind_of(number) for number in numbers] == [kind for _ in range(2) for kind in KINDS for _ in "ab"]
+    assert [tables.kind_of(number) for number in numbers] == [
+        kind for _ in range(2) for kind in KINDS for _ in "ab"
+    ]
     first, last = tables.numbers_of(2)
     assert [number for number in numbers if first <= number <= last] == numbers[6:]
     first, last = tables.numbers_of(1, ["knowledge"])
@@ -84,7 +86,9 @@ def list_of(record):
 
 
 def test_a_source_is_found_when_all_of_it_is_there(known):
-    parts = [Record(f"p{n}", "knowledge", f"Chapter {n} tells of printers", "book.md", TIME) for n in range(3)]
+    parts = [
+        Record(f"p{n}", "knowledge", f"Chapter {n} tells of printers", "book.md", TIME) for n in range(3)
+    ]
     known.add(parts[:2], source="text_1", state=tables.State.COMING)
     assert known.contents("printers") == []
     known.add(parts[2:], source="text_1", state=tables.State.COMING)

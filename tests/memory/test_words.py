@@ -15,7 +15,12 @@ def test_what_has_no_alphabet_is_read_by_pairs():
 
 
 def test_common_words_tell_nothing_and_each_other_tells_once():
-    assert telling("the price of the car: the car, el precio, die Autos") == ["price", "car", "precio", "autos"]
+    assert telling("the price of the car: the car, el precio, die Autos") == [
+        "price",
+        "car",
+        "precio",
+        "autos",
+    ]
 
 
 def test_what_is_left_of_a_word_with_an_apostrophe():
