@@ -64,6 +64,9 @@ USUAL = 0.02
 UNSEEN = 20
 """Texts taken to be there besides, each word in one of them: few memories tell little of what is rare."""
 
+PART_WEIGHT = 0.5
+"""What a word counts that is found within others only."""
+
 CONTEXT_WEIGHT = 0.3
 """What a word counts that stands in the context only."""
 
@@ -236,14 +239,17 @@ class _Search:
         asked = telling(text[:MOST_QUERY])[:MOST_WORDS]
         weights = dict.fromkeys(telling(context[:MOST_QUERY])[:MOST_CONTEXT_WORDS], CONTEXT_WEIGHT)
         weights |= dict.fromkeys(asked, 1.0)
-        counts = tables.count_with(self._connection, self._crew, weights, at_most=COMMON)
-        rarities = {word: self._rarity(count) for word, count in counts.items()}
+        terms = tables.terms_of(self._connection, self._crew, weights, at_most=COMMON)
+        rarities = {
+            word: self._rarity(term.count) * (PART_WEIGHT if term.part and term.count else 1.0)
+            for word, term in terms.items()
+        }
         whole = sum(rarities[word] for word in asked or weights)
         if not whole:
             return {}
         length = sum((weights[word] * rarity) ** 2 for word, rarity in rarities.items())
-        few, many = _split(counts)
-        having = {word: tables.numbers_with(self._connection, self._crew, word) for word in few}
+        few, many = _split({word: term.count for word, term in terms.items()})
+        having = {word: tables.numbers_with(self._connection, self._crew, terms[word]) for word in few}
         shares: dict[int, float] = {}
         for word, numbers in having.items():
             share = weights[word] * rarities[word]
@@ -252,7 +258,7 @@ class _Search:
         likely = [number for group in GROUPS for number in self._likely(shares, group)]
         products = dict.fromkeys(likely, 0.0)
         for word in many:
-            having[word] = tables.numbers_with(self._connection, self._crew, word, among=likely)
+            having[word] = tables.numbers_with(self._connection, self._crew, terms[word], among=likely)
             for number in having[word]:
                 shares[number] += weights[word] * rarities[word]
         for word, numbers in having.items():

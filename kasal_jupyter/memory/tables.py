@@ -6,6 +6,7 @@
     memory_sources  number  text_id  crew_number  state  touched
     memory_texts    number  id  source  words  record       a row a memory or passage
     memory_words    rowid  words                            FTS5: the words by which it is found
+    memory_parts    rowid  words                            FTS5: three letters each of the same
     memory_vectors  number  embedder  vector                of an embedder, where one is set
 
 A text's number says whose it is and of what kind, see :func:`number_of`. The texts of a crew are one range of
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from kasal_jupyter.memory.record import KINDS, Kind, Record
-from kasal_jupyter.memory.words import telling
+from kasal_jupyter.memory.words import parts_of, telling
 
 BATCH = 200
 """Most texts that are written in one change: others wait for it."""
@@ -40,7 +41,10 @@ _OF_KIND = 32
 _OF_CREW = 34
 """How many bits of a number are below the kind, and below the crew."""
 
-_WITH_WORD = "SELECT rowid FROM memory_words WHERE memory_words MATCH ? AND rowid BETWEEN ? AND ?"
+_WITH = {
+    table: f"SELECT rowid FROM {table} WHERE {table} MATCH ? AND rowid BETWEEN ? AND ?"  # noqa: S608
+    for table in ("memory_words", "memory_parts")
+}
 
 _TABLES = (
     """
@@ -77,6 +81,12 @@ _TABLES = (
     """
     CREATE VIRTUAL TABLE memory_words USING fts5(
         words, tokenize = 'porter ascii', detail = none, columnsize = 0
+    )
+    """,
+    # What has no content of its own is told by whoever deletes what it had.
+    """
+    CREATE VIRTUAL TABLE memory_parts USING fts5(
+        words, content = '', tokenize = 'trigram', detail = none, columnsize = 0
     )
     """,
     "CREATE TABLE memory_vectors (number INTEGER PRIMARY KEY, embedder TEXT NOT NULL, vector BLOB NOT NULL)",
@@ -290,9 +300,9 @@ def add_texts(
             (number, record.id, source_number, len(words), record.dump()),
         )
         if there.rowcount:
-            connection.execute(
-                "INSERT INTO memory_words (rowid, words) VALUES (?, ?)", (number, " ".join(words))
-            )
+            found_by = (number, " ".join(words))
+            connection.execute("INSERT INTO memory_words (rowid, words) VALUES (?, ?)", found_by)
+            connection.execute("INSERT INTO memory_parts (rowid, words) VALUES (?, ?)", found_by)
             added += 1
     connection.execute(
         "UPDATE memory_crews SET last = ?, texts = texts + ? WHERE number = ?", (last, added, crew_number)
@@ -305,6 +315,11 @@ def remove_texts(connection: sqlite3.Connection, ids: Iterable[str]) -> None:
         found = connection.execute("SELECT number FROM memory_texts WHERE id = ?", (text_id,)).fetchone()
         if found is None:
             continue
+        connection.execute(
+            "INSERT INTO memory_parts (memory_parts, rowid, words) "
+            "SELECT 'delete', rowid, words FROM memory_words WHERE rowid = ?",
+            found,
+        )
         connection.execute("DELETE FROM memory_texts WHERE number = ?", found)
         connection.execute("DELETE FROM memory_words WHERE rowid = ?", found)
         connection.execute("DELETE FROM memory_vectors WHERE number = ?", found)
@@ -349,38 +364,70 @@ def ids_there(connection: sqlite3.Connection, crew_id: str) -> set[str]:
     return {_text(text_id) for (text_id,) in rows}
 
 
-def count_with(
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A word of a query, as it is looked up.
+
+    Attributes
+    ----------
+    count
+        How many of the crew's texts have it.
+    match
+        What is asked of FTS5: letters and digits in quotes, so that nothing of a word is syntax to it.
+    part
+        Whether it is found within longer words.
+    """
+
+    count: int
+    match: str
+    part: bool = False
+
+
+def terms_of(
     connection: sqlite3.Connection, crew: CrewRow, words: Iterable[str], *, at_most: int
-) -> dict[str, int]:
-    """Count a crew's texts that have each word, one of :func:`~.words.words_of`, up to a number."""
-    first, last = numbers_of(crew.number)
-    counts = {}
+) -> dict[str, Term]:
+    """Look words up, those of :func:`~.words.words_of`, each by its parts where no text of the crew has it.
+
+    Parameters
+    ----------
+    connection
+        To read by.
+    crew
+        The crew.
+    words
+        The words.
+    at_most
+        How many texts are counted of each.
+    """
+
+    def count(table: str, match: str) -> int:
+        counting = f"SELECT count(*) FROM ({_WITH[table]} LIMIT ?)"  # noqa: S608 - a constant
+        (found,) = connection.execute(counting, (match, *numbers_of(crew.number), at_most)).fetchone()
+        assert isinstance(found, int)
+        return found
+
+    terms = {}
     for word in words:
-        (counts[word],) = connection.execute(
-            f"SELECT count(*) FROM ({_WITH_WORD} LIMIT ?)",  # noqa: S608 - a constant
-            (_quoted(word), first, last, at_most),
-        ).fetchone()
-    return counts
+        term = Term(count("memory_words", f'"{word}"'), f'"{word}"')
+        if not term.count and (parts := parts_of(word)):
+            match = " AND ".join(f'"{part}"' for part in parts)
+            term = Term(count("memory_parts", match), match, part=True)
+        terms[word] = term
+    return terms
 
 
 def numbers_with(
-    connection: sqlite3.Connection, crew: CrewRow, word: str, *, among: Sequence[int] | None = None
+    connection: sqlite3.Connection, crew: CrewRow, term: Term, *, among: Sequence[int] | None = None
 ) -> list[int]:
-    """Give the numbers of a crew's texts that have a word: all of them, or those among some."""
-    asked = (_quoted(word), *numbers_of(crew.number))
+    """Give the numbers of a crew's texts that have a term: all of them, or those among some."""
+    found = _WITH["memory_parts" if term.part else "memory_words"]
+    asked = (term.match, *numbers_of(crew.number))
     if among is None:
-        rows = connection.execute(_WITH_WORD, asked)
+        rows = connection.execute(found, asked)
     else:
-        rows = connection.execute(
-            f"SELECT value FROM json_each(?) WHERE value IN ({_WITH_WORD})",  # noqa: S608 - a constant
-            (json.dumps(among), *asked),
-        )
+        within = f"SELECT value FROM json_each(?) WHERE value IN ({found})"  # noqa: S608 - a constant
+        rows = connection.execute(within, (json.dumps(among), *asked))
     return [number for (number,) in rows]
-
-
-def _quoted(word: str) -> str:
-    """Give a word as FTS5 takes it. It is letters and digits, and so nothing of it could be syntax."""
-    return f'"{word}"'
 
 
 # -- vectors -----------------------------------------------------------------------------------------

@@ -17,6 +17,12 @@ MOST_WORDS = 2_000
 _LONGEST = 64
 """Characters of a word that are looked at."""
 
+SHORTEST_PART = 5
+"""Letters of a word that is found in longer ones."""
+
+_ENDING = 2
+"""Letters at its end that need not be there."""
+
 _ELIDED = 2
 """Letters before an apostrophe that are no word: *l'eau* is *eau*, and *customer's* is *customer*."""
 
@@ -32,18 +38,20 @@ _SIGNS = re.compile(
 COMMON = frozenset(
     # English, German, French, Spanish, Italian, Portuguese: articles, pronouns, prepositions, auxiliaries.
     """
-    a aber about after al all als also am an and any ao aos are as at au auch auf aus aux avec be been
-    before bei bin bis but by can ce ces cette che chi ci com como con could cual da dal dann dans das
-    de dei del della dem den der des desde di did die dies diese do does donde dos du e ein eine einem
-    einen einer el ela ele ella elle em en entre er era es est esta este et foi for from fue fur get gli
-    ha had has hat have hay he her his ho how i ich if ihr il ils im in into is ist it its ja je just
-    kann la las le les leur lo los lui ma mais make mas may me mi mit more most must muy my na nach nao
-    nas ne nel nicht no noch non nos not nous nur o oder of on one only or os other ou our out over par
-    para pas pela pelo per pero piu please plus por pour qu que qui sa se sem ser ses seu she should si
-    sich sie sin sind so sobre some son sono sont su sua such sur sus than that the their them then
-    there these they this to tra uber um uma un una und under une uno uns up us use using von vor vous
-    war was we were what when where which while who why wie will wir wird with would y ya you your zu
-    zum zur
+    a aber about after again against al all als also am an and any ao aos are as at au auch auf aus aux
+    avec be become becomes been before bei being bin bis both but by can cannot ce ces cette che chi ci
+    com como con could cual da dal dann dans das de dei del della dem den der des desde di did die dies
+    diese do does doing donde done dos du e each ein eine einem einen einer el ela ele ella elle em en
+    entre er era es est esta este et few foi for from fue fur further get gets getting give given gives
+    gli go goes going ha had happen happened happens has hat have having hay he her here his ho how i
+    ich if ihr il ils im in into is ist it its ja je just kann la las le les let leur lo los lui ma mais
+    make many mas may me mi mit more most much must muy my na nach nao nas ne nel never next nicht no
+    noch non nos not nous now nur o oder of off often on once one only or os other ou our out over own
+    par para pas pela pelo per pero piu please plus por pour qu que qui sa same se see sem ser ses seu
+    she should show si sich sie sin sind so sobre some son sono sont still su sua such sur sus than that
+    the their them then there these they this to too tra uber um uma un una und under une uno uns until
+    up us use using very von vor vous want wants war was we were what when where whether which while who
+    why wie will wir wird with would y ya yet you your zu zum zur
     """.split()  # noqa: SIM905 - a list of so many would fill pages
 )
 """Words that stand in every text, and tell nothing of it."""
@@ -71,6 +79,17 @@ def words_of(text: str) -> list[str]:
 def telling(text: str) -> list[str]:
     """Give the words that say what a text is about, each once, in their order."""
     return [word for word in dict.fromkeys(words_of(text)) if word not in COMMON]
+
+
+def parts_of(word: str) -> list[str]:
+    """Give what a plain word is looked for by in longer words: each three letters of it, but for its ending.
+
+    So *Steuern* is found in *Umsatzsteuer*. Short words have none: they are in too many others.
+    """
+    if len(word) < SHORTEST_PART or not word.isalpha():
+        return []
+    part = word[: max(SHORTEST_PART, len(word) - _ENDING)]
+    return [part[at : at + 3] for at in range(len(part) - 2)]
 
 
 def alike(one: Iterable[str], other: Iterable[str]) -> float:
