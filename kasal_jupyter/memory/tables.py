@@ -137,7 +137,9 @@ def create_tables(connection: sqlite3.Connection) -> None:
 
 
 def make_memory(connection: sqlite3.Connection) -> None:
-    """Make the tables in a store's file, and note the crews whose documents are there already."""
+    """Make the tables in a store's file, anew if they are there, and note the crews that have documents."""
+    for name in ("crews", "sources", "texts", "words", "parts", "vectors"):
+        connection.execute(f"DROP TABLE IF EXISTS memory_{name}")
     create_tables(connection)
     for collection in ("doc_memories", "doc_passages"):
         connection.execute(
@@ -211,6 +213,10 @@ def crews_in(connection: sqlite3.Connection, state: State) -> list[str]:
 
 def drop_crew(connection: sqlite3.Connection, crew_id: str) -> None:
     """Delete a crew of which nothing is left."""
+    connection.execute(
+        "DELETE FROM memory_sources WHERE crew_number = (SELECT number FROM memory_crews WHERE crew_id = ?)",
+        (crew_id,),
+    )
     connection.execute("DELETE FROM memory_crews WHERE crew_id = ?", (crew_id,))
 
 

@@ -14,6 +14,7 @@ from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.schemas.memory import MemoryCreate
 from kasal_jupyter.schemas.spec import RunEmbedder
 from kasal_jupyter.store.crews import Crews
+from kasal_jupyter.store.exchange import export_json, import_json
 from kasal_jupyter.store.knowledge import Knowledge
 from kasal_jupyter.store.memories import Memories
 from kasal_jupyter.store.store import Store
@@ -251,6 +252,17 @@ def test_a_server_that_ends_in_the_middle_is_followed_by_the_next(old, tmp_path,
     monkeypatch.undo()
     assert len(old.contents("tea")) == 7
     assert old.row().texts == 8
+
+
+def test_what_was_imported_is_found(old, tmp_path):
+    export_json(tmp_path, tmp_path / "all.json")
+    import_json(tmp_path / "other", tmp_path / "all.json")
+    for _ in range(2):
+        other = Remembering(tmp_path / "other")
+        other.crew = old.crew
+        assert len(other.contents("tea")) == 7
+        other.store.close()
+        import_json(tmp_path / "other", tmp_path / "all.json", replace=True)
 
 
 def test_a_file_where_the_old_folder_was_stops_nobody(house):

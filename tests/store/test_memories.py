@@ -272,8 +272,11 @@ def test_whatever_changes_a_memory_changes_what_is_found(store, memories):
     asyncio.run(Crews(store).delete("crew_a"))
     assert found(store, "tea") == []
     with store.read() as connection:
-        rows = connection.execute("SELECT count(*) FROM memory_texts").fetchone()
-    assert rows == (0,)
+        left = [
+            connection.execute(f"SELECT count(*) FROM memory_{name}").fetchone()[0]
+            for name in ("texts", "words", "vectors", "sources")
+        ]
+    assert left == [0, 0, 0, 0]
 
 
 def test_a_change_that_fails_is_not_found(store, memories):
