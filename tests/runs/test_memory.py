@@ -8,7 +8,6 @@ import pytest
 
 from kasal_jupyter.memory import tables
 from kasal_jupyter.memory.embedder import BATCH
-from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.runs.memory import CrewMemories
 from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.schemas.memory import MemoryCreate
@@ -29,16 +28,26 @@ CREW = {
 KNOWN = ("The automobile is red", "Our physician is on holiday", "Ships leave at noon", "Be brief")
 
 
+class Settings:
+    """Whatever embedder is set, for everybody."""
+
+    def __init__(self, house):
+        self._house = house
+
+    def of(self, _owner):
+        return self
+
+    def embedder(self):
+        return self._house.embedder
+
+
 class Remembering:
     """A crew, and what it remembers, by an embedder that can be set."""
 
     def __init__(self, folder):
         self.store = Store.open(folder)
         self.embedder = RunEmbedder()
-        self.catalog = ModelCatalog("sandbox", {})
-        self.catalog.embedder = lambda _name=None: self.embedder
-        self.catalog.of = lambda _owner: self.catalog
-        self.memories = CrewMemories(self.store, folder, self.catalog, HostGuard())
+        self.memories = CrewMemories(self.store, folder, Settings(self), HostGuard())
         whole = asyncio.run(Crews(self.store).create(CrewCreate.model_validate(CREW), "ada"))
         self.crew = whole.crew
 
@@ -188,14 +197,7 @@ def test_a_damaged_document_is_in_nobody_s_way(house):
 
 def unfind(house):
     """Leave the documents, and make of the tables what a migration makes of them."""
-
-    def change():
-        connection = house.store.connection
-        for name in ("texts", "words", "sources", "vectors"):
-            connection.execute(f"DELETE FROM memory_{name}")
-        connection.execute("UPDATE memory_crews SET texts = 0, state = ?", (tables.State.COMING,))
-
-    house.store.change_now(change)
+    house.store.change_now(lambda: tables.make_memory(house.store.connection))
 
 
 @pytest.fixture
