@@ -325,6 +325,7 @@ class KasalApp(ExtensionApp):
 
     parts: Parts | None = None
     _sandbox_parts: Parts | None = None
+    _sandbox_lock: asyncio.Lock
     _accounts: Accounts | None = None
     _backend: LocalBackend | None = None
     _confined: ConfinedPool
@@ -406,6 +407,7 @@ class KasalApp(ExtensionApp):
             )
             self.parts = self._workspace(store, folder, catalog, MaintenanceMode(store))
             self._disabled = DisabledOwners(self.parts.runs)
+            self._sandbox_lock = asyncio.Lock()
         except (StoreError, OSError) as error:
             store.close()
             if isinstance(error, StoreError):
@@ -526,13 +528,16 @@ class KasalApp(ExtensionApp):
 
     async def _sandbox(self) -> Parts:
         """Give the sandbox's parts, made when the first asks for them."""
-        if self._sandbox_parts is None:
-            assert self.parts is not None
-            runs = self.parts.runs
-            folder = runs.folder.parent / SANDBOX_FOLDER / runs.presence.server_id
-            self._sandbox_parts = self._workspace(
-                Store.open(folder), folder, SandboxCatalog(environ={}), self.parts.maintenance
-            )
+        async with self._sandbox_lock:
+            if self._sandbox_parts is None:
+                assert self.parts is not None
+                runs = self.parts.runs
+                folder = runs.folder.parent / SANDBOX_FOLDER / runs.presence.server_id
+                # To make a store takes a new file's syncs.
+                store = await asyncio.to_thread(Store.open, folder)
+                self._sandbox_parts = self._workspace(
+                    store, folder, SandboxCatalog(environ={}), self.parts.maintenance
+                )
         return self._sandbox_parts
 
     @property

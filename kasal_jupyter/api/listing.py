@@ -26,8 +26,8 @@ async def list_page(
 ) -> Page[D]:
     """Give a page of a list.
 
-    In the order in which documents were made it is read through the indexes, whatever the size of the
-    collection; anything else looks through all that are in scope, in a thread.
+    In the order in which documents were made it takes as long as its page, whatever the size of the
+    collection; anything else goes through the index of all that are in scope, in a thread.
 
     Parameters
     ----------

@@ -21,7 +21,10 @@ from pathlib import Path
 from kasal_jupyter.errors import StoreError, StoreTooNew
 
 FORMAT = 2
-"""The version of the file's format that this code writes, kept in SQLite's ``user_version``."""
+"""The version of the file's format that this code writes, kept in SQLite's ``user_version``.
+
+A release that changes a layout raises it as well: one before it would make the tables fit its own again.
+"""
 
 APPLICATION_ID = 0x4B61736C
 """What marks the file as ours, kept in SQLite's ``application_id``: ``Kasl``."""

@@ -9,14 +9,14 @@ import pytest
 from kasal_jupyter.errors import StoreError, StoreTooNew
 from kasal_jupyter.runs.old_files import take_in_files
 from kasal_jupyter.runs.recovery import forget_requests
-from kasal_jupyter.store import catalog
-from kasal_jupyter.store.catalog import CATALOG, CREWS, TOOLS
+from kasal_jupyter.store.catalog import CATALOG, TOOLS
 from kasal_jupyter.store.database import Database
 from kasal_jupyter.store.file import FORMAT, Schema
 from kasal_jupyter.store.layout import Layout
 from kasal_jupyter.store.quota import used_bytes
 from kasal_jupyter.store.selection import Selection
 from kasal_jupyter.store.store import Store
+from tests.store.lookups import ids
 
 LANDED = Path(__file__).parent / "landed"
 """A folder of format 1: a document of each collection, other tables, deleted and damaged documents."""
@@ -164,9 +164,9 @@ def test_another_index_finds_what_is_stored(tmp_path):
     with opened(tmp_path) as db:
         db.table("notes").insert_multiple({"n": str(n), "name": "a"} for n in range(3))
     with opened(tmp_path, layout=("n", "name")) as db:
-        assert db.table("notes").lookup_ids({"n": "1", "name": "a"}) == [2]
+        assert ids(db.table("notes"), {"n": "1", "name": "a"}) == [2]
         db.table("notes").update({"n": "7"}, doc_ids=[2])
-        assert db.table("notes").lookup_ids({"n": "7"}) == [2]
+        assert ids(db.table("notes"), {"n": "7"}) == [2]
 
 
 def test_rooms_have_tables_of_their_own_in_steps(tmp_path):
@@ -213,11 +213,3 @@ def test_a_change_of_a_rooms_tables_is_one_with_that_of_documents(store, new_cre
     reader = sqlite3.connect(uri, uri=True)
     assert reader.execute("SELECT owner FROM doc_crews").fetchall() == [("ada",)]
     reader.close()
-
-
-def test_a_layout_does_not_change_without_a_word():
-    """A table is made anew where its layout is another: that is for whoever changes one to know."""
-    assert {name: layout.version for name, layout in catalog.LAYOUTS.items()} == {
-        collection.name: 1 + len(collection.steps) for collection in CATALOG
-    }
-    assert CREWS.layout.columns == ("id", "owner", "name", "by_name", "by_updated_at")
