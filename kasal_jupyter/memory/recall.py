@@ -55,7 +55,7 @@ COMMON = 2_000
 MOST_ROWS = 2_000
 """Texts that are looked up for a query, each as often as it has one of its rarest words."""
 
-MOST_COMMON_WORDS = 3
+MOST_COMMON_WORDS = 2
 """Words besides that candidates are ranked by."""
 
 USUAL = 0.02

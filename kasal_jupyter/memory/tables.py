@@ -28,7 +28,7 @@ from enum import IntEnum
 from kasal_jupyter.memory.record import KINDS, Kind, Record
 from kasal_jupyter.memory.words import parts_of, telling
 
-BATCH = 200
+BATCH = 100
 """Most texts that are written in one change: others wait for it."""
 
 ABANDONED_SECONDS = 600.0
@@ -45,6 +45,9 @@ _WITH = {
     table: f"SELECT rowid FROM {table} WHERE {table} MATCH ? AND rowid BETWEEN ? AND ?"  # noqa: S608
     for table in ("memory_words", "memory_parts")
 }
+
+_THERE = 1
+"""See :class:`State`."""
 
 _TABLES = (
     """
@@ -76,6 +79,7 @@ _TABLES = (
     )
     """,
     "CREATE INDEX memory_texts_by_source ON memory_texts (source, number) WHERE source",
+    f"CREATE INDEX memory_sources_unseen ON memory_sources (crew_number) WHERE state != {_THERE}",
     # The tokenizer splits at what stands between our words, and at nothing else: every sign beyond ASCII is
     # a letter to it. Where a word stands in a text does not matter, and is not kept.
     """
@@ -108,7 +112,7 @@ class State(IntEnum):
     """
 
     COMING = 0
-    THERE = 1
+    THERE = _THERE
     GONE = 2
 
 
@@ -350,13 +354,15 @@ def records(connection: sqlite3.Connection, numbers: Iterable[int]) -> Iterator[
 
 def hidden(connection: sqlite3.Connection, crew_number: int) -> set[int]:
     """Give the numbers of a crew's texts that are not to be found: of sources that come, or are gone."""
-    rows = connection.execute(
-        "SELECT memory_texts.number FROM memory_sources "
-        "JOIN memory_texts ON memory_texts.source = memory_sources.number "
-        "WHERE memory_sources.crew_number = ? AND memory_sources.state != ?",
-        (crew_number, State.THERE),
-    )
-    return {number for (number,) in rows}
+    sources = connection.execute(
+        f"SELECT number FROM memory_sources WHERE crew_number = ? AND state != {_THERE}",  # noqa: S608
+        (crew_number,),
+    ).fetchall()
+    numbers: set[int] = set()
+    for source in sources:
+        rows = connection.execute("SELECT number FROM memory_texts WHERE source = ? AND source", source)
+        numbers.update(number for (number,) in rows)
+    return numbers
 
 
 def ids_there(connection: sqlite3.Connection, crew_id: str) -> set[str]:
