@@ -564,9 +564,7 @@ class KasalApp(ExtensionApp):
         left = await self._done_of(
             {
                 "take over what servers that are gone have left": parts.runs.settle,
-                "delete the indexes of crews that are gone": partial(
-                    asyncio.to_thread, parts.recall.drop_orphans
-                ),
+                "bring in order what crews remember": parts.recall.begin,
                 "delete the sandboxes of servers that are gone": partial(
                     asyncio.to_thread, self._drop_old_sandboxes
                 ),
@@ -642,6 +640,7 @@ class KasalApp(ExtensionApp):
         if self._accounts is not None:
             self._accounts.close()
         for each in opened:
+            each.recall.close()
             each.store.close()
         if self._sandbox_parts is not None:
             shutil.rmtree(self._sandbox_parts.runs.folder.parent, ignore_errors=True)

@@ -90,7 +90,7 @@ class SourceHandler(KnowledgeResource):
         self.crew(crew_id)
         source = self.parts.knowledge.get(crew_id, source_id)
         page = await list_page(
-            self.parts.store.passages, query, {"source_id": source_id}, searched=("content",)
+            self.parts.store.passages, query, {"source_id": source.held_by}, searched=("content",)
         )
         self.answer(
             WholeSource(
@@ -105,9 +105,8 @@ class SourceHandler(KnowledgeResource):
     @operation("Delete a source of a crew's knowledge", access="editor", answers={204: None}, errors=(404,))
     async def delete(self, crew_id: str, source_id: str) -> None:
         """Take a source away from a crew: nothing of it is recalled any more."""
-        crew = self.crew(crew_id)
+        self.crew(crew_id)
         await self.parts.knowledge.delete(crew_id, source_id)
-        await self.parts.recall.forgotten(crew)
         self.nothing()
 
 

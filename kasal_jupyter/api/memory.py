@@ -69,9 +69,8 @@ class MemoryClearHandler(MemoryResource):
         What it was given to know stays.
         """
         body = self.body(MemoryClear)
-        crew = await self.crew(crew_id)
+        await self.crew(crew_id)
         await self.parts.memories.clear(crew_id, *(MEMORY_TYPES if body.type == "all" else (body.type,)))
-        await self.parts.recall.forgotten(crew)
         self.nothing()
 
 
@@ -137,15 +136,13 @@ class MemoryEntryHandler(MemoryResource):
     async def put(self, crew_id: str, memory_id: str) -> None:
         """Change what a memory says, or what it is about; it stays as old as it is."""
         body = self.body(MemoryUpdate)
-        crew = await self.crew(crew_id)
+        await self.crew(crew_id)
         await self.parts.memories.update(crew_id, memory_id, body)
-        await self.parts.recall.forgotten(crew)
         self.answer(Updated(id=memory_id))
 
     @operation("Delete a memory", access="editor", answers={204: None}, errors=(404,))
     async def delete(self, crew_id: str, memory_id: str) -> None:
         """Have a crew forget one memory."""
-        crew = await self.crew(crew_id)
+        await self.crew(crew_id)
         await self.parts.memories.delete(crew_id, memory_id)
-        await self.parts.recall.forgotten(crew)
         self.nothing()

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from kasal_jupyter.memory.words import alike, stems_of
+from kasal_jupyter.memory.words import words_of
 
 MOST_INSIGHTS = 5
 """Insights of one run."""
@@ -134,8 +134,8 @@ def _insight(given: object) -> Insight | None:
 def _distinct(insights: Sequence[Insight]) -> list[Insight]:
     kept: list[Insight] = []
     for insight in insights:
-        words = stems_of(insight.text)
-        if all(alike(words, stems_of(other.text)) < 1 for other in kept):
+        words = set(words_of(insight.text))
+        if all(words != set(words_of(other.text)) for other in kept):
             kept.append(insight)
     return kept[:MOST_INSIGHTS]
 

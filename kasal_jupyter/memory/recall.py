@@ -1,44 +1,41 @@
 """Recall: what of a crew's memories and knowledge is near to a text. No model is asked.
 
-All vectors are compared, which costs a millisecond or two for 10,000; the nearest are then compared word by
-word, so that what fell together in the vectors by chance counts little.
+Each telling word of the text is looked up in the crew's part of the index. The rarer a word is in what the
+crew knows, the more it counts. Where an embedder is set, its vectors are compared instead.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
+import sqlite3
 import time
-from collections.abc import Collection, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
+from urllib.parse import quote
 
-from kasal_jupyter.memory.bags import Bags
+from kasal_jupyter.errors import StoreError
+from kasal_jupyter.memory import tables
 from kasal_jupyter.memory.embedder import EmbedderFailed, RemoteEmbedder, embedder_name
-from kasal_jupyter.memory.index import Index, IndexUnreadable
 from kasal_jupyter.memory.record import KINDS, Kind, Record
-from kasal_jupyter.memory.vectors import DIMENSIONS, offline_vector
-from kasal_jupyter.memory.words import stems_of
+from kasal_jupyter.memory.vectors import cosines, dimensions_of
+from kasal_jupyter.memory.words import telling, words_of
 from kasal_jupyter.schemas.spec import RunEmbedder
 from kasal_jupyter.tools.guard import HostGuard
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float32]
-
 NEAR = 0.12
-"""The least score of what is near, by words, one of which both have and not every text has."""
-
-NEAR_BY_PARTS = 0.18
-"""The same where they have none in common, and only words with the same parts."""
+"""The least score of what is near, by words."""
 
 NEAR_VECTOR = 0.3
-"""The same by another embedder's vectors, which find something in any two texts."""
+"""The same by an embedder's vectors, which find something in any two texts."""
 
 CANDIDATES = 64
-"""How many of each group are compared word by word."""
+"""How many of each group are looked at closely."""
 
 SAME = 0.9
 """Of two texts that have so many of their words in common, the nearer is recalled, or the newer."""
@@ -46,20 +43,44 @@ SAME = 0.9
 MOST_QUERY = 6_000
 """Characters of a query that are read."""
 
-MOST_QUERY_STEMS = 100
-"""Its words that count, the rarest."""
+MOST_WORDS = 100
+"""Its words that are looked up."""
+
+MOST_CONTEXT_WORDS = 40
+"""And those of its context."""
+
+COMMON = 2_000
+"""Of a word that more texts of a crew have it is not counted how many they are."""
+
+MOST_ROWS = 2_000
+"""Texts that are looked up for a query, each as often as it has one of its rarest words."""
+
+MOST_COMMON_WORDS = 2
+"""Words besides that candidates are ranked by."""
+
+USUAL = 0.02
+"""The share of a crew's texts that have what is taken for a word as most are."""
+
+UNSEEN = 20
+"""Texts taken to be there besides, each word in one of them: few memories tell little of what is rare."""
+
+PART_WEIGHT = 0.5
+"""What a word counts that is found within others only."""
 
 CONTEXT_WEIGHT = 0.3
 """What a word counts that stands in the context only."""
 
 QUERY_SECONDS = 5.0
-"""How long another embedder may take for a query."""
+"""How long an embedder may take for a query."""
 
-_BLOCK = 256
-"""Vectors read at a time: 65 kB of the offline embedder's, 260 kB as floats: a cache holds them."""
+WAIT_SECONDS = 30.0
+"""How long a search waits for the file, where it is being set right."""
 
 GROUPS: tuple[tuple[Kind, ...], ...] = (("short_term", "long_term"), ("knowledge",))
 """What is recalled together: a long document must not crowd out what the crew has lived through."""
+
+Connect = Callable[[], AbstractContextManager[sqlite3.Connection]]
+"""Gives a connection that reads, of one moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,34 +116,46 @@ class Found:
     remark: str = ""
 
 
+def reading(path: Path) -> Connect:
+    """Give what opens a store's file to read it, in a process that is not the server's."""
+    return partial(_read_only, path)
+
+
+@contextmanager
+def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?mode=ro", uri=True, timeout=WAIT_SECONDS, isolation_level=None
+    )
+    try:
+        connection.execute("BEGIN")
+        yield connection
+    finally:
+        # Soon: whoever goes on reading keeps the write-ahead log from being emptied.
+        connection.close()
+
+
 class Recall:
-    """Searches one crew's index, from any thread.
+    """Searches what one crew remembers and knows, from any thread.
 
     Parameters
     ----------
-    folder
-        The crew's folder. The index that lies there now is searched, whatever comes after it.
+    connect
+        Gives a connection to the store's file, for each look at it.
+    crew_id
+        The crew.
     embedder
         Whose vectors are compared.
     guard
         Which hosts an embedder may be asked at whose address is a user's.
     """
 
-    def __init__(self, folder: Path, embedder: RunEmbedder, guard: HostGuard | None = None) -> None:
-        self._remark = ""
-        self._index: Index | None = None
-        try:
-            self._index = Index.open(folder)
-        except IndexUnreadable as error:
-            self._remark = f"The memory cannot be searched: {error}"
+    def __init__(
+        self, connect: Connect, crew_id: str, embedder: RunEmbedder, guard: HostGuard | None = None
+    ) -> None:
+        self._connect = connect
+        self._crew_id = crew_id
         self._remote = None if embedder.provider == "offline" else RemoteEmbedder(embedder, guard)
         self._embedder = embedder_name(embedder)
-        self._bags = Bags(self._index) if self._index is not None else None
-
-    def close(self) -> None:
-        """Let go of the file."""
-        if self._index is not None:
-            self._index.close()
 
     def search(
         self, text: str, context: str = "", *, kinds: Collection[Kind] = KINDS, limit: int = 5
@@ -142,123 +175,150 @@ class Recall:
         """
         began = time.perf_counter()
         hits: list[Hit] = []
-        remark = self._remark
-        if self._index is not None and self._bags is not None and self._index.header.count:
-            try:
-                hits, remark = self._search(self._index, self._bags, text, context, kinds=kinds, limit=limit)
-            except (IndexUnreadable, ValueError, TypeError) as error:
-                remark = f"The memory cannot be searched: {error}"
+        try:
+            vector, remark = self._asked(text)
+            with self._connect() as connection:
+                crew = tables.crew_row(connection, self._crew_id)
+                if crew is not None and crew.texts:
+                    search = _Search(connection, crew, kinds)
+                    if vector is None:
+                        scores = search.by_words(text, context)
+                    else:
+                        scores = search.by_vector(self._embedder, vector)
+                    hits = search.best(scores, limit)
+        except (sqlite3.Error, StoreError, ValueError, TypeError) as error:
+            remark = f"The memory cannot be searched: {error}"
         return Found(hits, round((time.perf_counter() - began) * 1_000, 3), remark)
 
-    def _search(
-        self, index: Index, bags: Bags, text: str, context: str, *, kinds: Collection[Kind], limit: int
-    ) -> tuple[list[Hit], str]:
-        vector, remark = self._asked(index, text)
-        if vector is not None:
-            query = _Query({}, {})
-            scores = _scan(index, "2", index.header.dimensions, vector)
-        else:
-            query = _query(bags, text, context)
-            scores = _scan(index, "", DIMENSIONS, _unit(offline_vector(query.stems)))
-        hits: list[Hit] = []
-        for group in GROUPS:
-            rows = self._best(bags, scores, [kind for kind in group if kind in kinds])
-            if vector is None:
-                by_words = bags.compare(rows, query.telling)
-                # The words are exact; the vectors see parts of words besides, and add noise of their own.
-                both = [
-                    (row, max(word, (scores[row] + word) / 2), word)
-                    for row, word in zip(rows, by_words, strict=True)
-                ]
-                near = [
-                    (row, float(score))
-                    for row, score, word in both
-                    if score >= (NEAR if word > 0 else NEAR_BY_PARTS)
-                ]
-            else:
-                near = [(row, float(scores[row])) for row in rows if scores[row] >= NEAR_VECTOR]
-            ranked = sorted(near, key=lambda each: (-each[1], -each[0]))
-            hits += [
-                Hit(index.record(row), round(min(1.0, score), 4))
-                for row, score in bags.distinct(ranked, SAME, limit)
-            ]
-        return hits, remark
-
-    def _asked(self, index: Index, text: str) -> tuple[list[float] | None, str]:
-        """Give the query's vector by another embedder, where one is set; else why words are compared."""
-        header = index.header
+    def _asked(self, text: str) -> tuple[Sequence[float] | None, str]:
+        """Give the query's vector by an embedder, where one is set; else why words are compared."""
         if self._remote is None:
             return None, ""
-        if header.embedder != self._embedder:
-            return None, f"Compared by words: {self._embedder} has made no vectors of the memories yet"
-        if header.missing or not header.dimensions:
-            reason = header.remark or f"{self._embedder} gave none"
-            return None, f"Compared by words: {header.missing} memories have no vectors yet ({reason})"
+        with self._connect() as connection:
+            crew = tables.crew_row(connection, self._crew_id)
+            if crew is None or not crew.texts:
+                return None, ""
+            there = tables.count_vectors(connection, crew, self._embedder)
+            length = tables.vector_bytes(connection, crew, self._embedder)
+        if not there:
+            why = f" ({crew.remark})" if crew.remark else ""
+            return None, f"Compared by words: {self._embedder} has made no vectors of the memories yet{why}"
+        if missing := crew.texts - there:
+            reason = crew.remark or f"{self._embedder} gave none"
+            return None, f"Compared by words: {missing} memories have no vectors yet ({reason})"
+        # Nobody waits for the file meanwhile.
         try:
             vector = self._remote.embed([text[:MOST_QUERY]], seconds=QUERY_SECONDS)[0]
         except EmbedderFailed as error:
             return None, f"Compared by words: {error}"
-        if len(vector) != header.dimensions or not all(map(math.isfinite, vector)):
+        if len(vector) != dimensions_of(length) or not all(map(math.isfinite, vector)):
             return None, f"Compared by words: {self._embedder} gave a vector of another kind"
-        return _unit(vector), ""
-
-    def _best(self, bags: Bags, scores: Floats, kinds: Sequence[Kind]) -> list[int]:
-        """Give the rows of some kinds with the best scores."""
-        import numpy as np
-
-        rows = np.flatnonzero(np.array([kind in kinds for kind in KINDS])[bags.kinds])
-        if len(rows) > CANDIDATES:
-            rows = rows[np.argpartition(-scores[rows], CANDIDATES)[:CANDIDATES]]
-        return [int(row) for row in rows]
+        return vector, ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Query:
-    """A query's stems with what each counts; and those of them that do not stand in every text."""
+class _Search:
+    """A look at what a crew has, at one moment."""
 
-    stems: dict[str, float]
-    telling: dict[str, float]
+    def __init__(self, connection: sqlite3.Connection, crew: tables.CrewRow, kinds: Collection[Kind]) -> None:
+        self._connection = connection
+        self._crew = crew
+        self._kinds = kinds
+        self._hidden = tables.hidden(connection, crew.number)
+
+    def by_vector(self, embedder: str, query: Sequence[float]) -> dict[int, float]:
+        """Give the numbers of the texts that are near by their vectors, with how near each is."""
+        blocks = tables.vectors_of(self._connection, self._crew, embedder, self._kinds)
+        return {number: score for number, score in cosines(blocks, query).items() if score >= NEAR_VECTOR}
+
+    def by_words(self, text: str, context: str) -> dict[int, float]:
+        """Give the numbers of the texts that are near by their words, with how near each is.
+
+        That is how much of the text's words it has, and for a text that is longer than it, how much alike
+        both are (the cosine of their bags of words): whichever is more.
+        """
+        asked = telling(text[:MOST_QUERY])[:MOST_WORDS]
+        weights = dict.fromkeys(telling(context[:MOST_QUERY])[:MOST_CONTEXT_WORDS], CONTEXT_WEIGHT)
+        weights |= dict.fromkeys(asked, 1.0)
+        terms = tables.terms_of(self._connection, self._crew, weights, at_most=COMMON)
+        rarities = {
+            word: self._rarity(term.count) * (PART_WEIGHT if term.part and term.count else 1.0)
+            for word, term in terms.items()
+        }
+        whole = sum(rarities[word] for word in asked or weights)
+        if not whole:
+            return {}
+        length = sum((weights[word] * rarity) ** 2 for word, rarity in rarities.items())
+        few, many = _split({word: term.count for word, term in terms.items()})
+        having = {word: tables.numbers_with(self._connection, self._crew, terms[word]) for word in few}
+        shares: dict[int, float] = {}
+        for word, numbers in having.items():
+            share = weights[word] * rarities[word]
+            for number in numbers:
+                shares[number] = shares.get(number, 0.0) + share
+        likely = [number for group in GROUPS for number in self._likely(shares, group)]
+        products = dict.fromkeys(likely, 0.0)
+        for word in many:
+            having[word] = tables.numbers_with(self._connection, self._crew, terms[word], among=likely)
+            for number in having[word]:
+                shares[number] += weights[word] * rarities[word]
+        for word, numbers in having.items():
+            for number in products.keys() & numbers:
+                products[number] += weights[word] * rarities[word] ** 2
+        usual = self._rarity(self._crew.texts * USUAL) ** 2
+        scores: dict[int, float] = {}
+        for number, words in tables.words_in(self._connection, likely):
+            alike = products[number] / math.sqrt(length * max(products[number], words * usual))
+            score = max(shares[number] / whole, alike)
+            if score >= NEAR:
+                scores[number] = min(1.0, score)
+        return scores
+
+    def _likely(self, shares: Mapping[int, float], group: Collection[Kind]) -> list[int]:
+        """Give the candidates of a group."""
+        kinds = [kind for kind in group if kind in self._kinds]
+        first, last = tables.numbers_of(self._crew.number, kinds) if kinds else (1, 0)
+        numbers = (number for number in shares if first <= number <= last and number not in self._hidden)
+        return heapq.nlargest(CANDIDATES, numbers, key=shares.__getitem__)
+
+    def best(self, scores: Mapping[int, float], limit: int) -> list[Hit]:
+        """Give the nearest of each group, without those whose words are nearly all an earlier one's."""
+        hits: list[Hit] = []
+        for group in GROUPS:
+            ranked = sorted(
+                (number for number in scores if self._takes(number, group)),
+                key=lambda number: (-scores[number], -tables.place_of(number)),
+            )
+            found = tables.records(self._connection, ranked[:CANDIDATES])
+            hits += _distinct(
+                (Hit(record, round(min(1.0, scores[number]), 4)) for number, record in found), limit
+            )
+        return hits
+
+    def _takes(self, number: int, group: Collection[Kind]) -> bool:
+        kind = tables.kind_of(number)
+        return kind in group and kind in self._kinds and number not in self._hidden
+
+    def _rarity(self, among: float) -> float:
+        """Say how much a word tells that so many texts have: 1 for every other, more the fewer they are."""
+        return math.log(1 + (self._crew.texts + UNSEEN) / (among + 1)) / math.log(3)
 
 
-def _query(bags: Bags, text: str, context: str) -> _Query:
-    """Read a query: its rare words count most."""
-    asked, around = stems_of(text[:MOST_QUERY]), stems_of(context[:MOST_QUERY])
-    common = {stemmed for stems in (asked, around) for stemmed, weight in stems.items() if weight < 1}
-    stems = {stemmed: weight * CONTEXT_WEIGHT for stemmed, weight in around.items()}
-    for stemmed, weight in asked.items():
-        stems[stemmed] = max(weight, stems.get(stemmed, 0.0))
-    rarities = bags.rarities(stems)
-    weighted = {
-        stemmed: weight * rarity for (stemmed, weight), rarity in zip(stems.items(), rarities, strict=True)
-    }
-    heaviest = sorted(weighted, key=lambda stemmed: -weighted[stemmed])[:MOST_QUERY_STEMS]
-    return _Query(
-        {stemmed: weighted[stemmed] for stemmed in heaviest},
-        {stemmed: weighted[stemmed] for stemmed in heaviest if stemmed not in common},
-    )
+def _split(counts: Mapping[str, int]) -> tuple[list[str], list[str]]:
+    """Tell the words by which candidates are found, the rarest, from those that only rank them."""
+    ordered = sorted((word for word, count in counts.items() if count), key=counts.__getitem__)
+    rows = list(accumulate(counts[word] for word in ordered))
+    few = max(1, bisect_right(rows, MOST_ROWS))
+    return ordered[:few], ordered[few : few + MOST_COMMON_WORDS]
 
 
-def _scan(index: Index, suffix: str, dimensions: int, query: Sequence[float]) -> Floats:
-    """Give the cosine of every record's vector with the query's, whose length is 1."""
-    # In a run's process it is there already, by CrewAI; the server has it from its first search on.
-    import numpy as np
-
-    count = index.header.count
-    asked = np.array(query, dtype=np.float32)
-    scores = np.empty(count, dtype=np.float32)
-    block = np.empty((min(_BLOCK, count), dimensions), dtype=np.int8)
-    floats = np.empty(block.shape, dtype=np.float32)
-    for at in range(0, count, _BLOCK):
-        rows = min(_BLOCK, count - at)
-        index.read_into(f"vectors{suffix}", at * dimensions, block[:rows])
-        np.copyto(floats[:rows], block[:rows])
-        np.dot(floats[:rows], asked, out=scores[at : at + rows])
-    factors = np.empty(count, dtype=np.float32)
-    index.read_into(f"factors{suffix}", 0, factors)
-    scores *= factors
-    return scores
-
-
-def _unit(vector: Sequence[float]) -> list[float]:
-    length = math.sqrt(sum(value * value for value in vector))
-    return [value / length for value in vector] if length else list(vector)
+def _distinct(hits: Iterable[Hit], limit: int) -> list[Hit]:
+    kept: list[Hit] = []
+    seen: list[set[str]] = []
+    for hit in hits:
+        if len(kept) == limit:
+            break
+        words = set(words_of(hit.record.text))
+        if all(len(words & other) < SAME * len(words | other) for other in seen):
+            kept.append(hit)
+            seen.append(words)
+    return kept

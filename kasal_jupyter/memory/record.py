@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Literal, Self
 
 import orjson
@@ -51,8 +50,3 @@ class Record:
             It is something else.
         """
         return cls(*orjson.loads(data))
-
-
-def digest_of(dumped: bytes) -> bytes:
-    """Give the 16 bytes by which a record is known to be as it was."""
-    return blake2b(dumped, digest_size=16).digest()

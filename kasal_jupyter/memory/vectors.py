@@ -1,39 +1,18 @@
-"""Vectors as they are stored: a byte a dimension, and a factor."""
+"""Vectors as they are stored: a factor, and a byte a dimension."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-from kasal_jupyter.memory.words import PARTS_WEIGHT, number_of, parts_of
-
-DIMENSIONS = 256
-"""Of the offline embedder's vectors. Those of 10,000 texts have 2.6 MB."""
+import struct
+from collections.abc import Iterable, Sequence
 
 _LARGEST = 127
 
-_MIX = 0x9E3779B1
-"""Spreads numbers that are alike: a checksum's bits are not independent (Knuth's multiplicative hashing)."""
+_FACTOR = struct.Struct("<f")
+"""What a vector's bytes are multiplied by; the whole then has length 1. 0.0 for a vector of zeros."""
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """A vector in bytes.
-
-    Attributes
-    ----------
-    data
-        A signed byte a dimension.
-    factor
-        What they are multiplied by; the whole then has length 1. 0.0 for no vector.
-    """
-
-    data: bytes
-    factor: float
-
-
-def pack(vector: Sequence[float]) -> Packed:
+def pack(vector: Sequence[float]) -> bytes:
     """Write a vector with a byte a dimension, whatever its length is.
 
     Raises
@@ -46,33 +25,40 @@ def pack(vector: Sequence[float]) -> Packed:
     if not math.isfinite(length):
         raise ValueError("a vector has a number that is not finite")
     if not length:
-        return Packed(bytes(len(vector)), 0.0)
+        return _FACTOR.pack(0.0) + bytes(len(vector))
     up = _LARGEST / largest
-    return Packed(bytes(round(value * up) & 0xFF for value in vector), largest / _LARGEST / length)
+    data = bytes(round(value * up) & 0xFF for value in vector)
+    return _FACTOR.pack(largest / _LARGEST / length) + data
 
 
-def offline_vector(stems: Mapping[str, float]) -> list[float]:
-    """Give the vector of weighted stems; its length is whatever it is.
+def dimensions_of(packed_length: int) -> int:
+    """Give the dimensions of a vector that has so many bytes."""
+    return max(0, packed_length - _FACTOR.size)
 
-    Each stem, and each of its parts, falls on a dimension, with a sign, by its number: two that fall together
-    add noise to a comparison, of either sign, and no bias (feature hashing, Weinberger et al. 2009).
+
+def cosines(blocks: Iterable[Sequence[tuple[int, bytes]]], query: Sequence[float]) -> dict[int, float]:
+    """Give the cosine of each vector with a query's by its number; not of those of another length.
+
+    Parameters
+    ----------
+    blocks
+        Numbers and packed vectors: what is compared at a time.
+    query
+        The other vector, of any length but zero.
     """
-    vector = [0.0] * DIMENSIONS
-    for stemmed, weight in stems.items():
-        mixed = number_of(stemmed) * _MIX >> 16 & 0xFFFFFFFF
-        vector[(mixed >> 1) % DIMENSIONS] += weight if mixed & 1 else -weight
-        if parts := parts_of(stemmed):
-            share = weight * PARTS_WEIGHT / math.sqrt(len(parts))
-            for part in parts:
-                mixed = part * _MIX >> 16 & 0xFFFFFFFF
-                vector[(mixed >> 1) % DIMENSIONS] += share if mixed & 1 else -share
-    return vector
+    # In a run's process it is there already, by CrewAI; the server has it from its first search on.
+    import numpy as np
 
-
-def embed_offline(stems: Mapping[str, float]) -> Packed:
-    """Give the vector of the stems of a text that is remembered, see :func:`~.words.stems_of`.
-
-    How rare a word is in what the crew knows is not in it, but in the question's: it changes with every
-    memory, and the vectors stay.
-    """
-    return pack(offline_vector(stems))
+    asked = np.array(query, dtype=np.float32)
+    asked /= np.linalg.norm(asked) or 1.0
+    size = _FACTOR.size + len(query)
+    found: dict[int, float] = {}
+    for block in blocks:
+        fitting = [(number, data) for number, data in block if len(data) == size]
+        if not fitting:
+            continue
+        rows = np.frombuffer(b"".join(data for _, data in fitting), dtype=np.uint8).reshape(-1, size)
+        factors = rows[:, : _FACTOR.size].copy().view("<f4")[:, 0]
+        scores = rows[:, _FACTOR.size :].view(np.int8).astype(np.float32) @ asked * factors
+        found.update(zip((number for number, _ in fitting), scores.tolist(), strict=True))
+    return found

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from kasal_jupyter.errors import DocumentDamaged
+from kasal_jupyter.memory import tables
 from kasal_jupyter.runs.service import Runs
 from kasal_jupyter.store.catalog import CREWS, EXECUTIONS, KNOWLEDGE, MEMORIES
 from kasal_jupyter.store.crews import Crews
-from kasal_jupyter.store.memories import note_change
+from kasal_jupyter.store.findable import sweep, withdraw_orphans
 
 
 async def discard(runs: Runs, crews: Crews, damaged: DocumentDamaged) -> None:
@@ -30,12 +31,14 @@ async def discard(runs: Runs, crews: Crews, damaged: DocumentDamaged) -> None:
             crews.drop(which)
         else:
             store.discard(damaged)
-        if damaged.collection in {MEMORIES.name, KNOWLEDGE.name} and store.crews.has(damaged.crew_id):
-            note_change(store, damaged.crew_id)
+        if damaged.collection == MEMORIES.name:
+            tables.remove_texts(store.connection, [which])
+        elif damaged.collection == KNOWLEDGE.name:
+            withdraw_orphans(store, damaged.crew_id)
 
     await store.change(change)
-    if damaged.collection == CREWS.name and runs.memories is not None:
-        await runs.memories.drop(which)
+    if damaged.collection in {CREWS.name, KNOWLEDGE.name}:
+        await sweep(store)
     if damaged.collection == EXECUTIONS.name:
         if runs.webhooks is not None:
             await runs.webhooks.forget(which)

@@ -1,57 +1,50 @@
-"""Crews' memories in files: kept in step with the store, for runs and for searches."""
+"""What crews remember and know, for runs and for searches: made findable where it is not yet."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import shutil
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 
-from kasal_jupyter.memory.build import build_index
-from kasal_jupyter.memory.embedder import RemoteEmbedder, embedder_name
-from kasal_jupyter.memory.index import Index, IndexUnreadable
+from kasal_jupyter.memory import tables
+from kasal_jupyter.memory.embedder import BATCH, SECONDS, EmbedderFailed, RemoteEmbedder
 from kasal_jupyter.memory.recall import Found, Recall
-from kasal_jupyter.memory.record import KINDS, Kind, Record
+from kasal_jupyter.memory.record import KINDS, Kind
+from kasal_jupyter.memory.vectors import pack
 from kasal_jupyter.models.catalog import ModelCatalog, ModelUnavailable
 from kasal_jupyter.places import MEMORIES
 from kasal_jupyter.schemas.crews import Crew, WholeCrew, managing_agent
 from kasal_jupyter.schemas.spec import RunEmbedder, RunMemory
-from kasal_jupyter.store.memories import MEMORY_TYPES, shelf
+from kasal_jupyter.store.findable import fill, not_found_yet, sweep
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.tools.guard import HostGuard
 
-FOLDER = "memory"
-"""The folder of the indexes in the data folder."""
+OLD_FOLDER = "memory"
+"""Where an earlier version kept an index for each crew, in the data folder."""
 
 EMBED_SECONDS = 10.0
 """How long a run waits for vectors of what is new; what has none by then gets it the next time."""
 
 REFRESH_SECONDS = 60.0
-"""How long a run waits for its index in all: a name that hangs while it is looked up knows no other limit."""
-
-DAMAGES = (ValueError, LookupError, ArithmeticError, IndexUnreadable)
-"""What is raised where the sections of an index are not what they should be."""
-
-MOST_ATTEMPTS = 3
-"""How often an index is made anew at a time, where memories change meanwhile."""
-
-_NO_REVISION = "none"
+"""How long a run waits for one step of it: a name that hangs while it is looked up knows no other limit."""
 
 log = logging.getLogger(__name__)
 
 
 class CrewMemories:
-    """The indexes of a data folder's crews.
+    """What the crews of a data folder remember and know.
 
-    Each is derived from the store and has its revision. It is made anew where the store has gone on: before a
-    run, before a search, after a run that has remembered something, and at once where something was
-    forgotten, so that a text that was deleted lies nowhere.
+    It is found from the change on that stores it. Two things are done later, before a run or a search, or in
+    the background: what an earlier version has stored is made findable, and an embedder makes its vectors.
 
     Parameters
     ----------
     store
-        Where memories and knowledge are kept.
+        Where it is kept.
     folder
         The data folder.
     catalog
@@ -62,10 +55,22 @@ class CrewMemories:
 
     def __init__(self, store: Store, folder: Path, catalog: ModelCatalog, guard: HostGuard) -> None:
         self.store = store
-        self.folder = folder / FOLDER
         self.catalog = catalog
         self.guard = guard
+        self._old_folder = folder / OLD_FOLDER
         self._locks: dict[str, asyncio.Lock] = {}
+        self._filling: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """Delete what is left of what is gone; then, in the background, have what is old be found."""
+        await asyncio.to_thread(shutil.rmtree, self._old_folder, ignore_errors=True)
+        await sweep(self.store)
+        self._filling = asyncio.ensure_future(self._fill_all())
+
+    def close(self) -> None:
+        """Begin nothing any more."""
+        if self._filling is not None:
+            self._filling.cancel()
 
     def of(self, whole: WholeCrew, catalog: ModelCatalog) -> RunMemory | None:
         """Say what a run of a crew recalls and remembers; None where that is nothing.
@@ -78,11 +83,11 @@ class CrewMemories:
             Its owner's.
         """
         crew = whole.crew
-        if not crew.memory and not self.store.passages.count(crew_id=crew.id):
+        if not crew.memory and not self.store.knowledge.count(crew_id=crew.id):
             return None
         embedder, remark = _embedder(catalog)
         return RunMemory(
-            folder=str(self._path(crew.id).absolute()),
+            file=str(self.store.path.absolute()),
             remember=crew.memory,
             embedder=embedder,
             model=_distiller(whole, catalog) if crew.memory else None,
@@ -90,7 +95,7 @@ class CrewMemories:
         )
 
     async def refresh(self, crew_id: str, embedder: RunEmbedder) -> None:
-        """Bring a crew's index up to date, where it is not.
+        """Have all that a crew remembers and knows be found, by an embedder's vectors where one is set.
 
         Nothing depends on it but what is recalled: where the disk is full, say, that is logged, and runs go
         on with what there is.
@@ -98,124 +103,103 @@ class CrewMemories:
         lock = self._locks.setdefault(crew_id, asyncio.Lock())
         async with lock:
             try:
-                await MEMORIES.do(
-                    lambda: self._refresh_or_rebuild(crew_id, embedder),
-                    owner=self._owner(crew_id),
-                    seconds=REFRESH_SECONDS,
-                )
+                await self._fill(crew_id)
+                if embedder.provider != "offline":
+                    await self._embed(crew_id, RemoteEmbedder(embedder, self.guard))
             except Exception:
-                # A border: a run must not stop for what is derived, whatever has become of its file.
-                log.exception("the memory of %s could not be written", crew_id)
+                # A border: a run must not stop for what it could do without.
+                log.exception("the memory of %s could not be brought up to date", crew_id)
 
     async def search(self, crew: Crew, text: str, *, kinds: Collection[Kind] = KINDS, limit: int) -> Found:
         """Find what of a crew's memories and knowledge is near to a text; see :meth:`Recall.search`."""
         embedder, remark = _embedder(self.catalog.of(crew.owner))
         await self.refresh(crew.id, embedder)
-        try:
-            found = await self._searched(crew, embedder, text, kinds, limit)
-        except DAMAGES:
-            log.exception("the index of %s is damaged, and is made anew", crew.id)
-            await self.drop(crew.id)
-            await self.refresh(crew.id, embedder)
-            found = await self._searched(crew, embedder, text, kinds, limit)
+        recall = Recall(self.store.read, crew.id, embedder, self.guard)
+        found = await MEMORIES.do(lambda: recall.search(text, kinds=kinds, limit=limit), owner=crew.owner)
         return Found(found.hits, found.milliseconds, found.remark or remark or "")
-
-    async def _searched(
-        self, crew: Crew, embedder: RunEmbedder, text: str, kinds: Collection[Kind], limit: int
-    ) -> Found:
-        return await MEMORIES.do(
-            lambda: self._search(crew.id, embedder, text, kinds, limit), owner=crew.owner
-        )
 
     async def bring_up_to_date(self, crew: Crew) -> None:
         """Have what a crew was told or given be found."""
         await self.refresh(crew.id, _embedder(self.catalog.of(crew.owner))[0])
 
-    async def forgotten(self, crew: Crew) -> None:
-        """Have what a crew has forgotten, or has changed, vanish from its index as well."""
-        if self._path(crew.id).exists():
-            await self.bring_up_to_date(crew)
-
     async def drop(self, crew_id: str) -> None:
-        """Delete the index of a crew that is gone."""
-        await asyncio.to_thread(shutil.rmtree, self._path(crew_id), ignore_errors=True)
+        """Delete what is left of a crew that is gone."""
         self._locks.pop(crew_id, None)
+        await sweep(self.store)
 
-    def drop_orphans(self) -> None:
-        """Delete the indexes of crews that were deleted by a server that did not come to it."""
-        for path in self.folder.glob("*"):
-            if not self.store.crews.has(path.name):
-                shutil.rmtree(path, ignore_errors=True)
+    async def _fill_all(self) -> None:
+        with self.store.read() as connection:
+            coming = tables.crews_in(connection, tables.State.COMING)
+        for crew_id in coming:
+            await self.refresh(crew_id, RunEmbedder())
 
-    def _path(self, crew_id: str) -> Path:
-        return self.folder / crew_id
+    async def _fill(self, crew_id: str) -> None:
+        with self.store.read() as connection:
+            crew = tables.crew_row(connection, crew_id)
+        if crew is not None and crew.state is tables.State.COMING:
+            missing = await MEMORIES.do(
+                lambda: not_found_yet(self.store, crew_id),
+                owner=self._owner(crew_id),
+                seconds=REFRESH_SECONDS,
+            )
+            await fill(self.store, crew_id, missing)
+
+    async def _embed(self, crew_id: str, remote: RemoteEmbedder) -> None:
+        """Ask for the vectors that are missing, and note why some are missing still."""
+        owner = self._owner(crew_id)
+        until = time.monotonic() + EMBED_SECONDS
+        after, remark = 0, ""
+        with self.store.read() as connection:
+            crew = tables.crew_row(connection, crew_id)
+        if crew is None:
+            return
+        while True:
+            left = until - time.monotonic()
+            some = await MEMORIES.do(partial(self._without_vector, crew, remote.name, after), owner=owner)
+            if not some:
+                break
+            if left <= 0:
+                remark = f"{remote.name} is still at work"
+                break
+            try:
+                vectors = await MEMORIES.do(
+                    partial(_vectors, remote, [text for _, text in some], left),
+                    owner=owner,
+                    seconds=REFRESH_SECONDS,
+                )
+            except (EmbedderFailed, ValueError) as error:
+                remark = str(error)
+                break
+            numbered = list(zip([number for number, _ in some], vectors, strict=True))
+            same = await self.store.change(partial(self._write, crew, remote.name, numbered))
+            # Another model answers under the same name: what the one before has made was no use.
+            after = some[-1][0] if same else 0
+        if remark != crew.remark:
+            await self.store.change(lambda: tables.remark_on(self.store.connection, crew_id, remark))
+
+    def _without_vector(self, crew: tables.CrewRow, embedder: str, after: int) -> list[tuple[int, str]]:
+        with self.store.read() as connection:
+            if after == 0 and tables.count_vectors(connection, crew, embedder) == crew.texts:
+                return []
+            return tables.without_vector(connection, crew, embedder, after=after, limit=BATCH)
+
+    def _write(self, crew: tables.CrewRow, embedder: str, vectors: Sequence[tuple[int, bytes]]) -> bool:
+        """Store vectors, within a change; tell whether those that are there are of their kind."""
+        connection = self.store.connection
+        length = tables.vector_bytes(connection, crew, embedder)
+        same = length in {0, len(vectors[0][1])}
+        if not same:
+            tables.drop_vectors(connection, crew, embedder)
+        tables.write_vectors(connection, embedder, vectors)
+        return same
 
     def _owner(self, crew_id: str) -> str:
         crew = self.store.crews.readable(crew_id)
         return crew.owner if crew is not None else crew_id
 
-    def _refresh_or_rebuild(self, crew_id: str, embedder: RunEmbedder) -> None:
-        try:
-            self._refresh(crew_id, embedder)
-        except DAMAGES:
-            # What is in the file before is not what its header says.
-            log.exception("the index of %s is damaged, and is made anew", crew_id)
-            shutil.rmtree(self._path(crew_id), ignore_errors=True)
-            self._refresh(crew_id, embedder)
 
-    def _refresh(self, crew_id: str, embedder: RunEmbedder) -> None:
-        remote = None if embedder.provider == "offline" else RemoteEmbedder(embedder, self.guard)
-        for _ in range(MOST_ATTEMPTS):
-            if self._is_current(crew_id, embedder):
-                break
-            # Read before the records: where one changes meanwhile, the index is not current when it is done.
-            revision = self._revision(crew_id)
-            build_index(self._path(crew_id), self._records(crew_id), revision, remote, seconds=EMBED_SECONDS)
-            if remote is not None and self._revision(crew_id) == revision:
-                # An embedder that gave no vectors would give none again.
-                break
-        if not self.store.crews.has(crew_id):
-            shutil.rmtree(self._path(crew_id), ignore_errors=True)
-
-    def _is_current(self, crew_id: str, embedder: RunEmbedder) -> bool:
-        revision = self._revision(crew_id)
-        try:
-            index = Index.open(self._path(crew_id))
-        except IndexUnreadable:
-            return False
-        if index is None:
-            return revision == _NO_REVISION
-        with index:
-            header = index.header
-        wanted = "" if embedder.provider == "offline" else embedder_name(embedder)
-        # With the offline embedder alone, another's vectors are left for when it is set again.
-        return header.revision == revision and (
-            not wanted or (header.embedder == wanted and not header.missing)
-        )
-
-    def _revision(self, crew_id: str) -> str:
-        found = self.store.revisions.readable(crew_id)
-        if found is not None:
-            return found.revision
-        # What an earlier version has stored has no revision: its memories are counted instead.
-        count = sum(self.store.memories.count(shelf=shelf(crew_id, each)) for each in MEMORY_TYPES)
-        return f"{count} memories" if count else _NO_REVISION
-
-    def _records(self, crew_id: str) -> Iterator[Record]:
-        for each in MEMORY_TYPES:
-            for memory in self.store.memories.find(order="created", shelf=shelf(crew_id, each)):
-                yield Record(memory.id, each, memory.content, memory.category, memory.created_at)
-        for known in self.store.passages.find(order="created", crew_id=crew_id):
-            yield Record(known.id, "knowledge", known.content, known.name, known.created_at)
-
-    def _search(
-        self, crew_id: str, embedder: RunEmbedder, text: str, kinds: Collection[Kind], limit: int
-    ) -> Found:
-        recall = Recall(self._path(crew_id), embedder, self.guard)
-        try:
-            return recall.search(text, kinds=kinds, limit=limit)
-        finally:
-            recall.close()
+def _vectors(remote: RemoteEmbedder, texts: Sequence[str], left: float) -> list[bytes]:
+    return [pack(vector) for vector in remote.embed(texts, seconds=min(left, SECONDS))]
 
 
 def _embedder(catalog: ModelCatalog) -> tuple[RunEmbedder, str | None]:

@@ -26,6 +26,14 @@ class KnowledgeSource(Document):
     characters: int
     passages: int
     created_at: str
+    text_id: str | None = Field(
+        None, description="By what its passages are looked up; the source's own id, where there is none."
+    )
+
+    @property
+    def held_by(self) -> str:
+        """What its passages have as ``source_id``: another value, where a source of the same name came."""
+        return self.text_id or self.id
 
 
 class Passage(Document):
@@ -33,6 +41,8 @@ class Passage(Document):
 
     Attributes
     ----------
+    source_id
+        See :attr:`KnowledgeSource.held_by`.
     name
         Its source's.
     position

@@ -41,19 +41,6 @@ class Memory(Document):
         )
 
 
-class MemoryRevision(Document):
-    """Which state a crew's memories and knowledge are in: another one after each change.
-
-    Attributes
-    ----------
-    id
-        The crew's.
-    """
-
-    id: str
-    revision: str
-
-
 class MemoryQuery(Query):
     """The query of ``GET /memory/{crew_id}``."""
 

@@ -109,7 +109,7 @@ class RunEmbedder(Model):
 class RunMemory(Model):
     """What a crew's run remembers, and where it looks."""
 
-    folder: str = Field(description="Where the crew's vectors and texts lie, absolute; read only.")
+    file: str = Field(description="The store's file, where the crew's texts are found; absolute, read only.")
     remember: bool = Field(description="Whether the run adds to it; else there is only knowledge.")
     embedder: RunEmbedder = Field(default_factory=RunEmbedder)
     model: str | None = Field(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
+from kasal_jupyter.memory.tables import make_memory
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.auth import ApiKey, Session
 from kasal_jupyter.schemas.base import Document
@@ -17,7 +18,7 @@ from kasal_jupyter.schemas.executions import Execution, StopRequest
 from kasal_jupyter.schemas.knowledge import KnowledgeSource, Passage
 from kasal_jupyter.schemas.maintenance import Maintenance
 from kasal_jupyter.schemas.mcp import McpServer
-from kasal_jupyter.schemas.memory import Memory, MemoryRevision
+from kasal_jupyter.schemas.memory import Memory
 from kasal_jupyter.schemas.providers import StoredProvider
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import CustomTool
@@ -170,7 +171,6 @@ MEMORIES = Collection(
     searched=("content", "category"),
     counted="crew_id",
 )
-MEMORY_REVISIONS = Collection("memory_revisions", MemoryRevision, ())
 KNOWLEDGE = Collection(
     "knowledge",
     KnowledgeSource,
@@ -211,7 +211,6 @@ CATALOG: tuple[Collection[Any], ...] = (
     MCP_SERVERS,
     PROVIDERS,
     MEMORIES,
-    MEMORY_REVISIONS,
     KNOWLEDGE,
     PASSAGES,
     SETTINGS,
@@ -224,5 +223,5 @@ LAYOUTS: dict[str, Layout] = {collection.name: collection.layout for collection 
 STEPS: dict[str, DocumentSteps] = {collection.name: collection.steps for collection in CATALOG}
 """What brings each collection's documents up to date."""
 
-SCHEMAS: tuple[Schema, ...] = ()
+SCHEMAS: tuple[Schema, ...] = (Schema("memory", (make_memory,)),)
 """Tables that rooms keep for themselves, in the same file."""

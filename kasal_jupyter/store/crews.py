@@ -11,7 +11,7 @@ from kasal_jupyter.schemas.crews import Crew, CrewCreate, CrewFields, CrewUpdate
 from kasal_jupyter.schemas.readiness import content_faults
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.store.assembly import as_crew_agent, as_crew_task, assemble, with_manager
-from kasal_jupyter.store.memories import forget_crew
+from kasal_jupyter.store.findable import forget_crew
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.store.versions import Change, forget_versions, keep_version, whole_version
 

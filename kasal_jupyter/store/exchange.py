@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from tinydb.table import Document
 
 from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, StoreError
+from kasal_jupyter.memory.tables import make_memory
 from kasal_jupyter.store.catalog import CATALOG
 from kasal_jupyter.store.folder import FILE_NAME
 from kasal_jupyter.store.rows import Row, decoded
@@ -100,6 +101,7 @@ def import_json(folder: Path, file: Path, *, replace: bool = False) -> dict[str,
                 store.db.table(name).insert_multiple(
                     Document(document, doc_id) for doc_id, document in sorted(documents.items())
                 )
+            make_memory(store.connection)
 
         store.change_now(fill)
     return {name: len(documents) for name, documents in tables.items()}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
+from functools import partial
 
 from pydantic import ValidationError
 
 from kasal_jupyter.errors import Fault, InvalidRequest, NotFound
-from kasal_jupyter.memory.words import alike, stems_of
+from kasal_jupyter.memory import tables
+from kasal_jupyter.memory.words import alike, words_of
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.events import Remembered
 from kasal_jupyter.schemas.memory import (
@@ -17,11 +18,11 @@ from kasal_jupyter.schemas.memory import (
     LongTermMemory,
     Memory,
     MemoryCreate,
-    MemoryRevision,
     MemoryType,
     MemoryUpdate,
     ShortTermMemory,
 )
+from kasal_jupyter.store.findable import memory_record
 from kasal_jupyter.store.store import Store
 
 MEMORY_TYPES: tuple[MemoryType, ...] = ("short_term", "long_term")
@@ -32,14 +33,15 @@ MOST: dict[MemoryType, int] = {"short_term": 200, "long_term": 10_000}
 COMPARED = 500
 """With how many of the latest insights a new one is compared."""
 
+_COMPARED_CHARACTERS = 2_000
+"""How much of each: what comes from runs is shorter."""
+
 NEARLY_THE_SAME = 0.8
 """Insights of one category that have so many of their words in common are one."""
 
 INVALID_MEMORY = "Invalid memory"
 
 NO_CATEGORY = "A short_term memory has none"
-
-T = TypeVar("T")
 
 
 class Memories:
@@ -121,9 +123,11 @@ class Memories:
                 update={**body.model_dump(exclude_unset=True), "updated_at": utc_now()}
             )
             self.store.memories.replace(changed)
+            tables.remove_texts(self.store.connection, [memory_id])
+            _have_found(self.store, changed)
             return changed
 
-        return await self._change(crew_id, change)
+        return await self.store.change(change, bounded=True)
 
     async def delete(self, crew_id: str, memory_id: str) -> None:
         """Have a crew forget one memory.
@@ -136,9 +140,9 @@ class Memories:
 
         def change() -> None:
             self.get(crew_id, memory_id)
-            self.store.memories.delete(memory_id)
+            _forget(self.store, [memory_id])
 
-        await self._change(crew_id, change)
+        await self.store.change(change)
 
     def newest(self, crew_id: str, type: MemoryType, limit: int) -> list[Memory]:  # noqa: A002
         """Give a crew's memories of a type, newest first.
@@ -168,31 +172,32 @@ class Memories:
         )
 
     async def clear(self, crew_id: str, *types: MemoryType) -> int:
-        """Have a crew forget its memories of some types; tell how many they were."""
+        """Have a crew forget its memories of some types, the oldest first; tell how many they were.
 
-        def change() -> int:
-            return sum(self.store.memories.delete_where(shelf=shelf(crew_id, each)) for each in types)
+        Many of them are forgotten in several changes, so that nobody else waits for all.
+        """
 
-        return await self._change(crew_id, change)
+        def change(type_: MemoryType) -> int:
+            oldest = self.store.memories.ids(shelf=shelf(crew_id, type_))[: tables.BATCH]
+            _forget(self.store, oldest)
+            return len(oldest)
+
+        forgotten = 0
+        for each in types:
+            while some := await self.store.change(partial(change, each)):
+                forgotten += some
+        return forgotten
 
     async def _insert(self, memory: Memory) -> Memory:
         def insert() -> Memory:
             # A run may outlive its crew, whose memories would then be nobody's.
             if not self.store.crews.has(memory.crew_id):
                 raise NotFound(f"There is no crew {memory.crew_id}")
-            self.store.memories.insert(memory)
+            _remember(self.store, memory)
             drop_oldest(self.store, memory.crew_id, memory.type)
             return memory
 
-        return await self._change(memory.crew_id, insert)
-
-    async def _change(self, crew_id: str, work: Callable[[], T]) -> T:
-        def change() -> T:
-            done = work()
-            note_change(self.store, crew_id)
-            return done
-
-        return await self.store.change(change, bounded=True)
+        return await self.store.change(insert, bounded=True)
 
 
 def shelf(crew_id: str, type: MemoryType) -> str:  # noqa: A002
@@ -201,24 +206,6 @@ def shelf(crew_id: str, type: MemoryType) -> str:  # noqa: A002
     One index for both: it gives a page of one crew as a slice, without a look at the other memories.
     """
     return f"{crew_id}/{type}"
-
-
-def note_change(store: Store, crew_id: str) -> None:
-    """Note, within a change, that a crew's memories or its knowledge are not what they were."""
-    revision = MemoryRevision(id=crew_id, revision=new_id("revision"))
-    if not store.revisions.has(crew_id):
-        store.revisions.insert(revision)
-    else:
-        store.revisions.replace(revision)
-
-
-def forget_crew(store: Store, crew_id: str) -> None:
-    """Delete all that a crew remembers and was given to know, within a change."""
-    for each in MEMORY_TYPES:
-        store.memories.delete_where(shelf=shelf(crew_id, each))
-    store.passages.delete_where(crew_id=crew_id)
-    store.knowledge.delete_where(crew_id=crew_id)
-    store.revisions.delete(crew_id)
 
 
 def keep_run(store: Store, crew_id: str, job_id: str, remembered: Iterable[Remembered]) -> None:
@@ -241,17 +228,13 @@ def keep_run(store: Store, crew_id: str, job_id: str, remembered: Iterable[Remem
     """
     if not store.crews.has(crew_id):
         return
-    kept = False
-    for each in remembered:
-        if (memory := _of_run(store, crew_id, job_id, each)) is None:
-            continue
-        _replace_same(store, memory)
-        store.memories.insert(memory)
-        kept = True
-    if kept:
-        for type_ in MEMORY_TYPES:
+    memories = [
+        memory for each in remembered if (memory := _of_run(store, crew_id, job_id, each)) is not None
+    ]
+    for type_ in MEMORY_TYPES:
+        if new := [memory for memory in memories if memory.type == type_]:
+            _replace_same(store, new)
             drop_oldest(store, crew_id, type_)
-        note_change(store, crew_id)
 
 
 def drop_oldest(store: Store, crew_id: str, type: MemoryType) -> None:  # noqa: A002
@@ -259,8 +242,7 @@ def drop_oldest(store: Store, crew_id: str, type: MemoryType) -> None:  # noqa: 
     surplus = store.memories.count(shelf=shelf(crew_id, type)) - MOST[type]
     if surplus > 0:
         oldest = store.memories.page(order="created", limit=surplus, shelf=shelf(crew_id, type))
-        for memory in oldest.documents:
-            store.memories.delete(memory.id)
+        _forget(store, [memory.id for memory in oldest.documents])
 
 
 def _of_run(store: Store, crew_id: str, job_id: str, told: Remembered) -> Memory | None:
@@ -285,17 +267,45 @@ def _of_run(store: Store, crew_id: str, job_id: str, told: Remembered) -> Memory
     return memory
 
 
-def _replace_same(store: Store, memory: Memory) -> None:
-    """Delete what a new memory says again."""
-    known = store.memories.page(order="newest", limit=COMPARED, shelf=memory.shelf).documents
-    words = stems_of(memory.content)
-    for other in known:
-        if other.content == memory.content or (
-            memory.type == "long_term"
-            and (other.category or "").casefold() == (memory.category or "").casefold()
-            and alike(words, stems_of(other.content)) >= NEARLY_THE_SAME
-        ):
-            store.memories.delete(other.id)
+def _replace_same(store: Store, memories: Iterable[Memory]) -> None:
+    """Remember memories of one type, each in the place of what it says again."""
+    words: dict[str, frozenset[str]] = {}
+
+    def says(memory: Memory) -> frozenset[str]:
+        if memory.id not in words:
+            words[memory.id] = frozenset(words_of(memory.content[:_COMPARED_CHARACTERS]))
+        return words[memory.id]
+
+    def same(one: Memory, other: Memory) -> bool:
+        return one.content == other.content or (
+            one.type == "long_term"
+            and (one.category or "").casefold() == (other.category or "").casefold()
+            and alike(says(one), says(other)) >= NEARLY_THE_SAME
+        )
+
+    known: list[Memory] | None = None
+    for memory in memories:
+        if known is None:
+            known = store.memories.page(order="newest", limit=COMPARED, shelf=memory.shelf).documents
+        again = [other for other in known if same(memory, other)]
+        _forget(store, [other.id for other in again])
+        _remember(store, memory)
+        known = [memory, *(other for other in known if other not in again)]
+
+
+def _remember(store: Store, memory: Memory) -> None:
+    store.memories.insert(memory)
+    _have_found(store, memory)
+
+
+def _have_found(store: Store, memory: Memory) -> None:
+    tables.add_texts(store.connection, memory.crew_id, [memory_record(memory)])
+
+
+def _forget(store: Store, ids: Sequence[str]) -> None:
+    for each in ids:
+        store.memories.delete(each)
+    tables.remove_texts(store.connection, ids)
 
 
 def _memory(crew_id: str, kind: MemoryType, content: str, *, category: str | None = None) -> Memory:

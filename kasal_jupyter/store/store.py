@@ -20,7 +20,7 @@ from kasal_jupyter.schemas.executions import Execution, StopRequest
 from kasal_jupyter.schemas.knowledge import KnowledgeSource, Passage
 from kasal_jupyter.schemas.maintenance import Maintenance
 from kasal_jupyter.schemas.mcp import McpServer
-from kasal_jupyter.schemas.memory import Memory, MemoryRevision
+from kasal_jupyter.schemas.memory import Memory
 from kasal_jupyter.schemas.providers import StoredProvider
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import CustomTool
@@ -40,7 +40,6 @@ from kasal_jupyter.store.catalog import (
     LEDGER,
     MCP_SERVERS,
     MEMORIES,
-    MEMORY_REVISIONS,
     PASSAGES,
     PROVIDERS,
     SCHEMAS,
@@ -88,8 +87,8 @@ class Store:
     quota
         How much users may have stored.
     crews, crew_versions, crew_version_bodies, agents, tasks, executions, stop_requests, deliveries, ledger,
-    signing_secrets, users, sessions, api_keys, tools, mcp_servers, providers, memories, revisions, knowledge,
-    passages, settings
+    signing_secrets, users, sessions, api_keys, tools, mcp_servers, providers, memories, knowledge, passages,
+    settings
         The collections.
     """
 
@@ -117,7 +116,6 @@ class Store:
         self.mcp_servers: Repository[McpServer] = self.repository(MCP_SERVERS)
         self.providers: Repository[StoredProvider] = self.repository(PROVIDERS)
         self.memories: Repository[Memory] = self.repository(MEMORIES)
-        self.revisions: Repository[MemoryRevision] = self.repository(MEMORY_REVISIONS)
         self.knowledge: Repository[KnowledgeSource] = self.repository(KNOWLEDGE)
         self.passages: Repository[Passage] = self.repository(PASSAGES)
         self.settings: Repository[Maintenance] = self.repository(SETTINGS)
@@ -218,8 +216,6 @@ class Store:
         """Delete a document that can't be read, with what hangs on it alone; within a change."""
         by_name = {collection.name: collection for collection in CATALOG}
         self.repository(by_name[damaged.collection]).delete(damaged.document_id)
-        if damaged.collection == KNOWLEDGE.name:
-            self.passages.delete_where(source_id=damaged.document_id)
 
     def change_now(self, work: Callable[[], T]) -> T:
         """Carry out a change like :meth:`change`, in this thread: for programs without an event loop."""

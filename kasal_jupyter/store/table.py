@@ -72,28 +72,6 @@ class SqliteTable(Table):
         )
         return [self.document_class(decode(body), doc_id) for doc_id, body in found]
 
-    def lookup_ids(self, criteria: Mapping[str, Any]) -> list[int]:
-        """Give the ids of the documents that have all of the values, ascending.
-
-        Raises
-        ------
-        LookupError
-            If a field has no index.
-        """
-        assert self._rows is not None
-        return self._rows.ids(self._rows.having(criteria))
-
-    def lookup_count(self, criteria: Mapping[str, Any]) -> int:
-        """Count the documents that have all of the values.
-
-        Raises
-        ------
-        LookupError
-            If a field has no index.
-        """
-        assert self._rows is not None
-        return self._rows.count(self._rows.having(criteria))
-
     def search(self, cond: QueryLike) -> list[Document]:
         """Search for all documents matching a condition; see TinyDB's ``Table.search``."""
         if self._rows is None:

@@ -1,21 +1,23 @@
 """A run's memory: what its agents are reminded of, and what it leaves behind for the next run.
 
 CrewAI's own memory is off: it asks models to analyse what it stores and what it looks for, two or three calls
-a task, and loads a vector database into every process. Here what is near is looked up in the crew's index, is
+a task, and loads a vector database into every process. Here what is near is looked up in the store's file and
 put into the prompt where CrewAI would put it, and the server stores what ``memory_stored`` tells: before the
 run's end, or, where a model is to say what was learnt, after it. Nobody waits for that with the result.
 """
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from crewai import Crew
 from crewai.llms.base_llm import BaseLLM
 
-from kasal_jupyter.memory.build import build_index
+from kasal_jupyter.memory import tables
 from kasal_jupyter.memory.insights import (
     DoneTask,
     Insight,
@@ -25,7 +27,7 @@ from kasal_jupyter.memory.insights import (
     question,
     read_answer,
 )
-from kasal_jupyter.memory.recall import Found, Recall
+from kasal_jupyter.memory.recall import Found, Recall, reading
 from kasal_jupyter.memory.record import KINDS, Record
 from kasal_jupyter.memory.wording import reminder
 from kasal_jupyter.schemas.base import new_id
@@ -38,9 +40,6 @@ from kasal_jupyter.worker.failures import describe
 MOST_QUERY = 2_000
 """Characters of a query that are told of."""
 
-WARM_RECORDS = 600
-"""Records of a kind in the index that is searched to warm up: more than are read at once."""
-
 
 class Reminders:
     """Reminds agents of what is near to their tasks.
@@ -49,12 +48,15 @@ class Reminders:
     ----------
     memory
         Where to look.
+    crew_id
+        Whose memories those are.
     allowed_hosts
         Where an embedder may be asked whose address is a user's, besides public hosts; None: nowhere.
     """
 
-    def __init__(self, memory: RunMemory, allowed_hosts: Sequence[str] | None) -> None:
-        self._recall = Recall(Path(memory.folder), memory.embedder, HostGuard(allowed_hosts))
+    def __init__(self, memory: RunMemory, crew_id: str, allowed_hosts: Sequence[str] | None) -> None:
+        guard = HostGuard(allowed_hosts)
+        self._recall = Recall(reading(Path(memory.file)), crew_id, memory.embedder, guard)
         self._kinds = KINDS if memory.remember else ("knowledge",)
         self._remark = memory.remark or ""
 
@@ -96,17 +98,14 @@ def warm_recall(folder: Path) -> None:
     Parameters
     ----------
     folder
-        Where an index may be made; it is left there.
+        Where a file may be made; it is left there.
     """
-    known = [
-        Record(str(place), kind, f"Warm memory number {place} of the {kind} kind", None, "")
-        for kind in KINDS
-        for place in range(WARM_RECORDS)
-    ]
-    build_index(folder, known, "warm", None, seconds=0)
-    recall = Recall(folder, RunEmbedder())
-    recall.search("Remind me of warm memories", "and of their numbers")
-    recall.close()
+    file = folder / "memory.db"
+    known = [Record(kind, kind, f"A warm memory of the {kind} kind", None, "") for kind in KINDS]
+    with closing(sqlite3.connect(file)) as connection, connection:
+        tables.create_tables(connection)
+        tables.add_texts(connection, "warm", known)
+    Recall(reading(file), "warm", RunEmbedder()).search("Remind me of warm memories", "and of their kinds")
 
 
 class Keepsakes:

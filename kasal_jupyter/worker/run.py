@@ -188,7 +188,7 @@ def execute(spec: RunSpec, outbox: Outbox, stop: StopSignal, calls: ClientCalls)
         stop.on_failure = report.run_failed
         keepsakes = Keepsakes(spec, built.crew, built.tasks)
         if spec.memory is not None:
-            Reminders(spec.memory, spec.allowed_hosts).give_to(built.crew)
+            Reminders(spec.memory, spec.crew.id, spec.allowed_hosts).give_to(built.crew)
         # In a fresh context, since CrewAI keeps its sinks, scopes and counters in context variables.
         context = contextvars.Context()
         result = in_time(spec.budget, stop, lambda: context.run(_kickoff, built, report, stop, outbox.hider))

@@ -59,7 +59,7 @@ def warm_up() -> None:
                 log.error("The warm-up crew of %s failed: %s", *spec.models, last.decode())
         if len(failed) == 3:
             raise RuntimeError(f"The warm-up crews failed: {failed[0]}")
-        warm_recall(Path(folder) / "memory")
+        warm_recall(Path(folder))
     try:
         # To load them takes 20 ms of each run, which is one of all of them.
         authorities()

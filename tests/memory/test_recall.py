@@ -2,23 +2,35 @@
 
 import pytest
 
-from kasal_jupyter.memory.build import build_index
-from kasal_jupyter.memory.index import FILE_NAME
-from kasal_jupyter.memory.recall import Recall
+from kasal_jupyter.memory import recall
+from kasal_jupyter.memory.recall import Recall, reading
 from kasal_jupyter.memory.record import Record
 from kasal_jupyter.schemas.spec import RunEmbedder
-from tests.memory.conftest import records
+from tests.memory.conftest import Known, records
+from tests.memory.questions import LANGUAGES, QUESTIONS, missed, passages
 from tests.memory.retrieval import ASKED, KNOWN
 
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory):
-    """A recall over the whole set."""
-    folder = tmp_path_factory.mktemp("known")
-    build_index(folder, records(*KNOWN), "r", None, seconds=1)
-    recall = Recall(folder, RunEmbedder())
-    yield recall
-    recall.close()
+    """A crew that knows the whole set."""
+    made = Known(tmp_path_factory.mktemp("known") / "known.db")
+    made.add(records(*KNOWN))
+    yield made
+    made.connection.close()
+
+
+@pytest.fixture
+def found(tmp_path):
+    """Has a crew know records, and searches them."""
+
+    def search(some, text, context="", **how):
+        other = Known(tmp_path / f"{len(list(tmp_path.iterdir()))}.db")
+        other.add(some)
+        other.connection.close()
+        return other.search(text, context, **how)
+
+    return search
 
 
 @pytest.mark.parametrize(("question", "place"), ASKED, ids=range(len(ASKED)))
@@ -80,37 +92,44 @@ def test_any_text_may_be_asked(known, text):
     assert found.remark == ""
 
 
-def test_a_crew_without_a_file_finds_nothing(tmp_path, open_recall):
-    found = open_recall(tmp_path / "none").search("anything")
+def test_a_crew_that_knows_nothing_finds_nothing(known):
+    found = known.search("anything", crew="crew_b")
     assert (found.hits, found.remark) == ([], "")
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda _: b"",
-        lambda _: b"something else",
-        lambda data: data[: len(data) // 2],
-        lambda data: data[:8] + b"\xff\xff\xff\x7f" + data[12:],
-        lambda data: data[:20] + b"}" + data[21:],
-        lambda data: data + b"more",
-    ],
-)
-def test_a_file_that_is_none_is_told_of_and_made_again(tmp_path, open_recall, spoil):
-    build_index(tmp_path, records(*KNOWN), "r", None, seconds=1)
-    file = tmp_path / FILE_NAME
-    file.write_bytes(spoil(file.read_bytes()))
-    found = open_recall(tmp_path).search("customer Meyer")
-    assert found.hits == []
-    assert "cannot be searched" in found.remark
-    build_index(tmp_path, records(*KNOWN), "r", None, seconds=1)
-    assert open_recall(tmp_path).search("customer Meyer").hits
+def test_a_file_that_cannot_be_searched_is_told_of(tmp_path, known):
+    found = Recall(reading(tmp_path / "none"), "crew_a", RunEmbedder()).search("anything")
+    assert (found.hits, found.remark) == ([], "The memory cannot be searched: unable to open database file")
 
 
-def test_a_run_goes_on_with_the_index_it_began_with(tmp_path, open_recall):
-    build_index(tmp_path, records(*KNOWN), "r", None, seconds=1)
-    begun = open_recall(tmp_path)
-    build_index(tmp_path, records("Nothing of that"), "r2", None, seconds=1)
-    assert begun.search("customer Meyer email").hits[0].record.content == KNOWN[0]
-    assert open_recall(tmp_path).search("customer Meyer email").hits == []
-    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+def test_words_that_every_text_has_are_looked_up_last_and_still_found(found, monkeypatch):
+    monkeypatch.setattr(recall, "COMMON", 5)
+    known = records(*(f"Solar run number {number}" for number in range(8)), "Solar wind")
+    assert found(known, "solar wind").hits[0].record.content == "Solar wind"
+    assert len(found(known, "solar").hits) == 5
+    # Where there is no time for all of them, some are found.
+    monkeypatch.setattr(recall, "MOST_ROWS", 3)
+    assert len(found(known, "solar run").hits) == 3
+
+
+QUALITY = {"docs": 0.9, "languages": 0.8}
+"""The least share of questions whose passage is among the first five."""
+
+
+def test_questions_about_the_documentation_find_their_passages(found, tmp_path):
+    made = Known(tmp_path / "docs.db")
+    made.add(
+        Record(str(place), "knowledge", passage, name, "t")
+        for place, (name, passage) in enumerate(passages())
+    )
+    made.connection.close()
+    lost = missed(made.contents)
+    assert 1 - len(lost) / len(QUESTIONS) >= QUALITY["docs"], lost
+
+
+def test_questions_in_other_languages_find_their_texts(tmp_path):
+    made = Known(tmp_path / "languages.db")
+    made.add(records(*(text for _, text in LANGUAGES)))
+    made.connection.close()
+    lost = [question for question, text in LANGUAGES if text not in made.contents(question)]
+    assert 1 - len(lost) / len(LANGUAGES) >= QUALITY["languages"], lost

@@ -2,27 +2,7 @@
 
 import pytest
 
-from kasal_jupyter.memory.words import COMMON_WEIGHT, alike, stem, stems_of, words_of
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("report", "reports"),
-        ("report", "reporting"),
-        ("plan", "planning"),
-        ("prefer", "preferred"),
-        ("company", "companies"),
-        ("price", "prices"),
-        ("rechnung", "rechnungen"),
-    ],
-)
-def test_forms_of_a_word_have_one_stem(one, other):
-    assert stem(one) == stem(other)
-
-
-def test_short_words_and_numbers_stay_as_they_are():
-    assert [stem(word) for word in ("is", "gas", "2024", "gpt4s")] == ["is", "gas", "2024", "gpt4s"]
+from kasal_jupyter.memory.words import alike, telling, words_of
 
 
 def test_case_and_accents_do_not_matter():
@@ -34,10 +14,23 @@ def test_what_has_no_alphabet_is_read_by_pairs():
     assert words_of("한국어") == ["한국", "국어"]
 
 
-def test_common_words_count_little():
-    stems = stems_of("the price of the car")
-    assert stems["car"] == 1.0
-    assert COMMON_WEIGHT <= stems["the"] < 0.2
+def test_common_words_tell_nothing_and_each_other_tells_once():
+    assert telling("the price of the car: the car, el precio, die Autos") == [
+        "price",
+        "car",
+        "precio",
+        "autos",
+    ]
+
+
+def test_what_is_left_of_a_word_with_an_apostrophe():
+    assert words_of("The customer's l'eau d\u2019accord 'quoted' it's") == [
+        *("the", "customer", "eau", "accord", "quoted", "s")
+    ]
+
+
+def test_a_long_text_in_signs_has_all_its_pairs():
+    assert len(words_of("会" * 500)) == 499
 
 
 def test_how_alike_texts_are():

@@ -6,6 +6,7 @@ from kasal_jupyter.errors import StoreError
 from kasal_jupyter.store.database import Database
 from kasal_jupyter.store.engine import IDLE_READERS, REMEMBERED
 from kasal_jupyter.store.table import SqliteTable
+from tests.store.lookups import count, ids
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def test_what_another_process_commits_is_seen(db, other):
     other.table("notes").insert({"owner": "ada"})
     assert db.all() == [{"n": 2}]
     assert db.tables() == {"_default", "notes"}
-    assert db.table("notes").lookup_ids({"owner": "ada"}) == [1]
+    assert ids(db.table("notes"), {"owner": "ada"}) == [1]
     other.remove(doc_ids=[1])
     other.drop_table("notes")
     assert len(db) == 0
@@ -177,7 +178,7 @@ def test_readers_never_see_half_of_a_transaction(db, notes, engine):
     def read():
         while not done.is_set():
             with engine.snapshot():
-                sums.add(notes.lookup_count({"topic": "a"}) + notes.lookup_count({"topic": "b"}))
+                sums.add(count(notes, {"topic": "a"}) + count(notes, {"topic": "b"}))
                 sums.add(len(notes.lookup({"topic": "a"})) + len(notes.lookup({"topic": "b"})))
             sums.add(len(notes.all()))
 
@@ -187,7 +188,7 @@ def test_readers_never_see_half_of_a_transaction(db, notes, engine):
     for n in range(200):
         topic = "ab"[n % 2]
         with engine.transaction():
-            notes.remove(doc_ids=notes.lookup_ids({})[:1])
+            notes.remove(doc_ids=ids(notes, {})[:1])
             notes.insert({"topic": topic})
     done.set()
     for reader in readers:
@@ -218,12 +219,12 @@ def looks_of(engine):
 
 def test_to_see_that_nothing_has_changed_takes_one_look(notes, engine, other):
     notes.insert({"owner": "ada"})
-    assert notes.lookup_count({"owner": "ada"}) == 1
+    assert count(notes, {"owner": "ada"}) == 1
     asked = looks_of(engine)
-    assert notes.lookup_count({"owner": "ada"}) == 1
+    assert count(notes, {"owner": "ada"}) == 1
     assert asked == ["PRAGMA data_version"]
     other.table("notes").insert({"owner": "ada"})
-    assert notes.lookup_count({"owner": "ada"}) == 2
+    assert count(notes, {"owner": "ada"}) == 2
 
 
 def test_several_reads_make_do_with_one_look(engine, other):

@@ -7,10 +7,14 @@ import sys
 import pytest
 
 from kasal_jupyter.errors import InvalidRequest, NotFound
-from kasal_jupyter.schemas.memory import Memory
+from kasal_jupyter.memory import tables
+from kasal_jupyter.memory.recall import Recall
+from kasal_jupyter.schemas.memory import Memory, MemoryUpdate
+from kasal_jupyter.schemas.spec import RunEmbedder
 from kasal_jupyter.store import knowledge as knowledge_module
 from kasal_jupyter.store import repository as repository_module
 from kasal_jupyter.store.crews import Crews
+from kasal_jupyter.store.findable import sweep
 from kasal_jupyter.store.knowledge import Knowledge
 from kasal_jupyter.store.memories import MEMORY_TYPES, MOST, Memories, keep_run, shelf
 
@@ -247,27 +251,159 @@ def test_a_crew_that_is_gone_remembers_nothing(store, memories):
     assert store.memories.count() == 0
 
 
-def test_every_change_gives_another_revision(store, memories):
-    seen = set()
+def found(store, text, crew_id="crew_a"):
+    return [hit.record.content for hit in Recall(store.read, crew_id, RunEmbedder()).search(text).hits]
 
-    def changed():
-        revision = store.revisions.get("crew_a").revision
-        fresh = revision not in seen
-        seen.add(revision)
-        return fresh
 
-    memory = do(memories.remember_short("crew_a", "x"))[0]
-    assert changed()
-    assert not changed()
-    keep(store, *told("Be brief"))
-    assert changed()
+def test_whatever_changes_a_memory_changes_what_is_found(store, memories):
+    memory = do(memories.remember_short("crew_a", "Tea is hot"))[0]
+    assert found(store, "tea") == ["Tea is hot"]
+    assert found(store, "tea", "crew_b") == []
+    do(memories.update("crew_a", memory.id, MemoryUpdate(content="Coffee is hot")))
+    assert (found(store, "tea"), found(store, "coffee")) == ([], ["Coffee is hot"])
+    keep(store, *told("Tea is green"))
+    assert found(store, "tea") == ["Tea is green"]
+    keep(store, *[{**each, "id": "later"} for each in told("Green tea is it")], *told("It is green, the tea"))
     do(memories.delete("crew_a", memory.id))
-    assert changed()
     do(memories.clear("crew_a", "long_term"))
-    assert changed()
-    do(Knowledge(store).add("crew_a", "n", "text/plain", "text", ["text"]))
-    assert changed()
-    assert store.revisions.get("crew_b") is None
+    assert found(store, "tea coffee") == []
+    do(Knowledge(store).add("crew_a", "n", "text/plain", "text", ["Tea is a drink"]))
+    assert found(store, "tea") == ["Tea is a drink"]
+    asyncio.run(Crews(store).delete("crew_a"))
+    assert found(store, "tea") == []
+    with store.read() as connection:
+        left = [
+            connection.execute(f"SELECT count(*) FROM memory_{name}").fetchone()[0]
+            for name in ("texts", "words", "vectors", "sources")
+        ]
+    assert left == [0, 0, 0, 0]
+
+
+def test_a_change_that_fails_is_not_found(store, memories):
+    def fail():
+        keep_run(store, "crew_a", "job_1", told("Tea is green"))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        store.change_now(fail)
+    assert found(store, "tea") == []
+
+
+def test_the_oldest_that_is_forgotten_is_found_no_more(store, memories, monkeypatch):
+    monkeypatch.setitem(MOST, "short_term", 2)
+    for number in range(4):
+        keep(store, *told(f"tea number {number}", kind="short_term"))
+    assert found(store, "tea") == ["tea number 3", "tea number 2"]
+
+
+@pytest.fixture
+def small_batches(monkeypatch):
+    """Has three texts be written in a change, and no more."""
+    monkeypatch.setattr(tables, "BATCH", 3)
+
+
+def written(store, monkeypatch):
+    """Count the documents that each change writes or deletes."""
+    changes = []
+    real = store.change
+
+    async def change(work, **how):
+        before = store.passages.count(), store.memories.count()
+        done = await real(work, **how)
+        after = store.passages.count(), store.memories.count()
+        changes.append(sum(abs(one - other) for one, other in zip(before, after, strict=True)))
+        return done
+
+    monkeypatch.setattr(store, "change", change)
+    return changes
+
+
+def test_what_is_much_is_changed_in_batches(store, memories, monkeypatch, small_batches):
+    changes = written(store, monkeypatch)
+    knowledge = Knowledge(store)
+    (source,) = do(knowledge.add("crew_a", "a.txt", "text/plain", "t", [f"tea {n}" for n in range(10)]))
+    assert len(found(store, "tea")) == 5
+    do(knowledge.add("crew_a", "a.txt", "text/plain", "t", [f"coffee {n}" for n in range(10)]))
+    assert (found(store, "tea"), len(found(store, "coffee"))) == ([], 5)
+    assert store.passages.count() == 10
+    do(knowledge.delete("crew_a", source.id))
+    assert (store.passages.count(), store.knowledge.count(), found(store, "coffee")) == (0, 0, [])
+    do(*(memories.remember_short("crew_a", f"tea {n}") for n in range(10)))
+    assert do(memories.clear("crew_a", "short_term")) == [10]
+    # The last batch of a source may come with the first of what it replaces.
+    assert max(changes) <= 6
+    assert found(store, "tea") == []
+
+
+def test_a_crew_of_much_is_gone_at_once_and_deleted_in_batches(store, memories, small_batches):
+    do(Knowledge(store).add("crew_a", "a.txt", "text/plain", "t", [f"tea {n}" for n in range(10)]))
+    asyncio.run(Crews(store).delete("crew_a"))
+    assert found(store, "tea") == []
+    assert store.passages.count() == 7
+    asyncio.run(sweep(store))
+    assert (store.passages.count(), store.knowledge.count()) == (0, 0)
+
+
+@pytest.mark.parametrize("batches", [1, 3])
+def test_a_source_that_does_not_come_whole_is_not_there(store, memories, monkeypatch, small_batches, batches):
+    knowledge = Knowledge(store)
+    do(knowledge.add("crew_a", "a.txt", "text/plain", "t", ["tea of before"]))
+    real, done = store.passages.insert, []
+
+    def insert(document):
+        if len(done) == 3 * batches:
+            raise ZeroDivisionError
+        done.append(document)
+        real(document)
+
+    monkeypatch.setattr(store.passages, "insert", insert)
+    with pytest.raises(ZeroDivisionError):
+        do(knowledge.add("crew_a", "a.txt", "text/plain", "t", [f"tea {n}" for n in range(10)]))
+    assert found(store, "tea") == ["tea of before"]
+    assert (store.passages.count(), store.knowledge.count()) == (1, 1)
+
+
+KILLED = """
+import asyncio, os, sys
+from pathlib import Path
+from kasal_jupyter.memory import tables
+from kasal_jupyter.store.knowledge import Knowledge
+from kasal_jupyter.store.store import Store
+
+tables.BATCH = 3
+store = Store.open(Path(sys.argv[1]))
+changes, real = [], store.change
+
+async def change(work, **how):
+    if len(changes) == int(sys.argv[2]):
+        os.kill(os.getpid(), 9)
+    changes.append(work)
+    return await real(work, **how)
+
+store.change = change
+asyncio.run(Knowledge(store).add("crew_a", "a.txt", "text/plain", "t", [f"tea {n}" for n in range(10)]))
+"""
+
+
+@pytest.mark.parametrize("after", [1, 3, 4, 5])
+def test_who_is_killed_while_much_is_stored_leaves_all_of_it_or_nothing(
+    store, memories, tmp_path, monkeypatch, after
+):
+    do(Knowledge(store).add("crew_a", "a.txt", "text/plain", "t", [f"coffee {n}" for n in range(10)]))
+    died = subprocess.run([sys.executable, "-c", KILLED, str(store.path.parent), str(after)], check=False)
+    assert died.returncode == -9
+    whole = after >= 4
+    assert len(found(store, "tea")) == (5 if whole else 0)
+    assert len(found(store, "coffee")) == (0 if whole else 5)
+    monkeypatch.setattr(tables, "ABANDONED_SECONDS", -1.0)
+    asyncio.run(sweep(store))
+    assert store.passages.count() == 10
+    with store.read() as connection:
+        texts, crew = (
+            connection.execute(f"SELECT {what} FROM memory_{of}").fetchone()[0]
+            for what, of in (("count(*)", "texts"), ("sum(texts)", "crews"))
+        )
+    assert texts == crew == 10
 
 
 def test_a_crew_may_know_so_much_and_no_more(store, memories, monkeypatch):

@@ -16,6 +16,7 @@ from kasal_jupyter.store.layout import Layout
 from kasal_jupyter.store.quota import used_bytes
 from kasal_jupyter.store.selection import Selection
 from kasal_jupyter.store.store import Store
+from tests.store.lookups import ids
 
 LANDED = Path(__file__).parent / "landed"
 """A folder of format 1: a document of each collection, other tables, deleted and damaged documents."""
@@ -163,9 +164,9 @@ def test_another_index_finds_what_is_stored(tmp_path):
     with opened(tmp_path) as db:
         db.table("notes").insert_multiple({"n": str(n), "name": "a"} for n in range(3))
     with opened(tmp_path, layout=("n", "name")) as db:
-        assert db.table("notes").lookup_ids({"n": "1", "name": "a"}) == [2]
+        assert ids(db.table("notes"), {"n": "1", "name": "a"}) == [2]
         db.table("notes").update({"n": "7"}, doc_ids=[2])
-        assert db.table("notes").lookup_ids({"n": "7"}) == [2]
+        assert ids(db.table("notes"), {"n": "7"}) == [2]
 
 
 def test_rooms_have_tables_of_their_own_in_steps(tmp_path):

@@ -10,6 +10,7 @@ from kasal_jupyter.store import storage as storage_module
 from kasal_jupyter.store import table as table_module
 from kasal_jupyter.store.database import Database
 from kasal_jupyter.store.table import SqliteTable
+from tests.store.lookups import count, ids
 
 
 @pytest.fixture
@@ -56,8 +57,8 @@ def test_updates_by_id_and_lookups_look_at_their_documents_only(notes, decoded):
 
     assert [note["topic"] for note in notes.lookup({"owner": "bob"}, limit=3)] == ["0", "100", "200"]
     assert len(decoded) == 3
-    assert notes.lookup_count({"owner": "ada"}) == 990
-    assert notes.lookup_ids({"owner": "bob", "topic": "300"}) == [301]
+    assert count(notes, {"owner": "ada"}) == 990
+    assert ids(notes, {"owner": "bob", "topic": "300"}) == [301]
     assert len(decoded) == 3
     notes.update({"topic": "new"}, doc_ids=[5])
     notes.insert({"owner": "eve"})
@@ -85,13 +86,13 @@ def test_the_index_follows_every_kind_of_change(notes):
     a = notes.insert({"owner": "ada"})
     b = notes.insert({"owner": "ada"})
     notes.update({"owner": "bob"}, doc_ids=[a])
-    assert notes.lookup_ids({"owner": "ada"}) == [b]
+    assert ids(notes, {"owner": "ada"}) == [b]
     notes.update(lambda note: note.pop("owner"), doc_ids=[b])
-    assert notes.lookup_ids({"owner": None}) == [b]
+    assert ids(notes, {"owner": None}) == [b]
     notes.remove(doc_ids=[a])
-    assert notes.lookup_ids({"owner": "bob"}) == []
+    assert ids(notes, {"owner": "bob"}) == []
     notes.truncate()
-    assert notes.lookup_ids({"owner": None}) == []
+    assert ids(notes, {"owner": None}) == []
 
 
 def test_updaters_edit_nested_values_in_place(db, notes, tmp_path):
