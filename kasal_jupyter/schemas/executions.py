@@ -30,6 +30,9 @@ KINDS: Mapping[str, frozenset[str]] = {
 
 _KIND = f"({'|'.join(sorted(KINDS.keys() | frozenset().union(*KINDS.values())))})"
 
+MOST_STEPS = 10_000
+"""Events, or rows of a trace, that are given at once."""
+
 ENDED: frozenset[str] = frozenset({"completed", "failed", "stopped", "interrupted"})
 """The states an execution never leaves."""
 
@@ -99,16 +102,43 @@ class ToolAnswered(Model):
     )
 
 
+class CrewRemark(Model):
+    """Something that a run does otherwise than one might think."""
+
+    field: str
+    remark: str = Field(description="E.g. that nothing uses an input, or that a model's successor answers.")
+    doubt: bool = Field(
+        False, description="Whether it may keep a run from working: a model that nobody is known to serve."
+    )
+
+
+_REMARK_EXAMPLE = {
+    "field": "inputs.deadlin",
+    "remark": "Nothing in the crew uses it; did you mean 'deadline'?",
+    "doubt": False,
+}
+
+
 class ExecutionAccepted(Model):
     """The answer of ``POST /executions``."""
 
     job_id: str
     status: Literal["queued"] = "queued"
     estimated_duration: int = Field(description="Seconds, from the crew's own past runs where there are any.")
+    remarks: list[CrewRemark] = Field(
+        default_factory=list, description="What keeps nothing from running, and is worth knowing."
+    )
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"job_id": "job_qwerty123", "status": "queued", "estimated_duration": 300}]
+            "examples": [
+                {
+                    "job_id": "job_qwerty123",
+                    "status": "queued",
+                    "estimated_duration": 300,
+                    "remarks": [_REMARK_EXAMPLE],
+                }
+            ]
         }
     )
 
@@ -153,6 +183,10 @@ class Execution(Document):
     result_file: str | None = Field(
         None, description="Where in its folder the whole result is, where this is cut."
     )
+    partial_result: str | None = Field(
+        None, description="Of one that ended before its time: what its last task that was done gave."
+    )
+    remarks: list[CrewRemark] = Field(default_factory=list, description="What it was accepted with.")
     questions: list[OpenQuestion] = Field(default_factory=list, description="What waits for an answer.")
     error: ExecutionError | None = None
     usage: Usage = Field(default_factory=Usage)
@@ -197,6 +231,8 @@ _STATUS_EXAMPLE: dict[str, Any] = {
     "inputs": {"topic": "Q4 Marketing Strategy", "deadline": "2024-12-31"},
     "result": None,
     "result_truncated": False,
+    "partial_result": None,
+    "remarks": [],
     "questions": [],
     "error": None,
     "usage": {
@@ -234,7 +270,15 @@ class ExecutionStatus(Model):
     result: str | None = Field(
         description="At most 256,000 characters, in a list 1,000; /executions/{job_id}/result gives all."
     )
-    result_truncated: bool = Field(False, description="Whether the result goes on.")
+    result_truncated: bool = Field(False, description="Whether the result, or the partial one, goes on.")
+    partial_result: str | None = Field(
+        None,
+        description="Where it ended before its time and has no result: what its last task that was done "
+        "gave, of the same length at the most.",
+    )
+    remarks: list[CrewRemark] = Field(
+        default_factory=list, description="What was worth knowing of it as it was accepted."
+    )
     questions: list[OpenQuestion] = Field(description="What agents ask humans and nobody has answered yet.")
     error: ExecutionError | None
     usage: Usage
@@ -280,6 +324,10 @@ class ExecutionResult(Model):
     job_id: str
     status: Status
     result: str | None
+    partial_result: str | None = Field(
+        None,
+        description="Where it ended before its time, without a result: what its last finished task gave.",
+    )
     error: ExecutionError | None
     usage: Usage
     usage_by: UsageBreakdown
@@ -292,6 +340,7 @@ class ExecutionResult(Model):
                     "job_id": "job_qwerty123",
                     "status": "completed",
                     "result": "# Q4 Marketing Strategy ...",
+                    "partial_result": None,
                     "error": None,
                     "usage": {
                         "prompt_tokens": 1200,
@@ -315,7 +364,9 @@ class CursorQuery(Query):
     """Which part of a run's events or trace is asked for."""
 
     after: int = Field(0, ge=0, le=10**12, description="The seq of the last one already known.")
-    limit: int = Field(10_000, ge=1, le=10_000, description="Most to give at once; a stream has no limit.")
+    limit: int = Field(
+        MOST_STEPS, ge=1, le=MOST_STEPS, description="Most to give at once; a stream has no limit."
+    )
     kind: str | None = Field(
         None,
         max_length=100,

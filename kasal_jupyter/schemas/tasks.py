@@ -16,6 +16,7 @@ from pydantic import (
 from kasal_jupyter.schemas.agents import AgentName
 from kasal_jupyter.schemas.base import WHOLE, Document, Given, ListQuery, Model, Name, Text
 from kasal_jupyter.schemas.json_schema import ObjectSchema
+from kasal_jupyter.schemas.placeholders import fill
 
 TaskState = Literal["created", "running", "completed", "skipped", "failed", "stopped"]
 """How a task fared in its crew's latest execution; ``created`` before the first."""
@@ -103,6 +104,12 @@ OutputFile = Annotated[
 """A path inside the run's folder, with slashes."""
 
 
+def title_of(name: str | None, description: str) -> str:
+    """Give what a task is called: its name, or 80 characters of its description's first line."""
+    # Braces that stand for themselves are written doubled there.
+    return name or fill(description.strip().splitlines()[0], {})[:80]
+
+
 class TaskFields(Model):
     """What describes a task, wherever one is written down."""
 
@@ -133,6 +140,10 @@ class TaskFields(Model):
     condition: TaskCondition | None = Field(
         None, description="When it is done at all; else it is skipped. Never the first task's."
     )
+
+    def title(self) -> str:
+        """Give what it is called, named or not."""
+        return title_of(self.name, self.description)
 
 
 class TaskCreate(TaskFields):
@@ -190,10 +201,6 @@ class Task(TaskFields, Document):
     owner: str
     created_at: str
     updated_at: str
-
-    def title(self) -> str:
-        """Give the task's name, or the first line of its description, at most 80 characters."""
-        return self.name or self.description.strip().splitlines()[0][:80]
 
 
 class TaskDetails(Task):

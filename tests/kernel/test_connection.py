@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from kasal_jupyter.errors import InvalidRequest, Unavailable
-from kasal_jupyter.kernel.connection import Connection, find_server
+from kasal_jupyter.kernel.connection import Connection
+from kasal_jupyter.kernel.finding import find_server
 
 VARIABLES = (
     "KASAL_URL",
