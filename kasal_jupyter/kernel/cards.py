@@ -150,11 +150,12 @@ class Checked(Shown):
         self.faults = answer.faults
         self.estimated_duration = answer.estimated_duration
         self.estimate = answer.estimate
-        title = (
-            f"✔ {name} can run; {expected_text(answer)}"
-            if answer.runnable
-            else f"✖ {name} cannot run yet: {counted(len(answer.faults), 'fault')}"
-        )
+        if not answer.runnable:
+            title = f"✖ {name} cannot run yet: {counted(len(answer.faults), 'fault')}"
+        elif any(each.doubt for each in answer.remarks):
+            title = f"◷ {name} can be started, and may not work; {expected_text(answer)}"
+        else:
+            title = f"✔ {name} can run; {expected_text(answer)}"
         title = " · ".join([title, *(remark_line(each, crew) for each in answer.remarks)])
         if answer.faults:
             rows = [[field_by_name(each.field, crew), each.reason] for each in answer.faults]

@@ -316,7 +316,7 @@ async def doubts(catalog: ModelCatalog, names: Iterable[str]) -> dict[str, str]:
 def _doubt(ready: Readiness, provider: Provider, model: str) -> str | None:
     catalog, answer = ready.catalog, ready.served.get(provider.name)
     base_url = _address(catalog, provider)
-    test = f"; `provider test {provider.name} --model {model}` asks it"
+    test = f"`provider test {provider.name} --model {model}` asks it"
     if answer is not None and not answer.reached:
         return f"{provider.title} {ready.unlisted(provider, answer)}"
     if answer is not None:
@@ -324,7 +324,8 @@ def _doubt(ready: Readiness, provider: Provider, model: str) -> str | None:
         # Ollama takes a name without a tag for the latest.
         if answer.failure is not None or model in served or f"{model}:latest" in served:
             return None
-        return f"{provider.title} does not list {model!r}{nearest(model, served)}{test}"
+        near = nearest(model, served) or ";"
+        return f"{provider.title} does not list {model!r}{near} {test}"
     if provider.name not in _OWN_NAMES or not is_official(base_url) or model.startswith("ft:"):
         return None
     at, spelled = datetime.now(UTC), spelling(provider.name, model)
@@ -332,8 +333,8 @@ def _doubt(ready: Readiness, provider: Provider, model: str) -> str | None:
         return None
     if prices.known_model(spelled, base_url, at, provider=provider.protocol) is not None:
         return None
-    near = nearest(model, [each.name for each in prices.chat_models(provider.name, at)])
-    return f"No model {model!r} of {provider.title} is known here{near}{test}"
+    near = nearest(model, [each.name for each in prices.chat_models(provider.name, at)]) or ";"
+    return f"No model {model!r} of {provider.title} is known here{near} {test}"
 
 
 def _is_own(provider: Provider, name: str) -> bool:
