@@ -26,7 +26,7 @@ NOTEBOOK = "%kasal"
 TERMINAL = "jupyter kasal"
 """How commands begin, for what is said of them."""
 
-UNNAMED = "(a notebook whose name is not told)"
+UNNAMED = "a notebook without a name"
 """Stands for a notebook's name where its runner tells none."""
 
 _KIN = ({"cell", "python"}, {"terminal", "import"})

@@ -261,7 +261,7 @@ def result_command(session: Session, words: Namespace, cell: str | None) -> Answ
     if text is None:
         raise CellError(f"{why}{'' if found.error else ', without a result'}")
     if found.status != "completed":
-        print(clean(f"{why}. What there is of it:"))  # noqa: T201 - whoever takes it for all of it is told
+        print(clean(f"{why.rstrip('.')}. What there is of it:"))  # noqa: T201 - whoever takes it for all of it is told
     answer = Answer(text)
     if not words.output:
         return answer
