@@ -269,8 +269,8 @@ def notebook_origin() -> str | None:
     """Name this notebook and its cell that runs: ``/home/ada/Market.ipynb#3f9c2a1b``, as far as that is told.
 
     Jupyter's server tells the kernel the notebook, VS Code has a variable for it; JupyterLab and Notebook 7
-    tell the cell. Runners such as nbclient and papermill tell neither: their folder and the cell's number
-    stand for them, which are the same whenever the notebook is run again.
+    tell the cell. Runners such as nbclient and papermill tell neither: their folder
+    stands for them, which is the same whenever the notebook is run again.
     """
     from IPython.core.getipython import get_ipython
 
@@ -284,7 +284,6 @@ def notebook_origin() -> str | None:
         metadata = parent.get("metadata") if isinstance(parent, dict) else None
         cell = str(metadata.get("cellId") or "") if isinstance(metadata, dict) else ""
         path = path or _unnamed()
-        cell = cell or f"in-{shell.execution_count}"
     # VS Code's cells are addresses; the cell is what stands behind them.
     cell = "".join(char for char in cell.rpartition("#")[2] if char.isalnum() or char in "-_")[:64]
     path = "".join(char for char in path if char.isprintable())
