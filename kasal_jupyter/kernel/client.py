@@ -56,7 +56,6 @@ from kasal_jupyter.schemas.mcp import (
     McpServerCreate,
     McpServerDetails,
     McpServerList,
-    McpServerUpdate,
 )
 from kasal_jupyter.schemas.models import ModelInfo, ModelList
 from kasal_jupyter.schemas.providers import (
@@ -405,12 +404,6 @@ class Client(MemoryRequests):
         return McpRegistered.model_validate_json(
             self._request("POST", "/tools/mcp", body, seconds=MCP_SECONDS)
         )
-
-    def update_mcp_server(self, server_id: str, changes: McpServerUpdate) -> Updated:
-        """Change what is given of an MCP server."""
-        body = written(changes)
-        path = f"/tools/mcp/{quote(server_id, safe='')}"
-        return Updated.model_validate_json(self._request("PUT", path, body, seconds=MCP_SECONDS))
 
     def refresh_mcp_server(self, server_id: str) -> McpRefreshed:
         """List an MCP server's tools anew, and say what is different."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kasal_jupyter.outward import is_loopback
-
 PRIVATE = "a private server"
 """The origin of a connection to the server that was started for this user, see :mod:`.private_server`."""
 
@@ -38,11 +36,6 @@ class Connection:
     def headers(self) -> dict[str, str]:
         """What every request carries."""
         return {"Authorization": f"token {self.token}"} if self.token else {}
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the server is on this machine."""
-        return is_loopback(self.url)
 
     @property
     def socket_url(self) -> str:

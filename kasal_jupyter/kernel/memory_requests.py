@@ -9,7 +9,7 @@ from urllib.parse import quote
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
 
-from kasal_jupyter.schemas.base import MOST_LISTED, Updated
+from kasal_jupyter.schemas.base import MOST_LISTED
 from kasal_jupyter.schemas.knowledge import KnowledgeCreate, SourceDetails, SourceList, WholeSource
 from kasal_jupyter.schemas.memory import (
     CrewMemory,
@@ -19,7 +19,6 @@ from kasal_jupyter.schemas.memory import (
     MemoryHits,
     MemoryList,
     MemoryType,
-    MemoryUpdate,
 )
 from kasal_jupyter.wellformed import text_of, well_formed
 
@@ -70,10 +69,6 @@ class MemoryRequests:
     def add_memory(self, crew_id: str, body: MemoryCreate) -> MemoryDetails:
         """Have a crew remember something."""
         return self._send(MemoryDetails, "POST", _memory(crew_id), body)
-
-    def update_memory(self, crew_id: str, memory_id: str, body: MemoryUpdate) -> None:
-        """Change a memory."""
-        self._send(Updated, "PUT", f"{_memory(crew_id)}/{quote(memory_id, safe='')}", body)
 
     def delete_memory(self, crew_id: str, memory_id: str) -> None:
         """Have a crew forget one memory."""
