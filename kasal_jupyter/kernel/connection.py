@@ -1,4 +1,4 @@
-"""Finding the Jupyter server that serves Kasal to this kernel."""
+"""The way to a server, however it was found."""
 
 from __future__ import annotations
 
