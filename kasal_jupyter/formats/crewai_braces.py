@@ -11,10 +11,9 @@ from typing import TypeVar
 from kasal_jupyter.schemas.agents import CrewAgent
 from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.schemas.exchange import Remark
-from kasal_jupyter.schemas.placeholders import rewrite
+from kasal_jupyter.schemas.placeholders import AGENT_TEXTS, rewrite
 from kasal_jupyter.schemas.tasks import CrewTask
 
-_AGENT = ("role", "goal", "backstory")
 _TASK = ("description", "expected_output", "output_file")
 
 M = TypeVar("M", CrewAgent, CrewTask)
@@ -52,7 +51,7 @@ def to_crewai(crew: CrewCreate, remarks: list[Remark], given: str) -> tuple[Crew
         as plain text has to be given as what it is, ``{name}``.
     """
     made = _Written(remarks, given)
-    agents = [made.member(agent, _AGENT, f"agents[{place}]") for place, agent in enumerate(crew.agents)]
+    agents = [made.member(agent, AGENT_TEXTS, f"agents[{place}]") for place, agent in enumerate(crew.agents)]
     tasks = [made.member(task, _TASK, f"tasks[{place}]") for place, task in enumerate(crew.tasks)]
     literal = {name: f"{{{name}}}" for name in made.literal if name not in made.inputs}
     return crew.model_copy(update={"agents": agents, "tasks": tasks}), made.inputs | literal

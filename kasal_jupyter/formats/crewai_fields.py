@@ -11,6 +11,7 @@ from kasal_jupyter.formats.document import Document, Path
 from kasal_jupyter.formats.intake import Intake
 from kasal_jupyter.formats.yaml_text import is_own_key
 from kasal_jupyter.schemas.agents import ModelSettings
+from kasal_jupyter.schemas.placeholders import AGENT_TEXTS
 from kasal_jupyter.schemas.readiness import UNWRITTEN
 
 _TRACE = "what happens is in the run's trace in any case"
@@ -125,7 +126,7 @@ def agent_fields(intake: Intake, document: Document, path: Path, given: Mapping[
     fields = _taken(
         intake, path, merged, _AGENT, _AGENT_LEFT, other={"name", "llm", "tools", "max_tokens", "type"}
     )
-    fields |= {name: from_crewai(fields[name]) for name in ("role", "goal", "backstory") if name in fields}
+    fields |= {name: from_crewai(fields[name]) for name in AGENT_TEXTS if name in fields}
     _ask_for(intake, path, merged, fields, ("role", "goal"))
     if merged.get("name"):
         fields["name"] = merged["name"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kasal_jupyter.schemas.agents import AgentFields
+from kasal_jupyter.schemas.agents import AgentFields, agent_places
 from kasal_jupyter.schemas.crews import CrewConfiguration, CrewCreate, CrewDetails, CrewFields, WholeCrew
 from kasal_jupyter.schemas.exchange import Remark
 from kasal_jupyter.schemas.tasks import TaskFields
@@ -89,9 +89,10 @@ def outline(crew: CrewCreate) -> Outline:
     """Name everything in a crew, and tell the tasks in each ``context`` from its texts."""
     remarks: list[Remark] = []
     names = _agent_names(crew, remarks)
-    roles = {agent.role: name for agent, name in reversed(list(zip(crew.agents, names, strict=True)))}
-    keys = roles | {name: name for name in names}
-    keys |= {agent.id: name for agent, name in zip(crew.agents, names, strict=True) if agent.id}
+    places = agent_places(
+        [agent.model_copy(update={"name": name}) for agent, name in zip(crew.agents, names, strict=True)]
+    )
+    keys = {key: names[place] for key, place in places.items()}
     titles = _task_names(crew, remarks)
     known = {title: title for title in titles}
     known |= {task.id: title for task, title in zip(crew.tasks, titles, strict=True) if task.id}

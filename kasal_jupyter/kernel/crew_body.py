@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from kasal_jupyter.kernel.crew_members import Agent, Task
 from kasal_jupyter.kernel.failure import CellError
-from kasal_jupyter.schemas.agents import CrewAgent
+from kasal_jupyter.schemas.agents import CrewAgent, agent_places
 from kasal_jupyter.schemas.tasks import CrewTask
 
 
@@ -94,7 +94,7 @@ def _agent_names(agents: Sequence[Agent]) -> dict[int, str]:
 
 def _agent_keys(agents: Sequence[Agent], names: Mapping[int, str]) -> dict[str, str]:
     """Give the names of agents by all that tasks may call them."""
-    keys = {agent.role: names[id(agent)] for agent in reversed(agents)}
+    keys = {key: names[id(agents[place])] for key, place in agent_places(agents).items()}
     return keys | {name: name for name in names.values()}
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from kasal_jupyter.errors import Fault
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.schemas.agents import CrewAgent, ModelSettings, SandboxSettings
-from kasal_jupyter.schemas.tasks import CrewTask, TaskCondition, title_of
+from kasal_jupyter.schemas.tasks import CrewTask, TaskCondition, task_title
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -257,8 +257,8 @@ class Task:
         return written("Task", self.definition(who, before))
 
     def title(self) -> str:
-        """Give what it is called: its name, or the first line of its description."""
-        return title_of(self.name, self.description)
+        """Give the task's name, or the first line of its description, at most 80 characters."""
+        return task_title(self.name, self.description)
 
 
 def tool_name(tool: Tool) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kasal_jupyter.errors import Fault
-from kasal_jupyter.schemas.agents import Agent, AgentFields, CrewAgent
+from kasal_jupyter.schemas.agents import Agent, AgentFields, CrewAgent, agent_places
 from kasal_jupyter.schemas.crews import CrewConfiguration, CrewCreate, CrewDetails
-from kasal_jupyter.schemas.placeholders import names
+from kasal_jupyter.schemas.placeholders import names, texts_of
 from kasal_jupyter.schemas.tasks import CrewTask, Task, TaskCondition, TaskFields
 
 _BY_PLACE = re.compile(r"^(agents|tasks)\[(\d{1,6})\](.*)$")
@@ -89,10 +89,7 @@ def plan_of(crew: CrewDetails | CrewCreate) -> Plan:
     """Read a crew, stored or not yet, as a plan; it may be unfinished."""
     how = crew.configuration if isinstance(crew, CrewDetails) else crew
     agents: list[Agent | CrewAgent] = [*crew.agents]
-    # The first of several agents of one role is meant; a name wins over a role, an id over both.
-    places = {agent.role: place for place, agent in reversed(list(enumerate(agents)))}
-    places |= {agent.name: place for place, agent in enumerate(agents) if agent.name}
-    places |= {agent.id: place for place, agent in enumerate(agents) if agent.id}
+    places = agent_places(agents)
     known: dict[str, int] = {}
     steps: list[Step] = []
     unknown: list[str] = []
@@ -167,7 +164,8 @@ def _given(before: list[Task | CrewTask], *, beside: bool) -> tuple[int, ...]:
 
 def inputs_of(crew: CrewDetails | CrewCreate) -> list[str]:
     """Give the names of a crew's ``{placeholders}``, in the order they are read."""
-    return list(dict.fromkeys(name for text in _texts(crew) for name in names(text)))
+    texts = (*texts_of((), crew.tasks), *texts_of(crew.agents, ()))
+    return list(dict.fromkeys(name for text, _ in texts for name in names(text)))
 
 
 def field_by_name(field: str, crew: CrewDetails | CrewCreate) -> str:
@@ -184,13 +182,3 @@ def field_by_name(field: str, crew: CrewDetails | CrewCreate) -> str:
 def faults_by_name(faults: Iterable[Fault], crew: CrewDetails | CrewCreate) -> tuple[Fault, ...]:
     """Give the server's faults with their fields by name."""
     return tuple(Fault(field_by_name(fault.field, crew), fault.reason) for fault in faults)
-
-
-def _texts(crew: CrewDetails | CrewCreate) -> Iterator[str]:
-    for task in crew.tasks:
-        yield task.description
-        yield task.expected_output
-        yield from task.context or ()
-        yield from filter(None, (task.guardrail, task.output_file))
-    for agent in crew.agents:
-        yield from (agent.role, agent.goal, agent.backstory)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from kasal_jupyter.kernel.frames import is_frame
 from kasal_jupyter.kernel.notebook_tools import NotebookTool, registered
 from kasal_jupyter.kernel.plain import NotPlain, plain
 from kasal_jupyter.schemas.crews import CrewDetails
-from kasal_jupyter.schemas.placeholders import names
+from kasal_jupyter.schemas.placeholders import names, texts_of
 from kasal_jupyter.schemas.tools import ClientTool
 
 
@@ -76,7 +76,10 @@ def read_values(values: Mapping[str, Any], crew: CrewDetails) -> GivenInputs:
 
         frame = read_frame(value, name)
         card = given.inputs[name] = profile_card(frame, name)
-        shown = any(name in names(text) for text in _texts(crew))
+        # Of these two, agents see nothing.
+        unseen = (".guardrail", ".output_file")
+        texts = texts_of(crew.agents, crew.tasks)
+        shown = any(name in names(text) for text, where in texts if not where.endswith(unseen))
         for tool in tools_of(frame, name, None if shown else card):
             if tool.name in given.tools:
                 raise CellError(
@@ -86,10 +89,3 @@ def read_values(values: Mapping[str, Any], crew: CrewDetails) -> GivenInputs:
             given.tools[tool.name] = tool
             given.bound.add(tool.name)
     return given
-
-
-def _texts(crew: CrewDetails) -> Iterator[str]:
-    for agent in crew.agents:
-        yield from (agent.role, agent.goal, agent.backstory)
-    for task in crew.tasks:
-        yield from (task.description, task.expected_output)

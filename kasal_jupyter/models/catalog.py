@@ -186,7 +186,7 @@ class ModelCatalog:
             base_url=base_url,
             options={key: value for key, value in given.options.items() if key != "deployments"},
             guarded=given.guarded and given.base_url is not None,
-            address_shown=given.source == "user" or given.base_url is None or _is_here(given.base_url),
+            address_set_by=self._address_set_by(provider, given),
             remark=remark,
         )
 
@@ -237,6 +237,18 @@ class ModelCatalog:
             "the agent names no model, and the server has neither a default model nor OPENAI_API_KEY; "
             'give the agent a model, or use "sandbox" to try without one'
         )
+
+    def _address_set_by(self, provider: Provider, given: Credentials) -> str | None:
+        """Say what has set an address that is not for everybody to see; None where errors may name it.
+
+        Who looks after the server finds it there; the others know whom to ask, and about what.
+        """
+        if given.source == "user" or given.base_url is None or _is_here(given.base_url):
+            return None
+        if given.source == "environment":
+            variable = next((name for name in provider.address if self.environ.get(name, "").strip()), "")
+            return f"{variable} in the server's environment"
+        return f"the administrator's setting of {provider.name}"
 
     def _served_now(self, provider: Provider, name: str, model: str) -> tuple[str, str | None]:
         """Give a model as its provider spells it, or its successor with a remark."""

@@ -14,7 +14,7 @@ from kasal_jupyter.schemas.context import read_contexts
 from kasal_jupyter.schemas.crews import WholeCrew
 from kasal_jupyter.schemas.executions import Budget, CrewRemark
 from kasal_jupyter.schemas.mcp_run import McpTool, RunMcpServer
-from kasal_jupyter.schemas.placeholders import fill, names
+from kasal_jupyter.schemas.placeholders import fill, names, texts_of
 from kasal_jupyter.schemas.readiness import content_faults
 from kasal_jupyter.schemas.spec import RunMemory, RunModel, RunSpec, RunTask
 from kasal_jupyter.schemas.tasks import is_inside
@@ -245,21 +245,9 @@ def check_run(
 
 def placeholders(whole: WholeCrew) -> Iterator[tuple[str, str]]:
     """Give every ``{placeholder}`` of a crew with the field it stands in."""
-    for text, where in _texts(whole):
+    for text, where in texts_of(whole.agents, whole.tasks):
         for name in names(text):
             yield name, where
-
-
-def _texts(whole: WholeCrew) -> Iterator[tuple[str, str]]:
-    """Give the texts of a crew that inputs are filled into, each with its field."""
-    for place, agent in enumerate(whole.agents):
-        for name in ("role", "goal", "backstory"):
-            yield getattr(agent, name), f"agents[{place}].{name}"
-    for place, task in enumerate(whole.tasks):
-        for name in ("description", "expected_output", "guardrail", "output_file"):
-            yield getattr(task, name) or "", f"tasks[{place}].{name}"
-        for entry, text in enumerate(task.context or ()):
-            yield text, f"tasks[{place}].context[{entry}]"
 
 
 def _checked_agent(check: _Check, place: int, agent: Agent) -> Agent:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal, Protocol
 
 from pydantic import ConfigDict, Field
 
@@ -68,6 +69,25 @@ class AgentFields(Model):
     max_execution_time: MaxSeconds | None = Field(None, description="Most seconds for one task.")
     settings: ModelSettings = Field(default_factory=ModelSettings)
     sandbox: SandboxSettings = Field(default_factory=SandboxSettings)
+
+
+class HasRole(Protocol):
+    """An agent, wherever one is described; it may have a ``name`` and an ``id``."""
+
+    @property
+    def role(self) -> str:
+        """What it is."""
+
+
+def agent_places(agents: Sequence[HasRole]) -> dict[str, int]:
+    """Give the places of a crew's agents by all that they are called by: their ids, names and roles.
+
+    An id wins over a name, and that over a role; of two agents with one role the first is meant.
+    """
+    places = {agent.role: place for place, agent in reversed(list(enumerate(agents)))}
+    for key in ("name", "id"):
+        places |= {name: place for place, agent in enumerate(agents) if (name := getattr(agent, key, None))}
+    return places
 
 
 class AgentCreate(AgentFields):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field
 
 from kasal_jupyter.errors import nearest
-from kasal_jupyter.schemas.agents import Agent, AgentName, CrewAgent
+from kasal_jupyter.schemas.agents import Agent, AgentName, CrewAgent, agent_places
 from kasal_jupyter.schemas.base import Document, Given, ListQuery, LongText, Model, Name
 from kasal_jupyter.schemas.estimate import ESTIMATE_EXAMPLE, Estimate
 from kasal_jupyter.schemas.executions import KINDS, CrewRemark
@@ -130,15 +130,10 @@ class WholeCrew(Model):
 
 
 def agent_called(key: str, agents: Iterable[Agent]) -> Agent | None:
-    """Find an agent by its id, its name or its role; None where there is none.
-
-    An id wins over a name, and that over a role; of two agents with one role the first is meant.
-    """
+    """Find an agent by its id, its name or its role; None where there is none."""
     agents = list(agents)
-    by_key = {agent.role: agent for agent in reversed(agents)}
-    by_key |= {agent.name: agent for agent in agents}
-    by_key |= {agent.id: agent for agent in agents}
-    return by_key.get(key)
+    place = agent_places(agents).get(key)
+    return None if place is None else agents[place]
 
 
 def managing_agent(crew: CrewFields | CrewConfiguration, agents: Iterable[Agent]) -> Agent | None:

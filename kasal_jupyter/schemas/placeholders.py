@@ -13,7 +13,7 @@ text, those of JSON, say; so are those around a name that have no counterpart on
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 # No step is ever taken back: the time is linear in the text, whatever it holds.
@@ -25,6 +25,29 @@ def names(text: str) -> Iterator[str]:
     for opened, name, closed in _BRACED.findall(text):
         if min(len(opened), len(closed)) % 2:
             yield name
+
+
+AGENT_TEXTS = ("role", "goal", "backstory")
+TASK_TEXTS = ("description", "expected_output", "guardrail", "output_file")
+"""The texts of agents and tasks that inputs are filled into; and those of a task's context."""
+
+
+def texts_of(agents: Iterable[Any], tasks: Iterable[Any]) -> Iterator[tuple[str, str]]:
+    """Give the texts of a crew that inputs are filled into, each with the field that it stands in.
+
+    Parameters
+    ----------
+    agents, tasks
+        A crew's members, stored or not yet.
+    """
+    for place, agent in enumerate(agents):
+        for name in AGENT_TEXTS:
+            yield getattr(agent, name) or "", f"agents[{place}].{name}"
+    for place, task in enumerate(tasks):
+        for name in TASK_TEXTS:
+            yield getattr(task, name) or "", f"tasks[{place}].{name}"
+        for entry, text in enumerate(task.context or ()):
+            yield text, f"tasks[{place}].context[{entry}]"
 
 
 def fill(text: str, inputs: Mapping[str, Any]) -> str:

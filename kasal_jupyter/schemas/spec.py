@@ -53,9 +53,10 @@ class RunModel(Model):
         description="Whether base_url was given by a user who may not name any address: only public hosts "
         "and the spec's allowed_hosts may be called there, looked up at each connection.",
     )
-    address_shown: bool = Field(
-        True,
-        description="Whether errors may name the address: it is the owner's, the maker's or this machine's.",
+    address_set_by: str | None = Field(
+        None,
+        description="What has set the address, in words for errors, where they may not name it: it is not "
+        "the owner's, the maker's or this machine's.",
     )
     remark: str | None = Field(None, description="What to know of it, e.g. that a successor answers.")
 

@@ -104,7 +104,7 @@ OutputFile = Annotated[
 """A path inside the run's folder, with slashes."""
 
 
-def title_of(name: str | None, description: str) -> str:
+def task_title(name: str | None, description: str) -> str:
     """Give what a task is called: its name, or 80 characters of its description's first line."""
     # Braces that stand for themselves are written doubled there.
     return name or fill(description.strip().splitlines()[0], {})[:80]
@@ -142,8 +142,8 @@ class TaskFields(Model):
     )
 
     def title(self) -> str:
-        """Give what it is called, named or not."""
-        return title_of(self.name, self.description)
+        """Give what the task is called; see :func:`task_title`."""
+        return task_title(self.name, self.description)
 
 
 class TaskCreate(TaskFields):

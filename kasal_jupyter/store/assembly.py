@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kasal_jupyter.errors import Fault, Faults, InvalidRequest, listed
-from kasal_jupyter.schemas.agents import Agent, AgentFields, CrewAgent
+from kasal_jupyter.schemas.agents import Agent, AgentFields, CrewAgent, agent_places
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.context import read_contexts
 from kasal_jupyter.schemas.crews import Crew, WholeCrew, agent_called
@@ -54,12 +54,11 @@ def assemble(
         made = make_agent(agent, crew, crew.owner, position=place, taken=taken, old=old)
         taken.add(made.name)
         made_agents.append(made)
-    # A name wins over another agent's role; of two agents with one role the first is meant.
-    by_key = {agent.role: agent.id for agent in reversed(made_agents)}
-    by_key |= {key: agent.id for agent in made_agents for key in (agent.name, agent.id)}
+    places = agent_places(made_agents)
     made_tasks: list[Task] = []
     for place, task in enumerate(tasks):
-        agent_id = by_key.get(task.agent) if task.agent else None
+        agent_place = places.get(task.agent) if task.agent else None
+        agent_id = None if agent_place is None else made_agents[agent_place].id
         if task.agent and agent_id is None:
             names = listed(agent.name for agent in made_agents)
             faults.append(

@@ -6,25 +6,22 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from crewai import Agent as CrewAIAgent
-from crewai.agents.agent_executor import AgentExecutor
 from pydantic import Field, PrivateAttr
 
-from kasal_jupyter.worker.crewai_seams import CrewExecutor
+from kasal_jupyter.worker.crewai_seams import SeamedAgent
 from kasal_jupyter.worker.time_limit import TaskTimedOut, within
 
 Remind = Callable[[str, str], tuple[str, Mapping[str, Any]]]
 """Takes a task and its context; gives what to put into the prompt, and the event that tells of it."""
 
 
-class CrewAgent(CrewAIAgent):
+class CrewAgent(SeamedAgent):
     """CrewAI's agent, with a name, and with a twin for work that comes while it is busy.
 
     CrewAI's executor refuses a second task at once (*Executor is already running*): two async
     tasks on one agent, or two delegations in one turn, would fail.
     """
 
-    executor_class: type[AgentExecutor] = CrewExecutor
     display_name: str = Field(default="", description="What the crew's owner calls the agent.")
 
     _turn: threading.Lock = PrivateAttr(default_factory=threading.Lock)
@@ -39,13 +36,12 @@ class CrewAgent(CrewAIAgent):
         """Give the event that tells what it was reminded of for the task it is at; None without a memory."""
         return self._reminded
 
-    def _prepare_task_execution(self, task: Any, context: str | None) -> str:
-        # Where CrewAI appends what its own memory gives; the event can only follow once the agent has begun.
-        prompt = super()._prepare_task_execution(task, context)
+    def reminder(self, task: Any, context: str | None) -> str:
+        """Give what the agent is reminded of; the event can only follow once it has begun."""
         if self._remind is None:
-            return prompt
+            return ""
         reminder, self._reminded = self._remind(task.description, context or "")
-        return prompt + reminder
+        return reminder
 
     def execute_task(self, task: Any, context: str | None = None, tools: list[Any] | None = None) -> Any:
         """Do a task, or have a twin do it."""
@@ -62,8 +58,9 @@ class CrewAgent(CrewAIAgent):
         self._turn.release()
         return result
 
-    def _execute_with_timeout(self, task_prompt: str, task: Any, timeout: int) -> Any:
-        return within(timeout, lambda: self._execute_without_timeout(task_prompt, task))
+    def within(self, seconds: int, work: Callable[[], Any]) -> Any:
+        """Do a task in time, or leave it behind."""
+        return within(seconds, work)
 
     def _twin(self) -> CrewAgent:
         """Make an agent like this one, with the very same model: calls and usage are counted together."""

@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar, cast
 
 from crewai.events.stream_context import publish_stream_event
 from crewai.hooks.dispatch import HookAborted
-from crewai.llms.base_llm import BaseLLM, call_stop_override, call_stream_override
+from crewai.llms.base_llm import call_stop_override, call_stream_override
 from crewai.types.usage_metrics import UsageMetrics
 from crewai.utilities.exceptions.context_window_exceeding_exception import LLMContextLengthExceededError
 from pydantic import BaseModel, Field, PrivateAttr
@@ -22,14 +22,14 @@ from kasal_jupyter.schemas.events import ErrorInfo
 from kasal_jupyter.wellformed import well_formed
 from kasal_jupyter.worker.attempt import Attempt
 from kasal_jupyter.worker.budget import Ledger
-from kasal_jupyter.worker.crewai_seams import unwrapped
+from kasal_jupyter.worker.crewai_seams import ObservedLLM, requested_calls, unwrapped
 from kasal_jupyter.worker.failures import AnswerUnreadable, ModelFailed, NoToolCalls, model_failure
 from kasal_jupyter.worker.llm import ReportedLLM, estimated_tokens
-from kasal_jupyter.worker.provider_errors import FORM, TOOLS
+from kasal_jupyter.worker.object_answer import NotTheObject, in_words, not_the_object, read_object
+from kasal_jupyter.worker.provider_errors import FORM, TOOLS, Place
 from kasal_jupyter.worker.retry import AskedAgain, CallLeft, asks_again, final_words, seconds_until_retry
-from kasal_jupyter.worker.spoken import NotTheObject, read_object, spoken
+from kasal_jupyter.worker.spoken import spoken
 from kasal_jupyter.worker.stop import RunOutOfMemory, StopSignal
-from kasal_jupyter.worker.wording import in_words, not_the_object
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -58,7 +58,7 @@ class _Question:
     told: bool = False
 
 
-class AgentLLM(BaseLLM):
+class AgentLLM(ObservedLLM):
     """A line of models, of which the first that can answers.
 
     This is the only place where a call is made again: CrewAI's own retries and those of the providers' SDKs
@@ -78,6 +78,8 @@ class AgentLLM(BaseLLM):
     _moving: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _ledger: Ledger | None = PrivateAttr(default=None)
     _persistent: bool = PrivateAttr(default=True)
+    # By whose conversation it is, and the first call's id.
+    _words: dict[tuple[int, str], str] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def of(
@@ -143,6 +145,7 @@ class AgentLLM(BaseLLM):
             "from_task": from_task,
             "from_agent": from_agent,
         }
+        self._recall_words(messages, from_agent)
         return self._first_answer(_Question(messages, tools, request, response_model))
 
     def ask_for(self, form: type[M], messages: list[Any]) -> M:
@@ -232,9 +235,11 @@ class AgentLLM(BaseLLM):
         if isinstance(failure, AnswerUnreadable):
             # Of an SDK that reads the answer itself, and keeps it to itself where it cannot.
             return question.form is not None and llm.leave_out(FORM)
-        if failure.setting is None or (failure.setting == FORM and question.form is None):
+        # Some models are asked for an object by a tool that they must call.
+        setting = FORM if failure.setting == TOOLS and question.form is not None else failure.setting
+        if setting is None or setting == TOOLS or (setting == FORM and question.form is None):
             return False
-        return self._persistent and failure.setting != TOOLS and llm.leave_out(failure.setting)
+        return self._persistent and llm.leave_out(setting)
 
     def _ask(self, llm: ReportedLLM, question: _Question) -> Any:
         """Have a model of the line answer, in the form that it takes."""
@@ -244,7 +249,7 @@ class AgentLLM(BaseLLM):
             form = None
         with (
             call_stop_override(llm, [] if "stop" in llm.left_out else self.stop_sequences),
-            call_stream_override(llm, bool(self._effective_stream())),
+            call_stream_override(llm, self.streams),
         ):
             # What no request can hold may stand in an input, in a tool's result, in a page.
             answer = llm.ask(
@@ -275,15 +280,25 @@ class AgentLLM(BaseLLM):
                 raise RunOutOfMemory from error
             except Exception as error:
                 # A border: whatever an SDK makes of a provider's answer comes out here.
-                failure = model_failure(error, llm.label, address_shown=llm.address_shown)
+                place = Place(attempt.address, llm.address_set_by)
+                failure = model_failure(error, llm.label, place)
                 self._leave(llm, attempt, failure)
                 raise failure from error
-            if not attempt.answered:
-                # Where Bedrock, say, answers with nothing, CrewAI makes an apology up, and tells nobody.
-                failure = llm.empty_answer(attempt)
-                self._leave(llm, attempt, failure)
-                raise failure
+        if isinstance(answer, list):
+            self._remember_words(attempt, answer, question)
         return answer
+
+    def _remember_words(self, attempt: Attempt, calls: list[Any], question: _Question) -> None:
+        """Keep what was said beside tool calls: CrewAI leaves it out of the conversation."""
+        for call_id, _name, _arguments in requested_calls(calls[:1]):
+            self._words[id(question.request.get("from_agent")), call_id] = attempt.heard.text
+
+    def _recall_words(self, messages: str | list[Any], agent: object) -> None:
+        """Put what was said beside tool calls into the conversation: models go on from their own words."""
+        for message in messages if self._words and isinstance(messages, list) else ():
+            calls = message.get("tool_calls") if message.get("role") == "assistant" else None
+            if calls and (text := self._words.pop((id(agent), calls[0].get("id")), None)):
+                message["content"] = message.get("content") or text
 
     def _summarised(self, failure: ModelFailed, question: _Question) -> bool:
         """Shorten an agent's conversation that the model finds too long; say whether that was done.

@@ -2,49 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Self
 
-from anthropic._streaming import ServerSentEvent, SSEDecoder
 from crewai.llms.providers.anthropic.completion import AnthropicCompletion
 
 from kasal_jupyter.models import prices
 from kasal_jupyter.schemas.agents import ModelSettings
 from kasal_jupyter.schemas.events import TokenUsage
 from kasal_jupyter.schemas.spec import RunModel
-from kasal_jupyter.worker.attempt import current_attempt
-from kasal_jupyter.worker.endings import Heard
-from kasal_jupyter.worker.llm import CALL_SECONDS, ReportedLLM, cut_off
+from kasal_jupyter.worker.chat_answer import AnswerReader, word
+from kasal_jupyter.worker.crewai_seams import AnthropicAnswers
+from kasal_jupyter.worker.llm import CALL_SECONDS, ReportedLLM
 from kasal_jupyter.worker.stop import StopSignal
-from kasal_jupyter.worker.token_usage import token_usage
-
-_NO_COUNTS = {"input_tokens": -1, "output_tokens": -1}
-"""What stands for counts that are none: the SDK adds to them, and they are taken for none further on."""
+from kasal_jupyter.worker.token_usage import anthropic_counts
 
 
-class _Decoder(SSEDecoder):
-    """Reads a stream, of which the SDK refuses an event whose counts are no object."""
-
-    def iter_bytes(self, iterator: Iterator[bytes]) -> Iterator[ServerSentEvent]:
-        for event in super().iter_bytes(iterator):
-            yield _sound(event) if '"usage"' in event.data else event
-
-
-def _sound(event: ServerSentEvent) -> ServerSentEvent:
-    try:
-        read = event.json()
-    except (ValueError, RecursionError):
-        return event  # What is no JSON, the SDK says.
-    holder = read.get("message", read) if isinstance(read, dict) else None
-    if not isinstance(holder, dict) or isinstance(holder.get("usage"), dict):
-        return event
-    holder["usage"] = _NO_COUNTS
-    return ServerSentEvent(event=event.event, data=json.dumps(read), id=event.id, retry=event.retry)
-
-
-class AnthropicLLM(ReportedLLM, AnthropicCompletion):
+class AnthropicLLM(ReportedLLM, AnthropicAnswers, AnthropicCompletion):
     """A model of Anthropic's."""
 
     @classmethod
@@ -65,38 +40,91 @@ class AnthropicLLM(ReportedLLM, AnthropicCompletion):
             **given,
         )
 
-    @staticmethod
-    def _extract_anthropic_token_usage(response: Any) -> dict[str, Any]:
-        try:
-            return AnthropicCompletion._extract_anthropic_token_usage(response)  # noqa: SLF001 - overridden
-        except (OverflowError, ValueError):
-            return {"total_tokens": 0}  # CrewAI makes an integer of infinity, say.
-
-    def ask(self, messages: str | list[Any], **request: Any) -> Any:
-        """Ask once."""
-        answer = super().ask(messages, **request)
-        attempt = current_attempt()
-        return cut_off(answer, attempt.reason if attempt else None)
-
-    def _extract_finish_reason_and_id(self, message: Any) -> tuple[str | None, str | None]:  # type: ignore[override]
-        # CrewAI looks at every answer here, once it is whole.
-        reason, message_id = AnthropicCompletion._extract_finish_reason_and_id(message)  # noqa: SLF001 - overridden
-        blocks = message.content or ()
-        self.hear(
-            Heard(
-                text="".join(getattr(block, "text", None) or "" for block in blocks),
-                reasoning="".join(getattr(block, "thinking", None) or "" for block in blocks),
-                streamed=bool(self._effective_stream()),
-            )
-        )
-        self.note_end(reason, token_usage(self._extract_anthropic_token_usage(message)))
-        return reason, message_id
-
-    def _build_sync_client(self) -> Any:
-        client: Any = super()._build_sync_client()
-        client._make_sse_decoder = _Decoder  # noqa: SLF001
-        return client
+    def reader(self, params: Mapping[str, Any]) -> AnswerReader:
+        """Give what reads the answer to a request."""
+        return MessageReader(params)
 
     def cost(self, usage: TokenUsage | None, at: datetime) -> float | None:
         """Give what a call has cost."""
         return prices.cost(self.model, self.base_url, usage, at, provider="anthropic")
+
+
+class MessageReader(AnswerReader):
+    """Reads an answer of Anthropic's Messages API.
+
+    Parameters
+    ----------
+    request
+        What it answers.
+    """
+
+    mark = "content"
+
+    def __init__(self, request: Mapping[str, Any]) -> None:
+        offered = {tool["name"]: tool.get("input_schema") or {} for tool in request.get("tools") or ()}
+        super().__init__(offered, len(request["messages"]))
+        self._sound = True
+
+    def take(self, body: Mapping[str, Any]) -> str:
+        """Take in an event of a stream, or the whole; give what it adds to the text."""
+        index = body.get("index")
+        match body.get("type"):
+            case "message_start":
+                self._begin(body.get("message"))
+            case "content_block_start":
+                return self._block(body.get("content_block"), index, begun=True)
+            case "content_block_delta":
+                return self._block(body.get("delta"), index)
+            case "message_delta":
+                self._end(body.get("delta"), body)
+            case "message":
+                self._begin(body)
+                self._end(body, body)
+                blocks = body.get("content")
+                if isinstance(blocks, list):
+                    self._found = True
+                    return "".join(self._block(block, at) for at, block in enumerate(blocks))
+        return ""
+
+    def counts(self) -> dict[str, Any]:
+        """Give the tokens that were counted; none where one of the counts is none."""
+        return anthropic_counts(self._usage) if self._sound else {}
+
+    def _begin(self, message: Any) -> None:
+        if isinstance(message, dict):
+            self._id = word(message.get("id"))
+            self._count(message)
+
+    def _end(self, delta: Any, body: Mapping[str, Any]) -> None:
+        if isinstance(delta, dict):
+            self._finish = word(delta.get("stop_reason")) or self._finish
+        self._count(body)
+
+    def _count(self, body: Mapping[str, Any]) -> None:
+        usage = body.get("usage")
+        self._sound = self._sound and isinstance(usage, dict)
+        if isinstance(usage, dict):
+            # A stream counts the prompt at its beginning, and the answer at its end.
+            self._usage = {
+                **self._usage,
+                **{name: count for name, count in usage.items() if count is not None},
+            }
+
+    def _block(self, block: Any, index: Any, *, begun: bool = False) -> str:
+        """Take in a block, or a piece of one."""
+        if not isinstance(block, dict):
+            return ""
+        if isinstance(thought := block.get("thinking"), str):
+            self._reasoning.add(thought)
+        if block.get("type") == "tool_use":
+            # A stream begins a call with no arguments, and gives them in pieces.
+            given = None if begun and not block.get("input") else block.get("input")
+            self._call(index, given, id=block.get("id"), name=block.get("name"))
+        elif isinstance(piece := block.get("partial_json"), str):
+            self._call(index, piece)
+        text = block.get("text")
+        return self._text.add(text) if isinstance(text, str) else ""
+
+    def _call(self, index: Any, arguments: Any, **begun: Any) -> None:
+        function = {"name": begun.get("name"), "arguments": arguments}
+        self._calls.take([{"index": index, "id": begun.get("id"), "function": function}])

@@ -14,9 +14,10 @@ from typing import Any
 from crewai.hooks.dispatch import HookAborted
 
 from kasal_jupyter.schemas.events import TokenUsage
-from kasal_jupyter.worker.aside import Aside
 from kasal_jupyter.worker.endings import Heard
+from kasal_jupyter.worker.spoken import LiveSpeech
 from kasal_jupyter.worker.stop import StopSignal
+from kasal_jupyter.worker.time_limit import Aside
 
 _current: contextvars.ContextVar[Attempt | None] = contextvars.ContextVar("kasal_attempt", default=None)
 
@@ -49,8 +50,10 @@ class Attempt:
         Whether the provider was not reached, or refused to begin.
     heard
         What CrewAI has no place for in the answer.
-    reason
-        Why it ended, where CrewAI does not pass that on.
+    live
+        What was streamed of it, without thoughts.
+    address
+        Where the request went, where no exception would say it.
     """
 
     def __init__(self) -> None:
@@ -61,7 +64,8 @@ class Attempt:
         self.sent = False
         self.turned_down = False
         self.heard = Heard()
-        self.reason: str | None = None
+        self.live: LiveSpeech | None = None
+        self.address: str | None = None
         self._given_up = False
 
     @property

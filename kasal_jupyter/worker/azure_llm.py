@@ -6,19 +6,18 @@ from datetime import datetime
 from typing import Any, Self
 
 from crewai.llms.providers.azure.completion import AzureCompletion
-from pydantic import BaseModel
 
 from kasal_jupyter.models import prices
 from kasal_jupyter.schemas.agents import ModelSettings
 from kasal_jupyter.schemas.events import TokenUsage
 from kasal_jupyter.schemas.spec import RunModel
-from kasal_jupyter.worker.chat_answer import ChatReader
-from kasal_jupyter.worker.crewai_seams import ChatAnswers
+from kasal_jupyter.worker.attempt import current_attempt
+from kasal_jupyter.worker.crewai_seams import AzureAnswers
 from kasal_jupyter.worker.llm import CALL_SECONDS, CONNECT_SECONDS, ReportedLLM
 from kasal_jupyter.worker.stop import StopSignal
 
 
-class AzureLLM(ReportedLLM, ChatAnswers, AzureCompletion):
+class AzureLLM(ReportedLLM, AzureAnswers, AzureCompletion):
     """A deployment. What it answers is read as OpenAI's servers' answers are."""
 
     @classmethod
@@ -47,41 +46,26 @@ class AzureLLM(ReportedLLM, ChatAnswers, AzureCompletion):
         """Give what a call has cost, where the deployment is called as its model."""
         return prices.cost(self.model, self.endpoint, usage, at, provider="azure")
 
-    def _prepare_completion_params(self, *args: Any, **kwargs: Any) -> Any:
-        params: Any = super()._prepare_completion_params(*args, **kwargs)
+    def refine(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Send what CrewAI leaves out, or names as reasoning models refuse it."""
         if self.seed is not None:
-            params["seed"] = self.seed  # Which CrewAI leaves out.
+            params["seed"] = self.seed
         if "max_tokens" in params and not self.supports_stop_words():
             # These are the reasoning models. They refuse the old name, and the SDK has not got the new one.
             extras = params.setdefault("model_extras", {})
             extras["max_completion_tokens"] = params.pop("max_tokens")
         return params
 
-    def _handle_completion(
-        self,
-        params: Any,
-        available_functions: dict[str, Any] | None = None,
-        from_task: Any | None = None,
-        from_agent: Any | None = None,
-        response_model: type[BaseModel] | None = None,
-    ) -> Any:
-        """Ask, and read the answer; CrewAI loses the text of a piece that counts tokens."""
-        # Tools are called by the agent's executor alone; an object is read by whoever has asked.
-        del available_functions, response_model
-        stream = bool(params.get("stream"))
-        reader = ChatReader([tool.as_dict() for tool in params.get("tools") or ()], len(params["messages"]))
-        answer = self._get_sync_client().complete(**params)
-        for piece in answer if stream else [answer]:
-            said = reader.take(piece.as_dict(), streamed=stream)
-            self._tell_piece(said, from_task=from_task, from_agent=from_agent)
-        return self._tell(reader.answer(), params["messages"], from_task=from_task, from_agent=from_agent)
-
-    _handle_streaming_completion = _handle_completion
-
-    def _make_client_kwargs(self) -> dict[str, Any]:
-        # CrewAI passes no time-out on, and azure-core tries ten times by default.
-        return super()._make_client_kwargs() | {
+    def client_options(self) -> dict[str, Any]:
+        """Give the time-out, which CrewAI does not pass on, and no retries: azure-core tries ten times."""
+        return {
             "retry_total": 0,
             "connection_timeout": min(CONNECT_SECONDS, self.patience),
             "read_timeout": self.patience,
+            "raw_request_hook": _note_address,
         }
+
+
+def _note_address(request: Any) -> None:
+    if attempt := current_attempt():
+        attempt.address = str(request.http_request.url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Self
 
@@ -9,7 +10,6 @@ from boto3.session import Session
 from botocore.config import Config
 from botocore.parsers import EventStreamJSONParser, ResponseParserFactory, RestJSONParser
 from botocore.session import get_session
-from crewai.llms.base_llm import call_stream_override
 from crewai.llms.providers.bedrock.completion import BedrockCompletion
 
 from kasal_jupyter.models import prices
@@ -17,30 +17,42 @@ from kasal_jupyter.schemas.agents import ModelSettings
 from kasal_jupyter.schemas.events import TokenUsage
 from kasal_jupyter.schemas.spec import RunModel
 from kasal_jupyter.worker.attempt import current_attempt
-from kasal_jupyter.worker.endings import Heard
-from kasal_jupyter.worker.llm import CALL_SECONDS, CONNECT_SECONDS, ReportedLLM, cut_off
+from kasal_jupyter.worker.chat_answer import AnswerReader, word
+from kasal_jupyter.worker.chat_body import NotAnAnswer, body_words, objects, whole
+from kasal_jupyter.worker.crewai_seams import BedrockAnswers
+from kasal_jupyter.worker.llm import CALL_SECONDS, CONNECT_SECONDS, ReportedLLM
 from kasal_jupyter.worker.stop import StopSignal
-from kasal_jupyter.worker.token_usage import token_usage
 
-_APOLOGY = "I apologize, but I couldn't generate a "
-"""What CrewAI puts in the place of an empty answer, as if the model had said it."""
+_STREAM = "application/vnd.amazon.eventstream"
 
 
-class _AnyCounts:
-    """Leaves what Bedrock counts as it comes: the SDK makes integers of it, or refuses the answer with it."""
+class _EventParser(EventStreamJSONParser):  # type: ignore[misc]
+    """Gives events as they come: the SDK refuses an answer for one wrong type in it."""
 
-    def _handle_structure(self, shape: Any, value: Any) -> Any:
-        if shape.name == "TokenUsage":
-            return value if isinstance(value, dict) else None
-        return super()._handle_structure(shape, value)  # type: ignore[misc]
-
-
-class _EventParser(_AnyCounts, EventStreamJSONParser):  # type: ignore[misc]
-    pass
+    def _do_parse(self, response: Any, shape: Any) -> dict[str, Any]:
+        del shape
+        return {response["headers"].get(":event-type"): whole(response["body"])}
 
 
-class _Parser(_AnyCounts, RestJSONParser):  # type: ignore[misc]
+class _Parser(RestJSONParser):  # type: ignore[misc]
+    """Gives answers as they come; what is none is said to be none."""
+
     EVENT_STREAM_PARSER_CLS = _EventParser
+
+    def _do_parse(self, response: Any, shape: Any) -> dict[str, Any]:
+        if shape.event_stream_name is None:
+            return whole(response["body"])
+        if _STREAM in response["headers"].get("content-type", ""):
+            return dict(super()._do_parse(response, shape))
+        for _ in objects(response["body"].stream()):
+            raise NotAnAnswer("it is no stream of Amazon's")
+        raise NotAnAnswer("the answer has no content at all")
+
+    def _do_error_parse(self, response: Any, shape: Any) -> dict[str, Any]:
+        parsed: dict[str, Any] = super()._do_error_parse(response, shape)
+        if words := body_words(response["body"].decode(errors="replace")):
+            parsed.setdefault("Error", {})["Message"] = words
+        return parsed
 
 
 class _Parsers(ResponseParserFactory):  # type: ignore[misc]
@@ -50,7 +62,7 @@ class _Parsers(ResponseParserFactory):  # type: ignore[misc]
         return super().create_parser(protocol_name)
 
 
-class BedrockLLM(ReportedLLM, BedrockCompletion):
+class BedrockLLM(ReportedLLM, BedrockAnswers, BedrockCompletion):
     """A model that Amazon serves."""
 
     @classmethod
@@ -70,48 +82,34 @@ class BedrockLLM(ReportedLLM, BedrockCompletion):
             **given,
         )
 
-    def ask(self, messages: str | list[Any], **request: Any) -> Any:
-        """Ask once. With tools the answer comes whole: CrewAI loses the tool calls of Bedrock's streams."""
-        if not request.get("tools"):
-            return super().ask(messages, **request)
-        with call_stream_override(self, False):
-            answer = super().ask(messages, **request)
-        attempt = current_attempt()
-        return cut_off(answer, attempt.reason if attempt else None)
+    def bodies(self, request: dict[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """Ask, and give what comes: the events of a stream, or the whole."""
+        client = self.the_client
+        if not self.streams:
+            yield client.converse(**request)
+            return
+        stream = client.converse_stream(**request)["stream"]
+        try:
+            yield from stream
+        finally:
+            stream.close()
 
-    def _extract_finish_reason_and_id(self, response: Any) -> tuple[str | None, str | None]:  # type: ignore[override]
-        # CrewAI looks at every answer here, also at one that it makes an apology of and tells nobody.
-        reason, response_id = BedrockCompletion._extract_finish_reason_and_id(response)  # noqa: SLF001 - overridden
-        blocks = response.get("output", {}).get("message", {}).get("content") or ()
-        thoughts = (block.get("reasoningContent", {}).get("reasoningText", {}) for block in blocks)
-        self.hear(
-            Heard(
-                text="".join(block.get("text", "") for block in blocks),
-                reasoning="".join(thought.get("text", "") for thought in thoughts),
-                streamed="stream" in response,
-            )
-        )
-        self.note_end(reason, token_usage(response.get("usage")))
-        return reason, response_id
+    def reader(self, request: Mapping[str, Any]) -> AnswerReader:
+        """Give what reads the answer to a request."""
+        return ConverseReader(request, streamed=self.streams)
 
     def cost(self, usage: TokenUsage | None, at: datetime) -> float | None:
         """Give what a call has cost."""
         return prices.cost(self.model, self.base_url, usage, at, provider="bedrock")
 
-    def _emit_call_completed_event(self, *args: Any, **event: Any) -> None:
-        if str(event.get("response")).startswith(_APOLOGY):
-            event["response"] = ""
-        super()._emit_call_completed_event(*args, **event)
-
-    def _build_sync_client(self) -> Any:
-        # As CrewAI makes it, but for its retries, its time-out, and an endpoint that may be another.
+    def client(self) -> Any:
+        """Make it as CrewAI does, but for its retries, its time-out, and an endpoint that may be another."""
         config = Config(
             connect_timeout=min(CONNECT_SECONDS, self.patience),
             read_timeout=self.patience,
             retries={"total_max_attempts": 1, "mode": "standard"},
             tcp_keepalive=True,
         )
-        # With a parser that refuses no answer for its counts.
         beneath = get_session()
         beneath.register_component("response_parser_factory", _Parsers())
         session = Session(
@@ -121,4 +119,87 @@ class BedrockLLM(ReportedLLM, BedrockCompletion):
             aws_session_token=self.aws_session_token,
             region_name=self.region_name,
         )
-        return session.client("bedrock-runtime", config=config, endpoint_url=self.base_url)
+        made = session.client("bedrock-runtime", config=config, endpoint_url=self.base_url)
+        made.meta.events.register("before-send.bedrock-runtime", _note_address)
+        return made
+
+
+def _note_address(request: Any, **_about: Any) -> None:
+    # The SDK's errors do not say where it has asked.
+    if attempt := current_attempt():
+        attempt.address = str(request.url)
+
+
+class ConverseReader(AnswerReader):
+    """Reads an answer of Amazon's Converse API.
+
+    Parameters
+    ----------
+    request
+        What it answers.
+    streamed
+        Whether it comes in pieces.
+    """
+
+    mark = "output"
+
+    def __init__(self, request: Mapping[str, Any], *, streamed: bool) -> None:
+        tools = (request.get("toolConfig") or {}).get("tools") or ()
+        specs = [tool["toolSpec"] for tool in tools if "toolSpec" in tool]
+        offered = {spec["name"]: spec.get("inputSchema", {}).get("json") or {} for spec in specs}
+        super().__init__(offered, len(request["messages"]))
+        self._streamed = streamed
+
+    def take(self, body: Mapping[str, Any]) -> str:
+        """Take in an event of a stream, or the whole; give what it adds to the text.
+
+        Raises
+        ------
+        NotAnAnswer
+            It is neither.
+        """
+        if not self._streamed:
+            return self._whole(body)
+        for name, event in body.items():
+            if isinstance(event, dict):
+                index = event.get("contentBlockIndex")
+                match name:
+                    case "contentBlockStart":
+                        return self._block(event.get("start"), index)
+                    case "contentBlockDelta":
+                        return self._block(event.get("delta"), index)
+                    case "messageStop":
+                        self._finish = word(event.get("stopReason"))
+                    case "metadata":
+                        self._count(event.get("usage"))
+        return ""
+
+    def _whole(self, body: Mapping[str, Any]) -> str:
+        output = body.get("output")
+        message = output.get("message") if isinstance(output, dict) else None
+        if not isinstance(message, dict):
+            raise NotAnAnswer(f"it has no {self.mark} in it, so it describes no model's answer")
+        self._finish = word(body.get("stopReason"))
+        self._count(body.get("usage"))
+        blocks = message.get("content")
+        blocks = blocks if isinstance(blocks, list) else []
+        return "".join(self._block(block, at) for at, block in enumerate(blocks))
+
+    def _count(self, usage: Any) -> None:
+        self._usage = usage if isinstance(usage, dict) else {}
+
+    def _block(self, block: Any, index: Any) -> str:
+        """Take in a block, or a piece of one."""
+        if not isinstance(block, dict):
+            return ""
+        thought = block.get("reasoningContent")
+        if isinstance(thought, dict):
+            # Whole, it is a block of its own; in pieces, it is not.
+            inner = thought.get("reasoningText")
+            text = inner.get("text") if isinstance(inner, dict) else thought.get("text")
+            self._reasoning.add(text if isinstance(text, str) else "")
+        if isinstance(use := block.get("toolUse"), dict):
+            function = {"name": use.get("name"), "arguments": use.get("input")}
+            self._calls.take([{"index": index, "id": use.get("toolUseId"), "function": function}])
+        said = block.get("text")
+        return self._text.add(said) if isinstance(said, str) else ""

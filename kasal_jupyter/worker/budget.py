@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 
 from kasal_jupyter.schemas.events import ErrorInfo, TokenUsage
 from kasal_jupyter.schemas.executions import Budget
-from kasal_jupyter.worker.aside import Aside
 from kasal_jupyter.worker.attempt import Attempt
 from kasal_jupyter.worker.llm import ReportedLLM
 from kasal_jupyter.worker.stop import RunFailed, StopSignal
+from kasal_jupyter.worker.time_limit import Aside
 
 BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
 

@@ -12,11 +12,11 @@ from crewai.utilities.i18n import I18N_DEFAULT
 
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.crews import managing_agent
-from kasal_jupyter.schemas.placeholders import fill
+from kasal_jupyter.schemas.placeholders import AGENT_TEXTS, fill
 from kasal_jupyter.schemas.spec import RunSpec, RunTask
 from kasal_jupyter.worker.agent import CrewAgent
 from kasal_jupyter.worker.client_tool import ClientCalls
-from kasal_jupyter.worker.conditional_task import CrewConditionalTask
+from kasal_jupyter.worker.condition import CrewConditionalTask
 from kasal_jupyter.worker.crewai_seams import end_by
 from kasal_jupyter.worker.guardrail import WordedGuardrail
 from kasal_jupyter.worker.models import Models
@@ -24,8 +24,7 @@ from kasal_jupyter.worker.outcome import last_answer, object_of
 from kasal_jupyter.worker.planning import PlannedCrew
 from kasal_jupyter.worker.result_file import ResultFile
 from kasal_jupyter.worker.stop import StopSignal
-from kasal_jupyter.worker.tool import model_of
-from kasal_jupyter.worker.toolset import Toolset
+from kasal_jupyter.worker.tool import Toolset, model_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +131,7 @@ class _Builder:
         """Make the crew's own manager, or CrewAI's, but as an agent of ours and without its retries."""
         if managing is not None:
             return self._agent(managing, manages=True)
-        texts = {
-            part: I18N_DEFAULT.retrieve("hierarchical_manager_agent", part)
-            for part in ("role", "goal", "backstory")
-        }
+        texts = {part: I18N_DEFAULT.retrieve("hierarchical_manager_agent", part) for part in AGENT_TEXTS}
         assert self._spec.manager_model is not None, "the server fills in its default model"
         return CrewAgent(
             display_name=texts["role"],

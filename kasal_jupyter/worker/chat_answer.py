@@ -1,18 +1,23 @@
-"""What an OpenAI-compatible model says, put together from the pieces in which it came.
+"""What a model says, put together from the pieces in which it came.
 
 OpenAI's description of its API is one thing; what the servers that speak it send is another. Each rule here
-is for one that was seen to send it so.
+is for one that was seen to send it so. The readers of other APIs stand with their providers.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
 
 from kasal_jupyter.wellformed import well_formed
 from kasal_jupyter.worker.chat_body import NotAnAnswer, objects
 from kasal_jupyter.worker.chat_calls import AskedCall, Calls
+from kasal_jupyter.worker.token_usage import openai_counts, responses_counts
+
+FORM_TOOL = "structured_output"
+"""What the tool is called that a model gives an object with, where there is no other way to ask for one."""
 
 _REASONING = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
 """Where DeepSeek, vLLM and llama-server have it; OpenRouter, Groq and Ollama; others. Some say it twice."""
@@ -35,7 +40,7 @@ class ChatAnswer:
     finish_reason
         Why it ended, in the server's word.
     usage
-        The tokens as the server counts them.
+        The tokens as the server counts them, under CrewAI's names.
     id
         The server's id of it.
     streamed
@@ -51,21 +56,30 @@ class ChatAnswer:
     id: str | None
     streamed: bool
 
+    def as_form(self) -> Self:
+        """Give the answer where an object was asked for, which :data:`FORM_TOOL` was called with."""
+        for call in self.calls:
+            if call.name == FORM_TOOL:
+                return replace(self, text=call.written, calls=[])
+        return self
 
-class ChatReader:
+
+class AnswerReader(ABC):
     """Reads one answer.
 
     Parameters
     ----------
-    tools
-        The tools that were offered, as the request has them.
+    offered
+        The schemas of the arguments of the tools that were offered, by their names.
     number
         How many messages the conversation had: where a server gives calls no ids, they are called by it.
     """
 
-    def __init__(self, tools: Iterable[Mapping[str, Any]], number: int) -> None:
-        functions = [tool.get("function", {}) for tool in tools]
-        self._calls = Calls({each["name"]: each.get("parameters") or {} for each in functions}, number)
+    mark: ClassVar[str]
+    """What every whole answer of this API has."""
+
+    def __init__(self, offered: Mapping[str, Mapping[str, Any]], number: int) -> None:
+        self._calls = Calls(offered, number)
         self._text, self._reasoning, self._refusal = _Text(), _Text(), _Text()
         self._finish: str | None = None
         self._usage: dict[str, Any] = {}
@@ -84,7 +98,15 @@ class ChatReader:
         for body, self._streamed in objects(chunks):
             yield self.take(body)
         if not self._found and not self._streamed:
-            raise NotAnAnswer("it has no choices in it, so it describes no model's answer")
+            raise NotAnAnswer(f"it has no {self.mark} in it, so it describes no model's answer")
+
+    @abstractmethod
+    def take(self, body: Mapping[str, Any]) -> str:
+        """Take in a piece of an answer, or the whole; give what it adds to the text."""
+
+    def counts(self) -> dict[str, Any]:
+        """Give the tokens that were counted, under CrewAI's names, whatever stands there."""
+        return self._usage
 
     def answer(self) -> ChatAnswer:
         """Give the answer, once its pieces were read."""
@@ -94,16 +116,32 @@ class ChatReader:
             self._refusal.whole(),
             self._calls.asked(),
             self._finish,
-            self._usage,
+            self.counts(),
             self._id,
             self._streamed,
         )
 
-    def take(self, body: Mapping[str, Any], *, streamed: bool | None = None) -> str:
+
+class ChatReader(AnswerReader):
+    """Reads an answer of OpenAI's chat completions.
+
+    Parameters
+    ----------
+    tools
+        The tools that were offered, as the request has them.
+    number
+        See :class:`AnswerReader`.
+    """
+
+    mark = "choices"
+
+    def __init__(self, tools: Iterable[Mapping[str, Any]], number: int) -> None:
+        functions = [tool.get("function", {}) for tool in tools]
+        super().__init__({each["name"]: each.get("parameters") or {} for each in functions}, number)
+
+    def take(self, body: Mapping[str, Any]) -> str:
         """Take in a piece of an answer, or the whole; give what it adds to the text."""
-        if streamed is not None:
-            self._streamed = streamed
-        self._id = self._id or _word(body.get("id"))
+        self._id = self._id or word(body.get("id"))
         # Alone at the end, in every chunk, or with the last piece: what was counted last counts all.
         grok = body.get("x_groq")
         self._count(body.get("usage"), grok.get("usage") if isinstance(grok, dict) else None)
@@ -113,7 +151,7 @@ class ChatReader:
             return ""
         self._found = True
         self._count(choice.get("usage"))
-        self._finish = _word(choice.get("finish_reason")) or self._finish
+        self._finish = word(choice.get("finish_reason")) or self._finish
         said = choice.get("delta") or choice.get("message") or {"content": choice.get("text")}
         if not isinstance(said, dict):
             return ""
@@ -125,10 +163,98 @@ class ChatReader:
         self._calls.take(said.get("tool_calls") or said.get("function_call"))
         return self._text.add(parts.text)
 
+    def counts(self) -> dict[str, Any]:
+        """Give the tokens that were counted."""
+        return openai_counts(self._usage)
+
     def _count(self, *usages: Any) -> None:
         for usage in usages:
             if isinstance(usage, dict) and usage:
                 self._usage = usage
+
+
+class ResponseReader(AnswerReader):
+    """Reads an answer of OpenAI's Responses API.
+
+    Parameters
+    ----------
+    tools
+        The tools that were offered, as the request has them.
+    number
+        See :class:`AnswerReader`.
+    """
+
+    mark = "output"
+
+    def __init__(self, tools: Iterable[Mapping[str, Any]], number: int) -> None:
+        offered = {each["name"]: each.get("parameters") or {} for each in tools if "name" in each}
+        super().__init__(offered, number)
+        self._asked: set[str] = set()
+
+    def take(self, body: Mapping[str, Any]) -> str:
+        """Take in an event of a stream, or the whole; give what it adds to the text."""
+        kind = str(body.get("type") or "")
+        delta = body.get("delta")
+        if isinstance(response := body.get("response"), dict):
+            return self._response(response)
+        if isinstance(body.get("output"), list):
+            return self._response(body)
+        if kind == "response.output_item.done":
+            self._call(body.get("item"))
+        elif isinstance(delta, str):
+            if kind == "response.output_text.delta":
+                return self._text.add(delta)
+            if kind in {"response.reasoning_text.delta", "response.reasoning_summary_text.delta"}:
+                self._reasoning.add(delta)
+            elif kind == "response.refusal.delta":
+                self._refusal.add(delta)
+        return ""
+
+    def counts(self) -> dict[str, Any]:
+        """Give the tokens that were counted."""
+        return responses_counts(self._usage)
+
+    def _response(self, response: Mapping[str, Any]) -> str:
+        """Take in a response as far as it is there; what a stream has said already is not taken twice."""
+        self._id = word(response.get("id")) or self._id
+        if isinstance(usage := response.get("usage"), dict):
+            self._usage = usage
+        if error := response.get("error"):
+            inner = error if isinstance(error, dict) else {"message": error}
+            said = word(inner.get("message")) or "the response has failed"
+            raise NotAnAnswer(said, {"error": inner}, begun=self._streamed)
+        output = response.get("output")
+        status = word(response.get("status"))
+        if not isinstance(output, list) or status in {"in_progress", "queued"}:
+            return ""
+        self._found = True
+        details = response.get("incomplete_details")
+        self._finish = word(details.get("reason")) if isinstance(details, dict) else None
+        self._finish = self._finish or status
+        before = (self._text.whole(), self._reasoning.whole(), self._refusal.whole())
+        added = ""
+        for item in output:
+            if not isinstance(item, dict):
+                continue
+            self._call(item)
+            parts = _parts(item.get("content")) if item.get("type") in {"message", "reasoning"} else _Parts()
+            if item.get("type") == "reasoning":
+                self._reasoning.add("" if before[1] else parts.text or _parts(item.get("summary")).text)
+                continue
+            if not before[2]:
+                self._refusal.add(parts.refusal)
+            if not before[0]:
+                added += self._text.add(parts.text)
+        return added
+
+    def _call(self, item: Any) -> None:
+        if not isinstance(item, dict) or item.get("type") != "function_call":
+            return
+        call_id = str(item.get("call_id") or item.get("id") or "")
+        if call_id in self._asked:
+            return
+        self._asked.add(call_id)
+        self._calls.take([{"id": call_id, "index": len(self._asked), "function": item}])
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +297,8 @@ def _words_of(part: Any) -> str:
     return text if isinstance(text, str) else ""
 
 
-def _word(value: Any) -> str | None:
+def word(value: Any) -> str | None:
+    """Give a server's word for something; None where it has none."""
     return None if value is None or value == "" else well_formed(str(value))
 
 

@@ -1,4 +1,4 @@
-"""The body of an OpenAI-compatible server's answer, as JSON objects: of a stream's events, or of the whole.
+"""The body of a server's answer, as JSON objects: of a stream's events, or of the whole.
 
 Which of the two it is, the body says. Servers send one for the other, under whatever type of content.
 """
@@ -77,7 +77,7 @@ def objects(chunks: Iterable[bytes]) -> Iterator[tuple[dict[str, Any], bool]]:
         if not line.strip():
             continue
         if not line.startswith(_STREAM):
-            yield _whole(b"\n".join([line, *lines])), False
+            yield whole(b"\n".join([line, *lines])), False
             return
         for event, data in _events(line, lines):
             if data == "[DONE]":
@@ -130,7 +130,14 @@ def _events(first: bytes, lines: Iterator[bytes]) -> Iterator[tuple[str, str]]:
         yield name, "\n".join(data).strip()
 
 
-def _whole(body: bytes) -> dict[str, Any]:
+def whole(body: bytes) -> dict[str, Any]:
+    """Read a body that is one JSON object.
+
+    Raises
+    ------
+    NotAnAnswer
+        It is none, or an error.
+    """
     text = body.decode(errors="replace").strip()
     parsed = _parsed(text)
     if isinstance(parsed, dict):
@@ -167,6 +174,14 @@ def server_words(body: Mapping[str, Any]) -> str | None:
         if isinstance(words, str) and words.strip():
             return " ".join(words.split())
     return None
+
+
+def body_words(text: str) -> str | None:
+    """Give what a body says that is an error in JSON, or a web page; None where it is neither."""
+    if title := page_title(text):
+        return f"a web page ({title})"
+    body = _parsed(text)
+    return server_words(body) if isinstance(body, dict) else None
 
 
 def page_title(text: str) -> str | None:

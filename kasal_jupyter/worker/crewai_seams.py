@@ -1,36 +1,53 @@
 """Where CrewAI is overridden in what is not meant for it: all of it in this one place, each with why.
 
 What is built on here is in no promise of CrewAI's. ``tests/worker/test_crewai_seams.py`` holds it, method by
-method, and fails when a release changes it. What is overridden of other providers' classes than OpenAI's
-stands with each of them (``anthropic_llm`` …), since they load an SDK of their own; the same test holds it.
+method, and fails when a release changes it; it also fails where another module overrides or names one of
+CrewAI's private parts. The rest of the room calls and overrides what has a name here.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import crewai.agent.core
 import crewai.task
 import crewai.utilities.task_output_storage_handler
+from crewai import Agent, Crew, Task
 from crewai.agents import agent_executor
 from crewai.agents.agent_executor import AgentExecutor, AgentExecutorState
 from crewai.events.event_bus import crewai_event_bus
 from crewai.events.types.llm_events import LLMCallType
 from crewai.events.types.tool_usage_events import ToolUsageErrorEvent, ToolUsageStartedEvent
-from crewai.llms.base_llm import BaseLLM
+from crewai.llms.base_llm import BaseLLM, get_current_call_id, llm_call_context
 from crewai.llms.providers.openai.completion import OpenAICompletion
+from crewai.tasks.task_output import TaskOutput
 from crewai.tools.tool_failure import ToolFailure, ToolFailureReason
+from crewai.utilities.agent_utils import extract_tool_call_info
+from crewai.utilities.planning_handler import CrewPlanner
 from crewai.utilities.prompts import Prompts
+from crewai.utilities.pydantic_schema_utils import generate_model_description
 from openai.lib._parsing import type_to_response_format_param
 from pydantic import BaseModel
 
-from kasal_jupyter.worker.chat_answer import ChatAnswer, ChatReader
-from kasal_jupyter.worker.chat_body import NotAnAnswer
+from kasal_jupyter.worker.chat_answer import FORM_TOOL, AnswerReader, ChatAnswer, ChatReader, ResponseReader
+from kasal_jupyter.worker.chat_body import NotAnAnswer, objects
 from kasal_jupyter.worker.chat_calls import AskedCall
-from kasal_jupyter.worker.token_usage import openai_counts
+from kasal_jupyter.worker.endings import ending_of
+
+if TYPE_CHECKING:
+    # At run time, each of them loads an SDK that most runs do not need.
+    from crewai.llms.providers.anthropic.completion import AnthropicCompletion
+    from crewai.llms.providers.azure.completion import AzureCompletion
+    from crewai.llms.providers.bedrock.completion import BedrockCompletion
+    from crewai.llms.providers.gemini.completion import GeminiCompletion
+else:
+    AnthropicCompletion = AzureCompletion = BedrockCompletion = GeminiCompletion = BaseLLM
 
 _Call = TypeVar("_Call", bound=Callable[..., Any])
 
@@ -68,12 +85,12 @@ def reset_event_bus() -> None:
     too: they are CrewAI's console and telemetry, which nobody here listens to.
     """
     crewai_event_bus.shutdown(wait=True)
-    crewai_event_bus._shutting_down = False  # noqa: SLF001
-    crewai_event_bus._executor_initialized = False  # noqa: SLF001
-    crewai_event_bus._has_pending_events = False  # noqa: SLF001
+    crewai_event_bus._shutting_down = False
+    crewai_event_bus._executor_initialized = False
+    crewai_event_bus._has_pending_events = False
     # CrewAI would keep every event of a run in memory, each piece of a streamed answer included,
     # for checkpoints that are never taken here.
-    crewai_event_bus._record_event = _forget  # type: ignore[assignment,method-assign]  # noqa: SLF001
+    crewai_event_bus._record_event = _forget  # type: ignore[assignment,method-assign]
 
 
 def _forget(_event: object) -> None:
@@ -88,7 +105,7 @@ def once(llm: BaseLLM) -> Any:
 
 def unwrapped(call: _Call) -> _Call:
     """Have CrewAI leave a method ``call`` or ``acall`` as it is written, without retries of its own."""
-    call._crewai_rate_limit_wrapped = True  # type: ignore[attr-defined]  # noqa: SLF001
+    call._crewai_rate_limit_wrapped = True  # type: ignore[attr-defined]
     return call
 
 
@@ -184,26 +201,228 @@ WRITTEN = "kasal_written"
 """Where a tool call has its arguments as the model wrote them."""
 
 
-class ChatAnswers(BaseLLM):
-    """Tells CrewAI of an answer as its own provider would, with what was read of it here."""
+# -- agents, crews and plans -----------------------------------------------------------------------------
 
-    def _tell(
+
+class SeamedAgent(Agent):
+    """CrewAI's agent, with names for two of its steps."""
+
+    executor_class: type[AgentExecutor] = CrewExecutor
+
+    def reminder(self, task: Any, context: str | None) -> str:
+        """Give what is added to the prompt of a task."""
+        del task, context
+        return ""
+
+    def within(self, seconds: int, work: Callable[[], Any]) -> Any:
+        """Do a task that has a time limit."""
+        del seconds
+        return work()
+
+    def _prepare_task_execution(self, task: Any, context: str | None) -> str:
+        # Where CrewAI appends what its own memory gives.
+        prompt = super()._prepare_task_execution(task, context)
+        return prompt + self.reminder(task, context)
+
+    def _execute_with_timeout(self, task_prompt: str, task: Any, timeout: int) -> Any:
+        # CrewAI waits for what is over its time to its end, however long it takes.
+        return self.within(timeout, lambda: self._execute_without_timeout(task_prompt, task))
+
+
+class SeamedCrew(Crew):
+    """CrewAI's crew, with a name for how it plans; what was skipped is in no task's context."""
+
+    @abstractmethod
+    def plan(self) -> None:
+        """Plan before the tasks; CrewAI would have an agent with a client of its own do so."""
+
+    def _handle_crew_planning(self) -> None:
+        self.plan()
+
+    @staticmethod
+    def _get_context(task: Task, task_outputs: list[TaskOutput]) -> str:
+        # A skipped task's output is empty, and would be a pair of dividers in the prompt.
+        said = [output for output in task_outputs if output.raw]
+        return Crew._get_context(task, said)
+
+
+class PlannersTexts(CrewPlanner):
+    """What CrewAI's planner is told."""
+
+    def planner(self) -> Agent:
+        """Give who plans, for its texts."""
+        return self._create_planning_agent()
+
+    def planners_task(self, agent: Agent, tasks: str) -> Task:
+        """Give the task of planning these, as they are described."""
+        return self._create_planner_task(agent, tasks)
+
+
+# -- models ------------------------------------------------------------------------------------------------
+
+
+class ObservedLLM(BaseLLM):
+    """A model of one provider, each step of whose calls has a name to override."""
+
+    @contextmanager
+    def beginning(self, messages: str | list[Any], call_id: str) -> Iterator[None]:
+        """Stand around the event that tells of a call's beginning."""
+        del messages, call_id
+        yield
+
+    def sending(self) -> None:
+        """Take notice of a request that is about to be made."""
+
+    def go_on(self) -> None:
+        """Have a look, in the middle of an answer, whether somebody waits for it still."""
+
+    def shown(self, piece: str) -> str:
+        """Give what of a piece of an answer is shown as it comes."""
+        return piece
+
+    def cut_at_stops(self, text: str, cut: Callable[[str], str]) -> str:
+        """Give an answer up to the words that it is to stop at."""
+        return cut(text)
+
+    def ending(self, event: dict[str, Any]) -> AbstractContextManager[None]:
+        """Stand around the event that tells of an answer, and say what is in it."""
+        del event
+        return nullcontext()
+
+    def tells_of_failures(self) -> bool:
+        """Say whether CrewAI's event tells of the failure that is being handled."""
+        return True
+
+    def count(self, usage: Any) -> None:
+        """Add up the tokens of an answer, in :attr:`counted`."""
+        super()._track_token_usage_internal(usage)
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """The tokens of all answers, under CrewAI's names."""
+        return self._token_usage
+
+    @property
+    def streams(self) -> bool:
+        """Whether answers are asked for in pieces."""
+        return bool(self._effective_stream())
+
+    @property
+    def most_tokens(self) -> int | None:
+        """The most tokens of an answer; None where nothing is set."""
+        most = self._effective_max_tokens()
+        return int(most) if most else None
+
+    def show_piece(self, piece: str, **asked_by: Any) -> None:
+        """Tell of a piece of an answer as it is."""
+        super()._emit_stream_chunk_event(chunk=piece, **asked_by)
+
+    def _build_async_client(self) -> Any:
+        return None  # Nothing here is asynchronous, and a client takes 20 ms to make.
+
+    def _emit_call_started_event(self, messages: str | list[Any], *args: Any, **kwargs: Any) -> None:
+        with self.beginning(messages, get_current_call_id()):
+            super()._emit_call_started_event(messages, *args, **kwargs)
+
+    def _invoke_before_llm_call_hooks(self, *args: Any, **kwargs: Any) -> bool:
+        # The last that CrewAI does before a request.
+        goes_on = super()._invoke_before_llm_call_hooks(*args, **kwargs)
+        self.sending()
+        return goes_on
+
+    def _emit_stream_chunk_event(self, *args: Any, **event: Any) -> None:
+        # The only way into an SDK's loop over a stream: out of it, the connection is closed.
+        self.go_on()
+        if event.get("tool_call") is None and not args:
+            event["chunk"] = self.shown(event["chunk"])
+            if not event["chunk"]:
+                return
+        super()._emit_stream_chunk_event(*args, **event)
+
+    def _apply_stop_words(self, content: str) -> str:
+        return self.cut_at_stops(content, super()._apply_stop_words)
+
+    def _emit_call_failed_event(self, *args: Any, **kwargs: Any) -> None:
+        # Of what fails, whoever has asked tells, with what it took; CrewAI does so twice for some.
+        if self.tells_of_failures():
+            super()._emit_call_failed_event(*args, **kwargs)
+
+    def _track_token_usage_internal(self, usage_data: Any) -> None:
+        # CrewAI adds up whatever a provider says.
+        self.count(usage_data)
+
+    def _emit_call_completed_event(self, *args: Any, **event: Any) -> None:
+        # CrewAI's providers pass everything by name.
+        with self.ending(event):
+            super()._emit_call_completed_event(*args, **event)
+
+
+class AnsweringLLM(ObservedLLM):
+    """A model whose answers are read here, or made here, and not by CrewAI.
+
+    CrewAI loses the text and the tool calls of a piece that counts tokens, takes parallel calls for one,
+    knows no refusals and no reasoning, drops what is said beside tool calls, and asks again, unseen, where it
+    does not understand an answer.
+    """
+
+    def hear(self, answer: ChatAnswer) -> None:
+        """Take down of an answer what CrewAI has no place for."""
+
+    @contextmanager
+    def asked(self, messages: str | list[Any], **request: Any) -> Iterator[list[Any]]:
+        """Stand around a call, as CrewAI's providers do; give the messages in one form."""
+        written: list[Any] = self._format_messages(messages)
+        asked_by = {name: request.get(name) for name in ("from_task", "from_agent")}
+        with llm_call_context():
+            self._emit_call_started_event(messages=messages, **request)
+            try:
+                self._invoke_before_llm_call_hooks(written, asked_by["from_agent"])
+                yield written
+            except Exception as error:
+                self._emit_call_failed_event(str(error), **asked_by)
+                raise
+
+    def read(
         self,
-        answer: ChatAnswer,
+        reader: AnswerReader,
+        chunks: Iterable[bytes],
         messages: list[Any],
+        *,
+        address: str,
+        form: bool = False,
         **asked_by: Any,
     ) -> Any:
-        self._hear(answer)
+        """Read a body, tell of it as it comes, and give what it says, as CrewAI has it.
+
+        Raises
+        ------
+        NotAnAnswer
+            It is none; with the address where it was sent.
+        """
+        try:
+            for piece in reader.pieces(chunks):
+                self.tell_piece(piece, **asked_by)
+        except NotAnAnswer as error:
+            error.address = address
+            raise
+        answer = reader.answer()
+        return self.tell(answer.as_form() if form else answer, messages, **asked_by)
+
+    def tell(self, answer: ChatAnswer, messages: list[Any], **asked_by: Any) -> Any:
+        """Tell CrewAI of an answer as its own provider would; give it as that would."""
+        self.hear(answer)
         about: dict[str, Any] = {
             **asked_by,
             "messages": messages,
-            "usage": openai_counts(answer.usage),
+            "usage": answer.usage,
             "finish_reason": answer.finish_reason,
             "response_id": answer.id,
         }
-        self._track_token_usage_internal(about["usage"])
+        self._track_token_usage_internal(answer.usage)
         if answer.calls:
             calls = [_tool_call(call) for call in answer.calls]
+            if ending_of(answer.finish_reason) == "length":
+                calls[-1] = _cut_off(answer.calls[-1])
             self._emit_call_completed_event(response=calls, call_type=LLMCallType.TOOL_CALL, **about)
             return calls
         text = self._apply_stop_words(answer.text)
@@ -211,25 +430,56 @@ class ChatAnswers(BaseLLM):
         # An object is taken out of the text by whoever has asked: servers put words and fences around it.
         return self._invoke_after_llm_call_hooks(messages, text, asked_by.get("from_agent"))
 
-    def _tell_piece(self, piece: str, **asked_by: Any) -> None:
+    def tell_piece(self, piece: str, **asked_by: Any) -> None:
+        """Tell of a piece of an answer."""
         if piece and self._effective_stream():
             self._emit_stream_chunk_event(chunk=piece, **asked_by)
         else:
-            self._go_on()
-
-    def _go_on(self) -> None:
-        """Have a look, in the middle of an answer, whether somebody waits for it still."""
-
-    def _hear(self, answer: ChatAnswer) -> None:
-        """Take down of an answer what CrewAI has no place for."""
+            self.go_on()
 
 
-class OpenAIAnswers(ChatAnswers, OpenAICompletion):
-    """CrewAI's OpenAI provider, with one request a call, and an answer that is read as servers send it.
+class OpenAIAnswers(AnsweringLLM, OpenAICompletion):
+    """CrewAI's OpenAI provider, with one request a call, and answers that are read as servers send them."""
 
-    CrewAI loses the text and the tool calls of a piece that counts tokens, takes parallel calls for one,
-    knows no refusals and no reasoning, and asks again, unseen, where it does not understand an answer.
-    """
+    def client_options(self, address: str | None) -> dict[str, Any]:
+        """Give what the client is made with besides."""
+        del address
+        return {}
+
+    def refine(self, params: dict[str, Any], tools: list[dict[str, Any]] | None) -> dict[str, Any]:
+        """Give what is sent to chat completions, of what CrewAI would send."""
+        del tools
+        return params
+
+    def refused(self, error: Exception) -> None:
+        """Look at what a server has answered with in the place of an answer."""
+
+    def wants_no_effort(self, error: Exception) -> bool:
+        """Say whether a model takes no tools unless it is told not to reason: newer ones of OpenAI's."""
+        return self._rejects_reasoning_effort_with_tools(error)
+
+    def wants_responses(self, error: Exception) -> bool:
+        """Say whether a model answers the Responses API alone."""
+        return self._is_responses_only_error(error)
+
+    def _get_client_params(self) -> dict[str, Any]:
+        params = super()._get_client_params()
+        return params | self.client_options(params.get("base_url"))
+
+    def _prepare_completion_params(
+        self, messages: list[Any], tools: list[dict[str, Any]] | None = None
+    ) -> dict[str, Any]:
+        return self.refine(super()._prepare_completion_params(messages, tools), tools)
+
+    def _prepare_responses_params(
+        self,
+        messages: list[Any],
+        tools: list[dict[str, Any]] | None = None,
+        response_model: type[BaseModel] | None = None,
+    ) -> dict[str, Any]:
+        params = super()._prepare_responses_params(messages, tools, response_model)
+        params.pop("seed", None)  # Which this API does not know.
+        return params
 
     def _call_completions(  # noqa: PLR0917 - CrewAI's signature
         self,
@@ -245,28 +495,330 @@ class OpenAIAnswers(ChatAnswers, OpenAICompletion):
         if response_model is not None:
             params["response_format"] = type_to_response_format_param(response_model)
         reader = ChatReader(params.get("tools") or (), len(messages))
-        completions = self._get_sync_client().chat.completions
-        with completions.with_streaming_response.create(**params) as response:
+        api = self._get_sync_client().chat.completions
+        return self._ask(api, params, reader, messages, from_task=from_task, from_agent=from_agent)
+
+    def _call_responses(  # noqa: PLR0917 - CrewAI's signature
+        self,
+        messages: list[Any],
+        tools: list[dict[str, Any]] | None = None,
+        available_functions: dict[str, Any] | None = None,
+        from_task: Any | None = None,
+        from_agent: Any | None = None,
+        response_model: type[BaseModel] | None = None,
+    ) -> Any:
+        del available_functions
+        params = self._prepare_responses_params(messages, tools, response_model)
+        reader = ResponseReader(params.get("tools") or (), len(messages))
+        api = self._get_sync_client().responses
+        return self._ask(api, params, reader, messages, from_task=from_task, from_agent=from_agent)
+
+    def _ask(
+        self, api: Any, params: dict[str, Any], reader: AnswerReader, messages: list[Any], **asked_by: Any
+    ) -> Any:
+        try:
+            with api.with_streaming_response.create(**params) as response:
+                address = str(response.http_request.url)
+                return self.read(reader, response.iter_bytes(), messages, address=address, **asked_by)
+        except Exception as error:
+            self.refused(error)
+            raise
+
+
+class AnthropicAnswers(AnsweringLLM, AnthropicCompletion):
+    """CrewAI's Anthropic provider, with answers that are read here."""
+
+    @abstractmethod
+    def reader(self, params: Mapping[str, Any]) -> AnswerReader:
+        """Give what reads the answer to a request."""
+
+    def _format_messages_for_anthropic(self, messages: str | list[Any]) -> Any:
+        formatted, system = super()._format_messages_for_anthropic(messages)
+        # CrewAI leaves out what was said beside tool calls.
+        _say_beside(
+            messages, formatted, lambda block: block.get("id"), lambda text: {"type": "text", "text": text}
+        )
+        return formatted, system
+
+    def _handle_completion(
+        self,
+        params: dict[str, Any],
+        available_functions: dict[str, Any] | None = None,
+        from_task: Any | None = None,
+        from_agent: Any | None = None,
+        response_model: Any | None = None,
+    ) -> Any:
+        del available_functions  # Tools are called by the agent's executor alone.
+        client = self._get_sync_client()
+        api, reader = client.messages, self.reader(params)
+        if response_model is not None:
+            # As CrewAI asks for an object: by a tool, or by what newer models have for it.
+            from crewai.llms.providers.anthropic import completion
+
+            schema = completion.transform_schema(response_model.model_json_schema())
+            if completion._supports_native_structured_outputs(self.model):
+                api = client.beta.messages
+                params["betas"] = [completion.ANTHROPIC_STRUCTURED_OUTPUTS_BETA]
+                params["extra_body"] = {"output_format": {"type": "json_schema", "schema": schema}}
+            else:
+                tool = {"name": FORM_TOOL, "description": _FORM_TOOL, "input_schema": schema}
+                params["tools"], params["tool_choice"] = [tool], {"type": "tool", "name": FORM_TOOL}
+        with api.with_streaming_response.create(**params) as response:
+            return self.read(
+                reader,
+                response.iter_bytes(),
+                params["messages"],
+                address=str(response.http_request.url),
+                form=response_model is not None,
+                from_task=from_task,
+                from_agent=from_agent,
+            )
+
+    _handle_streaming_completion = _handle_completion
+
+
+class AzureAnswers(AnsweringLLM, AzureCompletion):
+    """CrewAI's Azure provider, with answers that are read as OpenAI's servers' are."""
+
+    def refine(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Give what is sent, of what CrewAI would send."""
+        return params
+
+    def client_options(self) -> dict[str, Any]:
+        """Give what the client is made with besides."""
+        return {}
+
+    def _prepare_completion_params(self, *args: Any, **kwargs: Any) -> Any:
+        params: Any = super()._prepare_completion_params(*args, **kwargs)
+        return self.refine(params)
+
+    def _make_client_kwargs(self) -> dict[str, Any]:
+        return super()._make_client_kwargs() | self.client_options()
+
+    def _handle_completion(
+        self,
+        params: Any,
+        available_functions: dict[str, Any] | None = None,
+        from_task: Any | None = None,
+        from_agent: Any | None = None,
+        response_model: type[BaseModel] | None = None,
+    ) -> Any:
+        # Tools are called by the agent's executor alone; an object is read by whoever has asked.
+        del available_functions, response_model
+        reader = ChatReader([tool.as_dict() for tool in params.get("tools") or ()], len(params["messages"]))
+        said: list[Any] = []
+
+        def read(chunks: Iterable[bytes], address: str) -> None:
+            asked_by = {"from_task": from_task, "from_agent": from_agent}
+            said.append(self.read(reader, chunks, params["messages"], address=address, **asked_by))
+
+        def take(answered: Any) -> None:
+            # Before the SDK, which has no other way to what a server has sent.
+            response = answered.http_response
+            if response.status_code != 200:
+                return
+            if params.get("stream"):
+                streams.append(response)
+            else:
+                read([response.read()], str(response.request.url))
+
+        streams: list[Any] = []
+        self._get_sync_client().complete(**params, raw_response_hook=take)
+        for response in streams:
+            with response:
+                read(response.iter_bytes(), str(response.request.url))
+        return said[0]
+
+    _handle_streaming_completion = _handle_completion
+
+
+class BedrockAnswers(AnsweringLLM, BedrockCompletion):
+    """CrewAI's Bedrock provider, with answers that are read here: it loses reasoning, and streamed calls."""
+
+    @abstractmethod
+    def client(self) -> Any:
+        """Make the client."""
+
+    @property
+    def the_client(self) -> Any:
+        """The client, made when it is first needed."""
+        return self._get_sync_client()
+
+    @abstractmethod
+    def bodies(self, request: dict[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """Ask, and give what comes: the events of a stream, or the whole."""
+
+    @abstractmethod
+    def reader(self, request: Mapping[str, Any]) -> AnswerReader:
+        """Give what reads the answer to a request."""
+
+    def _build_sync_client(self) -> Any:
+        return self.client()
+
+    def _format_messages_for_converse(self, messages: str | list[Any]) -> Any:
+        formatted, system = super()._format_messages_for_converse(messages)
+        # CrewAI leaves out what was said beside tool calls.
+        _say_beside(
+            messages,
+            formatted,
+            lambda block: block.get("toolUse", {}).get("toolUseId"),
+            lambda text: {"text": text},
+        )
+        return formatted, system
+
+    def _handle_converse(  # noqa: PLR0917 - CrewAI's signature
+        self,
+        messages: list[Any],
+        body: Any,
+        available_functions: Any | None = None,
+        from_task: Any | None = None,
+        from_agent: Any | None = None,
+        response_model: type[BaseModel] | None = None,
+    ) -> Any:
+        del available_functions  # Tools are called by the agent's executor alone.
+        request: dict[str, Any] = {"modelId": self.model_id, "messages": messages, **body}
+        if response_model is not None:
+            # As CrewAI asks for an object: by a tool, which must be called where there is no other.
+            schema = generate_model_description(response_model)["json_schema"]["schema"]
+            about = {"name": FORM_TOOL, "description": _FORM_TOOL, "inputSchema": {"json": schema}}
+            others = list((request.get("toolConfig") or {}).get("tools") or ())
+            choice = {} if others else {"toolChoice": {"tool": {"name": FORM_TOOL}}}
+            request["toolConfig"] = {"tools": [*others, {"toolSpec": about}], **choice}
+        reader = self.reader(request)
+        asked_by = {"from_task": from_task, "from_agent": from_agent}
+        for each in self.bodies(request):
+            self.tell_piece(reader.take(each), **asked_by)
+        answer = reader.answer()
+        return self.tell(answer.as_form() if response_model is not None else answer, messages, **asked_by)
+
+    _handle_streaming_converse = _handle_converse
+
+
+class GeminiAnswers(ObservedLLM, GeminiCompletion):
+    """CrewAI's Gemini provider; what its SDK gets is read here first.
+
+    CrewAI's own reader stays above it: it gives the SDK's own parts back to the model, with their signatures.
+    """
+
+    def look_at(self, response: Any, reason: str | None) -> str | None:
+        """Look at an answer, or a piece of one; give why it ended."""
+        del response
+        return reason
+
+    def sound(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Give a body without what the SDK would refuse it for."""
+        return body
+
+    def refine(self, config: Any) -> Any:
+        """Give what is sent, of what CrewAI would send."""
+        return config
+
+    def _prepare_generation_config(self, *args: Any, **kwargs: Any) -> Any:
+        return self.refine(super()._prepare_generation_config(*args, **kwargs))
+
+    def _extract_finish_reason_and_id(self, response: Any) -> tuple[str | None, str | None]:  # type: ignore[override]
+        # CrewAI looks here at every answer, and at every piece of one.
+        reason, response_id = super()._extract_finish_reason_and_id(response)
+        return self.look_at(response, reason), response_id
+
+    def _handle_completion(self, *args: Any) -> Any:  # type: ignore[override]
+        return super()._handle_completion(*args[:5])
+
+    def _handle_streaming_completion(self, *args: Any) -> Any:  # type: ignore[override]
+        # Without the form of an object, which is taken out of the text by whoever has asked.
+        return super()._handle_streaming_completion(*args[:5])
+
+    def _initialize_client(self, use_vertexai: bool = False) -> Any:
+        client: Any = super()._initialize_client(use_vertexai)
+        # Between the wire and the SDK's types, which take a web page for an empty answer.
+        api = client._api_client
+        from google.genai.types import HttpResponse
+
+        def bodies(chunks: Iterable[bytes], request: Any) -> Iterator[dict[str, Any]]:
             try:
-                for piece in reader.pieces(response.iter_bytes()):
-                    self._tell_piece(piece, from_task=from_task, from_agent=from_agent)
+                for body, streamed in objects(chunks):
+                    yield self.sound(body if streamed else _gemini(body))
             except NotAnAnswer as error:
-                error.address = str(response.http_request.url)
+                error.address = request.url
                 raise
-        return self._tell(reader.answer(), messages, from_task=from_task, from_agent=from_agent)
+
+        def whole(method: str, path: str, body: Any, options: Any = None) -> Any:
+            request = api._build_request(method, path, body, options)
+            response = api._request(request, options, stream=False)
+            said = next(bodies([response.response_stream[0].encode()], request))
+            return HttpResponse(headers=response.headers, body=json.dumps(said))
+
+        def streamed(method: str, path: str, body: Any, options: Any = None) -> Iterator[Any]:
+            request = api._build_request(method, path, body, options)
+            response = api._request(request, options, stream=True)
+            with closing(response.response_stream) as stream:
+                for said in bodies(stream.iter_bytes(), request):
+                    yield HttpResponse(headers=response.headers, body=json.dumps(said))
+
+        api.request, api.request_streamed = whole, streamed
+        return client
+
+
+def _gemini(body: dict[str, Any]) -> dict[str, Any]:
+    if not body.keys() & {"candidates", "promptFeedback"}:
+        raise NotAnAnswer("it has no candidates in it, so it describes no model's answer")
+    return body
+
+
+_FORM_TOOL = "Gives the answer, in the form that it was asked for."
+
+
+def _say_beside(
+    messages: str | list[Any],
+    formatted: list[Any],
+    id_of: Callable[[Any], str | None],
+    block_of: Callable[[str], dict[str, Any]],
+) -> None:
+    """Put the texts of messages with tool calls before the calls, where a provider's form has lost them."""
+    beside = {
+        call["id"]: message["content"]
+        for message in messages
+        if isinstance(message, dict)
+        and isinstance(message.get("content"), str)
+        and message["content"].strip()
+        for call in (message.get("tool_calls") or ())[:1]
+    }
+    for message in formatted:
+        blocks = message.get("content")
+        if message.get("role") == "assistant" and isinstance(blocks, list) and blocks:
+            first = blocks[0] if isinstance(blocks[0], dict) else {}
+            if text := beside.get(id_of(first) or ""):
+                blocks.insert(0, block_of(text))
 
 
 def _tool_call(call: AskedCall) -> dict[str, Any]:
     if call.fault is not None:
-        return faulty_call(call.id, call.name, call.written, call.fault)
+        return _faulty_call(call, call.fault)
     function = {"name": call.name, "arguments": call.arguments}
     return {"id": call.id, "type": "function", "function": function, WRITTEN: call.written}
 
 
-def faulty_call(call_id: str, name: str, written: str, fault: str) -> dict[str, Any]:
+def _cut_off(call: AskedCall) -> dict[str, Any]:
+    """Give the last call of an answer that was cut off: its arguments may be an object all the same."""
+    fault = f"The arguments of {call.name} are cut off, since the answer was too long, so it was not called."
+    return _faulty_call(call, fault)
+
+
+def _faulty_call(call: AskedCall, fault: str) -> dict[str, Any]:
     """Give a tool call that the executor does not make: it tells the model why."""
-    function = {"name": name, "arguments": "{}"}
-    return {"id": call_id, "type": "function", "function": function, WRITTEN: written, FAULT: fault}
+    function = {"name": call.name, "arguments": "{}"}
+    return {"id": call.id, "type": "function", "function": function, WRITTEN: call.written, FAULT: fault}
+
+
+def requested_calls(response: Any) -> Iterator[tuple[str, str, str]]:
+    """Give the ids, names and arguments of an answer's tool calls, in whatever form CrewAI has them."""
+    for call in response if isinstance(response, list) else ():
+        if found := extract_tool_call_info(call):
+            call_id, name, arguments = found
+            if isinstance(call, dict):
+                arguments = call.get(WRITTEN, arguments)
+            text = arguments if isinstance(arguments, str) else json.dumps(arguments, default=str)
+            yield str(call_id or ""), name, text
 
 
 # -- how work ends ---------------------------------------------------------------------------------------

@@ -12,7 +12,11 @@ _ENDINGS: Mapping[str, Ending] = {
     **dict.fromkeys(("stop", "endturn", "stopsequence", "completed", "eos", "stopped"), "stop"),
     **dict.fromkeys(("toolcalls", "tooluse", "functioncall"), "calls"),
     **dict.fromkeys(
-        ("length", "maxtokens", "modelcontextwindowexceeded", "incomplete", "tokenlimitreached"), "length"
+        (
+            *("length", "maxtokens", "maxoutputtokens", "modelcontextwindowexceeded", "incomplete"),
+            "tokenlimitreached",
+        ),
+        "length",
     ),
     **dict.fromkeys(
         (

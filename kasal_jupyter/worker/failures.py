@@ -7,7 +7,15 @@ from collections.abc import Iterator
 
 from kasal_jupyter.errors import KasalError
 from kasal_jupyter.schemas.events import ErrorInfo
-from kasal_jupyter.worker.provider_errors import TOOLS, ProviderFailure, failure_of, garbled, is_ours, said
+from kasal_jupyter.worker.provider_errors import (
+    TOOLS,
+    Place,
+    ProviderFailure,
+    failure_of,
+    garbled,
+    is_ours,
+    said,
+)
 
 ANSWER_INVALID = "the answer is not in the JSON form that it was asked for"
 
@@ -15,6 +23,9 @@ OUT_OF_MEMORY = "The run was out of memory: it needs more than it may have, or t
 
 _NOT_JSON = re.compile(r" at line \d+ column \d+$")
 """How the message of pydantic's JSON parser ends."""
+
+
+_OF_PROGRAMS = (AttributeError, TypeError, LookupError, NameError, AssertionError, NotImplementedError)
 
 
 class ModelFailed(KasalError):
@@ -78,7 +89,7 @@ class NoToolCalls(ModelFailed):
         super().__init__(f"{model} does not support tools here{because}", code="MODEL_ERROR", setting=TOOLS)
 
 
-def model_failure(error: BaseException, model: str, *, address_shown: bool = True) -> ModelFailed:
+def model_failure(error: BaseException, model: str, asked: Place | None = None) -> ModelFailed:
     """Read what was raised while a model was asked.
 
     Parameters
@@ -87,21 +98,22 @@ def model_failure(error: BaseException, model: str, *, address_shown: bool = Tru
         The exception; its causes are looked at too, since CrewAI and the providers wrap theirs.
     model
         The name of the model.
-    address_shown
-        Whether the run's owner may see where it was asked.
+    asked
+        Where it was asked.
     """
     chain = list(_chain(error))
     for one in chain:
         if isinstance(one, ModelFailed):
             return one
-    if found := failure_of(chain, address_shown=address_shown):
+    if found := failure_of(chain, asked):
         return _failed(found, model)
     # Of an answer that is not in its schema, pydantic says where it is wrong but not what is.
     if any("pydantic" in type(one).__module__ or _not_json(one) for one in chain):
         return AnswerUnreadable.of(model)
     if found := garbled(chain):
         return _failed(found, model)
-    if any(isinstance(one, Exception) and is_ours(one) for one in chain):
+    # What goes wrong in a program goes wrong in ours, or in one that ours is built on.
+    if any(isinstance(one, _OF_PROGRAMS) or (isinstance(one, Exception) and is_ours(one)) for one in chain):
         words = f"The call of {model} could not be made: {said(error)}"
         return ModelFailed(words, code="INTERNAL_ERROR", unpaid=True)
     return ModelFailed(f"{model}: {said(error)}", code="MODEL_ERROR")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
 from datetime import datetime
 from typing import Any, Self
 
@@ -16,22 +14,12 @@ from kasal_jupyter.schemas.events import TokenUsage
 from kasal_jupyter.schemas.spec import RunModel
 from kasal_jupyter.schemas.usage import is_count
 from kasal_jupyter.worker.attempt import current_attempt
+from kasal_jupyter.worker.crewai_seams import GeminiAnswers
 from kasal_jupyter.worker.endings import Heard
 from kasal_jupyter.worker.llm import CALL_SECONDS, ReportedLLM
 from kasal_jupyter.worker.stop import StopSignal
 
 _COUNTS = "usageMetadata"
-
-
-def _sound(answer: types.HttpResponse) -> types.HttpResponse:
-    """Take the counts from an answer where they are none: the SDK would refuse the answer with them."""
-    if answer.body and _COUNTS in answer.body:
-        with suppress(ValueError, RecursionError):  # What is no JSON, the SDK says.
-            read = json.loads(answer.body)
-            if isinstance(read, dict):
-                read[_COUNTS] = _counts(read.get(_COUNTS))
-                answer.body = json.dumps(read)
-    return answer
 
 
 def _counts(given: object) -> dict[str, int | None] | None:
@@ -42,7 +30,7 @@ def _counts(given: object) -> dict[str, int | None] | None:
     return used if all(value is None or is_count(value) for value in used.values()) else None
 
 
-class GeminiLLM(ReportedLLM, GeminiCompletion):
+class GeminiLLM(ReportedLLM, GeminiAnswers, GeminiCompletion):
     """A model of Google's."""
 
     @classmethod
@@ -57,6 +45,8 @@ class GeminiLLM(ReportedLLM, GeminiCompletion):
             timeout=max(1, round(patience * 1000)),
             # Without it the SDK does not try again today, and might by default tomorrow.
             retry_options=types.HttpRetryOptions(attempts=1),
+            # Its errors do not say where it has asked.
+            client_args={"event_hooks": {"request": [_note_address]}},
         )
         return cls(
             model=model.model,
@@ -76,29 +66,30 @@ class GeminiLLM(ReportedLLM, GeminiCompletion):
         """Give what a call has cost."""
         return prices.cost(self.model, self.base_url, usage, at, provider="gemini")
 
-    def _extract_finish_reason_and_id(self, response: Any) -> tuple[str | None, str | None]:  # type: ignore[override]
-        # CrewAI looks here at every answer, and at every piece of one.
-        reason, response_id = GeminiCompletion._extract_finish_reason_and_id(response)  # noqa: SLF001 - overridden
+    def look_at(self, response: Any, reason: str | None) -> str | None:
+        """Keep what a piece of an answer says beside tool calls, and thinks."""
         candidates = response.candidates or ()
         if not candidates and (feedback := response.prompt_feedback) is not None and feedback.block_reason:
             reason = feedback.block_reason.name  # There is no answer to such a prompt, and so no end of one.
         content = candidates[0].content if candidates else None
-        thoughts = [part.text for part in (content and content.parts) or () if part.thought and part.text]
-        attempt = current_attempt()
-        before = attempt.heard.reasoning if attempt else ""
-        self.hear(Heard(reasoning=before + "".join(thoughts), streamed=bool(self._effective_stream())))
-        return reason, response_id
+        if attempt := current_attempt():
+            said = [attempt.heard.text], [attempt.heard.reasoning]
+            for part in (content and content.parts) or ():
+                said[bool(part.thought)].append(part.text or "")
+            text, reasoning = map("".join, said)
+            attempt.heard = Heard(text, reasoning, streamed=self.streams)
+        return reason
 
-    def _initialize_client(self, use_vertexai: bool = False) -> Any:
-        client: Any = super()._initialize_client(use_vertexai)
-        # Between the wire and the SDK's types.
-        asked = client._api_client  # noqa: SLF001
-        whole, streamed = asked.request, asked.request_streamed
-        asked.request = lambda *args, **options: _sound(whole(*args, **options))
-        asked.request_streamed = lambda *args, **options: map(_sound, streamed(*args, **options))
-        return client
+    def sound(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Take the counts from a body where they are none: the SDK would refuse the answer with them."""
+        return {**body, _COUNTS: _counts(body[_COUNTS])} if _COUNTS in body else body
 
-    def _prepare_generation_config(self, *args: Any, **kwargs: Any) -> types.GenerateContentConfig:
-        config = super()._prepare_generation_config(*args, **kwargs)
-        config.seed = self.seed  # Which CrewAI leaves out.
+    def refine(self, config: Any) -> Any:
+        """Send the seed, which CrewAI leaves out."""
+        config.seed = self.seed
         return config
+
+
+def _note_address(request: Any) -> None:
+    if attempt := current_attempt():
+        attempt.address = str(request.url)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -12,8 +13,6 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from crewai.hooks.dispatch import HookAborted
-from crewai.llms.base_llm import BaseLLM, get_current_call_id
-from crewai.utilities.agent_utils import extract_tool_call_info
 from pydantic import BaseModel, Field
 
 from kasal_jupyter.models.sandbox import count_tokens
@@ -21,11 +20,11 @@ from kasal_jupyter.schemas.events import RequestedToolCall, TokenUsage
 from kasal_jupyter.wellformed import well_formed
 from kasal_jupyter.worker.attempt import Attempt, CallGivenUp, current_attempt, given_up
 from kasal_jupyter.worker.chat_answer import ChatAnswer
-from kasal_jupyter.worker.crewai_seams import WRITTEN, faulty_call, once
-from kasal_jupyter.worker.endings import Heard, emptiness, ending_of, remark_on
+from kasal_jupyter.worker.crewai_seams import ObservedLLM, once, requested_calls
+from kasal_jupyter.worker.endings import Heard, emptiness, remark_on
 from kasal_jupyter.worker.failures import ModelFailed
 from kasal_jupyter.worker.provider_errors import FORM
-from kasal_jupyter.worker.spoken import spoken
+from kasal_jupyter.worker.spoken import LiveSpeech, spoken
 from kasal_jupyter.worker.stop import StopSignal
 from kasal_jupyter.worker.time_limit import time_is_up
 from kasal_jupyter.worker.token_usage import token_usage
@@ -94,7 +93,11 @@ _COUNTED = {
 """CrewAI's names of what a provider counts, by ours."""
 
 
-class ReportedLLM(BaseLLM):
+THOUGHTS = "thoughts"
+"""What a server may lack as well: to say where a thought begins. Its prompts begin the thought."""
+
+
+class ReportedLLM(ObservedLLM):
     """A model of one provider, whose calls can be reported whole.
 
     It asks once: whether again, and whom else, :class:`~kasal_jupyter.worker.agent_llm.AgentLLM` says.
@@ -110,14 +113,15 @@ class ReportedLLM(BaseLLM):
     left_out
         The settings that the model turned out not to take.
     lacks
-        What its server turned out not to do, of calling tools and answering in a JSON schema's form. All of a
-        run's models of one name share it, so that nobody asks for that again.
-    address_shown
-        Whether the run's owner may see where it is asked.
+        What its server turned out not to do, of calling tools, answering in a JSON schema's form, and marking
+        where its thoughts begin. All of a run's models of one name share it, so that nobody asks for that
+        again.
+    address_set_by
+        What has set its address, in words, where the run's owner may not see it.
     """
 
     label: str = ""
-    address_shown: bool = True
+    address_set_by: str | None = None
     signal: StopSignal = Field(default_factory=StopSignal, exclude=True)
     patience: float = CALL_SECONDS
     left_out: set[str] = Field(default_factory=set, exclude=True)
@@ -162,9 +166,6 @@ class ReportedLLM(BaseLLM):
         del usage, at
         return None
 
-    def _build_async_client(self) -> Any:
-        return None  # Nothing here is asynchronous, and a client takes 20 ms to make.
-
     def get_input_tokens_count(
         self,
         messages: str | list[Any],
@@ -175,82 +176,65 @@ class ReportedLLM(BaseLLM):
         del response_model
         return estimated_tokens(messages, tools)
 
-    def _emit_call_started_event(self, messages: str | list[Any], *args: Any, **kwargs: Any) -> None:
+    @contextmanager
+    def beginning(self, messages: str | list[Any], call_id: str) -> Iterator[None]:
+        """Keep the messages for the report of the call."""
         if attempt := current_attempt():
-            attempt.call_id = get_current_call_id()
+            attempt.call_id = call_id
         token = asked.set([{"role": "user", "content": messages}] if isinstance(messages, str) else messages)
         try:
-            super()._emit_call_started_event(messages, *args, **kwargs)
+            yield
         finally:
             asked.reset(token)
 
-    def hear(self, heard: Heard) -> None:
-        """Take down what CrewAI has no place for in the answer that this thread reads."""
-        if attempt := current_attempt():
-            attempt.heard = heard
-
-    def _hear(self, answer: ChatAnswer) -> None:
-        self.hear(Heard(answer.text, answer.reasoning, answer.refusal, streamed=answer.streamed))
-
-    def empty_answer(self, attempt: Attempt, text: str = "", reason: str | None = None) -> ModelFailed:
-        """Give the failure that an answer without a text is."""
-        reasoned = attempt.usage.get("reasoning_tokens", 0) if attempt.usage is not None else 0
-        empty = emptiness(
-            text, reason or attempt.reason, attempt.heard, reasoned=reasoned, most=self._most_tokens()
-        )
-        message = "the answer is empty." if empty is None else empty.message
-        helps = empty is None or empty.helps
-        return ModelFailed(f"{self.label}: {message}", code="MODEL_ERROR", passing=helps, tries=EMPTY_TRIES)
-
-    def note_end(self, reason: str | None, usage: TokenUsage | None) -> None:
-        """Take down how an answer ended that CrewAI may not tell of."""
-        if attempt := current_attempt():
-            attempt.reason, attempt.usage = reason, usage
-            attempt.cost = self.cost(usage, datetime.now(UTC))
-
-    def _most_tokens(self) -> int | None:
-        most = self._effective_max_tokens()
-        return int(most) if most else None
-
-    def _invoke_before_llm_call_hooks(self, *args: Any, **kwargs: Any) -> bool:
-        # The last that CrewAI does before a request.
-        goes_on = super()._invoke_before_llm_call_hooks(*args, **kwargs)
+    def sending(self) -> None:
+        """Take down that a request is made: it may have to be paid for."""
         if attempt := current_attempt():
             attempt.sent = True
-        return goes_on
 
-    def _go_on(self) -> None:
-        # The only way into an SDK's loop over a stream: out of it, the connection is closed.
+    def go_on(self) -> None:
+        """Leave a call that nobody waits for any more."""
         if given_up() or time_is_up():
             raise CallGivenUp
 
-    def _emit_stream_chunk_event(self, *args: Any, **kwargs: Any) -> None:
-        self._go_on()
-        super()._emit_stream_chunk_event(*args, **well_formed(kwargs))
+    def shown(self, piece: str) -> str:
+        """Give what of a piece is no thought, as far as can be told before the answer is whole."""
+        piece = well_formed(piece)
+        attempt = current_attempt()
+        if attempt is None:
+            return piece
+        if attempt.live is None:
+            attempt.live = LiveSpeech(thinks=THOUGHTS in self.lacks)
+        return attempt.live.add(piece)
 
-    def _apply_stop_words(self, content: str) -> str:
-        # What it stops at may be spoken of while it thinks, and all that it has said comes behind that.
-        answer = spoken(content)
-        said = super()._apply_stop_words(answer.said)
+    def cut_at_stops(self, text: str, cut: Callable[[str], str]) -> str:
+        """Give an answer up to the words that it is to stop at, which may be spoken of in a thought."""
+        answer = spoken(text)
+        said = cut(answer.said)
         if said == answer.said:
-            return content
+            return text
         return f"<think>{answer.thought}</think>{said}" if answer.thought else said
 
-    def _emit_call_failed_event(self, *args: Any, **kwargs: Any) -> None:
-        # Of what fails, whoever has asked tells, with what it took; CrewAI does so twice for some. What ends
-        # the run is nobody's failure.
-        if isinstance(sys.exc_info()[1], HookAborted):
-            super()._emit_call_failed_event(*args, **kwargs)
+    def tells_of_failures(self) -> bool:
+        """Leave failures to whoever has asked; what ends the run is nobody's failure."""
+        return isinstance(sys.exc_info()[1], HookAborted)
 
-    def _track_token_usage_internal(self, usage_data: dict[str, Any]) -> None:
-        # CrewAI adds up whatever a provider says.
-        if counted := cast("dict[str, int] | None", token_usage(usage_data)):
+    def count(self, usage: Any) -> None:
+        """Add up the tokens, where they are counts."""
+        if counted := cast("dict[str, int] | None", token_usage(usage)):
             for ours, theirs in _COUNTED.items():
-                self._token_usage[theirs] += cast("Mapping[str, int]", counted).get(ours, 0)
-            self._token_usage["successful_requests"] += 1
+                self.counted[theirs] += cast("Mapping[str, int]", counted).get(ours, 0)
+            self.counted["successful_requests"] += 1
 
-    def _emit_call_completed_event(self, *args: Any, **event: Any) -> None:
-        # CrewAI's providers pass everything by name.
+    @contextmanager
+    def ending(self, event: dict[str, Any]) -> Iterator[None]:
+        """Read an answer, and keep for its report what CrewAI's event does not say.
+
+        Raises
+        ------
+        ModelFailed
+            It is empty.
+        """
         counted = token_usage(event.get("usage"))
         # CrewAI's event refuses what is of another type than its own, and with it the answer.
         event["usage"] = None if counted is None else dict(counted)
@@ -260,25 +244,52 @@ class ReportedLLM(BaseLLM):
         attempt = current_attempt() or Attempt()
         attempt.settle(counted, cost)
         attempt.heard = _without_thoughts(attempt.heard)
+        self._show_rest(attempt, event)
         if isinstance(response, str):
             answer_text = spoken(well_formed(response))
             event["response"] = response = answer_text.said
             if answer_text.thought and not attempt.heard.reasoning:
                 attempt.heard = replace(attempt.heard, reasoning=answer_text.thought)
             if not response.strip():
-                raise self.empty_answer(attempt, response, reason)
+                raise self._empty_answer(attempt, response, reason)
         answer = Answered(
             counted,
             cost,
-            _requested(response),
+            tuple(
+                RequestedToolCall(id=call_id, name=name, arguments=arguments)
+                for call_id, name, arguments in requested_calls(response)
+            ),
             attempt.heard,
-            remark_on(reason, attempt.heard, most=self._most_tokens()),
+            remark_on(reason, attempt.heard, most=self.most_tokens),
         )
         token = answered.set(answer)
         try:
-            super()._emit_call_completed_event(*args, **event)
+            yield
         finally:
             answered.reset(token)
+
+    def _show_rest(self, attempt: Attempt, event: Mapping[str, Any]) -> None:
+        """Show what was held back of an answer that came in pieces."""
+        if (live := attempt.live) is None:
+            return
+        attempt.live = None
+        if live.overheard:
+            # The next time it is waited for the end of the thought.
+            self.lacks.add(THOUGHTS)
+        if rest := live.rest():
+            self.show_piece(rest, from_task=event.get("from_task"), from_agent=event.get("from_agent"))
+
+    def hear(self, answer: ChatAnswer) -> None:
+        """Take down what CrewAI has no place for in the answer that this thread reads."""
+        if attempt := current_attempt():
+            attempt.heard = Heard(answer.text, answer.reasoning, answer.refusal, streamed=answer.streamed)
+
+    def _empty_answer(self, attempt: Attempt, text: str, reason: str | None) -> ModelFailed:
+        reasoned = attempt.usage.get("reasoning_tokens", 0) if attempt.usage is not None else 0
+        empty = emptiness(text, reason, attempt.heard, reasoned=reasoned, most=self.most_tokens)
+        message = "the answer is empty." if empty is None else empty.message
+        helps = empty is None or empty.helps
+        return ModelFailed(f"{self.label}: {message}", code="MODEL_ERROR", passing=helps, tries=EMPTY_TRIES)
 
 
 def estimated_tokens(messages: str | list[Any], tools: Sequence[dict[str, Any]] | None = None) -> int:
@@ -299,37 +310,7 @@ def _without_thoughts(heard: Heard) -> Heard:
     return replace(heard, text=answer.said, reasoning="\n\n".join(thoughts))
 
 
-def cut_off(calls: Any, reason: str | None) -> Any:
-    """Give an answer's tool calls; the last one is none where the answer was cut off in the middle of it.
-
-    An SDK makes of its arguments an object that has what had come.
-    """
-    if not isinstance(calls, list) or not calls or ending_of(reason) != "length":
-        return calls
-    found = extract_tool_call_info(calls[-1])
-    if found is None:
-        return calls
-    call_id, name, arguments = found
-    fault = f"The arguments of {name} are cut off, since the answer was too long, so it was not called."
-    return [*calls[:-1], faulty_call(call_id, name, str(arguments), fault)]
-
-
 def _said(word: object) -> str | None:
     """Give a provider's word for something; it may be anything, of any length."""
     word = word.value if isinstance(word, Enum) else word
     return None if word is None or word == "" else str(word)[:MOST_WORD]
-
-
-def _requested(response: Any) -> tuple[RequestedToolCall, ...]:
-    """Read the tool calls of an answer, in whatever form its provider has them."""
-    if not isinstance(response, list):
-        return ()
-    calls = []
-    for call in response:
-        if found := extract_tool_call_info(call):
-            call_id, name, arguments = found
-            if isinstance(call, dict):
-                arguments = call.get(WRITTEN, arguments)
-            text = arguments if isinstance(arguments, str) else json.dumps(arguments, default=str)
-            calls.append(RequestedToolCall(id=str(call_id or ""), name=name, arguments=text))
-    return tuple(calls)

@@ -122,7 +122,7 @@ class Models:
                 raise
             raise ModelFailed(f"{name} cannot be asked: {wrong}.", code="MODEL_UNAVAILABLE") from error
         made.lacks = self._lacks.setdefault(name, set())
-        made.address_shown = model.address_shown
+        made.address_set_by = model.address_set_by
         return made
 
 

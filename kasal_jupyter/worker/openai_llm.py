@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from crewai.llms.context_window import CONTEXT_WINDOW_USAGE_RATIO
-from openai import APIStatusError, DefaultHttpxClient
+from openai import DefaultHttpxClient
 from pydantic import PrivateAttr
 
 from kasal_jupyter.models import prices
@@ -20,7 +20,6 @@ from kasal_jupyter.worker.failures import ModelFailed
 from kasal_jupyter.worker.llm import CALL_SECONDS, ReportedLLM
 from kasal_jupyter.worker.provider_errors import said
 from kasal_jupyter.worker.stop import StopSignal
-from kasal_jupyter.worker.token_usage import plain_counts
 
 OPENAI_ADDRESS = "https://api.openai.com/v1"
 """Where OpenAI's client asks that is not told where."""
@@ -67,12 +66,9 @@ class OpenAILLM(ReportedLLM, OpenAIAnswers):
             **given,
         )
 
-    def _get_client_params(self) -> dict[str, Any]:
-        params = super()._get_client_params()
-        address = str(params.get("base_url") or OPENAI_ADDRESS)
-        # The client's own would take the environment's word for a server on this machine, too.
-        params["http_client"] = DefaultHttpxClient(**client_options(address))
-        return params
+    def client_options(self, address: str | None) -> dict[str, Any]:
+        """Give a client that goes the right way: its own would ask a proxy for this machine, too."""
+        return {"http_client": DefaultHttpxClient(**client_options(address or OPENAI_ADDRESS))}
 
     def leave_out(self, setting: str) -> bool:
         """Ask without a setting; the most tokens go by their newer name instead.
@@ -84,8 +80,8 @@ class OpenAILLM(ReportedLLM, OpenAIAnswers):
             changed, self._without_effort = not self._without_effort, True
             return changed
         if setting == "api":
-            self._remember_responses_only_model()
-            return True
+            changed, self.api = self.api != "responses", "responses"
+            return changed
         if setting == "max_tokens" and self.max_tokens is not None:
             self.max_completion_tokens = int(self.max_tokens)
         return super().leave_out(setting)
@@ -104,13 +100,8 @@ class OpenAILLM(ReportedLLM, OpenAIAnswers):
             return int(known.context_window * CONTEXT_WINDOW_USAGE_RATIO)
         return super().get_context_window_size()
 
-    def _extract_responses_token_usage(self, response: Any) -> dict[str, Any]:
-        return plain_counts(super()._extract_responses_token_usage(response))
-
-    def _prepare_completion_params(
-        self, messages: list[Any], tools: list[dict[str, Any]] | None = None
-    ) -> dict[str, Any]:
-        params = super()._prepare_completion_params(messages, tools)
+    def refine(self, params: dict[str, Any], tools: list[dict[str, Any]] | None) -> dict[str, Any]:
+        """Send what an answer ends at, and that a model is not to reason which takes no tools otherwise."""
         # CrewAI cuts answers off at these itself, after they were paid for to their end. Its own stop words
         # are left to it: there are models that refuse to be sent any.
         if self.stop and self.supports_stop_words():
@@ -119,18 +110,18 @@ class OpenAILLM(ReportedLLM, OpenAIAnswers):
             params["reasoning_effort"] = "none"
         return params
 
-    def _call_completions(self, *args: Any, **request: Any) -> Any:
-        try:
-            return super()._call_completions(*args, **request)
-        except APIStatusError as error:
-            # CrewAI would ask again by itself; so it is another call, which the trace shows.
-            setting = None
-            if self._rejects_reasoning_effort_with_tools(error):
-                setting = "reasoning_effort"
-            elif not self.custom_openai and self._is_responses_only_error(error):
-                setting = "api"
-            if setting is None:
-                raise
+    def refused(self, error: Exception) -> None:
+        """Say of two refusals what is to be left out: CrewAI would ask again by itself, unseen.
+
+        Raises
+        ------
+        ModelFailed
+            It is one of them.
+        """
+        setting = "reasoning_effort" if self.wants_no_effort(error) else None
+        if setting is None and self.wants_responses(error):
+            setting = "api"
+        if setting is not None:
             raise ModelFailed(
                 f"{self.label}: {said(error)}", code="MODEL_ERROR", setting=setting, unpaid=True
             ) from error

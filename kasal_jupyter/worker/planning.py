@@ -1,17 +1,17 @@
-"""A crew that plans before its tasks, with the run's own model; what a skipped task leaves out of others."""
+"""A crew that plans before its tasks, with the run's own model."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from crewai import Agent, Crew, Task
+from crewai import Task
 from crewai.llms.base_llm import BaseLLM
-from crewai.tasks.task_output import TaskOutput
-from crewai.utilities.planning_handler import CrewPlanner, PlannerTaskPydanticOutput
+from crewai.utilities.planning_handler import PlannerTaskPydanticOutput
 
 from kasal_jupyter.models.sandbox_roles import PLANNED_TASK
 from kasal_jupyter.worker.agent import CrewAgent
 from kasal_jupyter.worker.course import PlanMade, publish
+from kasal_jupyter.worker.crewai_seams import PlannersTexts, SeamedCrew
 from kasal_jupyter.worker.failures import AnswerUnreadable, ModelFailed
 
 PLANNER = "Planner"
@@ -20,10 +20,11 @@ PLANNER = "Planner"
 _NO_PLAN = "The planning model's answer is no plan"
 
 
-class PlannedCrew(Crew):
-    """CrewAI's crew, which tells the run's report of its plan, and nobody of tasks that were skipped."""
+class PlannedCrew(SeamedCrew):
+    """CrewAI's crew, which tells the run's report of its plan."""
 
-    def _handle_crew_planning(self) -> None:
+    def plan(self) -> None:
+        """Plan, and tell of it."""
         assert isinstance(self.planning_llm, BaseLLM), "CrewAI would ask a model of OpenAI's"
         plans = Planner(self.tasks, self.planning_llm).plans()
         for task in self.tasks:
@@ -31,14 +32,8 @@ class PlannedCrew(Crew):
                 task.description += f"\n\nThe plan for this task:\n{plan}"
         publish(self, PlanMade(plans))
 
-    @staticmethod
-    def _get_context(task: Task, task_outputs: list[TaskOutput]) -> str:
-        # A skipped task's output is empty, and would be a pair of dividers in the prompt.
-        said = [output for output in task_outputs if output.raw]
-        return Crew._get_context(task, said)  # noqa: SLF001 - what this one stands for
 
-
-class Planner(CrewPlanner):
+class Planner(PlannersTexts):
     """CrewAI's planner, as an agent of ours: without retries, and told of tools by their names."""
 
     def __init__(self, tasks: list[Task], llm: BaseLLM) -> None:
@@ -52,16 +47,15 @@ class Planner(CrewPlanner):
         ModelFailed
             The model's answer is no plan.
         """
-        plan = self._handle_crew_planning()
+        plan = self._planned()
         found: dict[str, str] = {}
         for step in plan.list_of_plans_per_task:
             if step.task_number <= len(self.tasks) and step.plan.strip():
                 found.setdefault(str(self.tasks[step.task_number - 1].id), step.plan.strip())
         return found
 
-    def _handle_crew_planning(self) -> PlannerTaskPydanticOutput:
-        agent = self._create_planning_agent()
-        task = self._create_planner_task(agent, self._create_tasks_summary())
+    def _planned(self) -> PlannerTaskPydanticOutput:
+        task = self.planners_task(self._agent(), self._tasks())
         try:
             plan = task.execute_sync().pydantic
         except AnswerUnreadable as error:
@@ -70,8 +64,8 @@ class Planner(CrewPlanner):
             raise ModelFailed(_NO_PLAN, code="PLANNING_FAILED")
         return plan
 
-    def _create_planning_agent(self) -> Agent:
-        texts = super()._create_planning_agent()
+    def _agent(self) -> CrewAgent:
+        texts = self.planner()
         return CrewAgent(
             display_name=PLANNER,
             role=texts.role,
@@ -83,7 +77,7 @@ class Planner(CrewPlanner):
             verbose=False,
         )
 
-    def _create_tasks_summary(self) -> str:
+    def _tasks(self) -> str:
         """Describe the tasks; CrewAI's own summary has each tool as Python prints it, addresses included."""
         return "".join(
             "\n\n"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from traceback import walk_tb
@@ -20,7 +20,7 @@ import re2  # type: ignore[import-untyped]
 
 from kasal_jupyter.outward import NoWayOut, proxy_for
 from kasal_jupyter.wellformed import text_of, well_formed
-from kasal_jupyter.worker.chat_body import NotAnAnswer, page_title, server_words
+from kasal_jupyter.worker.chat_body import NotAnAnswer, body_words, page_title, server_words
 
 MAX_MESSAGE = 500
 """Most characters of a provider's own words."""
@@ -150,9 +150,10 @@ _NO_TOOLS = re2.compile(
 """How servers say that they take no tools: vLLM without a parser, llama-server, Ollama, OpenRouter, TGI."""
 
 _NO_FORM = re2.compile(
-    r"(?i)response[ _]?format|json[ _]schema|structured[ _]output|guided[ _](json|decoding)|\bgrammar\b"
+    r"(?i)response[ _]?(format|schema|json_?schema|mime_?type)|json[ _](schema|mode)|structured[ _]output"
+    r"|guided[ _](json|decoding)|\bgrammar\b|output[ _](format|config)|tool[ _]?choice|text\.format"
 )
-"""How they say that they take no ``response_format``, not of this kind, or not with this schema."""
+"""How they say that they take no form for an answer, not of this kind, or not with this schema."""
 
 _NOT_CONNECTED = frozenset(
     {"ConnectTimeout", "ConnectTimeoutError", "PoolTimeout", "ServiceRequestTimeoutError"}
@@ -213,26 +214,23 @@ _GARBLED = frozenset(
 )
 """What an SDK, or CrewAI, makes of an answer that is not what the API says it is."""
 
-_STUMBLED = (AttributeError, TypeError, LookupError)
-"""And what goes wrong in them by itself then; in code of ours it is a fault of ours."""
 
-
-def failure_of(chain: Sequence[BaseException], *, address_shown: bool = True) -> ProviderFailure | None:
+def failure_of(chain: Sequence[BaseException], asked: Place | None = None) -> ProviderFailure | None:
     """Read an exception of a provider's SDK.
 
     Parameters
     ----------
     chain
         The exception and its causes, which CrewAI and the SDKs wrap in others of their own.
-    address_shown
-        Whether the run's owner may see where the model was asked.
+    asked
+        Where the model was asked, as far as the exceptions do not say it.
 
     Returns
     -------
     ProviderFailure or None
         None where it tells of nothing that a provider does.
     """
-    place = _Place.of(chain, shown=address_shown)
+    place = (asked or Place()).within(chain)
     for error in chain:
         if type(error).__name__ == "LLMContextLengthExceededError":
             return _overflow()
@@ -278,11 +276,11 @@ def _through(chain: Sequence[BaseException]) -> str:
 def garbled(chain: Sequence[BaseException]) -> ProviderFailure | None:
     """Read an exception as an answer that is none; None where it is something else.
 
-    Only for what was raised while a model was asked. A ``KeyError`` of our own is a fault of the program.
+    Only for what was raised while a model was asked, and only where an SDK says so itself: what goes wrong in
+    a program, an ``AttributeError`` say, is no fault of the provider's.
     """
     for error in chain:
-        stumbled = isinstance(error, _STUMBLED) and not is_ours(error)
-        if stumbled or {kind.__name__ for kind in type(error).__mro__} & _GARBLED:
+        if {kind.__name__ for kind in type(error).__mro__} & _GARBLED:
             what = f"{type(error).__name__}: {said(error)}"
             return ProviderFailure(
                 "MODEL_ERROR", f"the provider's answer makes no sense ({what}).", passing=True
@@ -302,45 +300,48 @@ def is_ours(error: BaseException) -> bool:
 
 def said(error: BaseException) -> str:
     """Give an exception's text on one line, the provider's own where it has one, or else its class."""
-    text = " ".join(well_formed(_own_words(error) or _text_of(error)).split())
+    text = " ".join(well_formed(_words_of(error)).split())
     if not text:
         return f"{type(error).__name__}."
     return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 1]}…"
 
 
-def _text_of(error: BaseException) -> str:
-    """Give an exception's own text; of a web page, which some servers answer with, what it is called."""
-    text = text_of(error)
-    title = page_title(text)
-    return f"a web page ({title})" if title else text
+def _words_of(error: BaseException) -> str:
+    """Give what a server says in an exception; of a web page, which some answer with, what it is called."""
+    words = _own_words(error) or text_of(error)
+    # Where azure-core understands no error, it puts the body behind its own words.
+    _, _, content = words.partition("\nContent: ")
+    return body_words(content or words) or words
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """Where a model was asked.
 
     Attributes
     ----------
     address
-        Without a user's name, a password and what is asked for; None where no exception says it.
-    shown
-        Whether the run's owner may see it.
+        None where it is not known.
+    set_by
+        What has set it, in words, where the run's owner may not see it.
     """
 
-    address: str | None
-    shown: bool
+    address: str | None = None
+    set_by: str | None = None
 
-    @classmethod
-    def of(cls, chain: Sequence[BaseException], *, shown: bool) -> _Place:
-        return cls(next((found for error in chain if (found := _address(error))), None), shown)
+    def within(self, chain: Sequence[BaseException]) -> Place:
+        """Give the place as exceptions tell it: without a user's name, a password and what is asked for."""
+        told = (_address(error) for error in chain)
+        return replace(self, address=next((found for found in told if found), None) or _shown(self.address))
 
     def __str__(self) -> str:
-        if self.address is None or not self.shown:
-            return "the server at the address that is set for it"
-        return self.address
+        if self.set_by is not None:
+            return f"the address from {self.set_by}"
+        return self.address or "the server at the address that is set for it"
 
     def at(self) -> str:
-        return f" at {self.address}" if self.address is not None and self.shown else ""
+        """Give the place for the end of a sentence, where anything is known of it."""
+        return f" at {self}" if self.set_by or self.address else ""
 
     def hint(self) -> str:
         """Say what is wrong with the address, as far as can be guessed."""
@@ -359,6 +360,10 @@ def _address(error: BaseException) -> str | None:
                 address = getattr(getattr(owner, "request", None), "url", None)
             except RuntimeError:
                 continue  # httpx's own, of a request that was never made.
+    return _shown(address)
+
+
+def _shown(address: object) -> str | None:
     if address is None:
         return None
     parts = urlsplit(str(address))
@@ -366,7 +371,7 @@ def _address(error: BaseException) -> str | None:
     return f"{parts.scheme}://{host}{parts.path}" if host else None
 
 
-def _no_answer(error: NotAnAnswer, place: _Place) -> ProviderFailure:
+def _no_answer(error: NotAnAnswer, place: Place) -> ProviderFailure:
     """Read what a server has sent in the place of an answer, with the status of one."""
     if error.body is not None:
         where = "" if error.begun else f"{place} answered with an error: "
@@ -386,7 +391,7 @@ def _overflow() -> ProviderFailure:
     return ProviderFailure("CONTEXT_OVERFLOW", "the prompt is longer than the model takes.", unpaid=True)
 
 
-def _answered(error: BaseException, place: _Place) -> ProviderFailure | None:
+def _answered(error: BaseException, place: Place) -> ProviderFailure | None:
     """Read an error that the provider has answered with."""
     status = _status(error)
     word = next((word for word in _words(error) if word in _WORDS or word in _USED_UP), None)
@@ -447,7 +452,7 @@ def _of_status(status: int | None) -> tuple[str, bool] | None:
             return None
 
 
-def _sentence(code: str, status: int | None, text: str, place: _Place, *, named: bool) -> str:
+def _sentence(code: str, status: int | None, text: str, place: Place, *, named: bool) -> str:
     number = f" ({status})" if status not in {None, 200} else ""
     match code:
         case "MODEL_AUTH":

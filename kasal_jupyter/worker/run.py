@@ -18,6 +18,8 @@ from typing import Any, NoReturn, TypeVar
 
 from crewai.events.stream_context import add_stream_sink
 from crewai.hooks.dispatch import InterceptionPoint, scoped_hooks
+from crewai.hooks.llm_hooks import LLMCallHookContext
+from crewai.hooks.tool_hooks import ToolCallHookContext
 from pydantic import ValidationError
 
 from kasal_jupyter.hiding import Hider, secrets_among
@@ -26,12 +28,10 @@ from kasal_jupyter.schemas.base import Clock
 from kasal_jupyter.schemas.events import ErrorInfo
 from kasal_jupyter.schemas.spec import UNSENT, RunSpec
 from kasal_jupyter.warden import end_children
-from kasal_jupyter.worker.aside import Aside
 from kasal_jupyter.worker.budget import LAST_SECONDS, in_time
 from kasal_jupyter.worker.build import BuiltCrew, build_crew
 from kasal_jupyter.worker.client_tool import ClientCalls
 from kasal_jupyter.worker.failures import ModelFailed, describe
-from kasal_jupyter.worker.hiding import hiding_hooks
 from kasal_jupyter.worker.mcp import McpServers
 from kasal_jupyter.worker.memory import Keepsakes, Reminders
 from kasal_jupyter.worker.outbox import Outbox, say_end
@@ -42,7 +42,7 @@ from kasal_jupyter.worker.run_log import RunLog
 from kasal_jupyter.worker.sizes import MOST_RESULT, shortened
 from kasal_jupyter.worker.spans import Spans
 from kasal_jupyter.worker.stop import StopSignal
-from kasal_jupyter.worker.time_limit import check_time
+from kasal_jupyter.worker.time_limit import Aside, check_time
 from kasal_jupyter.worker.wire import LineReader
 
 LOG_NAME = "output.log"
@@ -349,3 +349,34 @@ def kill_own_group() -> NoReturn:
     if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
         os.killpg(0, signals.SIGKILL)
     os._exit(1)
+
+
+# -- what is hidden ------------------------------------------------------------------------------------------
+
+
+def hiding_hooks(hider: Hider) -> dict[InterceptionPoint, Any]:
+    """Give CrewAI's hooks that hide secrets in what models say, and in tools' arguments and results."""
+    if not hider:
+        return {}
+
+    def changed(text: str | None) -> str | None:
+        # None: it stays as it is.
+        hidden = hider.hide(text) if text is not None else None
+        return None if hidden == text else hidden
+
+    def answer(context: LLMCallHookContext) -> str | None:
+        return changed(context.response)
+
+    def arguments(context: ToolCallHookContext) -> None:
+        # CrewAI keeps the dictionary itself.
+        for name, value in list(context.tool_input.items()):
+            context.tool_input[name] = hider.hide(value)
+
+    def result(context: ToolCallHookContext) -> str | None:
+        return changed(context.tool_result)
+
+    return {
+        InterceptionPoint.POST_MODEL_CALL: answer,
+        InterceptionPoint.PRE_TOOL_CALL: arguments,
+        InterceptionPoint.POST_TOOL_CALL: result,
+    }

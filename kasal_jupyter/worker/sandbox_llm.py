@@ -8,8 +8,6 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from crewai.context import get_current_task_id
-from crewai.events.types.llm_events import LLMCallType
-from crewai.llms.base_llm import llm_call_context
 from crewai.utilities.agent_utils import convert_tools_to_openai_schema
 from pydantic import BaseModel, Field, PrivateAttr
 
@@ -18,11 +16,14 @@ from kasal_jupyter.models.sandbox_roles import GUARDRAIL
 from kasal_jupyter.models.sandbox_transcript import message_text
 from kasal_jupyter.schemas.agents import SandboxSettings
 from kasal_jupyter.schemas.events import TokenUsage
+from kasal_jupyter.worker.chat_answer import ChatAnswer
+from kasal_jupyter.worker.chat_calls import AskedCall
+from kasal_jupyter.worker.crewai_seams import AnsweringLLM
 from kasal_jupyter.worker.failures import ModelFailed
 from kasal_jupyter.worker.llm import ReportedLLM
 
 
-class SandboxLLM(ReportedLLM):
+class SandboxLLM(ReportedLLM, AnsweringLLM):
     """Answers by :mod:`kasal_jupyter.models.sandbox`, through CrewAI's normal paths.
 
     Attributes
@@ -59,24 +60,12 @@ class SandboxLLM(ReportedLLM):
         with self._counting:
             self._calls += 1
             number = self._calls
-        written = self._format_messages(messages)
-        with llm_call_context():
-            self._emit_call_started_event(
-                messages=messages,
-                tools=tools,
-                callbacks=callbacks,
-                available_functions=available_functions,
-                from_task=from_task,
-                from_agent=from_agent,
-            )
-            try:
-                self._invoke_before_llm_call_hooks(written, from_agent)
-                self.signal.sleep(self.settings.latency)
-                self._fail_where_set(number)
-            except Exception as error:
-                self._emit_call_failed_event(str(error), from_task=from_task, from_agent=from_agent)
-                raise
-            request = SandboxRequest(
+        asked_by = {"from_task": from_task, "from_agent": from_agent}
+        request = {"tools": tools, "callbacks": callbacks, "available_functions": available_functions}
+        with self.asked(messages, **request, **asked_by) as written:
+            self.signal.sleep(self.settings.latency)
+            self._fail_where_set(number)
+            asked = SandboxRequest(
                 messages=written,
                 tools=tools or self._react_tools(from_agent),
                 response_schema=self._answer_schema(from_task, response_model),
@@ -84,29 +73,13 @@ class SandboxLLM(ReportedLLM):
                 settings=self.settings,
                 refused=self._refuses(written),
             )
-            reply = answer(request)
-            if self._effective_stream():
-                for piece in re.findall(r"\S+\s*", reply.text):
-                    self._emit_stream_chunk_event(chunk=piece, from_task=from_task, from_agent=from_agent)
-            usage = {
-                "prompt_tokens": request.prompt_tokens,
-                "completion_tokens": reply.completion_tokens,
-                "total_tokens": request.prompt_tokens + reply.completion_tokens,
-            }
-            self._track_token_usage_internal(usage)
-            said = _as_tool_calls(reply) if reply.calls else reply.text
-            self._emit_call_completed_event(
-                response=said,
-                call_type=LLMCallType.TOOL_CALL if reply.calls else LLMCallType.LLM_CALL,
-                from_task=from_task,
-                from_agent=from_agent,
-                messages=messages,
-                usage=usage,
-                finish_reason="tool_calls" if reply.calls else "stop",
-            )
-            if response_model is not None and not reply.calls:
-                return response_model.model_validate_json(reply.text)
-            return said
+            reply = answer(asked)
+            for piece in re.findall(r"\S+\s*", reply.text):
+                self.tell_piece(piece, **asked_by)
+            said = self.tell(_answer(reply, asked.prompt_tokens, streamed=self.streams), written, **asked_by)
+        if response_model is not None and not reply.calls:
+            return response_model.model_validate_json(reply.text)
+        return said
 
     def expect_answers(self, schemas: dict[str, dict[str, Any]]) -> None:
         """Take the JSON schemas of structured answers, by the ids of CrewAI's tasks."""
@@ -166,8 +139,18 @@ class SandboxLLM(ReportedLLM):
         return known
 
 
-def _as_tool_calls(reply: SandboxReply) -> list[dict[str, Any]]:
-    return [
-        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-        for call in reply.calls
-    ]
+def _answer(reply: SandboxReply, prompt_tokens: int, *, streamed: bool) -> ChatAnswer:
+    return ChatAnswer(
+        text=reply.text,
+        reasoning="",
+        refusal="",
+        calls=[AskedCall(call.id, call.name, call.arguments, call.arguments) for call in reply.calls],
+        finish_reason="tool_calls" if reply.calls else "stop",
+        usage={
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": reply.completion_tokens,
+            "total_tokens": prompt_tokens + reply.completion_tokens,
+        },
+        id=None,
+        streamed=streamed,
+    )

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from kasal_jupyter.warden import under_warden
-from kasal_jupyter.worker.memory_limit import give_way, limit_memory
-from kasal_jupyter.worker.switches import import_crewai
+from kasal_jupyter.worker.switches import give_way, import_crewai, limit_memory
 
 
 def main(run: socket.socket, storage: Path, memory: int) -> NoReturn:

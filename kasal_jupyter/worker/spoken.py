@@ -1,29 +1,15 @@
-"""What a model's answer says: its text without what the model thought, and the object in it."""
+"""What a model's answer says: its text without what the model thought aloud, whole and as it comes."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
-
-from pydantic import BaseModel, ValidationError
-
-M = TypeVar("M", bound=BaseModel)
-
-MOST_STARTS = 64
-"""Braces of an answer at which an object is looked for: each look may read on to the answer's end."""
-
-MOST_REASON = 300
-"""Characters of why an answer is not the object that was asked for, as the model is told."""
 
 _TAG = re.compile(r"<(/?)(?:think|thinking)>|\[(/?)THINK\]", re.IGNORECASE | re.ASCII)
 """How models that think aloud mark it: those of DeepSeek, Qwen and their kin, and Mistral's Magistral."""
 
-_FENCE = re.compile(r"^[ \t]*(?:```|~~~)[^\n]*", re.MULTILINE)
-
-_DECODER = json.JSONDecoder(strict=False)
+_TAGS = ("<think>", "</think>", "<thinking>", "</thinking>", "[think]", "[/think]")
+_LONGEST_TAG = max(map(len, _TAGS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,73 +85,74 @@ def _joined(parts: list[str]) -> str:
     return "\n\n".join(stripped for part in parts if (stripped := part.strip()))
 
 
-class NotTheObject(ValueError):
-    """An answer is not the object that was asked for; the text says why."""
+class LiveSpeech:
+    """An answer as it comes, without what the model thinks aloud.
 
+    What may be the beginning of a tag is held back until more has come.
 
-def read_object(text: str, form: type[M]) -> M:
-    """Take the object out of an answer that may have a fence or prose around it.
-
-    Raises
-    ------
-    NotTheObject
-        None of those in it is such an object; says what is wrong with the one that comes nearest.
+    Parameters
+    ----------
+    thinks
+        Whether the answer begins within a thought, whose beginning stood in the prompt. Nothing is shown
+        before its end then.
     """
-    reason = "there is no JSON object in it"
-    fewest = None
-    for found in _objects(text):
-        try:
-            return form.model_validate(found)
-        except ValidationError as error:
-            if fewest is None or error.error_count() < fewest:
-                fewest, reason = error.error_count(), _reason(error)
-        except RecursionError:
-            continue
-    raise NotTheObject(reason)
+
+    def __init__(self, *, thinks: bool = False) -> None:
+        self._depth = int(thinks)
+        self._thinks = thinks
+        self._pieces: list[str] = []
+        self._shown: list[str] = []
+        self._held = ""
+        self._before = ""
+        self._tagged = False
+        self.overheard = False
+        """Whether a thought was shown: only its end was marked, and that came too late."""
+
+    def add(self, piece: str) -> str:
+        """Take in a piece; give what can be shown now."""
+        self._pieces.append(piece)
+        text = self._held + piece
+        at = 0
+        parts: list[str] = []
+        for tag in _TAG.finditer(text):
+            if (text[tag.start() - 1] if tag.start() else self._before) == "`":
+                continue
+            if not self._depth:
+                parts.append(text[at : tag.start()])
+            at = tag.end()
+            if not _closes(tag):
+                # The tag that the prompt had stands in the answer as well.
+                self._depth += not (self._thinks and not self._tagged)
+            elif self._depth:
+                self._depth -= 1
+            elif not self._tagged:
+                self.overheard = True
+                self._shown, parts = [], []
+            self._tagged = True
+        begins = _tag_begins(text, at)
+        self._held = text[begins:]
+        self._before = text[begins - 1 : begins] or self._before
+        if not self._depth:
+            parts.append(text[at:begins])
+        return self._show("".join(parts))
+
+    def rest(self) -> str:
+        """Give what is still to be shown once the answer is whole."""
+        said, shown = spoken("".join(self._pieces)).said, "".join(self._shown)
+        return self._show(said[len(shown) :]) if said.startswith(shown) else ""
+
+    def _show(self, text: str) -> str:
+        if self._tagged and not self._shown:
+            text = text.lstrip()
+        if text:
+            self._shown.append(text)
+        return text
 
 
-def _objects(text: str) -> Iterator[Any]:
-    """Give the JSON objects in a text: all of it, what stands in fences, and what begins with a brace."""
-    for whole in (text, *_fenced(text)):
-        try:
-            found = _DECODER.decode(whole.strip())
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(found, str):  # Encoded twice.
-            found = _decoded(found)
-        if isinstance(found, list) and len(found) == 1:
-            (found,) = found
-        if isinstance(found, dict):
-            yield found
-    at = 0
-    for _ in range(MOST_STARTS):
-        at = text.find("{", at)
-        if at < 0:
-            return
-        try:
-            found, at = _DECODER.raw_decode(text, at)
-        except (ValueError, RecursionError):
-            at += 1
-            continue
-        yield found
-
-
-def _decoded(text: str) -> Any:
-    try:
-        return _DECODER.decode(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _fenced(text: str) -> Iterator[str]:
-    marks = list(_FENCE.finditer(text))
-    for opening, closing in zip(marks[::2], marks[1::2], strict=False):
-        yield text[opening.end() : closing.start()]
-
-
-def _reason(error: ValidationError) -> str:
-    faults = (
-        f"{'.'.join(map(str, fault['loc'])) or 'the object'}: {fault['msg']}"
-        for fault in error.errors(include_url=False, include_input=False, include_context=False)[:5]
-    )
-    return "; ".join(faults)[:MOST_REASON]
+def _tag_begins(text: str, at: int) -> int:
+    """Give where a tag begins that may go on behind a text's end; the end where there is none."""
+    for start in range(max(at, len(text) - _LONGEST_TAG + 1), len(text)):
+        end = text[start:].lower()
+        if any(tag.startswith(end) for tag in _TAGS):
+            return start
+    return len(text)

@@ -42,21 +42,40 @@ def token_usage(counted: object) -> TokenUsage | None:
 
 def openai_counts(counted: Mapping[str, Any]) -> dict[str, Any]:
     """Give the counts of an OpenAI-compatible server under CrewAI's names, whatever stands there."""
-    details = {
-        "cached_prompt_tokens": ("prompt_tokens_details", "cached_tokens"),
-        "reasoning_tokens": ("completion_tokens_details", "reasoning_tokens"),
+    return {name: counted.get(name) for name in _COUNTS} | _details(counted, "prompt", "completion")
+
+
+def responses_counts(counted: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the counts of OpenAI's Responses API under CrewAI's names."""
+    names = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
+    whole = {ours: counted.get(theirs) for ours, theirs in names.items()}
+    return whole | {"total_tokens": counted.get("total_tokens")} | _details(counted, "input", "output")
+
+
+def anthropic_counts(counted: Mapping[str, Any]) -> dict[str, Any]:
+    """Give Anthropic's counts under CrewAI's names; its prompt tokens are without those of the cache."""
+    cached, written = counted.get("cache_read_input_tokens"), counted.get("cache_creation_input_tokens")
+    parts = [part for part in (counted.get("input_tokens"), cached, written) if part]
+    prompt = sum(parts) if all(is_count(part) for part in parts) else parts
+    return {
+        "input_tokens": prompt,
+        "output_tokens": counted.get("output_tokens"),
+        "cached_prompt_tokens": cached,
+        "cache_creation_tokens": written,
     }
-    inner = {
+
+
+def _details(counted: Mapping[str, Any], prompt: str, completion: str) -> dict[str, Any]:
+    """Give what OpenAI's servers tell apart within the prompt and the answer."""
+    details = {
+        "cached_prompt_tokens": (f"{prompt}_tokens_details", "cached_tokens"),
+        "reasoning_tokens": (f"{completion}_tokens_details", "reasoning_tokens"),
+    }
+    return {
         name: part.get(field)
         for name, (details_name, field) in details.items()
         if isinstance(part := counted.get(details_name), Mapping)
     }
-    return {name: counted.get(name) for name in _COUNTS} | inner
-
-
-def plain_counts(counted: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what CrewAI has read of a provider's counts without what is none: it calculates with them."""
-    return {"total_tokens": 0} | {name: value for name, value in counted.items() if is_count(value)}
 
 
 def _bedrock(counted: Mapping[str, Any]) -> TokenUsage | None:

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import contextvars
 import gc
+import json
 import logging
 import socket
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +24,6 @@ from kasal_jupyter.outward import NoWayOut, authorities
 from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.worker.client_tool import ClientCalls
 from kasal_jupyter.worker.crewai_seams import reset_event_bus
-from kasal_jupyter.worker.loopback import loopback_model
 from kasal_jupyter.worker.memory import warm_recall
 from kasal_jupyter.worker.models import provider_module
 from kasal_jupyter.worker.outbox import Outbox
@@ -147,3 +151,53 @@ def _spec(folder: str, model: str, url: str, tool_calls: str, process: str) -> R
             "folder": str(Path(folder).resolve()),
         }
     )
+
+
+# -- a server of models to warm up against -------------------------------------------------------------------
+
+
+_TOOL_CALL = {
+    "index": 0,
+    "id": "call_1",
+    "type": "function",
+    "function": {"name": "calculator", "arguments": '{"expression": "6 * 7"}'},
+}
+_USAGE = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        answered = any(message["role"] == "tool" for message in asked["messages"])
+        delta = {"content": "42"} if answered or not asked.get("tools") else {"tool_calls": [_TOOL_CALL]}
+        pieces: list[dict[str, Any]] = [
+            {"choices": [{"index": 0, "delta": {"role": "assistant", **delta}, "finish_reason": None}]},
+            {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop" if answered else "tool_calls"}]},
+            {"choices": [], "usage": _USAGE},
+        ]
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        for piece in pieces:
+            whole = {"id": "warm", "object": "chat.completion.chunk", "created": 0, "model": "warm", **piece}
+            self.wfile.write(b"data: " + json.dumps(whole).encode() + b"\n\n")
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def log_message(self, *_args: Any) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def loopback_model() -> Iterator[str]:
+    """Serve a model that calls the calculator and then answers; give its base URL.
+
+    The thread and the socket are gone afterwards.
+    """
+    with HTTPServer(("127.0.0.1", 0), _Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/v1"
+        finally:
+            server.shutdown()
+            thread.join()

@@ -37,8 +37,7 @@ import orjson
 from kasal_jupyter.schemas.spec import FAILED_TO_START
 from kasal_jupyter.warden import MARK, adopt_orphans, on_parents_end
 from kasal_jupyter.worker.foster import Births, fostered
-from kasal_jupyter.worker.memory_limit import give_way, limit_memory
-from kasal_jupyter.worker.switches import import_crewai
+from kasal_jupyter.worker.switches import give_way, import_crewai, limit_memory
 
 IDLE_SECONDS = 1.0
 """How long nothing was asked of the zygote before it loads what only some runs need."""

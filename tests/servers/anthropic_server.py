@@ -31,7 +31,8 @@ class AnthropicHandler(ModelHandler):
     key_header = "x-api-key"
 
     def whole(self, reply: Reply, asked: dict[str, Any]) -> dict[str, Any]:
-        content = [{"type": "text", "text": reply.text}] if reply.text else []
+        content = [{"type": "thinking", "thinking": reply.thought, "signature": "s"}] if reply.thought else []
+        content += [{"type": "text", "text": reply.text}] if reply.text else []
         return {
             **self._message(asked),
             "content": [*content, *self._uses(reply)],
@@ -42,6 +43,13 @@ class AnthropicHandler(ModelHandler):
     def pieces(self, reply: Reply, asked: dict[str, Any]) -> Iterator[bytes]:
         begun = {**self._message(asked), "usage": reply.counts({**USAGE, "output_tokens": 1})}
         yield server_sent({"type": "message_start", "message": begun}, "message_start")
+        if reply.thought:
+            block = {"type": "thinking", "thinking": "", "signature": ""}
+            yield self._event("content_block_start", index=9, content_block=block)
+            for word in words(reply.thought):
+                delta = {"type": "thinking_delta", "thinking": word}
+                yield self._event("content_block_delta", index=9, delta=delta)
+            yield self._event("content_block_stop", index=9)
         yield self._event("content_block_start", index=0, content_block={"type": "text", "text": ""})
         for word in words(reply.text):
             yield self.piece(word, asked)

@@ -40,7 +40,9 @@ class BedrockHandler(ModelHandler):
         return "toolConfig" in asked
 
     def whole(self, reply: Reply, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
-        content: list[dict[str, Any]] = [{"text": reply.text}] if reply.text else []
+        thought = {"reasoningText": {"text": reply.thought, "signature": "s"}}
+        content: list[dict[str, Any]] = [{"reasoningContent": thought}] if reply.thought else []
+        content += [{"text": reply.text}] if reply.text else []
         content += [{"toolUse": use} for use in _uses(reply)]
         return {
             "output": {"message": {"role": "assistant", "content": content}},
@@ -51,6 +53,9 @@ class BedrockHandler(ModelHandler):
 
     def pieces(self, reply: Reply, asked: dict[str, Any]) -> Iterator[bytes]:
         yield _event("messageStart", {"role": "assistant"})
+        for word in words(reply.thought):
+            delta = {"reasoningContent": {"text": word}}
+            yield _event("contentBlockDelta", {"contentBlockIndex": 9, "delta": delta})
         for word in words(reply.text):
             yield self.piece(word, asked)
 
@@ -77,7 +82,7 @@ class BedrockHandler(ModelHandler):
         return {"message": reply.text or "No."}
 
     def send_bytes(self, reply: Reply, data: bytes, kind: str = "application/json") -> None:
-        if reply.status != 200:
+        if reply.status != 200 and reply.shape is None:
             code = reply.code or _CODES.get(reply.status, "UnknownException")
             reply.headers["x-amzn-ErrorType"] = code
         super().send_bytes(reply, data, kind)

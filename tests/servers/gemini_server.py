@@ -34,10 +34,13 @@ class GeminiHandler(ModelHandler):
         return ":streamGenerateContent" in self.path
 
     def whole(self, reply: Reply, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
-        parts = [{"text": reply.text}] if reply.text else []
+        parts: list[dict[str, Any]] = [{"text": reply.thought, "thought": True}] if reply.thought else []
+        parts += [{"text": reply.text}] if reply.text else []
         return _answer([*parts, *_calls(reply)], reply.reason or "STOP", usageMetadata=reply.counts(USAGE))
 
     def pieces(self, reply: Reply, asked: dict[str, Any]) -> Iterator[bytes]:
+        for word in words(reply.thought):
+            yield server_sent(_answer([{"text": word, "thought": True}]))
         for word in words(reply.text):
             yield self.piece(word, asked)
 

@@ -32,11 +32,13 @@ class Reply:
     A ``status`` other than 200 is an error with ``text`` as its message, and ``code`` as the provider's word
     for it. ``hang`` never answers (or stops in the middle of the stream, where there is a text), ``cut``
     closes the connection there, ``drip`` sends another piece every so many seconds, and never ends.
-    ``raw`` is sent as it is, and so is a ``shape``. ``counts`` makes something else of the tokens that the
-    provider counts, ``reason`` stands in the place of why the answer ended.
+    A ``thought`` comes before the text, where the provider has a place for it. ``raw`` is sent as it is, and
+    so is a ``shape``. ``counts`` makes something else of the tokens that the provider counts, ``reason``
+    stands in the place of why the answer ended.
     """
 
     text: str | None = None
+    thought: str | None = None
     calls: tuple[tuple[str, dict[str, Any]], ...] = ()
     status: int = 200
     code: str | None = None

@@ -17,6 +17,8 @@ class OpenAIHandler(ModelHandler):
 
     def whole(self, reply: Reply, asked: dict[str, Any]) -> dict[str, Any]:
         message = {"role": "assistant", "content": reply.text, "tool_calls": reply.tool_calls() or None}
+        if reply.thought:
+            message["reasoning_content"] = reply.thought
         return {
             "id": "chatcmpl-1",
             "object": "chat.completion",
@@ -28,6 +30,8 @@ class OpenAIHandler(ModelHandler):
 
     def pieces(self, reply: Reply, asked: dict[str, Any]) -> Iterator[bytes]:
         yield _chunk(asked, _delta(role="assistant"))
+        for word in words(reply.thought):
+            yield _chunk(asked, _delta(reasoning_content=word))
         for word in words(reply.text):
             yield self.piece(word, asked)
 

@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
+import logging
 import pkgutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from kasal_jupyter.worker.switches import import_crewai
 
@@ -22,6 +25,37 @@ CONTRACT = Path(__file__).with_name("crewai_contract.txt")
 def overridden() -> list[str]:
     """Give a line for each method of CrewAI's that a class of ours overrides: where, and how it is called."""
     return sorted({f"{name} {signature}" for cls in _classes() for name, signature in _methods(cls)})
+
+
+def named_elsewhere() -> list[str]:
+    """Give where a private part of CrewAI's is overridden or named, besides the module that may do so."""
+    return sorted(
+        f"{cls.__module__}.{cls.__qualname__}.{name}"
+        for cls in _classes()
+        if not cls.__module__.endswith(".crewai_seams")
+        for name in _own_names(cls) & _crewais_private_names(cls)
+    )
+
+
+def _own_names(cls: type) -> set[str]:
+    """Give the names that a class defines, and those that it takes of itself and of what is above it."""
+    module = ast.parse(Path(inspect.getfile(cls)).read_text())
+    found = [
+        node for node in ast.walk(module) if isinstance(node, ast.ClassDef) and node.name == cls.__name__
+    ]
+    return {
+        node.attr if isinstance(node, ast.Attribute) else node.name
+        for each in found
+        for node in ast.walk(each)
+        if isinstance(node, (ast.Attribute, ast.FunctionDef))
+    }
+
+
+def _crewais_private_names(cls: type) -> set[str]:
+    # A tool does what it is for in ``_run``: so CrewAI's documentation has it.
+    above = [each for each in cls.__mro__ if each.__module__.startswith("crewai")]
+    names = {name for each in above for name in (*vars(each), *getattr(each, "__private_attributes__", ()))}
+    return {name for name in names if name.startswith("_") and not name.startswith("__")} - {"_run"}
 
 
 def _classes() -> Iterator[type]:
@@ -118,13 +152,7 @@ def a_call_that_cannot_be_read_gives_what_the_executor_takes() -> bool:
 def the_hooks_come_last_before_a_request() -> bool:
     """Every provider begins, runs the hooks, and then asks: a call that fails before them was not sent."""
     for name in ("openai", "anthropic", "azure", "bedrock", "gemini"):
-        module = import_module(f"crewai.llms.providers.{name}.completion")
-        (cls,) = [
-            each
-            for each in vars(module).values()
-            if isinstance(each, type) and each.__module__ == module.__name__ and "call" in vars(each)
-        ]
-        source = inspect.getsource(inspect.unwrap(cls.call))
+        source = inspect.getsource(inspect.unwrap(_provider(name).call))
         began = source.index("_emit_call_started_event(")
         hooks = source.index("_invoke_before_llm_call_hooks(")
         words = ("return self._call_completions(", "_handle_")
@@ -132,6 +160,16 @@ def the_hooks_come_last_before_a_request() -> bool:
         if not began < hooks < asks:
             return False
     return True
+
+
+def _provider(name: str) -> Any:
+    module = import_module(f"crewai.llms.providers.{name}.completion")
+    (cls,) = [
+        each
+        for each in vars(module).values()
+        if isinstance(each, type) and each.__module__ == module.__name__ and "call" in vars(each)
+    ]
+    return cls
 
 
 def calls_are_told_apart_in_events() -> bool:
@@ -179,7 +217,77 @@ def it_is_known_by_our_words_that_a_server_takes_no_tools() -> bool:
     )
 
 
+def the_answers_of_each_provider_go_through_what_is_replaced() -> bool:
+    """What a provider's ``call`` asks by is what is overridden, whole and streamed, with the form last."""
+    handlers = {
+        "anthropic": ("_handle_completion", "_handle_streaming_completion"),
+        "azure": ("_handle_completion", "_handle_streaming_completion"),
+        "gemini": ("_handle_completion", "_handle_streaming_completion"),
+        "bedrock": ("_handle_converse", "_handle_streaming_converse"),
+        "openai": ("_call_completions", "_call_responses"),
+    }
+    for name, methods in handlers.items():
+        cls = _provider(name)
+        source = inspect.getsource(inspect.unwrap(cls.call))
+        for method in methods:
+            last = list(inspect.signature(getattr(cls, method)).parameters)[-1]
+            if f"self.{method}(" not in source or last != "response_model":
+                return False
+    return True
+
+
+def anthropics_way_to_ask_for_an_object_is_at_hand() -> bool:
+    """Which models have one of their own, and what it is called, CrewAI knows."""
+    completion = import_module("crewai.llms.providers.anthropic.completion")
+    return (
+        completion._supports_native_structured_outputs("claude-sonnet-4-5") in {True, False}
+        and isinstance(completion.ANTHROPIC_STRUCTURED_OUTPUTS_BETA, str)
+        and callable(completion.transform_schema)
+    )
+
+
+def geminis_sdk_asks_by_what_is_replaced() -> bool:
+    """Google's client builds a request and makes it by these two, and its parts stay those of its SDK."""
+    from google.genai._api_client import BaseApiClient
+
+    def parameters(name: str) -> list[str]:
+        return list(inspect.signature(getattr(BaseApiClient, name)).parameters)
+
+    request = ["self", "http_method", "path", "request_dict", "http_options"]
+    source = inspect.getsource(BaseApiClient.request_streamed)
+    return (
+        parameters("request") == parameters("request_streamed") == parameters("_build_request") == request
+        and parameters("_request") == ["self", "http_request", "http_options", "stream"]
+        and "self._build_request(" in source
+        and "self._request(" in source
+    )
+
+
+def what_is_said_beside_calls_is_left_out() -> bool:
+    """The conversation has no text where the model called tools: it is put there afterwards."""
+    from crewai.agents.agent_executor import AgentExecutor
+
+    said = '"content": None,\n                "tool_calls": tool_calls_to_report'
+    return said in Path(AgentExecutor._execute_single_native_tool_call.__code__.co_filename).read_text()
+
+
+def whole_crews_run() -> bool:
+    """The crews that warm a process up complete: both processes, both ways to call tools, over HTTP too."""
+    from kasal_jupyter.worker import warm
+
+    told: list[logging.LogRecord] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = told.append  # type: ignore[method-assign]
+    warm.log.addHandler(handler)
+    warm.warm_up()
+    return not told
+
+
 FACTS = (
+    the_answers_of_each_provider_go_through_what_is_replaced,
+    anthropics_way_to_ask_for_an_object_is_at_hand,
+    geminis_sdk_asks_by_what_is_replaced,
+    what_is_said_beside_calls_is_left_out,
     retries_can_be_left_out,
     the_event_bus_has_what_is_reset,
     the_record_of_outputs_is_looked_up_where_it_is_replaced,
@@ -189,6 +297,8 @@ FACTS = (
     calls_are_told_apart_in_events,
     how_work_ends_is_looked_up_where_it_is_replaced,
     it_is_known_by_our_words_that_a_server_takes_no_tools,
+    # It shuts CrewAI's bus down.
+    whole_crews_run,
 )
 
 
@@ -203,7 +313,9 @@ def main() -> None:
         lines = overridden()
         if "--write" in sys.argv:
             CONTRACT.write_text("\n".join(lines) + "\n")
-        print(json.dumps({"overridden": lines, "facts": {fact.__name__: fact() for fact in FACTS}}))
+        facts = {fact.__name__: fact() for fact in FACTS}
+        told = {"file": handler.__file__, "overridden": lines, "elsewhere": named_elsewhere(), "facts": facts}
+        print(json.dumps(told))
 
 
 if __name__ == "__main__":

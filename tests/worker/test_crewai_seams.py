@@ -6,21 +6,32 @@ file is written anew by ``python -m tests.worker.crewai_contract --write``.
 """
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.worker.crewai_contract import CONTRACT, FACTS
 
+OLDEST = Path(__file__).parents[2] / ".ci" / "crewai-oldest"
+"""The oldest CrewAI that is allowed, where .ci/run has installed it. What is installed is the newest."""
 
-@pytest.fixture(scope="module")
-def found():
+
+@pytest.fixture(scope="module", params=["newest", "oldest"])
+def found(request):
     """What CrewAI is like, told by a process that imports it."""
+    path = str(OLDEST) if request.param == "oldest" else ""
+    if path and not OLDEST.is_dir():
+        pytest.skip(".ci/run installs the oldest CrewAI that is allowed")
     run = [sys.executable, "-m", "tests.worker.crewai_contract"]
-    done = subprocess.run(run, capture_output=True, text=True, timeout=300, check=False)
+    environ = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(run, capture_output=True, text=True, timeout=300, check=False, env=environ)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["file"].startswith(path)
+    return told
 
 
 def test_what_is_overridden_of_crewai_is_called_as_it_was(found):
@@ -35,3 +46,7 @@ def test_what_is_overridden_of_crewai_is_called_as_it_was(found):
 @pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.__name__)
 def test_crewai_works_as_is_built_on(found, fact):
     assert found["facts"][fact.__name__], fact.__doc__
+
+
+def test_crewais_private_parts_are_named_in_one_module_alone(found):
+    assert found["elsewhere"] == []

@@ -4,8 +4,7 @@ import httpx
 import openai
 import pytest
 
-from kasal_jupyter.worker.failures import ModelFailed, describe
-from kasal_jupyter.worker.provider_errors import garbled, is_ours
+from kasal_jupyter.worker.failures import ModelFailed, describe, model_failure
 
 REQUEST = httpx.Request("POST", "http://127.0.0.1/v1")
 
@@ -76,13 +75,15 @@ def stumbled(module):
         return error
 
 
-def test_only_what_stumbles_outside_of_this_package_is_blamed_on_the_provider():
-    for module in ("openai.resources", "crewai.llms", "httpx"):
-        found = garbled([stumbled(module)])
-        assert found is not None
-        assert found.passing
-        assert "makes no sense" in found.message
-    own = stumbled("kasal_jupyter.worker.report")
-    assert garbled([own]) is None
-    assert is_ours(own)
-    assert not is_ours(stumbled("openai"))
+@pytest.mark.parametrize("module", ["kasal_jupyter.worker.report", "crewai.llms", "openai.resources"])
+def test_what_goes_wrong_in_a_program_is_not_blamed_on_the_provider(module):
+    failure = model_failure(stumbled(module), "gpt-4")
+    assert failure.failure_code == "INTERNAL_ERROR"
+    assert not failure.passing
+    assert str(failure).startswith("The call of gpt-4 could not be made: ")
+
+
+def test_what_an_sdk_says_of_an_answer_is_the_providers_fault():
+    error = openai.APIResponseValidationError(response=httpx.Response(200, request=REQUEST), body=None)
+    failure = model_failure(error, "gpt-4")
+    assert (failure.failure_code, failure.passing) == ("MODEL_ERROR", True)

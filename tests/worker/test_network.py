@@ -22,7 +22,7 @@ folder, proxied, *rest = sys.argv[1:]
 hostile = json.loads(rest[0])
 import_crewai(Path(folder))
 from kasal_jupyter.worker import warm
-from kasal_jupyter.worker.loopback import loopback_model
+from kasal_jupyter.worker.warm import loopback_model
 
 plain = dict(os.environ)
 

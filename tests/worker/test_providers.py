@@ -1,11 +1,14 @@
 """Crews on each provider's models: CrewAI's own provider, the provider's SDK, a real server on loopback."""
 
+import json
+
 import pytest
 
 from tests.engine import agent, crew, task
 from tests.servers.model_server import Reply
+from tests.servers.shapes import WRONG
 from tests.worker.providers import KEY, PROVIDERS
-from tests.worker.test_run import check_spans
+from tests.worker.test_run import OUTPUT, check_spans
 
 CALL = Reply(calls=(("calculator", {"expression": "2 + 3"}),))
 each_provider = pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.name)
@@ -33,8 +36,11 @@ def ask(engine, tmp_path):
     return run
 
 
+both_ways = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+
+
 @each_provider
-@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@both_ways
 def test_a_crew_calls_a_tool_natively_and_answers(ask, provider, stream):
     record, server = ask(provider, CALL, Reply("It is five."), tools=["calculator"], stream=stream)
     assert record.end["status"] == "completed", record.end
@@ -46,8 +52,7 @@ def test_a_crew_calls_a_tool_natively_and_answers(ask, provider, stream):
     assert first["text"] is None
     assert record.of("tool_result")[0]["result"] == "5"
     chunks = "".join(event["text"] for event in record.of("llm_chunk"))
-    # Bedrock's answers come whole where there are tools.
-    assert chunks.strip() == ("It is five." if stream and provider.name != "bedrock" else "")
+    assert chunks.strip() == ("It is five." if stream else "")
     assert last["model"] == "model"
     assert last["usage"] == provider.usage
     assert last["finish_reason"]
@@ -161,7 +166,7 @@ def test_a_rate_limit_is_waited_for_as_long_as_the_provider_says(ask, provider):
 
 
 @each_provider
-@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@both_ways
 def test_garbage_is_no_answer(ask, provider, stream):
     garbage = Reply(raw=b"data: {<html>\x00\xff garbage\n\n")
     record, server = ask(provider, garbage, stream=stream)
@@ -172,7 +177,7 @@ def test_garbage_is_no_answer(ask, provider, stream):
 
 
 @each_provider
-@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@both_ways
 def test_an_answer_that_breaks_off_is_asked_for_again(ask, provider, stream):
     record, server = ask(provider, Reply("Once upon a", cut=True), Reply("The end."), stream=stream)
     assert record.end["status"] == "completed", record.end
@@ -196,3 +201,123 @@ def test_the_timeout_is_for_the_whole_call(ask, provider, hung, stream):
     }
     # Once: nobody waits as long a second time.
     assert len(server.requests) == 1
+
+
+@each_provider
+@both_ways
+def test_what_is_said_and_thought_beside_a_call_is_kept_and_the_words_are_sent_on(ask, provider, stream):
+    beside = Reply("Let me add.", thought="Two and three.", calls=CALL.calls)
+    answer = Reply("It is five.", thought="So it is.")
+    record, server = ask(provider, beside, answer, tools=["calculator"], stream=stream)
+    first, last = record.of("llm_response")
+    assert first["text"].strip() == "Let me add."
+    assert [each["reasoning"].strip() for each in (first, last)] == ["Two and three.", "So it is."]
+    sent = json.dumps(server.requests[1])
+    assert "Let me add." in sent
+    assert "Two and three." not in sent
+    chunks = "".join(event["text"] for event in record.of("llm_chunk"))
+    assert chunks.split() == (["Let", "me", "add.", "It", "is", "five."] if stream else [])
+
+
+WRITTEN = {"title": "Dune", "score": 8, "tags": ["red"], "author": {"name": "Herbert"}}
+NO_FORM = {
+    **dict.fromkeys(
+        ("openai", "ollama", "azure"), "'response_format' of type 'json_schema' is not supported."
+    ),
+    "anthropic": "output_format: Extra inputs are not permitted",
+    "gemini": "JSON mode is not enabled for models/gemini-2.5-flash",
+    "bedrock": "This model doesn't support tool use.",
+}
+"""How they refuse to answer with an object."""
+
+
+@each_provider
+@both_ways
+def test_an_object_is_asked_for_in_the_providers_way_and_in_words_where_it_is_refused(
+    engine, tmp_path, provider, stream
+):
+    # Amazon's models give an object with a tool.
+    called = Reply(calls=(("structured_output", WRITTEN),))
+    given = called if provider.name == "bedrock" else Reply(json.dumps(WRITTEN))
+    refused = Reply(NO_FORM[provider.name], status=400)
+    with provider.server(given, refused, Reply(f"Here it is: {json.dumps(WRITTEN)}")) as server:
+        record = engine.run(
+            crew(
+                tmp_path,
+                [agent(role, model="model", settings={"stream": stream}) for role in ("First", "Second")],
+                [task(role, role, "Rate Dune", output_schema=OUTPUT) for role in ("first", "second")],
+                models=provider.spec(server.url),
+            )
+        )
+    check_spans(record)
+    assert record.end["status"] == "completed", record.end
+    assert [done["structured"] for done in record.of("task_complete")] == [WRITTEN, WRITTEN]
+    asked, again, in_words = (json.dumps(request) for request in server.requests)
+    assert "author" in asked
+    assert "JSON schema" not in asked + again
+    assert "JSON schema" in in_words
+    assert not in_words.count("structured_output") + in_words.count("output_format")
+
+
+def test_an_older_model_of_anthropics_gives_an_object_with_a_tool(engine, tmp_path):
+    anthropic = next(provider for provider in PROVIDERS if provider.name == "anthropic")
+    with anthropic.server(Reply(calls=(("structured_output", WRITTEN),))) as server:
+        models = anthropic.spec(server.url)
+        models["model"]["model"] = "claude-3-haiku-20240307"
+        record = engine.run(
+            crew(
+                tmp_path,
+                [agent("Judge", model="model")],
+                [task("t", "judge", "Rate Dune", output_schema=OUTPUT)],
+                models=models,
+            )
+        )
+    assert record.of("task_complete")[0]["structured"] == WRITTEN
+    (request,) = server.requests
+    assert request["tool_choice"] == {"type": "tool", "name": "structured_output"}
+
+
+ADDRESSES = {name: wrong for name, wrong in WRONG.items() if wrong.requests == 1 and not wrong.shape.pieces}
+
+
+@each_provider
+@both_ways
+def test_a_wrong_address_is_named_with_what_the_server_there_says(engine, tmp_path, provider, stream):
+    with provider.server(*(Reply(shape=wrong.shape) for wrong in ADDRESSES.values())) as server:
+        record = engine.run(
+            crew(
+                tmp_path,
+                [
+                    agent(f"A{at}", model="model", fallbacks=["sandbox"], settings={"stream": stream})
+                    for at in range(len(ADDRESSES))
+                ],
+                [task(f"t{at}", f"a{at}", "Add two and three") for at in range(len(ADDRESSES))],
+                models=provider.spec(server.url),
+            )
+        )
+    check_spans(record)
+    assert len(server.requests) == len(ADDRESSES)
+    failed = record.of("llm_failed")
+    for (name, wrong), path, event in zip(ADDRESSES.items(), server.paths, failed, strict=True):
+        assert (name, event["error"]["code"]) == (name, wrong.code)
+        assert f"{server.root}{path.partition('?')[0]}" in event["error"]["message"], name
+        assert wrong.words in event["error"]["message"], name
+
+
+@each_provider
+def test_an_address_of_somebody_elses_is_told_by_what_has_set_it(engine, tmp_path, provider):
+    with provider.server(Reply(shape=ADDRESSES["a page"].shape)) as server:
+        models = provider.spec(server.url)
+        models["model"]["address_set_by"] = "the administrator's setting of here"
+        record = engine.run(
+            crew(
+                tmp_path,
+                [agent("Counter", model="model")],
+                [task("t", "counter", "Add two and three")],
+                models=models,
+            )
+        )
+    assert record.end["error"]["message"].startswith(
+        "model: the address from the administrator's setting of here sent no model's answer: it is a web page"
+    )
+    assert str(server.root).encode() not in b"".join(record.raw)

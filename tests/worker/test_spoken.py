@@ -3,7 +3,8 @@
 import pytest
 from pydantic import BaseModel
 
-from kasal_jupyter.worker.spoken import NotTheObject, Spoken, read_object, spoken
+from kasal_jupyter.worker.object_answer import NotTheObject, read_object
+from kasal_jupyter.worker.spoken import LiveSpeech, Spoken, spoken
 
 
 @pytest.mark.parametrize(
@@ -78,3 +79,48 @@ def test_an_object_is_taken_out_of_what_stands_around_it(text):
 def test_what_is_no_such_object_is_told(text, says):
     with pytest.raises(NotTheObject, match=says):
         read_object(text, Rating)
+
+
+# -- as it comes -------------------------------------------------------------------------------------------
+
+STREAMED = [
+    "It is five.",
+    "<think>Two and three.</think>It is five.",
+    "<think>\n</think>\n\n It is five.",
+    "It is <think>hm</think>five.",
+    "<thinking>a <think>b</think> c</thinking>five",
+    "[THINK]hm[/THINK]five",
+    "a < b and [a, b] <thin air> </th>",
+    "Write `<think>` first, and `</think>` last.",
+    "<think>never ends",
+    "It begins <think>and never ends",
+    "ends with <",
+    "  indented",
+]
+
+
+def streamed(text, size, **how):
+    live = LiveSpeech(**how)
+    shown = [live.add(text[at : at + size]) for at in range(0, len(text), size)]
+    return "".join(shown), live.rest(), live.overheard
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize("text", STREAMED)
+def test_what_is_shown_as_it_comes_is_what_is_said_in_the_end(text, size):
+    shown, rest, overheard = streamed(text, size)
+    assert shown + rest == spoken(text).said
+    assert not overheard
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_a_thought_without_a_beginning_is_held_back_once_that_is_known(size):
+    text = "Two and three.</think>\n\nIt is five."
+    shown, rest, overheard = streamed(text, size)
+    assert overheard
+    assert (shown + rest).endswith("It is five.")
+    for written in (text, f"<think>{text}"):
+        shown, rest, overheard = streamed(written, size, thinks=True)
+        assert (shown + rest, overheard) == ("It is five.", False)
+    # It may not think this time.
+    assert streamed("It is five.", size, thinks=True)[:2] == ("", "It is five.")

@@ -8,6 +8,7 @@ from kasal_jupyter.worker.provider_errors import failure_of
 from tests.engine import agent, crew, openai_model, task
 from tests.servers.openai_server import OpenAIServer, Reply
 from tests.servers.picky_server import without_schemas, without_tools
+from tests.servers.shapes import Shape, counted, piece
 from tests.worker.test_run import check_spans
 
 SCHEMA = {
@@ -78,6 +79,25 @@ def test_thoughts_are_in_the_trace_and_in_nothing_that_follows(engine, tmp_path,
     assert "reasoning" not in record.of("llm_response")[1]
     assert "Tea is hot." in said(server.requests[1])
     assert "Let me see" not in said(server.requests[1])
+
+
+def test_what_streams_is_no_thought_however_it_is_cut(engine, tmp_path):
+    pieces = ["<th", "ink>Let me", " see.</thi", "nk>\n\nTea ", "is hot."]
+    bare = ["Let me see.", "</think>\n", "Tea is hot."]
+    shapes = [
+        Shape(None, [*(piece(content=each) for each in answer), piece("stop"), counted()])
+        for answer in (pieces, bare, bare)
+    ]
+    server = OpenAIServer(*(Reply(shape=shape) for shape in shapes))
+    tasks = [task(f"t{at}", "judge", "Say something about tea") for at in range(3)]
+    record = run(engine, tmp_path, server, *tasks)
+    streamed = [
+        "".join(each["text"] for each in record.of("llm_chunk") if each["task_id"] == f"t{at}")
+        for at in range(3)
+    ]
+    # That a model's answers begin within a thought is known once one of them has shown it.
+    assert streamed == ["Tea is hot.", "Let me see.Tea is hot.", "Tea is hot."]
+    assert {each["text"] for each in record.of("llm_response")} == {"Tea is hot."}
 
 
 def test_thoughts_before_calls_and_verdicts_are_left_out_too(engine, tmp_path):

@@ -14,14 +14,14 @@ import orjson
 import psutil
 import pytest
 
-from kasal_jupyter.worker.memory_limit import NICE
+from kasal_jupyter.worker.switches import NICE
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
 SCRIPT = """
 import os, socket, subprocess, sys
 from kasal_jupyter.worker.foster import fostered
-from kasal_jupyter.worker.memory_limit import NICE
+from kasal_jupyter.worker.switches import NICE
 from kasal_jupyter.worker.zygote import Zygote
 
 def escape(run, order):
