@@ -96,8 +96,9 @@ def read_query(model: type[Q], arguments: Mapping[str, Sequence[bytes]]) -> Q:
     if not given and (empty := _nothing_given(model)) is not None:
         return empty  # type: ignore[no-any-return]
     known = [field.alias or name for name, field in model.model_fields.items()]
+    there_are = f"; there are {', '.join(known) or 'none here'}"
     faults = [
-        Fault(name, f"Unknown parameter{nearest(name, known)}; there are {', '.join(known) or 'none here'}")
+        Fault(name, f"Unknown parameter{nearest(name, known) or there_are}")
         for name in given
         if name not in known
     ]

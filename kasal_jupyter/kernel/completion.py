@@ -67,7 +67,10 @@ def complete(context: CompletionContext, shell: InteractiveShell) -> Any:
     else:
         return {"completions": []}
     return {
-        "completions": [SimpleCompletion(text=word, type="kasal") for word in found.words],
+        # Where nothing is known, what is typed stays: of an empty answer, IPython offers all its own magics.
+        "completions": [
+            SimpleCompletion(text=word, type="kasal") for word in found.words or [found.fragment]
+        ],
         "matched_fragment": found.fragment,
         "ordered": True,
         # Of the notebook's files, magics and names none is meant here.
@@ -184,9 +187,11 @@ class _Place:
             done, comma, _ = self.last.raw.rpartition(",") if argument.type.many else ("", "", "")
             return _matching(self.last.raw, [f"{done}{comma}{each}" for each in argument.type.values])
         match argument.dest:
+            case "crew" if "again" in self.given:
+                return self.inputs()
             case "crew":
                 return self.quoting(_names(_crews))
-            case "job":
+            case "job" | "again":
                 return self.quoting(_jobs())
             case "what":
                 return self.quoting([*_names(_crews), *_jobs()])
@@ -241,9 +246,20 @@ class _Place:
         name, equals, value = self.last.raw.partition("=")
         if equals and not self.last.quoted:
             return self.value(value)
-        crew = _crew(self.given["crew"][0]) if "crew" in self.given else []
+        crew = self.taken()
         done = {word.partition("=")[0] for word in self.given.get("inputs", [])}
         return _matching(name, [f"{each}=" for each in crew if each not in done])
+
+    def taken(self) -> list[str]:
+        """Give the names of the inputs that the crew takes, or the run that is repeated has had."""
+        if "again" in self.given:
+            job_id = self._job()
+
+            def question(client: Client) -> list[str]:
+                return list(client.execution(job_id).inputs) if job_id else []
+
+            return _lookups().ask(("inputs of", job_id), question, list[str]())
+        return _crew(self.given["crew"][0]) if "crew" in self.given else []
 
     def value(self, text: str) -> Found:
         """Give the notebook's variables for an input's value, and the attributes of one."""
@@ -289,7 +305,17 @@ class _Place:
         return [*_lookups().ask(("answers", job_id), question, list[str]()), *([] if first else _jobs())]
 
     def _job(self) -> str | None:
-        return str(self.given["job"][0]) if "job" in self.given else the_session().last_job
+        """Give the id of the run that is meant, which may be its number or ``last``."""
+        session = the_session()
+        named = self.given.get("job") or self.given.get("again")
+        word = str(named[0]) if named else "last"
+        if word == "last" and session.last_job is not None:
+            return session.last_job
+        if word != "last" and not word.isdecimal():
+            return word
+        jobs = session.listed if word.isdecimal() and session.listed else _jobs()
+        place = int(word) - 1 if word.isdecimal() else 0
+        return jobs[place] if 0 <= place < len(jobs) else None
 
     def members(self, what: str) -> list[str]:
         """Give the names of the agents or tasks of the run that is meant."""

@@ -292,7 +292,14 @@ def inputs_again(job_id: str, inputs: Mapping[str, Any], changes: Mapping[str, A
 def trace_cells(row: TraceRow) -> list[str]:
     """Give a step of a run as a row of a list; see ``STEP_HEADS``."""
     took = duration_text(row.duration_ms / 1000) if row.duration_ms is not None else ""
-    return [str(row.seq), row.timestamp, row.agent or "", row.action, row.result, took]
+    return [
+        str(row.seq),
+        moment_text(row.timestamp, seconds=True),
+        row.agent or "",
+        row.action,
+        row.result,
+        took,
+    ]
 
 
 def inputs_text(inputs: Mapping[str, Any]) -> str:

@@ -32,7 +32,7 @@ def moment_text(time: str, *, seconds: bool = False) -> str:
 
 
 def second_text(time: str, later: float = 0.0) -> str:
-    """Write a time as events have it, or some seconds later, to the second: ``24 Nov 2026 03:51:07 UTC``."""
+    """Write a time as events have it, or some seconds later, to the second: ``2026-11-24 03:51:07 UTC``."""
     from datetime import timedelta
 
     from kasal_jupyter.schemas.base import parse_time

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from kasal_jupyter.kernel.clean import escape, one_line
@@ -76,12 +77,17 @@ class LiveView:
         The run; events that are fed here are fed there.
     handle
         The output to draw in, one with a display id; a new one where not given.
+    on_end
+        Called when the run has ended and that is shown, on the thread that feeds.
     """
 
-    def __init__(self, result: RunResult, handle: Any = None) -> None:
+    def __init__(
+        self, result: RunResult, handle: Any = None, on_end: Callable[[], object] | None = None
+    ) -> None:
         from IPython.display import display
 
         self.result = result
+        self._on_end = on_end
         self._fed_at = time.monotonic()
         self._drawn_at = 0.0
         self._burst = float(BURST)
@@ -103,6 +109,9 @@ class LiveView:
         self._waits = True
         if self.result.trace.summary.ended:
             self._update(self.result.bundle())
+            if self._on_end is not None:
+                on_end, self._on_end = self._on_end, None
+                on_end()
         else:
             self.tick()
 

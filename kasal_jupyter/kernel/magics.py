@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
@@ -12,6 +13,11 @@ if TYPE_CHECKING:
 
 MATCHER = "kasal"
 """The completion's name in IPython's settings."""
+
+_CELLS_MAGIC = "%%kasal"
+
+_AS_LINE = "get_ipython().run_line_magic('%kasal'"
+"""What IPython makes of a cell's magic that stands below another line."""
 
 
 @magics_class
@@ -46,8 +52,11 @@ class KasalMagics(Magics):
         command = find_command(name)
         if command is None:
             known = ", ".join(sorted(COMMANDS))
-            hint = nearest(name, [*COMMANDS, *ALIASES]) or "; a crew is run by `%kasal run NAME`"
-            raise CellError(f"There is no %kasal {name}{hint}; there are {known}")
+            hint = nearest(name, [*COMMANDS, *ALIASES])
+            raise CellError(
+                f"There is no %kasal {name}"
+                f"{hint or f'; a crew is run by `%kasal run NAME`, and there are {known}'}"
+            )
         parser = command.parser()
         try:
             if not parser.wants_help(rest):
@@ -82,6 +91,29 @@ def with_body(lines: list[str]) -> list[str]:
     return [*lines, "\n"] if only else lines
 
 
+def _refuse_below(lines: list[str]) -> list[str]:
+    """Refuse a cell whose `%%kasal` is not its first line: Python would find its YAML to be no Python."""
+    for line in lines:
+        said = line.strip()
+        if said.startswith(_AS_LINE) or (said.startswith(_CELLS_MAGIC) and not _is_python(lines)):
+            from kasal_jupyter.kernel.failure import CellError
+
+            raise CellError(
+                f"{_CELLS_MAGIC} must be the first line of its cell: put the lines above it into a cell of "
+                "their own, and commands that follow its YAML into another"
+            )
+    return lines
+
+
+def _is_python(lines: list[str]) -> bool:
+    """Say whether lines can be read: then what looks like a magic is within a text."""
+    try:
+        ast.parse("".join(lines))
+    except (SyntaxError, ValueError):
+        return False
+    return True
+
+
 def register(shell: InteractiveShell) -> None:
     """Add the magics to a shell, and their completion."""
     shell.register_magics(KasalMagics(shell))
@@ -89,6 +121,9 @@ def register(shell: InteractiveShell) -> None:
     # Loading the extension again replaces what came with it the first time.
     transformers[:] = [each for each in transformers if getattr(each, "__name__", "") != with_body.__name__]
     transformers.append(with_body)
+    # After IPython's own, which have made calls of all magics; a second time, it would only ask again.
+    if _refuse_below not in shell.input_transformers_post:
+        shell.input_transformers_post.append(_refuse_below)
     matchers = shell.Completer.custom_matchers
     matchers[:] = [each for each in matchers if getattr(each, "matcher_identifier", "") != MATCHER]
     matchers.append(_matcher(shell))

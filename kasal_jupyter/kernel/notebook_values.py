@@ -158,9 +158,10 @@ class Notebook:
             return eval(code, dict(self.namespace))  # noqa: S307
         except NameError as error:
             missing = str(error.name)
+            near = self.near(missing)
             raise CellError(
                 f"{name}={expression}: the notebook has no variable {missing!r}"
-                f"{self.near(missing)}; in quotes it would be a text"
+                f"{f'{near} In' if near else '; in'} quotes it would be a text"
             ) from None
         except Exception as error:
             # What the author's own objects raise is theirs to know.

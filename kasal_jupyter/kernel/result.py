@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from kasal_jupyter.schemas.usage import Usage
 
 
+_FOR_VIEWS = frozenset({"asked_here", "bundle", "drawn", "drawn_here", "feed", "live_bundle", "server_url"})
+
+
 class RunResult:
     """A run: what came out of it and what happened in it.
 
@@ -77,6 +80,10 @@ class RunResult:
         self._whole: str | None = None
         # The events may come in another thread than the one that looks at them.
         self._lock = threading.RLock()
+
+    def __dir__(self) -> list[str]:
+        """Give what Tab offers: nothing that only the views use."""
+        return [name for name in super().__dir__() if name not in _FOR_VIEWS]
 
     def feed(self, event: Event) -> None:
         """Take in the next event."""

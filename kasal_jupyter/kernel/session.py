@@ -249,7 +249,7 @@ class Session:
             return self.client.execution(word).job_id
         except NotFound:
             near = nearest(word, [each.job_id for each in self.client.executions(100)])
-            raise CellError(f"There is no run {word!r}{near}; `%kasal ps` lists the latest") from None
+            raise CellError(f"There is no run {word!r}{near or '; `%kasal ps` lists the latest'}") from None
 
 
 @cache

@@ -69,7 +69,7 @@ def find_crew(client: Client, word: str, *, command: str = NOTEBOOK) -> CrewDeta
     if (found := _one_of(client, client.crews(name=word), word, command)) is not None:
         return client.crew(found.id)
     names = [each.name for each in client.crews()]
-    raise NotFound(f"There is no crew {word!r}{nearest(word, names)}; `{command} crews` lists them")
+    raise NotFound(f"There is no crew {word!r}{nearest(word, names) or f'; `{command} crews` lists them'}")
 
 
 def own_crew(client: Client, name: str, *, command: str = NOTEBOOK) -> CrewDetails | None:

@@ -33,6 +33,9 @@ MOST_TICKS = 8
 WIDTH = 24
 """Characters of the longest bar."""
 
+Measure = Literal["cost", "tokens"]
+"""What bars are drawn of."""
+
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -80,12 +83,17 @@ class UsagePlot:
         heights = [
             max(1.6, 0.6 + 0.3 * len(bars)) if by != "day" else 2.4 for by, bars in self.charts.items()
         ]
+        # Where nothing is known to have cost anything, the title says so, and what there is has the room.
+        costs = any(bar.cost for bars in self.charts.values() for bar in bars)
+        measures: list[Measure] = ["cost", "tokens"] if costs else ["tokens"]
         figure = Figure(figsize=(10, sum(heights) + 0.5), layout="constrained")
-        figure.suptitle(self.title, fontsize=11)
-        rows = figure.subplots(len(heights), 2, squeeze=False, gridspec_kw={"height_ratios": heights})
-        for (by, bars), (left, right) in zip(charts, rows, strict=True):
-            _draw(left, by, bars, "cost")
-            _draw(right, by, bars, "tokens")
+        figure.suptitle(self.title.replace("$", r"\$"), fontsize=11)
+        rows = figure.subplots(
+            len(heights), len(measures), squeeze=False, gridspec_kw={"height_ratios": heights}
+        )
+        for (by, bars), row in zip(charts, rows, strict=True):
+            for axes, measure in zip(row, measures, strict=True):
+                _draw(axes, by, bars, measure)
         return figure
 
     def __repr__(self) -> str:
@@ -201,7 +209,7 @@ def _chart_html(by: str, bars: Sequence[Bar]) -> str:
     return f"{head}<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def _draw(axes: Axes, by: str, bars: Sequence[Bar], what: Literal["cost", "tokens"]) -> None:
+def _draw(axes: Axes, by: str, bars: Sequence[Bar], what: Measure) -> None:
     """Draw a chart: days upright from left to right, names one below the other, where they can be read."""
     values = [bar.cost if what == "cost" else bar.tokens for bar in bars]
     colour = parts.BLUE if what == "cost" else parts.GREEN
@@ -217,7 +225,11 @@ def _draw(axes: Axes, by: str, bars: Sequence[Bar], what: Literal["cost", "token
         # A single day is a bar as well, and no wall.
         axes.set_xlim(-0.6, max(len(bars), 6) - 0.4)
     else:
-        axes.barh(range(len(bars)), values, color=colour, height=0.7)
+        drawn = axes.barh(range(len(bars)), values, color=colour, height=0.7)
+        # In words, for a part of a cost may be unknown.
+        said = [bar.spent.replace("$", r"\$") if what == "cost" else f"{bar.tokens:,}" for bar in bars]
+        axes.bar_label(drawn, said, padding=3, fontsize=8)
+        axes.margins(x=0.2)
         axes.set_yticks(range(len(bars)), names)
         axes.set_ylim(max(len(bars), 3) - 0.4, -0.6)
         axes.locator_params(axis="x", nbins=5)

@@ -27,7 +27,8 @@ CrewStatus = Literal["configuring", "active"]
 def _known_event(name: str) -> str:
     known = sorted(KINDS.keys() | frozenset().union(*KINDS.values()))
     if name not in known:
-        raise ValueError(f"there is no event {name!r}{nearest(name, known)}; there are {', '.join(known)}")
+        hint = nearest(name, known) or f"; there are {', '.join(known)}"
+        raise ValueError(f"there is no event {name!r}{hint}")
     return name
 
 

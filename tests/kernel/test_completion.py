@@ -118,6 +118,22 @@ def test_agents_tasks_and_kinds_are_offered_for_traces(kernel, crews):
     assert offered(kernel, "%kasal ps --status f") == ["%kasal ps --status failed"]
 
 
+def test_a_run_may_be_named_by_its_number_or_as_the_last(kernel, crews):
+    kernel.run("%kasal ps --crew 'Tab report'")
+    for named in ("1", "last", crews):
+        assert words(kernel, f"%kasal traces {named} --agent ") == ["Researcher", "Writer"]
+        assert words(kernel, f"%kasal run --again {named} ")[0] == "topic="
+    assert crews in words(kernel, "%kasal run --again ")
+    assert words(kernel, f"%kasal run --again {crews} topic=tea --max-c") == ["--max-cost"]
+
+
+@pytest.mark.parametrize(
+    "line", ["%kasal run Tabloid topic=nope", "%kasal frobnicate ", "%%kasal crew X\na: "]
+)
+def test_where_nothing_is_known_what_is_typed_stays(kernel, line):
+    assert offered(kernel, line) == [line]
+
+
 def test_models_and_tools_are_offered(kernel):
     kernel.run("import kasal_jupyter as kasal\n@kasal.tool\ndef calculate_tax(x: int) -> int:\n    return x")
     assert words(kernel, "%kasal tools calc") == ["calculate_tax", "calculator"]
@@ -292,7 +308,7 @@ def test_a_server_that_does_not_answer_does_not_hang_the_key(live_server, silent
     silent = type(live_server)(url, "t", tmp_path, tmp_path, live_server.process)
     with kernel_of(silent, tmp_path) as kernel:
         for _ in range(5):
-            assert offered(kernel, "%kasal show T") == []
+            assert offered(kernel, "%kasal show T") == ["%kasal show T"]
         # It was asked once, and not again at each key.
         assert len(taken) == 1
         assert words(kernel, "%kasal sho") == ["show"]
@@ -301,7 +317,7 @@ def test_a_server_that_does_not_answer_does_not_hang_the_key(live_server, silent
 def test_without_a_server_none_is_started_for_a_key(live_server, tmp_path):
     gone = type(live_server)("http://127.0.0.1:1", "t", tmp_path, tmp_path, live_server.process)
     with kernel_of(gone, tmp_path) as kernel:
-        assert offered(kernel, "%kasal show T") == []
+        assert offered(kernel, "%kasal show T") == ["%kasal show T"]
         kernel.run("import os; del os.environ['KASAL_URL']")
-        assert offered(kernel, "%kasal show T") == []
+        assert offered(kernel, "%kasal show T") == ["%kasal show T"]
     assert list(tmp_path.glob("kasal-*")) == []

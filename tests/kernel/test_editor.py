@@ -337,6 +337,7 @@ def test_a_run_saves_asks_for_inputs_and_starts_in_the_background(editor, api, c
     assert state["inputs"] == {"topic": "tea", "sort": "green"}
     assert api.get(f"/crews/{crew_id}").json()["agents"][1]["goal"] == "Write about {sort} tea"
     assert editor.running.result.wait(60).status == "completed"
+    assert f"✔ {job_id} completed" in panel_text(editor)
     press(editor.widget, "▶ Run …")
     assert editor.running._fields["topic"].value == "tea", "what was typed is offered again"
 

@@ -167,3 +167,4 @@ def test_a_generated_crew_can_be_printed_or_made_at_once(kernel):
     wrong = kernel.run("%kasal generate 'Write about tea' --model nobody/x")
     assert "no provider 'nobody' is known" in wrong.error
     assert "inputs.0" in kernel.run("%kasal generate x --input 'a b'").error
+    assert "add --model NAME" in kernel.run("%kasal generate 'Write about tea'").error

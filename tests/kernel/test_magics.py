@@ -171,6 +171,34 @@ def test_the_kernels_interrupt_stops_the_run_on_the_server(kernel, api):
     assert api.get(f"/executions/{running[0]['job_id']}").json()["status"] == "stopped"
 
 
+CREW_BELOW = """%%kasal crew Below
+agents:
+  writer: {role: Writer, goal: GOAL, llm: sandbox}
+"""
+
+
+@pytest.mark.parametrize("above", ["%load_ext kasal_jupyter\n\n", "# A crew\n", "x = 1\n"])
+@pytest.mark.parametrize("goal", ["Write", "Don't wait"])
+def test_a_crew_below_other_lines_is_told_where_it_belongs(kernel, above, goal):
+    cell = kernel.run(above + CREW_BELOW.replace("GOAL", goal))
+    assert cell.error.startswith("CellError: %%kasal must be the first line of its cell")
+    assert "Traceback" not in cell.error
+
+
+def test_a_text_may_tell_of_a_crews_cell(kernel):
+    assert kernel.run(f'told = """\n{CREW_BELOW}"""').status == "ok"
+    assert kernel.value("told") == f"\n{CREW_BELOW}"
+
+
+def test_no_two_hints_run_into_each_other(kernel):
+    kernel.run("subject = 'tea'")
+    for line in ("rnu", 'show "Tee report"', 'run "Tea report" topic=$subjct', 'run "Tea report" topci=tea'):
+        cell = kernel.run(f"%kasal {line}")
+        assert cell.status == "error"
+        assert not {"?;", ".;"} & {cell.error[at : at + 2] for at in range(len(cell.error))}, cell.error
+        assert not cell.text, "the error says it already"
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

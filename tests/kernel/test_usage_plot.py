@@ -77,6 +77,18 @@ def test_with_matplotlib_it_is_a_picture(plot):
     assert "matplotlib.pyplot" not in sys.modules
 
 
+def test_what_has_cost_nothing_is_drawn_in_tokens_alone():
+    pytest.importorskip("matplotlib")
+    free = UsagePlot([answer("day", {"2026-11-02": (0.0, 5)}), answer("model", {"sandbox": (0.0, 5)})])
+    assert [axes.get_title(loc="left") for axes in free.figure.axes] == ["tokens by day", "tokens by model"]
+
+
+def test_a_bar_says_what_it_stands_for(plot):
+    pytest.importorskip("matplotlib")
+    said = [text.get_text() for text in plot.figure.axes[2].texts]
+    assert said == [r"\$0.7500", r"\$0"]
+
+
 def test_without_matplotlib_it_is_html(plot, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     bundle = plot._repr_mimebundle_()

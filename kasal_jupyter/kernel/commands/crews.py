@@ -221,7 +221,7 @@ def named(client: Client, word: str, *, command: str = NOTEBOOK) -> CrewDetails 
         if not is_run:
             raise
         near = nearest(word, [each.job_id for each in client.executions(100)])
-        raise NotFound(f"There is no run {word!r}{near}; `{command} ps` lists the latest") from None
+        raise NotFound(f"There is no run {word!r}{near or f'; `{command} ps` lists the latest'}") from None
     except StoreError:
         if not is_run and CREW_ID.fullmatch(word) is None:
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
+from kasal_jupyter.errors import NotRunnable
 from kasal_jupyter.kernel.command_line import Parser, phrase
 from kasal_jupyter.kernel.commands.files import as_cell
 from kasal_jupyter.kernel.crew_card import CrewCard, stored_card
@@ -42,7 +43,12 @@ def generate_command(session: Session, words: Namespace, cell: str | None) -> Cr
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise CellError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    found = session.client.generate_crew(body)
+    try:
+        found = session.client.generate_crew(body)
+    except NotRunnable as error:
+        if words.model is not None or not any(fault.field == "model" for fault in error.faults):
+            raise
+        raise CellError(f"{error.message}; add --model NAME, one of those that %kasal models lists") from None
     session.note_job(found.job_ids[-1])
     if words.save:
         put = session.put_crew(found.crew, "generate", force=words.force)

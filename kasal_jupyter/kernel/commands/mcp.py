@@ -37,7 +37,7 @@ def mcp_command(session: Session, words: Namespace, cell: str | None) -> Shown:
         )
     if words.server not in servers:
         near = nearest(words.server, servers)
-        raise CellError(f"There is no MCP server {words.server!r}{near}; `%kasal mcp` lists them")
+        raise CellError(f"There is no MCP server {words.server!r}{near or '; `%kasal mcp` lists them'}")
     server = servers[words.server]
     return Shown(
         f"{server.name}: {server.description or server.version or place_of(server)}",

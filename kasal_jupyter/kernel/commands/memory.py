@@ -188,4 +188,6 @@ def _source(client: Client, crew: CrewDetails, word: str) -> str:
         if word in {each.id, each.name}:
             return each.id
     near = nearest(word, [each.name for each in sources])
-    raise CellError(f"{crew.name} was given no {word!r}{near}; `%kasal knowledge` lists what it was given")
+    raise CellError(
+        f"{crew.name} was given no {word!r}{near or '; `%kasal knowledge` lists what it was given'}"
+    )

@@ -149,7 +149,7 @@ def _kept(session: Session, output: str | None = None) -> Iterator[None]:
         name = output or _assigned_name(session.namespace)
         if name is not None and error.result is not None:
             session.namespace[name] = error.result
-            error.message = f"{error.message}; {name} has what there is of it"
+            error.message = f"{error.message.rstrip('.')}; {name} has what there is of it"
         raise
 
 
@@ -195,11 +195,23 @@ def status_command(session: Session, words: Namespace, cell: str | None) -> RunR
     restarted = words.job is None and session.last_job is None
     client, job_id = session.client, session.job(words.job)
     if restarted and (others := [each for each in session.runs_before() if each.job_id != job_id]):
-        told = ", ".join(f"{each.job_id} {each.status}" for each in others)
-        print(f"Other runs of this notebook: {told}")  # noqa: T201 - it is part of the answer
+        print(_told_of(others))  # noqa: T201 - it is part of the answer
     if client.execution(job_id).status in {"queued", "running"}:
         return follow_in_background(client, job_id)
     return whole_run(client, job_id)
+
+
+def _told_of(runs: list[ExecutionStatus]) -> str:
+    """Tell of this notebook's other runs: by their ids of those that go on, and how many have ended."""
+    lines = [
+        f"{each.job_id} {each.status}: %kasal status {each.job_id}" for each in runs if each.ended_at is None
+    ]
+    if ended := len(runs) - len(lines):
+        others = counted(ended, "other run") if not lines else f"{ended} more"
+        lines.append(
+            f"{others} of this notebook {'has' if ended == 1 else 'have'} ended; %kasal ps lists them"
+        )
+    return "\n".join(lines)
 
 
 wait_arguments = add_job
@@ -403,11 +415,12 @@ def _why_none(client: Client, job_id: str, words: Namespace) -> str:
         return f"There is no agent {words.agent!r}{nearest(words.agent, agents) or _there_are(agents)}"
     if words.task and words.task not in {*tasks, *(task.id for task in crew.tasks)}:
         return f"There is no task {words.task!r}{nearest(words.task, tasks) or _there_are(tasks)}"
-    return f"{job_id} has no such steps"
+    alone = words.failed and not (words.kind or words.agent or words.task or words.find)
+    return f"No step of {job_id} failed" if alone else f"{job_id} has no such steps"
 
 
 def _there_are(names: list[str]) -> str:
-    return f"; there are {', '.join(names)}"
+    return f"; there {'is' if len(names) == 1 else 'are'} {', '.join(names)}"
 
 
 def _assigned_name(namespace: Mapping[str, Any]) -> str | None:

@@ -65,9 +65,13 @@ def tools_command(session: Session, words: Namespace, cell: str | None) -> Shown
         return Shown(title, TOOL_HEADS, rows)
     if words.tool not in tools:
         near = nearest(words.tool, tools)
-        raise CellError(f"There is no tool {words.tool!r}{near}; `%kasal tools` lists them")
+        raise CellError(f"There is no tool {words.tool!r}{near or '; `%kasal tools` lists them'}")
     where, text, parameters = tools[words.tool]
     return Shown(f"{words.tool} ({where}): {text}", ARGUMENT_HEADS, _arguments(parameters))
+
+
+_WITHOUT_ONE = '; use "sandbox" to try without a model'
+"""The end of most reasons, which a list need not repeat."""
 
 
 models_arguments = add_optional("model", "part of the names to show")
@@ -110,8 +114,9 @@ def _each(models: list[ModelInfo]) -> list[list[str]]:
 
 
 def _lack(model: ModelInfo) -> str:
-    # Each reason begins with the model's own name.
-    return (model.reason or "it cannot run now").removeprefix(f"{model.name!r}: ")
+    # Each reason begins with the model's own name; what runs without one stands above.
+    reason = (model.reason or "it cannot run now").removeprefix(f"{model.name!r}: ")
+    return reason.removesuffix(_WITHOUT_ONE)
 
 
 def _few(names: list[str]) -> str:

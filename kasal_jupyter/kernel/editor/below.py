@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from kasal_jupyter.kernel.clean import escape, one_line
@@ -30,9 +31,9 @@ class Below:
         if self._crew is not None:
             self._crew.update(_crew_bundle(crew), raw=True)
 
-    def view_of(self, result: RunResult) -> View:
-        """Give the view of a run, in its place below."""
-        return LiveView(result, self._run)
+    def view_of(self, result: RunResult, on_end: Callable[[], object]) -> View:
+        """Give the view of a run, in its place below; it tells of the end."""
+        return LiveView(result, self._run, on_end)
 
 
 _NOTHING = {"text/plain": "", "text/html": ""}

@@ -16,9 +16,15 @@ from kasal_jupyter.kernel.editor.controls import button
 from kasal_jupyter.kernel.editor.lane import in_lane
 from kasal_jupyter.kernel.editor.panel import error_html, faults_html, folded, quiet
 from kasal_jupyter.kernel.notebook_values import Notebook, read_inputs
+from kasal_jupyter.kernel.rows import STATUS_MARKS
 
 if TYPE_CHECKING:
     from kasal_jupyter.kernel.editor.editor import Editor
+    from kasal_jupyter.kernel.live import View
+    from kasal_jupyter.kernel.result import RunResult
+
+GOING_ON = "going on"
+"""What the panel is about while a run goes on."""
 
 MOST_RECALLED = 2_000
 """Characters of an input of the latest run that is offered again."""
@@ -151,19 +157,31 @@ class Running:
                 for name, field in self._fields.items()
             }
             details = editor.client.crew(editor.stored.details.id)
-            self.result = launch(editor.client, details, values, background=True, view=editor.below.view_of)
+            self.result = launch(editor.client, details, values, background=True, view=self._view_of)
         except KasalError as error:
             error.faults = faults_by_name(error.faults, editor.draft.crew)
             self._refuse("✖ Not started", error_html(error))
             return
         editor.panel.show(
-            "run",
+            GOING_ON,
             f"▶ {escape(self.result.job_id)} runs; its trace is below the editor",
             buttons=[
                 button("■ Stop", self._stop, style="danger"),
                 button("Close", editor.panel.close),
             ],
         )
+
+    def _view_of(self, result: RunResult) -> View:
+        return self.editor.below.view_of(result, partial(in_lane(self._ended), result))
+
+    def _ended(self, result: RunResult) -> None:
+        """Say how the run has ended, where the panel still says that it goes on."""
+        if result is not self.result or self.editor.panel.subject != GOING_ON:
+            return
+        failed = result.status != "completed"
+        said = f"{STATUS_MARKS[result.status]} {result.job_id} {result.status}; its trace is below the editor"
+        close = button("Close", self.editor.panel.close)
+        self.editor.panel.show("run", escape(said), buttons=[close], alarm=failed)
 
     def _stop(self) -> None:
         try:
