@@ -177,7 +177,8 @@ class CrewCheckHandler(ApiHandler):
         self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
         # What has just ended tells of the next run as well.
         await self.parts.runs.put_away(crew_id)
-        self.answer(dry_run(self.parts.runs, self.parts.crews.whole(crew_id), body.inputs, body.tools))
+        whole = self.parts.crews.whole(crew_id)
+        self.answer(await dry_run(self.parts.runs, whole, body.inputs, body.tools))
 
 
 def expected_version(handler: ApiHandler) -> int | None:

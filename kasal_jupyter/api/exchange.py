@@ -8,8 +8,7 @@ from kasal_jupyter.api.operation import Media, operation
 from kasal_jupyter.formats.bundle import MESSAGE
 from kasal_jupyter.formats.elsewhere import Exchange
 from kasal_jupyter.formats.exporting import as_zip
-from kasal_jupyter.formats.outline import Exported, whole_body
-from kasal_jupyter.formats.yaml_export import file_name
+from kasal_jupyter.formats.outline import Exported, file_name, whole_body
 from kasal_jupyter.places import FILES
 from kasal_jupyter.runs.drafts import draft
 from kasal_jupyter.schemas.exchange import (

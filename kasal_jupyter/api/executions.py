@@ -37,6 +37,9 @@ KEY = "Idempotency-Key"
 MOST_LISTED = 1_000
 """Characters of each result in a list."""
 
+MOST_TOLD = 257_000
+"""Characters of a result in a status: those that are stored of one, with the note that it goes on."""
+
 _KEY_FORM = re.compile(r"[\x21-\x7e]{1,200}")
 
 
@@ -97,9 +100,12 @@ class ExecutionsHandler(ApiHandler):
             tools=body.tools,
             budget=body.budget,
         )
-        self.answer(
-            ExecutionAccepted(job_id=execution.id, estimated_duration=execution.estimated_duration), 202
+        accepted = ExecutionAccepted(
+            job_id=execution.id,
+            estimated_duration=execution.estimated_duration,
+            remarks=execution.remarks,
         )
+        self.answer(accepted, 202)
 
     def _keyed(self, body: ExecutionCreate) -> KeyedRequest | None:
         key = self.request.headers.get(KEY)
@@ -213,19 +219,18 @@ async def execution_of(handler: ApiHandler, job_id: str) -> Execution:
     return await handler.parts.runs.execution(job_id)
 
 
-def _status(execution: Execution, position: int | None, most: int | None = None) -> ExecutionStatus:
+def _status(execution: Execution, position: int | None, most: int = MOST_TOLD) -> ExecutionStatus:
     """Give how an execution stands, with so many characters of its result."""
     fields = execution.model_dump(include=set(ExecutionStatus.model_fields))
-    result = execution.result
-    cut = most is not None and result is not None and len(result) > most
+    texts = {name: fields[name] for name in ("result", "partial_result")}
+    cut = {name: text[:most] for name, text in texts.items() if text and len(text) > most}
     told = {
-        "result": result[:most] if cut and result else result,
+        **cut,
         "job_id": execution.id,
         "queue_position": position,
+        "result_truncated": bool(cut) or execution.result_file is not None,
     }
-    return ExecutionStatus.model_validate(
-        {**fields, **told, "result_truncated": cut or execution.result_file is not None}
-    )
+    return ExecutionStatus.model_validate({**fields, **told})
 
 
 def _result(execution: Execution, result: str | None) -> ExecutionResult:
@@ -233,6 +238,7 @@ def _result(execution: Execution, result: str | None) -> ExecutionResult:
         job_id=execution.id,
         status=execution.status,
         result=result,
+        partial_result=execution.partial_result,
         error=execution.error,
         usage=execution.usage,
         usage_by=execution.usage_by,

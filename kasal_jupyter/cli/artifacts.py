@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from kasal_jupyter.cli.connect import add_job, add_server_options, say, server_of
+from kasal_jupyter.cli.connect import add_job, add_server_options, job_of, say, server_of
 from kasal_jupyter.cli.terminal import console_of, print_rows
 from kasal_jupyter.kernel.artifacts import HEADS, artifacts_of
 from kasal_jupyter.kernel.clean import clean
@@ -33,7 +33,7 @@ def register(subparsers: Subparsers) -> None:
         help="list or save the files that an execution has written",
         description="List the files that an execution has written, or save them.",
     )
-    add_job(artifacts)
+    add_job(artifacts, numbers=True)
     artifacts.add_argument("--get", metavar="FILE", help="save one of them")
     artifacts.add_argument("--to", metavar="FOLDER", help="save there, all files where none is named")
     artifacts.add_argument("--force", action="store_true", help="overwrite files that are there")
@@ -45,6 +45,7 @@ def register(subparsers: Subparsers) -> None:
 def run_artifacts(args: argparse.Namespace) -> int:
     """Carry out ``artifacts``; give the exit status."""
     with server_of(args) as client:
+        args.job = job_of(client, args.job)
         found = artifacts_of(client, args.job)
         if args.get is not None or args.to is not None:
             for each in found if args.get is None else [found.named(args.get)]:

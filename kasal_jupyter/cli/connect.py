@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from kasal_jupyter.kernel.client import Client
-from kasal_jupyter.kernel.connection import find_server
-from kasal_jupyter.kernel.executions import numbered_job
+from kasal_jupyter.kernel.finding import find_server
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # argparse has no other name
@@ -46,7 +45,7 @@ def job_of(client: Client, word: str) -> str:
     Whatever changes something takes an id alone: numbers move on with every new execution.
     """
     return (
-        numbered_job(client, 1 if word == "last" else int(word))
+        client.numbered_job(1 if word == "last" else int(word))
         if word == "last" or word.isdecimal()
         else word
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from kasal_jupyter.cli import WrongUsage
 from kasal_jupyter.cli.connect import add_server_options, say, server_of
 from kasal_jupyter.cli.crew_file import STDIN, find_crew, hand_of, require_own_crew, store_crew
+from kasal_jupyter.cli.encoding import print_file
 from kasal_jupyter.cli.terminal import console_of, print_rows
 from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.kernel.clean import clean
@@ -148,7 +149,7 @@ def run_import(args: argparse.Namespace) -> int:
         for path, each in zip(paths, found, strict=True):
             _say_remarks(str(path), each.remarks)
             if args.dry_run:
-                sys.stdout.write(export(each.crew, "yaml").only[1])
+                print_file(export(each.crew, "yaml").only[1], "yaml")
                 continue
             crew_id, verb = store_crew(client, each.crew, "import", str(path), force=args.force, ways=_WAYS)
             say(f"{verb} {crew_id} {each.crew.name}")
@@ -164,7 +165,7 @@ def run_export(args: argparse.Namespace) -> int:
         if len(found.files) > 1:
             raise WrongUsage("A project has several files: name a folder for them, or a .zip file")
         _say_remarks(crew.name, found.remarks)
-        sys.stdout.write(found.only[1])
+        print_file(found.only[1], "json" if args.format == "kasal" else "yaml")
         return 0
     save(found, Path(args.path), force=args.force)
     _say_remarks(crew.name, found.remarks)

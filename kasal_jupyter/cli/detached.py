@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from kasal_jupyter.cli.quick_start import quick_imports
+from kasal_jupyter.cli import quick_imports
 
 
 def detach() -> int:

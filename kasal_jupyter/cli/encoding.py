@@ -1,9 +1,15 @@
-"""Output that is not UTF-8: what it has no letters for is written as JSON writes it, and ends no answer."""
+"""Output that is not UTF-8: what it has no letters for is written as JSON writes it, and ends no answer.
+
+A file that is written there is read as UTF-8 again, so it is written in ASCII, in its own format's way.
+"""
 
 from __future__ import annotations
 
 import codecs
 import sys
+from typing import Literal
+
+Kind = Literal["yaml", "json", "html"]
 
 ERRORS = "kasal.escape"
 """The name of what is done about letters that a stream cannot write."""
@@ -25,3 +31,25 @@ def lose_nothing() -> None:
         # What stands in for it in a notebook or a test may take any text already.
         if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
             reconfigure(errors=ERRORS)
+
+
+def print_file(text: str, kind: Kind) -> None:
+    """Write what is read again to the output: in ASCII, where that is not UTF-8."""
+    sys.stdout.write(text if _is_utf8(sys.stdout.encoding) else _in_ascii(text, kind))
+    sys.stdout.flush()
+
+
+def _is_utf8(encoding: str | None) -> bool:
+    # What stands in for the output in a test has none.
+    return encoding is None or codecs.lookup(encoding).name == "utf-8"
+
+
+def _in_ascii(text: str, kind: Kind) -> str:
+    if text.isascii():
+        return text
+    if kind == "yaml":
+        from kasal_jupyter.formats.yaml_crew import ascii_yaml
+
+        return ascii_yaml(text)
+    # Beyond ASCII, JSON has nothing but what is in its texts.
+    return text.encode("ascii", "xmlcharrefreplace" if kind == "html" else ERRORS).decode("ascii")

@@ -19,10 +19,10 @@ from kasal_jupyter.cli.connect import (
 from kasal_jupyter.cli.terminal import STATE_STYLES, console_of, print_rows
 from kasal_jupyter.kernel.clean import clean, one_line
 from kasal_jupyter.kernel.executions import inputs_text
-from kasal_jupyter.kernel.figures import cost_text, counted, duration_text, moment_text
+from kasal_jupyter.kernel.figures import cost_text, counted, duration_text, moment_text, place_text
 from kasal_jupyter.kernel.questions import answer_open, open_questions
 from kasal_jupyter.kernel.rows import STATUS_MARKS, how_to_answer
-from kasal_jupyter.kernel.waiting import place_text
+from kasal_jupyter.schemas.base import MOST_LISTED
 from kasal_jupyter.schemas.executions import ExecutionStatus
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ def register(subparsers: Subparsers) -> None:
     ps = subparsers.add_parser(
         "ps", help="list the latest executions", description="List the latest executions, newest first."
     )
-    ps.add_argument("-n", type=_count, default=20, metavar="N", help="how many (default: 20, most: 500)")
+    ps.add_argument(
+        "-n", type=_count, default=20, metavar="N", help=f"how many (default: 20, most: {MOST_LISTED})"
+    )
     ps.add_argument("--json", action="store_true", help="as JSON, for programs")
     add_server_options(ps)
     ps.set_defaults(handler=run_ps)
@@ -67,7 +69,7 @@ def register(subparsers: Subparsers) -> None:
         description="Print what came of an execution that has ended: its answer, however long.",
         epilog=EXIT_STATUS,
     )
-    add_job(result)
+    add_job(result, numbers=True)
     result.add_argument("--json", action="store_true", help="as JSON, with what it used")
     add_server_options(result)
     result.set_defaults(handler=run_result)
@@ -114,10 +116,14 @@ def run_status(args: argparse.Namespace) -> int:
         return exit_status(found.status)
     console = console_of(sys.stdout)
     console.print(_headline(found), style=STATE_STYLES[found.status], soft_wrap=True)
+    for remark in found.remarks:
+        print(clean(f"{remark.field}: {remark.remark}"))
     if found.error is not None:
         print(clean(f"{found.error.code}: {found.error.message}"))
-    elif found.result is not None:
-        print(f"\n{clean(found.result)}")
+    if found.partial_result is not None:
+        print("\nSo far:")
+    if (answer := found.result if found.result is not None else found.partial_result) is not None:
+        print(f"\n{clean(answer)}")
         if found.result_truncated:
             say(f"it goes on: `jupyter kasal result {found.job_id}` prints all of it")
     elif found.current_task:
@@ -131,17 +137,14 @@ def run_status(args: argparse.Namespace) -> int:
 def run_result(args: argparse.Namespace) -> int:
     """Carry out ``result``; give the exit status."""
     with server_of(args) as client:
-        found = client.result(args.job)
+        found = client.result(job_of(client, args.job))
     if args.json:
         print(found.model_dump_json())
-    elif found.result is not None:
-        print(clean(found.result))
-    if found.error is not None and not args.json:
-        say(
-            clean(
-                f"jupyter kasal: {found.job_id} is {found.status}: {found.error.code}: {found.error.message}"
-            )
-        )
+    elif (answer := found.result if found.result is not None else found.partial_result) is not None:
+        print(clean(answer), flush=True)
+    if found.status != "completed" and not args.json:
+        why = f": {found.error.code}: {found.error.message}" if found.error else ""
+        say(clean(f"jupyter kasal: {found.job_id} is {found.status}{why}"))
     return exit_status(found.status)
 
 
@@ -168,8 +171,8 @@ def run_stop(args: argparse.Namespace) -> int:
 
 def _count(word: str) -> int:
     number = int(word)
-    if not 1 <= number <= 500:
-        raise argparse.ArgumentTypeError("a number from 1 to 500")
+    if not 1 <= number <= MOST_LISTED:
+        raise argparse.ArgumentTypeError(f"a number from 1 to {MOST_LISTED}")
     return number
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from kasal_jupyter.cli import WrongUsage
 from kasal_jupyter.cli.connect import add_server_options, say, server_of
 from kasal_jupyter.cli.crew_file import STDIN, find_crew
+from kasal_jupyter.cli.encoding import Kind, print_file
 from kasal_jupyter.errors import InvalidRequest
 from kasal_jupyter.formats.yaml_crew import dump_crew
 from kasal_jupyter.kernel.client import Client
@@ -64,11 +64,13 @@ def run_export(args: argparse.Namespace) -> int:
     with server_of(args) as client:
         if is_job:
             html = path is not None and path.suffix.lower() in {".html", ".htm"}
-            text = _run_text(client, args.what, args.form or ("html" if html else "json"))
+            form = args.form or ("html" if html else "json")
+            text = _run_text(client, args.what, form)
+            kind: Kind = "html" if form == "html" else "json"
         else:
-            text = dump_crew(find_crew(client, args.what))
+            text, kind = dump_crew(find_crew(client, args.what)), "yaml"
     if path is None:
-        sys.stdout.write(text)
+        print_file(text, kind)
         return 0
     try:
         write_whole(path, text.encode(), new=not args.force)

@@ -26,15 +26,13 @@ from kasal_jupyter.cli.run_view import RunView, view_on
 from kasal_jupyter.cli.server_process import ended_by_signals
 from kasal_jupyter.cli.terminal import TraceHighlighter, console_of, print_rows
 from kasal_jupyter.errors import Conflict
-from kasal_jupyter.kernel.budget import read_budget
-from kasal_jupyter.kernel.cards import Checked
+from kasal_jupyter.kernel.cards import Checked, remark_line
 from kasal_jupyter.kernel.clean import clean
 from kasal_jupyter.kernel.client import Client
-from kasal_jupyter.kernel.crew_plan import unused_inputs
-from kasal_jupyter.kernel.executions import STEP_HEADS, inputs_again, trace_cells
+from kasal_jupyter.kernel.executions import STEP_HEADS, inputs_again, read_budget, trace_cells
 from kasal_jupyter.kernel.figures import counted
+from kasal_jupyter.kernel.stream import Waiting
 from kasal_jupyter.kernel.view_text import render_text
-from kasal_jupyter.kernel.waiting import Waiting
 from kasal_jupyter.schemas.trace import Trace
 
 if TYPE_CHECKING:
@@ -156,10 +154,11 @@ def run_run(args: argparse.Namespace) -> int:
                 say(f"crew {clean(crew.name)}: {done}")
         if args.dry_run:
             return _check(client, crew_id, inputs, as_json=args.json)
-        if inputs and not args.quiet:
-            for line in unused_inputs(client.crew(crew_id), inputs):
-                say(clean(line))
         accepted = client.start(crew_id, inputs, budget=read_budget(_bounds(args)))
+        if accepted.remarks and not args.quiet:
+            said_of = client.crew(crew_id)
+            for remark in accepted.remarks:
+                say(clean(remark_line(remark, said_of)))
         if args.bg:
             print(accepted.model_dump_json() if args.json else accepted.job_id)
             if not args.json and not args.quiet:
@@ -171,7 +170,7 @@ def run_run(args: argparse.Namespace) -> int:
             asked_here = sys.stdin.isatty() and sys.stderr.isatty() and not args.json and not args.quiet
             prompt = Prompt(client, accepted.job_id, view) if asked_here else None
             _follow(client, accepted.job_id, view, stop=True, prompt=prompt)
-        if file.isatty() and view.trace.summary.result is not None and not args.quiet:
+        if file.isatty() and _answer(view.trace) is not None and not args.quiet:
             say("")
         return _tell_end(client, view.trace, answer=not args.json, error=args.quiet or args.json)
 
@@ -183,7 +182,7 @@ def _bounds(args: argparse.Namespace) -> dict[str, float | None]:
 def _check(client: Client, crew_id: str, inputs: dict[str, Any], *, as_json: bool) -> int:
     """Say whether a crew could run, and what it may take; give the exit status."""
     answer = client.check(crew_id, inputs)
-    checked = Checked(clean(client.crew(crew_id).name), answer)
+    checked = Checked(client.crew(crew_id), answer)
     if as_json:
         print(answer.model_dump_json())
     else:
@@ -305,14 +304,22 @@ def _trace_so_far(client: Client, job_id: str, *, as_json: bool) -> Trace:
 
 def _tell_end(client: Client, trace: Trace, *, answer: bool, error: bool) -> int:
     """Print the answer, or why there is none where the view has not said so; give the exit status."""
-    summary = trace.summary
-    if summary.result is not None and answer:
+    summary, found = trace.summary, _answer(trace)
+    if found is not None and answer:
+        if summary.status != "completed":
+            say(f"{trace.job_id} is {summary.status}; what there is of it:")
         # Of a very long one, the events have the beginning alone.
-        whole = summary.result if summary.result_file is None else client.result(trace.job_id).result
-        print(clean(whole or summary.result))
+        whole = found if summary.result_file is None else client.result(trace.job_id).result
+        print(clean(whole or found), flush=True)
     if summary.status != "completed" and error:
         why = f": {summary.error.code}: {summary.error.message}" if summary.error else ""
         failed = next((span.name for span in trace.roots if span.state == "failed"), None)
         where = f" in task {failed!r}" if failed else ""
         say(clean(f"jupyter kasal: {trace.job_id} is {summary.status}{where}{why}"))
     return exit_status(summary.status)
+
+
+def _answer(trace: Trace) -> str | None:
+    """Give what came of a run; of one that ended before its time, what there is."""
+    summary = trace.summary
+    return summary.result if summary.result is not None else summary.partial_result

@@ -15,10 +15,9 @@ from rich.text import Text
 
 from kasal_jupyter.cli.terminal import TraceHighlighter, console_of
 from kasal_jupyter.kernel.clean import one_line
-from kasal_jupyter.kernel.figures import counted, duration_text, run_cost_text
+from kasal_jupyter.kernel.figures import counted, duration_text, place_text, run_cost_text
 from kasal_jupyter.kernel.rows import MARKS, elapsed_text
 from kasal_jupyter.kernel.view_lines import LineView
-from kasal_jupyter.kernel.waiting import place_text
 from kasal_jupyter.schemas.events import Event
 from kasal_jupyter.schemas.trace import Span, Trace
 

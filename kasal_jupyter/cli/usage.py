@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from kasal_jupyter.cli.connect import add_server_options, server_of
 from kasal_jupyter.cli.crew_file import find_crew
 from kasal_jupyter.cli.terminal import console_of, print_rows
 from kasal_jupyter.kernel.usage import UsageTable
+from kasal_jupyter.schemas.usage import GroupBy
 
 if TYPE_CHECKING:
     from kasal_jupyter.cli.connect import Subparsers
-
-GROUPS = ("day", "crew", "user", "model", "agent", "task")
 
 SPARE = ("tool calls", "tokens out", "tokens in", "model calls", "runs")
 """The columns that a narrow terminal does without, the first to go first."""
@@ -34,7 +33,9 @@ def register(subparsers: Subparsers) -> None:
         description="Show what runs have used, and what it cost. What is unknown stays unknown: a cost of "
         "which a part is known is 'at least' that.",
     )
-    usage.add_argument("--by", choices=GROUPS, default="day", help="what it is told apart by (default: day)")
+    usage.add_argument(
+        "--by", choices=get_args(GroupBy), default="day", help="what it is told apart by (default: day)"
+    )
     usage.add_argument("--crew", metavar="CREW", help="one crew's, by its name or id")
     usage.add_argument(
         "--since", metavar="DAY", help="the first day, 2024-01-15 (default: 29 days before the last)"

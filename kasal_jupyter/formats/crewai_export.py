@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ruamel.yaml import YAML
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString
+
 from kasal_jupyter.formats.crewai_braces import to_crewai
 from kasal_jupyter.formats.crewai_texts import CONDITIONS, MAIN, NOT_CARRIED, PYPROJECT, README
-from kasal_jupyter.formats.crewai_yaml import dump
 from kasal_jupyter.formats.identifiers import class_name, identifiers, package_name
 from kasal_jupyter.formats.outline import Exported, outline, with_texts
+from kasal_jupyter.formats.yaml_source import ENDLESS
 from kasal_jupyter.schemas.agents import CrewAgent, ModelSettings, SandboxSettings
 from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.schemas.exchange import Remark
@@ -33,6 +37,14 @@ _REFUSED_PATH = re.compile(r"\.\.|^[~$]|[|><&;{}]")
 """What CrewAI takes in no path of an output file, or takes for an input."""
 
 _DEFAULTS = ModelSettings()
+
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*( [A-Za-z0-9_(][A-Za-z0-9_.,()'/-]*)*[.!?]?")
+"""A text that no version of YAML takes for anything else, one of its words below aside."""
+
+_WORDS = frozenset({"yes", "no", "on", "off", "true", "false", "null", "y", "n"})
+
+_BLOCK = re.compile(r"[^\s\0-\x1f]([^\0-\x09\x0b-\x1f\x7f-\xa0\u2028\u2029\ufeff]*[^\s\0-\x1f\x7f-\xa0])?\n?")
+"""A text of several lines that reads the same as a block: no blanks at its beginning, nothing invisible."""
 
 
 def export_project(crew: CrewCreate) -> Exported:
@@ -74,8 +86,8 @@ class _Export:
             f"{source}/__init__.py": "",
             f"{source}/main.py": self._main(),
             f"{source}/crew.py": code,
-            f"{source}/config/agents.yaml": dump(agents),
-            f"{source}/config/tasks.yaml": dump(tasks),
+            f"{source}/config/agents.yaml": _yaml(agents),
+            f"{source}/config/tasks.yaml": _yaml(tasks),
         }
         if self.conditional:
             files[f"{source}/conditions.py"] = CONDITIONS
@@ -318,3 +330,26 @@ def _sets_model(agent: CrewAgent) -> bool:
 def _toml(text: str) -> str:
     """Write a text as TOML's basic string, which is JSON's but for one character."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _yaml(data: Mapping[str, Any]) -> str:
+    """Write a mapping so that YAML 1.2 and CrewAI's 1.1 read the same, where ``yes`` is true."""
+    yaml = YAML()
+    yaml.width = ENDLESS
+    stream = io.StringIO()
+    yaml.dump(_safe(data), stream)
+    return stream.getvalue()
+
+
+def _safe(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _safe(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_safe(each) for each in value]
+    if not isinstance(value, str):
+        return value
+    if "\n" in value and _BLOCK.fullmatch(value) and not re.search(r"[ \t]\n|\n[ \t]*\n\s|\n[ \t]", value):
+        return LiteralScalarString(value)
+    if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
+        return value
+    return DoubleQuotedScalarString(value)

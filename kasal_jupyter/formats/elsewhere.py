@@ -17,12 +17,11 @@ import orjson
 from kasal_jupyter.confined import ConfinedPool, TooMuch
 from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.formats.bundle import MESSAGE, files_of_mapping, files_of_zip
-from kasal_jupyter.formats.exporting import export_crew
+from kasal_jupyter.formats.exporting import export_crew, export_yaml
 from kasal_jupyter.formats.importing import import_crew
 from kasal_jupyter.formats.intake import Imported
 from kasal_jupyter.formats.outline import Exported
 from kasal_jupyter.formats.yaml_answer import crew_of_answer
-from kasal_jupyter.formats.yaml_export import export_yaml
 from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.schemas.exchange import CrewImport, ExportFormat, Remark
 from kasal_jupyter.schemas.generate import CrewGenerate

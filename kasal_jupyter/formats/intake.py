@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,6 @@ from pydantic import ValidationError
 
 from kasal_jupyter.errors import Fault, Faults, InvalidRequest, listed
 from kasal_jupyter.formats.bundle import MESSAGE
-from kasal_jupyter.formats.code_references import code_references
 from kasal_jupyter.formats.document import Document, Path, written
 from kasal_jupyter.formats.yaml_text import named
 from kasal_jupyter.schemas.crews import MOST_AGENTS, MOST_TASKS, CrewCreate
@@ -18,6 +18,18 @@ from kasal_jupyter.schemas.exchange import Format, Remark
 
 MOST_REMARKS = 200
 """Remarks that are listed."""
+
+
+_IMPORTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+"""``crewai_tools:SerperDevTool``, ``my.module:Tool``."""
+
+_NAMES_TOOLS = frozenset({"tools", "mcps", "skills"})
+"""Fields whose texts name something to load; elsewhere a text is a text, whatever it begins with."""
+
+_PREFIXES = ("custom:", "python:")
+
+_DATA = frozenset({"output_schema", "inputs", "response_format_schema"})
+"""Fields that hold a user's own data, in which nothing is a reference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,3 +265,40 @@ _THEIRS: dict[str | int, str] = {
     "planning_model": "planning_llm",
 }
 """CrewAI's words for ours."""
+
+
+# -- references to code --------------------------------------------------------------------------------
+
+# What CrewAI's loaders would execute: ``{"python": "module.attribute"}`` where a function, a class or an
+# object may stand, ``custom:name`` for a Python file of the project's ``tools``, ``module:Class`` for a class
+# to import; YAML has tags such as ``!!python/object``. A crew that was got from somebody must not run their
+# code: what would is found and named, and never followed.
+
+
+def code_references(document: Document) -> Iterator[tuple[Path, str]]:
+    """Give every reference to code in a document, with where it stands."""
+    for path, tag in document.tags.items():
+        yield path, tag.replace("tag:yaml.org,2002:", "!!")
+    yield from _found(document.data, (), names=False)
+
+
+def _found(value: object, path: Path, *, names: bool) -> Iterator[tuple[Path, str]]:
+    if isinstance(value, Mapping):
+        reference = value.get("python")
+        if reference is not None and path:
+            yield path, f'{{"python": "{reference}"}}'
+            return
+        for key, each in value.items():
+            if key not in _DATA:
+                yield from _found(each, (*path, str(key)), names=names or key in _NAMES_TOOLS)
+    elif isinstance(value, list):
+        for place, each in enumerate(value):
+            yield from _found(each, (*path, place), names=names)
+    elif names and isinstance(value, str) and _is_reference(value):
+        yield path, value
+
+
+def _is_reference(text: str) -> bool:
+    return text.startswith(_PREFIXES) or (
+        _IMPORTED.fullmatch(text) is not None and not text.startswith("platform:")
+    )

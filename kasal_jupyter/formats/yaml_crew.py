@@ -204,10 +204,21 @@ def dump_crew(crew: CrewCreate | CrewDetails) -> str:
     out = {key: value for key, value in head.items() if value}
     out["agents"] = _by_name(agents, _AGENT_KEYS)
     out["tasks"] = _by_name(tasks, _TASK_KEYS)
+    return _written(out)
+
+
+def ascii_yaml(text: str) -> str:
+    """Write a text of :func:`dump_crew` with the letters of ASCII alone; it is read back to the same crew."""
+    return _written(plain(parse_mapping(text, "a crew's YAML is a mapping")), letters=False)
+
+
+def _written(crew: dict[str, Any], *, letters: bool = True) -> str:
     stream = io.StringIO()
     yaml = YAML()
     yaml.width = WIDTH
-    yaml.dump(by_layout(out, Layout()), stream)
+    yaml.allow_unicode = letters
+    # Only in quotes there are escapes.
+    yaml.dump(by_layout(crew, Layout()) if letters else crew, stream)
     return stream.getvalue()
 
 

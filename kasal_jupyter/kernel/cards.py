@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 from kasal_jupyter.kernel.clean import clean, one_line
+from kasal_jupyter.kernel.crew_plan import field_by_name
 from kasal_jupyter.kernel.figures import cost_text, counted, duration_text
-from kasal_jupyter.schemas.crews import CrewChecked
+from kasal_jupyter.schemas.crews import CrewChecked, CrewDetails
 from kasal_jupyter.schemas.estimate import Estimate, Range
+from kasal_jupyter.schemas.executions import CrewRemark
 
 WHOLE = 28
 """Characters of a cell that are kept on one line."""
@@ -25,10 +27,19 @@ class Shown:
         The columns.
     rows
         The cells, as text.
+    opens
+        The column whose cells open at a click, and what to: for each row, lines that can be typed about it.
     """
 
-    def __init__(self, title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    def __init__(
+        self,
+        title: str,
+        heads: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        opens: tuple[str, Sequence[Sequence[str]]] | None = None,
+    ) -> None:
         self.title = title
+        self.opens = opens
         self.heads = heads
         self.rows = [[one_line(cell, 400) for cell in row] for row in rows]
 
@@ -57,15 +68,26 @@ class Shown:
         rows = "".join(
             "<tr>"
             + "".join(
-                f'<td style="{style}">{escape(text)}</td>' for style, text in zip(styles, row, strict=True)
+                f'<td style="{style}">{self._cell(place, column, text)}</td>'
+                for column, (style, text) in enumerate(zip(styles, row, strict=True))
             )
             + "</tr>"
-            for row in self.rows
+            for place, row in enumerate(self.rows)
         )
         title = f"<div style='font-weight:600'>{escape(clean(self.title))}</div>" if self.title else ""
         if not self.rows:
             return f"<div>{title}</div>"
         return f"<div>{title}<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+
+    def _cell(self, row: int, column: int, text: str) -> str:
+        if self.opens is None or self.heads[column] != self.opens[0]:
+            return escape(text)
+        # It needs no kernel, and no trust. A click on a line selects all of it, where styles are kept.
+        lines = "".join(
+            f'<div><code style="user-select:all;white-space:nowrap">{escape(line)}</code></div>'
+            for line in self.opens[1][row]
+        )
+        return f'<details><summary style="cursor:pointer">{escape(text)}</summary>{lines}</details>'
 
 
 ESTIMATE_HEADS = ["a run takes", "median", "from", "to"]
@@ -100,6 +122,11 @@ def expected_text(answer: CrewChecked) -> str:
     return f"no run of it tells yet how long it takes (guessed from its tasks: {guess})"
 
 
+def remark_line(remark: CrewRemark, crew: CrewDetails) -> str:
+    """Write what is worth knowing of a run that keeps it from nothing."""
+    return f"{field_by_name(remark.field, crew)}: {remark.remark}"
+
+
 class Checked(Shown):
     """Whether a crew could run now, and what keeps it from that.
 
@@ -117,20 +144,21 @@ class Checked(Shown):
         the bounds of most past ``runs``; None where they do not tell.
     """
 
-    def __init__(self, name: str, answer: CrewChecked) -> None:
+    def __init__(self, crew: CrewDetails, answer: CrewChecked) -> None:
+        name = clean(crew.name)
         self.runnable = answer.runnable
         self.faults = answer.faults
         self.estimated_duration = answer.estimated_duration
         self.estimate = answer.estimate
-        title = (
-            f"✔ {name} can run; {expected_text(answer)}"
-            if answer.runnable
-            else f"✖ {name} cannot run yet: {counted(len(answer.faults), 'fault')}"
-        )
-        notes = [f"{each.field}: {each.remark}" for each in answer.remarks]
-        title = " · ".join([title, *notes])
+        if not answer.runnable:
+            title = f"✖ {name} cannot run yet: {counted(len(answer.faults), 'fault')}"
+        elif any(each.doubt for each in answer.remarks):
+            title = f"◷ {name} can be started, and may not work; {expected_text(answer)}"
+        else:
+            title = f"✔ {name} can run; {expected_text(answer)}"
+        title = " · ".join([title, *(remark_line(each, crew) for each in answer.remarks)])
         if answer.faults:
-            rows = [[each.field, each.reason] for each in answer.faults]
+            rows = [[field_by_name(each.field, crew), each.reason] for each in answer.faults]
             super().__init__(title, ["field", "what is wrong"], rows)
             return
         super().__init__(title, ESTIMATE_HEADS, estimate_rows(answer.estimate))

@@ -12,12 +12,12 @@ from pydantic import BaseModel
 
 from kasal_jupyter import errors
 from kasal_jupyter.kernel.connection import Connection, print_line
+from kasal_jupyter.kernel.failure import refusal_of
 from kasal_jupyter.kernel.memory_requests import MemoryRequests, written
-from kasal_jupyter.kernel.refusal import refusal_of
 from kasal_jupyter.outward import NoWayOut, client_options, proxy_for
 from kasal_jupyter.schemas.artifacts import ArtifactInfo, ArtifactList
 from kasal_jupyter.schemas.auth import Me
-from kasal_jupyter.schemas.base import Updated
+from kasal_jupyter.schemas.base import MOST_LISTED, Updated
 from kasal_jupyter.schemas.crews import (
     CrewCheck,
     CrewChecked,
@@ -56,7 +56,6 @@ from kasal_jupyter.schemas.mcp import (
     McpServerCreate,
     McpServerDetails,
     McpServerList,
-    McpServerUpdate,
 )
 from kasal_jupyter.schemas.models import ModelInfo, ModelList
 from kasal_jupyter.schemas.providers import (
@@ -85,13 +84,10 @@ M = TypeVar("M", bound=BaseModel)
 REQUEST_SECONDS = 30.0
 
 MCP_SECONDS = 120.0
+"""How long an answer may take before which an MCP server is started, or downloaded and started."""
 
 TEST_SECONDS = 120.0
 """How long the test of a provider may take: a model's answer, behind what waits in the queue."""
-"""How long an answer may take before which an MCP server is started, or downloaded and started."""
-
-MOST = 500
-"""The longest page that the API gives."""
 
 
 class Client(MemoryRequests):
@@ -130,7 +126,7 @@ class Client(MemoryRequests):
 
         ``seconds`` is how long the answer may take.
         """
-        query: dict[str, str | int] = {"per_page": MOST} | ({"name": name} if name else {})
+        query: dict[str, str | int] = {"per_page": MOST_LISTED} | ({"name": name} if name else {})
         return CrewList.model_validate_json(
             self._request("GET", "/crews", query=query, seconds=seconds)
         ).crews
@@ -187,7 +183,7 @@ class Client(MemoryRequests):
     def crew_versions(self, crew_id: str) -> list[CrewVersionInfo]:
         """Give a crew's versions as far as they are kept, the newest first."""
         path = f"/crews/{quote(crew_id, safe='')}/versions"
-        return self._get(CrewVersionList, path, {"per_page": MOST}).versions
+        return self._get(CrewVersionList, path, {"per_page": MOST_LISTED}).versions
 
     def crew_version(self, crew_id: str, version: int) -> CrewVersionDetails:
         """Give a crew as it was in a version."""
@@ -267,7 +263,7 @@ class Client(MemoryRequests):
         their order, anything else with what costs most first.
         """
         query: dict[str, Any] = {"group_by": group_by, "since": since, "until": until, "crew_id": crew_id}
-        query |= {"user": user, "per_page": MOST, "sort": "name" if group_by == "day" else "-cost"}
+        query |= {"user": user, "per_page": MOST_LISTED, "sort": "name" if group_by == "day" else "-cost"}
         return self._get(
             UsageList, "/usage", {name: value for name, value in query.items() if value is not None}
         )
@@ -276,7 +272,7 @@ class Client(MemoryRequests):
         """Give the files that an execution has written, by name."""
         found: list[ArtifactInfo] = []
         while True:
-            query = {"per_page": MOST, "page": len(found) // MOST + 1}
+            query = {"per_page": MOST_LISTED, "page": len(found) // MOST_LISTED + 1}
             page = self._get(ArtifactList, f"/executions/{quote(job_id, safe='')}/artifacts", query)
             found += page.artifacts
             if not page.artifacts or len(found) >= page.total:
@@ -299,6 +295,20 @@ class Client(MemoryRequests):
         """Answer a ``tool_request`` of a run that was started with tools of this client's."""
         path = f"/executions/{quote(job_id, safe='')}/tool_calls/{quote(call_id, safe='')}"
         self._send(ToolAnswered, "POST", path, answer)
+
+    def numbered_job(self, number: int, listed: Sequence[str] = ()) -> str:
+        """Give the run of a number: in a list that was shown, else among the latest.
+
+        Raises
+        ------
+        NotFound
+            There are not so many.
+        """
+        if not listed and 1 <= number <= MOST_LISTED:
+            listed = [each.job_id for each in self.executions(number)]
+        if not 1 <= number <= len(listed):
+            raise errors.NotFound(f"There is no run number {number}; the list has {len(listed)}")
+        return listed[number - 1]
 
     def execution(self, job_id: str) -> ExecutionStatus:
         """Give an execution's state."""
@@ -382,11 +392,11 @@ class Client(MemoryRequests):
 
     def tools(self) -> list[ToolInfo]:
         """Give the tools that the server's agents can use."""
-        return self._get(ToolList, "/tools", {"per_page": MOST}).tools
+        return self._get(ToolList, "/tools", {"per_page": MOST_LISTED}).tools
 
     def mcp_servers(self) -> list[McpServerDetails]:
         """Give the MCP servers that one's crews can use, with their tools."""
-        return self._get(McpServerList, "/tools/mcp", {"per_page": MOST}).servers
+        return self._get(McpServerList, "/tools/mcp", {"per_page": MOST_LISTED}).servers
 
     def add_mcp_server(self, server: McpServerCreate) -> McpRegistered:
         """Register an MCP server, to which the server connects first."""
@@ -394,12 +404,6 @@ class Client(MemoryRequests):
         return McpRegistered.model_validate_json(
             self._request("POST", "/tools/mcp", body, seconds=MCP_SECONDS)
         )
-
-    def update_mcp_server(self, server_id: str, changes: McpServerUpdate) -> Updated:
-        """Change what is given of an MCP server."""
-        body = written(changes)
-        path = f"/tools/mcp/{quote(server_id, safe='')}"
-        return Updated.model_validate_json(self._request("PUT", path, body, seconds=MCP_SECONDS))
 
     def refresh_mcp_server(self, server_id: str) -> McpRefreshed:
         """List an MCP server's tools anew, and say what is different."""
@@ -414,7 +418,7 @@ class Client(MemoryRequests):
     def models(self, *, seconds: float | None = None) -> list[ModelInfo]:
         """Give the models that the server knows, with whether they can run."""
         return ModelList.model_validate_json(
-            self._request("GET", "/models", query={"per_page": MOST}, seconds=seconds)
+            self._request("GET", "/models", query={"per_page": MOST_LISTED}, seconds=seconds)
         ).models
 
     def providers(self) -> list[ProviderInfo]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from io import StringIO
@@ -161,7 +161,7 @@ class Parser(argparse.ArgumentParser):
         name = word.partition("=")[0]
         if near := nearest(name, self.options):
             return near
-        if any(each.dest == "inputs" for each in self.positions):
+        if self.takes_inputs:
             return f"; an input is written without dashes: {name.lstrip('-')}=value"
         return f"; there are {', '.join(self.options)}"
 
@@ -181,6 +181,11 @@ class Parser(argparse.ArgumentParser):
     def positions(self) -> list[argparse.Action]:
         """What stands there without a dash, in order."""
         return self._get_positional_actions()
+
+    @property
+    def takes_inputs(self) -> bool:
+        """Whether inputs may stand there."""
+        return any(each.dest == "inputs" for each in self.positions)
 
     @staticmethod
     def wants_help(words: Sequence[str]) -> bool:
@@ -255,6 +260,11 @@ def day(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{text!r} is no day; write one as 2024-01-15") from None
 
 
+def phrase(text: str) -> str:
+    """Read a name or a text of several words, which need no quotes; see ``crew_words``."""
+    return text
+
+
 def bound(text: str) -> float:
     """Read a number above 0."""
     try:
@@ -275,3 +285,38 @@ def _plain(value: Any) -> Any:
 def raw_of(word: str) -> Word:
     """Give a word of the line with its quotes; one that came another way has none."""
     return word if isinstance(word, Word) else Word(word, word)
+
+
+def add_crew(parser: Parser) -> None:
+    """Have a parser take a crew."""
+    parser.add_argument("crew", metavar="NAME", help="the crew's name or id")
+
+
+def add_job(parser: Parser) -> None:
+    """Have a parser take a run."""
+    parser.add_argument(
+        "job",
+        nargs="?",
+        metavar="JOB",
+        help="a job id, its number in the latest list, or last; else the latest of this notebook",
+    )
+
+
+def add_inputs(parser: Parser) -> None:
+    """Have a parser take inputs."""
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="name=value",
+        help="an input: a text, a variable of the notebook or an expression of them. In quotes it is a text; "
+        "$name is always the variable, $$ a dollar",
+    )
+
+
+def add_optional(what: str, help_text: str) -> Callable[[Parser], None]:
+    """Have a parser take a name that may be left out."""
+
+    def add(parser: Parser) -> None:
+        parser.add_argument(what, nargs="?", metavar="NAME", help=help_text)
+
+    return add

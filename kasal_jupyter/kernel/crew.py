@@ -324,7 +324,7 @@ class Crew:
         CellError
             Another crew of yours has that name.
         """
-        from kasal_jupyter.kernel.commands.crews import rename
+        from kasal_jupyter.kernel.stored_crews import rename
 
         client, stored = the_session().client, self._there()
         rename(client, stored, name, notebook_change("python"))
@@ -356,7 +356,7 @@ class Crew:
         **values
             Inputs.
         """
-        from kasal_jupyter.kernel.commands.crews import check_crew
+        from kasal_jupyter.kernel.crew_card import check_crew
 
         return check_crew(the_session().client, self._saved(), {**(inputs or {}), **values})
 
@@ -390,7 +390,7 @@ class Crew:
         CellError
             It cannot run; with everything that keeps it from that.
         """
-        from kasal_jupyter.kernel.budget import read_budget
+        from kasal_jupyter.kernel.executions import read_budget
         from kasal_jupyter.kernel.runner import launch
 
         session = the_session()

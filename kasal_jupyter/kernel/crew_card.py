@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+from kasal_jupyter.errors import Forbidden
 from kasal_jupyter.kernel import html_parts as parts
+from kasal_jupyter.kernel.cards import Checked
 from kasal_jupyter.kernel.clean import clean, escape, one_line
 from kasal_jupyter.kernel.command_line import quoted
 from kasal_jupyter.kernel.crew_graph import agent_colour, dot, graph_html, graph_text
-from kasal_jupyter.kernel.crew_plan import inputs_of, plan_of
+from kasal_jupyter.kernel.crew_plan import field_by_name, inputs_of, plan_of
 from kasal_jupyter.kernel.figures import counted, moment_text
 from kasal_jupyter.kernel.html_texts import labelled_text
 from kasal_jupyter.schemas.agents import AgentFields
-from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails, CrewFault
+from kasal_jupyter.schemas.crews import CrewChecked, CrewCreate, CrewDetails
 from kasal_jupyter.schemas.readiness import content_faults
+
+if TYPE_CHECKING:
+    from kasal_jupyter.kernel.client import Client
+    from kasal_jupyter.schemas.tools import ClientTool
 
 _MOST_REASONS = 10
 """Faults that a card lists."""
@@ -35,17 +41,17 @@ class CrewCard:
         The crew, stored or not yet.
     verb
         What was just done with it: ``created``, ``updated``; may be empty.
-    faults
+    checked
         What a run's own check has found, whatever the inputs; None where it was not checked: then the card
         tells what its content lacks, and does not say that it is ready.
     """
 
     def __init__(
-        self, crew: CrewDetails | CrewCreate, verb: str = "", faults: Sequence[CrewFault] | None = None
+        self, crew: CrewDetails | CrewCreate, verb: str = "", checked: CrewChecked | None = None
     ) -> None:
         self.crew = crew
         self.verb = verb
-        self.faults = faults
+        self.checked = checked
         self.inputs = inputs_of(crew)
 
     def __repr__(self) -> str:
@@ -67,9 +73,8 @@ class CrewCard:
         told = [f'<span style="font-weight:600;{style}">{escape(state)}</span>'] if state else []
         told += [f"<span>{escape(fact)}</span>" for fact in self._facts()]
         facts = "&emsp;".join(f"{parts.separator()}{each}" for each in told)
-        # LaTeX delimiters in a prompt are not mathematics: MathJax passes these classes over.
         return (
-            f'<div class="tex2jax_ignore mathjax_ignore" style="{parts.CARD}" role="group" '
+            f'<div {parts.NO_FORMULAS} style="{parts.CARD}" role="group" '
             f'aria-label="Crew {name}">'
             f'<div style="font-size:15px"><span style="font-weight:600">{name}</span>&emsp;'
             f"{facts}</div>"
@@ -83,16 +88,20 @@ class CrewCard:
         return f"%kasal run {run_words(self.crew)}"
 
     def _state(self) -> tuple[str, str]:
+        if self.checked is not None and self.checked.runnable and self._reasons():
+            return f"color:{parts.ORANGE}", "◷ perhaps not ready"
         if self._reasons():
             return f"color:{parts.ORANGE}", "◷ not ready"
-        if self.faults is None:
+        if self.checked is None:
             return "", ""
         return parts.STATUS_STYLES["completed"], "✔ ready"
 
     def _reasons(self) -> list[str]:
-        if self.faults is not None:
-            more = len(self.faults) - _MOST_REASONS
-            said = [_reason(fault) for fault in self.faults[:_MOST_REASONS]]
+        if self.checked is not None:
+            found = [(fault.field, fault.reason) for fault in self.checked.faults]
+            found += [(each.field, each.remark) for each in self.checked.remarks if each.doubt]
+            more = len(found) - _MOST_REASONS
+            said = [self._reason(*each) for each in found[:_MOST_REASONS]]
             return [
                 *said,
                 *([f"and {counted(more, 'fault')} more; %kasal check names them"] if more > 0 else []),
@@ -102,6 +111,10 @@ class CrewCard:
             return [] if plan.steps and plan.agents else ["It has no tasks and agents yet"]
         crew = self.crew
         return [fault.reason for fault in content_faults(crew.configuration, crew.agents, crew.tasks)]
+
+    def _reason(self, field: str, reason: str) -> str:
+        """Say what is wrong; where that is, as far as the reason does not say so itself."""
+        return f"{field_by_name(field, self.crew)}: {reason}" if "[" in field else reason
 
     def _facts(self) -> list[str]:
         crew = self.crew
@@ -156,11 +169,6 @@ class CrewCard:
         )
 
 
-def _reason(fault: CrewFault) -> str:
-    """Say what is wrong; where that is, as far as the reason does not say so itself."""
-    return f"{fault.field}: {fault.reason}" if "[" in fault.field else fault.reason
-
-
 def _agent(place: int, agent: AgentFields) -> str:
     facts = [agent.model or "default model", ", ".join(agent.tools)]
     if agent.allow_delegation:
@@ -178,3 +186,26 @@ def _agent(place: int, agent: AgentFields) -> str:
         f'<div style="margin-left:14px">{labelled_text("goal", agent.goal)}'
         f"{labelled_text('backstory', agent.backstory) if agent.backstory else ''}</div></div>"
     )
+
+
+def stored_card(client: Client, crew: CrewDetails, verb: str = "") -> CrewCard:
+    """Give a crew's card, which says whether it could run: by a run's own check, whatever its inputs."""
+    try:
+        checked = client.check(crew.id, *_as_run(crew, dict.fromkeys(inputs_of(crew), "")))
+    except Forbidden:
+        # Who may only look cannot run it either.
+        return CrewCard(crew, verb)
+    return CrewCard(crew, verb, checked)
+
+
+def check_crew(client: Client, crew: CrewDetails, values: dict[str, Any]) -> Checked:
+    """Check a crew with the values, and with the notebook's tools, that a run would take along."""
+    return Checked(crew, client.check(crew.id, *_as_run(crew, values)))
+
+
+def _as_run(crew: CrewDetails, values: dict[str, Any]) -> tuple[dict[str, Any], list[ClientTool]]:
+    """Give the inputs and the notebook's tools that a run would be started with."""
+    from kasal_jupyter.kernel.inputs import read_values
+
+    given = read_values(values, crew)
+    return given.inputs, given.definitions

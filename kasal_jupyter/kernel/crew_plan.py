@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kasal_jupyter.errors import listed, nearest
+from kasal_jupyter.errors import Fault
 from kasal_jupyter.schemas.agents import Agent, AgentFields, CrewAgent, agent_places
 from kasal_jupyter.schemas.crews import CrewConfiguration, CrewCreate, CrewDetails
 from kasal_jupyter.schemas.placeholders import names, texts_of
 from kasal_jupyter.schemas.tasks import CrewTask, Task, TaskCondition, TaskFields
+
+_BY_PLACE = re.compile(r"^(agents|tasks)\[(\d{1,6})\](.*)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +168,17 @@ def inputs_of(crew: CrewDetails | CrewCreate) -> list[str]:
     return list(dict.fromkeys(name for text, _ in texts for name in names(text)))
 
 
-def unused_inputs(crew: CrewDetails | CrewCreate, given: Iterable[str]) -> list[str]:
-    """Say in a line of each given input that no text of a crew uses it, with the nearest that one does."""
-    wanted = inputs_of(crew)
-    return [
-        f"Nothing in the crew uses the input {name}{nearest(name, wanted) or f'; it takes {listed(wanted)}'}"
-        for name in given
-        if name not in wanted
-    ]
+def field_by_name(field: str, crew: CrewDetails | CrewCreate) -> str:
+    """Give a field of a counted member, ``agents[0].model``, by its name: ``agents.writer.model``."""
+    path = _BY_PLACE.match(field)
+    listed: Sequence[Agent | CrewAgent | Task | CrewTask] = ()
+    if path is not None:
+        listed = crew.agents if path[1] == "agents" else crew.tasks
+    if path is None or int(path[2]) >= len(listed) or not (name := listed[int(path[2])].name):
+        return field
+    return f"{path[1]}.{name}{path[3]}"
+
+
+def faults_by_name(faults: Iterable[Fault], crew: CrewDetails | CrewCreate) -> tuple[Fault, ...]:
+    """Give the server's faults with their fields by name."""
+    return tuple(Fault(field_by_name(fault.field, crew), fault.reason) for fault in faults)

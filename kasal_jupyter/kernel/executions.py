@@ -6,13 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
+from pydantic import ValidationError
+
+from kasal_jupyter.errors import nearest
 from kasal_jupyter.kernel.cards import Shown
 from kasal_jupyter.kernel.clean import escape, one_line
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.figures import cost_text, duration_text, moment_text
 from kasal_jupyter.kernel.result import RunResult
 from kasal_jupyter.kernel.rows import STATUS_MARKS
-from kasal_jupyter.schemas.executions import ENDED, ExecutionError, Status, TraceRow
+from kasal_jupyter.schemas.base import MOST_LISTED
+from kasal_jupyter.schemas.executions import ENDED, Budget, CrewRemark, ExecutionError, Status, TraceRow
 from kasal_jupyter.schemas.usage import Usage
 
 if TYPE_CHECKING:
@@ -27,11 +31,8 @@ STEP_HEADS = ["#", "time", "agent", "action", "result", "took"]
 
 HINT = (
     "%kasal status 1 shows the first of them, %kasal traces 1 its steps, %kasal run --again 1 repeats it; "
-    ".df() gives them as a table"
+    "a click on a job gives such lines for it; .df() gives them as a table"
 )
-
-MOST_LISTED = 500
-"""Runs of one list, and so the largest number that names one."""
 
 
 @dataclass(slots=True)
@@ -49,7 +50,9 @@ class Run:
     inputs
         What it was given.
     output
-        The crew's final answer; None where there is none (yet).
+        The crew's final answer; of a :attr:`partial` run, what it had; None where there is none (yet).
+    remarks
+        What was worth knowing of it as it was started: an input that nothing uses, say.
     error
         Why it failed; None where it did not.
     usage
@@ -75,6 +78,7 @@ class Run:
     created_at: str
     duration: float | None
     asks: bool
+    remarks: list[CrewRemark]
     number: int = field(default=0, compare=False)
     """Its place in the list that it is from, counted from 1: `%kasal status 2` means the second."""
     _client: Client = field(kw_only=True, repr=False, compare=False)
@@ -90,15 +94,21 @@ class Run:
             status=state.status,
             progress=state.progress,
             inputs=state.inputs,
-            output=state.result,
+            output=state.result if state.result is not None else state.partial_result,
             error=state.error,
             usage=state.usage,
             created_at=state.created_at,
             duration=state.duration,
             asks=bool(state.questions),
+            remarks=state.remarks,
             number=number,
             _client=client,
         )
+
+    @property
+    def partial(self) -> bool:
+        """Whether it ended before its time: ``output`` is then what its last task that was done gave."""
+        return self.status in ENDED and self.status != "completed"
 
     def refreshed(self) -> Run:
         """Give the run as it is now."""
@@ -177,7 +187,7 @@ class Run:
         ]
 
     def _repr_html_(self) -> str:
-        return Shown("", HEADS, [self._cells()])._repr_html_()
+        return _listed([self])._repr_html_()
 
 
 class Runs(Sequence[Run]):
@@ -234,8 +244,21 @@ class Runs(Sequence[Run]):
         return f"<div>{self._table()._repr_html_()}{hint}</div>"
 
     def _table(self) -> Shown:
-        rows = [run._cells() for run in self._runs]  # noqa: SLF001 - the list is its rows
-        return Shown("" if rows else "No such runs", HEADS, rows)
+        return _listed(self._runs)
+
+
+def _listed(runs: Sequence[Run]) -> Shown:
+    rows = [run._cells() for run in runs]  # noqa: SLF001 - the list is its rows
+    # By their ids: the numbers are those of the list that was shown last.
+    lines = [[f"%kasal {word} {run.job_id}" for word in ("status", "traces", *_more(run))] for run in runs]
+    return Shown("" if rows else "No such runs", HEADS, rows, opens=("job", lines))
+
+
+def _more(run: Run) -> tuple[str, ...]:
+    """Give what else can be done with a run, as it stands."""
+    if run.asks:
+        return ("answer", "stop")
+    return ("result", "run --again") if run.status in ENDED else ("wait", "stop")
 
 
 def latest_runs(
@@ -244,21 +267,6 @@ def latest_runs(
     """Give the latest runs, newest first: all, or one crew's, or those in one state."""
     found = client.executions(min(limit, MOST_LISTED), crew_id=crew_id, status=status)
     return Runs([Run.of(client, each, number) for number, each in enumerate(found, 1)])
-
-
-def numbered_job(client: Client, number: int, listed: Sequence[str] = ()) -> str:
-    """Give the run of a number: in a list that was shown, else among the latest.
-
-    Raises
-    ------
-    CellError
-        There are not so many.
-    """
-    if not listed and 1 <= number <= MOST_LISTED:
-        listed = [each.job_id for each in client.executions(number)]
-    if not 1 <= number <= len(listed):
-        raise CellError(f"There is no run number {number}; the list has {len(listed)}")
-    return listed[number - 1]
 
 
 def inputs_again(job_id: str, inputs: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -298,3 +306,23 @@ def inputs_text(inputs: Mapping[str, Any]) -> str:
     """Write a run's inputs in short: ``topic=green tea, rows=12``."""
     shown = [f"{name}={one_line(str(value), 40)}" for name, value in list(inputs.items())[:6]]
     return ", ".join([*shown, "…"] if len(inputs) > len(shown) else shown)
+
+
+def read_budget(bounds: Mapping[str, float | None] | None) -> Budget | None:
+    """Give what a run may use up, by ``max_cost``, ``max_tokens`` and ``max_seconds``; None: any amount.
+
+    Raises
+    ------
+    CellError
+        One is no such bound; it says which.
+    """
+    given = {name: bound for name, bound in (bounds or {}).items() if bound is not None}
+    if not given:
+        return None
+    try:
+        return Budget.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        hint = nearest(name, Budget.model_fields) if first["type"] == "extra_forbidden" else ""
+        raise CellError(f"The budget's {name}: {first['msg']}{hint}") from None

@@ -103,3 +103,8 @@ def run_figures(trace: Trace) -> str:
         recovered = " recovered" if summary.status == "completed" else ""
         parts.append(counted(errors, "error") + recovered)
     return " · ".join(parts)
+
+
+def place_text(position: int) -> str:
+    """Write a run's place in its server's line: ``number 3 in the queue``."""
+    return f"number {position:,} in the queue"

@@ -10,8 +10,8 @@ from kasal_jupyter.kernel.call_thread import Serve, call_thread
 from kasal_jupyter.kernel.client import Client
 from kasal_jupyter.kernel.live import View
 from kasal_jupyter.kernel.result import RunResult
+from kasal_jupyter.kernel.stream import Waiting
 from kasal_jupyter.kernel.tool_calls import RunTools
-from kasal_jupyter.kernel.waiting import Waiting
 
 
 class Follower(threading.Thread):

@@ -96,17 +96,22 @@ def is_ordered(column: nw.Series[Any]) -> bool:
 def top_values(column: nw.Series[Any], most: int) -> list[tuple[str, int]]:
     """Give a column's commonest values and how often each occurs, among its first 100,000."""
     # By their text: a column may hold lists, which count as no value of their own anywhere.
-    values = column.head(SAMPLE_ROWS).drop_nulls().to_list()
-    return Counter(value if isinstance(value, str) else cell_text(value) for value in values).most_common(
-        most
-    )
+    values = column.head(SAMPLE_ROWS).drop_nulls()
+    if column.dtype.is_temporal():
+        return Counter(text for (text,) in row_texts(values.to_frame())).most_common(most)
+    texts = (value if isinstance(value, str) else cell_text(value) for value in values.to_list())
+    return Counter(texts).most_common(most)
 
 
 def _values(column: nw.Series[Any]) -> str:
     if column.len() == int(column.null_count()):
         return "no values"
     if is_ordered(column):
-        return f"{cell_text(column.min())} to {cell_text(column.max())}"
+        import narwhals as nw
+
+        # As the cells are written: of one value alone, Python would make something coarser.
+        bounds = column.to_frame().select(low=nw.col(column.name).min(), high=nw.col(column.name).max())
+        return " to ".join(next(row_texts(bounds)))
     common = top_values(column, _TOP)
     shown = [
         _quoted(value) if type_text(column) == "text" else shortened(value, _NAME) for value, _ in common

@@ -6,7 +6,8 @@ import json
 import math
 import sys
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import time, timedelta
 from decimal import Decimal
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal
@@ -133,18 +134,78 @@ def row_texts(frame: nw.DataFrame[Any]) -> Iterator[list[str]]:
 
     # Python's floats and moments are longer than the one kind, and shorter than the other.
     short = {place for place, name in enumerate(frame.columns) if frame.schema[name] == nw.Float32}
-    fine = [
-        name
-        for name, kind in frame.schema.items()
-        if isinstance(kind, nw.Datetime) and kind.time_unit == "ns" and frame.implementation.is_polars()
-    ]
+    finer = _finer(frame)
+    casts = [nw.col(name).cast(kind) for name, (kind, _) in finer.items()]
+    readers = {place: finer[name][1] for place, name in enumerate(frame.columns) if name in finer}
     for start in range(0, frame.shape[0], 500):
         part = frame[start : start + 500]
-        for row in (part.with_columns(nw.col(*fine).cast(nw.String)) if fine else part).rows():
+        for row in (part.with_columns(*casts) if casts else part).rows():
+            values = [readers[place](value) if place in readers else value for place, value in enumerate(row)]
             yield [
                 cell_text(np.float32(value) if place in short and value is not None else value)
-                for place, value in enumerate(row)
+                for place, value in enumerate(values)
             ]
+
+
+_Reader = Callable[[Any], Any]
+
+
+def _finer(frame: nw.DataFrame[Any]) -> dict[str, tuple[Any, _Reader]]:
+    """Give the columns whose moments are finer than Python's: what each is read as, and how that is shown."""
+    import narwhals as nw
+
+    if frame.implementation.is_polars():
+        found = {name: _read_whole(kind) for name, kind in frame.schema.items()}
+        return {name: read for name, read in found.items() if read is not None}
+    if frame.implementation.is_pyarrow():
+        # A time's unit is not told here; its text has as many digits as that has.
+        times = [name for name, kind in frame.schema.items() if isinstance(kind, nw.Time)]
+        return dict.fromkeys(times, (nw.String(), _unchanged))
+    return {}
+
+
+def _read_whole(kind: Any) -> tuple[Any, _Reader] | None:
+    """Say what a kind of polars' is read as, inside lists and structures as well; None: as it is."""
+    import narwhals as nw
+
+    in_ns = getattr(kind, "time_unit", None) == "ns"
+    if isinstance(kind, nw.Datetime) and in_ns:
+        return nw.String(), _unchanged
+    if isinstance(kind, nw.Time):
+        return nw.Int64(), _time_text
+    if isinstance(kind, nw.Duration) and in_ns:
+        return nw.Int64(), _duration_text
+    if isinstance(kind, nw.List) and (inner := _read_whole(kind.inner)) is not None:
+        return nw.List(inner[0]), lambda items: items and [inner[1](each) for each in items]
+    if isinstance(kind, nw.Struct):
+        parts = {each.name: _read_whole(each.dtype) or (each.dtype, _unchanged) for each in kind.fields}
+        if any(parts[each.name][0] != each.dtype for each in kind.fields):
+            read_as = nw.Struct({name: cast for name, (cast, _) in parts.items()})
+            return read_as, lambda row: row and {name: parts[name][1](value) for name, value in row.items()}
+    return None
+
+
+def _unchanged(value: Any) -> Any:
+    return value
+
+
+def _time_text(nanoseconds: int | None) -> str | None:
+    """Write a time of day."""
+    if nanoseconds is None:
+        return None
+    whole, rest = divmod(nanoseconds, 1_000)
+    seconds, micro = divmod(whole, 1_000_000)
+    found = time(seconds // 3_600, seconds // 60 % 60, seconds % 60, micro)
+    return f"{found.isoformat('microseconds')}{rest:03}" if rest else str(found)
+
+
+def _duration_text(nanoseconds: int | None) -> str | None:
+    """Write how long something took, as Python does."""
+    if nanoseconds is None:
+        return None
+    whole, rest = divmod(nanoseconds, 1_000)
+    text = str(timedelta(microseconds=whole))
+    return f"{text}{'' if '.' in text else '.000000'}{rest:03}" if rest else text
 
 
 def cell_text(value: Any) -> str:

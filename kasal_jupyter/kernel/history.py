@@ -9,12 +9,23 @@ from typing import TYPE_CHECKING, overload
 from kasal_jupyter.kernel.cards import Shown
 from kasal_jupyter.kernel.clean import clean, escape, one_line
 from kasal_jupyter.kernel.figures import moment_text
-from kasal_jupyter.kernel.stored_crews import where_from
 
 if TYPE_CHECKING:
     from kasal_jupyter.kernel.client import Client
     from kasal_jupyter.schemas.crews import CrewDetails
     from kasal_jupyter.schemas.versions import CrewVersionInfo
+
+SOURCE_WORDS = {
+    "api": "the API",
+    "cell": "a cell",
+    "editor": "the editor",
+    "python": "Python",
+    "terminal": "the terminal",
+    "import": "an import",
+    "generate": "generate",
+    "restore": "a restore",
+    "unknown": "before there was a history",
+}
 
 HEADS = ["version", "when", "who", "from", "ran"]
 
@@ -127,3 +138,17 @@ def difference(client: Client, crew: CrewDetails, version: int, to: int | None =
     return Difference(
         f"{name}: from version {version} to {to}", before, after, (f"version {version}", f"version {to}")
     )
+
+
+def where_from(version: CrewVersionInfo) -> str:
+    """Say what a version comes from: ``a cell, Market.ipynb``."""
+    words = SOURCE_WORDS[version.source]
+    if version.restored is not None:
+        words += f" of version {version.restored}"
+    name = place_of(version.origin).replace("\\", "/").rpartition("/")[2]
+    return f"{words}, {name}" if name else words
+
+
+def place_of(origin: str | None) -> str:
+    """Give an origin without the cell: a notebook's cells are one hand."""
+    return (origin or "").partition("#")[0]

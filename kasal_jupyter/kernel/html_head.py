@@ -24,8 +24,16 @@ from kasal_jupyter.kernel.html_parts import (
 )
 from kasal_jupyter.kernel.html_texts import labelled_text
 from kasal_jupyter.kernel.markdown import answer_html, plain_html
-from kasal_jupyter.kernel.remembered import MARK, listed, stored_note
-from kasal_jupyter.kernel.rows import STATUS_MARKS, elapsed_text, how_to_answer, how_to_get_all, run_start
+from kasal_jupyter.kernel.rows import (
+    KEPT_MARK,
+    STATUS_MARKS,
+    elapsed_text,
+    how_to_answer,
+    how_to_get_all,
+    memories_text,
+    run_start,
+    stored_note,
+)
 from kasal_jupyter.schemas.trace import Trace
 
 
@@ -113,10 +121,10 @@ def outcome(trace: Trace, *, most: int | None = None) -> str:
         pieces.append(_panel("Answer" if whole else "So far", answer_html(summary.result, most=most), BLUE))
         if summary.result_file is not None:
             pieces.append(f'<div style="{SMALL}">{escape(how_to_get_all(trace.job_id))}</div>')
-    elif summary.ended and (latest := trace.latest_done):
+    elif summary.partial_result is not None and summary.latest_done is not None:
         done = f"{summary.tasks_done} of {counted(summary.tasks_total, 'task')} done"
-        label = f"So far, {done}: {escape(one_line(latest.name, 80))}"
-        pieces.append(_panel(label, answer_html(latest.closed["result"], most=most), BLUE))
+        label = f"So far, {done}: {escape(one_line(summary.latest_done[0], 80))}"
+        pieces.append(_panel(label, answer_html(summary.partial_result, most=most), BLUE))
     if summary.remarks:
         pieces.append(_panel("Remark", plain_html("\n".join(summary.told_remarks())), ORANGE))
     return "".join(pieces)
@@ -126,10 +134,10 @@ def kept(trace: Trace) -> str:
     """Give what the crew will remember of the run, folded; nothing where that is nothing."""
     if not trace.stored:
         return ""
-    said = f"{MARK} {stored_note(trace.stored)}"
+    said = f"{KEPT_MARK} {stored_note(trace.stored)}"
     return (
         f'<details style="padding-top:6px"><summary style="cursor:pointer;{SMALL}">{escape(said)}</summary>'
-        f"{labelled_text('memories', listed(trace.stored))}</details>"
+        f"{labelled_text('memories', memories_text(trace.stored))}</details>"
     )
 
 

@@ -58,6 +58,9 @@ CARD = (
     f"{themed('color', 'content-font-color1', 'inherit', plain='')};"
     f"{themed('background', 'layout-color0', 'transparent', plain='')}"
 )
+NO_FORMULAS = 'class="tex2jax_ignore mathjax_ignore"'
+"""Has MathJax pass an element over: LaTeX's signs in what a model says are no mathematics."""
+
 MUTED = "opacity:0.68"
 SMALL = f"font-size:11px;{MUTED}"
 TRACK = "rgba(127,127,127,0.13)"

@@ -27,14 +27,11 @@ class GivenInputs:
         The notebook's tools that go along, by name: those that the crew names, and those for the frames.
     bound
         Names of those for the frames.
-    frames
-        Names of the inputs that are frames.
     """
 
     inputs: dict[str, Any] = field(default_factory=dict)
     tools: dict[str, NotebookTool] = field(default_factory=dict)
     bound: set[str] = field(default_factory=set)
-    frames: set[str] = field(default_factory=set)
 
     @property
     def definitions(self) -> list[ClientTool]:
@@ -78,7 +75,6 @@ def read_values(values: Mapping[str, Any], crew: CrewDetails) -> GivenInputs:
         from kasal_jupyter.kernel.frames import read_frame
 
         frame = read_frame(value, name)
-        given.frames.add(name)
         card = given.inputs[name] = profile_card(frame, name)
         # Of these two, agents see nothing.
         unseen = (".guardrail", ".output_file")

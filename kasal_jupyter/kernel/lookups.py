@@ -9,7 +9,8 @@ from typing import TypeVar, cast
 
 from kasal_jupyter.errors import KasalError
 from kasal_jupyter.kernel.client import Client
-from kasal_jupyter.kernel.connection import Connection, find_server
+from kasal_jupyter.kernel.connection import Connection
+from kasal_jupyter.kernel.finding import find_server
 from kasal_jupyter.kernel.session import Session
 
 T = TypeVar("T")

@@ -31,7 +31,7 @@ class KasalMagics(Magics):
         from kasal_jupyter.errors import KasalError, nearest
         from kasal_jupyter.kernel.command_line import WordsWanted, split
         from kasal_jupyter.kernel.commands import ALIASES, COMMANDS, find_command, overview
-        from kasal_jupyter.kernel.crew_words import with_crew_whole
+        from kasal_jupyter.kernel.crew_words import with_names_whole
         from kasal_jupyter.kernel.failure import CellError
         from kasal_jupyter.kernel.session import the_session
         from kasal_jupyter.wellformed import well_formed
@@ -61,7 +61,7 @@ class KasalMagics(Magics):
         try:
             if not parser.wants_help(rest):
                 _check_cell(name, command.cell, cell)
-                rest = with_crew_whole(parser, rest, the_session())
+                rest = with_names_whole(parser, rest, the_session())
             return command.carry_out(the_session(), parser.read(rest), cell)
         except WordsWanted as help_text:
             print(help_text)  # noqa: T201 - it is the answer
@@ -79,8 +79,16 @@ def _check_cell(name: str, reads: str, cell: str | None) -> None:
 
     if cell is None and reads == "must":
         raise CellError(f"%kasal {name} reads a cell: begin it with %%kasal {name}, with YAML below")
+    if cell is not None and reads == "must" and not cell.strip():
+        raise CellError(f"%%kasal {name} reads the lines below it, and there are none; write the YAML there")
     if cell is not None and reads == "never":
         raise CellError(f"%%kasal {name} reads no cell: write %kasal {name}, with one %")
+
+
+def with_body(lines: list[str]) -> list[str]:
+    """Give a cell of ``%%kasal`` alone an empty line, or IPython would answer in the magic's place."""
+    only = bool(lines) and lines[0].startswith("%%kasal") and not "".join(lines[1:])
+    return [*lines, "\n"] if only else lines
 
 
 def _refuse_below(lines: list[str]) -> list[str]:
@@ -109,11 +117,14 @@ def _is_python(lines: list[str]) -> bool:
 def register(shell: InteractiveShell) -> None:
     """Add the magics to a shell, and their completion."""
     shell.register_magics(KasalMagics(shell))
+    transformers = shell.input_transformers_cleanup
+    # Loading the extension again replaces what came with it the first time.
+    transformers[:] = [each for each in transformers if getattr(each, "__name__", "") != with_body.__name__]
+    transformers.append(with_body)
     # After IPython's own, which have made calls of all magics; a second time, it would only ask again.
     if _refuse_below not in shell.input_transformers_post:
         shell.input_transformers_post.append(_refuse_below)
     matchers = shell.Completer.custom_matchers
-    # Loading the extension again replaces the matcher of the first time.
     matchers[:] = [each for each in matchers if getattr(each, "matcher_identifier", "") != MATCHER]
     matchers.append(_matcher(shell))
 

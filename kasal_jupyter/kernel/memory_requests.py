@@ -9,7 +9,7 @@ from urllib.parse import quote
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
 
-from kasal_jupyter.schemas.base import Updated
+from kasal_jupyter.schemas.base import MOST_LISTED
 from kasal_jupyter.schemas.knowledge import KnowledgeCreate, SourceDetails, SourceList, WholeSource
 from kasal_jupyter.schemas.memory import (
     CrewMemory,
@@ -19,14 +19,10 @@ from kasal_jupyter.schemas.memory import (
     MemoryHits,
     MemoryList,
     MemoryType,
-    MemoryUpdate,
 )
 from kasal_jupyter.wellformed import text_of, well_formed
 
 M = TypeVar("M", bound=BaseModel)
-
-MOST = 500
-"""Items of a list that are asked for at once; the contract's greatest page."""
 
 
 def written(body: BaseModel, *, whole: bool = False) -> bytes:
@@ -55,7 +51,7 @@ class MemoryRequests:
 
     def memories(self, crew_id: str, type: MemoryType | None = None) -> list[MemoryDetails]:  # noqa: A002
         """List a crew's memories one by one, the newest first; at most 500."""
-        query = {"per_page": MOST, **({"type": type} if type else {})}
+        query = {"per_page": MOST_LISTED, **({"type": type} if type else {})}
         return self._get(MemoryList, f"{_memory(crew_id)}/entries", query).memories
 
     def search_memory(
@@ -74,10 +70,6 @@ class MemoryRequests:
         """Have a crew remember something."""
         return self._send(MemoryDetails, "POST", _memory(crew_id), body)
 
-    def update_memory(self, crew_id: str, memory_id: str, body: MemoryUpdate) -> None:
-        """Change a memory."""
-        self._send(Updated, "PUT", f"{_memory(crew_id)}/{quote(memory_id, safe='')}", body)
-
     def delete_memory(self, crew_id: str, memory_id: str) -> None:
         """Have a crew forget one memory."""
         self._request("DELETE", f"{_memory(crew_id)}/{quote(memory_id, safe='')}")
@@ -88,12 +80,12 @@ class MemoryRequests:
 
     def knowledge(self, crew_id: str) -> list[SourceDetails]:
         """List the files and texts that a crew was given; at most 500."""
-        return self._get(SourceList, _knowledge(crew_id), {"per_page": MOST}).sources
+        return self._get(SourceList, _knowledge(crew_id), {"per_page": MOST_LISTED}).sources
 
     def source(self, crew_id: str, source_id: str) -> WholeSource:
         """Give a source with the first 500 of its passages."""
         path = f"{_knowledge(crew_id)}/{quote(source_id, safe='')}"
-        return self._get(WholeSource, path, {"per_page": MOST})
+        return self._get(WholeSource, path, {"per_page": MOST_LISTED})
 
     def add_knowledge(self, crew_id: str, body: KnowledgeCreate) -> SourceDetails:
         """Give a crew a text or a file to know."""

@@ -19,9 +19,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 TIMEOUT = 60.0
 """Seconds that a call may take, where the tool does not say."""
 
-MOST_SECONDS = 3_600.0
-"""The longest that the server waits for a tool."""
-
 MAX_CHARS = 8_000
 """Characters of a result that an agent is given, where the tool does not say."""
 
@@ -159,8 +156,8 @@ def make_tool(
     CellError
         It cannot be one.
     """
-    from kasal_jupyter.kernel.tool_schema import MOST_DESCRIPTION, read_signature
-    from kasal_jupyter.schemas.tools import ClientTool
+    from kasal_jupyter.kernel.tool_schema import read_signature
+    from kasal_jupyter.schemas.tools import MOST_CLIENT_SECONDS, MOST_DESCRIPTION, ClientTool
 
     if not callable(function):
         raise CellError(f"@kasal.tool makes a tool of a function, not of a {type(function).__name__}")
@@ -170,8 +167,10 @@ def make_tool(
             f"@kasal.tool: a tool cannot be called {called!r}; pass name=, of ASCII letters, digits and "
             "underscores, 64 at the most"
         )
-    if not 0 < timeout <= MOST_SECONDS:
-        raise CellError(f"@kasal.tool: timeout is {timeout!r}; give seconds, more than 0 and at most 3600")
+    if not 0 < timeout <= MOST_CLIENT_SECONDS:
+        raise CellError(
+            f"@kasal.tool: timeout is {timeout!r}; give seconds, above 0 and at most {MOST_CLIENT_SECONDS}"
+        )
     if not 0 < max_chars <= MOST_CHARS:
         raise CellError(f"@kasal.tool: max_chars is {max_chars!r}; give a number from 1 to {MOST_CHARS:,}")
     signature = read_signature(function, called)

@@ -7,11 +7,11 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
+from kasal_jupyter.kernel.figures import place_text
 from kasal_jupyter.kernel.html_head import pick_up
 from kasal_jupyter.kernel.view_html import render_html
 from kasal_jupyter.kernel.view_live import render_live
 from kasal_jupyter.kernel.view_text import header_line, render_text
-from kasal_jupyter.kernel.waiting import place_text
 from kasal_jupyter.schemas.events import Event
 from kasal_jupyter.schemas.trace import Span, Trace
 
@@ -114,10 +114,8 @@ class RunResult:
             The server that keeps the rest cannot be reached, or has deleted the run.
         """
         summary = self.trace.summary
-        if summary.result is None and self.partial and (latest := self.trace.latest_done):
-            return str(latest.closed["result"])
         if summary.result_file is None:
-            return summary.result
+            return summary.result if summary.result is not None else summary.partial_result
         if self._whole is None:
             from kasal_jupyter.kernel.session import the_session
 

@@ -7,15 +7,18 @@ own span would only repeat it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
 from kasal_jupyter.kernel.clean import one_line
 from kasal_jupyter.kernel.figures import counted, duration_text
-from kasal_jupyter.kernel.remembered import recalled_note
 from kasal_jupyter.schemas.trace import Span, Trace
+
+KEPT_MARK = "✎"
+
+_MEMORY_WORDS = {"short_term": "short term", "long_term": "long term", "knowledge": "knowledge"}
 
 DEEPEST = 24
 """Levels that are drawn as levels; what lies deeper is drawn at the deepest."""
@@ -271,3 +274,38 @@ def elapsed_text(trace: Trace, now: float | None = None) -> str:
     if summary.duration is not None:
         return duration_text(summary.duration)
     return duration_text((trace.last_time if now is None else now) - run_start(trace))
+
+
+def recalled_note(event: Mapping[str, Any]) -> str:
+    """Say how much an agent was reminded of; nothing where that was nothing, and nothing went wrong."""
+    memories = event.get("memories") or []
+    passages = sum(memory["type"] == "knowledge" for memory in memories)
+    said = [
+        counted(count, word, many)
+        for count, word, many in (
+            (len(memories) - passages, "memory", "memories"),
+            (passages, "passage", "passages"),
+        )
+        if count
+    ]
+    if event.get("remark"):
+        said.append("by words alone")
+    return f"recalled {', '.join(said)}" if said else ""
+
+
+def stored_note(event: Mapping[str, Any]) -> str:
+    """Say how much a crew will remember of a run."""
+    return f"will remember {counted(len(event.get('memories') or []), 'memory', 'memories')}"
+
+
+def memories_text(event: Mapping[str, Any]) -> str:
+    """Write what was recalled, or is to be remembered: its type, how near it was, its text, a line each."""
+    lines = []
+    for memory in event.get("memories") or []:
+        about = one_line(memory.get("category") or "", 80)
+        kind = _MEMORY_WORDS.get(memory["type"], memory["type"])
+        near = f" {memory['score']:.2f}" if "score" in memory else ""
+        lines.append(f"[{kind}{f' · {about}' if about else ''}{near}] {one_line(memory['content'], 400)}")
+    if remark := event.get("remark"):
+        lines.append(str(remark))
+    return "\n".join(lines)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from kasal_jupyter.errors import Conflict, KasalError
+from kasal_jupyter.kernel.cards import remark_line
 from kasal_jupyter.kernel.client import Client
 from kasal_jupyter.kernel.connection import print_line
-from kasal_jupyter.kernel.crew_plan import unused_inputs
+from kasal_jupyter.kernel.crew_plan import faults_by_name
 from kasal_jupyter.kernel.failure import CellError, RunFailed
 from kasal_jupyter.kernel.follower import Follower
 from kasal_jupyter.kernel.inputs import read_values
@@ -18,7 +19,7 @@ from kasal_jupyter.kernel.own_loop import OwnLoop
 from kasal_jupyter.kernel.result import RunResult
 from kasal_jupyter.kernel.tool_calls import RunTools
 from kasal_jupyter.schemas.crews import CrewDetails
-from kasal_jupyter.schemas.executions import Budget
+from kasal_jupyter.schemas.executions import Budget, ExecutionAccepted
 
 T = TypeVar("T")
 
@@ -76,13 +77,17 @@ def launch(
     given = read_values(values, crew)
     run_tools = RunTools(given.tools, bound=frozenset(given.bound))
 
-    def start() -> str:
-        return client.start(crew.id, given.inputs, given.definitions, budget=budget).job_id
+    def start() -> ExecutionAccepted:
+        return client.start(crew.id, given.inputs, given.definitions, budget=budget)
 
-    job_id, interrupted = _undisturbed(start)
-    # A refusal tells of them itself. A frame that no text mentions has tools that tell of it.
-    for line in unused_inputs(crew, given.inputs.keys() - given.frames):
-        print_line(line)
+    try:
+        accepted, interrupted = _undisturbed(start)
+    except KasalError as error:
+        error.faults = faults_by_name(error.faults, crew)
+        raise
+    job_id = accepted.job_id
+    for remark in accepted.remarks:
+        print_line(remark_line(remark, crew))
     if on_start is not None:
         on_start(job_id)
     if interrupted:

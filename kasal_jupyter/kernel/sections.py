@@ -6,8 +6,7 @@ import json
 from typing import Any, NamedTuple
 
 from kasal_jupyter.kernel.figures import counted
-from kasal_jupyter.kernel.remembered import listed
-from kasal_jupyter.kernel.rows import Row
+from kasal_jupyter.kernel.rows import Row, memories_text
 from kasal_jupyter.schemas.trace import Span
 
 
@@ -42,7 +41,7 @@ def _work(span: Span, work: Span | None) -> list[Section]:
     agent = work or span
     found = [
         *_text("skipped", span.opened.get("reason")),
-        *_text("recalled", listed(agent.recalled)),
+        *_text("recalled", memories_text(agent.recalled)),
         *_text("prompt", agent.opened.get("prompt")),
         *_text("tools", ", ".join(agent.opened.get("tools") or ())),
     ]

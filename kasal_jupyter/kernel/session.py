@@ -1,15 +1,24 @@
-"""What the magics and the Python API of one kernel share: the server they talk to, and the latest run."""
+"""What the magics and the Python API of one kernel share: the server they talk to, and the latest run.
+
+Which runs a notebook has started is kept in a file of job ids for each, below Jupyter's data folder: they are
+found again when its kernel was restarted. The notebook is known by its path, as Jupyter's server and VS Code
+tell it to a kernel; one without a path remembers nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+import hashlib
+import os
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.notebook_values import Notebook
+from kasal_jupyter.whole_file import write_whole
 
 if TYPE_CHECKING:
     from kasal_jupyter.kernel.client import Client
@@ -19,7 +28,8 @@ if TYPE_CHECKING:
     from kasal_jupyter.schemas.executions import ExecutionStatus
     from kasal_jupyter.schemas.versions import ChangeQuery, Writer
 
-_MOST_ORIGIN = 300
+KEPT = 50
+"""Runs of a notebook that are remembered."""
 
 LOOKED_AT = 10
 """Runs from before a restart that are asked for."""
@@ -53,7 +63,7 @@ class Session:
         """
         if self._client is None:
             from kasal_jupyter.kernel.client import Client
-            from kasal_jupyter.kernel.connection import find_server
+            from kasal_jupyter.kernel.finding import find_server
 
             self._client = Client(find_server())
         return self._client
@@ -72,7 +82,7 @@ class Session:
             It cannot be reached, or does not let us in; the session then stays with the one it had.
         """
         from kasal_jupyter.kernel.client import Client
-        from kasal_jupyter.kernel.connection import find_server
+        from kasal_jupyter.kernel.finding import find_server
 
         client = Client(find_server(url, token))
         try:
@@ -107,15 +117,12 @@ class Session:
 
     def note_job(self, job_id: str) -> None:
         """Note the run that is meant where none is named; also for when the kernel was restarted."""
-        from kasal_jupyter.kernel.notebook_runs import note_run
-
         self.last_job = job_id
         note_run(job_id, self.namespace)
 
     def runs_before(self) -> list[ExecutionStatus]:
         """Give the runs that this notebook had before its kernel was restarted, what goes on first."""
         from kasal_jupyter.errors import NotFound
-        from kasal_jupyter.kernel.notebook_runs import runs_before
         from kasal_jupyter.schemas.executions import ENDED
 
         found = []
@@ -236,10 +243,9 @@ class Session:
 
     def _known_job(self, word: str) -> str:
         from kasal_jupyter.errors import NotFound, nearest
-        from kasal_jupyter.kernel.executions import numbered_job
 
         if word.isdecimal():
-            return numbered_job(self.client, int(word), self.listed)
+            return self.client.numbered_job(int(word), self.listed)
         try:
             return self.client.execution(word).job_id
         except NotFound:
@@ -264,11 +270,12 @@ def notebook_origin() -> str | None:
     """Name this notebook and its cell that runs: ``/home/ada/Market.ipynb#3f9c2a1b``, as far as that is told.
 
     Jupyter's server tells the kernel the notebook, VS Code has a variable for it; JupyterLab and Notebook 7
-    tell the cell. Runners such as nbclient and papermill tell neither.
+    tell the cell. Runners such as nbclient and papermill tell neither: their folder
+    stands for them, which is the same whenever the notebook is run again.
     """
     from IPython.core.getipython import get_ipython
 
-    from kasal_jupyter.kernel.notebook_runs import notebook_path
+    from kasal_jupyter.schemas.versions import MOST_ORIGIN
 
     shell = get_ipython()
     path = notebook_path(shell.user_ns if shell is not None else {}) or ""
@@ -277,11 +284,60 @@ def notebook_origin() -> str | None:
         parent = getattr(shell, "parent_header", None)
         metadata = parent.get("metadata") if isinstance(parent, dict) else None
         cell = str(metadata.get("cellId") or "") if isinstance(metadata, dict) else ""
+        path = path or _unnamed()
     # VS Code's cells are addresses; the cell is what stands behind them.
     cell = "".join(char for char in cell.rpartition("#")[2] if char.isalnum() or char in "-_")[:64]
     path = "".join(char for char in path if char.isprintable())
-    origin = f"{path[-(_MOST_ORIGIN - len(cell) - 1) :]}{'#' if cell else ''}{cell}"
+    origin = f"{path[-(MOST_ORIGIN - len(cell) - 1) :]}{'#' if cell else ''}{cell}"
     return origin or None
+
+
+def _unnamed() -> str:
+    """Give what stands for a notebook whose runner tells no name."""
+    from kasal_jupyter.kernel.stored_crews import UNNAMED
+
+    try:
+        return str(Path.cwd() / UNNAMED)
+    except OSError:
+        # The folder was deleted.
+        return UNNAMED
+
+
+def note_run(job_id: str, namespace: Mapping[str, Any]) -> None:
+    """Remember a run of the notebook whose variables these are."""
+    if (file := _file(namespace)) is None or job_id in (known := runs_before(namespace))[:1]:
+        return
+    lines = [*known[: KEPT - 1][::-1], job_id]
+    # It is a convenience: no run fails because the home folder cannot be written.
+    with suppress(OSError):
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_whole(file, "".join(f"{line}\n" for line in lines).encode())
+
+
+def runs_before(namespace: Mapping[str, Any]) -> list[str]:
+    """Give the job ids of the notebook, the latest first."""
+    file = _file(namespace)
+    try:
+        lines = file.read_text("utf-8").splitlines() if file is not None else []
+    except (OSError, UnicodeDecodeError):
+        return []
+    return list(dict.fromkeys(reversed(lines)))
+
+
+def notebook_path(namespace: Mapping[str, Any]) -> str | None:
+    """Give the path of the notebook whose variables these are; None where nobody tells it."""
+    path = namespace.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
+    return path if isinstance(path, str) and path else None
+
+
+def _file(namespace: Mapping[str, Any]) -> Path | None:
+    path = notebook_path(namespace)
+    if path is None:
+        return None
+    from jupyter_core.paths import jupyter_data_dir
+
+    name = hashlib.sha256(path.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return Path(jupyter_data_dir(), "kasal-notebooks", f"{name}.runs")
 
 
 def show(what: object) -> None:

@@ -15,10 +15,10 @@ from kasal_jupyter.errors import Conflict, InvalidRequest, NotFound, Preconditio
 from kasal_jupyter.kernel.clean import one_line
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.figures import counted, moment_text
+from kasal_jupyter.kernel.history import Difference, place_of, where_from
 
 if TYPE_CHECKING:
     from kasal_jupyter.kernel.client import Client
-    from kasal_jupyter.kernel.history import Difference
     from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails, CrewSummary
     from kasal_jupyter.schemas.versions import ChangeQuery, CrewVersionInfo
 
@@ -26,17 +26,8 @@ NOTEBOOK = "%kasal"
 TERMINAL = "jupyter kasal"
 """How commands begin, for what is said of them."""
 
-SOURCE_WORDS = {
-    "api": "the API",
-    "cell": "a cell",
-    "editor": "the editor",
-    "python": "Python",
-    "terminal": "the terminal",
-    "import": "an import",
-    "generate": "generate",
-    "restore": "a restore",
-    "unknown": "before there was a history",
-}
+UNNAMED = "a notebook without a name"
+"""Stands for a notebook's name where its runner tells none."""
 
 _KIN = ({"cell", "python"}, {"terminal", "import"})
 """Sources that are one, where the notebook or the file is the same."""
@@ -146,7 +137,7 @@ class Put:
     verb
         What was done.
     replaced
-        The version before, where it comes from another cell of the same notebook.
+        The version before, where it comes from another cell of the same notebook, as far as that is known.
     """
 
     crew: CrewDetails
@@ -184,9 +175,10 @@ class Hand:
             return True
         source = self.change.source
         kin = next((each for each in _KIN if source in each), set())
-        return (
-            self.trusting and version.source in kin and _place(version.origin) == _place(self.change.origin)
-        )
+        place, mine = place_of(version.origin), place_of(self.change.origin)
+        # Before a folder stood for it, a notebook without a name was told by nothing.
+        same = place == mine or (not place and mine.endswith(UNNAMED))
+        return self.trusting and version.source in kin and same
 
     @property
     def called(self) -> str:
@@ -227,9 +219,56 @@ def put_crew(client: Client, body: CrewCreate, hand: Hand, stored: CrewDetails |
         except PreconditionFailed:
             stored = client.crew(stored.id)
             continue
-        another = latest if latest is not None and latest.origin != hand.change.origin else None
+        unsure = latest is not None and (not latest.origin or place_of(latest.origin).endswith(UNNAMED))
+        another = latest if latest is not None and (unsure or latest.origin != hand.change.origin) else None
         return Put(client.crew(stored.id), "updated", another)
     raise Conflict(f"{body.name!r} is being changed elsewhere all the time; try again")
+
+
+def rename(client: Client, crew: CrewDetails, name: str, change: ChangeQuery) -> None:
+    """Give a crew another name, which none of one's own has.
+
+    Raises
+    ------
+    CellError
+        One has.
+    """
+    from kasal_jupyter.schemas.crews import CrewUpdate
+
+    require_free(client, name, but=crew.id)
+    changed = CrewUpdate(name=checked_name(name))
+    client.update_crew(crew.id, changed, version=crew.version, change=change)
+
+
+def require_free(client: Client, name: str, but: str = "") -> None:
+    """Refuse a name that another of one's own crews has.
+
+    Raises
+    ------
+    CellError
+        One has.
+    """
+    taken = [each.id for each in client.crews(name=name) if each.owner == client.owner and each.id != but]
+    if taken:
+        raise CellError(f"There is a crew {name!r} already ({', '.join(taken)}); choose another name")
+
+
+def checked_name(name: str) -> str:
+    """Give what can be a crew's name.
+
+    Raises
+    ------
+    CellError
+        It cannot.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from kasal_jupyter.schemas.base import Name
+
+    try:
+        return TypeAdapter(Name).validate_python(name)
+    except ValidationError:
+        raise CellError(f"{name!r} is no name for a crew: one line, 200 characters at the most") from None
 
 
 def require_own(client: Client, body: CrewCreate, hand: Hand, stored: CrewDetails) -> CrewVersionInfo | None:
@@ -252,8 +291,6 @@ def require_own(client: Client, body: CrewCreate, hand: Hand, stored: CrewDetail
         since = f"{hand.called} has not written any version of it"
     else:
         since = f"{hand.called} last wrote version {mine}" if hand.trusting else f"it was version {mine} here"
-    from kasal_jupyter.kernel.history import Difference
-
     name = one_line(stored.name, 80)
     raise ChangedElsewhere(
         f"{name!r} was changed elsewhere: it is at version {stored.version} ({by}), and {since}. "
@@ -276,20 +313,6 @@ def is_same(stored: CrewDetails, body: CrewCreate) -> bool:
 def _told(version: CrewVersionInfo) -> str:
     """Say what a version comes from, whose it is, and of when."""
     return f"{where_from(version)}, {version.author}, {moment_text(version.created_at)}"
-
-
-def where_from(version: CrewVersionInfo) -> str:
-    """Say what a version comes from: ``a cell, Market.ipynb``."""
-    words = SOURCE_WORDS[version.source]
-    if version.restored is not None:
-        words += f" of version {version.restored}"
-    name = _place(version.origin).replace("\\", "/").rpartition("/")[2]
-    return f"{words}, {name}" if name else words
-
-
-def _place(origin: str | None) -> str:
-    """Give an origin without the cell: a notebook's cells are one hand."""
-    return (origin or "").partition("#")[0]
 
 
 def _yaml(crew: CrewDetails | CrewCreate) -> str:

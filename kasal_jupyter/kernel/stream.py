@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
@@ -12,13 +14,16 @@ import orjson
 
 from kasal_jupyter import errors
 from kasal_jupyter.kernel.connection import Connection
-from kasal_jupyter.kernel.refusal import read_refusal, refusal_of
+from kasal_jupyter.kernel.failure import read_refusal, refusal_of
 from kasal_jupyter.outward import NoWayOut, authorities, proxy_for
 from kasal_jupyter.schemas.events import Event
 from kasal_jupyter.schemas.executions import ENDED
 
 if TYPE_CHECKING:
     import websocket
+
+    from kasal_jupyter.kernel.client import Client
+    from kasal_jupyter.schemas.trace import Trace
 
 CONNECT_SECONDS = 10.0
 RECEIVE_SECONDS = 0.05
@@ -38,6 +43,10 @@ STEADY_SECONDS = 5.0
 
 LONGEST_PAUSE = 2.0
 """Most seconds between two tries."""
+
+
+LOOK_SECONDS = 1.0
+"""How often a run's place in the line is asked for, at the most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +164,17 @@ def open_socket(connection: Connection) -> websocket.WebSocket:
         if error.status_code >= 500:
             raise ConnectionError(f"the server answers {error.status_code}") from error
         raise refusal_of(error.status_code, bytes(error.resp_body or b"")) from None
-    except websocket.WebSocketException as error:
+    except (websocket.WebSocketException, *_proxy_refusals()) as error:
         raise ConnectionError(str(error)) from error
+
+
+def _proxy_refusals() -> tuple[type[Exception], ...]:
+    """Give what a SOCKS proxy's refusal is raised as, where such a proxy can be asked."""
+    if find_spec("python_socks") is None:
+        return ()
+    from python_socks import ProxyError
+
+    return (ProxyError,)
 
 
 def _way(connection: Connection) -> dict[str, Any]:
@@ -176,18 +194,22 @@ def _way(connection: Connection) -> dict[str, Any]:
         # Without a proxy's host the library takes the environment's, and looks at no list of exceptions.
         return {"http_proxy_host": "none", "http_no_proxy": ["*"], **encrypted}
     parts = urlsplit(proxy.url)
-    if parts.scheme.startswith("socks"):
+    socks = parts.scheme.startswith("socks")
+    if parts.scheme == "https" or (socks and find_spec("python_socks") is None):
+        why = "the package python-socks is needed" if socks else "its address has to begin with http"
         raise errors.Unavailable(
-            f"The events of {connection.url} cannot be followed through the proxy {proxy.shown}: a WebSocket "
-            "goes through an HTTP proxy alone; name the server in NO_PROXY, or another proxy"
+            f"The events of {connection.url} cannot be followed through the proxy {proxy.shown}: for a "
+            f"WebSocket {why}; or name the server in NO_PROXY"
         )
     login = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
     return {
         "http_proxy_host": parts.hostname,
-        "http_proxy_port": parts.port or (443 if parts.scheme == "https" else 80),
+        "http_proxy_port": parts.port or (1080 if socks else 80),
         "http_proxy_auth": login,
         "http_no_proxy": ["nobody.invalid"],
-        "proxy_type": "http",
+        # The proxy looks names up, as it does for the requests.
+        "proxy_type": "socks5h" if socks else "http",
+        "http_proxy_timeout": CONNECT_SECONDS,
         **encrypted,
     }
 
@@ -205,3 +227,41 @@ def _receive(socket: websocket.WebSocket) -> bytes | None:
     if opcode == websocket.ABNF.OPCODE_CLOSE:
         raise ConnectionError("the server closed the connection")
     return bytes(data) if opcode == websocket.ABNF.OPCODE_TEXT else b""
+
+
+class Waiting:
+    """Where a run stands in its server's line, which no event tells, since others come and go.
+
+    It is asked for while the run waits; whoever follows the run calls :meth:`look` while nothing comes.
+
+    Parameters
+    ----------
+    client
+        The server.
+    trace
+        What is known of the run.
+
+    Attributes
+    ----------
+    position
+        Its place, counted from 1; None where it does not wait, or nobody knows.
+    """
+
+    def __init__(self, client: Client, trace: Trace) -> None:
+        self.position: int | None = None
+        self._client = client
+        self._trace = trace
+        self._next = 0.0
+
+    def look(self) -> None:
+        """Ask the server, if the run waits and it is time to."""
+        # Before its first event nothing is known of it, not even that it waits.
+        if self._trace.summary.status != "queued" or not self._trace.summary.seq:
+            self.position = None
+            return
+        if time.monotonic() < self._next:
+            return
+        # A server that is away is told of by the stream that follows the run.
+        with suppress(errors.KasalError):
+            self.position = self._client.execution(self._trace.job_id).queue_position
+        self._next = time.monotonic() + LOOK_SECONDS

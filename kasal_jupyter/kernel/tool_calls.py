@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from kasal_jupyter.errors import Conflict, KasalError, NotFound, TooManyRequests, Unavailable
 from kasal_jupyter.kernel.notebook_tools import NotebookTool, registered
-from kasal_jupyter.kernel.own_loop import OwnLoop
+from kasal_jupyter.kernel.own_loop import OwnLoop, TimeLimitReached
 from kasal_jupyter.kernel.questions import HumanQuestion, ask_here
-from kasal_jupyter.kernel.time_limit import TimeLimitReached
 from kasal_jupyter.kernel.tool_results import error_text, result_text
 from kasal_jupyter.schemas.executions import ENDED
 from kasal_jupyter.wellformed import well_formed

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from kasal_jupyter.kernel.failure import CellError
+from kasal_jupyter.schemas.tools import MOST_DESCRIPTION
 
 if TYPE_CHECKING:
     from docstring_parser import Docstring
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
-
-MOST_DESCRIPTION = 4_000
-"""Characters of a tool's description; the API takes no more."""
 
 _KINDS_REFUSED: dict[Any, str] = {
     inspect.Parameter.VAR_POSITIONAL: "*",

@@ -15,7 +15,7 @@ from kasal_jupyter.kernel.clean import escape, one_line
 from kasal_jupyter.kernel.figures import counted, span_cost_text
 from kasal_jupyter.kernel.html_head import crew_title, header, kept, outcome, progress
 from kasal_jupyter.kernel.html_pages import Pages
-from kasal_jupyter.kernel.html_parts import CARD, MUTED, SMALL
+from kasal_jupyter.kernel.html_parts import CARD, MUTED, NO_FORMULAS, SMALL
 from kasal_jupyter.kernel.html_texts import drawn_bytes, labelled_text, remark, saved_bytes
 from kasal_jupyter.kernel.markdown import answer_html
 from kasal_jupyter.kernel.rows import Row, build_rows
@@ -85,11 +85,7 @@ class _View:
 
     def draw(self) -> str:
         trace = self.trace
-        # LaTeX delimiters in what a model says are not mathematics: MathJax passes these classes over.
-        self.add(
-            f'<div class="tex2jax_ignore mathjax_ignore" style="{CARD}" role="group" '
-            f'aria-label="Trace of {crew_title(trace)}">'
-        )
+        self.add(f'<div {NO_FORMULAS} style="{CARD}" role="group" aria-label="Trace of {crew_title(trace)}">')
         self.add(header(trace, self.axis.now))
         self.add(progress(trace))
         self.add(outcome(trace, most=None if self.whole else ANSWER_LENGTH))

@@ -9,8 +9,15 @@ from __future__ import annotations
 
 from kasal_jupyter.kernel.clean import clean, one_line
 from kasal_jupyter.kernel.figures import counted, duration_text, span_cost_text
-from kasal_jupyter.kernel.remembered import MARK, recalled_note, stored_note
-from kasal_jupyter.kernel.rows import MARKS, STATE_MARKS, how_to_answer, tool_note
+from kasal_jupyter.kernel.rows import (
+    KEPT_MARK,
+    MARKS,
+    STATE_MARKS,
+    how_to_answer,
+    recalled_note,
+    stored_note,
+    tool_note,
+)
 from kasal_jupyter.kernel.view_text import fitted, header_line
 from kasal_jupyter.schemas.events import COMPLETING, FAILING, Event, TaskPlan
 from kasal_jupyter.schemas.trace import Span, Trace
@@ -65,11 +72,11 @@ class LineView:
         if event["type"] == "memory_recalled":
             reminded = self.trace.spans.get(event["span_id"])
             note = recalled_note(event)
-            line = f"│  ├─ {MARK} {note} · {event['duration_ms']:.1f} ms"
+            line = f"│  ├─ {KEPT_MARK} {note} · {event['duration_ms']:.1f} ms"
             return self._below(reminded, [fitted(line, self.width)]) if reminded and note else []
         if event["type"] == "memory_stored":
             self._heading = None
-            return [fitted(f"├─ {MARK} {stored_note(event)}", self.width).rstrip()]
+            return [fitted(f"├─ {KEPT_MARK} {stored_note(event)}", self.width).rstrip()]
         if event["type"] == "plan":
             self._heading = None
             return [f"│  └─ ✔ planned {counted(len(event['steps']), 'task')}"]

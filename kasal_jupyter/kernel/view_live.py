@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from kasal_jupyter.kernel import html_rows
 from kasal_jupyter.kernel.clean import escape, one_line
-from kasal_jupyter.kernel.figures import counted, span_cost_text
+from kasal_jupyter.kernel.figures import counted, place_text, span_cost_text
 from kasal_jupyter.kernel.html_head import crew_title, header, outcome, pick_up, progress, questions
-from kasal_jupyter.kernel.html_parts import CARD, MUTED, SMALL, hidden
+from kasal_jupyter.kernel.html_parts import CARD, MUTED, NO_FORMULAS, SMALL, hidden
 from kasal_jupyter.kernel.rows import Row, build_rows
 from kasal_jupyter.kernel.selection import latest_choice
-from kasal_jupyter.kernel.waiting import place_text
 from kasal_jupyter.schemas.events import TaskPlan
 from kasal_jupyter.schemas.trace import Trace
 
@@ -58,7 +57,7 @@ def render_live(
     rows = [row for root in build_rows(trace, wanted) for row in root.walk()]
     # Not a live region: who cannot see it would be read the whole view at every redraw.
     card = (
-        f'<div class="tex2jax_ignore mathjax_ignore" style="{CARD}" role="group" aria-busy="true" '
+        f'<div {NO_FORMULAS} style="{CARD}" role="group" aria-busy="true" '
         f'aria-live="off" aria-label="Trace of {crew_title(trace)}">'
     )
     html = [

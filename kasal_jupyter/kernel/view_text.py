@@ -13,15 +13,17 @@ from kasal_jupyter.kernel.figures import (
     run_figures,
     span_cost_text,
 )
-from kasal_jupyter.kernel.remembered import MARK, listed, stored_note
 from kasal_jupyter.kernel.rows import (
+    KEPT_MARK,
     STATUS_MARKS,
     Row,
     build_rows,
     elapsed_text,
     how_to_get_all,
+    memories_text,
     run_start,
     steps_in,
+    stored_note,
 )
 from kasal_jupyter.kernel.selection import fair_choice
 from kasal_jupyter.schemas.trace import Span, Trace
@@ -73,13 +75,12 @@ def render_text(trace: Trace, *, width: int = 110) -> str:
     if (missing := len(trace.spans) - shown) > 0:
         lines.append(f"… {counted(missing, 'step')} not drawn: .spans() of the result holds them all")
     if trace.stored:
-        kept = f"{MARK} {stored_note(trace.stored)}: {one_line(listed(trace.stored), 400)}"
+        kept = f"{KEPT_MARK} {stored_note(trace.stored)}: {one_line(memories_text(trace.stored), 400)}"
         lines.append(fitted(kept, width).rstrip())
     summary = trace.summary
     if summary.error is not None and summary.status != "completed":
         lines += ["", *_excerpt(f"{summary.error.code}: {summary.error.message}")]
-    latest = trace.latest_done if summary.ended else None
-    answer = summary.result if summary.result is not None or latest is None else latest.closed["result"]
+    answer = summary.result if summary.result is not None else summary.partial_result
     if answer is not None:
         early = summary.ended and summary.status != "completed"
         lines += ["", *(["So far:"] if early else []), *_excerpt(answer)]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import cast
 
+from kasal_jupyter.errors import nearest
 from kasal_jupyter.models import prices
 from kasal_jupyter.models.catalog import (
     OPENAI_DEFAULT,
@@ -281,6 +283,58 @@ class _Listing:
             retired=gone.on.isoformat() if gone else None,
             successor=gone.successor if gone else None,
         )
+
+
+async def doubts(catalog: ModelCatalog, names: Iterable[str]) -> dict[str, str]:
+    """Say of models, by their names, what makes it doubtful that they are served, where something does.
+
+    A server of models is asked what it serves; a maker's models are known by the list of prices. Neither may
+    know the newest one, so that this keeps no run from being started.
+    """
+    if isinstance(catalog, SandboxCatalog):
+        return {}
+    wanted: dict[str, tuple[Provider, dict[str, str]]] = {}
+    for name in names:
+        with suppress(ModelUnavailable):
+            provider, model = catalog.split(name)
+            if catalog.fault(provider) is None:
+                wanted.setdefault(provider.name, (provider, {}))[1][name] = model
+    looks = await asyncio.gather(*(readiness(catalog, each) for each in wanted))
+
+    def found() -> dict[str, str]:
+        return {
+            name: said
+            for ready, (provider, models) in zip(looks, wanted.values(), strict=True)
+            for name, model in models.items()
+            if (said := _doubt(ready, provider, model))
+        }
+
+    # The first look at the prices loads them.
+    return await asyncio.to_thread(found)
+
+
+def _doubt(ready: Readiness, provider: Provider, model: str) -> str | None:
+    catalog, answer = ready.catalog, ready.served.get(provider.name)
+    base_url = _address(catalog, provider)
+    test = f"`provider test {provider.name} --model {model}` asks it"
+    if answer is not None and not answer.reached:
+        return f"{provider.title} {ready.unlisted(provider, answer)}"
+    if answer is not None:
+        served = [each.name for each in answer.models]
+        # Ollama takes a name without a tag for the latest.
+        if answer.failure is not None or model in served or f"{model}:latest" in served:
+            return None
+        near = nearest(model, served) or ";"
+        return f"{provider.title} does not list {model!r}{near} {test}"
+    if provider.name not in _OWN_NAMES or not is_official(base_url) or model.startswith("ft:"):
+        return None
+    at, spelled = datetime.now(UTC), spelling(provider.name, model)
+    if retired(provider.name, spelled, at.date()) is not None:
+        return None
+    if prices.known_model(spelled, base_url, at, provider=provider.protocol) is not None:
+        return None
+    near = nearest(model, [each.name for each in prices.chat_models(provider.name, at)]) or ";"
+    return f"No model {model!r} of {provider.title} is known here{near} {test}"
 
 
 def _is_own(provider: Provider, name: str) -> bool:

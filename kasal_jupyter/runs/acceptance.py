@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from kasal_jupyter.errors import Conflict
 from kasal_jupyter.runs.feed import event_of
 from kasal_jupyter.schemas.base import utc_now, utc_now_precise
-from kasal_jupyter.schemas.executions import Execution
+from kasal_jupyter.schemas.executions import CrewRemark, Execution
 from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.store.store import Store
 
@@ -79,6 +79,7 @@ def queued_execution(
     crew_version: int | None,
     expected: int,
     models: list[str],
+    remarks: list[CrewRemark],
     request: KeyedRequest | None,
 ) -> Execution:
     """Give what the store first knows of a run.
@@ -97,6 +98,8 @@ def queued_execution(
         How many seconds it may take.
     models
         Those that its crew names.
+    remarks
+        What the check has found that keeps nothing from running.
     request
         The key that the client sent along, if it sent one.
     """
@@ -114,6 +117,7 @@ def queued_execution(
         estimated_duration=expected,
         budget=spec.budget,
         models=models,
+        remarks=remarks,
         idempotency_key=request.key if request else None,
         request_digest=request.digest if request else None,
     )

@@ -12,7 +12,7 @@ from kasal_jupyter.models.catalog import ModelCatalog, ModelUnavailable
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.context import read_contexts
 from kasal_jupyter.schemas.crews import WholeCrew
-from kasal_jupyter.schemas.executions import Budget
+from kasal_jupyter.schemas.executions import Budget, CrewRemark
 from kasal_jupyter.schemas.mcp_run import McpTool, RunMcpServer
 from kasal_jupyter.schemas.placeholders import fill, names, texts_of
 from kasal_jupyter.schemas.readiness import content_faults
@@ -59,6 +59,10 @@ class Checked:
     remarks: list[Fault]
     spec: RunSpec | None
     count: int = 0
+
+    def told(self) -> list[CrewRemark]:
+        """Give the remarks as an answer has them."""
+        return [CrewRemark(field=each.field, remark=each.reason) for each in self.remarks]
 
     def required(self) -> RunSpec:
         """Give the message.

@@ -167,7 +167,7 @@ class Runs:
         with self._queue.admitted(owner):
             await self.put_away(whole.crew.id)
             job_id = new_id("job")
-            spec = check_run(
+            checked = check_run(
                 job_id,
                 _without_webhook(whole),
                 inputs,
@@ -177,8 +177,10 @@ class Runs:
                 client_tools=tools,
                 budget=budget,
                 recall=self.memories.of if self.memories is not None else None,
-            ).required()
-            spec = spec.model_copy(update={"journal_bytes": self.limits.journal_bytes, "once": once})
+            )
+            spec = checked.required().model_copy(
+                update={"journal_bytes": self.limits.journal_bytes, "once": once}
+            )
             execution = queued_execution(
                 spec,
                 owner,
@@ -186,6 +188,7 @@ class Runs:
                 crew_version=whole.crew.version if self.store.crews.has(whole.crew.id) else None,
                 expected=estimate_duration(self.store, whole),
                 models=models_of(whole, self.catalog.default_model),
+                remarks=checked.told(),
                 request=request,
             )
             try:

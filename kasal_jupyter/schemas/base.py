@@ -37,11 +37,15 @@ class Query(Model):
     """The parameters behind a path's question mark. This one has none."""
 
 
+MOST_LISTED = 500
+"""Items of a list that are given at once."""
+
+
 class ListQuery(Query):
     """Which part of a list is asked for; pages count from 1."""
 
     page: int = Field(1, ge=1, le=10**9)
-    per_page: int = Field(100, ge=1, le=500)
+    per_page: int = Field(100, ge=1, le=MOST_LISTED)
     search: str | None = Field(None, min_length=1, max_length=200, description="Text that an item contains.")
     sort: str | None = Field(
         None, description="The field to sort by; a minus before it turns the order round."

@@ -11,7 +11,7 @@ from kasal_jupyter.errors import nearest
 from kasal_jupyter.schemas.agents import Agent, AgentName, CrewAgent, agent_places
 from kasal_jupyter.schemas.base import Document, Given, ListQuery, LongText, Model, Name
 from kasal_jupyter.schemas.estimate import Estimate
-from kasal_jupyter.schemas.executions import KINDS
+from kasal_jupyter.schemas.executions import KINDS, CrewRemark
 from kasal_jupyter.schemas.tasks import CrewTask, Task
 from kasal_jupyter.schemas.tools import ClientTool, endpoint
 
@@ -205,13 +205,6 @@ class CrewFault(Model):
 
     field: str
     reason: str
-
-
-class CrewRemark(Model):
-    """Something that a run does otherwise than one might think."""
-
-    field: str
-    remark: str = Field(description="E.g. that a retired model's successor answers in its place.")
 
 
 class CrewChecked(Model):

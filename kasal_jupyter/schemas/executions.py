@@ -30,6 +30,9 @@ KINDS: Mapping[str, frozenset[str]] = {
 
 _KIND = f"({'|'.join(sorted(KINDS.keys() | frozenset().union(*KINDS.values())))})"
 
+MOST_STEPS = 10_000
+"""Events, or rows of a trace, that are given at once."""
+
 ENDED: frozenset[str] = frozenset({"completed", "failed", "stopped", "interrupted"})
 """The states an execution never leaves."""
 
@@ -81,12 +84,25 @@ class ToolAnswered(Model):
     status: Literal["answered"] = "answered"
 
 
+class CrewRemark(Model):
+    """Something that a run does otherwise than one might think."""
+
+    field: str
+    remark: str = Field(description="E.g. that nothing uses an input, or that a model's successor answers.")
+    doubt: bool = Field(
+        False, description="Whether it may keep a run from working: a model that nobody is known to serve."
+    )
+
+
 class ExecutionAccepted(Model):
     """The answer of ``POST /executions``."""
 
     job_id: str
     status: Literal["queued"] = "queued"
     estimated_duration: int = Field(description="Seconds, from the crew's own past runs where there are any.")
+    remarks: list[CrewRemark] = Field(
+        default_factory=list, description="What keeps nothing from running, and is worth knowing."
+    )
 
 
 class ExecutionError(Model):
@@ -138,6 +154,10 @@ class Execution(Document):
     result_file: str | None = Field(
         None, description="Where in its folder the whole result is, where this is cut."
     )
+    partial_result: str | None = Field(
+        None, description="Of one that ended before its time: what its last task that was done gave."
+    )
+    remarks: list[CrewRemark] = Field(default_factory=list, description="What it was accepted with.")
     questions: list[OpenQuestion] = Field(default_factory=list, description="What waits for an answer.")
     error: ExecutionError | None = None
     usage: Usage = Field(default_factory=Usage)
@@ -187,7 +207,15 @@ class ExecutionStatus(Model):
     result: str | None = Field(
         description="At most 256,000 characters, in a list 1,000; /executions/{job_id}/result gives all."
     )
-    result_truncated: bool = Field(False, description="Whether the result goes on.")
+    result_truncated: bool = Field(False, description="Whether the result, or the partial one, goes on.")
+    partial_result: str | None = Field(
+        None,
+        description="Where it ended before its time and has no result: what its last task that was done "
+        "gave, of the same length at the most.",
+    )
+    remarks: list[CrewRemark] = Field(
+        default_factory=list, description="What was worth knowing of it as it was accepted."
+    )
     questions: list[OpenQuestion] = Field(description="What agents ask humans and nobody has answered yet.")
     error: ExecutionError | None
     usage: Usage
@@ -227,6 +255,10 @@ class ExecutionResult(Model):
     job_id: str
     status: Status
     result: str | None
+    partial_result: str | None = Field(
+        None,
+        description="Where it ended before its time, without a result: what its last finished task gave.",
+    )
     error: ExecutionError | None
     usage: Usage
     usage_by: UsageBreakdown
@@ -237,7 +269,9 @@ class CursorQuery(Query):
     """Which part of a run's events or trace is asked for."""
 
     after: int = Field(0, ge=0, le=10**12, description="The seq of the last one already known.")
-    limit: int = Field(10_000, ge=1, le=10_000, description="Most to give at once; a stream has no limit.")
+    limit: int = Field(
+        MOST_STEPS, ge=1, le=MOST_STEPS, description="Most to give at once; a stream has no limit."
+    )
     kind: str | None = Field(
         None,
         max_length=100,

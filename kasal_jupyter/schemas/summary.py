@@ -36,6 +36,8 @@ class RunSummary:
     result: str | None = None
     result_file: str | None = None
     """Where the whole result is in the run's folder, where it is longer than an event's may be."""
+    latest_done: tuple[str, str] | None = None
+    """The task that was done last, by its title, and what it gave."""
     error: ExecutionError | None = None
     tally: Tally = field(default_factory=Tally)
     """Tokens, calls and dollars of the whole run."""
@@ -60,6 +62,12 @@ class RunSummary:
     def ended(self) -> bool:
         """Whether the run is over."""
         return self.status in ENDED
+
+    @property
+    def partial_result(self) -> str | None:
+        """What there is of a run that ended before its time, and without a result: its last task's."""
+        early = self.ended and self.status != "completed" and self.result is None
+        return self.latest_done[1] if early and self.latest_done is not None else None
 
     @property
     def progress(self) -> int:
@@ -128,6 +136,8 @@ class RunSummary:
             case "task_complete":
                 if self._task_state(event["task_id"], "completed") != "completed":
                     self.tasks_done += 1
+                if (result := event.get("result")) is not None:
+                    self.latest_done = event["task"] or "task", result
                 if remark := event.get("remark"):
                     self.remarks[event["task_id"] or ""] = event["task"] or "", remark
             case "task_skipped":
@@ -174,6 +184,7 @@ class RunSummary:
             "duration": self.duration,
             "result": self.result,
             "result_file": self.result_file,
+            "partial_result": self.partial_result,
             "questions": [question.model_dump() for question in self.questions.values()],
             "error": self.error.model_dump() if self.error else None,
             "usage": self.usage().model_dump(),

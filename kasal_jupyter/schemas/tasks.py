@@ -16,6 +16,7 @@ from pydantic import (
 from kasal_jupyter.schemas.agents import AgentName
 from kasal_jupyter.schemas.base import WHOLE, Document, Given, ListQuery, Model, Name, Text
 from kasal_jupyter.schemas.json_schema import ObjectSchema
+from kasal_jupyter.schemas.placeholders import fill
 
 TaskState = Literal["created", "running", "completed", "skipped", "failed", "stopped"]
 """How a task fared in its crew's latest execution; ``created`` before the first."""
@@ -103,8 +104,9 @@ OutputFile = Annotated[
 
 
 def task_title(name: str | None, description: str) -> str:
-    """Give what a task is called: its name, or the first line of its description, at most 80 characters."""
-    return name or description.strip().splitlines()[0][:80]
+    """Give what a task is called: its name, or 80 characters of its description's first line."""
+    # Braces that stand for themselves are written doubled there.
+    return name or fill(description.strip().splitlines()[0], {})[:80]
 
 
 class TaskFields(Model):

@@ -150,7 +150,13 @@ Parameters = Annotated[dict[str, Any], AfterValidator(_parameters), WithJsonSche
 Username = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f:]+$")]
 """A user of HTTP's basic authentication, whose name ends at a colon."""
 
-Description = Annotated[str, StringConstraints(min_length=1, max_length=4_000, pattern=r"\S")]
+MOST_DESCRIPTION = 4_000
+"""Characters of what a tool is described by."""
+
+MOST_CLIENT_SECONDS = 3_600
+"""How long a client may take for the answer of its tool."""
+
+Description = Annotated[str, StringConstraints(min_length=1, max_length=MOST_DESCRIPTION, pattern=r"\S")]
 
 
 class CustomToolFields(Model):
@@ -244,14 +250,18 @@ class ClientTool(Model):
     """
 
     name: ClientToolName
-    description: str = Field("", max_length=4_000, description="For the model: what it does, when to use it.")
+    description: str = Field(
+        "", max_length=MOST_DESCRIPTION, description="For the model: what it does, when to use it."
+    )
     parameters: Annotated[dict[str, Any], AfterValidator(_parameters), WithJsonSchema(OBJECT_SCHEMA_FORM)] = (
         Field(
             default_factory=lambda: {"type": "object", "properties": {}},
             description="A JSON schema of its arguments.",
         )
     )
-    timeout: float = Field(60.0, gt=0, le=3_600, description="Seconds the client may take for an answer.")
+    timeout: float = Field(
+        60.0, gt=0, le=MOST_CLIENT_SECONDS, description="Seconds the client may take for an answer."
+    )
     for_all: bool = Field(
         False, description="Whether every agent has it, not only those whose tools, or whose task's, name it."
     )

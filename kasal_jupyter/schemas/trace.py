@@ -160,12 +160,6 @@ class Trace:
             if self.summary.ended:
                 self._end_open_spans(at)
 
-    @property
-    def latest_done(self) -> Span | None:
-        """The task that was done last; None where none was."""
-        done = (span for span in self.roots if span.kind == "task" and span.state == "completed")
-        return max(done, key=lambda span: span.end or 0.0, default=None)
-
     def walk(self) -> Iterator[tuple[int, Span]]:
         """Give every span with its depth, in the order they began, parents first.
 

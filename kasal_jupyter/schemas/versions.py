@@ -17,6 +17,9 @@ MOST_VERSIONS = 200
 MOST_VERSION_BYTES = 4_000_000
 """How many bytes the versions of one crew have together; the newest is kept whatever it has."""
 
+MOST_ORIGIN = 300
+"""Characters of what names where a change comes from."""
+
 Writer = Literal["api", "cell", "editor", "python", "terminal", "import", "generate"]
 """What a client may say that a change comes from."""
 
@@ -31,7 +34,7 @@ class ChangeQuery(Query):
     origin: str | None = Field(
         None,
         min_length=1,
-        max_length=300,
+        max_length=MOST_ORIGIN,
         pattern=r"^[^\x00-\x1f\x7f]*$",
         description="Which notebook, file … that is; the same text for the same one.",
     )

@@ -297,7 +297,7 @@ def encode(value: Any) -> bytes:
 def _encodable(value: Any) -> Any:
     if isinstance(value, str):
         return well_formed(value)
-    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 63:
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
         return str(value)
     if isinstance(value, dict):
         return {_encodable(str(key)): _encodable(part) for key, part in value.items()}

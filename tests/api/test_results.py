@@ -1,15 +1,21 @@
 """Results of any size: lists give excerpts, what is cut says so, and the whole is there for whoever asks."""
 
 import json
+import time
 
 import pytest
 
+from kasal_jupyter.errors import Unavailable
+from kasal_jupyter.kernel.client import Client
+from kasal_jupyter.kernel.connection import Connection
+from kasal_jupyter.kernel.stream import open_socket
 from kasal_jupyter.worker.sizes import MOST_RESULT, left_out
 from tests.cli.conftest import Terminal
-from tests.crews import new_crew, slow_crew, start, wait_for
+from tests.crews import crew_body, new_crew, slow_crew, start, wait_for
 from tests.kernels import kernel_of
 from tests.server import start_server
 from tests.servers.openai_server import OpenAIServer, Reply
+from tests.servers.proxy_server import Proxy
 
 LONG = 'Prices: 17 € \U0001f600 "quoted" \\ \x07 and\nso on. ' * 9_000
 """More than a document holds, of characters that take one to four bytes, and such as JSON escapes."""
@@ -20,7 +26,9 @@ SHORT = "s" * 1_000
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """A server that runs one execution at a time."""
-    running = start_server(tmp_path_factory.mktemp("results"), "--KasalApp.max_running=1")
+    running = start_server(
+        tmp_path_factory.mktemp("results"), "--KasalApp.max_running=1", "--ServerApp.allow_remote_access=True"
+    )
     yield running
     running.close()
 
@@ -143,3 +151,103 @@ def test_a_result_whose_file_is_gone_is_told_as_far_as_it_is_known(server, api, 
     told = api.get(f"/executions/{job_id}/result").json()["result"]
     assert told == ended[1]["result"]
     assert told.endswith("characters left out]")
+
+
+@pytest.fixture(scope="module")
+def stopped(api):
+    """A run that was stopped behind its first task, with inputs of which nothing uses one."""
+    body = crew_body("Half done")
+    body["agents"][1]["sandbox"] = {"latency": 3600}
+    inputs = {"topic": "tea", "topci": "coffee"}
+    accepted = api.post("/executions", json={"crew_id": new_crew(api, body), "inputs": inputs}).json()
+    job_id = accepted["job_id"]
+    end = time.monotonic() + 60
+    while api.get(f"/executions/{job_id}").json()["progress"] < 50:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert api.get(f"/executions/{job_id}").json()["partial_result"] is None
+    assert api.post(f"/executions/{job_id}/stop").json()["status"] == "stopped"
+    return accepted
+
+
+def test_of_a_run_that_was_stopped_there_is_what_it_had(server, api, stopped, tmp_path):
+    job_id = stopped["job_id"]
+    rows = api.get(f"/executions/{job_id}/traces", params={"kind": "task_complete"}).json()["traces"]
+    assert len(rows) == 1
+    told = api.get(f"/executions/{job_id}").json()
+    assert (told["status"], told["result"], told["result_truncated"]) == ("stopped", None, False)
+    assert told["partial_result"].startswith("[sandbox]")
+    assert api.get(f"/executions/{job_id}/result").json()["partial_result"] == told["partial_result"]
+    listed = {each["job_id"]: each for each in api.get("/executions").json()["executions"]}
+    assert listed[job_id]["partial_result"] == told["partial_result"]
+
+    terminal = Terminal(tmp_path)
+    connected = ("--url", server.url, "--token", server.token)
+    for command in ("result", "wait"):
+        status, out, err = terminal.run(command, job_id, *connected)
+        assert (status, out.strip()) == (130, told["partial_result"].strip()), command
+        assert f"{job_id} is stopped" in err
+    out = terminal.run("status", job_id, *connected)[1]
+    assert "So far:" in out
+    assert told["partial_result"].strip() in out
+    with kernel_of(server, tmp_path) as kernel:
+        cell = kernel.run(f"%kasal result {job_id}")
+        assert cell.shown[0]["text/plain"] == told["partial_result"]
+        assert cell.text.strip() == f"{job_id} is stopped. What there is of it:"
+        assert kernel.run(f"%kasal result {job_id} -o left").status == "ok"
+        found = kernel.value(
+            "(lambda run: [left, run.output, run.partial])(__import__('kasal_jupyter').runs()[0])"
+        )
+        assert found == [told["partial_result"], told["partial_result"], True]
+
+
+def test_what_is_worth_knowing_of_a_run_is_told_as_it_starts_and_stays(api, stopped):
+    remarks = [
+        {
+            "field": "inputs.topci",
+            "remark": "Nothing in the crew uses it; did you mean 'topic'?",
+            "doubt": False,
+        }
+    ]
+    assert stopped["remarks"] == remarks
+    assert api.get(f"/executions/{stopped['job_id']}").json()["remarks"] == remarks
+
+
+def test_an_answer_is_shown_as_it_is_read(server, api, tmp_path):
+    said = "# Prices\n\n| tea | price |\n|---|---|\n| green | $3$ |\n\n<script>alert(1)</script>"
+    with OpenAIServer(Reply(said)) as models, kernel_of(server, tmp_path) as kernel:
+        given = {"base_url": models.url, "api_key": "sk-0123456789abcdef"}
+        assert api.put("/providers/table", json=given).is_success
+        agent = {"role": "Teller", "goal": "Tell", "model": "table/m", "settings": {"stream": False}}
+        task = {"name": "t", "description": "Tell {topic}", "expected_output": "All of it", "agent": "Teller"}
+        crew_id = new_crew(api, {"name": "Table", "memory": False, "agents": [agent], "tasks": [task]})
+        job_id = wait_for(api, start(api, crew_id))["job_id"]
+        html = kernel.run(f"%kasal result {job_id}").shown[0]["text/html"]
+    assert html.startswith('<div class="tex2jax_ignore mathjax_ignore">')
+    assert "<table" in html
+    assert "<script" not in html
+    assert 'class="mathjax_process' in html or "mathjax_process" in html
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks", "socks5"])
+def test_events_of_a_server_elsewhere_come_through_the_proxy(monkeypatch, server, ended, scheme):
+    port = int(server.url.split(":")[2].split("/")[0])
+    elsewhere = f"kasal.test:{port}"
+    with Proxy(port) as proxy:
+        monkeypatch.setenv("ALL_PROXY", proxy.url(scheme))
+        client = Client(Connection(f"http://{elsewhere}/a%40b", server.token))
+        assert [event["type"] for event in client.follow(ended[0]["job_id"])][-1] == "execution_status"
+        client.close()
+        assert proxy.asked == [f"{'CONNECT' if scheme == 'http' else 'SOCKS'} {elsewhere}"]
+
+
+def test_a_proxy_that_refuses_is_a_lost_connection_and_one_that_cannot_be_asked_is_named(monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    with pytest.raises(OSError, match=r"(?i)proxy|refused"):
+        open_socket(Connection("http://kasal.test", "t"))
+    monkeypatch.setenv("ALL_PROXY", "https://ada:s3cret@proxy.test")
+    with pytest.raises(
+        Unavailable, match=r"its address has to begin with http; or name .* in NO_PROXY"
+    ) as no:
+        open_socket(Connection("http://kasal.test", "t"))
+    assert "s3cret" not in str(no.value)

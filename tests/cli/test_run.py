@@ -168,6 +168,23 @@ def test_a_signal_stops_the_run_on_the_server_too(terminal, number, status):
 
 
 @posix
+def test_ctrl_c_leaves_what_there_is(terminal):
+    crew = (terminal.folder / "crew.yaml").read_text()
+    judge = "  judge: {role: Judge, goal: Judge, llm: sandbox, sandbox: {latency: 3600}}\ntasks:"
+    first, _, second = crew.replace("tasks:", judge).rpartition("agent: taster")
+    terminal.write("half.yaml", f"{first}agent: judge{second}")
+    process = terminal.start("run", "half.yaml", "topic=tea")
+    for line in process.stderr:
+        if "▣ verdict judge" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 130
+    assert out.startswith("[sandbox] Taster on")
+    assert "is stopped; what there is of it:" in err
+
+
+@posix
 def test_ctrl_c_ends_the_watching_alone(terminal):
     job_id = terminal.run("run", "slow.yaml", "topic=tea", "--bg", "-q")[1].strip()
     status, _ = terminal.screen("traces", "--follow", job_id, keys=[("▣ first_sip", b"\x03")])

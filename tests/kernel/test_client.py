@@ -15,7 +15,7 @@ from kasal_jupyter.errors import InvalidRequest, NotFound, NotRunnable, Unauthor
 from kasal_jupyter.kernel import stream
 from kasal_jupyter.kernel.client import Client
 from kasal_jupyter.kernel.connection import Connection
-from kasal_jupyter.kernel.refusal import refusal_of
+from kasal_jupyter.kernel.failure import refusal_of
 from kasal_jupyter.schemas.crews import CrewCreate
 
 CREW = {

@@ -2,6 +2,9 @@
 
 import pytest
 
+from kasal_jupyter.kernel.command_line import split
+from kasal_jupyter.kernel.commands import COMMANDS
+from kasal_jupyter.kernel.crew_words import with_names_whole
 from tests.crews import crew_body, new_crew
 from tests.kernels import kernel_of
 
@@ -30,6 +33,42 @@ def test_a_crews_name_with_blanks_needs_no_quotes(kernel, api):
     for line in ("show Clumsy report", "check Clumsy report topic=tea", "export Clumsy report"):
         assert kernel.run(f"%kasal {line}").status == "ok", line
     assert kernel.run("%kasal memory Clumsy report which sources").status == "ok"
+    for line in ("ps --crew Clumsy report --limit 3", "usage --crew Clumsy report --by model"):
+        assert kernel.run(f"%kasal {line}").status == "ok", line
+    assert "will remember" in kernel.run("%kasal memory Clumsy report --add tea is green --about tea").text
+    for line in ("copy Clumsy report Other report", "rename Other report Third report here"):
+        assert kernel.run(f"%kasal {line}").status == "ok", line
+    assert "Third report here" in kernel.run("%kasal rm Third report here").text
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("ps --crew Market research --limit 3", ["--crew", "Market research", "--limit", "3"]),
+        ("ps --crew 'Market research'", ["--crew", "Market research"]),
+        ("traces 2 --agent Lead writer --find rate limit --failed", None),
+        ("traces --agent Lead writer job_1 --find x", ["--agent", "Lead writer", "job_1", "--find", "x"]),
+        ("import tea.yaml --name Green tea", ["tea.yaml", "--name", "Green tea"]),
+        ("import --name Tea green.yaml", ["--name", "Tea", "green.yaml"]),
+        ("crew Tea --as Green tea --force", ["Tea", "--as", "Green tea", "--force"]),
+        ("generate a report --name Green tea", ["a", "report", "--name", "Green tea"]),
+    ],
+)
+def test_a_name_or_a_text_behind_an_option_is_all_up_to_the_next(line, words):
+    name, *rest = split(line)
+    found = with_names_whole(COMMANDS[name].parser(), rest, None)
+    assert found == (words or ["2", "--agent", "Lead writer", "--find", "rate limit", "--failed"])
+
+
+def test_a_cell_without_a_body_is_answered_by_the_magic_itself(kernel):
+    for cell in ("%%kasal crew Empty", "%%kasal crew Empty\n", "%%kasal crew Empty\n  \n"):
+        said = refused(kernel, cell)
+        assert said == "%%kasal crew reads the lines below it, and there are none; write the YAML there"
+    assert "%%kasal ps reads no cell" in refused(kernel, "%%kasal ps")
+    # Loading the extension again adds nothing twice.
+    kernel.run("%load_ext kasal_jupyter\n%reload_ext kasal_jupyter")
+    kernel.run("added = [getattr(each, '__name__', '') for each in get_ipython().input_transformers_cleanup]")
+    assert kernel.value("added.count('with_body')") == 1
 
 
 @pytest.mark.parametrize(
@@ -37,6 +76,7 @@ def test_a_crews_name_with_blanks_needs_no_quotes(kernel, api):
     [
         ("run", 'needs a crew: "Clumsy report"'),
         ("run", '%kasal run "Clumsy report" topic=…'),
+        ("run --bg", 'needs a crew: "Clumsy report"'),
         ("show", 'needs a crew: "Clumsy report"'),
         ("edit", "%kasal edit"),
         ("run Clumsi reprt topic=tea", 'it is %kasal run "Clumsy report" topic=tea'),
@@ -64,7 +104,6 @@ def test_a_crews_name_with_blanks_needs_no_quotes(kernel, api):
         ("doctor quick", "did you mean --quick?"),
         ("demo now", "'now' is one word too many."),
         ("usage --since yesterday", "'yesterday' is no day; write one as 2024-01-15"),
-        ('memory "Clumsy report" --add tea is green', '--add "tea is green"'),
         ("crew Some name", "begin it with %%kasal crew"),
     ],
 )

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from kasal_jupyter.errors import InvalidRequest, Unavailable
-from kasal_jupyter.kernel.connection import Connection, find_server
+from kasal_jupyter.kernel.connection import Connection
+from kasal_jupyter.kernel.finding import find_server
 
 VARIABLES = (
     "KASAL_URL",
@@ -140,9 +141,3 @@ def test_an_address_may_be_copied_from_a_browser(address):
 def test_what_is_no_address_is_refused(address):
     with pytest.raises(InvalidRequest, match="begins with http"):
         find_server(address)
-
-
-def test_only_a_server_elsewhere_is_reached_through_a_proxy():
-    assert Connection("http://localhost:8888/a", "").is_local
-    assert Connection("http://[::1]:8888", "").is_local
-    assert not Connection("https://localhost.example.org", "").is_local

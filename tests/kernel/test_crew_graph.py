@@ -9,6 +9,9 @@ from kasal_jupyter.kernel.crew_card import CrewCard
 from kasal_jupyter.kernel.crew_graph import graph_html, graph_text
 from kasal_jupyter.kernel.crew_plan import inputs_of, plan_of
 from kasal_jupyter.kernel.demo_crew import demo_crew
+from kasal_jupyter.schemas.crews import CrewChecked, CrewFault
+from kasal_jupyter.schemas.estimate import ESTIMATE_EXAMPLE, Estimate
+from kasal_jupyter.schemas.executions import CrewRemark
 from tests.kernel.test_views import HOSTILE
 
 MANAGED = """
@@ -163,3 +166,23 @@ def test_what_a_crew_says_of_itself_is_never_executed(page):
     assert page.locator("script, img, a, iframe").count() == 0
     assert said == []
     assert "\x1b" not in repr(CrewCard(crew))
+
+
+def test_the_card_names_whose_fault_it_is_and_is_not_ready_where_that_is_doubtful():
+    estimate = Estimate.model_validate({**ESTIMATE_EXAMPLE})
+    fault = CrewFault(field="agents[1].model", reason="nobody serves it")
+    checked = CrewChecked(runnable=False, faults=[fault], estimated_duration=1, estimate=estimate)
+    text = repr(CrewCard(managed(), "", checked))
+    assert "◷ not ready" in text
+    assert "✖ agents.analyst.model: nobody serves it" in text
+    assert "agents.analyst.model: nobody serves it" in CrewCard(managed(), "", checked)._repr_html_()
+    doubt = CrewRemark(field="agents[0].model", remark="nobody is known to", doubt=True)
+    known = CrewRemark(field="agents[0].model", remark="a successor answers")
+    for remarks, state in (([doubt, known], "◷ perhaps not ready"), ([known], "✔ ready")):
+        whole = checked.model_copy(update={"runnable": True, "faults": [], "remarks": remarks})
+        assert state in repr(CrewCard(managed(), "", whole))
+    assert "✖ agents.researcher.model: nobody is known to" in repr(
+        CrewCard(
+            managed(), "", checked.model_copy(update={"runnable": True, "faults": [], "remarks": [doubt]})
+        )
+    )

@@ -4,10 +4,11 @@ import pytest
 
 from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.formats.yaml_crew import load_crew
+from kasal_jupyter.kernel.crew_plan import faults_by_name
 from kasal_jupyter.kernel.editor import fields
 from kasal_jupyter.kernel.editor.draft import Draft
 from kasal_jupyter.kernel.editor.fields import FIELDS, number_of
-from kasal_jupyter.kernel.editor.remarks import Remarks, by_name, not_ready, place_of
+from kasal_jupyter.kernel.editor.remarks import Remarks, not_ready, place_of
 from kasal_jupyter.schemas.agents import AgentFields, ModelSettings, SandboxSettings
 from kasal_jupyter.schemas.crews import CrewFields, Webhook
 from kasal_jupyter.schemas.tasks import TaskCondition, TaskFields
@@ -259,7 +260,7 @@ def test_a_crew_that_cannot_run_yet_may_be_saved():
 
 
 def test_the_servers_faults_get_names(draft):
-    found = by_name([Fault("agents[1].model", "no key"), Fault("tasks[9].x", "?")], draft.crew)
+    found = faults_by_name([Fault("agents[1].model", "no key"), Fault("tasks[9].x", "?")], draft.crew)
     assert [fault.field for fault in found] == ["agents.writer.model", "tasks[9].x"]
 
 

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pytest
 
 from kasal_jupyter.kernel import row_filter
-from kasal_jupyter.kernel.crew_plan import unused_inputs
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.frame_profile import CARD_BYTES, profile_card
 from kasal_jupyter.kernel.frame_sql import StatementRefused
@@ -469,6 +468,37 @@ def test_sql_keeps_them_too(library):
     assert answer[-1] == "9223372036854775809 | 4611686018427387905 | null | 1.50"
 
 
+def test_moments_keep_their_nanoseconds():
+    moment, day, lasts = 1704067200123456789, 45296123456789, 1234567891
+    fine = pl.DataFrame(
+        {
+            "at": pl.Series([moment, None]).cast(pl.Datetime("ns")),
+            "there": pl.Series([moment, None]).cast(pl.Datetime("ns", "Europe/Berlin")),
+            "time": pl.Series([day, None]).cast(pl.Time),
+            "took": pl.Series([lasts, -1]).cast(pl.Duration("ns")),
+            "each": pl.Series([[moment, None], None]).cast(pl.List(pl.Datetime("ns"))),
+            "both": pl.Series([{"a": lasts, "b": "x"}, None]).cast(
+                pl.Struct({"a": pl.Duration("ns"), "b": pl.String})
+            ),
+        }
+    )
+    first, second = table_text(read_frame(fine, "data"), 2_000).splitlines()[1:]
+    assert first.split(" | ") == [
+        "2024-01-01 00:00:00.123456789",
+        "2024-01-01 01:00:00.123456789+01:00",
+        "12:34:56.123456789",
+        "0:00:01.234567891",
+        '["2024-01-01 00:00:00.123456789", null]',
+        '{"a": "0:00:01.234567891", "b": "x"}',
+    ]
+    assert second == "null | null | null | -1 day, 23:59:59.999999999 | null | null"
+    card = profile_card(read_frame(fine, "data"), "data")
+    assert "2024-01-01 00:00:00.123456789 to 2024-01-01 00:00:00.123456789" in card
+    assert "0:00:01.234567891" in card
+    arrow = pa.table({"time": pa.array([day, None], pa.time64("ns"))})
+    assert table_text(read_frame(arrow, "data"), 2_000).splitlines()[1:] == ["12:34:56.123456789", "null"]
+
+
 def test_texts_are_whole_as_far_as_there_is_room_and_what_is_left_out_is_said():
     review = "word " * 2_000 + "END"
     made = pd.DataFrame({"id": range(20), "review": [review] * 20})
@@ -487,14 +517,3 @@ def test_texts_are_whole_as_far_as_there_is_room_and_what_is_left_out_is_said():
     card = profile_card(frame, "data")
     assert "long texts cut (…)" in card
     assert "0 | word word word word word word word word…" in card
-
-
-def test_an_input_that_nothing_uses_is_said_unless_it_is_a_frame():
-    looks = crew("Look at {topic}")
-    assert unused_inputs(looks, ["topic"]) == []
-    assert unused_inputs(looks, ["topci", "x"]) == [
-        "Nothing in the crew uses the input topci; did you mean 'topic'?",
-        "Nothing in the crew uses the input x; it takes topic",
-    ]
-    given = read_values({"data": FRAMES["pandas"], "topic": "tea"}, looks)
-    assert given.frames == {"data"}

@@ -3,7 +3,7 @@
 import bleach
 import pytest
 
-from kasal_jupyter.kernel.remembered import recalled_note
+from kasal_jupyter.kernel.rows import recalled_note
 from kasal_jupyter.kernel.view_html import render_html
 from kasal_jupyter.kernel.view_lines import LineView
 from kasal_jupyter.kernel.view_live import render_live
@@ -79,7 +79,7 @@ def test_files_are_given_shown_and_taken_away(kernel, crew_id, tmp_path, api):
     [
         ("memory '{}' --about x", "--about goes with --add"),
         ("memory '{}' --add x --clear all", "One at a time"),
-        ("memory '{}' --add x words", 'Put quotes around what it is to remember: --add "x words"'),
+        ("memory '{}' words --add x words", "One at a time"),
         ("memory '{}' --clear everything", "everything"),
         ("memory '{}' --forget memory_nothing", "has no memory memory_nothing"),
         ("memory '{}' --type knowledge", "%kasal knowledge"),

@@ -18,8 +18,8 @@ import websocket
 
 from kasal_jupyter.errors import Unavailable
 from kasal_jupyter.kernel.client import Client
-from kasal_jupyter.kernel.connection import find_server
 from kasal_jupyter.kernel.demo_crew import INPUTS, demo_crew
+from kasal_jupyter.kernel.finding import find_server
 from kasal_jupyter.kernel.private_server import announcement_path, read_announcement, running_servers
 from kasal_jupyter.schemas.agents import SandboxSettings
 from tests.private import FOREIGN, configure, end_servers, lonely, servers_of
@@ -27,7 +27,7 @@ from tests.server import start_server
 
 TIMEOUT = 60
 
-FIND = "from kasal_jupyter.kernel.connection import find_server; print('at', find_server().url)"
+FIND = "from kasal_jupyter.kernel.finding import find_server; print('at', find_server().url)"
 """What a kernel does at the first command that needs a server."""
 
 

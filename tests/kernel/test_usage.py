@@ -3,7 +3,7 @@
 import pytest
 
 from kasal_jupyter.kernel.artifacts import Artifact
-from kasal_jupyter.kernel.budget import read_budget
+from kasal_jupyter.kernel.executions import read_budget
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.figures import spent_text
 from kasal_jupyter.schemas.usage import Usage

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from kasal_jupyter.kernel.stored_crews import UNNAMED
 from tests.crews import crew_body, new_crew, run
 from tests.kernels import Cell, kernel_of
 from tests.server import start_server
@@ -307,3 +308,19 @@ def test_a_memory_that_no_run_recalls_is_told(kernel, name):
 def test_a_run_says_which_version_it_ran(kernel, api, name):
     run(api, crew_body(name))
     assert json.dumps(kernel.value("kasal.runs()[0].crew_version")) == "1"
+
+
+def test_a_notebook_whose_name_is_not_told_is_known_by_its_folder(kernel, api, name, tmp_path):
+    # As nbclient and papermill run one.
+    assert kernel.run("del os.environ['JPY_SESSION_NAME']").status == "ok"
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+    kernel.run(f"os.chdir({str(tmp_path / 'here')!r})")
+    made(define(kernel, name))
+    assert sources(api, name) == [("cell", f"{tmp_path}/here/{UNNAMED}")]
+    kernel.run("the_session()._written.clear()")
+    cell = define(kernel, name, "Write better")
+    assert "Version 1 came from a notebook in this folder whose name its runner does not tell" in cell.text
+    kernel.run(f"the_session()._written.clear(); os.chdir({str(tmp_path / 'there')!r})")
+    assert f"version 2 (a cell, {UNNAMED}" in define(kernel, name, "Write worst").error
+    assert goal_of(api, name) == "Write better"

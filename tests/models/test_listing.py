@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from kasal_jupyter.models.catalog import OPENAI_DEFAULT, ModelCatalog, SandboxCatalog
-from kasal_jupyter.models.listing import list_models
+from kasal_jupyter.models.listing import doubts, list_models
 from kasal_jupyter.models.providers import Credentials
 from kasal_jupyter.schemas.models import ModelPrice
 from kasal_jupyter.tools.guard import HostGuard
@@ -245,3 +245,20 @@ def test_whatever_is_listed_as_available_can_be_resolved_and_nothing_else(enviro
             with pytest.raises(ValueError, match="sandbox") as caught:
                 catalog.resolve(model.name)
             assert str(caught.value) == model.reason
+
+
+def test_a_model_that_nobody_is_known_to_serve_is_doubted():
+    with OllamaServer([Installed("llama3.2:latest"), Installed("qwen3:4b")]) as ollama:
+        environ = {"OPENAI_API_KEY": KEY, "OLLAMA_HOST": ollama.url}
+        names = [
+            *("sandbox", "gpt-4", "gpt-4.1-mini", "ft:gpt-4.1:mine", "gpt-99", "claude-9", "nobody/x"),
+            *("ollama/llama3.2", "ollama/qwen3:4b", "ollama/qwen3"),
+        ]
+        found = asyncio.run(doubts(ModelCatalog("", environ), names))
+        gone = asyncio.run(doubts(ModelCatalog("", {"OLLAMA_HOST": NOBODY}), ["ollama/llama3.2"]))
+        assert asyncio.run(doubts(SandboxCatalog(), names)) == {}
+    assert found.keys() == {"gpt-99", "ollama/qwen3"}
+    assert found["gpt-99"].startswith("No model 'gpt-99' of OpenAI is known here")
+    assert found["gpt-99"].endswith("`provider test openai --model gpt-99` asks it")
+    assert "does not list 'qwen3'; did you mean 'qwen3:4b'? `provider test" in found["ollama/qwen3"]
+    assert "start Ollama" in gone["ollama/llama3.2"]

@@ -7,6 +7,7 @@ import pytest
 from kasal_jupyter.formats.crewai_braces import from_crewai, to_crewai
 from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.schemas.placeholders import fill, literal, names
+from kasal_jupyter.schemas.tasks import task_title
 
 INPUTS = {"topic": "tea {secret}", "secret": "s3cret", "größe": 1.5, "n": 2**70}
 
@@ -82,3 +83,13 @@ def test_ours_are_written_for_crewai_with_what_it_cannot_say():
         ),
         ("tasks[0].expected_output", "{x} is an input there, which is given as itself"),
     ]
+
+
+def test_a_title_has_the_braces_that_are_meant():
+    said = "Write {{json}} about {topic}, {{{topic}}}" + " and more" * 20
+    assert (
+        task_title(None, f"\n{said}\nsecond line")
+        == ("Write {json} about {topic}, {{{topic}}}" + " and more" * 20)[:80]
+    )
+    # A name is no text that anything is filled into.
+    assert task_title("{{kept}}", said) == "{{kept}}"

@@ -1,3 +1,5 @@
+import pytest
+
 from kasal_jupyter.schemas.summary import RunSummary, summarise
 from kasal_jupyter.schemas.trace import build_trace
 from kasal_jupyter.schemas.usage import Usage
@@ -238,3 +240,27 @@ def test_a_call_that_a_runs_end_cuts_off_is_booked_as_unknown_where_it_costs():
     assert [share.unknown_costs for share in stopped.usage_by().agents] == [1]
     free = {**asked, "free": True}
     assert summarise([*begun, free, status("stopped", 5)]).cost == 0.0
+
+
+@pytest.mark.parametrize("end", ["stopped", "failed", "interrupted"])
+def test_what_there_is_of_a_run_that_ended_early_is_what_its_last_task_gave(end):
+    summary = RunSummary()
+    seen = []
+    for event in [
+        queued("one", "two", "three"),
+        status("running"),
+        span("task_start", 1),
+        span("task_complete", 1, result="first"),
+        span("task_start", 2, task="two"),
+        span("task_complete", 2, task="two", result="second"),
+        span("task_start", 3, task="three"),
+        status(end, second=9),
+    ]:
+        summary.feed(event)
+        seen.append(summary.fields()["partial_result"])
+    assert seen == [None] * 7 + ["second"]
+    assert (summary.result, summary.latest_done) == (None, ("Two", "second"))
+    whole = summarise(
+        [queued("one"), span("task_complete", 1, result="all"), status("completed", result="all")]
+    )
+    assert (whole.result, whole.partial_result) == ("all", None)

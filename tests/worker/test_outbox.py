@@ -141,3 +141,8 @@ def test_what_may_be_a_keys_beginning_is_sent_at_the_end(out):
     outbox, sent = out
     outbox.emit(chunk(1, "It begins with sk-"))
     assert "".join(event["text"] for event in sent()) == "It begins with sk-"
+
+
+def test_whole_numbers_lose_no_digit_and_stay_numbers_as_far_as_64_bits_go():
+    given = {"more": 2**64, "most": 2**64 - 1, "least": -(2**63), "less": -(2**63) - 1, "yes": True}
+    assert orjson.loads(encode(given)) == {**given, "more": str(2**64), "less": str(-(2**63) - 1)}

@@ -6,25 +6,50 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kasal_jupyter.errors import Forbidden, InvalidRequest, NotFound, StoreError, nearest
+from kasal_jupyter.errors import InvalidRequest, NotFound, StoreError, nearest
 from kasal_jupyter.kernel.cards import Checked, Shown
-from kasal_jupyter.kernel.command_line import quoted
-from kasal_jupyter.kernel.crew_card import CrewCard
-from kasal_jupyter.kernel.crew_plan import inputs_of
+from kasal_jupyter.kernel.command_line import Parser, add_crew, add_inputs, count, phrase, quoted
+from kasal_jupyter.kernel.crew_card import CrewCard, check_crew, stored_card
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.figures import counted, moment_text
 from kasal_jupyter.kernel.notebook_values import read_inputs
 from kasal_jupyter.kernel.session import Session, notebook_change
-from kasal_jupyter.kernel.stored_crews import CREW_ID, NOTEBOOK, find_crew
+from kasal_jupyter.kernel.stored_crews import (
+    CREW_ID,
+    NOTEBOOK,
+    UNNAMED,
+    checked_name,
+    find_crew,
+    rename,
+    require_free,
+)
 
 if TYPE_CHECKING:
     from kasal_jupyter.kernel.client import Client
     from kasal_jupyter.kernel.history import Difference, History
     from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
     from kasal_jupyter.schemas.executions import ExecutionStatus
-    from kasal_jupyter.schemas.versions import ChangeQuery
+    from kasal_jupyter.schemas.versions import ChangeQuery, CrewVersionInfo
 
 HEADS = ["crew", "status", "agents", "version", "changed", "id"]
+
+
+def crew_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%%kasal crew``."""
+    parser.add_argument("name", nargs="*", metavar="NAME", help="the crew's name; else the YAML's `name`")
+    parser.add_argument(
+        "--raw", action="store_true", help="leave {{name}} as it is, instead of filling in the variable"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="write over what was changed elsewhere; its history keeps that"
+    )
+    parser.add_argument(
+        "--as",
+        dest="new_name",
+        metavar="NEWNAME",
+        type=phrase,
+        help="make it a crew of another name, and keep both",
+    )
 
 
 def crew_command(session: Session, words: Namespace, cell: str | None) -> CrewCard:
@@ -45,10 +70,17 @@ def crew_command(session: Session, words: Namespace, cell: str | None) -> CrewCa
     put = session.put_crew(body, force=words.force, into=into)
     if put.replaced is not None:
         print(  # noqa: T201 - whoever did not mean to replace it is told
-            f"Version {put.replaced.version} came from another cell of this notebook; "
+            f"Version {put.replaced.version} came from {_from_here(put.replaced)}; "
             f"`%kasal history {quoted(body.name)}` keeps it"
         )
     return stored_card(session.client, put.crew, put.verb)
+
+
+def _from_here(version: CrewVersionInfo) -> str:
+    """Say which cell a version comes from that was written over unasked."""
+    if not version.origin or UNNAMED in version.origin:
+        return "a notebook in this folder whose name its runner does not tell"
+    return "another cell of this notebook"
 
 
 def renamed(body: CrewCreate, name: str) -> CrewCreate:
@@ -59,18 +91,7 @@ def renamed(body: CrewCreate, name: str) -> CrewCreate:
     CellError
         It cannot be a name.
     """
-    return body.model_copy(update={"name": _checked_name(name)})
-
-
-def _checked_name(name: str) -> str:
-    from pydantic import TypeAdapter, ValidationError
-
-    from kasal_jupyter.schemas.base import Name
-
-    try:
-        return TypeAdapter(Name).validate_python(name)
-    except ValidationError:
-        raise CellError(f"{name!r} is no name for a crew: one line, 200 characters at the most") from None
+    return body.model_copy(update={"name": checked_name(name)})
 
 
 def crews_command(session: Session, words: Namespace, cell: str | None) -> Shown:
@@ -95,20 +116,19 @@ def crews_command(session: Session, words: Namespace, cell: str | None) -> Shown
     return Shown("" if rows else "No crews yet: %kasal demo makes one, %%kasal crew NAME yours", heads, rows)
 
 
+show_arguments = add_crew
+
+
 def show_command(session: Session, words: Namespace, cell: str | None) -> CrewCard:
     """Show a crew's card."""
     del cell
     return stored_card(session.client, session.crew(words.crew))
 
 
-def stored_card(client: Client, crew: CrewDetails, verb: str = "") -> CrewCard:
-    """Give a crew's card, which says whether it could run: by a run's own check, whatever its inputs."""
-    try:
-        checked = check_crew(client, crew, dict.fromkeys(inputs_of(crew), ""))
-    except Forbidden:
-        # Who may only look cannot run it either.
-        return CrewCard(crew, verb)
-    return CrewCard(crew, verb, checked.faults)
+def check_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal check``."""
+    add_crew(parser)
+    add_inputs(parser)
 
 
 def check_command(session: Session, words: Namespace, cell: str | None) -> Checked:
@@ -121,12 +141,7 @@ def check_command(session: Session, words: Namespace, cell: str | None) -> Check
     return check_crew(session.client, crew, inputs.values)
 
 
-def check_crew(client: Client, crew: CrewDetails, values: dict[str, Any]) -> Checked:
-    """Check a crew with the values, and with the notebook's tools, that a run would take along."""
-    from kasal_jupyter.kernel.inputs import read_values
-
-    given = read_values(values, crew)
-    return Checked(crew.name, client.check(crew.id, given.inputs, given.definitions))
+edit_arguments = add_crew
 
 
 def edit_command(session: Session, words: Namespace, cell: str | None) -> Any:
@@ -141,6 +156,19 @@ def edit_command(session: Session, words: Namespace, cell: str | None) -> Any:
         begun = f"There is no crew {words.crew!r} yet; a new one is begun"
         print(f"{begun}{nearest(words.crew, names)}")  # noqa: T201 - whoever misspelt one is told
     return edit(session.client, words.crew, session.namespace)
+
+
+def history_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal history``."""
+    add_crew(parser)
+    parser.add_argument(
+        "--diff",
+        nargs="+",
+        type=count,
+        metavar="N",
+        help="compare version N with another, else the present one",
+    )
+    parser.add_argument("--restore", type=count, metavar="N", help="bring version N back, as a new version")
 
 
 def history_command(session: Session, words: Namespace, cell: str | None) -> History | Difference | CrewCard:
@@ -159,6 +187,13 @@ def history_command(session: Session, words: Namespace, cell: str | None) -> His
         client.restore_crew(crew.id, words.restore, present=crew.version, change=notebook_change("cell"))
         return stored_card(client, client.crew(crew.id), f"restored from version {words.restore}")
     return History(client, crew)
+
+
+def rm_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal rm``."""
+    parser.add_argument(
+        "what", nargs="+", metavar="NAME|ID|JOB", help="crews by name or id, runs by their id"
+    )
 
 
 def rm_command(session: Session, words: Namespace, cell: str | None) -> None:
@@ -215,6 +250,14 @@ def remove(client: Client, found: Sequence[CrewDetails | ExecutionStatus | str])
             )
 
 
+def _to_name(parser: Parser) -> None:
+    add_crew(parser)
+    parser.add_argument("new_name", metavar="NEWNAME", help="the new name")
+
+
+rename_arguments = _to_name
+
+
 def rename_command(session: Session, words: Namespace, cell: str | None) -> None:
     """Give a crew another name."""
     del cell
@@ -223,19 +266,7 @@ def rename_command(session: Session, words: Namespace, cell: str | None) -> None
     print(f"{crew.name} ({crew.id}) is called {words.new_name} now")  # noqa: T201 - it is the answer
 
 
-def rename(client: Client, crew: CrewDetails, name: str, change: ChangeQuery) -> None:
-    """Give a crew another name, which none of one's own has.
-
-    Raises
-    ------
-    CellError
-        One has.
-    """
-    from kasal_jupyter.schemas.crews import CrewUpdate
-
-    _require_free(client, name, but=crew.id)
-    changed = CrewUpdate(name=_checked_name(name))
-    client.update_crew(crew.id, changed, version=crew.version, change=change)
+copy_arguments = _to_name
 
 
 def copy_command(session: Session, words: Namespace, cell: str | None) -> CrewCard:
@@ -257,13 +288,7 @@ def copy_crew(client: Client, crew: CrewDetails, name: str, change: ChangeQuery)
     """
     from kasal_jupyter.kernel.crew import Crew
 
-    _require_free(client, name)
+    require_free(client, name)
     # As objects: where a task is named by its id, the copy names its own.
     body = renamed(Crew.of(crew).definition(), name)
     return client.crew(client.create_crew(body, change).id)
-
-
-def _require_free(client: Client, name: str, but: str = "") -> None:
-    taken = [each.id for each in client.crews(name=name) if each.owner == client.owner and each.id != but]
-    if taken:
-        raise CellError(f"There is a crew {name!r} already ({', '.join(taken)}); choose another name")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from kasal_jupyter.errors import KasalError
 from kasal_jupyter.kernel import html_parts as parts
 from kasal_jupyter.kernel.clean import clean
+from kasal_jupyter.kernel.command_line import Parser
 from kasal_jupyter.kernel.figures import counted, duration_text
 from kasal_jupyter.kernel.session import Session
 from kasal_jupyter.version import __version__
@@ -89,6 +90,11 @@ class Findings:
     def _conclusion(self) -> str:
         wrong = sum(each.good is False for each in self.found)
         return f"{counted(wrong, 'thing')} to see to" if wrong else "All is well"
+
+
+def doctor_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal doctor``."""
+    parser.add_argument("--quick", action="store_true", help="leave out the run that tries the engine")
 
 
 def doctor_command(session: Session, words: Namespace, cell: str | None) -> Findings:

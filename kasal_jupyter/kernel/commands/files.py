@@ -6,21 +6,38 @@ import glob
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.kernel.cards import Shown
 from kasal_jupyter.kernel.clean import clean
-from kasal_jupyter.kernel.command_line import quoted
-from kasal_jupyter.kernel.commands.crews import stored_card
+from kasal_jupyter.kernel.command_line import Parser, add_crew, add_job, one_of, phrase, quoted
+from kasal_jupyter.kernel.crew_card import stored_card
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.session import Session
+from kasal_jupyter.schemas.exchange import ExportFormat, Format
 
 if TYPE_CHECKING:
     from kasal_jupyter.kernel.artifacts import Artifacts
     from kasal_jupyter.kernel.crew_card import CrewCard
     from kasal_jupyter.kernel.stored_crews import Put
     from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
+
+
+def export_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal export``."""
+    add_crew(parser)
+    parser.add_argument(
+        "file", nargs="?", metavar="FILE", help="where to write it; else a cell is printed, or the file"
+    )
+    parser.add_argument(
+        "--format",
+        metavar="FORMAT",
+        type=one_of(get_args(ExportFormat)),
+        default="yaml",
+        help="yaml; crewai: a project for CrewAI alone, in a folder or a .zip; kasal: for its canvas",
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite what is there")
 
 
 def export_command(session: Session, words: Namespace, cell: str | None) -> None:
@@ -57,6 +74,29 @@ def as_cell(crew: CrewDetails | CrewCreate) -> str:
     lines = text.splitlines()
     begin = next(at for at, line in enumerate(lines) if at and not line.startswith(" "))
     return "\n".join([f"%%kasal crew {quoted(crew.name)}{raw}", *lines[begin:]])
+
+
+def import_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal import``."""
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="YAML, a CrewAI project (a folder or a .zip), crew.jsonc, Kasal's export; * for several",
+    )
+    parser.add_argument(
+        "--name", "--as", metavar="NAME", type=phrase, help="the crew's name; else its own, else the file's"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="write over a crew of that name; its history keeps what it was"
+    )
+    parser.add_argument(
+        "--format",
+        metavar="FORMAT",
+        type=one_of(("auto", *get_args(Format))),
+        default="auto",
+        help="what it is, where that is not found out: yaml, crewai, jsonc, kasal",
+    )
 
 
 def import_command(session: Session, words: Namespace, cell: str | None) -> CrewCard | Shown:
@@ -104,6 +144,14 @@ def _put_all(session: Session, crews: Sequence[tuple[CrewCreate, str]], *, force
         for crew, file in crews:
             session.require_own(crew, "import", file)
     return [session.put_crew(crew, "import", file, force=force) for crew, file in crews]
+
+
+def artifacts_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal artifacts``."""
+    add_job(parser)
+    parser.add_argument("--get", metavar="FILE", help="save one of the files")
+    parser.add_argument("--to", metavar="FOLDER", help="save there, all files where none is named")
+    parser.add_argument("--force", action="store_true", help="overwrite files that are there")
 
 
 def artifacts_command(session: Session, words: Namespace, cell: str | None) -> Artifacts | None:

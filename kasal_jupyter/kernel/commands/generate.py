@@ -5,11 +5,28 @@ from __future__ import annotations
 from argparse import Namespace
 
 from kasal_jupyter.errors import NotRunnable
-from kasal_jupyter.kernel.commands.crews import stored_card
+from kasal_jupyter.kernel.command_line import Parser, phrase
 from kasal_jupyter.kernel.commands.files import as_cell
-from kasal_jupyter.kernel.crew_card import CrewCard
+from kasal_jupyter.kernel.crew_card import CrewCard, stored_card
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.session import Session
+
+
+def generate_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal generate``."""
+    parser.add_argument("words", nargs="+", metavar="WORDS", help="what the crew is to do")
+    parser.add_argument("--model", metavar="MODEL", help="the model that makes it, and that its agents use")
+    parser.add_argument(
+        "--name", metavar="NAME", type=phrase, help="the crew's name; else the model gives one"
+    )
+    parser.add_argument(
+        "--input", metavar="NAME", action="append", default=[], help="an input that each run is to take"
+    )
+    parser.add_argument("--save", action="store_true", help="create the crew at once")
+    parser.add_argument(
+        "--force", action="store_true", help="save it over a crew of that name; its history keeps what it was"
+    )
+    parser.add_argument("--print", action="store_true", help="print the cell instead of adding it")
 
 
 def generate_command(session: Session, words: Namespace, cell: str | None) -> CrewCard | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kasal_jupyter.errors import nearest
 from kasal_jupyter.kernel.cards import Shown
+from kasal_jupyter.kernel.command_line import add_optional
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.figures import counted
 from kasal_jupyter.kernel.session import Session
@@ -21,6 +22,9 @@ NO_SERVERS = (
     "There are no MCP servers yet; `jupyter kasal mcp add NAME -- COMMAND` or `… add NAME URL` in a terminal "
     "registers one"
 )
+
+
+mcp_arguments = add_optional("server", "one server, with its tools")
 
 
 def mcp_command(session: Session, words: Namespace, cell: str | None) -> Shown:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 from argparse import Namespace
 from pathlib import Path
+from typing import get_args
 
 from kasal_jupyter.errors import nearest
 from kasal_jupyter.kernel.cards import Shown
 from kasal_jupyter.kernel.client import Client
-from kasal_jupyter.kernel.command_line import quoted
+from kasal_jupyter.kernel.command_line import Parser, add_crew, one_of, phrase
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.figures import counted, moment_text
 from kasal_jupyter.kernel.session import Session
 from kasal_jupyter.schemas.crews import CrewDetails
+from kasal_jupyter.schemas.memory import MemoryType
 
 MEMORY_HEADS = ["memory", "about", "when", "what", "id"]
 FOUND_HEADS = ["near", "from", "about", "what", "id"]
@@ -23,14 +25,25 @@ PASSAGE_HEADS = ["", "passage"]
 KIND_WORDS = {"short_term": "short term", "long_term": "long term", "knowledge": "knowledge"}
 
 
+def memory_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal memory``."""
+    add_crew(parser)
+    parser.add_argument("query", nargs="*", metavar="WORDS", help="what to look for; else all is listed")
+    kinds = (*get_args(MemoryType), "knowledge")
+    parser.add_argument("--type", type=one_of(kinds), metavar="TYPE", help="short_term or long_term only")
+    parser.add_argument("--add", metavar="TEXT", type=phrase, help="have the crew remember this")
+    parser.add_argument("--about", metavar="CATEGORY", type=phrase, help="what the added memory is about")
+    parser.add_argument("--forget", metavar="ID", help="have the crew forget one memory")
+    types = (*get_args(MemoryType), "all")
+    parser.add_argument("--clear", type=one_of(types), metavar="TYPE", help="have it forget a type, or all")
+
+
 def memory_command(session: Session, words: Namespace, cell: str | None) -> Shown | None:
     """Show what a crew remembers, search in it, or change it."""
     del cell
     crew, client = session.crew(words.crew), session.client
     asked = " ".join(words.query)
     doing = [name for name in ("add", "forget", "clear") if getattr(words, name)]
-    if doing == ["add"] and asked:
-        raise CellError(f"Put quotes around what it is to remember: --add {quoted(f'{words.add} {asked}')}")
     if len(doing) > 1 or (doing and asked):
         raise CellError(f"One at a time: {', '.join(f'--{name}' for name in doing)} or a search")
     if words.about and not words.add:
@@ -46,6 +59,15 @@ def memory_command(session: Session, words: Namespace, cell: str | None) -> Show
         _clear(client, crew, words.clear)
         return None
     return _search(client, crew, asked, words.type) if asked else _list(client, crew, words.type)
+
+
+def knowledge_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal knowledge``."""
+    add_crew(parser)
+    parser.add_argument("--add", nargs="+", metavar="FILE", help="text, Markdown, CSV, JSON, HTML or PDF")
+    parser.add_argument("--name", metavar="NAME", help="what the added file is called; else as it is")
+    parser.add_argument("--show", metavar="SOURCE", help="show the passages of a source, by name or id")
+    parser.add_argument("--remove", metavar="SOURCE", help="take a source away, by name or id")
 
 
 def knowledge_command(session: Session, words: Namespace, cell: str | None) -> Shown | None:

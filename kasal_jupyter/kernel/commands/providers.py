@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kasal_jupyter.errors import nearest
 from kasal_jupyter.kernel.cards import Shown
 from kasal_jupyter.kernel.clean import clean
+from kasal_jupyter.kernel.command_line import Parser, add_optional, one_of
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.figures import counted
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 HEADS = ["", "provider", "for", "set by", "what it needs"]
 
 _SET_BY = {"user": "you", "server": "an administrator", "environment": "the server's environment"}
+
+
+providers_arguments = add_optional("provider", "part of the names to show")
 
 
 def providers_command(session: Session, words: Namespace, cell: str | None) -> Shown:
@@ -36,6 +40,13 @@ def providers_command(session: Session, words: Namespace, cell: str | None) -> S
         "In a terminal, `jupyter kasal provider set NAME` asks for a key, which the server stores encrypted"
     )
     return Shown(title, HEADS, [_cells(each) for each in wanted])
+
+
+def provider_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal provider``."""
+    parser.add_argument("action", metavar="test", type=one_of(("test",)), help="the only thing to do here")
+    parser.add_argument("name", metavar="NAME", help="the provider, as %%kasal providers lists it")
+    parser.add_argument("--model", metavar="MODEL", help="the model to ask; else one that it serves")
 
 
 def provider_command(session: Session, words: Namespace, cell: str | None) -> Tested:

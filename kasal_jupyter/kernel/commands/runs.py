@@ -1,24 +1,48 @@
-"""`%kasal demo, run, ps, status, wait, answer, stop, traces, usage`."""
+"""`%kasal demo, run, ps, status, wait, answer, result, stop, traces, usage`."""
 
 from __future__ import annotations
 
+import ast
 import keyword
+import linecache
+import sys
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 from kasal_jupyter.errors import KasalError, NotFound, nearest
-from kasal_jupyter.kernel.assigned import assigned_name
-from kasal_jupyter.kernel.budget import read_budget
 from kasal_jupyter.kernel.cards import Shown
-from kasal_jupyter.kernel.executions import STEP_HEADS, Runs, inputs_again, latest_runs, trace_cells
+from kasal_jupyter.kernel.clean import clean, escape
+from kasal_jupyter.kernel.command_line import (
+    Parser,
+    add_inputs,
+    add_job,
+    bound,
+    count,
+    day,
+    one_of,
+    phrase,
+)
+from kasal_jupyter.kernel.crew_words import which_crew
+from kasal_jupyter.kernel.executions import (
+    STEP_HEADS,
+    Runs,
+    inputs_again,
+    latest_runs,
+    read_budget,
+    trace_cells,
+)
 from kasal_jupyter.kernel.failure import CellError, RunFailed
 from kasal_jupyter.kernel.figures import counted, moment_text
+from kasal_jupyter.kernel.html_parts import MUTED, NO_FORMULAS
+from kasal_jupyter.kernel.markdown import answer_html
 from kasal_jupyter.kernel.notebook_values import read_cell, read_inputs
 from kasal_jupyter.kernel.result import RunResult
 from kasal_jupyter.kernel.runner import follow, follow_in_background, launch
 from kasal_jupyter.kernel.session import Session, notebook_change
+from kasal_jupyter.schemas.executions import KINDS, MOST_STEPS, Status
+from kasal_jupyter.schemas.usage import GroupBy
 
 if TYPE_CHECKING:
     from kasal_jupyter.kernel.client import Client
@@ -26,7 +50,6 @@ if TYPE_CHECKING:
     from kasal_jupyter.kernel.usage_plot import UsagePlot
     from kasal_jupyter.schemas.crews import CrewDetails
     from kasal_jupyter.schemas.executions import ExecutionStatus
-    from kasal_jupyter.schemas.usage import GroupBy
 
 
 def demo_command(session: Session, words: Namespace, cell: str | None) -> RunResult:
@@ -44,6 +67,24 @@ def demo_command(session: Session, words: Namespace, cell: str | None) -> RunRes
         return launch(client, crew, INPUTS, on_start=session.note_job)
 
 
+def run_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal run``."""
+    parser.add_argument("crew", nargs="?", metavar="NAME", help="the crew's name or id")
+    add_inputs(parser)
+    parser.add_argument("--bg", action="store_true", help="go on at once; the view goes on updating")
+    parser.add_argument("-o", "--output", metavar="NAME", help="the variable that takes the result")
+    parser.add_argument("--max-cost", metavar="DOLLARS", type=bound, help="end before it costs more")
+    parser.add_argument("--max-tokens", metavar="N", type=count, help="end before it uses more tokens")
+    parser.add_argument("--max-seconds", metavar="S", type=bound, help="end before it takes longer")
+    parser.add_argument(
+        "--again",
+        nargs="?",
+        const="last",
+        metavar="JOB",
+        help="repeat a run, by its id, number or last, with its inputs; those that are given win over them",
+    )
+
+
 def run_command(session: Session, words: Namespace, cell: str | None) -> RunResult:
     """Run a crew and watch it; its inputs are name=value words, or YAML in the cell, or another run's."""
     check_variable(words.output)
@@ -56,7 +97,7 @@ def run_command(session: Session, words: Namespace, cell: str | None) -> RunResu
         values = inputs_again(before.job_id, before.inputs, values)
         crew = _crew_of(session, before)
     elif words.crew is None:
-        raise CellError("Which crew? %kasal run NAME, or %kasal run --again JOB; `%kasal crews` lists them")
+        raise CellError(which_crew(session, "%kasal run", inputs=True))
     else:
         crew = session.crew(words.crew)
     if note := inputs.note():
@@ -105,7 +146,7 @@ def _kept(session: Session, output: str | None = None) -> Iterator[None]:
     try:
         yield
     except RunFailed as error:
-        name = output or assigned_name(session.namespace)
+        name = output or _assigned_name(session.namespace)
         if name is not None and error.result is not None:
             session.namespace[name] = error.result
             error.message = f"{error.message.rstrip('.')}; {name} has what there is of it"
@@ -128,6 +169,14 @@ def _said_with_line(crew: CrewDetails) -> Iterator[None]:
         raise
 
 
+def ps_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal ps``."""
+    states = get_args(Status)
+    parser.add_argument("--crew", metavar="NAME", type=phrase, help="one crew's runs")
+    parser.add_argument("--status", metavar="STATE", type=one_of(states), help=", ".join(states))
+    parser.add_argument("--limit", metavar="N", type=count, default=20, help="how many; by default 20")
+
+
 def ps_command(session: Session, words: Namespace, cell: str | None) -> Runs:
     """List the latest runs."""
     del cell
@@ -135,6 +184,9 @@ def ps_command(session: Session, words: Namespace, cell: str | None) -> Runs:
     found = latest_runs(session.client, words.limit, crew_id=crew_id, status=words.status)
     session.listed = [run.job_id for run in found]
     return found
+
+
+status_arguments = add_job
 
 
 def status_command(session: Session, words: Namespace, cell: str | None) -> RunResult:
@@ -162,12 +214,26 @@ def _told_of(runs: list[ExecutionStatus]) -> str:
     return "\n".join(lines)
 
 
+wait_arguments = add_job
+
+
 def wait_command(session: Session, words: Namespace, cell: str | None) -> RunResult:
     """Wait for a run's end; the cell fails where the run has failed."""
     del cell
     job_id = session.job(words.job)
     with _kept(session):
         return follow(session.client, job_id)
+
+
+def answer_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal answer``."""
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="[JOB] TEXT",
+        help="the answer, behind a job id; else the latest run of this notebook is meant. Of choices, one "
+        "or its number. Without an answer the questions are shown",
+    )
 
 
 def answer_command(session: Session, words: Namespace, cell: str | None) -> Shown | None:
@@ -188,11 +254,61 @@ def answer_command(session: Session, words: Namespace, cell: str | None) -> Show
     return None
 
 
+def result_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal result``."""
+    add_job(parser)
+    parser.add_argument("-o", "--output", metavar="NAME", help="the variable that takes it, as a text")
+
+
+def result_command(session: Session, words: Namespace, cell: str | None) -> Answer | None:
+    """Give what came of a run that has ended, whole."""
+    del cell
+    check_variable(words.output)
+    job_id = session.job(words.job)
+    found = session.client.result(job_id)
+    why = f"{job_id} is {found.status}" + (
+        f": {found.error.code}: {found.error.message}" if found.error else ""
+    )
+    text = found.result if found.result is not None else found.partial_result
+    if text is None:
+        raise CellError(f"{why}{'' if found.error else ', without a result'}")
+    if found.status != "completed":
+        print(clean(f"{why.rstrip('.')}. What there is of it:"))  # noqa: T201 - whoever takes it for all of it is told
+    answer = Answer(text)
+    if not words.output:
+        return answer
+    session.namespace[words.output] = str(answer)
+    print(f"{words.output} has {len(answer):,} characters")  # noqa: T201 - it is the answer
+    return None
+
+
+stop_arguments = add_job
+
+
 def stop_command(session: Session, words: Namespace, cell: str | None) -> None:
     """Stop a run."""
     del cell
     answer = session.client.stop(session.job(words.job))
     print(f"{answer.job_id} {answer.status}")  # noqa: T201 - it is the answer
+
+
+def traces_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal traces``."""
+    add_job(parser)
+    parser.add_argument(
+        "--kind",
+        metavar="KIND",
+        type=one_of(KINDS, many=True),
+        help=f"steps of these kinds, separated by commas: {', '.join(KINDS)}",
+    )
+    parser.add_argument("--agent", metavar="NAME", type=phrase, help="one agent's steps")
+    parser.add_argument("--task", metavar="NAME", type=phrase, help="one task's steps, by its name or id")
+    parser.add_argument(
+        "--find", metavar="TEXT", type=phrase, help="steps whose answer, arguments or result have it"
+    )
+    parser.add_argument("--failed", action="store_true", help="steps that failed")
+    parser.add_argument("--limit", metavar="N", type=count, default=200, help="how many; by default 200")
+    parser.add_argument("--after", metavar="N", type=count, help="those behind the step of this number")
 
 
 def traces_command(session: Session, words: Namespace, cell: str | None) -> Shown:
@@ -202,7 +318,7 @@ def traces_command(session: Session, words: Namespace, cell: str | None) -> Show
     only = {"kind": words.kind, "agent": words.agent, "task": words.task, "find": words.find}
     only |= {"failed": "true" if words.failed else None, "after": words.after}
     # One more than is shown tells whether there is more.
-    rows = client.traces(job_id, **only, limit=min(words.limit + 1, 10_000))
+    rows = client.traces(job_id, **only, limit=min(words.limit + 1, MOST_STEPS))
     title = ""
     if not rows:
         title = _why_none(client, job_id, words)
@@ -210,6 +326,25 @@ def traces_command(session: Session, words: Namespace, cell: str | None) -> Show
         last = rows[words.limit - 1].seq
         title = f"{counted(words.limit, 'step')}, not all; --after {last} shows the next"
     return Shown(title, STEP_HEADS, [trace_cells(row) for row in rows[: words.limit]])
+
+
+def usage_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal usage``."""
+    groups = get_args(GroupBy)
+    parser.add_argument(
+        "--by",
+        metavar="WHAT",
+        type=one_of(groups),
+        help=f"what it is told apart by: {', '.join(groups)}; by default day",
+    )
+    parser.add_argument("--crew", metavar="NAME", type=phrase, help="one crew's")
+    parser.add_argument(
+        "--since", metavar="DAY", type=day, help="the first day, 2024-01-15; by default 30 days are shown"
+    )
+    parser.add_argument("--until", metavar="DAY", type=day, help="the last day; by default today")
+    parser.add_argument(
+        "--plot", action="store_true", help="draw cost and tokens; by default by day, model and crew"
+    )
 
 
 def usage_command(session: Session, words: Namespace, cell: str | None) -> UsageTable | UsagePlot:
@@ -221,6 +356,33 @@ def usage_command(session: Session, words: Namespace, cell: str | None) -> Usage
     by: GroupBy = words.by or "day"
     table = usage_table(session.client, by, since=words.since, until=words.until, crew_id=crew_id)
     return table.plot(words.by) if words.plot else table
+
+
+MOST_SHOWN = 200_000
+"""Characters of an answer that a cell shows: a notebook keeps them."""
+
+
+class Answer(str):
+    """What came of a run: its text, of which a cell shows a beginning where it is very long."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        note = self._note()
+        return clean(self[:MOST_SHOWN]) + (f"\n{note}" if note else "")
+
+    def _repr_html_(self) -> str:
+        note = self._note()
+        more = f'<div style="{MUTED}">{escape(note)}</div>' if note else ""
+        return f"<div {NO_FORMULAS}>{answer_html(self[:MOST_SHOWN])}{more}</div>"
+
+    def _note(self) -> str:
+        if len(self) <= MOST_SHOWN:
+            return ""
+        return (
+            f"… the first {MOST_SHOWN:,} of {len(self):,} characters are shown; "
+            "`%kasal result JOB -o NAME` keeps them all in a variable"
+        )
 
 
 def whole_run(client: Client, job_id: str) -> RunResult:
@@ -259,3 +421,44 @@ def _why_none(client: Client, job_id: str, words: Namespace) -> str:
 
 def _there_are(names: list[str]) -> str:
     return f"; there {'is' if len(names) == 1 else 'are'} {', '.join(names)}"
+
+
+def _assigned_name(namespace: Mapping[str, Any]) -> str | None:
+    """Give the name on the left of ``name = %kasal …``, where that is what runs now; else None.
+
+    Parameters
+    ----------
+    namespace
+        The notebook's variables: of the frames that lead here, the cell's has them.
+    """
+    frame = sys._getframe()  # noqa: SLF001 - Python has no other name for it
+    while frame is not None and (frame.f_code.co_name != "<module>" or frame.f_globals is not namespace):
+        if frame.f_back is None:
+            return None
+        frame = frame.f_back
+    try:
+        cell = ast.parse("".join(linecache.getlines(frame.f_code.co_filename)))
+    except (SyntaxError, ValueError):
+        return None
+    for statement in cell.body:
+        if isinstance(statement, ast.Assign) and _covers(statement, frame.f_lineno):
+            target = statement.targets[0]
+            if len(statement.targets) == 1 and isinstance(target, ast.Name) and _is_magic(statement.value):
+                return target.id
+    return None
+
+
+def _covers(statement: ast.stmt, line: int) -> bool:
+    return statement.lineno <= line <= (statement.end_lineno or statement.lineno)
+
+
+def _is_magic(value: ast.expr) -> bool:
+    """Say whether an expression is what IPython makes of ``%kasal …``."""
+    return (
+        isinstance(value, ast.Call)
+        and isinstance(value.func, ast.Attribute)
+        and value.func.attr in {"run_line_magic", "run_cell_magic"}
+        and bool(value.args)
+        and isinstance(value.args[0], ast.Constant)
+        and value.args[0].value == "kasal"
+    )

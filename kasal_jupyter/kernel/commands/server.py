@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kasal_jupyter.errors import nearest
 from kasal_jupyter.kernel.cards import Shown
+from kasal_jupyter.kernel.command_line import Parser, add_optional
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.figures import counted
 from kasal_jupyter.kernel.session import Session
@@ -23,12 +24,23 @@ MOST_NAMED = 8
 MODEL_HEADS = ["", "model", "provider", "$ a million tokens, in / out", "context", "what it needs"]
 
 
+def connect_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal connect``."""
+    parser.add_argument(
+        "url", nargs="?", metavar="URL", help="the server's base URL, without /v1; else it is found anew"
+    )
+    parser.add_argument("--token", metavar="TOKEN", help="Jupyter's token or a Kasal one; else KASAL_TOKEN")
+
+
 def connect_command(session: Session, words: Namespace, cell: str | None) -> None:
     """Talk to another server: its base URL, without /v1."""
     del cell
     client = session.connect(words.url, words.token)
     count = len(client.crews())
     print(f"Connected to {client.url} ({client.connection.origin}): {counted(count, 'crew')}")  # noqa: T201 - it is the answer
+
+
+tools_arguments = add_optional("tool", "one tool, with its arguments")
 
 
 def tools_command(session: Session, words: Namespace, cell: str | None) -> Shown:
@@ -60,6 +72,9 @@ def tools_command(session: Session, words: Namespace, cell: str | None) -> Shown
 
 _WITHOUT_ONE = '; use "sandbox" to try without a model'
 """The end of most reasons, which a list need not repeat."""
+
+
+models_arguments = add_optional("model", "part of the names to show")
 
 
 def models_command(session: Session, words: Namespace, cell: str | None) -> Shown:

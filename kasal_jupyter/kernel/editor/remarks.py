@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kasal_jupyter.errors import Fault
+from kasal_jupyter.kernel.crew_plan import faults_by_name
 from kasal_jupyter.kernel.editor.edits import Values, members
 from kasal_jupyter.kernel.editor.fields import SPELLINGS, Kind
 from kasal_jupyter.schemas.agents import Agent
@@ -20,7 +21,6 @@ from kasal_jupyter.schemas.readiness import content_faults
 from kasal_jupyter.schemas.tasks import Task
 
 _LINE = re.compile(r"^line (\d+): ")
-_BY_PLACE = re.compile(r"^(agents|tasks)\[(\d+)\](.*)$")
 _KEYS = {spelling: key for key, spellings in SPELLINGS.items() for spelling in spellings}
 
 
@@ -109,28 +109,7 @@ def not_ready(crew: CrewCreate) -> list[Fault]:
         )
         for place, task in enumerate(crew.tasks)
     ]
-    found = []
-    for fault in content_faults(crew, agents, tasks):
-        path = _BY_PLACE.match(fault.field)
-        if path is None:
-            found.append(fault)
-            continue
-        named = (crew.agents if path[1] == "agents" else crew.tasks)[int(path[2])].name
-        found.append(Fault(f"{path[1]}.{named}{path[3]}", fault.reason))
-    return found
-
-
-def by_name(faults: Iterable[Fault], crew: CrewCreate) -> list[Fault]:
-    """Give the server's faults, which count agents and tasks (``agents[0].model``), with their names."""
-    found = []
-    for fault in faults:
-        path = _BY_PLACE.match(fault.field)
-        listed = (crew.agents if path[1] == "agents" else crew.tasks) if path else []
-        if path is None or int(path[2]) >= len(listed):
-            found.append(fault)
-        else:
-            found.append(Fault(f"{path[1]}.{listed[int(path[2])].name}{path[3]}", fault.reason))
-    return found
+    return list(faults_by_name(content_faults(crew, agents, tasks), crew))
 
 
 def _key(written: str) -> str:

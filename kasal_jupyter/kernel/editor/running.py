@@ -10,12 +10,11 @@ import ipywidgets as widgets
 
 from kasal_jupyter.errors import KasalError
 from kasal_jupyter.kernel.clean import escape
-from kasal_jupyter.kernel.crew_plan import inputs_of
+from kasal_jupyter.kernel.crew_plan import faults_by_name, inputs_of
 from kasal_jupyter.kernel.editor.changes import changed_lines, diff_html
 from kasal_jupyter.kernel.editor.controls import button
 from kasal_jupyter.kernel.editor.lane import in_lane
 from kasal_jupyter.kernel.editor.panel import error_html, faults_html, folded, quiet
-from kasal_jupyter.kernel.editor.remarks import by_name
 from kasal_jupyter.kernel.notebook_values import Notebook, read_inputs
 from kasal_jupyter.kernel.rows import STATUS_MARKS
 
@@ -160,7 +159,7 @@ class Running:
             details = editor.client.crew(editor.stored.details.id)
             self.result = launch(editor.client, details, values, background=True, view=self._view_of)
         except KasalError as error:
-            error.faults = tuple(by_name(error.faults, editor.draft.crew))
+            error.faults = faults_by_name(error.faults, editor.draft.crew)
             self._refuse("✖ Not started", error_html(error))
             return
         editor.panel.show(
