@@ -7,6 +7,7 @@ from typing import Any
 
 import re2  # type: ignore[import-untyped]
 
+from kasal_jupyter.hiding import here
 from kasal_jupyter.schemas.tasks import TaskCondition
 
 _SHOWN = 80
@@ -84,5 +85,5 @@ def _parsed(text: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    text = here().hide(json.dumps(value, ensure_ascii=False))
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -16,6 +16,7 @@ from crewai.llms.base_llm import BaseLLM, get_current_call_id
 from crewai.utilities.agent_utils import extract_tool_call_info
 from pydantic import BaseModel, Field
 
+from kasal_jupyter.hiding import beginning
 from kasal_jupyter.models.sandbox import count_tokens
 from kasal_jupyter.schemas.events import RequestedToolCall, TokenUsage
 from kasal_jupyter.wellformed import well_formed
@@ -317,7 +318,7 @@ def cut_off(calls: Any, reason: str | None) -> Any:
 def _said(word: object) -> str | None:
     """Give a provider's word for something; it may be anything, of any length."""
     word = word.value if isinstance(word, Enum) else word
-    return None if word is None or word == "" else str(word)[:MOST_WORD]
+    return None if word is None or word == "" else beginning(str(word), MOST_WORD)
 
 
 def _requested(response: Any) -> tuple[RequestedToolCall, ...]:
