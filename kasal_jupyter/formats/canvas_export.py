@@ -8,8 +8,7 @@ from typing import Any
 
 from kasal_jupyter.formats.crewai_braces import to_crewai
 from kasal_jupyter.formats.crewai_tools import IN_KASAL, KASAL_TOOLS
-from kasal_jupyter.formats.outline import Exported, outline, with_texts
-from kasal_jupyter.formats.yaml_export import file_name
+from kasal_jupyter.formats.outline import Exported, file_name, outline, with_texts
 from kasal_jupyter.schemas.agents import CrewAgent, ModelSettings, SandboxSettings
 from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.schemas.exchange import Remark

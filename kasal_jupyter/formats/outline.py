@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -192,3 +193,8 @@ def _free(name: str, taken: set[str], between: str) -> str:
         number += 1
         free = f"{name}{between}{number}"
     return free
+
+
+def file_name(name: str) -> str:
+    """Give a crew's name as a file's that every system takes."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:60] or "crew"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
-from kasal_jupyter.formats.outline import Exported, outline
+from kasal_jupyter.formats.outline import Exported, file_name, outline
 from kasal_jupyter.formats.yaml_crew import dump_crew
 from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.schemas.exchange import Remark
@@ -33,8 +31,3 @@ def export_yaml(crew: CrewCreate) -> Exported:
         tasks.append(task)
     text = dump_crew(found.crew.model_copy(update={"tasks": tasks}))
     return Exported({f"{file_name(crew.name)}.yaml": text}, remarks)
-
-
-def file_name(name: str) -> str:
-    """Give a crew's name as a file's that every system takes."""
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:60] or "crew"

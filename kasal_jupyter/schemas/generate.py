@@ -10,6 +10,9 @@ from kasal_jupyter.schemas.base import WHOLE, Model, Name
 from kasal_jupyter.schemas.crews import CrewCreate, CrewStatus
 from kasal_jupyter.schemas.exchange import CREW_EXAMPLE, CREW_EXAMPLE_YAML
 
+MOST_OF_AN_ANSWER = 60_000
+"""Characters of an answer that are read, and given back to the model."""
+
 GENERATE_SECONDS = 180
 """How long making a crew may take, where nothing else is asked for."""
 
