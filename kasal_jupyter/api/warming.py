@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from kasal_jupyter.schemas.base import Deferred, utc_now
 from kasal_jupyter.schemas.events import is_event
+from kasal_jupyter.tools.catalog import builtin_tools
 
 MODULES = ("argon2", "cryptography.fernet", "jwt", "psutil")
 """What is imported by functions that are called on the loop."""
@@ -30,6 +31,7 @@ def warm_up() -> threading.Thread:
 def _warm_up() -> None:
     for name in MODULES:
         importlib.import_module(name)
+    builtin_tools()
     # In the order they were declared: those that others are made of come first.
     for model in _below(Deferred):
         model.model_rebuild()

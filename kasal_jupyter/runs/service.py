@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -189,7 +189,7 @@ class Runs:
                 )
                 return Prepared(spec, execution, queued_event(spec, execution.crew_version))
 
-            made = await aside(prepared, size=whole.size + len(inputs), owner=owner)
+            made = await aside(prepared, size=whole.size + _size(inputs), owner=owner)
             execution = made.execution
             try:
                 run, first = await self._accept(made, whole, request)
@@ -627,6 +627,11 @@ def _fitting(execution: Execution, fields: dict[str, Any]) -> dict[str, Any]:
         log.exception("the events of %s make no summary", execution.id)
         return {"status": fields["status"], "ended_at": fields["ended_at"]}
     return fields
+
+
+def _size(inputs: Mapping[str, Any]) -> int:
+    """Give how much inputs are: each counts, and each of their texts' 10,000 characters."""
+    return len(inputs) + sum(len(each) // 10_000 for each in inputs.values() if isinstance(each, str))
 
 
 def _overlay(execution: Execution, feed: Feed) -> Execution:
