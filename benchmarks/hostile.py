@@ -177,13 +177,15 @@ def drawn(bits: tuple[str, ...], most: int, seed: int) -> str:
     return (unit * (most // max(1, len(unit)) + 1))[:most]
 
 
-def inputs(crew: str, most: int, seeds: int) -> list[Input]:
+def inputs(crew: str, large: str, most: int, seeds: int) -> list[Input]:
     """Give all that is sent.
 
     Parameters
     ----------
     crew
         A crew of the user's.
+    large
+        Another, with as much as one may have.
     most
         Bytes of an input, at the most.
     seeds
@@ -205,6 +207,7 @@ def inputs(crew: str, most: int, seeds: int) -> list[Input]:
         ),
         *exchanged(most),
         *bodies(crew, most),
+        *checks(large, most),
     ]
 
 
@@ -287,6 +290,31 @@ def bodies(crew: str, most: int) -> Iterator[Input]:
     yield Input("inputs", "/executions", {"crew_id": crew, "inputs": given})
 
 
+def checks(crew: str, most: int) -> Iterator[Input]:
+    """Give what has a large crew checked, and put together."""
+    yield Input("a large crew", "/crews", large_crew(most))
+    yield Input("a large crew checked", f"/crews/{crew}/check", {"inputs": {"topic": "tea"}})
+    given = {f"topik{n}": n for n in range(min(45_000, most // 20))}
+    yield Input("a large crew checked with inputs", f"/crews/{crew}/check", {"inputs": given})
+    tables = [
+        {"name": f"t{n}", "description": "Of the table " * 300, "for_all": True}
+        for n in range(min(360, most // 5_000))
+    ]
+    few = {f"i{n}": n for n in range(min(20_000, most // 40))}
+    yield Input("inputs and tools", f"/crews/{crew}/check", {"inputs": few, "tools": tables})
+
+
+def large_crew(most: int) -> dict[str, Any]:
+    """Give a crew with as many agents, tasks and placeholders as one may have."""
+    agents = [{**AGENT, "role": f"Clerk {n}", "backstory": "b" * (most // 1_500)} for n in range(200)]
+    text = " ".join(f"{{p{n}}}" for n in range(100))
+    tasks = [
+        {**TASK, "name": f"t{n}", "agent": f"Clerk {n % 200}", "description": f"{{topic{n}}} {text}"}
+        for n in range(min(1_000, most // 1_000))
+    ]
+    return {"name": "Large", "agents": agents, "tasks": tasks}
+
+
 def json(value: Any) -> str:
     """Write a value as JSON."""
     import orjson
@@ -344,8 +372,10 @@ def attack(
 ) -> None:
     """Send everything, in an order of one's own, and tell what each took."""
     with httpx.Client(base_url=server, headers=user, timeout=600) as api:
+        large = new_crew(api, large_crew(most))
         sent = [
-            (each.name, each.path, json(each.body).encode()) for each in inputs(new_crew(api), most, seeds)
+            (each.name, each.path, json(each.body).encode())
+            for each in inputs(new_crew(api), large, most, seeds)
         ]
         random.Random(order).shuffle(sent)
         ready.wait()
@@ -383,9 +413,9 @@ def stand_by(api: httpx.Client, crew: str, until: Callable[[], bool]) -> list[To
     raise AssertionError
 
 
-def new_crew(api: httpx.Client) -> str:
-    """Store a crew that runs in a moment; give its id."""
-    answer = api.post("/crews", json={"name": "One task", "agents": [AGENT], "tasks": [TASK]})
+def new_crew(api: httpx.Client, body: dict[str, Any] | None = None) -> str:
+    """Store a crew, one that runs in a moment where no other is given; give its id."""
+    answer = api.post("/crews", json=body or {"name": "One task", "agents": [AGENT], "tasks": [TASK]})
     answer.raise_for_status()
     return str(answer.json()["id"])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import shutil
@@ -30,6 +29,7 @@ from kasal_jupyter.api.logged import CredentialFilter
 from kasal_jupyter.api.parts import Parts
 from kasal_jupyter.api.routes import routes
 from kasal_jupyter.api.unusable import UnusableStore
+from kasal_jupyter.api.warming import warm_up
 from kasal_jupyter.api.websocket import EventSocket
 from kasal_jupyter.auth.accounts import Accounts
 from kasal_jupyter.auth.maintenance import MaintenanceMode
@@ -574,9 +574,6 @@ class KasalApp(ExtensionApp):
             self._again = asyncio.ensure_future(self._do_later(left))
         if self.warm == "start" or self.standalone:
             self._wake()
-        # What the start has left, 200,000 objects, stays: a full collection would look through it all again
-        # and again, and hold everybody's events up for a tenth of a second each time.
-        gc.freeze()
         # The loop asks for the interpreter several times a request, and waits this long each time for each
         # thread that computes: 5 ms, where nothing else is said.
         sys.setswitchinterval(0.001)
@@ -584,6 +581,7 @@ class KasalApp(ExtensionApp):
         self._activity.start()
         self._looking = PeriodicCallback(self._look_again, LOOK_SECONDS * 1_000)
         self._looking.start()
+        warm_up()
 
     async def _look_again(self) -> None:
         """End what those have who have lost the right to it, and delete what could not be deleted."""

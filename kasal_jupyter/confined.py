@@ -14,12 +14,16 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from kasal_jupyter.environment import plain_environment
 from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.places import WAITING, Places
 from kasal_jupyter.warden import stand_back
+
+T = TypeVar("T")
 
 MEMORY = 1_500_000_000
 """Bytes of address space that a process may have, where nothing else is said."""
@@ -118,8 +122,29 @@ class ConfinedPool:
     def __init__(self, places: int = 0, waiting: int = WAITING) -> None:
         self._places = Places(places or max(2, os.cpu_count() or 2), each_owner=1, waiting=waiting)
 
-    async def call(self, owner: str, function: str, data: bytes, *, seconds: float = SECONDS) -> bytes:
+    async def call(
+        self,
+        owner: str,
+        function: str,
+        given: Callable[[], bytes],
+        read: Callable[[bytes], T],
+        *,
+        seconds: float = SECONDS,
+    ) -> T:
         """Call a function as :func:`confined` does, when it is the owner's turn.
+
+        Parameters
+        ----------
+        owner
+            For whom.
+        function
+            The function.
+        given
+            Writes what it is given, and
+        read
+            reads what it gives: both in a thread, since it may be much.
+        seconds
+            How long it may take.
 
         Raises
         ------
@@ -129,7 +154,7 @@ class ConfinedPool:
             Too much waits already, of this owner or of all.
         """
         return await self._places.do(
-            lambda: confined(function, data, seconds=seconds, nice=NICE), owner=owner
+            lambda: read(confined(function, given(), seconds=seconds, nice=NICE)), owner=owner
         )
 
 

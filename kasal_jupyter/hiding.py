@@ -12,7 +12,7 @@ import base64
 import re
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import Any, TypeVar, overload
+from typing import Any, ClassVar, TypeVar, overload
 from urllib.parse import unquote, urlsplit
 
 import orjson
@@ -217,6 +217,34 @@ class Hider:
             yield from _forms(secret)
         for secret in self._short:
             yield [_character(each) for each in secret]
+
+
+MOST_IN_A_LINE = 500
+"""Most characters of what somebody else says about a fault, where nothing else is said."""
+
+
+class _Here:
+    hider: ClassVar[Hider] = Hider(())
+
+
+def keep_here(hider: Hider) -> None:
+    """Say what is secret in this process, which is a run's."""
+    _Here.hider = hider
+
+
+def here() -> Hider:
+    """Give what knows this process's secrets: none, unless it is a run's.
+
+    Whoever cuts a text asks it first. All that a run says is hidden on its way out, but of a secret that was
+    cut in two, nobody could tell there that it was one.
+    """
+    return _Here.hider
+
+
+def beginning(text: str, most: int = MOST_IN_A_LINE) -> str:
+    """Give the beginning of a text on one line, in which there is no part of this process's secrets."""
+    line = " ".join(here().hide(text)[: 20 * most].split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 _MOST_BYTES_OF_ONE = 16

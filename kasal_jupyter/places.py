@@ -223,5 +223,34 @@ MEMORIES = Places(8, each_owner=2, waiting=WAITING)
 LISTS = Places(4, each_owner=2, waiting=WAITING)
 """For searching lists, and reading journals through."""
 
+LARGE = Places(2, each_owner=1, waiting=WAITING)
+"""For what is large of a request: reading its body, putting a crew together, checking it."""
+
+SMALL = 16
+"""Documents, or so, that are worked on at once: with fewer, a thread would cost more than the work."""
+
+
+async def aside(work: Callable[[], T], *, size: int, owner: str, places: Places = LARGE) -> T:
+    """Do something in a thread where others would have to wait for it; at once where it is small.
+
+    Parameters
+    ----------
+    work
+        What to do.
+    size
+        How many documents it is about, or parts of one.
+    owner
+        For whom.
+    places
+        Whose threads.
+
+    Raises
+    ------
+    TooManyRequests, Unavailable
+        Too much waits already, of this owner or of all.
+    """
+    return work() if size <= SMALL else await places.do(work, owner=owner)
+
+
 FILES = Places(2, each_owner=1, waiting=WAITING)
 """For looking for files, and packing them."""

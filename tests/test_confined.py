@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ def test_what_takes_too_much_is_ended(function, seconds):
 def test_the_process_stands_behind_the_servers_own_and_knows_nothing_of_its_environment(monkeypatch):
     monkeypatch.setenv("DATABASE_URL", "postgres://ada:secret@db")
     pool = ConfinedPool()
-    environ, nice, session, group = json.loads(asyncio.run(pool.call("ada", f"{HERE}:about", b"")))
+    environ, nice, session, group = json.loads(asyncio.run(pool.call("ada", f"{HERE}:about", bytes, bytes)))
     assert "DATABASE_URL" not in environ
     assert nice == min(19, os.nice(0) + NICE)
     # A nice value counts within a session.
@@ -71,10 +72,12 @@ def test_an_owner_whose_input_takes_for_ever_holds_up_nobody_else():
     async def main():
         pool = ConfinedPool(2)
         endless = [
-            asyncio.ensure_future(pool.call("eve", f"{HERE}:sleep", b"", seconds=300)) for _ in range(5)
+            asyncio.ensure_future(pool.call("eve", f"{HERE}:sleep", bytes, bytes, seconds=300))
+            for _ in range(5)
         ]
         for number in range(3):
-            assert await pool.call("ada", f"{HERE}:echo", b"%d" % number) == b"%d" % number
+            given = b"%d" % number
+            assert await pool.call("ada", f"{HERE}:echo", partial(bytes, given), bytes) == given
         for each in endless:
             each.cancel()
 

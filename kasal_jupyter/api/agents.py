@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kasal_jupyter.api.crews import changed_by
 from kasal_jupyter.api.handler import ApiHandler
-from kasal_jupyter.api.listing import list_page
+from kasal_jupyter.api.listing import LISTED, list_page
 from kasal_jupyter.api.operation import operation
 from kasal_jupyter.schemas.agents import (
     Agent,
@@ -35,7 +35,10 @@ class AgentsHandler(ApiHandler):
             searched=("name", "role", "goal"),
         )
         agents = [_summary(agent) for agent in page.documents]
-        self.answer(AgentList(agents=agents, total=page.total, page=query.page, per_page=query.per_page))
+        await self.answer_with(
+            lambda: AgentList(agents=agents, total=page.total, page=query.page, per_page=query.per_page),
+            size=LISTED * len(page.documents),
+        )
 
     @operation(
         "Create new agent", access="editor", body=AgentCreate, answers={201: AgentCreated}, errors=(404,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kasal_jupyter.api.handler import ApiHandler
-from kasal_jupyter.api.listing import list_page
+from kasal_jupyter.api.listing import LISTED, list_page
 from kasal_jupyter.api.operation import operation
 from kasal_jupyter.errors import Fault, Forbidden, InvalidRequest
 from kasal_jupyter.schemas.auth import (
@@ -138,7 +138,10 @@ class KeysHandler(ApiHandler):
             self.parts.store.api_keys, query, {"owner": self.caller.owner}, searched=("name",)
         )
         keys = [key.summary() for key in page.documents]
-        self.answer(KeyList(keys=keys, total=page.total, page=query.page, per_page=query.per_page))
+        await self.answer_with(
+            lambda: KeyList(keys=keys, total=page.total, page=query.page, per_page=query.per_page),
+            size=LISTED * len(page.documents),
+        )
 
     @operation(
         "Create API key", access="viewer", body=KeyCreate, answers={201: KeyCreated}, errors=(403, 409)

@@ -109,14 +109,15 @@ class CrewHandler(ApiHandler):
     )
     async def get(self, crew_id: str) -> None:
         """Give a crew whole, and its version as `ETag`."""
-        whole = self._whole(crew_id)
-        tag = etag(whole.crew)
-        self.set_header("ETag", tag)
+        tag = etag(self._crew(crew_id))
         if tag in _tags(self.request.headers.get("If-None-Match", "")):
+            self.set_header("ETag", tag)
             self.set_status(304)
             self.finish()
             return
-        self.answer(details_of(whole))
+        whole = await self.parts.crews.read(crew_id, self.caller.owner)
+        self.set_header("ETag", etag(whole.crew))
+        await self.answer_with(lambda: details_of(whole), size=whole.size)
 
     @operation(
         "Update crew configuration",
@@ -134,7 +135,7 @@ class CrewHandler(ApiHandler):
         A given list of agents or tasks replaces the whole list; agents and tasks keep their ids where the new
         list has the same id or name. `source` and `origin` are for its history: where the change comes from.
         """
-        self._whole(crew_id)
+        self._crew(crew_id)
         body, change = self.body(CrewUpdate), changed_by(self, self.query(ChangeQuery))
         await self.parts.webhooks.require_allowed(body.webhook)
         await self.ask_once_more()
@@ -145,14 +146,13 @@ class CrewHandler(ApiHandler):
     @operation("Delete crew", access="editor", answers={204: None}, errors=(404, 412), headers=IF_MATCH)
     async def delete(self, crew_id: str) -> None:
         """Delete a crew with its agents, tasks, versions, memory and knowledge; its past executions stay."""
-        self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
+        self._crew(crew_id)
         await self.parts.crews.delete(crew_id, version=expected_version(self))
         await self.parts.recall.drop(crew_id)
         self.nothing()
 
-    def _whole(self, crew_id: str) -> WholeCrew:
-        self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
-        return self.parts.crews.whole(crew_id)
+    def _crew(self, crew_id: str) -> Crew:
+        return self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
 
 
 class CrewCheckHandler(ApiHandler):
@@ -177,8 +177,10 @@ class CrewCheckHandler(ApiHandler):
         self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
         # What has just ended tells of the next run as well.
         await self.parts.runs.put_away(crew_id)
-        whole = self.parts.crews.whole(crew_id)
-        self.answer(await dry_run(self.parts.runs, whole, body.inputs, body.tools))
+        whole = await self.parts.crews.read(crew_id, self.caller.owner)
+        self.answer(
+            await dry_run(self.parts.runs, whole, body.inputs, body.tools, asked_by=self.caller.owner)
+        )
 
 
 def expected_version(handler: ApiHandler) -> int | None:

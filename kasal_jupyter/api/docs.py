@@ -154,7 +154,7 @@ async def openapi() -> OpenApi:
     """Give the OpenAPI document, made when the first asks for it."""
     from kasal_jupyter.api.routes import RESOURCES  # which has the handlers of this module
 
-    # Models are built at their first use. Here, one at a time: to build one in two threads breaks it.
+    # Whole, before their schemas are made beside others' use of them.
     described = list(endpoints(RESOURCES))
     for model in [each.operation.query for each in described] + [model for model, _ in models_of(described)]:
         if model.model_rebuild():

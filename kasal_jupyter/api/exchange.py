@@ -7,9 +7,8 @@ from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.operation import Media, operation
 from kasal_jupyter.formats.bundle import MESSAGE
 from kasal_jupyter.formats.elsewhere import Exchange
-from kasal_jupyter.formats.exporting import as_zip
 from kasal_jupyter.formats.outline import Exported, file_name, whole_body
-from kasal_jupyter.places import FILES
+from kasal_jupyter.places import FILES, aside
 from kasal_jupyter.runs.drafts import draft
 from kasal_jupyter.schemas.exchange import (
     CrewExported,
@@ -51,13 +50,13 @@ class CrewImportHandler(ApiHandler):
         body = self.body(CrewImport)
         owner = self.caller.owner
         tools = self.parts.runs.toolbox(owner).names()
-        found, yaml = await Exchange(self.parts.confined, owner).read(body, tools)
+        found = await Exchange(self.parts.confined, owner).read(body, tools)
+        await self.ask_once_more()
         await self.parts.webhooks.require_allowed(found.crew.webhook)
         if not body.save:
-            draft(found.crew, owner)
-            self.answer(CrewRead(format=found.format, crew=found.crew, yaml=yaml, remarks=found.remarks))
+            await draft(found.crew, owner)
+            await self.answer_with(lambda: found, size=len(found.crew.agents) + len(found.crew.tasks))
             return
-        await self.ask_once_more()
         change = changed_by(self, source="import")
         crew = (await self.parts.crews.create(found.crew, owner, change)).crew
         self.answer(
@@ -89,7 +88,10 @@ class CrewExportHandler(ApiHandler):
         """
         query = self.query(ExportQuery)
         self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
-        crew = whole_body(self.parts.crews.whole(crew_id))
+        crews = self.parts.crews
+        crew = await aside(
+            lambda: whole_body(crews.whole(crew_id)), size=crews.size(crew_id), owner=self.caller.owner
+        )
         found = await Exchange(self.parts.confined, self.caller.owner).write(crew, query.format)
         if sources := self.parts.store.knowledge.count(crew_id=crew_id):
             reason = f"{sources} files or texts are attached to the crew, and stay on this server"
@@ -110,6 +112,8 @@ class CrewExportHandler(ApiHandler):
 
 def _as_file(found: Exported, wanted: str, stem: str) -> tuple[Media, str, bytes]:
     if wanted == "crewai":
+        from kasal_jupyter.formats.exporting import as_zip
+
         return ZIP, f"{stem}.zip", as_zip(found.files, stem)
     path, text = found.only
     return (YAML if wanted == "yaml" else CANVAS), path, text.encode()

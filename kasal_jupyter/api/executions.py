@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import orjson
 
 from kasal_jupyter.api.handler import ApiHandler
-from kasal_jupyter.api.listing import list_page
+from kasal_jupyter.api.listing import LISTED, list_page
 from kasal_jupyter.api.long_answer import PouredAnswer
 from kasal_jupyter.api.operation import operation
 from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, NotFound
@@ -66,15 +66,17 @@ class ExecutionsHandler(ApiHandler):
             newer=self.parts.runs.unstored(),
         )
         executions = await self.parts.runs.current(page.documents)
-        self.answer(
-            ExecutionList(
+        places = [self.parts.runs.position(each.id) for each in executions]
+        await self.answer_with(
+            lambda: ExecutionList(
                 executions=[
-                    _status(each, self.parts.runs.position(each.id), MOST_LISTED) for each in executions
+                    _status(each, place, MOST_LISTED) for each, place in zip(executions, places, strict=True)
                 ],
                 total=page.total,
                 page=query.page,
                 per_page=query.per_page,
-            )
+            ),
+            size=LISTED * len(executions),
         )
 
     @operation(
@@ -93,7 +95,7 @@ class ExecutionsHandler(ApiHandler):
         body = self.body(ExecutionCreate)
         self.own(self.parts.store.crews.get(body.crew_id), f"crew {body.crew_id}", field="crew_id")
         execution = await self.parts.runs.start(
-            self.parts.crews.whole(body.crew_id),
+            await self.parts.crews.read(body.crew_id, self.caller.owner),
             body.inputs,
             self.caller.owner,
             request=self._keyed(body),
@@ -215,8 +217,9 @@ async def execution_of(handler: ApiHandler, job_id: str) -> Execution:
     NotFound
         There is none for this caller.
     """
-    handler.own(handler.parts.store.executions.get(job_id), f"execution {job_id}")
-    return await handler.parts.runs.execution(job_id)
+    stored = handler.own(handler.parts.store.executions.get(job_id), f"execution {job_id}")
+    (execution,) = await handler.parts.runs.current([stored])
+    return execution
 
 
 def _status(execution: Execution, position: int | None, most: int = MOST_TOLD) -> ExecutionStatus:

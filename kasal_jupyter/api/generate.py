@@ -5,7 +5,6 @@ from __future__ import annotations
 from kasal_jupyter.api.crews import changed_by
 from kasal_jupyter.api.long_answer import AwaitedAnswer
 from kasal_jupyter.api.operation import operation
-from kasal_jupyter.errors import ModelCallFailed
 from kasal_jupyter.runs.generate import generate_crew
 from kasal_jupyter.schemas.generate import CrewGenerate, CrewGenerated
 
@@ -31,17 +30,9 @@ class CrewGenerateHandler(AwaitedAnswer):
         """
         request = self.body(CrewGenerate)
         owner = self.caller.owner
-        try:
-            found = await self.while_awaited(
-                generate_crew(self.parts.runs, request, owner, self.parts.confined)
-            )
-        except ModelCallFailed:
-            # Because its execution was stopped, say, as that of somebody who was disabled.
-            await self.ask_once_more()
-            raise
+        found = await self.while_awaited(generate_crew(self.parts.runs, request, owner, self.parts.confined))
         if found is None:
             return
-        await self.ask_once_more()
         stored = None
         if request.save:
             change = changed_by(self, source="generate")

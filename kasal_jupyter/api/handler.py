@@ -8,7 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, ClassVar, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar, cast
 
 from jupyter_server.auth.decorator import allow_unauthenticated
 from pydantic import BaseModel
@@ -33,12 +33,16 @@ from kasal_jupyter.errors import (
     TooManyRequests,
     Unauthorized,
 )
+from kasal_jupyter.places import LARGE, LISTS, aside
 from kasal_jupyter.runs.discard import discard
 from kasal_jupyter.schemas.base import Query
 
 M = TypeVar("M", bound=BaseModel)
 Q = TypeVar("Q", bound=Query)
 D = TypeVar("D", bound=Owned)
+
+LARGE_BODY = 16_384
+"""Bytes of a body that is read in a thread: smaller ones take less than a thread does."""
 
 OTHER = "OTHER"
 """Stands for every method that HTTP does not know."""
@@ -83,6 +87,7 @@ class ApiHandler(BaseHandler):
         self._keeps_body = False
         self._overflown = False
         self._give_back: Callable[[], None] = _nothing_taken
+        self._read: Callable[[], BaseModel] | None = None
 
     def parameters(self) -> list[str]:
         """Give the names of the query's parameters."""
@@ -246,6 +251,14 @@ class ApiHandler(BaseHandler):
         """Give the body, as far as it is there."""
         return bytes(self._body)
 
+    async def read_large_body(self) -> None:
+        """Read a body that is so large that others would have to wait for it, in a thread."""
+        assert self.operation is not None
+        assert self.operation.body is not None
+        if len(self._body) > LARGE_BODY:
+            model, data, message = self.operation.body, self.said(), self.message
+            self._read = await LARGE.do(lambda: _read(model, data, message), owner=self.caller.owner)
+
     # -- what a method works with --------------------------------------------------------------------
 
     def body(self, model: type[M]) -> M:
@@ -256,7 +269,9 @@ class ApiHandler(BaseHandler):
             raise self._too_large()
         # A body may come slowly.
         self.let_in_with().look()
-        return read_body(model, bytes(self._body), self.message)
+        if self._read is not None:
+            return cast("M", self._read())
+        return read_body(model, self.said(), self.message)
 
     def query(self, model: type[Q]) -> Q:
         """Give the request's query, validated."""
@@ -305,13 +320,23 @@ class ApiHandler(BaseHandler):
 
     def answer(self, model: BaseModel, status: int = 200) -> None:
         """Answer with a model as JSON."""
+        self.set_status(status)
+        self.write_bytes(self._written(model, status))
+
+    async def answer_with(self, make: Callable[[], BaseModel], *, size: int) -> None:
+        """Answer with a model that is made of so many documents: in a thread, where they are many."""
+        data = await aside(
+            lambda: self._written(make(), 200), size=size, owner=self.caller.owner, places=LISTS
+        )
+        self.write_bytes(data)
+
+    def _written(self, model: BaseModel, status: int) -> bytes:
         assert self.operation is not None
         declared = self.operation.answers[status]
         assert type(model) is (declared[0] if isinstance(declared, tuple) else declared), (
             "the operation declares another answer"
         )
-        self.set_status(status)
-        self.write_bytes(model.model_dump_json().encode())
+        return model.model_dump_json().encode()
 
     def nothing(self) -> None:
         """Answer 204."""
@@ -395,6 +420,15 @@ def _even_damaged(delete: Callable[..., Awaitable[None] | None]) -> Callable[...
 def names_of(query: type[Query]) -> list[str]:
     """Give the names of a query's parameters."""
     return [field.alias or name for name, field in query.model_fields.items()]
+
+
+def _read(model: type[BaseModel], data: bytes, message: str) -> Callable[[], BaseModel]:
+    """Read a body; give what gives it, or raises what is wrong with it."""
+    try:
+        found = read_body(model, data, message)
+    except InvalidRequest as error:
+        return _raising(error)
+    return lambda: found
 
 
 def _nothing_taken() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kasal_jupyter.api.handler import ApiHandler
-from kasal_jupyter.api.listing import list_page
+from kasal_jupyter.api.listing import LISTED, list_page
 from kasal_jupyter.api.operation import operation
 from kasal_jupyter.memory.reading import read_source
 from kasal_jupyter.schemas.crews import Crew
@@ -47,7 +47,10 @@ class KnowledgeHandler(KnowledgeResource):
         self.crew(crew_id)
         page = await list_page(self.parts.store.knowledge, query, {"crew_id": crew_id}, searched=("name",))
         sources = [_details(source) for source in page.documents]
-        self.answer(SourceList(sources=sources, total=page.total, page=query.page, per_page=query.per_page))
+        await self.answer_with(
+            lambda: SourceList(sources=sources, total=page.total, page=query.page, per_page=query.per_page),
+            size=LISTED * len(page.documents),
+        )
 
     @operation(
         "Give a crew something to know",
@@ -92,14 +95,15 @@ class SourceHandler(KnowledgeResource):
         page = await list_page(
             self.parts.store.passages, query, {"source_id": source.held_by}, searched=("content",)
         )
-        self.answer(
-            WholeSource(
+        await self.answer_with(
+            lambda: WholeSource(
                 **source.model_dump(include={"id", "name", "media_type", "characters", "created_at"}),
                 passages=[PassageDetails(id=each.id, content=each.content) for each in page.documents],
                 total=page.total,
                 page=query.page,
                 per_page=query.per_page,
-            )
+            ),
+            size=LISTED * len(page.documents),
         )
 
     @operation("Delete a source of a crew's knowledge", access="editor", answers={204: None}, errors=(404,))

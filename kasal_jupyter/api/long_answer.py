@@ -65,15 +65,27 @@ class AwaitedAnswer(ApiHandler):
             self._work.cancel()
 
     async def while_awaited(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """Do what takes long; give what came of it, and None where the client has gone before."""
+        """Do what takes long; give what came of it, and None where the client has gone before.
+
+        Raises
+        ------
+        Unauthorized
+            The caller has lost the right to it meanwhile.
+        """
         task: asyncio.Task[T] = asyncio.ensure_future(work)
         self._work = task
         try:
-            return await task
+            found = await task
         except asyncio.CancelledError:
             if not self._gone:
                 raise
             return None
+        except KasalError:
+            # Because its execution was stopped, say, as that of somebody who was disabled.
+            await self.ask_once_more()
+            raise
+        await self.ask_once_more()
+        return found
 
 
 class PouredAnswer(LongAnswer):

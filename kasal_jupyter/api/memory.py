@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kasal_jupyter.api.handler import ApiHandler
-from kasal_jupyter.api.listing import list_page
+from kasal_jupyter.api.listing import LISTED, list_page
 from kasal_jupyter.api.operation import operation
 from kasal_jupyter.memory.record import KINDS
 from kasal_jupyter.schemas.base import Updated
@@ -87,7 +87,10 @@ class MemoryEntriesHandler(MemoryResource):
         scope = {"shelf": shelf(crew_id, query.type)} if query.type else {"crew_id": crew_id}
         page = await list_page(self.parts.store.memories, query, scope, searched=("content", "category"))
         memories = [memory.details() for memory in page.documents]
-        self.answer(MemoryList(memories=memories, total=page.total, page=query.page, per_page=query.per_page))
+        await self.answer_with(
+            lambda: MemoryList(memories=memories, total=page.total, page=query.page, per_page=query.per_page),
+            size=LISTED * len(page.documents),
+        )
 
 
 class MemorySearchHandler(MemoryResource):

@@ -6,6 +6,7 @@ Postman collection, which are made from it: they cannot say anything else than w
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -119,11 +120,23 @@ def operation(
             in_maintenance=in_maintenance,
         )
         # The base handler authenticates every method; the mark tells Jupyter's own check so.
-        marked: Any = allow_unauthenticated(method)
+        marked: Any = allow_unauthenticated(method if body is None else _with_its_body(method))
         marked.operation = described
         return marked  # type: ignore[no-any-return]
 
     return declare
+
+
+def _with_its_body(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Have a method begin when the body is read; what is wrong with it is told to whoever takes it."""
+
+    @functools.wraps(method)
+    async def begin(handler: Any, *args: str) -> None:
+        await handler.read_large_body()
+        if (doing := method(handler, *args)) is not None:
+            await doing
+
+    return begin
 
 
 def operation_of(handler: type, method: str) -> Operation | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kasal_jupyter.api.crews import changed_by
 from kasal_jupyter.api.handler import ApiHandler
-from kasal_jupyter.api.listing import list_page
+from kasal_jupyter.api.listing import LISTED, list_page
 from kasal_jupyter.api.operation import operation
 from kasal_jupyter.schemas.base import Updated
 from kasal_jupyter.schemas.tasks import (
@@ -50,7 +50,10 @@ class TasksHandler(ApiHandler):
             )
             for task in page.documents
         ]
-        self.answer(TaskList(tasks=tasks, total=page.total, page=query.page, per_page=query.per_page))
+        await self.answer_with(
+            lambda: TaskList(tasks=tasks, total=page.total, page=query.page, per_page=query.per_page),
+            size=LISTED * len(page.documents),
+        )
 
     @operation("Create task", access="editor", body=TaskCreate, answers={201: TaskCreated}, errors=(404,))
     async def post(self) -> None:

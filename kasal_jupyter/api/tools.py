@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kasal_jupyter.api.handler import ApiHandler
-from kasal_jupyter.api.listing import list_page
+from kasal_jupyter.api.listing import LISTED, list_page
 from kasal_jupyter.api.operation import operation
 from kasal_jupyter.errors import NotFound, nearest
 from kasal_jupyter.schemas.base import Updated
@@ -135,7 +135,10 @@ class CustomToolsHandler(ToolResource):
             equal={"category": query.category},
         )
         tools = [tool.details() for tool in page.documents]
-        self.answer(CustomToolList(tools=tools, total=page.total, page=query.page, per_page=query.per_page))
+        await self.answer_with(
+            lambda: CustomToolList(tools=tools, total=page.total, page=query.page, per_page=query.per_page),
+            size=LISTED * len(page.documents),
+        )
 
     @operation(
         "Register custom tool",

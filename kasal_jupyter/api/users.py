@@ -5,7 +5,7 @@ from __future__ import annotations
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.listing import list_page
 from kasal_jupyter.api.operation import operation
-from kasal_jupyter.places import LISTS
+from kasal_jupyter.places import SMALL
 from kasal_jupyter.schemas.users import UserCreate, UserDetails, UserList, UserQuery, UserUpdate
 
 
@@ -27,13 +27,20 @@ class UsersHandler(ApiHandler):
             equal={"tier": query.tier, "role": query.role},
         )
         details = self.parts.accounts.users.details
-        users = await LISTS.do(lambda: list(map(details, page.documents)), owner=self.caller.owner)
-        self.answer(UserList(users=users, total=page.total, page=query.page, per_page=query.per_page))
+        await self.answer_with(
+            lambda: UserList(
+                users=list(map(details, page.documents)),
+                total=page.total,
+                page=query.page,
+                per_page=query.per_page,
+            ),
+            size=SMALL + 1,
+        )
 
     @operation("Create user", access="admin", body=UserCreate, answers={201: UserDetails}, errors=(409, 503))
     async def post(self) -> None:
         """Create a user, who can log in at once."""
-        user = await self.parts.accounts.users.create(self.body(UserCreate))
+        user = await self.parts.accounts.users.create(self.body(UserCreate), self.ask_once_more)
         self.answer(self.parts.accounts.users.details(user), 201)
 
 
@@ -58,8 +65,9 @@ class UserHandler(ApiHandler):
         A new password ends all of the user's logins; so does `disabled`, which stops their API keys and
         executions as well.
         """
-        user = await self.parts.accounts.users.update(user_id, self.body(UserUpdate))
-        self.answer(self.parts.accounts.users.details(user))
+        users = self.parts.accounts.users
+        user = await users.update(user_id, self.body(UserUpdate), self.ask_once_more)
+        self.answer(users.details(user))
 
     @operation("Disable user", access="admin", answers={204: None}, errors=(404,))
     async def delete(self, user_id: str) -> None:

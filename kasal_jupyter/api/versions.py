@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from kasal_jupyter.api.crews import ETAG, IF_MATCH, changed_by, details_of, etag, expected_version
 from kasal_jupyter.api.handler import ApiHandler
-from kasal_jupyter.api.listing import list_page
+from kasal_jupyter.api.listing import LISTED, list_page
 from kasal_jupyter.api.operation import operation
 from kasal_jupyter.errors import NotFound
 from kasal_jupyter.formats.elsewhere import Exchange
 from kasal_jupyter.formats.outline import whole_body
+from kasal_jupyter.places import SMALL, aside
 from kasal_jupyter.schemas.crews import Crew, WholeCrew
 from kasal_jupyter.schemas.versions import (
     ChangeQuery,
@@ -41,6 +42,10 @@ class VersionResource(ApiHandler):
             return self.parts.crews.whole(crew.id)
         return whole_version(self.parts.store, crew.id, version)
 
+    def size(self, crew: Crew) -> int:
+        """Give how many agents and tasks a version may have: of one that is stored whole, nobody knows."""
+        return max(self.parts.crews.size(crew.id), SMALL + 1 if crew.version > 1 else 0)
+
 
 class VersionsHandler(VersionResource):
     """``GET /crews/{crew_id}/versions``."""
@@ -66,8 +71,11 @@ class VersionsHandler(VersionResource):
             searched=("author", "source", "origin"),
         )
         versions = [CrewVersionInfo(**each.model_dump(include=_SHOWN)) for each in page.documents]
-        self.answer(
-            CrewVersionList(versions=versions, total=page.total, page=query.page, per_page=query.per_page)
+        await self.answer_with(
+            lambda: CrewVersionList(
+                versions=versions, total=page.total, page=query.page, per_page=query.per_page
+            ),
+            size=LISTED * len(page.documents),
         )
 
 
@@ -79,8 +87,12 @@ class VersionHandler(VersionResource):
         """Give a crew whole, as it was in one of its versions."""
         crew, number = self.crew(crew_id), number_of(version)
         about = version_of(self.parts.store, crew_id, number)
-        details = details_of(self.whole(crew, number))
-        self.answer(CrewVersionDetails(**about.model_dump(include=_SHOWN), crew=details))
+
+        def details() -> CrewVersionDetails:
+            found = details_of(self.whole(crew, number))
+            return CrewVersionDetails(**about.model_dump(include=_SHOWN), crew=found)
+
+        await self.answer_with(details, size=self.size(crew))
 
 
 class VersionDiffHandler(VersionResource):
@@ -97,7 +109,11 @@ class VersionDiffHandler(VersionResource):
         """Say what changes from a version to another, by default to the present one, line by line."""
         crew, number = self.crew(crew_id), number_of(version)
         to = self.query(DiffQuery).to or crew.version
-        before, after = (whole_body(self.whole(crew, each)) for each in (number, to))
+        before, after = await aside(
+            lambda: [whole_body(self.whole(crew, each)) for each in (number, to)],
+            size=self.size(crew),
+            owner=self.caller.owner,
+        )
         exchange = Exchange(self.parts.confined, self.caller.owner)
         diff = await exchange.compare(before, after, names=(f"version {number}", f"version {to}"))
         self.answer(CrewVersionDiff(version=number, to=to, diff=diff))
@@ -118,7 +134,8 @@ class VersionRestoreHandler(VersionResource):
     async def post(self, crew_id: str, version: str) -> None:
         """Bring a crew back to one of its versions; that becomes a new version, and the ones between stay."""
         crew, number = self.crew(crew_id), number_of(version)
-        await self.parts.webhooks.require_allowed(self.whole(crew, number).crew.webhook)
+        whole = await aside(lambda: self.whole(crew, number), size=self.size(crew), owner=self.caller.owner)
+        await self.parts.webhooks.require_allowed(whole.crew.webhook)
         change = changed_by(self, self.query(ChangeQuery), "restore", restored=number)
         await self.ask_once_more()
         crew = await self.parts.crews.restore(crew_id, number, change, version=expected_version(self))

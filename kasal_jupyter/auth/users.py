@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from kasal_jupyter.auth.passwords import Passwords
@@ -9,6 +10,8 @@ from kasal_jupyter.errors import Conflict, Fault, NotFound
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.users import User, UserCreate, UserDetails, UserUpdate
 from kasal_jupyter.store.store import Store
+
+Ask = Callable[[], Awaitable[None]]
 
 
 class Users:
@@ -68,8 +71,15 @@ class Users:
             raise NotFound(f"There is no user {email}")
         return user
 
-    async def create(self, body: UserCreate) -> User:
+    async def create(self, body: UserCreate, ask: Ask | None = None) -> User:
         """Store a new user.
+
+        Parameters
+        ----------
+        body
+            The user.
+        ask
+            Raises where whoever asks for it may do so no more: passwords wait to be hashed.
 
         Raises
         ------
@@ -88,6 +98,8 @@ class Users:
             created_at=now,
             updated_at=now,
         )
+        if ask is not None:
+            await ask()
 
         def insert() -> None:
             self._require_free(body.email, None)
@@ -96,10 +108,19 @@ class Users:
         await self._store.change(insert)
         return user
 
-    async def update(self, user_id: str, body: UserUpdate) -> User:
+    async def update(self, user_id: str, body: UserUpdate, ask: Ask | None = None) -> User:
         """Change what the body gives; it holds for the user's next request, and for what they have open.
 
         A new password, and being disabled, end all of the user's logins.
+
+        Parameters
+        ----------
+        user_id
+            The user.
+        body
+            What is new.
+        ask
+            As for :meth:`create`.
 
         Raises
         ------
@@ -112,6 +133,8 @@ class Users:
         fields: dict[str, Any] = body.model_dump(exclude_unset=True, exclude={"password"})
         if body.password is not None:
             fields["password_hash"] = await self._passwords.hash(body.password)
+            if ask is not None:
+                await ask()
 
         def change() -> User:
             self.get(user_id)

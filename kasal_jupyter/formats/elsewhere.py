@@ -1,30 +1,28 @@
 """Crews in and out of other formats, in a limited process: what reads and writes them takes its time.
 
 Each function here is given JSON, and gives JSON, as :class:`kasal_jupyter.confined.ConfinedPool` calls it;
-the server's side of each is the method of :class:`Exchange` of the same name.
+the server's side of each is the method of :class:`Exchange` of the same name. What they work with is imported
+there: it takes a tenth of a second, and the server does not need it.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import difflib
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
 
 import orjson
 
 from kasal_jupyter.confined import ConfinedPool, TooMuch
 from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.formats.bundle import MESSAGE, files_of_mapping, files_of_zip
-from kasal_jupyter.formats.exporting import export_crew, export_yaml
-from kasal_jupyter.formats.importing import import_crew
-from kasal_jupyter.formats.intake import Imported
 from kasal_jupyter.formats.outline import Exported
-from kasal_jupyter.formats.yaml_answer import crew_of_answer
 from kasal_jupyter.schemas.crews import CrewCreate
-from kasal_jupyter.schemas.exchange import CrewImport, ExportFormat, Remark
+from kasal_jupyter.schemas.exchange import CrewImport, CrewRead, ExportFormat, Remark
 from kasal_jupyter.schemas.generate import CrewGenerate
+
+T = TypeVar("T")
 
 
 class Exchange:
@@ -42,8 +40,8 @@ class Exchange:
         self._pool = pool
         self._owner = owner
 
-    async def read(self, body: CrewImport, tools: Collection[str]) -> tuple[Imported, str]:
-        """Read a crew that is imported; with the same as YAML.
+    async def read(self, body: CrewImport, tools: Collection[str]) -> CrewRead:
+        """Read a crew that is imported.
 
         Parameters
         ----------
@@ -57,20 +55,30 @@ class Exchange:
         InvalidRequest
             There is no crew in them, or with every fault that it has.
         """
-        given = {"body": body.model_dump(exclude_unset=True), "tools": list(tools)}
-        found = await self._call("read", given)
-        remarks = [Remark(**remark) for remark in found["remarks"]]
-        return Imported(_crew(found["crew"]), found["format"], remarks), found["yaml"]
+        return await self._call(
+            "read",
+            lambda: {"body": body.model_dump(exclude_unset=True), "tools": list(tools)},
+            lambda found: CrewRead(
+                format=found["format"],
+                crew=_crew(found["crew"]),
+                yaml=found["yaml"],
+                remarks=[Remark(**remark) for remark in found["remarks"]],
+            ),
+        )
 
     async def write(self, crew: CrewCreate, wanted: ExportFormat) -> Exported:
         """Write a crew in a format."""
-        found = await self._call("write", {"crew": _plain(crew), "format": wanted})
-        return Exported(found["files"], [Remark(**remark) for remark in found["remarks"]])
+        return await self._call(
+            "write",
+            lambda: {"crew": _plain(crew), "format": wanted},
+            lambda found: Exported(found["files"], [Remark(**remark) for remark in found["remarks"]]),
+        )
 
     async def compare(self, before: CrewCreate, after: CrewCreate, names: tuple[str, str]) -> str:
         """Give the unified diff of two crews' YAML, with a name for each; empty where it is the same."""
-        given = {"before": _plain(before), "after": _plain(after), "names": names}
-        return str(await self._call("compare", given))
+        return await self._call(
+            "compare", lambda: {"before": _plain(before), "after": _plain(after), "names": names}, str
+        )
 
     async def understand(self, answer: str, request: CrewGenerate) -> tuple[CrewCreate, str]:
         """Read a model's answer as a crew; with the same as YAML.
@@ -80,14 +88,19 @@ class Exchange:
         InvalidRequest
             It is none; with every fault.
         """
-        given = {"answer": answer, "request": request.model_dump(exclude_unset=True)}
-        found = await self._call("understand", given)
-        return _crew(found["crew"]), found["yaml"]
+        return await self._call(
+            "understand",
+            lambda: {"answer": answer, "request": request.model_dump(exclude_unset=True)},
+            lambda found: (_crew(found["crew"]), found["yaml"]),
+        )
 
-    async def _call(self, function: str, given: dict[str, Any]) -> Any:
+    async def _call(self, function: str, given: Callable[[], dict[str, Any]], made: Callable[[Any], T]) -> T:
         try:
-            return orjson.loads(
-                await self._pool.call(self._owner, f"{__name__}:{function}", orjson.dumps(given))
+            return await self._pool.call(
+                self._owner,
+                f"{__name__}:{function}",
+                lambda: orjson.dumps(given()),
+                lambda answer: made(orjson.loads(answer)),
             )
         except TooMuch as error:
             reason = f"{error}; make it smaller, or simpler"
@@ -96,6 +109,8 @@ class Exchange:
 
 def read(given: bytes) -> bytes:
     """Read a crew, as :meth:`Exchange.read` says."""
+    from kasal_jupyter.formats.importing import import_crew
+
     asked = orjson.loads(given)
     body = CrewImport.model_validate(asked["body"], strict=True)
     if body.archive is not None:
@@ -115,6 +130,8 @@ def read(given: bytes) -> bytes:
 
 def write(given: bytes) -> bytes:
     """Write a crew, as :meth:`Exchange.write` says."""
+    from kasal_jupyter.formats.exporting import export_crew
+
     asked = orjson.loads(given)
     found = export_crew(_crew(asked["crew"]), asked["format"])
     return orjson.dumps({"files": found.files, "remarks": [each.model_dump() for each in found.remarks]})
@@ -122,21 +139,29 @@ def write(given: bytes) -> bytes:
 
 def compare(given: bytes) -> bytes:
     """Compare two crews, as :meth:`Exchange.compare` says: difflib may take the square of the lines."""
+    import difflib
+
     asked = orjson.loads(given)
-    before, after = (
-        export_yaml(_crew(asked[which])).only[1].splitlines(keepends=True) for which in ("before", "after")
-    )
+    before, after = (_yaml(_crew(asked[which])).splitlines(keepends=True) for which in ("before", "after"))
     return orjson.dumps("".join(difflib.unified_diff(before, after, *asked["names"])))
 
 
 def understand(given: bytes) -> bytes:
     """Read a model's answer, as :meth:`Exchange.understand` says."""
+    from kasal_jupyter.formats.yaml_answer import crew_of_answer
+
     asked = orjson.loads(given)
     return _answer(crew_of_answer(asked["answer"], CrewGenerate.model_validate(asked["request"])))
 
 
 def _answer(crew: CrewCreate, **more: Any) -> bytes:
-    return orjson.dumps({"crew": _plain(crew), "yaml": export_yaml(crew).only[1], **more})
+    return orjson.dumps({"crew": _plain(crew), "yaml": _yaml(crew), **more})
+
+
+def _yaml(crew: CrewCreate) -> str:
+    from kasal_jupyter.formats.exporting import export_yaml
+
+    return export_yaml(crew).only[1]
 
 
 def _plain(crew: CrewCreate) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from kasal_jupyter.hiding import here
 from kasal_jupyter.memory.words import words_of
 
 MOST_INSIGHTS = 5
@@ -145,4 +146,6 @@ def _flat(text: str) -> str:
 
 
 def _cut(text: str, most: int) -> str:
+    if len(text) > most:
+        text = here().hide(text)
     return text if len(text) <= most else f"{text[: most - 1]}…"

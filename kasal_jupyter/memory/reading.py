@@ -66,15 +66,22 @@ async def read_source(body: KnowledgeCreate, pool: ConfinedPool, owner: str) -> 
         raise _invalid("text", reason)
     field = "text" if body.text is not None else "content"
     media_type = body.media_type or _by_name(body)
-    data = body.text.encode(errors="replace") if body.text is not None else _decoded(body.content or "")
+
+    def given() -> bytes:
+        text = body.text
+        data = text.encode(errors="replace") if text is not None else _decoded(body.content or "")
+        return media_type.encode() + b"\n" + data
+
+    def read(answer: bytes) -> ReadSource:
+        found = orjson.loads(answer)
+        return ReadSource(media_type, found["text"], found["passages"])
+
     try:
-        read = await pool.call(owner, "kasal_jupyter.memory.parse:read", media_type.encode() + b"\n" + data)
+        return await pool.call(owner, "kasal_jupyter.memory.parse:read", given, read)
     except ValueError as error:
         raise _invalid(field, str(error)) from None
     except TooMuch as error:
         raise _invalid(field, f"{error}; give less, or split it") from None
-    found = orjson.loads(read)
-    return ReadSource(media_type, found["text"], found["passages"])
 
 
 def _by_name(body: KnowledgeCreate) -> MediaType:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable
 
+from kasal_jupyter.hiding import here
 from kasal_jupyter.memory.recall import Hit
 
 HEADING = "# Relevant memories"
@@ -48,4 +49,6 @@ def _line(hit: Hit) -> str:
 
 
 def _shortened(text: str) -> str:
+    if len(text) > MOST_CHARACTERS:
+        text = here().hide(text)
     return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 1]}…"

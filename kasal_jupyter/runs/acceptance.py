@@ -28,6 +28,25 @@ class KeyedRequest:
     digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A run that was checked, and may be accepted.
+
+    Attributes
+    ----------
+    spec
+        The message that starts it.
+    execution
+        What the store first knows of it.
+    event
+        Its first event.
+    """
+
+    spec: RunSpec
+    execution: Execution
+    event: bytes
+
+
 def started_with(store: Store, request: KeyedRequest) -> Execution | None:
     """Give the execution that a request with the same key has started.
 

@@ -36,6 +36,10 @@ _LONGEST_PATH = 4_096
 _WORD_BEGINS = re.compile(r"(?<=[A-Z])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])")
 
 
+_TABLE = re.compile(r"\btable (\w{1,200}) \(")
+"""How a tool of a notebook's frame names it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checked:
     """What a check has found.
@@ -212,7 +216,7 @@ def check_run(
     manager = _manager(check, whole)
     planner = _planner(check, whole)
     memory = _memory(check, whole, recall)
-    check.faults += _input_faults(whole, inputs)
+    check.faults += _input_faults(check, whole, inputs)
     check.remarks += _input_remarks(check, whole, inputs)
     if check.faults:
         count = len(check.faults) + check.faults.more
@@ -294,14 +298,15 @@ def _usual(check: _Check, whole: WholeCrew) -> str | None:
     return check.catalog.default_model or (whole.agents[0].model if whole.agents else None)
 
 
-def _input_faults(whole: WholeCrew, inputs: Mapping[str, Any]) -> Iterator[Fault]:
+def _input_faults(check: _Check, whole: WholeCrew, inputs: Mapping[str, Any]) -> Iterator[Fault]:
     seen: set[str] = set()
     found = list(placeholders(whole))
-    unused = [name for name in inputs if name not in {each for each, _ in found}]
+    used = {name for name, _ in found}
+    unused = [name for name in inputs if name not in used]
     for name, where in found:
         if name not in inputs and name not in seen:
             seen.add(name)
-            near = nearest_word(name, unused)
+            near = None if check.faults.full else nearest_word(name, unused)
             if near is not None:
                 hint = f"; nothing uses {near!r}, was that meant?"
             else:
@@ -340,10 +345,15 @@ class _PathParts(Mapping[str, str]):
 def _input_remarks(check: _Check, whole: WholeCrew, inputs: Mapping[str, Any]) -> Iterator[Fault]:
     """Find the inputs that nothing uses: most of them are another's name, misspelt."""
     wanted = dict.fromkeys(name for name, _ in placeholders(whole))
-    for_all = [tool for tool in check.client_tools.values() if tool.for_all]
+    # A frame's input is used by its tools as well, which say so.
+    tables = {
+        name
+        for tool in check.client_tools.values()
+        if tool.for_all
+        for name in _TABLE.findall(tool.description)
+    }
     for name in inputs:
-        if name in wanted or any(f"table {name} (" in tool.description for tool in for_all):
-            # A frame's input is used by its tools as well, which say so.
+        if name in wanted or name in tables:
             continue
         hint = check.remarks.nearest(name, wanted) or f"; it takes {listed(wanted)}"
         yield Fault(f"inputs.{name}", f"Nothing in the crew uses it{hint}")

@@ -14,8 +14,6 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import psutil  # type: ignore[import-untyped]
-
 from kasal_jupyter.warden import MARK
 
 START_TIMEOUT = 180.0
@@ -144,6 +142,8 @@ class Nursery(Protocol):
 def kill_group(pid: int) -> None:
     """Kill a process and its group, which it leads. On Windows, which has none, its descendants."""
     if sys.platform == "win32":
+        import psutil  # type: ignore[import-untyped]
+
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
             for one in [*process.children(recursive=True), process]:
@@ -162,6 +162,8 @@ def kill_marked(mark: str) -> None:
 
     Where there is no warden, or no longer one, this finds what has left its group and its parent.
     """
+    import psutil
+
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             value = process.environ().get(MARK, "")

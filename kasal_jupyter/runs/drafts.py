@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from kasal_jupyter.errors import Fault
+from kasal_jupyter.places import aside
 from kasal_jupyter.runs.check import check_run, placeholders
 from kasal_jupyter.runs.service import Runs
-from kasal_jupyter.schemas.base import utc_now
-from kasal_jupyter.schemas.crews import Crew, CrewCreate, WholeCrew
-from kasal_jupyter.store.assembly import assemble
+from kasal_jupyter.schemas.crews import CrewCreate, WholeCrew
+from kasal_jupyter.store.crews import made_of
 
 
-def draft(body: CrewCreate, owner: str) -> WholeCrew:
+async def draft(body: CrewCreate, owner: str) -> WholeCrew:
     """Make of a body what storing it would make, without storing it.
 
     Raises
@@ -18,18 +18,11 @@ def draft(body: CrewCreate, owner: str) -> WholeCrew:
     InvalidRequest
         It could not be stored; with every fault by field.
     """
-    now = utc_now()
-    crew = Crew(
-        **body.model_dump(exclude={"agents", "tasks"}),
-        id="crew_draft",
-        owner=owner,
-        created_at=now,
-        updated_at=now,
-    )
-    return assemble(crew, body.agents, body.tasks, before=None)
+    size = len(body.agents) + len(body.tasks)
+    return await aside(lambda: made_of(body, "crew_draft", owner), size=size, owner=owner)
 
 
-def draft_faults(runs: Runs, whole: WholeCrew) -> list[Fault]:
+async def draft_faults(runs: Runs, whole: WholeCrew) -> list[Fault]:
     """Find what would keep a crew from running, whatever its inputs' values were.
 
     Parameters
@@ -39,8 +32,12 @@ def draft_faults(runs: Runs, whole: WholeCrew) -> list[Fault]:
     whole
         The crew.
     """
-    inputs = {name: "" for name, _ in placeholders(whole)}
     owner = whole.crew.owner
-    return check_run(
-        "", whole, inputs, catalog=runs.catalog.of(owner), toolbox=runs.toolbox(owner), folder=""
-    ).faults
+
+    def faults() -> list[Fault]:
+        inputs = {name: "" for name, _ in placeholders(whole)}
+        return check_run(
+            "", whole, inputs, catalog=runs.catalog.of(owner), toolbox=runs.toolbox(owner), folder=""
+        ).faults
+
+    return await aside(faults, size=whole.size, owner=owner)

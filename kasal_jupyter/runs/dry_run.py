@@ -7,7 +7,8 @@ from typing import Any
 
 from kasal_jupyter.errors import MOST_FAULTS
 from kasal_jupyter.models.listing import doubts
-from kasal_jupyter.runs.check import check_run
+from kasal_jupyter.places import aside
+from kasal_jupyter.runs.check import Checked, check_run
 from kasal_jupyter.runs.estimate import estimate, estimate_duration
 from kasal_jupyter.runs.service import Runs
 from kasal_jupyter.schemas.crews import CrewChecked, CrewFault, WholeCrew
@@ -16,7 +17,12 @@ from kasal_jupyter.schemas.tools import ClientTool
 
 
 async def dry_run(
-    runs: Runs, whole: WholeCrew, inputs: Mapping[str, Any], tools: Sequence[ClientTool] = ()
+    runs: Runs,
+    whole: WholeCrew,
+    inputs: Mapping[str, Any],
+    tools: Sequence[ClientTool] = (),
+    *,
+    asked_by: str,
 ) -> CrewChecked:
     """Check a crew as :meth:`Runs.start` does, and look whether its models are known to be served.
 
@@ -26,18 +32,24 @@ async def dry_run(
         Where it would run: its models and the tools of the crew's owner.
     whole, inputs, tools
         What it would be started with.
+    asked_by
+        For whom: a large crew is checked in a thread, in turn.
     """
     catalog = runs.catalog.of(whole.crew.owner)
-    checked = check_run(
-        "",
-        whole,
-        inputs,
-        catalog=catalog,
-        toolbox=runs.toolbox(whole.crew.owner),
-        folder="",
-        client_tools=tools,
-        recall=runs.memories.of if runs.memories is not None else None,
-    )
+
+    def check() -> Checked:
+        return check_run(
+            "",
+            whole,
+            inputs,
+            catalog=catalog,
+            toolbox=runs.toolbox(whole.crew.owner),
+            folder="",
+            client_tools=tools,
+            recall=runs.memories.of if runs.memories is not None else None,
+        )
+
+    checked = await aside(check, size=whole.size + len(inputs), owner=asked_by)
     named = list(_models(whole))
     doubted = await doubts(catalog, {name for name, _ in named})
     unsure = [

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from kasal_jupyter.confined import ConfinedPool
 from kasal_jupyter.errors import Fault, InvalidRequest, ModelCallFailed, NotGenerated, NotRunnable
 from kasal_jupyter.formats.elsewhere import Exchange
-from kasal_jupyter.formats.yaml_answer import MOST_OF_AN_ANSWER
 from kasal_jupyter.models.catalog import ModelUnavailable, NoDefaultModel
 from kasal_jupyter.runs.asking import asked
 from kasal_jupyter.runs.check import placeholders
@@ -23,7 +22,7 @@ from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.base import utc_now
 from kasal_jupyter.schemas.crew_request import CREW_TASK, REQUEST
 from kasal_jupyter.schemas.crews import Crew, CrewCreate, WholeCrew
-from kasal_jupyter.schemas.generate import CrewGenerate
+from kasal_jupyter.schemas.generate import MOST_OF_AN_ANSWER, CrewGenerate
 from kasal_jupyter.schemas.mcp_run import RunMcpServer
 from kasal_jupyter.schemas.placeholders import literal
 from kasal_jupyter.schemas.tasks import Task
@@ -157,7 +156,7 @@ class _Generator:
             answer = await self._ask(model, notes)
             try:
                 crew, yaml = await self.exchange.understand(answer, self.request)
-                faults = self._faults(crew)
+                faults = await self._faults(crew)
             except InvalidRequest as error:
                 faults = list(error.faults)
             else:
@@ -169,7 +168,7 @@ class _Generator:
             faults=faults[:_MOST_FAULTS],
         )
 
-    def _faults(self, crew: CrewCreate) -> list[Fault]:
+    async def _faults(self, crew: CrewCreate) -> list[Fault]:
         """Find what keeps a model's crew from running.
 
         Raises
@@ -177,8 +176,8 @@ class _Generator:
         InvalidRequest
             It could not even be stored.
         """
-        whole = draft(crew, self.owner)
-        faults = draft_faults(self.runs, whole)
+        whole = await draft(crew, self.owner)
+        faults = await draft_faults(self.runs, whole)
         if crew.webhook is not None:
             # Whoever writes the request may have it from somebody else: results go nowhere by themselves.
             faults.append(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from kasal_jupyter.errors import KasalError, WorkerLost
+from kasal_jupyter.places import SMALL
 from kasal_jupyter.runs.backend import Exit, OnExit, OnLines
 from kasal_jupyter.runs.child import Child, Nursery, kill_marked
 from kasal_jupyter.runs.spare import SpareNursery
@@ -111,6 +112,8 @@ class LocalBackend:
 
     async def _launch(self, spec: RunSpec, on_lines: OnLines, on_exit: OnExit) -> LocalRun:
         self._require_open()
+        message = RunMessage(type="run", spec=spec)
+        line = _line(message) if spec.size <= SMALL else await asyncio.to_thread(_line, message)
         # The sandbox's models are always there.
         providers = {model.provider for model in spec.models.values()} - {"sandbox"}
         child = await self._nursery.child(providers)
@@ -123,7 +126,7 @@ class LocalBackend:
         self._runs.add(run)
         try:
             await asyncio.get_running_loop().create_connection(lambda: run, sock=child.sock)
-            run.send(RunMessage(type="run", spec=spec))
+            run.write(line)
         except BaseException:
             run.disown()
             raise
@@ -179,8 +182,12 @@ class LocalRun(asyncio.BufferedProtocol):
 
     def send(self, message: RunMessage) -> None:
         """Send the run a message; nothing happens when it is over."""
+        self.write(_line(message))
+
+    def write(self, line: bytes) -> None:
+        """Send the run a message as it is written."""
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(message.model_dump_json().encode() + b"\n")
+            self._transport.write(line)
 
     async def stop(self) -> None:
         """End the run: ask it, and 300 ms later kill it and all it has started. Returns when it is gone."""
@@ -265,6 +272,10 @@ class LocalRun(asyncio.BufferedProtocol):
         if _killed_for_memory() > self._killed_before:
             return Exit(status, "was out of memory: the system has killed it", code=OUT_OF_MEMORY)
         return Exit(status, "was killed from outside, most likely for want of memory")
+
+
+def _line(message: RunMessage) -> bytes:
+    return message.model_dump_json().encode() + b"\n"
 
 
 def _killed_for_memory() -> int:

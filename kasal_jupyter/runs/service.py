@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from kasal_jupyter.errors import Conflict, KasalError, NotFound, StoreError, Unavailable
 from kasal_jupyter.models.catalog import ModelCatalog
-from kasal_jupyter.places import DISK
-from kasal_jupyter.runs.acceptance import KeyedRequest, queued_event, queued_execution, started_with
+from kasal_jupyter.places import DISK, aside
+from kasal_jupyter.runs.acceptance import KeyedRequest, Prepared, queued_event, queued_execution, started_with
 from kasal_jupyter.runs.backend import Backend
 from kasal_jupyter.runs.check import check_run
 from kasal_jupyter.runs.chores import Chores
@@ -34,7 +34,6 @@ from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.crews import WholeCrew
 from kasal_jupyter.schemas.events import ErrorInfo
 from kasal_jupyter.schemas.executions import ENDED, Budget, Execution, ExecutionError, StopRequest
-from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.schemas.summary import RunSummary
 from kasal_jupyter.schemas.tasks import TaskState
 from kasal_jupyter.schemas.tools import ClientTool
@@ -167,32 +166,38 @@ class Runs:
         with self._queue.admitted(owner):
             await self.put_away(whole.crew.id)
             job_id = new_id("job")
-            checked = check_run(
-                job_id,
-                _without_webhook(whole),
-                inputs,
-                catalog=self.catalog.of(whole.crew.owner),
-                toolbox=self.toolbox(whole.crew.owner),
-                folder=str(self.files.workspace(job_id)),
-                client_tools=tools,
-                budget=budget,
-                recall=self.memories.of if self.memories is not None else None,
-            )
-            spec = checked.required().model_copy(
-                update={"journal_bytes": self.limits.journal_bytes, "once": once}
-            )
-            execution = queued_execution(
-                spec,
-                owner,
-                self.presence.server_id,
-                crew_version=whole.crew.version if self.store.crews.has(whole.crew.id) else None,
-                expected=estimate_duration(self.store, whole),
-                models=models_of(whole, self.catalog.default_model),
-                remarks=checked.told(),
-                request=request,
-            )
+
+            def prepared() -> Prepared:
+                checked = check_run(
+                    job_id,
+                    _without_webhook(whole),
+                    inputs,
+                    catalog=self.catalog.of(whole.crew.owner),
+                    toolbox=self.toolbox(whole.crew.owner),
+                    folder=str(self.files.workspace(job_id)),
+                    client_tools=tools,
+                    budget=budget,
+                    recall=self.memories.of if self.memories is not None else None,
+                )
+                spec = checked.required().model_copy(
+                    update={"journal_bytes": self.limits.journal_bytes, "once": once}
+                )
+                execution = queued_execution(
+                    spec,
+                    owner,
+                    self.presence.server_id,
+                    crew_version=whole.crew.version if self.store.crews.has(whole.crew.id) else None,
+                    expected=estimate_duration(self.store, whole),
+                    models=models_of(whole, self.catalog.default_model),
+                    remarks=checked.told(),
+                    request=request,
+                )
+                return Prepared(spec, execution, queued_event(spec, execution.crew_version))
+
+            made = await aside(prepared, size=whole.size + _size(inputs), owner=owner)
+            execution = made.execution
             try:
-                run, first = await self._accept(spec, execution, whole, request)
+                run, first = await self._accept(made, whole, request)
             except OSError as error:
                 raise StoreError(f"The execution cannot be stored: {error.strerror or error}") from error
             if run is None:
@@ -208,12 +213,13 @@ class Runs:
         return execution
 
     async def _accept(
-        self, spec: RunSpec, execution: Execution, whole: WholeCrew, request: KeyedRequest | None
+        self, made: Prepared, whole: WholeCrew, request: KeyedRequest | None
     ) -> tuple[Run | None, Execution]:
         """Write all that is kept of a run, and wait until it is on disk.
 
         Of a request that was started already, nothing stays, and that execution is given.
         """
+        spec, execution = made.spec, made.execution
         job_id = spec.job_id
 
         def insert() -> Execution | None:
@@ -235,7 +241,7 @@ class Runs:
             self.files.workspace(job_id).mkdir(mode=0o700)
             journal = Journal.create(self.files.journal(job_id))
             undo.callback(journal.close)
-            feed = Feed.begin(journal, queued_event(spec, execution.crew_version))
+            feed = Feed.begin(journal, made.event)
             run = Run(
                 spec, execution.owner, feed, self.backend, self, launch_seconds=self.limits.launch_seconds
             )
@@ -657,6 +663,11 @@ def _fitting(execution: Execution, fields: dict[str, Any]) -> dict[str, Any]:
         log.exception("the events of %s make no summary", execution.id)
         return {"status": fields["status"], "ended_at": fields["ended_at"]}
     return fields
+
+
+def _size(inputs: Mapping[str, Any]) -> int:
+    """Give how much inputs are: each counts, and each of their texts' 10,000 characters."""
+    return len(inputs) + sum(len(each) // 10_000 for each in inputs.values() if isinstance(each, str))
 
 
 def _overlay(execution: Execution, feed: Feed) -> Execution:

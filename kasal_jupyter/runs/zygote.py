@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import psutil  # type: ignore[import-untyped]
 
 from kasal_jupyter.errors import Unavailable
 from kasal_jupyter.runs.child import (
@@ -253,6 +252,8 @@ class Zygote:
         return forked.result()
 
     def _stopped(self) -> bool:
+        import psutil  # type: ignore[import-untyped]
+
         try:
             return psutil.Process(self.pid).status() in {psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP}
         except psutil.NoSuchProcess:

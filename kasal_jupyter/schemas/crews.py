@@ -111,6 +111,11 @@ class WholeCrew(Model):
     agents: list[Agent]
     tasks: list[Task]
 
+    @property
+    def size(self) -> int:
+        """How many agents and tasks it has."""
+        return len(self.agents) + len(self.tasks)
+
 
 def agent_called(key: str, agents: Iterable[Agent]) -> Agent | None:
     """Find an agent by its id, its name or its role; None where there is none."""

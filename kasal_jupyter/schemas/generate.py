@@ -9,6 +9,9 @@ from pydantic import Field, StringConstraints
 from kasal_jupyter.schemas.base import WHOLE, Model, Name
 from kasal_jupyter.schemas.crews import CrewCreate, CrewStatus
 
+MOST_OF_AN_ANSWER = 60_000
+"""Characters of an answer that are read, and given back to the model."""
+
 GENERATE_SECONDS = 180
 """How long making a crew may take, where nothing else is asked for."""
 

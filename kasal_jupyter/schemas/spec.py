@@ -164,6 +164,11 @@ class RunSpec(Model):
     journal_bytes: int = Field(200_000_000, description="Bytes of events that it may record.")
     clock: float = Field(default_factory=clock_anchor, description="What tells the time of its events.")
 
+    @property
+    def size(self) -> int:
+        """How many agents, tasks and inputs it has."""
+        return len(self.agents) + len(self.tasks) + len(self.inputs)
+
     def secrets(self) -> list[str]:
         """Give what must never get out of the run."""
         holders: list[RunModel | RunMcpServer | RunTool | RunSearch | RunEmbedder] = [

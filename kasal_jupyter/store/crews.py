@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kasal_jupyter.errors import Fault, NotFound, PreconditionFailed
+from kasal_jupyter.places import aside
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.crews import Crew, CrewCreate, CrewFields, CrewUpdate, WholeCrew
@@ -47,6 +48,14 @@ class Crews:
             raise _no_crew(crew_id)
         return WholeCrew.model_construct(crew=crew, agents=agents, tasks=tasks)
 
+    async def read(self, crew_id: str, owner: str) -> WholeCrew:
+        """Give a crew as :meth:`whole` does; a large one is read in a thread, in turn by who asks for it."""
+        return await aside(lambda: self.whole(crew_id), size=self.size(crew_id), owner=owner)
+
+    def size(self, crew_id: str) -> int:
+        """Give how many agents and tasks a crew has."""
+        return self.store.agents.count(crew_id=crew_id) + self.store.tasks.count(crew_id=crew_id)
+
     async def create(self, body: CrewCreate, owner: str, change: Change | None = None) -> WholeCrew:
         """Store a new crew.
 
@@ -64,20 +73,11 @@ class Crews:
         InvalidRequest
             With every fault by field; nothing was stored.
         """
-        now = utc_now()
-        crew = Crew(
-            **body.model_dump(exclude={"agents", "tasks"}),
-            id=new_id("crew"),
-            owner=owner,
-            created_at=now,
-            updated_at=now,
-        )
-        whole = assemble(crew, body.agents, body.tasks, before=None)
-        crew = described(whole.crew, whole.agents, whole.tasks)
-        made = WholeCrew.model_construct(crew=crew, agents=whole.agents, tasks=whole.tasks)
+        size = len(body.agents) + len(body.tasks)
+        made = await aside(lambda: made_of(body, new_id("crew"), owner), size=size, owner=owner)
 
         def insert() -> None:
-            self.store.crews.insert(crew)
+            self.store.crews.insert(made.crew)
             self._insert_members(made)
             keep_version(self.store, made, change or Change(owner))
 
@@ -232,6 +232,27 @@ class Crews:
 def _no_crew(crew_id: str) -> NotFound:
     text = f"There is no crew {crew_id}"
     return NotFound(text, faults=[Fault("crew_id", text)])
+
+
+def made_of(body: CrewCreate, crew_id: str, owner: str) -> WholeCrew:
+    """Make a crew's documents of a body, as they are stored.
+
+    Raises
+    ------
+    InvalidRequest
+        It could not be stored; with every fault by field.
+    """
+    now = utc_now()
+    crew = Crew(
+        **body.model_dump(exclude={"agents", "tasks"}),
+        id=crew_id,
+        owner=owner,
+        created_at=now,
+        updated_at=now,
+    )
+    whole = assemble(crew, body.agents, body.tasks, before=None)
+    crew = described(whole.crew, whole.agents, whole.tasks)
+    return WholeCrew.model_construct(crew=crew, agents=whole.agents, tasks=whole.tasks)
 
 
 def described(crew: Crew, agents: Sequence[Agent], tasks: Sequence[Task]) -> Crew:

@@ -17,7 +17,8 @@ from mcp.types import (
     TextContent,
 )
 
-from kasal_jupyter.tools.wording import MAX_CHARACTERS, beginning
+from kasal_jupyter.hiding import beginning
+from kasal_jupyter.tools.wording import MAX_CHARACTERS
 
 
 def text_of(result: CallToolResult, hide: Callable[[str], str] = str) -> str:

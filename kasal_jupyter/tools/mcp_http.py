@@ -19,13 +19,13 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.types import JSONRPCError, JSONRPCMessage, JSONRPCResponse
 from pydantic import ValidationError
 
-from kasal_jupyter.hiding import Hider
+from kasal_jupyter.hiding import Hider, beginning
 from kasal_jupyter.outward import NoWayOut, authorities_for
 from kasal_jupyter.schemas.mcp_run import RunMcpServer
 from kasal_jupyter.tools.async_transport import AsyncGuardedTransport
 from kasal_jupyter.tools.guard import HostGuard, origin_of
 from kasal_jupyter.tools.mcp_failure import McpFailed
-from kasal_jupyter.tools.wording import beginning, status_text
+from kasal_jupyter.tools.wording import status_text
 from kasal_jupyter.version import __version__
 from kasal_jupyter.wellformed import well_formed_json
 

@@ -10,8 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel
-
+from kasal_jupyter.schemas.base import Deferred
 from kasal_jupyter.schemas.json_schema import object_schema
 from kasal_jupyter.schemas.mcp import McpLeftOut
 from kasal_jupyter.schemas.mcp_run import McpTool
@@ -34,7 +33,7 @@ MAX_LIST = 1_000_000
 _WORD_BEGINS = re.compile(r"(?<=[A-Z])(?=[A-Z][a-z])|(?<=[a-z0-9])(?=[A-Z])")
 
 
-class RemoteTool(BaseModel):
+class RemoteTool(Deferred):
     """A tool as its server describes it."""
 
     name: str

@@ -15,15 +15,15 @@ import tempfile
 import threading
 from typing import NoReturn
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from kasal_jupyter.confined import NICE
 from kasal_jupyter.environment import CERTIFICATES, plain_environment
-from kasal_jupyter.hiding import Hider
+from kasal_jupyter.hiding import Hider, beginning
+from kasal_jupyter.schemas.base import Deferred
 from kasal_jupyter.schemas.mcp_run import RunMcpServer
 from kasal_jupyter.tools.mcp_failure import McpFailed
 from kasal_jupyter.tools.mcp_listing import RemoteTool
-from kasal_jupyter.tools.wording import beginning
 from kasal_jupyter.warden import END_SECONDS, stand_back, under_warden
 
 PROBE_SECONDS = 90.0
@@ -36,14 +36,14 @@ _LAST_BYTES = 4_000
 """Bytes of what a program printed that are kept."""
 
 
-class Question(BaseModel):
+class Question(Deferred):
     """Which server to look at."""
 
     server: RunMcpServer
     allowed_hosts: list[str] | None
 
 
-class Finding(BaseModel):
+class Finding(Deferred):
     """What the server has said, or why it has said nothing."""
 
     version: str | None = None

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
-import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kasal_jupyter.hiding import Hider
+from kasal_jupyter.confined import TooMuch, confined
+from kasal_jupyter.environment import CERTIFICATES
+from kasal_jupyter.hiding import Hider, beginning
 from kasal_jupyter.outward import NoWayOut, proxy_for
 from kasal_jupyter.schemas.spec import RunSearch
 from kasal_jupyter.tools.guard import HostGuard, HostRefused
-from kasal_jupyter.tools.wording import beginning, status_text
+from kasal_jupyter.tools.wording import status_text
 from kasal_jupyter.version import __version__
 
 TIMEOUT = 20.0
@@ -26,6 +28,9 @@ TIMEOUT = 20.0
 
 ENGINE_SECONDS = 8
 """Seconds of these that one public engine may take, before others are asked."""
+
+MOST_OF_AN_ERROR = 20_000
+"""Characters of what one of them says, and no more, where it says something else than results."""
 
 MAX_BYTES = 2_000_000
 """Most of an engine's answer that is read."""
@@ -74,32 +79,43 @@ def search(query: str, most: int, engine: RunSearch, guard: HostGuard) -> list[F
 
 
 def _by_ddgs(query: str, most: int) -> list[dict[str, Any]]:
-    """Ask the public engines, in a thread that is left to itself when its time is over."""
-    found: list[dict[str, Any]] = []
-    failed: list[str] = []
+    """Ask the public engines, in a limited process: what reads their pages has no end in sight for some."""
+    try:
+        proxy = proxy_for("https://duckduckgo.com")
+        asked = {
+            "query": query,
+            "most": most,
+            "proxy": proxy.url if proxy is not None else None,
+            "certificates": {name: os.environ[name] for name in CERTIFICATES if name in os.environ},
+        }
+        found = confined(f"{__name__}:answer_ddgs", json.dumps(asked).encode(), seconds=TIMEOUT)
+    except TooMuch:
+        reason = f"The public search engines gave nothing that can be read within {TIMEOUT:g} seconds."
+        raise ValueError(reason) from None
+    except (NoWayOut, ValueError) as error:
+        reason = f"The public search engines cannot be reached: {beginning(str(error), 200)}"
+        raise ValueError(reason) from None
+    read: list[dict[str, Any]] = json.loads(found)
+    return read
 
-    def ask() -> None:
-        from ddgs import DDGS
-        from ddgs.exceptions import DDGSException
 
-        try:
-            proxy = proxy_for("https://duckduckgo.com")
-            engine = DDGS(proxy=proxy.url if proxy is not None else None, timeout=ENGINE_SECONDS)
-            found.extend(engine.text(query, max_results=most))
-        except NoWayOut as error:
-            failed.append(str(error))
-        except DDGSException as error:
-            if "No results found" not in str(error):
-                failed.append(beginning(str(error), 200))
+def answer_ddgs(given: bytes) -> bytes:
+    """Ask the public engines; this is done in the limited process."""
+    from ddgs import DDGS
+    from ddgs.exceptions import DDGSException
 
-    asking = threading.Thread(target=ask, name="ddgs", daemon=True)
-    asking.start()
-    asking.join(TIMEOUT)
-    if asking.is_alive():
-        raise ValueError(f"The public search engines did not answer within {TIMEOUT:g} seconds.")
-    if failed:
-        raise ValueError(f"The public search engines cannot be reached: {failed[0]}")
-    return found
+    asked = json.loads(given)
+    os.environ.update(asked["certificates"])
+    try:
+        found = DDGS(proxy=asked["proxy"], timeout=ENGINE_SECONDS).text(
+            asked["query"], max_results=asked["most"]
+        )
+    except DDGSException as error:
+        if "No results found" not in str(error):
+            # It is cut where it is known what is secret.
+            raise ValueError(str(error)[:MOST_OF_AN_ERROR]) from None
+        found = []
+    return json.dumps(found).encode()
 
 
 def _by_searxng(query: str, engine: RunSearch, guard: HostGuard) -> Any:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from kasal_jupyter.hiding import here
+
 MAX_CHARACTERS = 50_000
 """Most of a text that is given to a model at once."""
-
-MAX_ERROR_CHARACTERS = 500
-"""Most of an answer that says what went wrong."""
 
 
 def portion(text: str, start: int = 0, *, complete: bool = True, most: int = MAX_CHARACTERS) -> str:
@@ -30,6 +29,8 @@ def portion(text: str, start: int = 0, *, complete: bool = True, most: int = MAX
     ValueError
         It ends before that character.
     """
+    # Whole, so that every part of it is counted alike.
+    text = here().hide(text) if complete else here().split(text)[0]
     if start >= len(text) and start > 0:
         raise ValueError(f"It has {len(text):,} characters only; start must be smaller.")
     part = text[start : start + most]
@@ -39,12 +40,6 @@ def portion(text: str, start: int = 0, *, complete: bool = True, most: int = MAX
     if not complete:
         return f"{part}\n[It goes on, but no more of it is read.]"
     return part
-
-
-def beginning(text: str, most: int = MAX_ERROR_CHARACTERS) -> str:
-    """Give the beginning of a text on one line."""
-    line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[:most]}…"
 
 
 def status_text(status: int) -> str:

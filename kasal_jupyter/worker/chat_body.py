@@ -9,6 +9,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from kasal_jupyter.hiding import beginning, here
+
 MAX_ANSWER = 64_000_000
 """Bytes of a model's answer; what sends more is no model."""
 
@@ -84,7 +86,8 @@ def objects(chunks: Iterable[bytes]) -> Iterator[tuple[dict[str, Any], bool]]:
                 return
             body = _parsed(data)
             if body is None:
-                raise NotAnAnswer(f"a piece of the stream is no JSON: {_shown(data)}", begun=begun)
+                shown = beginning(data, MAX_SHOWN)
+                raise NotAnAnswer(f"a piece of the stream is no JSON: {shown}", begun=begun)
             if isinstance(body, dict):
                 _look_for_error(body, named=event == "error", begun=begun)
                 yield body, True
@@ -145,7 +148,7 @@ def whole(body: bytes) -> dict[str, Any]:
         return parsed
     if title := page_title(text):
         raise NotAnAnswer(f"it is a web page ({title})")
-    raise NotAnAnswer(f"it is no JSON object: {_shown(text)}")
+    raise NotAnAnswer(f"it is no JSON object: {beginning(text, MAX_SHOWN)}")
 
 
 def _look_for_error(body: Mapping[str, Any], *, named: bool = False, begun: bool = False) -> None:
@@ -156,7 +159,7 @@ def _look_for_error(body: Mapping[str, Any], *, named: bool = False, begun: bool
     if not error and (named or body.get("object") == "error" or ("choices" not in body and "detail" in body)):
         error = body  # vLLM's older form, and FastAPI's.
     if error:
-        raise NotAnAnswer(server_words(body) or _shown(json.dumps(error)), body, begun=begun)
+        raise NotAnAnswer(server_words(body) or beginning(json.dumps(error), MAX_SHOWN), body, begun=begun)
 
 
 def server_words(body: Mapping[str, Any]) -> str | None:
@@ -172,7 +175,7 @@ def server_words(body: Mapping[str, Any]) -> str | None:
         detail.get("message") if isinstance(detail, dict) else detail,
     ):
         if isinstance(words, str) and words.strip():
-            return " ".join(words.split())
+            return " ".join(here().hide(words).split())
     return None
 
 
@@ -195,7 +198,7 @@ def page_title(text: str) -> str | None:
     begins = lower.find(">", begins) + 1 if begins >= 0 else 0
     ends = lower.find("</title", begins) if begins else -1
     title = " ".join(head[begins:ends].split()) if ends > 0 else ""
-    return _shown(title) if title else "HTML"
+    return beginning(title, MAX_SHOWN) if title else "HTML"
 
 
 def _parsed(text: str) -> Any:
@@ -204,8 +207,3 @@ def _parsed(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
-
-
-def _shown(text: str) -> str:
-    line = " ".join(text[: 4 * MAX_SHOWN].split())
-    return line if len(line) <= MAX_SHOWN else f"{line[: MAX_SHOWN - 1]}…"

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from kasal_jupyter.hiding import beginning
+
 MOST_ENCODED = 3
 """How often arguments may be encoded as JSON, one in the other."""
 
@@ -279,8 +281,10 @@ def _joined(known: str, piece: str, offered: Mapping[str, Any]) -> str:
 
 
 def _fault(name: str, written: str) -> str:
-    shown = written if len(written) <= MAX_SHOWN else f"{written[: MAX_SHOWN - 1]}…"
-    return f"The arguments of {name} are not a JSON object, so it was not called: {shown}"
+    return (
+        f"The arguments of {name} are not a JSON object, so it was not called: "
+        f"{beginning(written, MAX_SHOWN)}"
+    )
 
 
 def _text(value: Any) -> str:

@@ -12,6 +12,7 @@ from crewai.tasks.conditional_task import ConditionalTask
 from crewai.tasks.task_output import TaskOutput
 from pydantic import PrivateAttr
 
+from kasal_jupyter.hiding import here
 from kasal_jupyter.schemas.tasks import TaskCondition
 from kasal_jupyter.worker.agent import CrewAgent
 from kasal_jupyter.worker.course import TaskPassedOver, publish
@@ -91,7 +92,7 @@ def _parsed(text: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    text = here().hide(json.dumps(value, ensure_ascii=False))
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 

@@ -6,6 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from kasal_jupyter.hiding import beginning
+
+MOST_OF_A_REFUSAL = 400
+"""Characters of the words in which a model refuses."""
+
 Ending = Literal["stop", "calls", "length", "filter", "refusal"]
 
 _ENDINGS: Mapping[str, Ending] = {
@@ -99,7 +104,7 @@ def emptiness(
     thought = bool(heard.reasoning.strip()) or reasoned > 0
     word = f" ({reason})" if reason else ""
     if heard.refusal.strip():
-        return Empty(f"the model refuses: {_line(heard.refusal)}", helps=False)
+        return Empty(f"the model refuses: {beginning(heard.refusal, MOST_OF_A_REFUSAL)}", helps=False)
     if ending == "refusal":
         return Empty(f"the model refuses to answer, and says no more{word}.", helps=False)
     if ending == "filter":
@@ -129,12 +134,7 @@ def remark_on(reason: str | None, heard: Heard, *, most: int | None = None) -> s
     if ending == "refusal":
         return "The answer is not whole: the model broke off, and refuses to go on."
     if heard.refusal.strip():
-        return f"The model also refuses: {_line(heard.refusal)}"
+        return f"The model also refuses: {beginning(heard.refusal, MOST_OF_A_REFUSAL)}"
     if reason is None and heard.streamed:
         return "The stream ended without a finish, so the answer may not be whole."
     return None
-
-
-def _line(text: str) -> str:
-    line = " ".join(text[:2000].split())
-    return line if len(line) <= 400 else f"{line[:399]}…"

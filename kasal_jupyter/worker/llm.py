@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from crewai.hooks.dispatch import HookAborted
 from pydantic import BaseModel, Field
 
+from kasal_jupyter.hiding import beginning
 from kasal_jupyter.models.sandbox import count_tokens
 from kasal_jupyter.schemas.events import RequestedToolCall, TokenUsage
 from kasal_jupyter.wellformed import well_formed
@@ -313,4 +314,4 @@ def _without_thoughts(heard: Heard) -> Heard:
 def _said(word: object) -> str | None:
     """Give a provider's word for something; it may be anything, of any length."""
     word = word.value if isinstance(word, Enum) else word
-    return None if word is None or word == "" else str(word)[:MOST_WORD]
+    return None if word is None or word == "" else beginning(str(word), MOST_WORD)

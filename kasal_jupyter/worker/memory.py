@@ -17,6 +17,7 @@ from typing import Any
 from crewai import Crew
 from crewai.llms.base_llm import BaseLLM
 
+from kasal_jupyter.hiding import here
 from kasal_jupyter.memory import tables
 from kasal_jupyter.memory.insights import (
     DoneTask,
@@ -74,7 +75,7 @@ class Reminders:
     def _event(self, task: str, found: Found) -> Mapping[str, Any]:
         event = {
             "type": "memory_recalled",
-            "query": task[:MOST_QUERY],
+            "query": here().hide(task)[:MOST_QUERY],
             "memories": [
                 Remembered(
                     id=hit.record.id,

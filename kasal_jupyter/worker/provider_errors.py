@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import re2  # type: ignore[import-untyped]
 
+from kasal_jupyter.hiding import beginning
 from kasal_jupyter.outward import NoWayOut, proxy_for
 from kasal_jupyter.wellformed import text_of, well_formed
 from kasal_jupyter.worker.chat_body import NotAnAnswer, body_words, page_title, server_words
@@ -300,10 +301,7 @@ def is_ours(error: BaseException) -> bool:
 
 def said(error: BaseException) -> str:
     """Give an exception's text on one line, the provider's own where it has one, or else its class."""
-    text = " ".join(well_formed(_words_of(error)).split())
-    if not text:
-        return f"{type(error).__name__}."
-    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 1]}…"
+    return beginning(well_formed(_words_of(error)), MAX_MESSAGE) or f"{type(error).__name__}."
 
 
 def _words_of(error: BaseException) -> str:

@@ -22,7 +22,7 @@ from crewai.hooks.llm_hooks import LLMCallHookContext
 from crewai.hooks.tool_hooks import ToolCallHookContext
 from pydantic import ValidationError
 
-from kasal_jupyter.hiding import Hider, secrets_among
+from kasal_jupyter.hiding import Hider, keep_here, secrets_among
 from kasal_jupyter.memory.insights import Insight
 from kasal_jupyter.schemas.base import Clock
 from kasal_jupyter.schemas.events import ErrorInfo
@@ -74,6 +74,7 @@ def serve_run(sock: socket.socket) -> NoReturn:
         spec = message.spec
         # Proxies' passwords are in the environment, and what the deployer has passed on there.
         hider = Hider([*spec.secrets(), *secrets_among(os.environ.items())])
+        keep_here(hider)
         process = _Process(sock, reader, spec, hider)
     except BaseException as error:
         # Nothing is there yet that could end the run in order. The traceback goes to the engine's log.

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
+from kasal_jupyter.hiding import here
+
 MOST_TEXT = 1_000_000
 """Characters of one text of an event."""
 
@@ -34,7 +36,9 @@ def left_out(characters: int) -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """Cut a text that is longer, and say so."""
+    """Cut a text that is longer, and say so; no part of a secret is left."""
+    if len(text) > most:
+        text = here().hide(text)
     return text if len(text) <= most else f"{text[:most]}\n{left_out(len(text) - most)}"
 
 

@@ -1,12 +1,14 @@
 """Whoever has lost a right has lost it now: on connections that are open, and for what runs."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import threading
 import time
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 import websocket
 
@@ -16,6 +18,7 @@ from kasal_jupyter.store.store import Store
 from tests.accounts import PASSWORD, log_in
 from tests.crews import crew_body, new_crew, run, slow_crew, start, wait_for
 from tests.server import start_server
+from tests.servers.mcp_server import http_mcp_server
 from tests.servers.openai_server import OpenAIServer, Reply
 
 
@@ -227,6 +230,121 @@ def test_a_crew_that_was_long_in_the_making_is_not_stored_for_who_was_disabled(s
         asking.join(60)
     assert answers[0].status_code == 401, answers[0].text
     assert owner.get("/crews").json()["total"] == crews
+
+
+@contextlib.contextmanager
+def held(server, program):
+    """Hold the processes of one kind that a server starts; give whether one was."""
+    stopped, over = [], threading.Event()
+
+    def hold():
+        server_process = psutil.Process(server.process.pid)
+        while not stopped and not over.is_set():
+            for each in server_process.children():
+                with contextlib.suppress(psutil.Error):
+                    if program in each.cmdline():
+                        each.suspend()
+                        stopped.append(each)
+
+    holding = threading.Thread(target=hold)
+    holding.start()
+    try:
+        yield stopped
+    finally:
+        over.set()
+        holding.join()
+        for each in stopped:
+            with contextlib.suppress(psutil.Error):
+                each.resume()
+
+
+CONFINED, PROBE = "kasal_jupyter.confined", "kasal_jupyter.tools.mcp_probe"
+
+
+@pytest.fixture(scope="module")
+def mcp_url(tmp_path_factory):
+    with http_mcp_server(tmp_path_factory.mktemp("mcp") / "notes") as running:
+        yield running.url
+
+
+def _import(client, _mcp_url, _ready):
+    return client.post("/crews/import", json={"text": CREW})
+
+
+def _know(client, _mcp_url, ready):
+    return client.post(f"/crews/{ready['crew']}/knowledge", json={"name": "a.md", "text": "Tea is green."})
+
+
+def _register(client, mcp_url, _ready):
+    return client.post("/tools/mcp", json={"name": "late", "transport": "http", "url": mcp_url})
+
+
+def _refresh(client, _mcp_url, ready):
+    return client.post(f"/tools/mcp/{ready['mcp']}/refresh")
+
+
+def _rename(client, _mcp_url, ready):
+    return client.put(f"/tools/mcp/{ready['mcp']}", json={"name": "other"})
+
+
+def _prepared(client, ask, mcp_url):
+    """Give a crew of a user's, and an MCP server where one is asked about."""
+    crew = new_crew(client, crew_body())
+    if ask not in {_refresh, _rename}:
+        return {"crew": crew}
+    answer = client.post("/tools/mcp", json={"name": "early", "transport": "http", "url": mcp_url})
+    assert answer.status_code == 201, answer.text
+    return {"crew": crew, "mcp": answer.json()["server_id"]}
+
+
+def _stored(owner, ready):
+    """Give all that such a request could have changed."""
+    paths = ["/crews", f"/crews/{ready['crew']}/knowledge", "/tools/mcp"]
+    return [owner.get(path).json() for path in paths]
+
+
+@pytest.mark.parametrize(
+    ("ask", "loss"),
+    [
+        (_import, "disabled"),
+        (_know, "demoted"),
+        (_register, "logged out"),
+        (_refresh, "disabled"),
+        (_rename, "demoted"),
+    ],
+)
+def test_what_takes_long_is_stored_for_nobody_who_has_lost_the_right_meanwhile(
+    server, owner, mcp_url, ask, loss
+):
+    program = CONFINED if ask in {_import, _know} else PROBE
+    # A server on this machine is for administrators.
+    with log_in(server, "admin") as ada:
+        ready = _prepared(ada, ask, mcp_url)
+        before = _stored(owner, ready)
+        answers = []
+        with held(server, program) as stopped:
+            asking = threading.Thread(target=lambda: answers.append(ask(ada, mcp_url, ready)))
+            asking.start()
+            wait_until(lambda: stopped)
+            lose(loss, server, owner, ada)
+        asking.join(60)
+        assert answers[0].status_code == 401, answers[0].text
+        assert _stored(owner, ready) == before
+
+
+def test_what_a_provider_has_answered_is_told_to_nobody_who_was_disabled(server, owner, ada):
+    with _Slow("Hello") as model:
+        provider = {"base_url": model.url, "api_key": "sk-slow-1", "scope": "server"}
+        assert owner.put("/providers/tested", json=provider).status_code == 200
+        answers = []
+        path, body = "/providers/tested/test", {"model": "m"}
+        asking = threading.Thread(target=lambda: answers.append(ada.post(path, json=body)))
+        asking.start()
+        wait_until(lambda: model.requests)
+        lose("logged out", server, owner, ada)
+        model.told.set()
+        asking.join(60)
+    assert answers[0].status_code == 401, answers[0].text
 
 
 def test_a_body_that_comes_slowly_is_taken_of_nobody_who_was_disabled(server, owner, ada):

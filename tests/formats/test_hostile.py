@@ -21,6 +21,7 @@ from kasal_jupyter.formats.yaml_crew import load_crew
 from kasal_jupyter.formats.yaml_edit import rewrite
 from kasal_jupyter.formats.yaml_text import MOST_MERGES, parse_mapping, plain
 from kasal_jupyter.kernel.editor.draft import Draft
+from kasal_jupyter.schemas.generate import MOST_OF_AN_ANSWER
 
 PROJECT = {"agents.yaml": "a: {}", "tasks.yaml": "t: {}"}
 
@@ -178,7 +179,7 @@ def test_what_stands_in_fences_that_are_closed(answer, found):
     "unit", ["```\n", "~~~x\n", "```\n~~~\n", "`" * 3 + "a", " \t```\n", "```yaml\na: b\n"]
 )
 def test_an_answer_of_fences_ends(unit):
-    answer = (unit * yaml_answer.MOST_OF_AN_ANSWER)[: yaml_answer.MOST_OF_AN_ANSWER]
+    answer = (unit * MOST_OF_AN_ANSWER)[:MOST_OF_AN_ANSWER]
     given = orjson.dumps({"answer": answer, "request": {"description": "d"}})
     with pytest.raises(InvalidRequest):
         confined("kasal_jupyter.formats.elsewhere:understand", given, seconds=60)

@@ -11,8 +11,8 @@ from kasal_jupyter.formats.bundle import files_of_mapping, files_of_zip
 from kasal_jupyter.formats.exporting import export_crew
 from kasal_jupyter.formats.importing import import_crew
 from kasal_jupyter.formats.yaml_crew import dump_crew, load_crew
-from kasal_jupyter.runs.drafts import draft
 from kasal_jupyter.schemas.readiness import UNWRITTEN, content_faults
+from kasal_jupyter.store.crews import made_of
 
 AGENTS = """\
 x-shared: &shared
@@ -64,7 +64,7 @@ def test_a_project_as_windows_and_its_author_have_written_it():
     )
     assert "slashes" in told["tasks.write.output_file"]
     assert "x-shared" not in str(told)
-    whole = draft(crew, "ada")
+    whole = made_of(crew, "crew_draft", "ada")
     assert [fault.field for fault in content_faults(whole.crew, whole.agents, whole.tasks)] == [
         "agents[1].goal",
         "tasks[0].expected_output",

@@ -1,5 +1,7 @@
 """The check before a run: every fault at once, by field."""
 
+import time
+
 import pytest
 
 from kasal_jupyter import errors
@@ -251,3 +253,16 @@ def test_braces_that_are_meant_are_no_inputs():
 def test_a_context_says_whose_results_a_task_gets(context, chosen):
     spec = prepare([agent()], [task(1), task(2, context=context)])
     assert spec.tasks[1].context_tasks == chosen
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["another input is meant", "no tool names them"])
+def test_many_inputs_placeholders_and_tools_take_no_time_that_grows_with_their_product(known):
+    """The processor's time, with room: the product of any two of them would take a minute."""
+    text = " ".join(f"{{p{n}}}" for n in range(8_000))
+    inputs = {f"{'q' if known else 'i'}{n}": n for n in range(40_000)}
+    tools = [ClientTool(name=f"t{n}", description="Of the table " * 300, for_all=True) for n in range(300)]
+    began = time.thread_time()
+    found = fields([agent()], [task(1, description=text[:90_000])], inputs, client_tools=tools)
+    assert time.thread_time() - began < 5
+    assert found[0] == "inputs.p0"
+    assert found[-1] == "errors"

@@ -1,5 +1,7 @@
 """`web_search` by each engine, against servers on loopback that speak as the engines do."""
 
+import socket
+
 import ddgs.engines
 import pytest
 from ddgs.engines.duckduckgo import Duckduckgo
@@ -145,9 +147,10 @@ def keyless(tmp_path):
 
 @pytest.fixture
 def one_engine(engines, monkeypatch):
-    """The one public engine that there is: DuckDuckGo, on loopback."""
+    """The one public engine that there is: DuckDuckGo, on loopback, asked in this process."""
     monkeypatch.setitem(ddgs.engines.ENGINES, "text", {"duckduckgo": Duckduckgo})
     monkeypatch.setattr(Duckduckgo, "search_url", f"{engines.url}/html/")
+    monkeypatch.setattr(search, "confined", lambda _function, given, **_limits: search.answer_ddgs(given))
     return engines.http
 
 
@@ -169,22 +172,23 @@ def test_public_engines_that_find_nothing_are_no_failure(keyless, one_engine):
     assert keyless().startswith("Nothing was found")
 
 
-def test_without_the_internet_the_agent_is_told(keyless, engines, monkeypatch):
-    monkeypatch.setitem(ddgs.engines.ENGINES, "text", {"duckduckgo": Duckduckgo})
-    # A name that can have no address.
-    monkeypatch.setattr(Duckduckgo, "search_url", "https://search.invalid/html/")
+# -- in the limited process that their pages are read in, where only a proxy leads to them ----------------
+
+
+def test_without_the_internet_the_agent_is_told(keyless, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     with pytest.raises(ValueError, match="public search engines cannot be reached"):
         keyless()
 
 
-def test_public_engines_that_do_not_answer_are_given_up(keyless, one_engine, monkeypatch):
-    from tests.servers.hostile_server import over, silent
-
-    over.clear()
-    one_engine.replies["/html/"] = silent
-    monkeypatch.setattr(search, "TIMEOUT", 0.5)
-    try:
-        with pytest.raises(ValueError, match=r"did not answer within 0\.5 seconds"):
+def test_public_engines_that_do_not_answer_are_given_up_with_their_process(keyless, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.setattr(search, "TIMEOUT", 3.0)
+        with pytest.raises(ValueError, match="nothing that can be read within 3 seconds"):
             keyless()
-    finally:
-        over.set()
+        # Somebody has come, and is gone.
+        connection, _ = proxy.accept()
+        with connection:
+            while connection.recv(4_096):
+                pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import IO
 
+from kasal_jupyter.hiding import here
 from kasal_jupyter.tools.builtin.directory_list import listing
 from kasal_jupyter.tools.readable import is_pdf, read_pdf
 from kasal_jupyter.tools.tool import Tool, ToolContext
@@ -45,6 +46,9 @@ def _text(file: IO[bytes], start: int) -> str:
         end = next((at for at in range(end - 1, end - 5, -1) if _begins(data[at])), end)
     text = data[first:end].removeprefix(_MARK if start == 0 else b"").decode(errors="replace")
     if start + end < size:
+        # What may be the beginning of a secret is left to whoever reads on.
+        text, rest = here().split(text)
+        end -= len(rest.encode())
         return f"{text}\n[It goes on: {size:,} bytes in all. start={start + end} gives what follows.]"
     return text
 

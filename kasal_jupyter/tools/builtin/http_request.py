@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from kasal_jupyter.hiding import beginning
 from kasal_jupyter.tools.builtin.web_page import web_address
 from kasal_jupyter.tools.tool import Tool, ToolContext, without_network
 from kasal_jupyter.tools.wording import portion, status_text
@@ -106,7 +107,7 @@ def _plain(value: Any) -> Any:
 def _shown(answer: Answer, start: int) -> str:
     head = [f"HTTP {status_text(answer.status)}", f"URL: {answer.url}"]
     shown = [(name, value) for name, value in answer.headers.items() if _SHOWN.fullmatch(name)]
-    head += [f"{name}: {value[:MAX_HEADER]}" for name, value in shown[:MOST_HEADERS]]
+    head += [f"{name}: {beginning(value, MAX_HEADER)}" for name, value in shown[:MOST_HEADERS]]
     if not answer.body:
         body = "[Nothing.]"
     elif not answer.is_text or b"\0" in answer.body[:1_024]:

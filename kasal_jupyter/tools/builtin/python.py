@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kasal_jupyter.environment import plain_environment
+from kasal_jupyter.hiding import here
 from kasal_jupyter.tools import limited_python
 from kasal_jupyter.tools.tool import Tool, ToolContext
 from kasal_jupyter.warden import mark
@@ -59,7 +60,9 @@ class _Output:
 
     def text(self) -> str:
         text = self.data.decode(errors="replace").rstrip()
-        return text if self.complete else f"{text}\n[The output goes on; this is its beginning.]"
+        if self.complete:
+            return text
+        return f"{here().split(text)[0]}\n[The output goes on; this is its beginning.]"
 
 
 def _run(context: ToolContext, code: str, timeout: float = SECONDS) -> str:

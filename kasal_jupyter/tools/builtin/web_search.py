@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kasal_jupyter.hiding import beginning
 from kasal_jupyter.tools.search import search
 from kasal_jupyter.tools.tool import Tool, ToolContext, without_network
 
@@ -21,8 +22,9 @@ def _run(context: ToolContext, query: str, max_results: int = 8) -> str:
     if not found:
         return f"Nothing was found for {query!r}; try other words."
     return "\n\n".join(
-        f"{number}. {each.title or each.url}\n   {each.url}\n   {each.snippet[:MAX_SNIPPET]}".rstrip()
+        f"{number}. {each.title or each.url}\n   {each.url}\n   {snippet}".rstrip()
         for number, each in enumerate(found, 1)
+        for snippet in [beginning(each.snippet, MAX_SNIPPET)]
     )
 
 
