@@ -10,7 +10,7 @@ from kasal_jupyter.kernel.crew_graph import graph_html, graph_text
 from kasal_jupyter.kernel.crew_plan import inputs_of, plan_of
 from kasal_jupyter.kernel.demo_crew import demo_crew
 from kasal_jupyter.schemas.crews import CrewChecked, CrewFault
-from kasal_jupyter.schemas.estimate import ESTIMATE_EXAMPLE, Estimate
+from kasal_jupyter.schemas.estimate import Estimate
 from kasal_jupyter.schemas.executions import CrewRemark
 from tests.kernel.test_views import HOSTILE
 
@@ -169,7 +169,7 @@ def test_what_a_crew_says_of_itself_is_never_executed(page):
 
 
 def test_the_card_names_whose_fault_it_is_and_is_not_ready_where_that_is_doubtful():
-    estimate = Estimate.model_validate({**ESTIMATE_EXAMPLE})
+    estimate = Estimate(runs=0, tokens=None, cost=None, seconds=None)
     fault = CrewFault(field="agents[1].model", reason="nobody serves it")
     checked = CrewChecked(runnable=False, faults=[fault], estimated_duration=1, estimate=estimate)
     text = repr(CrewCard(managed(), "", checked))
