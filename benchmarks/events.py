@@ -344,8 +344,8 @@ def main() -> None:
         figures["steady"] = measure(url, process, job_id, subscribers, go)
         figures["stuck"] = stuck(url, process, Path(name))
     with tempfile.TemporaryDirectory() as name, server(Path(name), steady=False) as (url, process):
-        # Ten events a task, and a tenth of a second each.
-        job_id = start(url, crew(events // 10, "Compute 17 * 23", latency=0.04), {})
+        # Ten events a task, and a tenth of a second each; it is not over when its followers have come.
+        job_id = start(url, crew(max(40, events // 10), "Compute 17 * 23", latency=0.04), {})
         figures["crew"] = measure(url, process, job_id, subscribers, Path(name, "go"))
     if arguments.json:
         print(json.dumps(figures))

@@ -310,15 +310,15 @@ def main(door: socket.socket, folder: Path, owner: int) -> NoReturn:
 
 def warm_up(folder: Path) -> None:
     """Do what each zygote would do, and have it not done again."""
-    from kasal_jupyter.worker import warm
     from kasal_jupyter.worker.switches import import_crewai
 
-    import_crewai(folder)
+    import_crewai(folder)  # Before anything else imports it.
+    from kasal_jupyter.worker import warm
+
     warm.warm_up()
     warm.warm_up = lambda: None
     # Otherwise each zygote would load it for itself once nothing is to do.
     warm.load_rest("mcp")
-    # A tracer of CrewAI's that is garbage would begin a thread anew in whatever is forked.
     gc.collect()
     gc.freeze()
 
