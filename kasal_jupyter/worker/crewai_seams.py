@@ -553,9 +553,10 @@ class AnthropicAnswers(AnsweringLLM, AnthropicCompletion):
         api, reader = client.messages, self.reader(params)
         if response_model is not None:
             # As CrewAI asks for an object: by a tool, or by what newer models have for it.
+            from anthropic import transform_schema
             from crewai.llms.providers.anthropic import completion
 
-            schema = completion.transform_schema(response_model.model_json_schema())
+            schema = transform_schema(response_model.model_json_schema())
             if completion._supports_native_structured_outputs(self.model):
                 api = client.beta.messages
                 params["betas"] = [completion.ANTHROPIC_STRUCTURED_OUTPUTS_BETA]
@@ -609,7 +610,7 @@ class AzureAnswers(AnsweringLLM, AzureCompletion):
         said: list[Any] = []
 
         def read(chunks: Iterable[bytes], address: str) -> None:
-            asked_by = {"from_task": from_task, "from_agent": from_agent}
+            asked_by: dict[str, Any] = {"from_task": from_task, "from_agent": from_agent}
             said.append(self.read(reader, chunks, params["messages"], address=address, **asked_by))
 
         def take(answered: Any) -> None:
@@ -721,10 +722,10 @@ class GeminiAnswers(ObservedLLM, GeminiCompletion):
         reason, response_id = super()._extract_finish_reason_and_id(response)
         return self.look_at(response, reason), response_id
 
-    def _handle_completion(self, *args: Any) -> Any:  # type: ignore[override]
+    def _handle_completion(self, *args: Any) -> Any:
         return super()._handle_completion(*args[:5])
 
-    def _handle_streaming_completion(self, *args: Any) -> Any:  # type: ignore[override]
+    def _handle_streaming_completion(self, *args: Any) -> Any:
         # Without the form of an object, which is taken out of the text by whoever has asked.
         return super()._handle_streaming_completion(*args[:5])
 

@@ -210,6 +210,24 @@ def test_the_owners_own_comes_before_the_servers_and_that_before_the_environment
     assert (other.api_key, other.base_url) == ("sk-environment", "http://environment/v1")
 
 
+def test_an_address_that_errors_may_not_name_is_told_by_what_has_set_it():
+    models = catalog(
+        {"OPENAI_API_KEY": "sk-env", "OPENAI_API_BASE": "http://10.0.0.7/v1"},
+        stored=stored(
+            ada={"openai": Credentials("user", "sk-ada", "http://10.0.0.8/v1")},
+            grace={"openai": Credentials("server", None, "http://10.0.0.9/v1")},
+            tim={"openai": Credentials("server", None, "http://127.0.0.1:8000/v1")},
+        ),
+    )
+
+    def told(owner):
+        return models.of(owner).resolve("gpt-4o").address_set_by
+
+    assert told("ada") is told("tim") is None
+    assert told("grace") == "the administrator's setting of openai"
+    assert told("somebody") == "OPENAI_API_BASE in the server's environment"
+
+
 def test_servers_that_are_registered_by_name_are_used_side_by_side():
     mine = catalog(
         stored=stored(

@@ -242,7 +242,7 @@ def anthropics_way_to_ask_for_an_object_is_at_hand() -> bool:
     return (
         completion._supports_native_structured_outputs("claude-sonnet-4-5") in {True, False}
         and isinstance(completion.ANTHROPIC_STRUCTURED_OUTPUTS_BETA, str)
-        and callable(completion.transform_schema)
+        and "schema = transform_schema(" in inspect.getsource(completion)
     )
 
 

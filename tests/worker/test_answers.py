@@ -140,6 +140,7 @@ def test_parallel_calls_are_told_apart(ask, stream):
     beside = list(PARALLEL).index("beside a text")
     if not stream:
         assert of_task(record, "llm_response", beside)[0]["text"] == "So:"
+        assert server.requests[2 * beside + 1]["messages"][-3]["content"] == "So:"
 
 
 @both_ways

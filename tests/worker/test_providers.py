@@ -36,6 +36,9 @@ def ask(engine, tmp_path):
     return run
 
 
+# Of servers that speak OpenAI's own API, test_answers.py and test_texts.py show the same.
+OTHERS = [provider for provider in PROVIDERS if provider.name not in {"openai", "ollama"}]
+each_other = pytest.mark.parametrize("provider", OTHERS, ids=lambda provider: provider.name)
 both_ways = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 
 
@@ -203,7 +206,7 @@ def test_the_timeout_is_for_the_whole_call(ask, provider, hung, stream):
     assert len(server.requests) == 1
 
 
-@each_provider
+@each_other
 @both_ways
 def test_what_is_said_and_thought_beside_a_call_is_kept_and_the_words_are_sent_on(ask, provider, stream):
     beside = Reply("Let me add.", thought="Two and three.", calls=CALL.calls)
@@ -231,7 +234,7 @@ NO_FORM = {
 """How they refuse to answer with an object."""
 
 
-@each_provider
+@each_other
 @both_ways
 def test_an_object_is_asked_for_in_the_providers_way_and_in_words_where_it_is_refused(
     engine, tmp_path, provider, stream
@@ -280,7 +283,7 @@ def test_an_older_model_of_anthropics_gives_an_object_with_a_tool(engine, tmp_pa
 ADDRESSES = {name: wrong for name, wrong in WRONG.items() if wrong.requests == 1 and not wrong.shape.pieces}
 
 
-@each_provider
+@each_other
 @both_ways
 def test_a_wrong_address_is_named_with_what_the_server_there_says(engine, tmp_path, provider, stream):
     with provider.server(*(Reply(shape=wrong.shape) for wrong in ADDRESSES.values())) as server:
@@ -304,7 +307,7 @@ def test_a_wrong_address_is_named_with_what_the_server_there_says(engine, tmp_pa
         assert wrong.words in event["error"]["message"], name
 
 
-@each_provider
+@each_other
 def test_an_address_of_somebody_elses_is_told_by_what_has_set_it(engine, tmp_path, provider):
     with provider.server(Reply(shape=ADDRESSES["a page"].shape)) as server:
         models = provider.spec(server.url)
