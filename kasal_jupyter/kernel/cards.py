@@ -118,8 +118,9 @@ def expected_text(answer: CrewChecked) -> str:
         runs = answer.estimate.runs
         which = "its last run" if runs == 1 else f"its last {runs} runs"
         return f"{which} took {'about ' if runs > 1 else ''}{duration_text(seconds.median)}"
-    guess = duration_text(answer.estimated_duration)
-    return f"no run of it tells yet how long it takes (guessed from its tasks: {guess})"
+    # A tenth of a second would look like a measurement.
+    guess = duration_text(answer.estimated_duration).replace(".0 s", " s")
+    return f"no run of it tells yet how long it takes (guessed from the number of its tasks: about {guess})"
 
 
 def remark_line(remark: CrewRemark, crew: CrewDetails) -> str:
