@@ -45,6 +45,14 @@ def test_what_is_forgotten_leaves_no_row(known):
     assert tables.crew_row(known.connection, "crew_a").texts == 0
 
 
+def test_a_word_that_no_text_has_is_found_in_longer_ones(known):
+    known.add(records("Die Umsatzsteuer steigt", "Die Ladesäule ist neu", "Meyer has a printer"))
+    assert known.contents("Welche Steuern?") == ["Die Umsatzsteuer steigt"]
+    assert known.contents("Ladesäulen") == ["Die Ladesäule ist neu"]
+    known.remove("0")
+    assert known.contents("Welche Steuern?") == []
+
+
 def test_what_is_there_already_is_left_as_it_is(known):
     known.add(records("The printer is new"))
     known.add(records("The printer is old", "The scanner is old"))
