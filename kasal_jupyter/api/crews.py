@@ -11,7 +11,7 @@ from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.listing import list_page
 from kasal_jupyter.api.operation import operation
 from kasal_jupyter.errors import Fault, InvalidRequest
-from kasal_jupyter.runs.dry_run import dry_run
+from kasal_jupyter.runs.dry_run import doubted_models, dry_run
 from kasal_jupyter.schemas.base import Updated
 from kasal_jupyter.schemas.crews import (
     Crew,
@@ -177,8 +177,9 @@ class CrewCheckHandler(ApiHandler):
         self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
         # What has just ended tells of the next run as well.
         await self.parts.runs.put_away(crew_id)
-        whole = self.parts.crews.whole(crew_id)
-        self.answer(await dry_run(self.parts.runs, whole, body.inputs, body.tools))
+        runs, whole = self.parts.runs, self.parts.crews.whole(crew_id)
+        doubted = await doubted_models(runs, whole)
+        self.answer(dry_run(runs, whole, body.inputs, body.tools, doubted))
 
 
 def expected_version(handler: ApiHandler) -> int | None:

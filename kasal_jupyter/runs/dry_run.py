@@ -15,10 +15,19 @@ from kasal_jupyter.schemas.executions import CrewRemark
 from kasal_jupyter.schemas.tools import ClientTool
 
 
-async def dry_run(
-    runs: Runs, whole: WholeCrew, inputs: Mapping[str, Any], tools: Sequence[ClientTool] = ()
+async def doubted_models(runs: Runs, whole: WholeCrew) -> dict[str, str]:
+    """Say of the models that a crew names, by name, what makes it doubtful that they are served."""
+    return await doubts(runs.catalog.of(whole.crew.owner), {name for name, _ in _models(whole)})
+
+
+def dry_run(
+    runs: Runs,
+    whole: WholeCrew,
+    inputs: Mapping[str, Any],
+    tools: Sequence[ClientTool] = (),
+    doubted: Mapping[str, str] | None = None,
 ) -> CrewChecked:
-    """Check a crew as :meth:`Runs.start` does, and look whether its models are known to be served.
+    """Check a crew as :meth:`Runs.start` does.
 
     Parameters
     ----------
@@ -26,22 +35,23 @@ async def dry_run(
         Where it would run: its models and the tools of the crew's owner.
     whole, inputs, tools
         What it would be started with.
+    doubted
+        What :func:`doubted_models` gave.
     """
-    catalog = runs.catalog.of(whole.crew.owner)
     checked = check_run(
         "",
         whole,
         inputs,
-        catalog=catalog,
+        catalog=runs.catalog.of(whole.crew.owner),
         toolbox=runs.toolbox(whole.crew.owner),
         folder="",
         client_tools=tools,
         recall=runs.memories.of if runs.memories is not None else None,
     )
-    named = list(_models(whole))
-    doubted = await doubts(catalog, {name for name, _ in named})
     unsure = [
-        CrewRemark(field=field, remark=doubted[name], doubt=True) for name, field in named if name in doubted
+        CrewRemark(field=field, remark=said, doubt=True)
+        for name, field in _models(whole)
+        if (said := (doubted or {}).get(name)) is not None
     ]
     return CrewChecked(
         runnable=not checked.faults,
