@@ -112,7 +112,7 @@ class CrewRemark(Model):
     )
 
 
-_REMARK_EXAMPLE = {
+_REMARK_EXAMPLE: dict[str, Any] = {
     "field": "inputs.deadlin",
     "remark": "Nothing in the crew uses it; did you mean 'deadline'?",
     "doubt": False,
