@@ -11,7 +11,7 @@ from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.listing import list_page
 from kasal_jupyter.api.operation import operation
 from kasal_jupyter.errors import Fault, InvalidRequest
-from kasal_jupyter.runs.dry_run import dry_run
+from kasal_jupyter.runs.dry_run import doubted_models, dry_run
 from kasal_jupyter.schemas.base import Updated
 from kasal_jupyter.schemas.crews import (
     Crew,
@@ -177,9 +177,10 @@ class CrewCheckHandler(ApiHandler):
         self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
         # What has just ended tells of the next run as well.
         await self.parts.runs.put_away(crew_id)
-        whole = await self.parts.crews.read(crew_id, self.caller.owner)
-        self.answer(
-            await dry_run(self.parts.runs, whole, body.inputs, body.tools, asked_by=self.caller.owner)
+        runs, whole = self.parts.runs, await self.parts.crews.read(crew_id, self.caller.owner)
+        doubted = await doubted_models(runs, whole)
+        await self.answer_with(
+            lambda: dry_run(runs, whole, body.inputs, body.tools, doubted), size=whole.size + len(body.inputs)
         )
 
 

@@ -59,8 +59,8 @@ def with_names_whole(parser: Parser, words: Sequence[Word], session: Session) ->
     whole = joined(found, run, known)
     if len(whole) < len(found):
         # What is left behind the crew's name is the new one.
-        rest = begun(whole, parser.places(whole)[1:]) if positions[-1].dest == "new_name" else []
-        return _joined(whole, rest, " ".join(whole[place] for place in rest)) if len(rest) > 1 else whole
+        new = begun(whole, parser.places(whole)[1:]) if positions[-1].dest == "new_name" else []
+        return _joined(whole, new, " ".join(whole[place] for place in new)) if len(new) > 1 else whole
     if len(positions) == 1:
         # Nothing else can stand there: it is the name, of a crew that is misspelt or still to be made.
         return _joined(found, run, " ".join(found[place] for place in run))

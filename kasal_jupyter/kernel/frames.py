@@ -176,12 +176,13 @@ def _read_whole(kind: Any) -> tuple[Any, _Reader] | None:
     if isinstance(kind, nw.Duration) and in_ns:
         return nw.Int64(), _duration_text
     if isinstance(kind, nw.List) and (inner := _read_whole(kind.inner)) is not None:
-        return nw.List(inner[0]), lambda items: items and [inner[1](each) for each in items]
+        read_as, reader = inner
+        return nw.List(read_as), lambda items: items and [reader(each) for each in items]
     if isinstance(kind, nw.Struct):
         parts = {each.name: _read_whole(each.dtype) or (each.dtype, _unchanged) for each in kind.fields}
         if any(parts[each.name][0] != each.dtype for each in kind.fields):
-            read_as = nw.Struct({name: cast for name, (cast, _) in parts.items()})
-            return read_as, lambda row: row and {name: parts[name][1](value) for name, value in row.items()}
+            kinds = nw.Struct({name: kind for name, (kind, _) in parts.items()})
+            return kinds, lambda row: row and {name: parts[name][1](value) for name, value in row.items()}
     return None
 
 

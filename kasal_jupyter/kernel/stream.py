@@ -164,17 +164,19 @@ def open_socket(connection: Connection) -> websocket.WebSocket:
         if error.status_code >= 500:
             raise ConnectionError(f"the server answers {error.status_code}") from error
         raise refusal_of(error.status_code, bytes(error.resp_body or b"")) from None
-    except (websocket.WebSocketException, *_proxy_refusals()) as error:
+    except _failures() as error:
         raise ConnectionError(str(error)) from error
 
 
-def _proxy_refusals() -> tuple[type[Exception], ...]:
-    """Give what a SOCKS proxy's refusal is raised as, where such a proxy can be asked."""
+def _failures() -> tuple[type[Exception], ...]:
+    """Give what is raised where no connection is made: also by a SOCKS proxy, where one can be asked."""
+    import websocket
+
     if find_spec("python_socks") is None:
-        return ()
+        return (websocket.WebSocketException,)
     from python_socks import ProxyError
 
-    return (ProxyError,)
+    return websocket.WebSocketException, ProxyError
 
 
 def _way(connection: Connection) -> dict[str, Any]:

@@ -294,11 +294,16 @@ async def doubts(catalog: ModelCatalog, names: Iterable[str]) -> dict[str, str]:
     if isinstance(catalog, SandboxCatalog):
         return {}
     wanted: dict[str, tuple[Provider, dict[str, str]]] = {}
-    for name in names:
-        with suppress(ModelUnavailable):
-            provider, model = catalog.split(name)
-            if catalog.fault(provider) is None:
-                wanted.setdefault(provider.name, (provider, {}))[1][name] = model
+
+    def sort() -> None:
+        for name in names:
+            with suppress(ModelUnavailable):
+                provider, model = catalog.split(name)
+                if catalog.fault(provider) is None:
+                    wanted.setdefault(provider.name, (provider, {}))[1][name] = model
+
+    # Packages are looked for, and the prices loaded, where that holds up nobody.
+    await asyncio.to_thread(sort)
     looks = await asyncio.gather(*(readiness(catalog, each) for each in wanted))
 
     def found() -> dict[str, str]:
@@ -309,7 +314,6 @@ async def doubts(catalog: ModelCatalog, names: Iterable[str]) -> dict[str, str]:
             if (said := _doubt(ready, provider, model))
         }
 
-    # The first look at the prices loads them.
     return await asyncio.to_thread(found)
 
 

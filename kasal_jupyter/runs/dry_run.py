@@ -7,8 +7,7 @@ from typing import Any
 
 from kasal_jupyter.errors import MOST_FAULTS
 from kasal_jupyter.models.listing import doubts
-from kasal_jupyter.places import aside
-from kasal_jupyter.runs.check import Checked, check_run
+from kasal_jupyter.runs.check import check_run
 from kasal_jupyter.runs.estimate import estimate, estimate_duration
 from kasal_jupyter.runs.service import Runs
 from kasal_jupyter.schemas.crews import CrewChecked, CrewFault, WholeCrew
@@ -16,15 +15,19 @@ from kasal_jupyter.schemas.executions import CrewRemark
 from kasal_jupyter.schemas.tools import ClientTool
 
 
-async def dry_run(
+async def doubted_models(runs: Runs, whole: WholeCrew) -> dict[str, str]:
+    """Say of the models that a crew names, by name, what makes it doubtful that they are served."""
+    return await doubts(runs.catalog.of(whole.crew.owner), {name for name, _ in _models(whole)})
+
+
+def dry_run(
     runs: Runs,
     whole: WholeCrew,
     inputs: Mapping[str, Any],
     tools: Sequence[ClientTool] = (),
-    *,
-    asked_by: str,
+    doubted: Mapping[str, str] | None = None,
 ) -> CrewChecked:
-    """Check a crew as :meth:`Runs.start` does, and look whether its models are known to be served.
+    """Check a crew as :meth:`Runs.start` does.
 
     Parameters
     ----------
@@ -32,28 +35,23 @@ async def dry_run(
         Where it would run: its models and the tools of the crew's owner.
     whole, inputs, tools
         What it would be started with.
-    asked_by
-        For whom: a large crew is checked in a thread, in turn.
+    doubted
+        What :func:`doubted_models` gave.
     """
-    catalog = runs.catalog.of(whole.crew.owner)
-
-    def check() -> Checked:
-        return check_run(
-            "",
-            whole,
-            inputs,
-            catalog=catalog,
-            toolbox=runs.toolbox(whole.crew.owner),
-            folder="",
-            client_tools=tools,
-            recall=runs.memories.of if runs.memories is not None else None,
-        )
-
-    checked = await aside(check, size=whole.size + len(inputs), owner=asked_by)
-    named = list(_models(whole))
-    doubted = await doubts(catalog, {name for name, _ in named})
+    checked = check_run(
+        "",
+        whole,
+        inputs,
+        catalog=runs.catalog.of(whole.crew.owner),
+        toolbox=runs.toolbox(whole.crew.owner),
+        folder="",
+        client_tools=tools,
+        recall=runs.memories.of if runs.memories is not None else None,
+    )
     unsure = [
-        CrewRemark(field=field, remark=doubted[name], doubt=True) for name, field in named if name in doubted
+        CrewRemark(field=field, remark=said, doubt=True)
+        for name, field in _models(whole)
+        if (said := (doubted or {}).get(name)) is not None
     ]
     return CrewChecked(
         runnable=not checked.faults,
