@@ -6,6 +6,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.operation import Media, operation
+from kasal_jupyter.places import LISTS
 from kasal_jupyter.schemas.health import Health
 from kasal_jupyter.schemas.maintenance import MaintenanceState, MaintenanceUpdate
 from kasal_jupyter.version import __version__
@@ -71,4 +72,4 @@ class MetricsHandler(ApiHandler):
         Where Jupyter's ``/metrics`` is served, it shows the same.
         """
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
-        self.finish(generate_latest(REGISTRY))
+        self.finish(await LISTS.do(lambda: generate_latest(REGISTRY), owner=self.caller.owner))

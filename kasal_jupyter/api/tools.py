@@ -6,6 +6,7 @@ from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.listing import LISTED, list_page
 from kasal_jupyter.api.operation import operation
 from kasal_jupyter.errors import NotFound, nearest
+from kasal_jupyter.places import LISTS
 from kasal_jupyter.schemas.base import Updated
 from kasal_jupyter.schemas.mcp import McpServer
 from kasal_jupyter.schemas.mcp_run import McpTool
@@ -98,14 +99,17 @@ class ToolsHandler(ToolResource):
         text = (query.search or "").casefold()
         tools = [
             tool
-            for tool in self.usable()
+            for tool in await LISTS.do(self.usable, owner=self.caller.owner)
             if (query.category is None or tool.category.casefold() == query.category.casefold())
             and (text in tool.name.casefold() or text in tool.description.casefold())
         ]
         field = query.sort.removeprefix("-")
         tools.sort(key=lambda tool: (getattr(tool, field), tool.name), reverse=query.sort.startswith("-"))
         shown = tools[query.offset : query.offset + query.per_page]
-        self.answer(ToolList(tools=shown, total=len(tools), page=query.page, per_page=query.per_page))
+        await self.answer_with(
+            lambda: ToolList(tools=shown, total=len(tools), page=query.page, per_page=query.per_page),
+            size=LISTED * len(shown),
+        )
 
 
 class ToolHandler(ToolResource):
@@ -114,7 +118,7 @@ class ToolHandler(ToolResource):
     @operation("Get a tool", access="viewer", answers={200: ToolInfo}, errors=(404,))
     async def get(self, name: str) -> None:
         """Give a built-in tool, a custom one of the caller's, or one of an MCP server, by its name."""
-        tools = {tool.name: tool for tool in self.usable()}
+        tools = {tool.name: tool for tool in await LISTS.do(self.usable, owner=self.caller.owner)}
         if name not in tools:
             raise NotFound(f"There is no tool {name!r}{nearest(name, tools)}")
         self.answer(tools[name])

@@ -21,6 +21,10 @@ MODULES = ("argon2", "cryptography.fernet", "jwt", "psutil")
 """What is imported by functions that are called on the loop."""
 
 
+warmed = threading.Event()
+"""Set when it is all there."""
+
+
 def warm_up() -> threading.Thread:
     """Begin to import and to build it all, in a thread."""
     thread = threading.Thread(target=_warm_up, name="kasal-warm", daemon=True)
@@ -39,6 +43,7 @@ def _warm_up() -> None:
     # What there is by now, 200,000 objects, stays: a full collection would look through it all again and
     # again, and hold everybody's events up for a tenth of a second each time.
     gc.freeze()
+    warmed.set()
 
 
 def _below(model: type[BaseModel]) -> Iterator[type[BaseModel]]:

@@ -162,7 +162,7 @@ def kill_marked(mark: str) -> None:
 
     Where there is no warden, or no longer one, this finds what has left its group and its parent.
     """
-    import psutil
+    import psutil  # type: ignore[import-untyped]
 
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):

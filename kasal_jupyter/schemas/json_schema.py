@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 from urllib.parse import unquote
 
+import orjson
 from pydantic import AfterValidator, WithJsonSchema
 
 MOST_PARTS = 5_000
@@ -79,6 +81,34 @@ def referred(reference: str, root: Any) -> Any:
         else:
             return None
     return part
+
+
+_KNOWN: dict[bytes, None] = {}
+"""Digests of schemas that were looked at and are sound."""
+
+MOST_KNOWN = 10_000
+"""How many of them are remembered."""
+
+
+def known_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """Do what :func:`object_schema` does, once for each schema: what is stored is read again and again.
+
+    Raises
+    ------
+    ValueError
+        As :func:`object_schema`.
+    """
+    try:
+        digest = hashlib.blake2b(orjson.dumps(schema), digest_size=16).digest()
+    except TypeError:
+        # It nests too deeply to be written, or has numbers of more than 64 bits.
+        return object_schema(schema)
+    if digest not in _KNOWN:
+        object_schema(schema)
+        if len(_KNOWN) >= MOST_KNOWN:
+            _KNOWN.clear()
+        _KNOWN[digest] = None
+    return schema
 
 
 def _require_small(schema: Any) -> None:
@@ -271,5 +301,5 @@ OBJECT_SCHEMA_FORM: dict[str, Any] = {
 }
 """What can be said of a JSON schema of an object without the schema of all schemas."""
 
-ObjectSchema = Annotated[dict[str, Any], AfterValidator(object_schema), WithJsonSchema(OBJECT_SCHEMA_FORM)]
+ObjectSchema = Annotated[dict[str, Any], AfterValidator(known_schema), WithJsonSchema(OBJECT_SCHEMA_FORM)]
 """A JSON schema of an object, as a field of a body."""

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints, WithJs
 
 from kasal_jupyter.hiding import credentials_of, too_short
 from kasal_jupyter.schemas.base import Document, Given, ListQuery, Model, Name, Query
-from kasal_jupyter.schemas.json_schema import OBJECT_SCHEMA_FORM, object_schema
+from kasal_jupyter.schemas.json_schema import OBJECT_SCHEMA_FORM, known_schema
 
 AuthType = Literal["none", "bearer", "api_key", "basic"]
 """How a tool shows its endpoint who it is: not at all, by a bearer token, a header, or user and password."""
@@ -104,7 +104,7 @@ def long_enough(values: dict[str, str]) -> dict[str, str]:
 
 
 def _parameters(schema: dict[str, Any]) -> dict[str, Any]:
-    object_schema(schema)
+    known_schema(schema)
     for name in schema.get("properties", {}):
         # CrewAI makes a pydantic model of it, whose own methods cannot be fields.
         if not _PARAMETER.fullmatch(name) or name == "self" or _is_reserved(name):

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kasal_jupyter.api.warming import warmed
+
 SHORTEST = 0.001
 
 _original: Callable[[asyncio.Handle], None] = asyncio.Handle._run
@@ -45,7 +47,13 @@ def _load_jupyter_server_extension(_serverapp: Any) -> None:
                     most = looking.stacks.most_common(6)
                     out.writelines(f"    {count}x {stack}\n" for stack, count in most)
 
-    asyncio.Handle._run = run  # type: ignore[method-assign]
+    def begin() -> None:
+        # What is fetched beside the start is not asked for again: until then, a first use may take it all.
+        warmed.wait()
+        asyncio.Handle._run = run  # type: ignore[method-assign]
+        out.write("0 begun\n")
+
+    threading.Thread(target=begin, daemon=True).start()
 
 
 def _name(handle: asyncio.Handle) -> str:
