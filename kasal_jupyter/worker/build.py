@@ -16,7 +16,7 @@ from kasal_jupyter.schemas.placeholders import AGENT_TEXTS, fill
 from kasal_jupyter.schemas.spec import RunSpec, RunTask
 from kasal_jupyter.worker.agent import CrewAgent
 from kasal_jupyter.worker.client_tool import ClientCalls
-from kasal_jupyter.worker.condition import CrewConditionalTask
+from kasal_jupyter.worker.conditional_task import CrewConditionalTask
 from kasal_jupyter.worker.crewai_seams import end_by
 from kasal_jupyter.worker.guardrail import WordedGuardrail
 from kasal_jupyter.worker.models import Models
