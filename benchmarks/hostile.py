@@ -298,7 +298,7 @@ def checks(crew: str, most: int) -> Iterator[Input]:
     yield Input("a large crew checked with inputs", f"/crews/{crew}/check", {"inputs": given})
     tables = [
         {"name": f"t{n}", "description": "Of the table " * 300, "for_all": True}
-        for n in range(min(360, most // 5_000))
+        for n in range(min(64, most // 5_000))
     ]
     few = {f"i{n}": n for n in range(min(20_000, most // 40))}
     yield Input("inputs and tools", f"/crews/{crew}/check", {"inputs": few, "tools": tables})
