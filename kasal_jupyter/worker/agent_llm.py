@@ -207,27 +207,29 @@ class AgentLLM(ObservedLLM):
         """Ask one model, again where that may help; raise ``_GaveUp`` where it does not."""
         if question.tools and TOOLS in llm.lacks:
             raise _GaveUp(NoToolCalls(llm.label), None)
-        tries = 0
+        calls = tries = 0
         while True:
-            tries += 1
+            calls, tries = calls + 1, tries + 1
             attempt = Attempt()
             try:
                 return self._once(llm, attempt, question)
             except ModelFailed as failure:
                 if failure.setting == TOOLS and question.tools:
                     llm.lacks.add(TOOLS)
-                    self._tell(attempt.call_id, llm, tries + 1, 0.0, failure)
+                    self._tell(attempt.call_id, llm, calls + 1, 0.0, failure)
                     raise _GaveUp(NoToolCalls(llm.label, str(failure)), attempt.call_id) from failure
                 if self._leaves_out(llm, failure, question):
-                    # Many models take fewer settings than those before them that they stand in for.
-                    self._tell(attempt.call_id, llm, tries + 1, 0.0, failure)
+                    # Many models take fewer settings than those before them that they stand in for. That
+                    # is another question, and not the same one again.
+                    self._tell(attempt.call_id, llm, calls + 1, 0.0, failure)
+                    tries = 0
                     continue
                 if not (self._persistent and asks_again(failure, tries)):
                     told = ModelFailed(final_words(failure, tries), code=failure.failure_code)
                     told.__cause__ = failure
                     raise _GaveUp(told, attempt.call_id) from failure
                 wait = seconds_until_retry(failure, tries)
-                self._tell(attempt.call_id, llm, tries + 1, wait, failure)
+                self._tell(attempt.call_id, llm, calls + 1, wait, failure)
                 self.signal.sleep(wait)
 
     def _leaves_out(self, llm: ReportedLLM, failure: ModelFailed, question: _Question) -> bool:
