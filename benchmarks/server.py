@@ -70,7 +70,7 @@ def load_ext() -> float:
 
 def first_command() -> float:
     """Give the seconds that `jupyter kasal crews` takes where no server is found, and it starts its own."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "KASAL_DATA_DIR", "HOME")
         others = ("KASAL_URL", "KASAL_TOKEN", "JPY_", "JUPYTERHUB_", "JUPYTER_SERVER_URL")
         lonely = {name: value for name, value in os.environ.items() if not name.startswith(others)}
