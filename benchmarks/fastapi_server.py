@@ -36,6 +36,8 @@ class Crew(Base):
     name: Mapped[str]
     status: Mapped[str]
     created_at: Mapped[str] = mapped_column(index=True)
+    updated_at: Mapped[str]
+    version: Mapped[int]
     agents: Mapped[list[Agent]] = relationship(back_populates="crew")
 
 
@@ -96,6 +98,9 @@ def list_crews(
             status=crew.status,
             agents_count=count,
             created_at=crew.created_at,
+            updated_at=crew.updated_at,
+            version=crew.version,
+            owner=crew.owner,
         )
         for crew, count in rows
     ]
@@ -121,6 +126,8 @@ def fill(crews: int) -> str:
                     name=name,
                     status="active",
                     created_at=at,
+                    updated_at=at,
+                    version=1,
                     agents=agents,
                 )
             )
