@@ -38,6 +38,9 @@ VARIABLE = "KASAL_TESTS_ZYGOTE"
 OWN = {VARIABLE: ""}
 """What the environment of a server says that starts a zygote of its own."""
 
+LENT = ("kasal_jupyter.worker.zygote", "tests.worker.faulty_zygote")
+"""The programs that are lent; another has to be started."""
+
 ROOT = Path(__file__).parent.parent
 
 _LARGE = 1 << 18
@@ -81,7 +84,11 @@ def borrowing(start: Callable[..., Any]) -> Callable[..., Any]:
         folder = zygote._folder
         environment = worker_environment(os.environ, folder, zygote._passed)
         shares = os.environ.get(VARIABLE)
-        if not shares or _ways(environment) != json.loads((Path(shares) / "ways").read_text()):
+        if (
+            zygote.program not in LENT
+            or not shares
+            or _ways(environment) != json.loads((Path(shares) / "ways").read_text())
+        ):
             return start(zygote, theirs, log)
         from kasal_jupyter.warden import MARK
 
