@@ -17,8 +17,9 @@ from tests.private import end_servers, lonely
 
 TIMEOUT = 240
 
+# Each runner has it in a folder of its own, which is another notebook as far as anybody knows.
 CREW = """\
-%%kasal crew Tea
+%%kasal crew Tea --force
 agents:
   taster:
     role: Taster
