@@ -19,6 +19,8 @@ def test_an_execution_is_accepted_as_in_the_reference(api):
     answer = api.post("/executions", json={"crew_id": crew_id, "inputs": inputs})
     assert answer.status_code == 202
     accepted = answer.json()
+    (remark,) = accepted.pop("remarks")
+    assert remark["field"] == "inputs.deadline"
     assert accepted == {"job_id": accepted["job_id"], "status": "queued", "estimated_duration": 60}
     assert accepted["job_id"].startswith("job_")
     assert wait_for(api, accepted["job_id"])["inputs"] == inputs
@@ -201,7 +203,7 @@ def test_the_result_comes_at_the_end(api, report):
     for shares in by.values():
         assert sum(each["total_tokens"] for each in shares) == result["usage"]["total_tokens"]
     assert (model["key"], model["cost"]) == ("sandbox", 0.0)
-    assert set(result) == {"job_id", "status", "result", "error", "usage", "duration"}
+    assert set(result) == {"job_id", "status", "result", "partial_result", "error", "usage", "duration"}
     assert result["usage"]["total_tokens"] > 0
     job_id = start(api, new_crew(api, slow_crew()))
     early = api.get(f"/executions/{job_id}/result")

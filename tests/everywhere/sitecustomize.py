@@ -1,4 +1,7 @@
-"""Read by every Python that tests start: its zygotes come from `tests.shared_zygote`."""
+"""Read by every Python that tests start: its zygotes come from `tests.shared_zygote`.
+
+Not those of pytest's own processes, where tests say for themselves whether they borrow one.
+"""
 
 import os
 import sys
@@ -25,7 +28,7 @@ class _Sharing:
         return spec
 
 
-if os.environ.get("KASAL_TESTS_ZYGOTE"):
+if os.environ.get("KASAL_TESTS_ZYGOTE") and not any("sys.stdin.readline()" in word for word in sys.orig_argv):
     sys.meta_path.insert(0, _Sharing())
-    # Two seconds of each Jupyter server's start; see `kasal_jupyter.cli.quick_start`.
+    # Two seconds of each Jupyter server's start: a grammar for IRIs, which jsonschema uses where it is there.
     sys.modules["rfc3987_syntax"] = None

@@ -322,10 +322,12 @@ def test_when_the_server_is_killed_nothing_is_left(tmp_path, method):
         cwd=root,
     )
     with server:
-        child = int(server.stdout.readline())
-        below = [one.pid for one in psutil.Process(server.pid).children(recursive=True)]
-        assert child in below
-        server.kill()
+        try:
+            child = int(server.stdout.readline())
+            below = [one.pid for one in psutil.Process(server.pid).children(recursive=True)]
+            assert child in below
+        finally:
+            server.kill()
     for pid in below:
         assert_gone(pid)
 
