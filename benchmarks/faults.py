@@ -180,11 +180,11 @@ class Server:
         return [each for each in self.below.values() if each.is_running()]
 
     def zygote(self) -> psutil.Process | None:
-        """Give the process that runs are forked from."""
+        """Give the process that runs are forked from; the server's child is its warden."""
         for each in self.look_below():
             with contextlib.suppress(psutil.Error):
                 if "kasal_jupyter.worker.zygote" in each.cmdline() and each.ppid() == self.process.pid:
-                    return each
+                    return min(each.children(), key=psutil.Process.create_time, default=None)
         return None
 
     def runs(self) -> list[psutil.Process]:
