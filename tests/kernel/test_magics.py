@@ -215,7 +215,7 @@ def test_no_two_hints_run_into_each_other(kernel):
         ('%kasal run "Tea report" topic=a topic=b', "The input topic is given twice"),
         ('%kasal run "Tea report" topic=$len(', "what follows the $ is no Python expression"),
         ("%kasal run", "%kasal run needs a crew: "),
-        ("%kasal run -o x", "Which crew? %kasal run NAME, or %kasal run --again JOB"),
+        ("%kasal run -o x", "%kasal run needs a crew"),
         ("%kasal ps --status complete", "there is no 'complete'; did you mean 'completed'?"),
         ("%kasal ps --limit none", "'none' is no whole number from 1"),
         ("%kasal traces --kind tools", "there is no 'tools'; did you mean 'tool'?"),
