@@ -83,8 +83,7 @@ from types import SimpleNamespace
 from crewai.agents.agent_executor import AgentExecutor
 from crewai.utilities.prompts import Prompts
 
-from kasal_jupyter.worker.agent import CrewExecutor
-from kasal_jupyter.worker.crewai_seams import FilledOnce
+from kasal_jupyter.worker.crewai_seams import CrewExecutor, FilledOnce
 
 said = SimpleNamespace(goal="{role} {input}", role="R {backstory}", backstory="B {tools}", skills=None)
 given = {"input": "I {tools} {tool_names}", "tool_names": "N", "tools": "T"}
