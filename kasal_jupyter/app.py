@@ -63,6 +63,9 @@ from kasal_jupyter.store.tools import CustomTools
 from kasal_jupyter.tools.guard import HostGuard
 from kasal_jupyter.version import __version__
 
+WARM_SECONDS = 0.2
+"""How long after its start a server fetches what first requests need."""
+
 ACTIVITY_MS = 30_000
 """How often runs are reported as activity, so that a culler does not end a server that works."""
 
@@ -581,7 +584,8 @@ class KasalApp(ExtensionApp):
         self._activity.start()
         self._looking = PeriodicCallback(self._look_again, LOOK_SECONDS * 1_000)
         self._looking.start()
-        warm_up()
+        # When the loop has nothing else to start.
+        asyncio.get_running_loop().call_later(WARM_SECONDS, warm_up)
 
     async def _look_again(self) -> None:
         """End what those have who have lost the right to it, and delete what could not be deleted."""
