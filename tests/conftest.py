@@ -53,11 +53,20 @@ def engine(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def live_server(tmp_path_factory):
-    """A Jupyter server with the extension: ``url``, ``token``, ``folder``; one for all tests."""
+def shared_server(tmp_path_factory):
+    """A Jupyter server with the extension; one for all tests."""
     server = start_server(tmp_path_factory.mktemp("server"))
     yield server
     server.close()
+
+
+@pytest.fixture(scope="module")
+def live_server(shared_server):
+    """The Jupyter server: ``url``, ``token``, ``folder``; without the crews of other modules."""
+    with shared_server.client() as client:
+        for crew in client.get("/crews", params={"per_page": 500}).json()["crews"]:
+            assert client.delete(f"/crews/{crew['id']}").status_code in {204, 404}
+    return shared_server
 
 
 @pytest.fixture
