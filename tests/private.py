@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -58,8 +59,10 @@ def servers_of(room: Path) -> list[psutil.Process]:
 def end_servers(room: Path) -> None:
     """End the private servers of an environment, and see that nothing of them is left."""
     for server in servers_of(room):
-        below = [*server.children(recursive=True), *borrowed(server.pid)]
-        server.terminate()
+        below = borrowed(server.pid)
+        with contextlib.suppress(psutil.NoSuchProcess):  # It has just ended by itself.
+            below += server.children(recursive=True)
+            server.terminate()
         _, left = psutil.wait_procs([server, *below], timeout=30)
         for each in left:
             each.kill()

@@ -1,5 +1,6 @@
 """What is asked again, how long later, who answers instead, and that a stop ends all of it."""
 
+import signal
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -184,7 +185,8 @@ def test_a_stop_ends_a_call_that_hangs_at_once(engine, tmp_path, reply, stream):
         record = engine.launch(counting(tmp_path, openai_model(server.url), settings={"stream": stream}))
         assert server.asked.wait(60)
         engine.stop(record)
-        assert record.exited.result(60) == 1
+        # By itself, or by force where there is no processor for it within 300 ms.
+        assert record.exited.result(60) in {1, -signal.SIGKILL}
         assert server.gone.wait(60)
 
 
