@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,8 @@ def whole_file(
     new
         Whether nothing may be there yet; who comes second is refused, even at the same moment.
     private
-        Whether it is its owner's alone (mode 600). Otherwise it gets the mode of any new file.
+        Whether it is its owner's alone (mode 600). Otherwise it keeps the mode of what was there, or gets that
+        of any new file.
     durable
         Whether it is on the disk when the block has ended, its name too.
 
@@ -59,7 +61,7 @@ def whole_file(
                 os.fsync(file.fileno())
         if not private:
             # mkstemp lets nobody but the owner read.
-            os.chmod(beside, _ANY_NEW_FILE & ~_umask())  # noqa: PTH101 - a name
+            os.chmod(beside, _mode_for(path))  # noqa: PTH101 - a name
         if new:
             _take(Path(beside), path)
         else:
@@ -105,8 +107,12 @@ def _there_is(path: Path) -> FileExistsError:
     return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
 
 
-def _umask() -> int:
-    # There is no way to read it without setting it.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _mode_for(path: Path) -> int:
+    """Give the mode of what is there, or that of a new file."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        # There is no way to read the mask without setting it.
+        mask = os.umask(0)
+        os.umask(mask)
+        return _ANY_NEW_FILE & ~mask

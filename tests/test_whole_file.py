@@ -48,6 +48,15 @@ def test_a_new_file_has_the_mode_of_any_other_and_a_private_one_is_its_owners(tm
     assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
 
 
+def test_what_takes_a_files_place_is_no_more_open_than_that_was(tmp_path):
+    path = tmp_path / "answer.md"
+    write_whole(path, b"mine")
+    path.chmod(0o600)
+    write_whole(path, b"mine still")
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 def test_a_name_that_is_taken_is_refused_before_anything_is_written(tmp_path):
     path = tmp_path / "answer.md"
     write_whole(path, b"first")
