@@ -24,8 +24,8 @@ def dry_run(
     runs: Runs,
     whole: WholeCrew,
     inputs: Mapping[str, Any],
-    tools: Sequence[ClientTool] = (),
-    doubted: Mapping[str, str] | None = None,
+    tools: Sequence[ClientTool],
+    doubted: Mapping[str, str],
 ) -> CrewChecked:
     """Check a crew as :meth:`Runs.start` does.
 
@@ -51,7 +51,7 @@ def dry_run(
     unsure = [
         CrewRemark(field=field, remark=said, doubt=True)
         for name, field in _models(whole)
-        if (said := (doubted or {}).get(name)) is not None
+        if (said := doubted.get(name)) is not None
     ]
     return CrewChecked(
         runnable=not checked.faults,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any, Literal, TypeGuard
+from typing import Annotated, Literal, TypeGuard
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -152,19 +152,6 @@ class UsageGroup(Usage):
     )
     name: str
     crew_name: str | None = Field(None, description="An agent's or a task's.")
-
-
-_FIGURES: dict[str, Any] = {
-    "prompt_tokens": 5210,
-    "completion_tokens": 1480,
-    "total_tokens": 6690,
-    "llm_calls": 12,
-    "tool_calls": 4,
-    "cost": 0.0278,
-    "cost_at_least": 0.0278,
-    "unknown_costs": 0,
-    "runs": 3,
-}
 
 
 class UsageList(Model):
