@@ -31,8 +31,8 @@ def whole_file(
     new
         Whether nothing may be there yet; who comes second is refused, even at the same moment.
     private
-        Whether it is its owner's alone (mode 600). Otherwise it keeps the mode of what was there, or gets that
-        of any new file.
+        Whether it is its owner's alone (mode 600). Otherwise it keeps the mode of what was there, or gets
+        that of any new file.
     durable
         Whether it is on the disk when the block has ended, its name too.
 
