@@ -27,7 +27,7 @@ from typing import Any
 
 import psutil
 
-from kasal_jupyter.runs.local import LocalBackend
+from kasal_jupyter.executions.backends.local import LocalBackend
 from kasal_jupyter.schemas.spec import RunSpec
 
 TARGETS = {"warm_ms": 70.0, "memory_mb": 35.0, "cpu_ratio": 1.2}
@@ -37,11 +37,11 @@ COLD = """
 import sys, time
 began = time.perf_counter()
 from pathlib import Path
-from kasal_jupyter.worker.switches import import_crewai
+from kasal_jupyter.worker.process.switches import import_crewai
 import_crewai(Path(sys.argv[1]))
 from kasal_jupyter.schemas.spec import RunSpec
-from kasal_jupyter.worker.build import build_crew
-from kasal_jupyter.worker.stop import StopSignal
+from kasal_jupyter.worker.crew.build import build_crew
+from kasal_jupyter.worker.process.stop import StopSignal
 from crewai.events.stream_context import add_stream_sink
 built = build_crew(RunSpec.model_validate_json(sys.stdin.read()), StopSignal())
 first = []
@@ -56,14 +56,14 @@ print(first[0], file=sys.stderr)
 BARE = """
 import os, resource, sys
 from pathlib import Path
-from kasal_jupyter.worker.switches import import_crewai
+from kasal_jupyter.worker.process.switches import import_crewai
 import_crewai(Path(sys.argv[1]))
 from crewai import Agent, Crew, Task
 from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.tools.catalog import find_tool
 from kasal_jupyter.tools.tool import ToolContext
-from kasal_jupyter.worker.sandbox_llm import SandboxLLM
-from kasal_jupyter.worker.tool import crew_tool
+from kasal_jupyter.worker.models.sandbox_llm import SandboxLLM
+from kasal_jupyter.worker.crew.tool import crew_tool
 spec = RunSpec.model_validate_json(sys.stdin.read())
 calculator = crew_tool(find_tool("calculator"), ToolContext(Path(sys.argv[1])))
 def crew():

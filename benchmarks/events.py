@@ -53,8 +53,8 @@ ENDED = {"completed", "failed", "stopped", "interrupted"}
 
 def work(sock: socket.socket) -> None:
     """Take a run from a socket and emit its events: 100 a second, once the file ``go`` is there."""
-    from kasal_jupyter.worker.outbox import Outbox
-    from kasal_jupyter.worker.wire import LineReader
+    from kasal_jupyter.worker.process.outbox import Outbox
+    from kasal_jupyter.worker.process.wire import LineReader
 
     message = LineReader(sock).read()
     assert message is not None
@@ -78,8 +78,8 @@ def work(sock: socket.socket) -> None:
 def serve(*, steady: bool) -> None:
     """Be the server; with the steady worker in the place of the engine's, or with the engine."""
     from kasal_jupyter import app
-    from kasal_jupyter.runs.child import Child
-    from kasal_jupyter.runs.local import LocalBackend
+    from kasal_jupyter.executions.backends.child import Child
+    from kasal_jupyter.executions.backends.local import LocalBackend
 
     class Steady:
         warm = True

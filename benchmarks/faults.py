@@ -183,7 +183,10 @@ class Server:
         """Give the process that runs are forked from; the server's child is its warden."""
         for each in self.look_below():
             with contextlib.suppress(psutil.Error):
-                if "kasal_jupyter.worker.zygote" in each.cmdline() and each.ppid() == self.process.pid:
+                if (
+                    "kasal_jupyter.worker.process.zygote" in each.cmdline()
+                    and each.ppid() == self.process.pid
+                ):
                     return min(each.children(), key=psutil.Process.create_time, default=None)
         return None
 

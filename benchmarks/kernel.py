@@ -17,11 +17,11 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
-from kasal_jupyter.kernel.view_html import render_html
-from kasal_jupyter.kernel.view_live import render_live
-from kasal_jupyter.kernel.view_text import render_text
-from kasal_jupyter.schemas.events import Event
-from kasal_jupyter.schemas.trace import build_trace
+from kasal_jupyter.events.event import Event
+from kasal_jupyter.events.trace import build_trace
+from kasal_jupyter.kernel.views.view_html import render_html
+from kasal_jupyter.kernel.views.view_live import render_live
+from kasal_jupyter.kernel.views.view_text import render_text
 
 SIZES = (100, 1_000, 5_000)
 STEPS_OF_A_TASK = 20
@@ -98,7 +98,7 @@ def first_use() -> float:
     """Give the milliseconds that the first `%kasal` of a notebook spends on imports, IPython being there."""
     code = (
         "import IPython.core.interactiveshell, IPython.display, time; began = time.perf_counter();"
-        "import kasal_jupyter.kernel.commands, httpx, websocket; print(time.perf_counter() - began)"
+        "import kasal_jupyter.kernel.magics.subcommands, httpx, websocket; print(time.perf_counter() - began)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return 1000 * float(run.stdout)

@@ -28,13 +28,13 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # A script's own folder comes first on the path, and its parent is not there.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from kasal_jupyter.crews.crews import Crews
+from kasal_jupyter.executions.backends.local import LocalBackend
+from kasal_jupyter.memory.knowledge import Knowledge
+from kasal_jupyter.memory.memories import Memories
 from kasal_jupyter.memory.recall import Recall, reading
-from kasal_jupyter.runs.local import LocalBackend
 from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.schemas.spec import RunEmbedder, RunMemory, RunSpec
-from kasal_jupyter.store.crews import Crews
-from kasal_jupyter.store.knowledge import Knowledge
-from kasal_jupyter.store.memories import Memories
 from kasal_jupyter.store.store import Store
 from tests.memory.questions import QUESTIONS, missed, passages
 
@@ -236,7 +236,7 @@ def _spec(folder: Path, task: str, file: Path | None, crew_id: str) -> RunSpec:
 
 def theirs(texts: Texts, folder: Path) -> None:
     """Measure CrewAI's own memory: an index of its default storage, recalled without asking a model."""
-    from kasal_jupyter.worker.switches import import_crewai
+    from kasal_jupyter.worker.process.switches import import_crewai
 
     import_crewai(folder)
     from crewai.memory.storage.lancedb_storage import LanceDBStorage

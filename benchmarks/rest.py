@@ -163,8 +163,8 @@ def kasal(folder: Path, crews: int) -> tuple[subprocess.Popen[bytes], Target]:
 
 async def fill(folder: Path, owner: str, count: int) -> None:
     """Store crews of three agents and a task, as another server on the same data folder does."""
+    from kasal_jupyter.crews.crews import Crews
     from kasal_jupyter.schemas.crews import CrewCreate
-    from kasal_jupyter.store.crews import Crews
     from kasal_jupyter.store.store import Store
 
     roles = ("Writer", "Reader", "Critic")

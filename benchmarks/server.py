@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from kasal_jupyter.cli.server_process import ServerProcess
-from kasal_jupyter.kernel.client import Client
+from kasal_jupyter.client.client import Client
 from kasal_jupyter.schemas.agents import CrewAgent
 from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.schemas.tasks import CrewTask

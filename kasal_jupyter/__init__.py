@@ -23,11 +23,11 @@ from kasal_jupyter.version import __version__
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from kasal_jupyter.kernel.crew import Agent, Crew, Task
-    from kasal_jupyter.kernel.executions import Run, Runs
-    from kasal_jupyter.kernel.notebook_tools import tool
+    from kasal_jupyter.kernel.crews.crew import Agent, Crew, Task
+    from kasal_jupyter.kernel.functions.notebook_tools import tool
     from kasal_jupyter.kernel.python_api import connect, runs, usage
-    from kasal_jupyter.kernel.result import RunResult
+    from kasal_jupyter.kernel.runs.result import RunResult
+    from kasal_jupyter.kernel.runs.run_list import Run, Runs
 
 __all__ = [
     "Agent",
@@ -44,15 +44,15 @@ __all__ = [
 ]
 
 _PLACES = {
-    "Agent": "crew",
-    "Crew": "crew",
-    "Run": "executions",
-    "RunResult": "result",
-    "Runs": "executions",
-    "Task": "crew",
+    "Agent": "crews.crew",
+    "Crew": "crews.crew",
+    "Run": "runs.run_list",
+    "RunResult": "runs.result",
+    "Runs": "runs.run_list",
+    "Task": "crews.crew",
     "connect": "python_api",
     "runs": "python_api",
-    "tool": "notebook_tools",
+    "tool": "functions.notebook_tools",
     "usage": "python_api",
 }
 """The names that are taken from the kernel side when they are used, and the modules that have them."""
@@ -95,6 +95,6 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     shell
         The running IPython shell.
     """
-    from kasal_jupyter.kernel.magics import register
+    from kasal_jupyter.kernel.magics.magics import register
 
     register(shell)

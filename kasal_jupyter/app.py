@@ -22,10 +22,10 @@ from tornado.ioloop import PeriodicCallback
 from tornado.web import RequestHandler
 from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, default
 
-from kasal_jupyter.api.doors import Doors
+from kasal_jupyter.api.admission import Doors
 from kasal_jupyter.api.fanout import Fanouts
-from kasal_jupyter.api.figures import count_run, show_runs
 from kasal_jupyter.api.logged import CredentialFilter
+from kasal_jupyter.api.metrics import count_run, show_runs
 from kasal_jupyter.api.parts import Parts
 from kasal_jupyter.api.routes import routes
 from kasal_jupyter.api.unusable import UnusableStore
@@ -33,33 +33,33 @@ from kasal_jupyter.api.warming import warm_up
 from kasal_jupyter.api.websocket import EventSocket
 from kasal_jupyter.auth.accounts import Accounts
 from kasal_jupyter.auth.maintenance import MaintenanceMode
-from kasal_jupyter.auth.senders import Senders
+from kasal_jupyter.auth.rates import Senders
 from kasal_jupyter.auth.standing import ASK_SECONDS, LOOK_SECONDS, Watch
 from kasal_jupyter.confined import ConfinedPool
+from kasal_jupyter.crews.crews import Crews
+from kasal_jupyter.crews.members import Members
 from kasal_jupyter.errors import StoreError
+from kasal_jupyter.executions.backends.child import worker_environment
+from kasal_jupyter.executions.backends.local import LocalBackend, StartMethod
+from kasal_jupyter.executions.crew_memories import CrewMemories
+from kasal_jupyter.executions.disabled_users import DisabledOwners
+from kasal_jupyter.executions.queue import RunLimits
+from kasal_jupyter.executions.service import Runs
+from kasal_jupyter.executions.webhooks.delivery import Webhooks
+from kasal_jupyter.executions.webhooks.signing import SigningSecrets
 from kasal_jupyter.hiding import MIN_WORD, unhidden_among
+from kasal_jupyter.memory.knowledge import Knowledge
+from kasal_jupyter.memory.memories import Memories
 from kasal_jupyter.models.catalog import ModelCatalog, SandboxCatalog
-from kasal_jupyter.runs.disabled import DisabledOwners
-from kasal_jupyter.runs.environment import worker_environment
-from kasal_jupyter.runs.local import LocalBackend, StartMethod
-from kasal_jupyter.runs.memory import CrewMemories
-from kasal_jupyter.runs.queue import RunLimits
-from kasal_jupyter.runs.service import Runs
-from kasal_jupyter.runs.signing import SigningSecrets
-from kasal_jupyter.runs.webhooks import Webhooks
 from kasal_jupyter.schemas.spec import RunToolSettings
 from kasal_jupyter.stop_signals import StopSignals
-from kasal_jupyter.store.crews import Crews
 from kasal_jupyter.store.folder import default_data_folder
-from kasal_jupyter.store.knowledge import Knowledge
-from kasal_jupyter.store.mcp import McpServers
-from kasal_jupyter.store.members import Members
-from kasal_jupyter.store.memories import Memories
-from kasal_jupyter.store.providers import Providers
 from kasal_jupyter.store.quota import Quota
-from kasal_jupyter.store.secrets import SecretBox
 from kasal_jupyter.store.store import Store
-from kasal_jupyter.store.tools import CustomTools
+from kasal_jupyter.toolbox.custom_tools import CustomTools
+from kasal_jupyter.toolbox.mcp_servers import McpServers
+from kasal_jupyter.toolbox.provider_settings import Providers
+from kasal_jupyter.toolbox.secrets import SecretBox
 from kasal_jupyter.tools.guard import HostGuard
 from kasal_jupyter.version import __version__
 

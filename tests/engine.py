@@ -14,9 +14,9 @@ from typing import Any
 import orjson
 import pytest
 
-from kasal_jupyter.runs.backend import Exit
-from kasal_jupyter.runs.local import LocalBackend, LocalRun, StartMethod
-from kasal_jupyter.runs.zygote import Zygote
+from kasal_jupyter.executions.backends.backend import Exit
+from kasal_jupyter.executions.backends.local import LocalBackend, LocalRun, StartMethod
+from kasal_jupyter.executions.backends.zygote import Zygote
 from kasal_jupyter.schemas.spec import RunMessage, RunSpec
 from tests.shared_zygote import borrowing
 

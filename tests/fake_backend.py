@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from kasal_jupyter.runs.backend import Exit, OnExit, OnLines
+from kasal_jupyter.executions.backends.backend import Exit, OnExit, OnLines
 from kasal_jupyter.schemas.base import utc_now_precise
 from kasal_jupyter.schemas.spec import RunMessage, RunSpec
 

@@ -15,9 +15,9 @@ from typing import Any, NoReturn
 
 import orjson
 
-from kasal_jupyter.worker.foster import fostered
-from kasal_jupyter.worker.wire import LineReader
-from kasal_jupyter.worker.zygote import Zygote
+from kasal_jupyter.worker.process.wire import LineReader
+from kasal_jupyter.worker.process.zygote import Zygote
+from kasal_jupyter.worker.process.zygote_warden import fostered
 
 
 def serve(sock: socket.socket) -> NoReturn:

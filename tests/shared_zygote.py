@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from kasal_jupyter.environment import CERTIFICATES, PROXIES
-from kasal_jupyter.runs.environment import worker_environment
+from kasal_jupyter.executions.backends.child import worker_environment
 
 VARIABLE = "KASAL_TESTS_ZYGOTE"
 """Names the folder of the process in which zygotes are shared."""
@@ -38,7 +38,7 @@ VARIABLE = "KASAL_TESTS_ZYGOTE"
 OWN = {VARIABLE: ""}
 """What the environment of a server says that starts a zygote of its own."""
 
-LENT = ("kasal_jupyter.worker.zygote", "tests.worker.faulty_zygote")
+LENT = ("kasal_jupyter.worker.process.zygote", "tests.worker.faulty_zygote")
 """The programs that are lent; another has to be started."""
 
 ROOT = Path(__file__).parent.parent
@@ -300,8 +300,8 @@ def _become(wish: dict[str, Any], control: int, log: int) -> NoReturn:
     os.environ.clear()
     os.environ.update(wish["environment"])
     tempfile.tempdir = None  # It knows where the former environment said.
-    from kasal_jupyter.worker import zygote
-    from kasal_jupyter.worker.foster import fostered
+    from kasal_jupyter.worker.process import zygote
+    from kasal_jupyter.worker.process.zygote_warden import fostered
 
     sock = socket.socket(fileno=control)
     births = fostered(sock)
@@ -317,10 +317,10 @@ def main(door: socket.socket, folder: Path, owner: int) -> NoReturn:
 
 def warm_up(folder: Path) -> None:
     """Do what each zygote would do, and have it not done again."""
-    from kasal_jupyter.worker.switches import import_crewai
+    from kasal_jupyter.worker.process.switches import import_crewai
 
     import_crewai(folder)  # Before anything else imports it.
-    from kasal_jupyter.worker import warm
+    from kasal_jupyter.worker.process import warm
 
     warm.warm_up()
     warm.warm_up = lambda: None

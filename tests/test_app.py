@@ -16,8 +16,8 @@ from kasal_jupyter import app as app_module
 from kasal_jupyter.cli import main
 from kasal_jupyter.store.store import Store
 from tests.accounts import log_in
-from tests.crews import crew_body, new_crew, run, slow_crew, start, wait_for
 from tests.processes import bound_by_modes, end, may_write
+from tests.sample_crews import crew_body, new_crew, run, slow_crew, start, wait_for
 from tests.server import start_server
 from tests.shared_zygote import OWN
 

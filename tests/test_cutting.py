@@ -10,14 +10,14 @@ from kasal_jupyter.memory.wording import reminder
 from kasal_jupyter.tools.builtin import http_request, web_search
 from kasal_jupyter.tools.catalog import find_tool
 from kasal_jupyter.tools.fetch import Answer
+from kasal_jupyter.tools.portions import portion
 from kasal_jupyter.tools.search import Found
 from kasal_jupyter.tools.tool import ToolContext
-from kasal_jupyter.tools.wording import portion
-from kasal_jupyter.worker.chat_body import NotAnAnswer, objects, page_title
-from kasal_jupyter.worker.chat_calls import Calls
-from kasal_jupyter.worker.endings import Heard, emptiness, remark_on
-from kasal_jupyter.worker.provider_errors import said
-from kasal_jupyter.worker.sizes import shortened
+from kasal_jupyter.worker.models.chat_body import NotAnAnswer, objects, page_title
+from kasal_jupyter.worker.models.chat_calls import Calls
+from kasal_jupyter.worker.models.endings import Heard, emptiness, remark_on
+from kasal_jupyter.worker.models.provider_errors import said
+from kasal_jupyter.worker.process.sizes import shortened
 
 SECRET = "Zq7-Wx9+Kp3/Vb5=Jm1"
 

@@ -15,7 +15,7 @@ from kasal_jupyter.api import websocket
 from kasal_jupyter.api.operation import operation_of
 from kasal_jupyter.api.routes import RESOURCES
 from kasal_jupyter.app import KasalApp
-from kasal_jupyter.schemas import events
+from kasal_jupyter.events import event as events
 from kasal_jupyter.schemas.base import ListQuery
 
 PACKAGE = Path(kasal_jupyter.__file__).parent
@@ -164,12 +164,14 @@ def test_every_error_code():
 
 def test_every_code_of_an_event():
     sources = [
-        path.read_text("utf-8") for room in ("worker", "runs") for path in (PACKAGE / room).glob("*.py")
+        path.read_text("utf-8")
+        for room in ("worker", "executions")
+        for path in (PACKAGE / room).rglob("*.py")
     ]
     used = set(re.findall(r"""\bcode(?:=|": |: str = )"([A-Z_]+)\"""", "\n".join(sources)))
     # What providers' errors become stands in tables, and the budget's has a name.
     for name in ("provider_errors.py", "budget.py"):
-        text = (PACKAGE / "worker" / name).read_text("utf-8")
+        text = (PACKAGE / "worker" / "models" / name).read_text("utf-8")
         used |= set(re.findall(r'"([A-Z]+_[A-Z_]+)"', text))
     (told,) = re.findall(r"An event's `error` has.*?\n\n", API, re.DOTALL)
     of_api = {CODE.findall(code)[0] for _, code, _ in table("status")}

@@ -23,7 +23,7 @@ BOUNDED = {
         "task.condition.matches",
     ): "it is compiled, to see whether Python can, and not used",
     ("formats.yaml_text", "_NAME"): "each run of blanks or letters is read from one pair of braces alone",
-    ("kernel.row_filter", "_QUOTED"): "a condition has 1,000 characters",
+    ("kernel.frames.row_filter", "_QUOTED"): "a condition has 1,000 characters",
 }
 """What the checker cannot call linear, by module and the expression's name or text: why it costs nothing."""
 

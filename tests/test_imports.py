@@ -20,21 +20,21 @@ def loaded_by(*modules):
 
 def modules_of(package):
     return [
-        f"{package.__name__}.{module.name}"
-        for module in pkgutil.iter_modules(package.__path__)
-        if not module.name.startswith("__")
+        module.name
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+        if not module.name.endswith("__main__")
     ]
 
 
 def test_the_server_does_not_import_crewai():
     loaded = loaded_by("kasal_jupyter.app")
-    assert "kasal_jupyter.runs.service" in loaded
+    assert "kasal_jupyter.executions.service" in loaded
     assert not {"crewai", "openai", "litellm", "chromadb", "mcp"} & loaded
 
 
 def test_the_kernel_side_imports_neither_crewai_nor_the_server():
     loaded = loaded_by(*modules_of(kasal_jupyter.kernel))
-    assert "kasal_jupyter.kernel.client" in loaded
+    assert "kasal_jupyter.client.client" in loaded
     assert not {"crewai", "openai", "tinydb", "jupyter_server"} & loaded
 
 
@@ -49,7 +49,7 @@ BOOKKEEPING = {
     "api/webhooks.py": "a run's own cursor is read",
     "app.py": "the server starts",
     "models/listing.py": "the prices are loaded",
-    "runs": "journals are written and processes started",
+    "executions": "journals are written and processes started",
     "worker": "a run's own process",
 }
 """Where the event loop's own threads are used, and what for: never for what others have sent."""
@@ -65,4 +65,4 @@ def test_the_loops_own_threads_do_the_servers_bookkeeping_alone():
     assert {
         path for path in using if path not in BOOKKEEPING and path.split("/")[0] not in BOOKKEEPING
     } == set()
-    assert not using & {"runs/generate.py", "runs/usage.py"}
+    assert not using & {"executions/generate.py", "executions/books/usage_report.py"}

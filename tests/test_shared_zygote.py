@@ -5,7 +5,7 @@ import os
 import psutil
 import pytest
 
-from tests.crews import crew_body, run
+from tests.sample_crews import crew_body, run
 from tests.shared_zygote import lent_to
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="zygotes are shared on Linux")

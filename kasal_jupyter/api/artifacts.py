@@ -9,8 +9,8 @@ from urllib.parse import quote
 from kasal_jupyter.api.executions import execution_of
 from kasal_jupyter.api.long_answer import PouredAnswer
 from kasal_jupyter.api.operation import Media, operation
+from kasal_jupyter.executions.artifacts import list_artifacts, open_artifact, zip_artifacts
 from kasal_jupyter.places import FILES
-from kasal_jupyter.runs.artifacts import list_artifacts, open_artifact, zip_artifacts
 from kasal_jupyter.schemas.artifacts import ArtifactList, ArtifactQuery
 
 ZIP = Media("application/zip", "All files in one archive.")

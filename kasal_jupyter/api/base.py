@@ -21,7 +21,7 @@ from kasal_jupyter.api.logged import loggable_address, texts_of, told
 from kasal_jupyter.api.operation import operation_of
 from kasal_jupyter.api.parts import Parts
 from kasal_jupyter.auth.caller import Caller, caller_of
-from kasal_jupyter.auth.failures import network_of
+from kasal_jupyter.auth.failed_logins import network_of
 from kasal_jupyter.errors import (
     DocumentDamaged,
     Forbidden,

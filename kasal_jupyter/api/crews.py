@@ -10,8 +10,10 @@ import orjson
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.listing import list_page
 from kasal_jupyter.api.operation import operation
+from kasal_jupyter.crews.assembly import INVALID_CREW
+from kasal_jupyter.crews.versions import Change
 from kasal_jupyter.errors import Fault, InvalidRequest
-from kasal_jupyter.runs.dry_run import doubted_models, dry_run
+from kasal_jupyter.executions.dry_run import doubted_models, dry_run
 from kasal_jupyter.schemas.base import Updated
 from kasal_jupyter.schemas.crews import (
     Crew,
@@ -28,8 +30,6 @@ from kasal_jupyter.schemas.crews import (
     WholeCrew,
 )
 from kasal_jupyter.schemas.versions import ChangeQuery, Source
-from kasal_jupyter.store.assembly import INVALID_CREW
-from kasal_jupyter.store.versions import Change
 
 IF_MATCH = {"If-Match": "The crew's ETag as it was read: 412 if it was changed since."}
 

@@ -150,12 +150,21 @@ def _part(name: str) -> Part:
     return Part(plain, gzip.compress(plain, 6), f'"{hashlib.sha256(plain).hexdigest()[:32]}"')
 
 
+_described: list[tuple[str, type[ApiHandler]]] = []
+
+
+def describe(resources: list[tuple[str, type[ApiHandler]]]) -> None:
+    """Note what is described: the resources by the templates of their paths.
+
+    The table of the routes tells it, for it has the handlers of this module as well.
+    """
+    _described[:] = resources
+
+
 async def openapi() -> OpenApi:
     """Give the OpenAPI document, made when the first asks for it."""
-    from kasal_jupyter.api.routes import RESOURCES  # which has the handlers of this module
-
     # Whole, before their schemas are made beside others' use of them.
-    described = list(endpoints(RESOURCES))
+    described = list(endpoints(_described))
     for model in [each.operation.query for each in described] + [model for model, _ in models_of(described)]:
         if model.model_rebuild():
             await asyncio.sleep(0)
@@ -164,9 +173,7 @@ async def openapi() -> OpenApi:
 
 @cache
 def _openapi() -> OpenApi:
-    from kasal_jupyter.api.routes import RESOURCES
-
-    return OpenApi(RESOURCES)
+    return OpenApi(_described)
 
 
 @cache

@@ -5,11 +5,11 @@ from __future__ import annotations
 from kasal_jupyter.api.crews import changed_by
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.operation import Media, operation
+from kasal_jupyter.executions.dry_run import draft
 from kasal_jupyter.formats.bundle import MESSAGE
-from kasal_jupyter.formats.elsewhere import Exchange
+from kasal_jupyter.formats.limited import Exchange
 from kasal_jupyter.formats.outline import Exported, file_name, whole_body
 from kasal_jupyter.places import FILES, aside
-from kasal_jupyter.runs.drafts import draft
 from kasal_jupyter.schemas.exchange import (
     CrewExported,
     CrewImport,

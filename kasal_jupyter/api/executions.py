@@ -14,9 +14,9 @@ from kasal_jupyter.api.listing import LISTED, list_page
 from kasal_jupyter.api.long_answer import PouredAnswer
 from kasal_jupyter.api.operation import operation
 from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, NotFound
+from kasal_jupyter.executions.acceptance import KeyedRequest
+from kasal_jupyter.executions.artifacts import open_artifact
 from kasal_jupyter.places import FILES
-from kasal_jupyter.runs.acceptance import KeyedRequest
-from kasal_jupyter.runs.artifacts import open_artifact
 from kasal_jupyter.schemas.executions import (
     ENDED,
     Execution,

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from kasal_jupyter.runs.feed import Feed
+from kasal_jupyter.executions.feed import Feed
 
 TICK_SECONDS = 0.01
 """How long events are gathered before they go out: it makes a burst to 500 sockets ten times cheaper."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kasal_jupyter.api.crews import changed_by
 from kasal_jupyter.api.long_answer import AwaitedAnswer
 from kasal_jupyter.api.operation import operation
-from kasal_jupyter.runs.generate import generate_crew
+from kasal_jupyter.executions.generate import generate_crew
 from kasal_jupyter.schemas.generate import CrewGenerate, CrewGenerated
 
 

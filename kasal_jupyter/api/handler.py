@@ -14,10 +14,10 @@ from jupyter_server.auth.decorator import allow_unauthenticated
 from pydantic import BaseModel
 from tornado import web
 
+from kasal_jupyter.api.admission import SMALL_BODY
 from kasal_jupyter.api.base import NO_SUCH_METHOD, BaseHandler
 from kasal_jupyter.api.body import read_body, read_query
-from kasal_jupyter.api.doors import SMALL_BODY
-from kasal_jupyter.api.figures import count_request
+from kasal_jupyter.api.metrics import count_request
 from kasal_jupyter.api.operation import Access, Operation, operation_of
 from kasal_jupyter.api.parts import Parts
 from kasal_jupyter.auth.caller import RANK, Caller, Owned
@@ -33,8 +33,8 @@ from kasal_jupyter.errors import (
     TooManyRequests,
     Unauthorized,
 )
+from kasal_jupyter.executions.discard import discard
 from kasal_jupyter.places import LARGE, LISTS, aside
-from kasal_jupyter.runs.discard import discard
 from kasal_jupyter.schemas.base import Query
 
 M = TypeVar("M", bound=BaseModel)

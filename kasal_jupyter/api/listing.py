@@ -8,7 +8,7 @@ from typing import Any
 
 from kasal_jupyter.places import LISTS, aside
 from kasal_jupyter.schemas.base import ListQuery
-from kasal_jupyter.store.catalog import D, Order
+from kasal_jupyter.store.collections import D, Order
 from kasal_jupyter.store.repository import Page, Repository
 from kasal_jupyter.store.selection import Selection
 

@@ -7,8 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.operation import Media, operation
 from kasal_jupyter.places import LISTS
-from kasal_jupyter.schemas.health import Health
-from kasal_jupyter.schemas.maintenance import MaintenanceState, MaintenanceUpdate
+from kasal_jupyter.schemas.maintenance import Health, MaintenanceState, MaintenanceUpdate
 from kasal_jupyter.version import __version__
 
 

@@ -16,7 +16,7 @@ from kasal_jupyter.schemas.mcp import (
     McpServerQuery,
     McpServerUpdate,
 )
-from kasal_jupyter.store.mcp_change import INVALID_SERVER
+from kasal_jupyter.toolbox.mcp_change import INVALID_SERVER
 
 
 class McpResource(ApiHandler):

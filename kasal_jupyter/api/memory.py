@@ -5,6 +5,7 @@ from __future__ import annotations
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.listing import LISTED, list_page
 from kasal_jupyter.api.operation import operation
+from kasal_jupyter.memory.memories import INVALID_MEMORY, MEMORY_TYPES, shelf
 from kasal_jupyter.memory.record import KINDS
 from kasal_jupyter.schemas.base import Updated
 from kasal_jupyter.schemas.crews import Crew
@@ -21,7 +22,6 @@ from kasal_jupyter.schemas.memory import (
     MemorySearchQuery,
     MemoryUpdate,
 )
-from kasal_jupyter.store.memories import INVALID_MEMORY, MEMORY_TYPES, shelf
 
 
 class MemoryResource(ApiHandler):

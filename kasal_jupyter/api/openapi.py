@@ -24,8 +24,8 @@ from kasal_jupyter.api.components import (
 from kasal_jupyter.api.endpoints import ID_EXAMPLES, Endpoint, Resources, endpoints
 from kasal_jupyter.api.operation import Answer, Media, Operation
 from kasal_jupyter.api.websocket import AuthMessage, SubscribeMessage
+from kasal_jupyter.events.event import Event
 from kasal_jupyter.schemas.errors import ErrorBody
-from kasal_jupyter.schemas.events import Event
 from kasal_jupyter.version import __version__
 
 INTRODUCTION = """\

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from kasal_jupyter.api.doors import Doors
+from kasal_jupyter.api.admission import Doors
 from kasal_jupyter.api.fanout import Fanouts
 from kasal_jupyter.auth.accounts import Accounts
 from kasal_jupyter.auth.maintenance import MaintenanceMode
 from kasal_jupyter.confined import ConfinedPool
-from kasal_jupyter.runs.memory import CrewMemories
-from kasal_jupyter.runs.service import Runs
-from kasal_jupyter.runs.webhooks import Webhooks
-from kasal_jupyter.store.crews import Crews
-from kasal_jupyter.store.knowledge import Knowledge
-from kasal_jupyter.store.mcp import McpServers
-from kasal_jupyter.store.members import Members
-from kasal_jupyter.store.memories import Memories
-from kasal_jupyter.store.providers import Providers
+from kasal_jupyter.crews.crews import Crews
+from kasal_jupyter.crews.members import Members
+from kasal_jupyter.executions.crew_memories import CrewMemories
+from kasal_jupyter.executions.service import Runs
+from kasal_jupyter.executions.webhooks.delivery import Webhooks
+from kasal_jupyter.memory.knowledge import Knowledge
+from kasal_jupyter.memory.memories import Memories
 from kasal_jupyter.store.store import Store
-from kasal_jupyter.store.tools import CustomTools
+from kasal_jupyter.toolbox.custom_tools import CustomTools
+from kasal_jupyter.toolbox.mcp_servers import McpServers
+from kasal_jupyter.toolbox.provider_settings import Providers
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from kasal_jupyter.api.handler import ApiHandler, require
 from kasal_jupyter.api.long_answer import AwaitedAnswer
 from kasal_jupyter.api.operation import operation
 from kasal_jupyter.errors import NotFound, nearest
+from kasal_jupyter.executions.provider_test import tested
 from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.models.listing import Readiness, readiness
 from kasal_jupyter.models.providers import Provider
-from kasal_jupyter.runs.provider_test import tested
 from kasal_jupyter.schemas.providers import (
     ProviderInfo,
     ProviderList,
@@ -18,7 +18,7 @@ from kasal_jupyter.schemas.providers import (
     ProviderTest,
     ProviderTested,
 )
-from kasal_jupyter.store.providers import INVALID_PROVIDER
+from kasal_jupyter.toolbox.provider_settings import INVALID_PROVIDER
 
 
 class ProviderResource(ApiHandler):

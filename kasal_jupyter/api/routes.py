@@ -19,7 +19,7 @@ from kasal_jupyter.api.auth import (
     RefreshHandler,
 )
 from kasal_jupyter.api.crews import CrewCheckHandler, CrewHandler, CrewsHandler
-from kasal_jupyter.api.docs import DocsFileHandler, DocsHandler, OpenApiHandler, PostmanHandler
+from kasal_jupyter.api.docs import DocsFileHandler, DocsHandler, OpenApiHandler, PostmanHandler, describe
 from kasal_jupyter.api.exchange import CrewExportHandler, CrewImportHandler
 from kasal_jupyter.api.executions import (
     ExecutionHandler,
@@ -121,6 +121,8 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/postman.json", PostmanHandler),
 ]
 """The resources by the templates of their paths, in the reference's order."""
+
+describe(RESOURCES)
 
 _NAME = re.compile(r"\{[a-z_]+\}")
 

@@ -25,7 +25,7 @@ from kasal_jupyter.schemas.tools import (
     ToolQuery,
     ToolRegistered,
 )
-from kasal_jupyter.store.tools import INVALID_TOOL
+from kasal_jupyter.toolbox.custom_tools import INVALID_TOOL
 from kasal_jupyter.tools.catalog import builtin_tools
 from kasal_jupyter.tools.tool import Tool
 

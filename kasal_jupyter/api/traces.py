@@ -12,10 +12,10 @@ from kasal_jupyter.api.executions import execution_of
 from kasal_jupyter.api.long_answer import LongAnswer
 from kasal_jupyter.api.operation import Media, operation
 from kasal_jupyter.errors import Fault, InvalidRequest, KasalError
+from kasal_jupyter.executions.event_filter import EventFilter
+from kasal_jupyter.executions.feed import Feed
+from kasal_jupyter.executions.trace_rows import TraceFold, trace_rows
 from kasal_jupyter.places import LISTS
-from kasal_jupyter.runs.feed import Feed
-from kasal_jupyter.runs.filter import EventFilter
-from kasal_jupyter.runs.traces import TraceFold, trace_rows
 from kasal_jupyter.schemas.executions import CursorQuery, EventPage, TraceRows
 
 PAGE_BYTES = 4 << 20

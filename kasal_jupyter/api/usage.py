@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kasal_jupyter.api.handler import ApiHandler, require
 from kasal_jupyter.api.operation import operation
-from kasal_jupyter.runs.usage import usage_of
+from kasal_jupyter.executions.books.usage_report import usage_of
 from kasal_jupyter.schemas.usage import UsageList, UsageQuery
 
 

@@ -6,8 +6,9 @@ from kasal_jupyter.api.crews import ETAG, IF_MATCH, changed_by, details_of, etag
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.listing import LISTED, list_page
 from kasal_jupyter.api.operation import operation
+from kasal_jupyter.crews.versions import version_of, whole_version
 from kasal_jupyter.errors import NotFound
-from kasal_jupyter.formats.elsewhere import Exchange
+from kasal_jupyter.formats.limited import Exchange
 from kasal_jupyter.formats.outline import whole_body
 from kasal_jupyter.places import SMALL, aside
 from kasal_jupyter.schemas.crews import Crew, WholeCrew
@@ -21,7 +22,6 @@ from kasal_jupyter.schemas.versions import (
     DiffQuery,
     VersionQuery,
 )
-from kasal_jupyter.store.versions import version_of, whole_version
 
 _SHOWN = set(CrewVersionInfo.model_fields)
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
+from kasal_jupyter.events.event import is_event
 from kasal_jupyter.schemas.base import Deferred, utc_now
-from kasal_jupyter.schemas.events import is_event
 from kasal_jupyter.tools.catalog import builtin_tools
 
 MODULES = ("argon2", "cryptography.fernet", "jwt", "psutil")

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Self
 
 from kasal_jupyter.auth.api_keys import ApiKeys
-from kasal_jupyter.auth.failures import FailedLogins
+from kasal_jupyter.auth.failed_logins import FailedLogins
 from kasal_jupyter.auth.gate import Gate
+from kasal_jupyter.auth.logins import Sessions
 from kasal_jupyter.auth.passwords import Passwords
 from kasal_jupyter.auth.rates import RateMeter
-from kasal_jupyter.auth.sessions import Sessions
-from kasal_jupyter.auth.signing_key import signing_key
-from kasal_jupyter.auth.tokens import Clock, TokenSigner
+from kasal_jupyter.auth.tokens import Clock, TokenSigner, signing_key
 from kasal_jupyter.auth.users import Users
 from kasal_jupyter.store.store import Store
 

@@ -15,7 +15,7 @@ from kasal_jupyter.auth.rates import Allowance, RateMeter, rates_of
 from kasal_jupyter.auth.tokens import Claims, Clock, TokenSigner, invalid_token, looks_like_token
 from kasal_jupyter.errors import Unauthorized
 from kasal_jupyter.schemas.base import parse_time
-from kasal_jupyter.store.catalog import API_KEYS, SESSIONS, USERS, Collection
+from kasal_jupyter.store.collections import API_KEYS, SESSIONS, USERS, Collection
 from kasal_jupyter.store.store import Store
 
 REMEMBERED = 10_000

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
-from kasal_jupyter.errors import Unauthorized
+from kasal_jupyter.errors import StoreError, Unauthorized
 from kasal_jupyter.schemas.auth import ACCESS_SECONDS
 from kasal_jupyter.schemas.base import new_id
+from kasal_jupyter.store.folder import key_file
 
 ISSUER = "kasal"
 
@@ -68,7 +71,7 @@ class TokenSigner:
     Parameters
     ----------
     key
-        The secret; see :func:`kasal_jupyter.auth.signing_key.signing_key`.
+        The secret; see :func:`kasal_jupyter.auth.tokens.signing_key`.
     clock
         Gives the time.
     """
@@ -140,3 +143,34 @@ class TokenSigner:
             "exp": now + seconds,
         }
         return jwt.encode(claims, self._key, algorithm=_ALGORITHM)
+
+
+# The secret that tokens are signed with: one a data folder, whichever server came first.
+
+FILE_NAME = "tokens.key"
+"""The secret's file in the data folder. Without it every login has to be made again."""
+
+KEY_BYTES = 32
+"""As long as what HS256 makes of it, as RFC 7518 (section 3.2) asks."""
+
+
+def signing_key(folder: Path) -> bytes:
+    """Give the data folder's secret, which is made where there is none.
+
+    Several servers that start on an empty folder at the same time get the same one.
+
+    Raises
+    ------
+    StoreError
+        It can't be read or made, or is damaged.
+    """
+    path = folder / FILE_NAME
+    try:
+        key = key_file(path, lambda: secrets.token_bytes(KEY_BYTES))
+    except OSError as error:
+        raise StoreError(f"The secret {path} can't be read or made: {error.strerror}.") from error
+    if len(key) != KEY_BYTES:
+        raise StoreError(
+            f"The secret {path} is damaged. Delete it, and a new one is made; everybody has to log in again."
+        )
+    return key

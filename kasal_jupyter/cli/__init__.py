@@ -11,7 +11,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import cast
 
-from kasal_jupyter.cli.encoding import lose_nothing
+from kasal_jupyter.cli.terminal import lose_nothing
 from kasal_jupyter.errors import KasalError, nearest
 from kasal_jupyter.wellformed import well_formed
 
@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         KasalApp.launch_instance(words)  # type: ignore[no-untyped-call]
     except KasalError as error:
-        from kasal_jupyter.kernel.clean import clean
+        from kasal_jupyter.kernel.views.clean import clean
 
         print(f"jupyter kasal: {clean(error.message)}", file=sys.stderr)
         for fault in error.faults:

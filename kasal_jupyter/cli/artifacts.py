@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from kasal_jupyter.cli.connect import add_job, add_server_options, job_of, say, server_of
 from kasal_jupyter.cli.terminal import console_of, print_rows
-from kasal_jupyter.kernel.artifacts import HEADS, artifacts_of
-from kasal_jupyter.kernel.clean import clean
-from kasal_jupyter.kernel.figures import moment_text, size_text
+from kasal_jupyter.kernel.runs.artifacts import HEADS, artifacts_of
+from kasal_jupyter.kernel.views.clean import clean
+from kasal_jupyter.kernel.views.figures import moment_text, size_text
 
 if TYPE_CHECKING:
     from kasal_jupyter.cli.connect import Subparsers

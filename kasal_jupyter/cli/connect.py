@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from kasal_jupyter.kernel.client import Client
-from kasal_jupyter.kernel.finding import find_server
+from kasal_jupyter.client.client import Client
+from kasal_jupyter.client.finding import find_server
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # argparse has no other name

@@ -11,13 +11,12 @@ from typing import Any
 
 from kasal_jupyter.cli import WrongUsage
 from kasal_jupyter.cli.connect import say
+from kasal_jupyter.client.client import Client
 from kasal_jupyter.errors import Fault, InvalidRequest, NotFound
 from kasal_jupyter.formats.yaml_crew import load_crew
 from kasal_jupyter.formats.yaml_text import parse_mapping
-from kasal_jupyter.kernel import stored_crews
-from kasal_jupyter.kernel.client import Client
-from kasal_jupyter.kernel.plain import NotPlain, plain
-from kasal_jupyter.kernel.stored_crews import (
+from kasal_jupyter.kernel.crews import stored_crews
+from kasal_jupyter.kernel.crews.stored_crews import (
     TERMINAL,
     ChangedElsewhere,
     Hand,
@@ -26,6 +25,7 @@ from kasal_jupyter.kernel.stored_crews import (
     put_crew,
     require_own,
 )
+from kasal_jupyter.kernel.plain_values import NotPlain, plain
 from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
 from kasal_jupyter.schemas.versions import ChangeQuery, Writer
 

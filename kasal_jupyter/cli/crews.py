@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING
 from kasal_jupyter.cli import WrongUsage
 from kasal_jupyter.cli.connect import add_server_options, say, server_of
 from kasal_jupyter.cli.crew_file import STDIN, find_crew, hand_of, require_own_crew, store_crew
-from kasal_jupyter.cli.encoding import print_file
-from kasal_jupyter.cli.terminal import console_of, print_rows
+from kasal_jupyter.cli.terminal import console_of, print_file, print_rows
 from kasal_jupyter.errors import Fault, InvalidRequest
-from kasal_jupyter.kernel.clean import clean
-from kasal_jupyter.kernel.exchange import (
+from kasal_jupyter.kernel.crews.crew_files import (
     FORMATS,
     READ_FORMATS,
     export,
@@ -25,11 +23,12 @@ from kasal_jupyter.kernel.exchange import (
     save,
     source_of,
 )
-from kasal_jupyter.kernel.figures import moment_text
+from kasal_jupyter.kernel.views.clean import clean
+from kasal_jupyter.kernel.views.figures import moment_text
 
 if TYPE_CHECKING:
     from kasal_jupyter.cli.connect import Subparsers
-    from kasal_jupyter.formats.intake import Imported
+    from kasal_jupyter.formats.found_crew import Imported
     from kasal_jupyter.schemas.exchange import Remark
 
 HEADS = ("crew", "status", "agents", "version", "changed", "owner", "id")

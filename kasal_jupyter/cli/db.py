@@ -49,14 +49,14 @@ def register(subparsers: Subparsers) -> None:
 
 def run_export(args: argparse.Namespace) -> int:
     """Carry out ``db export``; give the exit status."""
-    from kasal_jupyter.store.exchange import export_json
+    from kasal_jupyter.store.dump import export_json
 
     return _report("exported", args, lambda folder: export_json(folder, args.file))
 
 
 def run_import(args: argparse.Namespace) -> int:
     """Carry out ``db import``; give the exit status."""
-    from kasal_jupyter.store.exchange import import_json
+    from kasal_jupyter.store.dump import import_json
 
     return _report("imported", args, lambda folder: import_json(folder, args.file, replace=args.replace))
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from kasal_jupyter.cli.run_view import view_on
 from kasal_jupyter.cli.server_process import ServerProcess, ended_by_signals
-from kasal_jupyter.kernel.clean import clean
-from kasal_jupyter.kernel.client import Client
-from kasal_jupyter.kernel.connection import Connection
-from kasal_jupyter.kernel.demo_crew import INPUTS, demo_crew
+from kasal_jupyter.client.client import Client
+from kasal_jupyter.client.connection import Connection
+from kasal_jupyter.kernel.crews.demo import INPUTS, demo_crew
+from kasal_jupyter.kernel.views.clean import clean
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # argparse has no other name

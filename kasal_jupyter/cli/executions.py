@@ -17,11 +17,11 @@ from kasal_jupyter.cli.connect import (
     server_of,
 )
 from kasal_jupyter.cli.terminal import STATE_STYLES, console_of, print_rows
-from kasal_jupyter.kernel.clean import clean, one_line
-from kasal_jupyter.kernel.executions import inputs_text
-from kasal_jupyter.kernel.figures import cost_text, counted, duration_text, moment_text, place_text
-from kasal_jupyter.kernel.questions import answer_open, open_questions
-from kasal_jupyter.kernel.rows import STATUS_MARKS, how_to_answer
+from kasal_jupyter.kernel.runs.questions import answer_open, open_questions
+from kasal_jupyter.kernel.runs.run_list import inputs_text
+from kasal_jupyter.kernel.views.clean import clean, one_line
+from kasal_jupyter.kernel.views.figures import cost_text, counted, duration_text, moment_text, place_text
+from kasal_jupyter.kernel.views.rows import STATUS_MARKS, how_to_answer
 from kasal_jupyter.schemas.base import MOST_LISTED
 from kasal_jupyter.schemas.executions import ExecutionStatus
 

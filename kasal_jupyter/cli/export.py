@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from kasal_jupyter.cli import WrongUsage
 from kasal_jupyter.cli.connect import add_server_options, say, server_of
 from kasal_jupyter.cli.crew_file import STDIN, find_crew
-from kasal_jupyter.cli.encoding import Kind, print_file
+from kasal_jupyter.cli.terminal import Kind, print_file
+from kasal_jupyter.client.client import Client
 from kasal_jupyter.errors import InvalidRequest
 from kasal_jupyter.formats.yaml_crew import dump_crew
-from kasal_jupyter.kernel.client import Client
 from kasal_jupyter.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def run_export(args: argparse.Namespace) -> int:
 
 
 def _run_text(client: Client, job_id: str, form: str) -> str:
-    from kasal_jupyter.kernel.result import RunResult
+    from kasal_jupyter.kernel.runs.result import RunResult
 
     result = RunResult(job_id)
     for event in client.follow(job_id):

@@ -11,8 +11,8 @@ from kasal_jupyter.cli import WrongUsage
 from kasal_jupyter.cli.connect import add_server_options, say, server_of
 from kasal_jupyter.cli.crew_file import find_crew
 from kasal_jupyter.cli.terminal import console_of, print_rows
-from kasal_jupyter.kernel.clean import clean
-from kasal_jupyter.kernel.history import HEADS, difference, version_row
+from kasal_jupyter.kernel.crews.history import HEADS, difference, version_row
+from kasal_jupyter.kernel.views.clean import clean
 from kasal_jupyter.schemas.versions import ChangeQuery
 
 if TYPE_CHECKING:

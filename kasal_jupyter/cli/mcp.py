@@ -13,13 +13,19 @@ from kasal_jupyter.cli import WrongUsage
 from kasal_jupyter.cli.connect import add_server_options, say, server_of
 from kasal_jupyter.cli.terminal import console_of, print_rows
 from kasal_jupyter.errors import NotFound, nearest
-from kasal_jupyter.kernel.clean import clean
-from kasal_jupyter.kernel.commands.mcp import NO_SERVERS, SERVER_HEADS, TOOL_HEADS, server_cells, tool_cells
-from kasal_jupyter.kernel.figures import counted
+from kasal_jupyter.kernel.magics.commands.mcp import (
+    NO_SERVERS,
+    SERVER_HEADS,
+    TOOL_HEADS,
+    server_cells,
+    tool_cells,
+)
+from kasal_jupyter.kernel.views.clean import clean
+from kasal_jupyter.kernel.views.figures import counted
 
 if TYPE_CHECKING:
     from kasal_jupyter.cli.connect import Subparsers
-    from kasal_jupyter.kernel.client import Client
+    from kasal_jupyter.client.client import Client
     from kasal_jupyter.schemas.mcp import McpServerDetails
 
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)

@@ -12,7 +12,7 @@ from traitlets import Int, default
 from traitlets.config import Config
 
 from kasal_jupyter.app import KasalApp, StandaloneServer
-from kasal_jupyter.kernel.private_server import key_names, read_announcement
+from kasal_jupyter.client.private_server import key_names, read_announcement
 from kasal_jupyter.version import __version__
 
 IDLE_SECONDS = 30 * 60

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from kasal_jupyter.cli.connect import say
 from kasal_jupyter.errors import Conflict, NotFound
-from kasal_jupyter.kernel.questions import HumanQuestion, chosen, prompt_of
+from kasal_jupyter.kernel.runs.questions import HumanQuestion, chosen, prompt_of
 from kasal_jupyter.schemas.executions import ToolAnswer
 
 if TYPE_CHECKING:
     from kasal_jupyter.cli.run_view import RunView
-    from kasal_jupyter.kernel.client import Client
-    from kasal_jupyter.schemas.events import Event
+    from kasal_jupyter.client.client import Client
+    from kasal_jupyter.events.event import Event
 
 _MOST_BYTES = 65_536
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from kasal_jupyter.cli.connect import add_server_options, server_of
 from kasal_jupyter.cli.terminal import console_of, print_rows
 from kasal_jupyter.errors import Fault, InvalidRequest
-from kasal_jupyter.kernel.clean import clean
+from kasal_jupyter.kernel.views.clean import clean
 from kasal_jupyter.models.providers import PROVIDERS
 from kasal_jupyter.schemas.providers import ProviderInfo, ProviderSet, Scope
 

@@ -25,15 +25,15 @@ from kasal_jupyter.cli.prompt import Prompt
 from kasal_jupyter.cli.run_view import RunView, view_on
 from kasal_jupyter.cli.server_process import ended_by_signals
 from kasal_jupyter.cli.terminal import TraceHighlighter, console_of, print_rows
+from kasal_jupyter.client.client import Client
+from kasal_jupyter.client.stream import Waiting
 from kasal_jupyter.errors import Conflict
-from kasal_jupyter.kernel.cards import Checked, remark_line
-from kasal_jupyter.kernel.clean import clean
-from kasal_jupyter.kernel.client import Client
-from kasal_jupyter.kernel.executions import STEP_HEADS, inputs_again, read_budget, trace_cells
-from kasal_jupyter.kernel.figures import counted
-from kasal_jupyter.kernel.stream import Waiting
-from kasal_jupyter.kernel.view_text import render_text
-from kasal_jupyter.schemas.trace import Trace
+from kasal_jupyter.events.trace import Trace
+from kasal_jupyter.kernel.runs.run_list import STEP_HEADS, inputs_again, read_budget, trace_cells
+from kasal_jupyter.kernel.views.cards import Checked, remark_line
+from kasal_jupyter.kernel.views.clean import clean
+from kasal_jupyter.kernel.views.figures import counted
+from kasal_jupyter.kernel.views.view_text import render_text
 
 if TYPE_CHECKING:
     from kasal_jupyter.cli.connect import Subparsers

@@ -14,12 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from kasal_jupyter.cli.terminal import TraceHighlighter, console_of
-from kasal_jupyter.kernel.clean import one_line
-from kasal_jupyter.kernel.figures import counted, duration_text, place_text, run_cost_text
-from kasal_jupyter.kernel.rows import MARKS, elapsed_text
-from kasal_jupyter.kernel.view_lines import LineView
-from kasal_jupyter.schemas.events import Event
-from kasal_jupyter.schemas.trace import Span, Trace
+from kasal_jupyter.events.event import Event
+from kasal_jupyter.events.trace import Span, Trace
+from kasal_jupyter.kernel.views.clean import one_line
+from kasal_jupyter.kernel.views.figures import counted, duration_text, place_text, run_cost_text
+from kasal_jupyter.kernel.views.rows import MARKS, elapsed_text
+from kasal_jupyter.kernel.views.view_lines import LineView
 
 PLAIN_WIDTH = 160
 """Characters of a line where no terminal says how many it has."""

@@ -11,10 +11,10 @@ import psutil  # type: ignore[import-untyped]
 
 from kasal_jupyter.cli.server_process import STOP_SECONDS
 from kasal_jupyter.cli.terminal import console_of, print_rows
+from kasal_jupyter.client.client import Client
+from kasal_jupyter.client.private_server import Announcement, announcement_path, running_servers
 from kasal_jupyter.errors import Conflict
-from kasal_jupyter.kernel.client import Client
-from kasal_jupyter.kernel.figures import counted
-from kasal_jupyter.kernel.private_server import Announcement, announcement_path, running_servers
+from kasal_jupyter.kernel.views.figures import counted
 
 if TYPE_CHECKING:
     from kasal_jupyter.cli.connect import Subparsers

@@ -16,9 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from kasal_jupyter.client.client import Client
+from kasal_jupyter.client.connection import Connection
 from kasal_jupyter.errors import Unavailable
-from kasal_jupyter.kernel.client import Client
-from kasal_jupyter.kernel.connection import Connection
 
 START_SECONDS = 60.0
 """How long the server may take to answer."""

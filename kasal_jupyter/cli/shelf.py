@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from kasal_jupyter.cli.connect import add_server_options, say, server_of
 from kasal_jupyter.cli.crew_file import find_crew
-from kasal_jupyter.kernel.clean import clean
-from kasal_jupyter.kernel.commands.crews import copy_crew, named, remove
-from kasal_jupyter.kernel.stored_crews import TERMINAL, rename
+from kasal_jupyter.kernel.crews.stored_crews import TERMINAL, rename
+from kasal_jupyter.kernel.magics.commands.crews import copy_crew, named, remove
+from kasal_jupyter.kernel.views.clean import clean
 from kasal_jupyter.schemas.versions import ChangeQuery
 
 if TYPE_CHECKING:

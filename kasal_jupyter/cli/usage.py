@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 from kasal_jupyter.cli.connect import add_server_options, server_of
 from kasal_jupyter.cli.crew_file import find_crew
 from kasal_jupyter.cli.terminal import console_of, print_rows
-from kasal_jupyter.kernel.usage import UsageTable
+from kasal_jupyter.kernel.runs.usage_table import UsageTable
 from kasal_jupyter.schemas.usage import GroupBy
 
 if TYPE_CHECKING:

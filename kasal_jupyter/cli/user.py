@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from kasal_jupyter.errors import Fault, InvalidRequest, StoreError
-from kasal_jupyter.kernel.figures import size_text
+from kasal_jupyter.kernel.views.figures import size_text
 from kasal_jupyter.schemas.users import Role, Tier, User, UserCreate, UserDetails, UserUpdate
 
 if TYPE_CHECKING:

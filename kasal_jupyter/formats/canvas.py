@@ -14,7 +14,7 @@ from typing import Any
 from kasal_jupyter.formats.crewai_fields import agent_fields, crew_fields, task_fields
 from kasal_jupyter.formats.crewai_tools import KASAL_TOOLS
 from kasal_jupyter.formats.document import Document, Path, read_json
-from kasal_jupyter.formats.intake import Imported, Intake, Member
+from kasal_jupyter.formats.found_crew import Imported, Intake, Member
 from kasal_jupyter.schemas.crews import MOST_AGENTS, MOST_TASKS
 
 AGENT, TASK = "agentNode", "taskNode"

@@ -20,7 +20,7 @@ from kasal_jupyter.formats.bundle import MESSAGE
 from kasal_jupyter.formats.crew_py import CrewPy, Made, Written, read_crew_py
 from kasal_jupyter.formats.crewai_fields import agent_fields, crew_fields, task_fields
 from kasal_jupyter.formats.document import Document, read_yaml
-from kasal_jupyter.formats.intake import Imported, Intake, Member
+from kasal_jupyter.formats.found_crew import Imported, Intake, Member
 from kasal_jupyter.formats.yaml_text import is_own_key
 from kasal_jupyter.schemas.crews import MOST_AGENTS, MOST_TASKS
 

@@ -14,7 +14,7 @@ from kasal_jupyter.formats.canvas import is_canvas, read_canvas
 from kasal_jupyter.formats.crew_jsonc import crew_file, read_crew_jsonc
 from kasal_jupyter.formats.crewai_project import has_project, read_project
 from kasal_jupyter.formats.document import read_json
-from kasal_jupyter.formats.intake import Imported
+from kasal_jupyter.formats.found_crew import Imported
 from kasal_jupyter.formats.yaml_crew import load_crew
 from kasal_jupyter.formats.yaml_text import parse_mapping
 from kasal_jupyter.schemas.crews import CrewCreate

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kasal_jupyter.kernel.executions import Runs, latest_runs
+from kasal_jupyter.kernel.runs.run_list import Runs, latest_runs
 from kasal_jupyter.kernel.session import the_session
 
 if TYPE_CHECKING:
-    from kasal_jupyter.kernel.usage import UsageTable
+    from kasal_jupyter.kernel.runs.usage_table import UsageTable
     from kasal_jupyter.schemas.executions import Status
     from kasal_jupyter.schemas.usage import GroupBy
 
@@ -28,7 +28,7 @@ def runs(limit: int = 20, *, crew: str | None = None, status: Status | None = No
     Returns
     -------
     Runs
-        A list of :class:`~kasal_jupyter.kernel.executions.Run`, which a notebook shows as a table;
+        A list of :class:`~kasal_jupyter.kernel.runs.run_list.Run`, which a notebook shows as a table;
         ``kasal.runs()[0].result()`` is the latest one whole, with its trace, ``.again()`` repeats it, and
         ``kasal.runs().df()`` is a row a run.
     """
@@ -58,7 +58,7 @@ def usage(
     UsageTable
         A notebook shows it as a table; ``.df()`` gives it as one, ``.whole`` the sums.
     """
-    from kasal_jupyter.kernel.usage import usage_table
+    from kasal_jupyter.kernel.runs.usage_table import usage_table
 
     session = the_session()
     crew_id = session.crew(crew).id if crew is not None else None

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kasal_jupyter.kernel.failure import CellError
-from kasal_jupyter.kernel.notebook_values import Notebook
+from kasal_jupyter.kernel.magics.notebook_values import Notebook
 from kasal_jupyter.whole_file import write_whole
 
 if TYPE_CHECKING:
-    from kasal_jupyter.kernel.client import Client
-    from kasal_jupyter.kernel.connection import Connection
-    from kasal_jupyter.kernel.stored_crews import Hand, Put
+    from kasal_jupyter.client.client import Client
+    from kasal_jupyter.client.connection import Connection
+    from kasal_jupyter.kernel.crews.stored_crews import Hand, Put
     from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
     from kasal_jupyter.schemas.executions import ExecutionStatus
     from kasal_jupyter.schemas.versions import ChangeQuery, Writer
@@ -62,8 +62,8 @@ class Session:
             There is none; the message says what to do.
         """
         if self._client is None:
-            from kasal_jupyter.kernel.client import Client
-            from kasal_jupyter.kernel.finding import find_server
+            from kasal_jupyter.client.client import Client
+            from kasal_jupyter.client.finding import find_server
 
             self._client = Client(find_server())
         return self._client
@@ -81,8 +81,8 @@ class Session:
         KasalError
             It cannot be reached, or does not let us in; the session then stays with the one it had.
         """
-        from kasal_jupyter.kernel.client import Client
-        from kasal_jupyter.kernel.finding import find_server
+        from kasal_jupyter.client.client import Client
+        from kasal_jupyter.client.finding import find_server
 
         client = Client(find_server(url, token))
         try:
@@ -160,7 +160,7 @@ class Session:
             There is none, with the nearest name; or there are several, with their ids.
         """
         from kasal_jupyter.errors import InvalidRequest, NotFound
-        from kasal_jupyter.kernel.stored_crews import find_crew
+        from kasal_jupyter.kernel.crews.stored_crews import find_crew
 
         try:
             return find_crew(self.client, word)
@@ -196,7 +196,7 @@ class Session:
         InvalidRequest
             There are several of that name.
         """
-        from kasal_jupyter.kernel.stored_crews import ChangedElsewhere, own_crew, put_crew
+        from kasal_jupyter.kernel.crews.stored_crews import ChangedElsewhere, own_crew, put_crew
 
         stored = into if into is not None else own_crew(self.client, body.name)
         try:
@@ -209,7 +209,7 @@ class Session:
 
     def require_own(self, body: CrewCreate, source: Writer = "cell", origin: str | None = None) -> None:
         """Refuse what :meth:`put_crew` would refuse, without writing anything; see there."""
-        from kasal_jupyter.kernel.stored_crews import ChangedElsewhere, is_same, own_crew, require_own
+        from kasal_jupyter.kernel.crews.stored_crews import ChangedElsewhere, is_same, own_crew, require_own
 
         stored = own_crew(self.client, body.name)
         if stored is None or is_same(stored, body):
@@ -223,7 +223,7 @@ class Session:
     def _hand(
         self, source: Writer, origin: str | None, stored: CrewDetails | None, *, force: bool = False
     ) -> Hand:
-        from kasal_jupyter.kernel.stored_crews import Hand
+        from kasal_jupyter.kernel.crews.stored_crews import Hand
 
         # What an import or a model has given is not what this notebook's cells say.
         known = self.written(stored.id) if stored is not None and source == "cell" else None
@@ -294,7 +294,7 @@ def notebook_origin() -> str | None:
 
 def _unnamed() -> str:
     """Give what stands for a notebook whose runner tells no name."""
-    from kasal_jupyter.kernel.stored_crews import UNNAMED
+    from kasal_jupyter.kernel.crews.stored_crews import UNNAMED
 
     try:
         return str(Path.cwd() / UNNAMED)

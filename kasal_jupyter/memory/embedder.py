@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kasal_jupyter.models.asking import Asker, AskFailed
+from kasal_jupyter.models.small_requests import Asker, AskFailed
 from kasal_jupyter.schemas.spec import RunEmbedder
 from kasal_jupyter.tools.guard import HostGuard
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from kasal_jupyter.models.asking import Asker, AskFailed
+from kasal_jupyter.models.small_requests import Asker, AskFailed
 
 MOST_SHOWN = 200
 """Models whose details are asked for: one question each."""

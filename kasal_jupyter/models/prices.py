@@ -13,7 +13,7 @@ from datetime import UTC, datetime, time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from kasal_jupyter.schemas.events import TokenUsage
+from kasal_jupyter.events.event import TokenUsage
 from kasal_jupyter.schemas.models import ModelPrice
 
 if TYPE_CHECKING:

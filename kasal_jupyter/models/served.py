@@ -10,8 +10,8 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from kasal_jupyter.errors import TooManyRequests, Unavailable
-from kasal_jupyter.models.asking import Asker, AskFailed, too_slow
 from kasal_jupyter.models.ollama import installed
+from kasal_jupyter.models.small_requests import Asker, AskFailed, too_slow
 from kasal_jupyter.places import MODEL_SERVERS
 from kasal_jupyter.tools.guard import HostGuard
 

@@ -1,8 +1,8 @@
-"""Maintenance mode: the reference's error 503."""
+"""Health and maintenance mode: whether the server works, and the reference's error 503."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -32,3 +32,13 @@ class Maintenance(MaintenanceState, Document):
     """The state as it is stored."""
 
     id: str = MAINTENANCE_ID
+
+
+# Health: whether the server works.
+
+
+class Health(Model):
+    """The answer of ``GET /health``."""
+
+    status: Literal["ok", "maintenance"]
+    version: str

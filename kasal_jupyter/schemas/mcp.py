@@ -7,18 +7,18 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from kasal_jupyter.schemas.base import Document, Given, ListQuery, Model, Name, Query
-from kasal_jupyter.schemas.mcp_fields import (
+from kasal_jupyter.schemas.mcp_run import (
     CALL_SECONDS,
     Arguments,
     Command,
     Environment,
     Headers,
+    McpTool,
     Selected,
     ServerName,
     Transport,
     Url,
 )
-from kasal_jupyter.schemas.mcp_run import McpTool
 from kasal_jupyter.schemas.tools import Timeout
 
 

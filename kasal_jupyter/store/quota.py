@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from kasal_jupyter.errors import QuotaExceeded
 from kasal_jupyter.schemas.usage import Stored
-from kasal_jupyter.store.catalog import CREWS, LAYOUTS, VERSIONS
+from kasal_jupyter.schemas.versions import MOST_VERSION_BYTES, MOST_VERSIONS
+from kasal_jupyter.store.collections import CREWS, LAYOUTS, VERSIONS
 from kasal_jupyter.store.engine import Job
-from kasal_jupyter.store.versions import trim_versions
 
 if TYPE_CHECKING:
     from kasal_jupyter.store.store import Store
@@ -144,3 +144,28 @@ def _owners(store: Store, job: Job) -> set[str]:
 def _owner_of(store: Store, crew_id: str) -> str | None:
     crew = store.crews.readable(crew_id)
     return None if crew is None else crew.owner
+
+
+def trim_versions(store: Store, crew_id: str, *, free: int = 0) -> None:
+    """Let go of what is over the limits: the oldest, those last that executions were started with.
+
+    Within a change of the store.
+
+    Parameters
+    ----------
+    store
+        The store.
+    crew_id
+        The crew.
+    free
+        Bytes that have to become free, besides; the newest version is kept all the same.
+    """
+    kept = store.crew_versions.find(order="created", crew_id=crew_id)
+    count, size = len(kept), sum(each.size for each in kept)
+    most = min(MOST_VERSION_BYTES, size - free)
+    for each in sorted(kept[:-1], key=lambda each: (each.ran, each.version)):
+        if count <= MOST_VERSIONS and size <= most:
+            return
+        store.crew_version_bodies.delete(each.id)
+        store.crew_versions.delete(each.id)
+        count, size = count - 1, size - each.size

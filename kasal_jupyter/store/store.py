@@ -28,7 +28,7 @@ from kasal_jupyter.schemas.usage import LedgerEntry, Stored
 from kasal_jupyter.schemas.users import User
 from kasal_jupyter.schemas.versions import CrewVersion, CrewVersionBody
 from kasal_jupyter.schemas.webhooks import HookState, SigningSecret
-from kasal_jupyter.store.catalog import (
+from kasal_jupyter.store.collections import (
     AGENTS,
     API_KEYS,
     CATALOG,

@@ -18,7 +18,7 @@ from mcp.types import (
 )
 
 from kasal_jupyter.hiding import beginning
-from kasal_jupyter.tools.wording import MAX_CHARACTERS
+from kasal_jupyter.tools.portions import MAX_CHARACTERS
 
 
 def text_of(result: CallToolResult, hide: Callable[[str], str] = str) -> str:

@@ -25,7 +25,7 @@ from kasal_jupyter.schemas.mcp_run import RunMcpServer
 from kasal_jupyter.tools.async_transport import AsyncGuardedTransport
 from kasal_jupyter.tools.guard import HostGuard, origin_of
 from kasal_jupyter.tools.mcp_failure import McpFailed
-from kasal_jupyter.tools.wording import status_text
+from kasal_jupyter.tools.portions import status_text
 from kasal_jupyter.version import __version__
 from kasal_jupyter.wellformed import well_formed_json
 

@@ -160,5 +160,6 @@ def _schema(given: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"their schema is larger than {MAX_SCHEMA} bytes")
     if "self" in (schema.get("properties") or {}):
         raise ValueError("CrewAI cannot pass an argument that is called 'self'")
-    # What a model is shown of it is written without references, and with an end: ``worker/mcp_arguments``.
+    # What a model is shown of it is written without references, and with an end:
+    # ``worker/crew/mcp_arguments``.
     return object_schema(schema, replaced=False)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from kasal_jupyter.tools.folder import Folder
+from kasal_jupyter.tools.open_folder import Folder
 
 if TYPE_CHECKING:
     from kasal_jupyter.tools.tool import ToolContext

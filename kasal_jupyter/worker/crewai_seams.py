@@ -35,10 +35,16 @@ from crewai.utilities.pydantic_schema_utils import generate_model_description
 from openai.lib._parsing import type_to_response_format_param
 from pydantic import BaseModel
 
-from kasal_jupyter.worker.chat_answer import FORM_TOOL, AnswerReader, ChatAnswer, ChatReader, ResponseReader
-from kasal_jupyter.worker.chat_body import NotAnAnswer, objects
-from kasal_jupyter.worker.chat_calls import AskedCall
-from kasal_jupyter.worker.endings import ending_of
+from kasal_jupyter.worker.models.chat_answer import (
+    FORM_TOOL,
+    AnswerReader,
+    ChatAnswer,
+    ChatReader,
+    ResponseReader,
+)
+from kasal_jupyter.worker.models.chat_body import NotAnAnswer, objects
+from kasal_jupyter.worker.models.chat_calls import AskedCall
+from kasal_jupyter.worker.models.endings import ending_of
 
 if TYPE_CHECKING:
     # At run time, each of them loads an SDK that most runs do not need.
@@ -826,7 +832,7 @@ def requested_calls(response: Any) -> Iterator[tuple[str, str, str]]:
 
 
 def end_by(object_of: Callable[..., Any], last_answer: Callable[..., Any]) -> None:
-    """Have CrewAI make a task's object, and an answer after the last turn, as ``worker/outcome`` does.
+    """Have CrewAI make a task's object, and an answer after the last turn, as ``worker/crew/outcome`` does.
 
     Both are looked up by their names in the modules that call them.
     """

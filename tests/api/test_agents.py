@@ -1,6 +1,6 @@
 import pytest
 
-from tests.crews import crew_body, new_crew
+from tests.sample_crews import crew_body, new_crew
 
 
 def test_an_agent_as_the_reference_creates_it(api):

@@ -7,7 +7,7 @@ import zipfile
 import pytest
 
 from tests.accounts import log_in
-from tests.crews import crew_body, new_crew, run, slow_crew, start, wait_for
+from tests.sample_crews import crew_body, new_crew, run, slow_crew, start, wait_for
 
 
 def folder_of(server, job_id):

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.crews import crew_body, new_crew
+from tests.sample_crews import crew_body, new_crew
 
 
 def counts(api):

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from tests.crews import new_crew, start, wait_for
 from tests.private import lonely
+from tests.sample_crews import new_crew, start, wait_for
 from tests.server import start_server
 
 NAMES = {

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.accounts import log_in
-from tests.crews import crew_body, new_crew, run, start, wait_for
+from tests.sample_crews import crew_body, new_crew, run, start, wait_for
 
 PRICE = {"name": "price_of", "description": "Looks a price up", "parameters": {"type": "object"}}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.crews import new_crew, run
+from tests.sample_crews import new_crew, run
 
 
 def managed(**more):

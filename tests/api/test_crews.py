@@ -1,6 +1,6 @@
 import pytest
 
-from tests.crews import crew_body, is_time, new_crew
+from tests.sample_crews import crew_body, is_time, new_crew
 
 MARKETING = {
     "name": "Marketing Crew",

@@ -8,7 +8,7 @@ from tinydb import where
 
 from kasal_jupyter.store.store import Store
 from tests.accounts import log_in
-from tests.crews import crew_body, new_crew, start, wait_for
+from tests.sample_crews import crew_body, new_crew, start, wait_for
 
 MEMORY = {"type": "short_term", "content": "Tea is drunk hot"}
 KNOWLEDGE = {"name": "tea.txt", "text": "All about tea"}

@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.accounts import log_in
-from tests.crews import ENDED, crew_body, is_time, new_crew, run, slow_crew, start, wait_for
+from tests.sample_crews import ENDED, crew_body, is_time, new_crew, run, slow_crew, start, wait_for
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import zipfile
 import pytest
 
 from kasal_jupyter.formats.importing import import_crew
-from tests.crews import crew_body, new_crew
+from tests.sample_crews import crew_body, new_crew
 
 JSON = {"Accept": "application/json"}
 

@@ -4,8 +4,8 @@ import pytest
 
 from kasal_jupyter.api import fanout
 from kasal_jupyter.api.fanout import Fanouts, frame
-from kasal_jupyter.runs.feed import Feed
-from kasal_jupyter.runs.journal import Journal
+from kasal_jupyter.executions.feed import Feed
+from kasal_jupyter.executions.journal import Journal
 
 
 class Client:

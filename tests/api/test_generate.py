@@ -8,7 +8,7 @@ import pytest
 
 from kasal_jupyter.formats.yaml_crew import load_crew
 from tests.accounts import log_in
-from tests.crews import start, wait_for
+from tests.sample_crews import start, wait_for
 from tests.servers.openai_server import OpenAIServer, Reply
 
 GOOD = """\

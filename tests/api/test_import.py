@@ -7,7 +7,7 @@ import pytest
 
 from kasal_jupyter.formats.exporting import as_zip
 from tests.accounts import log_in
-from tests.crews import new_crew, start, wait_for
+from tests.sample_crews import new_crew, start, wait_for
 
 AGENTS = """\
 writer:

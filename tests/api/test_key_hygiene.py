@@ -16,9 +16,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from tests.accounts import log_in
-from tests.crews import new_crew, start, wait_for
 from tests.forms import encodings, traces
 from tests.kernels import kernel_of
+from tests.sample_crews import new_crew, start, wait_for
 from tests.server import start_server
 from tests.servers.endpoint_server import endpoint_server, reply
 from tests.servers.mcp_server import http_mcp_server, stdio

@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from kasal_jupyter.memory.chunks import PASSAGE
-from tests.crews import crew_body, is_time, new_crew
+from tests.sample_crews import crew_body, is_time, new_crew
 from tests.servers.site_server import pdf
 
 

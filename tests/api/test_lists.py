@@ -1,7 +1,7 @@
 import pytest
 
 from tests.accounts import log_in
-from tests.crews import crew_body, new_crew, start, wait_for
+from tests.sample_crews import crew_body, new_crew, start, wait_for
 
 LISTS = [
     ("/crews", "crews"),

@@ -14,7 +14,7 @@ import pytest
 from benchmarks.hostile import AGENT, TASK, many, tool
 from kasal_jupyter.api.routes import RESOURCES
 from tests.accounts import PASSWORD
-from tests.crews import ENDED, crew_body, new_crew, start, wait_for
+from tests.sample_crews import ENDED, crew_body, new_crew, start, wait_for
 from tests.server import start_server
 
 MOST_SECONDS = float(os.environ.get("LOOP_MOST", "0.08"))

@@ -5,7 +5,7 @@ import pytest
 import websocket
 
 from tests.accounts import log_in
-from tests.crews import crew_body, new_crew, slow_crew, start, wait_for
+from tests.sample_crews import crew_body, new_crew, slow_crew, start, wait_for
 from tests.server import start_server
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.accounts import log_in
-from tests.crews import crew_body, new_crew, start, wait_for
+from tests.sample_crews import crew_body, new_crew, start, wait_for
 from tests.servers.endpoint_server import endpoint_server, redirect, reply
 from tests.servers.mcp_server import McpNotes, http_mcp_server, stdio
 
@@ -292,7 +292,7 @@ def test_hostile_names_and_schemas_are_made_harmless_or_left_out(api, notes):
 
 
 def test_an_export_has_no_secret_in_it(live_server, api, web, tmp_path):
-    from kasal_jupyter.store.exchange import export_json
+    from kasal_jupyter.store.dump import export_json
 
     register(api, http(web, headers={"X-Key": SECRET}, tools=["add"]))
     export_json(live_server.folder, tmp_path / "export.json")

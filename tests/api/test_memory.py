@@ -5,9 +5,9 @@ import sqlite3
 
 import pytest
 
-from kasal_jupyter.store.memories import Memories
+from kasal_jupyter.memory.memories import Memories
 from kasal_jupyter.store.store import Store
-from tests.crews import crew_body, is_time, new_crew
+from tests.sample_crews import crew_body, is_time, new_crew
 
 
 @pytest.fixture

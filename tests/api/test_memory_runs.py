@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from kasal_jupyter.store.memories import Memories
+from kasal_jupyter.memory.memories import Memories
 from kasal_jupyter.store.store import Store
-from tests.crews import new_crew, wait_for
+from tests.sample_crews import new_crew, wait_for
 from tests.server import start_server
 from tests.servers.embedding_server import EmbeddingServer
 from tests.servers.openai_server import OpenAIServer, Reply

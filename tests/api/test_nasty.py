@@ -16,7 +16,7 @@ from kasal_jupyter.errors import InvalidRequest
 from kasal_jupyter.formats.bundle import files_of_mapping, files_of_zip
 from kasal_jupyter.formats.importing import import_crew
 from tests.api import nasty
-from tests.crews import crew_body, new_crew
+from tests.sample_crews import crew_body, new_crew
 from tests.server import start_server
 from tests.thorough import some_or_all
 

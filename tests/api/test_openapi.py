@@ -11,7 +11,7 @@ from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.operation import Operation, operation_of
 from kasal_jupyter.api.routes import RESOURCES, routes
 from tests.accounts import log_in
-from tests.crews import crew_body, run
+from tests.sample_crews import crew_body, run
 
 METHODS = {"get", "put", "post", "delete", "patch"}
 

@@ -1,8 +1,8 @@
 import pytest
 
 from tests.accounts import log_in
-from tests.crews import crew_body, new_crew, run, wait_for
-from tests.crews import start as start_run
+from tests.sample_crews import crew_body, new_crew, run, wait_for
+from tests.sample_crews import start as start_run
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import json
 import httpx
 import pytest
 
-from kasal_jupyter.store.exchange import export_json, import_json
+from kasal_jupyter.store.dump import export_json, import_json
 from tests.accounts import log_in
-from tests.crews import crew_body, new_crew, start, wait_for
+from tests.sample_crews import crew_body, new_crew, start, wait_for
 from tests.server import start_server
 from tests.servers.endpoint_server import endpoint_server, reply
 from tests.servers.openai_server import OpenAIServer, Reply

@@ -6,7 +6,7 @@ import pytest
 
 from tests.accounts import log_in
 from tests.api.test_tool_calls import answer, events, first
-from tests.crews import new_crew, wait_for
+from tests.sample_crews import new_crew, wait_for
 
 CREW = {
     "name": "Asking",

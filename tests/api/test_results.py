@@ -5,14 +5,14 @@ import time
 
 import pytest
 
+from kasal_jupyter.client.client import Client
+from kasal_jupyter.client.connection import Connection
+from kasal_jupyter.client.stream import open_socket
 from kasal_jupyter.errors import Unavailable
-from kasal_jupyter.kernel.client import Client
-from kasal_jupyter.kernel.connection import Connection
-from kasal_jupyter.kernel.stream import open_socket
-from kasal_jupyter.worker.sizes import MOST_RESULT, left_out
+from kasal_jupyter.worker.process.sizes import MOST_RESULT, left_out
 from tests.cli.conftest import Terminal
-from tests.crews import crew_body, new_crew, slow_crew, start, wait_for
 from tests.kernels import kernel_of
+from tests.sample_crews import crew_body, new_crew, slow_crew, start, wait_for
 from tests.server import start_server
 from tests.servers.openai_server import OpenAIServer, Reply
 from tests.servers.proxy_server import Proxy

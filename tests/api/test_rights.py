@@ -16,7 +16,7 @@ from kasal_jupyter.auth.accounts import Accounts
 from kasal_jupyter.schemas.users import UserUpdate
 from kasal_jupyter.store.store import Store
 from tests.accounts import PASSWORD, log_in
-from tests.crews import crew_body, new_crew, run, slow_crew, start, wait_for
+from tests.sample_crews import crew_body, new_crew, run, slow_crew, start, wait_for
 from tests.server import start_server
 from tests.servers.mcp_server import http_mcp_server
 from tests.servers.openai_server import OpenAIServer, Reply

@@ -4,7 +4,7 @@ import httpx
 import pytest
 import websocket
 
-from tests.crews import crew_body, new_crew, run, slow_crew, start, wait_for
+from tests.sample_crews import crew_body, new_crew, run, slow_crew, start, wait_for
 from tests.server import start_server
 
 TOKEN = "sandbox-token-of-the-tests"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crews import crew_body, new_crew, wait_for
+from tests.sample_crews import crew_body, new_crew, wait_for
 from tests.server import start_server
 from tests.servers.mcp_server import stdio
 

@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from tests.crews import crew_body, new_crew, run, slow_crew, start, wait_for
+from tests.sample_crews import crew_body, new_crew, run, slow_crew, start, wait_for
 
 SSE = {"Accept": "text/event-stream"}
 

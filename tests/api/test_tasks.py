@@ -1,6 +1,6 @@
 import pytest
 
-from tests.crews import crew_body, new_crew, run, slow_crew, start, wait_for
+from tests.sample_crews import crew_body, new_crew, run, slow_crew, start, wait_for
 
 
 def states(api, crew_id):

@@ -2,7 +2,7 @@
 
 import json
 
-from tests.crews import crew_body, wait_for
+from tests.sample_crews import crew_body, wait_for
 
 HEADERS = {"Content-Type": "application/json"}
 

@@ -8,7 +8,7 @@ import pytest
 import websocket
 
 from tests.accounts import log_in
-from tests.crews import new_crew, wait_for
+from tests.sample_crews import new_crew, wait_for
 
 TOOL = {"name": "price_of", "description": "Tells a price", "timeout": 300}
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.crews import crew_body, new_crew, start, wait_for
+from tests.sample_crews import crew_body, new_crew, start, wait_for
 from tests.server import start_server
 from tests.servers.endpoint_server import endpoint_server, redirect, reply
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.accounts import log_in
-from tests.crews import crew_body, new_crew, run, slow_crew, start, wait_for
+from tests.sample_crews import crew_body, new_crew, run, slow_crew, start, wait_for
 from tests.server import start_server
 from tests.servers.openai_server import OpenAIServer, Reply
 

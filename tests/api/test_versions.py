@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.crews import crew_body, new_crew, run
+from tests.sample_crews import crew_body, new_crew, run
 
 
 @pytest.fixture

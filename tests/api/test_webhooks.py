@@ -6,7 +6,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from tests.accounts import log_in
-from tests.crews import crew_body, new_crew, slow_crew, start, wait_for
+from tests.sample_crews import crew_body, new_crew, slow_crew, start, wait_for
 from tests.server import start_server
 from tests.servers.endpoint_server import endpoint_server, reply
 

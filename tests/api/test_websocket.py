@@ -5,7 +5,7 @@ import httpx
 import pytest
 import websocket
 
-from tests.crews import ENDED, crew_body, new_crew, run, slow_crew, start, wait_for
+from tests.sample_crews import ENDED, crew_body, new_crew, run, slow_crew, start, wait_for
 
 
 def socket_url(live_server):

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from kasal_jupyter.auth.signing_key import FILE_NAME, KEY_BYTES, signing_key
+from kasal_jupyter.auth.tokens import FILE_NAME, KEY_BYTES, signing_key
 from kasal_jupyter.errors import StoreError
 
 
@@ -20,7 +20,7 @@ def test_a_folder_has_one_secret_for_its_owner_alone(tmp_path):
 def test_servers_that_start_together_agree(tmp_path):
     code = (
         "import sys, pathlib\n"
-        "from kasal_jupyter.auth.signing_key import signing_key\n"
+        "from kasal_jupyter.auth.tokens import signing_key\n"
         "sys.stdin.readline()\n"
         "print(signing_key(pathlib.Path(sys.argv[1])).hex())\n"
     )

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from tests.private import end_servers, lonely
+from tests.store.conftest import new_crew  # noqa: F401
 
 TIMEOUT = 120
 

@@ -8,9 +8,9 @@ import psutil
 import pytest
 
 from kasal_jupyter.cli.server_process import ServerProcess
+from kasal_jupyter.client.client import Client
+from kasal_jupyter.client.connection import Connection
 from kasal_jupyter.errors import Unavailable
-from kasal_jupyter.kernel.client import Client
-from kasal_jupyter.kernel.connection import Connection
 
 TIMEOUT = 120
 

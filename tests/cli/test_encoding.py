@@ -7,7 +7,7 @@ from html import unescape
 
 import pytest
 
-from kasal_jupyter.cli import encoding
+from kasal_jupyter.cli import terminal as encoding
 from kasal_jupyter.formats.yaml_crew import dump_crew, load_crew
 from kasal_jupyter.schemas.crews import CrewCreate
 

@@ -12,7 +12,7 @@ class _Sharing:
     """Has the module that starts zygotes borrow them, once somebody imports it."""
 
     def find_spec(self, name, path=None, target=None):
-        if name != "kasal_jupyter.runs.zygote":
+        if name != "kasal_jupyter.executions.backends.zygote":
             return None
         sys.meta_path.remove(self)
         spec = PathFinder.find_spec(name, path, target)

@@ -14,9 +14,10 @@ from ruamel.yaml import YAML
 from kasal_jupyter import errors
 from kasal_jupyter.confined import confined
 from kasal_jupyter.errors import MOST_FAULTS, InvalidRequest
-from kasal_jupyter.formats import bundle, elsewhere, yaml_answer
+from kasal_jupyter.formats import bundle, yaml_answer
+from kasal_jupyter.formats import limited as elsewhere
+from kasal_jupyter.formats.found_crew import MOST_REMARKS
 from kasal_jupyter.formats.importing import import_crew
-from kasal_jupyter.formats.intake import MOST_REMARKS
 from kasal_jupyter.formats.yaml_crew import load_crew
 from kasal_jupyter.formats.yaml_edit import rewrite
 from kasal_jupyter.formats.yaml_text import MOST_MERGES, parse_mapping, plain
@@ -182,7 +183,7 @@ def test_an_answer_of_fences_ends(unit):
     answer = (unit * MOST_OF_AN_ANSWER)[:MOST_OF_AN_ANSWER]
     given = orjson.dumps({"answer": answer, "request": {"description": "d"}})
     with pytest.raises(InvalidRequest):
-        confined("kasal_jupyter.formats.elsewhere:understand", given, seconds=60)
+        confined("kasal_jupyter.formats.limited:understand", given, seconds=60)
 
 
 # -- other formats -------------------------------------------------------------------------------------
@@ -230,7 +231,7 @@ def test_an_answer_of_fences_ends(unit):
 def test_files_that_are_made_to_take_for_ever_end(files, reason):
     given = orjson.dumps({"body": {"files": files, "save": False}, "tools": []})
     with pytest.raises(InvalidRequest, match=reason):
-        confined("kasal_jupyter.formats.elsewhere:read", given, seconds=60)
+        confined("kasal_jupyter.formats.limited:read", given, seconds=60)
 
 
 def test_what_is_left_out_is_compared_and_listed_up_to_a_number(comparisons):

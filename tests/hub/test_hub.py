@@ -6,9 +6,9 @@ import re
 import httpx
 import websocket
 
-from tests.crews import ENDED, crew_body, new_crew, start, wait_for
 from tests.hub.hub import cookie
 from tests.hub.kernels import execute, running_kernel
+from tests.sample_crews import ENDED, crew_body, new_crew, start, wait_for
 
 
 def xsrf(session, user):
@@ -179,7 +179,7 @@ def test_a_users_guest_gets_in_with_a_login_of_the_api_alone(alice, bob):
 def test_a_kernel_finds_its_users_server(alice):
     with alice.client() as api, running_kernel(alice) as kernel_id:
         new_crew(api, crew_body("For the notebook"))
-        code = "from kasal_jupyter.kernel.finding import find_server; print(find_server().url)"
+        code = "from kasal_jupyter.client.finding import find_server; print(find_server().url)"
         # Straight to the server, not through the proxy, which a kernel need not know.
         found = execute(alice, kernel_id, code).strip()
         assert found.endswith("/user/alice")

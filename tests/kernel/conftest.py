@@ -2,10 +2,10 @@
 
 import pytest
 
-from kasal_jupyter.kernel.client import Client
-from kasal_jupyter.kernel.connection import Connection
+from kasal_jupyter.client.client import Client
+from kasal_jupyter.client.connection import Connection
 from kasal_jupyter.kernel.editor import edit
-from tests.crews import crew_body, new_crew
+from tests.sample_crews import crew_body, new_crew
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from nbconvert import HTMLExporter
 
-from kasal_jupyter.kernel.client import Client
-from kasal_jupyter.kernel.connection import Connection
-from kasal_jupyter.kernel.result import RunResult
-from tests.crews import crew_body, new_crew, start, wait_for
+from kasal_jupyter.client.client import Client
+from kasal_jupyter.client.connection import Connection
+from kasal_jupyter.kernel.runs.result import RunResult
 from tests.kernel.test_markdown import REPORT
 from tests.kernel.test_views import events
+from tests.sample_crews import crew_body, new_crew, start, wait_for
 
 CREW = """\
 %%kasal crew "Market watch" --force

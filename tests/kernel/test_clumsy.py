@@ -2,11 +2,11 @@
 
 import pytest
 
-from kasal_jupyter.kernel.command_line import split
-from kasal_jupyter.kernel.commands import COMMANDS
-from kasal_jupyter.kernel.crew_words import with_names_whole
-from tests.crews import crew_body, new_crew
+from kasal_jupyter.kernel.magics.command_line import split
+from kasal_jupyter.kernel.magics.crew_words import with_names_whole
+from kasal_jupyter.kernel.magics.subcommands import COMMANDS
 from tests.kernels import kernel_of
+from tests.sample_crews import crew_body, new_crew
 
 
 @pytest.fixture(scope="module")

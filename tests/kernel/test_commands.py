@@ -5,8 +5,8 @@ import json
 import pytest
 
 from kasal_jupyter.formats.yaml_crew import load_crew
-from tests.crews import crew_body, new_crew, run, slow_crew, start
 from tests.kernels import kernel_of
+from tests.sample_crews import crew_body, new_crew, run, slow_crew, start
 from tests.server import start_server
 
 

@@ -5,9 +5,9 @@ import threading
 
 import pytest
 
-from kasal_jupyter.kernel.commands import COMMANDS
-from tests.crews import crew_body, new_crew, run
+from kasal_jupyter.kernel.magics.subcommands import COMMANDS
 from tests.kernels import kernel_of
+from tests.sample_crews import crew_body, new_crew, run
 
 
 @pytest.fixture(scope="module")

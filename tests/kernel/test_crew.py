@@ -9,11 +9,11 @@ import pytest
 from pydantic import BaseModel
 
 import kasal_jupyter as kasal
-from kasal_jupyter.kernel.crew import Crew
+from kasal_jupyter.kernel.crews.crew import Crew
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.session import the_session
-from tests.crews import crew_body, new_crew
 from tests.kernels import kernel_of
+from tests.sample_crews import crew_body, new_crew
 
 
 class Verdict(BaseModel):
@@ -62,15 +62,6 @@ def test_all_names_are_there_and_dir_tells_them():
         assert getattr(kasal, name).__doc__, name
     with pytest.raises(AttributeError, match="has no attribute 'Crews'"):
         _ = kasal.Crews
-
-
-def test_runs_is_a_function_beside_the_package_of_its_name():
-    code = (
-        "import kasal_jupyter.runs.journal, kasal_jupyter as kasal; print(callable(kasal.runs));"
-        "kasal_jupyter.runs.journal.Journal; from kasal_jupyter import runs; print(callable(runs))"
-    )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said == "True\nTrue\n"
 
 
 def test_the_import_loads_nothing_and_a_name_what_it_needs():

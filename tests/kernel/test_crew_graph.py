@@ -5,10 +5,10 @@ import re
 import pytest
 
 from kasal_jupyter.formats.yaml_crew import load_crew
-from kasal_jupyter.kernel.crew_card import CrewCard
-from kasal_jupyter.kernel.crew_graph import graph_html, graph_text
-from kasal_jupyter.kernel.crew_plan import inputs_of, plan_of
-from kasal_jupyter.kernel.demo_crew import demo_crew
+from kasal_jupyter.kernel.crews.card import CrewCard
+from kasal_jupyter.kernel.crews.demo import demo_crew
+from kasal_jupyter.kernel.crews.graph import graph_html, graph_text
+from kasal_jupyter.kernel.crews.plan import inputs_of, plan_of
 from kasal_jupyter.schemas.crews import CrewChecked, CrewFault
 from kasal_jupyter.schemas.estimate import Estimate
 from kasal_jupyter.schemas.executions import CrewRemark

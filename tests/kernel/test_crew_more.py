@@ -3,10 +3,10 @@
 import pytest
 
 from kasal_jupyter.formats.yaml_crew import load_crew
-from kasal_jupyter.kernel.crew import Agent, Crew, Task
-from kasal_jupyter.kernel.crew_card import CrewCard
-from kasal_jupyter.kernel.crew_graph import graph_html, graph_text
-from kasal_jupyter.kernel.crew_plan import inputs_of
+from kasal_jupyter.kernel.crews.card import CrewCard
+from kasal_jupyter.kernel.crews.crew import Agent, Crew, Task
+from kasal_jupyter.kernel.crews.graph import graph_html, graph_text
+from kasal_jupyter.kernel.crews.plan import inputs_of
 from kasal_jupyter.kernel.failure import CellError
 
 

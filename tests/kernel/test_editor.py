@@ -6,17 +6,18 @@ from html import unescape
 
 import pytest
 
+from kasal_jupyter.client.client import Client
+from kasal_jupyter.client.connection import Connection
 from kasal_jupyter.errors import KasalError
-from kasal_jupyter.kernel import notebook_tools
-from kasal_jupyter.kernel.client import Client
-from kasal_jupyter.kernel.connection import Connection
-from kasal_jupyter.kernel.editor import edit, lane, opening
+from kasal_jupyter.kernel.editor import action_order as lane
+from kasal_jupyter.kernel.editor import edit, opening
 from kasal_jupyter.kernel.editor.choices import Choices, model_facts
 from kasal_jupyter.kernel.editor.pickers import ListControl, ModelControl
 from kasal_jupyter.kernel.failure import CellError
+from kasal_jupyter.kernel.functions import notebook_tools
 from kasal_jupyter.schemas.models import ModelInfo, ModelPrice
 from kasal_jupyter.tools.catalog import builtin_names
-from tests.crews import crew_body, new_crew, wait_for
+from tests.sample_crews import crew_body, new_crew, wait_for
 from tests.server import start_server
 
 
@@ -175,7 +176,8 @@ def test_tools_are_offered_by_category_with_the_notebooks_own(client, crew_id):
         # The server's own by category; custom ones, and those of MCP servers, come behind by their own.
         own = builtin_names()
         server = [line.split(" · ")[0] for line in lines[2:] if line.split(" · ")[1] in own]
-        assert len(server) > 3 and server == sorted(server)
+        assert len(server) > 3
+        assert server == sorted(server)
         tools.control.value = "top_sales"
         press(tools.parts[0], "Add")
         assert editor.draft.crew.agents[0].tools == ["calculator", "top_sales"]

@@ -4,8 +4,8 @@ import pytest
 
 from kasal_jupyter.kernel.editor import edit
 from kasal_jupyter.kernel.editor.form import WANTED
-from tests.crews import crew_body, new_crew, run
 from tests.kernel.test_editor import choose, control, panel_text, press, text_of, typed
+from tests.sample_crews import crew_body, new_crew, run
 
 
 def is_red(editor, kind, key):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.crews import crew_body, new_crew, wait_for
 from tests.kernel.test_browser import APPS, code_cell, notebook, run_all, show
+from tests.sample_crews import crew_body, new_crew, wait_for
 
 SECONDS = 60_000
 """Milliseconds that anything may take on a busy machine."""

@@ -4,7 +4,7 @@ import pytest
 
 from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.formats.yaml_crew import load_crew
-from kasal_jupyter.kernel.crew_plan import faults_by_name
+from kasal_jupyter.kernel.crews.plan import faults_by_name
 from kasal_jupyter.kernel.editor import fields
 from kasal_jupyter.kernel.editor.draft import Draft
 from kasal_jupyter.kernel.editor.fields import FIELDS, number_of

@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from playwright.sync_api import expect
 
-from tests.crews import crew_body, new_crew, run, wait_for
 from tests.kernel.test_browser import CARD, code_cell, notebook, run_all, show
+from tests.sample_crews import crew_body, new_crew, run, wait_for
 
 SECONDS = 60_000
 

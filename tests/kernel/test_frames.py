@@ -12,15 +12,15 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from kasal_jupyter.kernel import row_filter
 from kasal_jupyter.kernel.failure import CellError
-from kasal_jupyter.kernel.frame_profile import CARD_BYTES, profile_card
-from kasal_jupyter.kernel.frame_sql import StatementRefused
-from kasal_jupyter.kernel.frame_tools import FrameTools, tools_of
-from kasal_jupyter.kernel.frames import is_frame, read_frame, table_text
-from kasal_jupyter.kernel.inputs import read_values
-from kasal_jupyter.kernel.row_filter import ConditionRefused, read_condition
-from kasal_jupyter.kernel.tool_results import result_text
+from kasal_jupyter.kernel.frames import row_filter
+from kasal_jupyter.kernel.frames.frame_sql import StatementRefused
+from kasal_jupyter.kernel.frames.frame_tools import FrameTools, tools_of
+from kasal_jupyter.kernel.frames.frames import is_frame, read_frame, table_text
+from kasal_jupyter.kernel.frames.profile import CARD_BYTES, profile_card
+from kasal_jupyter.kernel.frames.row_filter import ConditionRefused, read_condition
+from kasal_jupyter.kernel.functions.tool_results import result_text
+from kasal_jupyter.kernel.runs.inputs import read_values
 from kasal_jupyter.schemas.crews import CrewDetails
 from tests.engine import TIME
 

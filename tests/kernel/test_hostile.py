@@ -9,14 +9,14 @@ from html.parser import HTMLParser
 
 import pytest
 
-from kasal_jupyter.kernel.clean import clean
-from kasal_jupyter.kernel.client import Client
-from kasal_jupyter.kernel.connection import Connection
-from kasal_jupyter.kernel.result import RunResult
-from kasal_jupyter.kernel.view_lines import LineView
-from kasal_jupyter.kernel.view_live import render_live
-from tests.crews import new_crew, wait_for
+from kasal_jupyter.client.client import Client
+from kasal_jupyter.client.connection import Connection
+from kasal_jupyter.kernel.runs.result import RunResult
+from kasal_jupyter.kernel.views.clean import clean
+from kasal_jupyter.kernel.views.view_lines import LineView
+from kasal_jupyter.kernel.views.view_live import render_live
 from tests.kernel.test_views import MARKDOWN as ANSWERS
+from tests.sample_crews import new_crew, wait_for
 from tests.server import start_server
 from tests.servers.openai_server import OpenAIServer, Reply
 

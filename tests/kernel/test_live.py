@@ -3,14 +3,14 @@
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from kasal_jupyter.kernel.live import BURST
+from kasal_jupyter.kernel.views.live import BURST
 from tests.kernel.test_views import events
 from tests.kernels import Kernel
 
 FEEDING = """
 import time
-from kasal_jupyter.kernel.live import REDRAW_SECONDS, LiveView
-from kasal_jupyter.kernel.result import RunResult
+from kasal_jupyter.kernel.views.live import REDRAW_SECONDS, LiveView
+from kasal_jupyter.kernel.runs.result import RunResult
 
 view = LiveView(RunResult("job_1"))
 began = time.monotonic()

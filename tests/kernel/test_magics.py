@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from kasal_jupyter.kernel.commands import COMMANDS
+from kasal_jupyter.kernel.magics.subcommands import COMMANDS
 from tests.kernels import kernel_of
 
 CREW = """\
@@ -84,8 +84,8 @@ def test_a_result_that_was_kept_is_drawn_in_a_later_cell(kernel):
 
 def test_the_view_goes_on_while_nothing_happens(kernel):
     cell = kernel.run("""
-from kasal_jupyter.kernel.live import LiveView
-from kasal_jupyter.kernel.result import RunResult
+from kasal_jupyter.kernel.views.live import LiveView
+from kasal_jupyter.kernel.runs.result import RunResult
 view = LiveView(RunResult(result.job_id))
 view.feed(result.events[0])  # drawn: it is the first
 view.tick()                  # not drawn: nothing came, and it was drawn just now

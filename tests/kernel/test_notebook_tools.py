@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from tests.crews import wait_for
 from tests.kernels import kernel_of
+from tests.sample_crews import wait_for
 
 CREW = """\
 %%kasal crew {name}
@@ -27,7 +27,7 @@ tasks:
 @pytest.fixture(scope="module")
 def kernel(live_server, tmp_path_factory):
     with kernel_of(live_server, tmp_path_factory.mktemp("kernel")) as running:
-        assert running.run("from kasal_jupyter.kernel.notebook_tools import tool").status == "ok"
+        assert running.run("from kasal_jupyter.kernel.functions.notebook_tools import tool").status == "ok"
         yield running
 
 
@@ -212,7 +212,7 @@ def test_a_function_that_does_not_end_holds_nobody_up_in_the_background(kernel):
 def test_a_kernel_that_has_gone_is_a_tool_error_and_the_run_goes_on_to_its_end(live_server, api, tmp_path):
     with kernel_of(live_server, tmp_path) as kernel:
         kernel.run(
-            "from kasal_jupyter.kernel.notebook_tools import tool\nimport time\n"
+            "from kasal_jupyter.kernel.functions.notebook_tools import tool\nimport time\n"
             "@tool(timeout=3000)\ndef never(what: str = 'x'):\n    print('in it')\n    time.sleep(3000)\n"
             "@tool(timeout=3000)\ndef later(what: str = 'x'):\n    return 'never'"
         )
@@ -240,7 +240,7 @@ def test_who_only_watches_answers_nothing(kernel, live_server, api, tmp_path):
     job_id = kernel.value("b.job_id")
     with kernel_of(live_server, tmp_path) as other:
         other.run(
-            "from kasal_jupyter.kernel.notebook_tools import tool\n"
+            "from kasal_jupyter.kernel.functions.notebook_tools import tool\n"
             "@tool\ndef mine(what: str = 'x'):\n    return 'the second'"
         )
         watching = other.run(f"%kasal status {job_id}")

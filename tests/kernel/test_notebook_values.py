@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from kasal_jupyter.kernel.command_line import quoted, scan, split
-from kasal_jupyter.kernel.commands import COMMANDS
 from kasal_jupyter.kernel.failure import CellError
-from kasal_jupyter.kernel.notebook_values import Notebook, read_cell, read_inputs
+from kasal_jupyter.kernel.magics.command_line import quoted, scan, split
+from kasal_jupyter.kernel.magics.notebook_values import Notebook, read_cell, read_inputs
+from kasal_jupyter.kernel.magics.subcommands import COMMANDS
 
 NOTEBOOK = Notebook(
     {

@@ -3,12 +3,12 @@
 import pytest
 
 from kasal_jupyter.errors import Unavailable
-from kasal_jupyter.kernel.follower import Follower
-from kasal_jupyter.kernel.live import LiveView
-from kasal_jupyter.kernel.result import RunResult
-from tests.crews import crew_body, new_crew, wait_for
+from kasal_jupyter.kernel.runs.follower import Follower
+from kasal_jupyter.kernel.runs.result import RunResult
+from kasal_jupyter.kernel.views.live import LiveView
 from tests.kernel.test_views import events
 from tests.kernels import kernel_of
+from tests.sample_crews import crew_body, new_crew, wait_for
 
 
 def half_slow(name):

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from kasal_jupyter.kernel.questions import HumanQuestion, chosen, prompt_of
-from kasal_jupyter.kernel.view_live import render_live
-from kasal_jupyter.kernel.view_text import render_text
-from kasal_jupyter.schemas.trace import Trace
+from kasal_jupyter.events.trace import Trace
+from kasal_jupyter.kernel.runs.questions import HumanQuestion, chosen, prompt_of
+from kasal_jupyter.kernel.views.view_live import render_live
+from kasal_jupyter.kernel.views.view_text import render_text
 from tests.api.test_tool_calls import answer
-from tests.crews import new_crew, wait_for
 from tests.kernels import SECONDS, kernel_of
+from tests.sample_crews import new_crew, wait_for
 
 CREW = {
     "agents": [{"role": "Asker", "goal": "Ask", "model": "sandbox", "tools": ["ask_human"]}],

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from kasal_jupyter.kernel.failure import CellError
-from kasal_jupyter.kernel.result import RunResult
+from kasal_jupyter.kernel.runs.result import RunResult
 from tests.kernel.test_views import HOSTILE, deep, events
 
 
@@ -101,7 +101,7 @@ def test_spans_of_agents_that_delegate_as_deep_as_they_like():
 def test_without_pandas_the_error_says_what_to_install():
     code = (
         "import sys; sys.modules['pandas'] = None\n"
-        "from kasal_jupyter.kernel.result import RunResult\n"
+        "from kasal_jupyter.kernel.runs.result import RunResult\n"
         "result = RunResult('job_1'); repr(result); result.to_json(); result.to_otel()\n"
         "try: result.df()\n"
         "except Exception as error: print(type(error).__name__, error)"
@@ -112,7 +112,7 @@ def test_without_pandas_the_error_says_what_to_install():
 
 
 def test_the_result_needs_no_pandas_until_a_table_is_asked_for():
-    code = "import sys, kasal_jupyter.kernel.result; print('pandas' in sys.modules)"
+    code = "import sys, kasal_jupyter.kernel.runs.result; print('pandas' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
 

@@ -13,7 +13,7 @@ HALF = "chr(0xd800)"
 @pytest.fixture(scope="module")
 def kernel(live_server, tmp_path_factory):
     with kernel_of(live_server, tmp_path_factory.mktemp("kernel")) as running:
-        assert running.run("from kasal_jupyter.kernel.notebook_tools import tool").status == "ok"
+        assert running.run("from kasal_jupyter.kernel.functions.notebook_tools import tool").status == "ok"
         yield running
 
 

@@ -7,14 +7,14 @@ import time
 
 import pytest
 
-from kasal_jupyter.kernel.call_thread import CallThread
-from kasal_jupyter.kernel.client import Client
-from kasal_jupyter.kernel.connection import Connection
-from kasal_jupyter.kernel.notebook_tools import make_tool
-from kasal_jupyter.kernel.own_loop import OwnLoop, TimeLimitReached, time_limit
-from kasal_jupyter.kernel.tool_calls import RunTools, ToolCall
+from kasal_jupyter.client.client import Client
+from kasal_jupyter.client.connection import Connection
+from kasal_jupyter.kernel.functions.call_thread import CallThread
+from kasal_jupyter.kernel.functions.notebook_tools import make_tool
+from kasal_jupyter.kernel.functions.own_loop import OwnLoop, TimeLimitReached, time_limit
+from kasal_jupyter.kernel.functions.tool_calls import RunTools, ToolCall
 from kasal_jupyter.schemas.crews import CrewCreate
-from tests.kernel.test_client import FOREVER, breaking_line
+from tests.client.test_client import FOREVER, breaking_line
 
 TIMEOUT = 60
 

@@ -7,10 +7,10 @@ from typing import Annotated, Literal, Optional
 import pytest
 from pydantic import BaseModel, Field
 
-from kasal_jupyter.kernel import notebook_tools
 from kasal_jupyter.kernel.failure import CellError
-from kasal_jupyter.kernel.notebook_tools import make_tool, registered, tool
-from kasal_jupyter.kernel.tool_schema import ArgumentsRefused
+from kasal_jupyter.kernel.functions import notebook_tools
+from kasal_jupyter.kernel.functions.notebook_tools import make_tool, registered, tool
+from kasal_jupyter.kernel.functions.tool_schema import ArgumentsRefused
 from kasal_jupyter.schemas.tools import ClientTool
 from kasal_jupyter.tools.catalog import builtin_tools
 

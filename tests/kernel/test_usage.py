@@ -2,13 +2,13 @@
 
 import pytest
 
-from kasal_jupyter.kernel.artifacts import Artifact
-from kasal_jupyter.kernel.executions import read_budget
 from kasal_jupyter.kernel.failure import CellError
-from kasal_jupyter.kernel.figures import spent_text
+from kasal_jupyter.kernel.runs.artifacts import Artifact
+from kasal_jupyter.kernel.runs.run_list import read_budget
+from kasal_jupyter.kernel.views.figures import spent_text
 from kasal_jupyter.schemas.usage import Usage
-from tests.crews import crew_body, run
 from tests.kernels import kernel_of
+from tests.sample_crews import crew_body, run
 from tests.server import start_server
 
 HEADS = ["day", "runs", "model", "calls", "tool", "calls", "tokens", "in", "tokens", "out", "cost"]

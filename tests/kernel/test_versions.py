@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from kasal_jupyter.kernel.stored_crews import UNNAMED
-from tests.crews import crew_body, new_crew, run
+from kasal_jupyter.kernel.crews.stored_crews import UNNAMED
 from tests.kernels import Cell, kernel_of
+from tests.sample_crews import crew_body, new_crew, run
 from tests.server import start_server
 
 CELL = """\

@@ -8,15 +8,15 @@ import bleach
 import nbformat
 import pytest
 
-from kasal_jupyter.kernel.clean import clean
-from kasal_jupyter.kernel.html_rows import axis_ticks
-from kasal_jupyter.kernel.html_texts import drawn_bytes
-from kasal_jupyter.kernel.result import RunResult
-from kasal_jupyter.kernel.view_html import render_html
-from kasal_jupyter.kernel.view_lines import LineView
-from kasal_jupyter.kernel.view_live import render_live
-from kasal_jupyter.kernel.view_text import render_text
-from kasal_jupyter.schemas.trace import build_trace
+from kasal_jupyter.events.trace import build_trace
+from kasal_jupyter.kernel.runs.result import RunResult
+from kasal_jupyter.kernel.views.clean import clean
+from kasal_jupyter.kernel.views.html_rows import axis_ticks
+from kasal_jupyter.kernel.views.html_texts import drawn_bytes
+from kasal_jupyter.kernel.views.view_html import render_html
+from kasal_jupyter.kernel.views.view_lines import LineView
+from kasal_jupyter.kernel.views.view_live import render_live
+from kasal_jupyter.kernel.views.view_text import render_text
 
 MARKDOWN = {
     *("p", "strong", "em", "s", "br", "hr", "code", "blockquote"),

@@ -9,6 +9,7 @@ from kasal_jupyter.memory import tables
 from kasal_jupyter.memory.recall import Recall, reading
 from kasal_jupyter.memory.record import Record
 from kasal_jupyter.schemas.spec import RunEmbedder
+from tests.store.conftest import new_crew, other, store  # noqa: F401
 
 TIME = "2024-01-15T10:00:00Z"
 

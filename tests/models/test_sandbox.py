@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from kasal_jupyter.models.sandbox import SandboxRequest, answer, count_tokens
-from kasal_jupyter.models.sandbox_roles import GUARDRAIL
+from kasal_jupyter.models.sandbox.model import GUARDRAIL, SandboxRequest, answer, count_tokens
 from kasal_jupyter.schemas.agents import SandboxSettings
 from kasal_jupyter.tools.catalog import find_tool
 

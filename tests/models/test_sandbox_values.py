@@ -3,7 +3,7 @@
 import jsonschema
 import pytest
 
-from kasal_jupyter.models.sandbox_values import Hints, make_value
+from kasal_jupyter.models.sandbox.values import Hints, make_value
 
 HINTS = Hints(inputs={"city": "Oslo", "count": 7, "flag": "no boolean"}, text="a text")
 

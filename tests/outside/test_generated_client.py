@@ -8,8 +8,8 @@ import sys
 import httpx
 
 from tests.accounts import PASSWORD, log_in
-from tests.crews import crew_body
 from tests.outside.programs import installed, needed
+from tests.sample_crews import crew_body
 
 HOW = "this needs openapi-python-client; `pip install openapi-python-client` installs it"
 

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from kasal_jupyter.schemas.base import new_id
-from tests.crews import crew_body, new_crew, slow_crew, start, wait_for
 from tests.outside.programs import installed, needed
+from tests.sample_crews import crew_body, new_crew, slow_crew, start, wait_for
 from tests.thorough import some_or_all
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")

@@ -9,7 +9,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from tests.crews import is_time
+from tests.sample_crews import is_time
 
 TOKEN = "eyJ0eXAi..."
 """How the reference writes any token."""

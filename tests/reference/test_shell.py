@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
-from tests.crews import wait_for
 from tests.reference.examples import examples
 from tests.reference.world import EMAIL, PASSWORD, SANDBOX_TOKEN
+from tests.sample_crews import wait_for
 from tests.server import start_server
 
 LOGIN = """

@@ -13,10 +13,10 @@ import anyio
 import httpx
 import websocket
 
-from kasal_jupyter.store.memories import Memories
+from kasal_jupyter.memory.memories import Memories
 from kasal_jupyter.store.store import Store
-from tests.crews import new_crew, wait_for
 from tests.reference.examples import TOKEN, Example, Names
+from tests.sample_crews import new_crew, wait_for
 from tests.server import LiveServer, start_server
 from tests.servers.openai_server import OpenAIServer, Reply
 from tests.servers.search_server import search_server

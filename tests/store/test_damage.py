@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from kasal_jupyter.errors import DocumentDamaged
-from kasal_jupyter.store.catalog import CATALOG
+from kasal_jupyter.store.collections import CATALOG
 from kasal_jupyter.store.layout import sql_name
 from kasal_jupyter.store.selection import Selection
 from kasal_jupyter.store.store import Store

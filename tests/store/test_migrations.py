@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from kasal_jupyter.errors import StoreError, StoreTooNew
-from kasal_jupyter.runs.old_files import take_in_files
-from kasal_jupyter.runs.recovery import forget_requests
-from kasal_jupyter.store.catalog import CATALOG, TOOLS
+from kasal_jupyter.executions.old_files import take_in_files
+from kasal_jupyter.executions.recovery import forget_requests
+from kasal_jupyter.store.collections import CATALOG, TOOLS
 from kasal_jupyter.store.database import Database
 from kasal_jupyter.store.file import FORMAT, Schema
 from kasal_jupyter.store.layout import Layout

@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
+from kasal_jupyter.crews.crews import Crews
 from kasal_jupyter.errors import QuotaExceeded
+from kasal_jupyter.memory.knowledge import Knowledge
+from kasal_jupyter.memory.memories import Memories, keep_run
 from kasal_jupyter.schemas.crews import CrewCreate, CrewUpdate
 from kasal_jupyter.schemas.memory import MemoryCreate
 from kasal_jupyter.schemas.users import User
-from kasal_jupyter.store.crews import Crews
-from kasal_jupyter.store.knowledge import Knowledge
-from kasal_jupyter.store.memories import Memories, keep_run
 from kasal_jupyter.store.quota import Quota, used_bytes
 from kasal_jupyter.store.store import Store
 

@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from kasal_jupyter.worker.switches import import_crewai
+from kasal_jupyter.worker.process.switches import import_crewai
 
 CONTRACT = Path(__file__).with_name("crewai_contract.txt")
 
@@ -61,7 +61,7 @@ def _crewais_private_names(cls: type) -> set[str]:
 def _classes() -> Iterator[type]:
     import kasal_jupyter.worker as room
 
-    for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):
+    for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
         for found in vars(import_module(module.name)).values():
             if isinstance(found, type) and found.__module__ == module.name:
                 yield found
@@ -186,7 +186,7 @@ def how_work_ends_is_looked_up_where_it_is_replaced() -> bool:
     from crewai.agents.agent_executor import AgentExecutor
     from crewai.utilities import agent_utils, converter
 
-    from kasal_jupyter.worker.outcome import last_answer, object_of
+    from kasal_jupyter.worker.crew.outcome import last_answer, object_of
 
     def parameters(function: Callable[..., object]) -> list[str]:
         return list(inspect.signature(function).parameters)
@@ -207,7 +207,7 @@ def it_is_known_by_our_words_that_a_server_takes_no_tools() -> bool:
     from crewai.agents import agent_executor
     from crewai.utilities.agent_utils import is_native_tool_calling_unsupported_error as is_known
 
-    from kasal_jupyter.worker.failures import NoToolCalls
+    from kasal_jupyter.worker.process.failures import NoToolCalls
 
     source = inspect.getsource(agent_executor.AgentExecutor.call_llm_native_tools)
     return (
@@ -273,7 +273,7 @@ def what_is_said_beside_calls_is_left_out() -> bool:
 
 def whole_crews_run() -> bool:
     """The crews that warm a process up complete: both processes, both ways to call tools, over HTTP too."""
-    from kasal_jupyter.worker import warm
+    from kasal_jupyter.worker.process import warm
 
     told: list[logging.LogRecord] = []
     handler = logging.Handler(logging.WARNING)

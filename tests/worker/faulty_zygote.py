@@ -15,9 +15,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from kasal_jupyter.worker import zygote
-from kasal_jupyter.worker.foster import fostered
-from kasal_jupyter.worker.switches import import_crewai
+from kasal_jupyter.worker.process import zygote
+from kasal_jupyter.worker.process.switches import import_crewai
+from kasal_jupyter.worker.process.zygote_warden import fostered
 
 ERRORS = {
     "ENOSPC": lambda: OSError(errno.ENOSPC, "No space left on device"),
@@ -119,8 +119,8 @@ class FaultySocket(socket.socket):
 
 def left_behind(kind: str) -> None:
     """Leave a thread behind that never ends, and holds the interpreter's lock once the run's end is told."""
-    from kasal_jupyter.worker import run
-    from kasal_jupyter.worker.outbox import Outbox
+    from kasal_jupyter.worker.process import run
+    from kasal_jupyter.worker.process.outbox import Outbox
 
     tell, send, close = run._told, Outbox._send, run.McpServers.close
     ended = threading.Event()
@@ -176,7 +176,7 @@ def served(real: Any) -> Any:
 
 def adapt() -> None:
     """Have what would be a plain zygote be this one."""
-    from kasal_jupyter.worker import run
+    from kasal_jupyter.worker.process import run
 
     run.serve_run = served(run.serve_run)
 

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from kasal_jupyter.schemas.summary import summarise
-from kasal_jupyter.schemas.trace import build_trace
-from kasal_jupyter.worker.chat_answer import ChatReader
-from kasal_jupyter.worker.chat_body import NotAnAnswer
-from kasal_jupyter.worker.provider_errors import Place, failure_of
+from kasal_jupyter.events.summary import summarise
+from kasal_jupyter.events.trace import build_trace
+from kasal_jupyter.worker.models.chat_answer import ChatReader
+from kasal_jupyter.worker.models.chat_body import NotAnAnswer
+from kasal_jupyter.worker.models.provider_errors import Place, failure_of
 from tests.engine import agent, crew, openai_model, task
 from tests.servers.ollama_chat_server import OllamaChatServer
 from tests.servers.openai_server import OpenAIServer, Reply

@@ -1,6 +1,6 @@
 """Tasks that nobody waits for, and agents that hand work to others."""
 
-from kasal_jupyter.schemas.trace import build_trace
+from kasal_jupyter.events.trace import build_trace
 from tests.engine import agent, crew, openai_model, task
 from tests.servers.openai_server import OpenAIServer, Reply
 

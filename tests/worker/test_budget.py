@@ -2,8 +2,8 @@
 
 import pytest
 
+from kasal_jupyter.events.summary import summarise
 from kasal_jupyter.schemas.executions import Budget
-from kasal_jupyter.schemas.summary import summarise
 from tests.engine import agent, crew, openai_model, task
 from tests.servers.openai_server import OpenAIServer, Reply
 from tests.worker.providers import PROVIDERS

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kasal_jupyter.runs import local
+from kasal_jupyter.executions.backends import local
 from kasal_jupyter.schemas.spec import RunMessage, RunToolAnswer
 from tests.engine import TIMEOUT, agent, crew, task
 

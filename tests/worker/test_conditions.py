@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from kasal_jupyter.events.trace import build_trace
 from kasal_jupyter.schemas.tasks import TaskCondition
-from kasal_jupyter.schemas.trace import build_trace
-from kasal_jupyter.worker.condition import unmet
+from kasal_jupyter.worker.crew.condition import unmet
 from tests.engine import agent, crew, openai_model, task
 from tests.servers.openai_server import OpenAIServer, Reply
 

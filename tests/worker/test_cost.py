@@ -8,23 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from kasal_jupyter.schemas.summary import summarise
-from kasal_jupyter.schemas.trace import build_trace
+from kasal_jupyter.events.summary import summarise
+from kasal_jupyter.events.trace import build_trace
 from tests.engine import agent, crew, task
 from tests.servers.openai_server import USAGE, OpenAIServer, Reply
 
 SCRIPT = """
 import contextvars, json, os, socket, sys
 from pathlib import Path
-from kasal_jupyter.worker.switches import import_crewai
+from kasal_jupyter.worker.process.switches import import_crewai
 import_crewai(Path(sys.argv[1]))
 from kasal_jupyter.schemas.spec import RunSpec
-from kasal_jupyter.worker.client_tool import ClientCalls
-from kasal_jupyter.worker.outbox import Outbox
-from kasal_jupyter.worker.run import execute
-from kasal_jupyter.worker.spans import Spans
-from kasal_jupyter.worker.stop import StopSignal
-from kasal_jupyter.worker.warm import warm_up
+from kasal_jupyter.worker.crew.client_tool import ClientCalls
+from kasal_jupyter.worker.process.outbox import Outbox
+from kasal_jupyter.worker.process.run import execute
+from kasal_jupyter.worker.crew.spans import Spans
+from kasal_jupyter.worker.process.stop import StopSignal
+from kasal_jupyter.worker.process.warm import warm_up
 
 warm_up()
 loaded = "genai_prices.data" in sys.modules

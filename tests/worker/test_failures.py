@@ -4,7 +4,7 @@ import httpx
 import openai
 import pytest
 
-from kasal_jupyter.worker.failures import ModelFailed, describe, model_failure
+from kasal_jupyter.worker.process.failures import ModelFailed, describe, model_failure
 
 REQUEST = httpx.Request("POST", "http://127.0.0.1/v1")
 
@@ -75,7 +75,7 @@ def stumbled(module):
         return error
 
 
-@pytest.mark.parametrize("module", ["kasal_jupyter.worker.report", "crewai.llms", "openai.resources"])
+@pytest.mark.parametrize("module", ["kasal_jupyter.worker.crew.report", "crewai.llms", "openai.resources"])
 def test_what_goes_wrong_in_a_program_is_not_blamed_on_the_provider(module):
     failure = model_failure(stumbled(module), "gpt-4")
     assert failure.failure_code == "INTERNAL_ERROR"

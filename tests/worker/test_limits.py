@@ -2,7 +2,7 @@
 
 import pytest
 
-from kasal_jupyter.schemas.trace import build_trace
+from kasal_jupyter.events.trace import build_trace
 from tests.engine import agent, crew, openai_model, task
 from tests.servers.openai_server import OpenAIServer, Reply
 

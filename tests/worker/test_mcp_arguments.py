@@ -1,6 +1,6 @@
 """What a model is shown of an MCP tool's arguments, and what its server gets."""
 
-from kasal_jupyter.worker.mcp_arguments import arguments_of, given
+from kasal_jupyter.worker.crew.mcp_arguments import arguments_of, given
 
 SCHEMA = {
     "type": "object",

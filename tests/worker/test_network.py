@@ -16,13 +16,13 @@ import json, os, sys
 from pathlib import Path
 
 from kasal_jupyter.outward import settle
-from kasal_jupyter.worker.switches import import_crewai
+from kasal_jupyter.worker.process.switches import import_crewai
 
 folder, proxied, *rest = sys.argv[1:]
 hostile = json.loads(rest[0])
 import_crewai(Path(folder))
 from kasal_jupyter.worker import warm
-from kasal_jupyter.worker.warm import loopback_model
+from kasal_jupyter.worker.process.warm import loopback_model
 
 plain = dict(os.environ)
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from kasal_jupyter.schemas.summary import summarise
+from kasal_jupyter.events.summary import summarise
 from tests.engine import agent, crew, task
 from tests.servers.model_server import Reply
 from tests.worker.providers import PROVIDERS

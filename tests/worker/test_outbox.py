@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from kasal_jupyter.hiding import Hider
-from kasal_jupyter.worker.outbox import Outbox, encode
+from kasal_jupyter.worker.process.outbox import Outbox, encode
 
 
 @pytest.fixture

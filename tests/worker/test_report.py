@@ -12,15 +12,15 @@ from tests.engine import agent, crew, task
 SCRIPT = """
 import contextvars, json, socket, sys, threading
 from pathlib import Path
-from kasal_jupyter.worker.switches import import_crewai
+from kasal_jupyter.worker.process.switches import import_crewai
 import_crewai(Path(sys.argv[1]))
 from crewai.events.stream_context import add_stream_sink
 from kasal_jupyter.schemas.spec import RunSpec
-from kasal_jupyter.worker.build import build_crew
-from kasal_jupyter.worker.outbox import Outbox
-from kasal_jupyter.worker.report import Report
-from kasal_jupyter.worker.spans import Spans
-from kasal_jupyter.worker.stop import StopSignal
+from kasal_jupyter.worker.crew.build import build_crew
+from kasal_jupyter.worker.process.outbox import Outbox
+from kasal_jupyter.worker.crew.report import Report
+from kasal_jupyter.worker.crew.spans import Spans
+from kasal_jupyter.worker.process.stop import StopSignal
 
 def run(spec):
     ours, theirs = socket.socketpair()

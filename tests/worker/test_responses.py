@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from kasal_jupyter.schemas.summary import summarise
+from kasal_jupyter.events.summary import summarise
 from tests.engine import agent, crew, openai_model, task
 from tests.servers.openai_server import OpenAIServer, Reply
 from tests.servers.responses_server import ResponsesServer

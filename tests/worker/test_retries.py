@@ -6,7 +6,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from kasal_jupyter.schemas.summary import summarise
+from kasal_jupyter.events.summary import summarise
 from tests.engine import agent, crew, openai_model, task
 from tests.servers.anthropic_server import AnthropicServer
 from tests.servers.gemini_server import GeminiServer

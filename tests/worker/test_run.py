@@ -5,8 +5,8 @@ import json
 import jsonschema
 import pytest
 
-from kasal_jupyter.schemas.events import COMPLETING, FAILING, OPENING
-from kasal_jupyter.schemas.trace import build_trace
+from kasal_jupyter.events.event import COMPLETING, FAILING, OPENING
+from kasal_jupyter.events.trace import build_trace
 from tests.engine import agent, crew, openai_model, task
 from tests.servers.openai_server import OpenAIServer, Reply
 

@@ -8,19 +8,19 @@ import sys
 
 import pytest
 
+from kasal_jupyter.crews.crews import Crews
 from kasal_jupyter.errors import KasalError
-from kasal_jupyter.runs import run as run_module
-from kasal_jupyter.runs import zygote as zygote_module
-from kasal_jupyter.runs.journal import Journal
-from kasal_jupyter.runs.local import LocalBackend
+from kasal_jupyter.executions import run as run_module
+from kasal_jupyter.executions.backends import zygote as zygote_module
+from kasal_jupyter.executions.backends.local import LocalBackend
+from kasal_jupyter.executions.journal import Journal
 from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.schemas.executions import ENDED
 from kasal_jupyter.schemas.spec import RunToolAnswer
-from kasal_jupyter.store.crews import Crews
 from kasal_jupyter.store.store import Store
-from tests.crews import crew_body
 from tests.engine import borrowed_zygotes
-from tests.runs.test_faults import bench, until
+from tests.executions.test_faults import bench, until
+from tests.sample_crews import crew_body
 from tests.thorough import some_or_all
 from tests.worker.faulty_zygote import ERRORS, SEAMS
 

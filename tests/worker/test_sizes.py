@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from kasal_jupyter.worker.outbox import encode
-from kasal_jupyter.worker.sizes import MOST_EVENT, MOST_RESULT, MOST_TEXT, fitted, left_out
+from kasal_jupyter.worker.process.outbox import encode
+from kasal_jupyter.worker.process.sizes import MOST_EVENT, MOST_RESULT, MOST_TEXT, fitted, left_out
 from tests.engine import agent, crew, openai_model, task
 from tests.servers.openai_server import OpenAIServer, Reply
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from kasal_jupyter.worker.provider_errors import failure_of
+from kasal_jupyter.worker.models.provider_errors import failure_of
 from tests.engine import agent, crew, openai_model, task
 from tests.servers.openai_server import OpenAIServer, Reply
 from tests.servers.picky_server import without_schemas, without_tools

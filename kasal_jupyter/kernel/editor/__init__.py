@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kasal_jupyter.kernel.client import Client
+    from kasal_jupyter.client.client import Client
     from kasal_jupyter.kernel.editor.editor import Editor
 
 

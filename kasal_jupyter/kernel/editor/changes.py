@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from difflib import unified_diff
 
-from kasal_jupyter.kernel import html_parts as parts
-from kasal_jupyter.kernel.clean import escape
+from kasal_jupyter.kernel.views import html_parts as parts
+from kasal_jupyter.kernel.views.clean import escape
 
 _BOX = (
     "margin:4px 0;padding:6px 0;border:1px solid rgba(127,127,127,0.25);border-radius:4px;overflow:auto;"

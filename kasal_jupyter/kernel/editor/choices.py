@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kasal_jupyter.client.client import Client
 from kasal_jupyter.errors import KasalError, NotFound
-from kasal_jupyter.kernel.clean import one_line
-from kasal_jupyter.kernel.client import Client
+from kasal_jupyter.kernel.views.clean import one_line
 from kasal_jupyter.schemas.models import ModelInfo
 from kasal_jupyter.schemas.tools import ClientTool, ToolInfo
 
@@ -81,7 +81,7 @@ class Choices:
 
 def notebook_functions() -> dict[str, ClientTool]:
     """Give the functions that are tools in this kernel now, by name."""
-    from kasal_jupyter.kernel.notebook_tools import registered
+    from kasal_jupyter.kernel.functions.notebook_tools import registered
 
     return {name: tool.definition for name, tool in registered().items()}
 

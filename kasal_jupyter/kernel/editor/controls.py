@@ -12,9 +12,9 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from kasal_jupyter.kernel.clean import clean, escape
+from kasal_jupyter.kernel.editor.action_order import in_lane
 from kasal_jupyter.kernel.editor.fields import FieldSpec, number_of
-from kasal_jupyter.kernel.editor.lane import in_lane
+from kasal_jupyter.kernel.views.clean import clean, escape
 
 Change = Callable[[FieldSpec, Any], None]
 """What is told of a field's new value."""

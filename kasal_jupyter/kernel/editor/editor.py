@@ -7,26 +7,27 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from kasal_jupyter.client.client import Client
 from kasal_jupyter.errors import Fault
-from kasal_jupyter.kernel.clean import clean, escape, one_line
-from kasal_jupyter.kernel.client import Client
-from kasal_jupyter.kernel.crew_graph import graph_html
+from kasal_jupyter.formats.yaml_text import names_in
+from kasal_jupyter.kernel.crews.graph import graph_html
 from kasal_jupyter.kernel.editor import opening
-from kasal_jupyter.kernel.editor.below import Below
+from kasal_jupyter.kernel.editor.action_order import in_lane, keep_order
 from kasal_jupyter.kernel.editor.changes import diff_html
 from kasal_jupyter.kernel.editor.choices import Choices
 from kasal_jupyter.kernel.editor.controls import button, row
-from kasal_jupyter.kernel.editor.copying import cell_text, show_cell
 from kasal_jupyter.kernel.editor.draft import Draft
 from kasal_jupyter.kernel.editor.form import Form
-from kasal_jupyter.kernel.editor.lane import in_lane, keep_order
 from kasal_jupyter.kernel.editor.panel import Panel, faults_html, quiet
 from kasal_jupyter.kernel.editor.remarks import Remarks, not_ready, without_line
 from kasal_jupyter.kernel.editor.review import Review, state_html, to_fill_in
 from kasal_jupyter.kernel.editor.running import Running
 from kasal_jupyter.kernel.editor.saving import Stored
+from kasal_jupyter.kernel.editor.static_view import Below
 from kasal_jupyter.kernel.editor.style import ROOT, style_html
-from kasal_jupyter.kernel.figures import counted
+from kasal_jupyter.kernel.magics.command_line import quoted
+from kasal_jupyter.kernel.views.clean import clean, escape, one_line
+from kasal_jupyter.kernel.views.figures import counted
 
 _CHANGES = 2
 """The place of the tab that shows what differs."""
@@ -259,3 +260,47 @@ class Editor:
         bundle["text/html"] = f'<div style="opacity:.7">{escape(repr(self))}</div>'
         display(bundle, raw=True)  # type: ignore[no-untyped-call]
         self.below.display(self.stored.crew if self.stored is not None else None)
+
+
+# *Copy as cell*: the crew as the cell that would make it.
+
+# The text is read from the page, never written into this.
+_COPY = (
+    "<button type='button' class='jupyter-button mod-primary' onclick=\"var box=this.closest('.kasal-panel')"
+    ".querySelector('textarea'); box.select(); var done=document.execCommand('copy');"
+    "if (navigator.clipboard) navigator.clipboard.writeText(box.value).catch(function () {});"
+    "this.textContent = done ? '✔ Copied' : 'Press Ctrl+C'\">Copy to the clipboard</button>"
+)
+
+
+def cell_text(name: str, text: str) -> str:
+    """Give the cell that makes the crew of that YAML."""
+    return f"%%kasal crew {quoted(name)}\n{text if text.endswith(chr(10)) else text + chr(10)}"
+
+
+def show_cell(editor: Editor) -> None:
+    """Show the cell, to be copied.
+
+    A kernel can put a text into the next cell only in answer to a cell that is run, and not to a button:
+    `Editor.to_cell` does that.
+    """
+    area: Any = widgets.Textarea(
+        cell_text(str(editor.draft.values.get("name") or "crew"), editor.draft.text),
+        description="The cell",
+        disabled=False,
+    )
+    area.add_class("kasal-field")
+    area.add_class("kasal-cell")
+    taken = names_in(editor.draft.text)
+    told = (
+        f"A cell takes {{{{{taken[0]}}}}} from the notebook's variables; the crew has it as a text."
+        if taken
+        else ""
+    )
+    editor.panel.show(
+        "copy",
+        "The crew as a cell, comments included",
+        area,
+        *([quiet(told)] if told else []),
+        buttons=[widgets.HTML(_COPY), button("Close", editor.panel.close)],
+    )

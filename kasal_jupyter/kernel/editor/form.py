@@ -8,8 +8,8 @@ from typing import Any
 import ipywidgets as widgets
 
 from kasal_jupyter.errors import Fault, InvalidRequest
-from kasal_jupyter.kernel.clean import one_line
 from kasal_jupyter.kernel.editor import edits, fields
+from kasal_jupyter.kernel.editor.action_order import in_lane, keep_order
 from kasal_jupyter.kernel.editor.choices import Choices
 from kasal_jupyter.kernel.editor.controls import (
     ChoiceControl,
@@ -26,9 +26,9 @@ from kasal_jupyter.kernel.editor.controls import (
 )
 from kasal_jupyter.kernel.editor.draft import Draft
 from kasal_jupyter.kernel.editor.fields import FieldSpec, Kind
-from kasal_jupyter.kernel.editor.lane import in_lane, keep_order
 from kasal_jupyter.kernel.editor.pickers import ListControl, ModelControl
 from kasal_jupyter.kernel.editor.remarks import Remarks, place_of
+from kasal_jupyter.kernel.views.clean import one_line
 
 NAME = FieldSpec("name", "Name", "line", required=True)
 """What an agent or a task is called by: its key in the YAML."""

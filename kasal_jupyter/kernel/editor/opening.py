@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from kasal_jupyter.client.client import Client
 from kasal_jupyter.errors import InvalidRequest, NotFound
 from kasal_jupyter.formats.yaml_edit import read_plain, rewrite
-from kasal_jupyter.kernel import stored_crews
-from kasal_jupyter.kernel.client import Client
-from kasal_jupyter.kernel.command_line import split
+from kasal_jupyter.kernel.crews import stored_crews
 from kasal_jupyter.kernel.editor.saving import Stored, same_crew, text_of
 from kasal_jupyter.kernel.failure import CellError
+from kasal_jupyter.kernel.magics.command_line import split
 from kasal_jupyter.schemas.crews import CrewDetails
 
 TEMPLATE = """\

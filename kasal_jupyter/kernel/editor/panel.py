@@ -8,10 +8,10 @@ from typing import Any
 import ipywidgets as widgets
 
 from kasal_jupyter.errors import Fault, KasalError
-from kasal_jupyter.kernel import html_parts as parts
-from kasal_jupyter.kernel.clean import escape
+from kasal_jupyter.kernel.editor.action_order import keep_order
 from kasal_jupyter.kernel.editor.controls import row
-from kasal_jupyter.kernel.editor.lane import keep_order
+from kasal_jupyter.kernel.views import html_parts as parts
+from kasal_jupyter.kernel.views.clean import escape
 
 _CODE = "font-family:var(--jp-code-font-family,monospace);font-size:12px"
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from kasal_jupyter.kernel.clean import escape, one_line
+from kasal_jupyter.kernel.editor.action_order import in_lane, keep_order
 from kasal_jupyter.kernel.editor.choices import Choices, model_facts
 from kasal_jupyter.kernel.editor.controls import Change, FieldControl, button, label_html, row
 from kasal_jupyter.kernel.editor.fields import EMPTY, FieldSpec
-from kasal_jupyter.kernel.editor.lane import in_lane, keep_order
+from kasal_jupyter.kernel.views.clean import escape, one_line
 
 MOST_SUGGESTED = 500
 """Models that are offered while a name is typed."""

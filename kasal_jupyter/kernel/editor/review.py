@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kasal_jupyter.errors import KasalError
-from kasal_jupyter.kernel.clean import escape
 from kasal_jupyter.kernel.editor.changes import changed_lines, diff_html
 from kasal_jupyter.kernel.editor.controls import button
 from kasal_jupyter.kernel.editor.panel import error_html, faults_html, quiet
@@ -18,7 +17,8 @@ from kasal_jupyter.kernel.editor.saving import (
     save,
     text_of,
 )
-from kasal_jupyter.kernel.figures import counted, moment_text
+from kasal_jupyter.kernel.views.clean import escape
+from kasal_jupyter.kernel.views.figures import counted, moment_text
 from kasal_jupyter.schemas.crews import CrewDetails
 
 if TYPE_CHECKING:

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from kasal_jupyter.errors import KasalError
-from kasal_jupyter.kernel.clean import escape
-from kasal_jupyter.kernel.crew_plan import faults_by_name, inputs_of
+from kasal_jupyter.kernel.crews.plan import faults_by_name, inputs_of
+from kasal_jupyter.kernel.editor.action_order import in_lane
 from kasal_jupyter.kernel.editor.changes import changed_lines, diff_html
 from kasal_jupyter.kernel.editor.controls import button
-from kasal_jupyter.kernel.editor.lane import in_lane
 from kasal_jupyter.kernel.editor.panel import error_html, faults_html, folded, quiet
-from kasal_jupyter.kernel.notebook_values import Notebook, read_inputs
-from kasal_jupyter.kernel.rows import STATUS_MARKS
+from kasal_jupyter.kernel.magics.notebook_values import Notebook, read_inputs
+from kasal_jupyter.kernel.views.clean import escape
+from kasal_jupyter.kernel.views.rows import STATUS_MARKS
 
 if TYPE_CHECKING:
     from kasal_jupyter.kernel.editor.editor import Editor
-    from kasal_jupyter.kernel.live import View
-    from kasal_jupyter.kernel.result import RunResult
+    from kasal_jupyter.kernel.runs.result import RunResult
+    from kasal_jupyter.kernel.views.live import View
 
 GOING_ON = "going on"
 """What the panel is about while a run goes on."""
@@ -146,7 +146,7 @@ class Running:
             self._launch()
 
     def _launch(self) -> None:
-        from kasal_jupyter.kernel.runner import launch
+        from kasal_jupyter.kernel.runs.runner import launch
 
         editor = self.editor
         assert editor.stored is not None

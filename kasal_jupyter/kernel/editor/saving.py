@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kasal_jupyter.client.client import Client
 from kasal_jupyter.errors import InvalidRequest, KasalError, NotFound, PreconditionFailed
 from kasal_jupyter.formats.yaml_crew import dump_crew, load_crew
 from kasal_jupyter.formats.yaml_edit import read_plain, rewrite
-from kasal_jupyter.kernel.client import Client
 from kasal_jupyter.kernel.editor.draft import Draft, Ids
 from kasal_jupyter.kernel.editor.edits import before_lists
 from kasal_jupyter.kernel.session import notebook_change

@@ -1,0 +1,531 @@
+"""A synchronous client of the Kasal API, for notebooks and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import quote
+
+import orjson
+from pydantic import BaseModel
+
+from kasal_jupyter import errors
+from kasal_jupyter.client.connection import Connection, print_line, refusal_of
+from kasal_jupyter.client.memory_requests import MemoryRequests, written
+from kasal_jupyter.events.event import Event
+from kasal_jupyter.outward import NoWayOut, client_options, proxy_for
+from kasal_jupyter.schemas.artifacts import ArtifactInfo, ArtifactList
+from kasal_jupyter.schemas.auth import Me
+from kasal_jupyter.schemas.base import MOST_LISTED, Updated
+from kasal_jupyter.schemas.crews import (
+    CrewCheck,
+    CrewChecked,
+    CrewCreate,
+    CrewCreated,
+    CrewDetails,
+    CrewList,
+    CrewSummary,
+    CrewUpdate,
+)
+from kasal_jupyter.schemas.exchange import (
+    CrewExported,
+    CrewImport,
+    CrewImported,
+    CrewRead,
+    ExportFormat,
+)
+from kasal_jupyter.schemas.executions import (
+    Budget,
+    ExecutionAccepted,
+    ExecutionCreate,
+    ExecutionList,
+    ExecutionResult,
+    ExecutionStatus,
+    ExecutionStopped,
+    ToolAnswer,
+    ToolAnswered,
+    TraceRow,
+    TraceRows,
+)
+from kasal_jupyter.schemas.generate import CrewGenerate, CrewGenerated
+from kasal_jupyter.schemas.mcp import (
+    McpRefreshed,
+    McpRegistered,
+    McpServerCreate,
+    McpServerDetails,
+    McpServerList,
+)
+from kasal_jupyter.schemas.models import ModelInfo, ModelList
+from kasal_jupyter.schemas.providers import (
+    ProviderInfo,
+    ProviderList,
+    ProviderSet,
+    ProviderTest,
+    ProviderTested,
+    Scope,
+)
+from kasal_jupyter.schemas.tools import ClientTool, ToolInfo, ToolList
+from kasal_jupyter.schemas.usage import GroupBy, UsageList
+from kasal_jupyter.schemas.versions import (
+    ChangeQuery,
+    CrewRestored,
+    CrewVersionDetails,
+    CrewVersionInfo,
+    CrewVersionList,
+)
+
+if TYPE_CHECKING:
+    import httpx
+
+M = TypeVar("M", bound=BaseModel)
+
+REQUEST_SECONDS = 30.0
+
+MCP_SECONDS = 120.0
+"""How long an answer may take before which an MCP server is started, or downloaded and started."""
+
+TEST_SECONDS = 120.0
+"""How long the test of a provider may take: a model's answer, behind what waits in the queue."""
+
+
+class Client(MemoryRequests):
+    """A server's crews and executions.
+
+    Parameters
+    ----------
+    connection
+        Where the server is.
+    seconds
+        How long an answer may take, where a method is not told otherwise.
+
+    Notes
+    -----
+    Every method raises a :class:`~kasal_jupyter.errors.KasalError` that says what the server refused, or
+    that it cannot be reached.
+    """
+
+    def __init__(self, connection: Connection, *, seconds: float = REQUEST_SECONDS) -> None:
+        self._connection = connection
+        self._seconds = seconds
+        self._http: httpx.Client | None = None
+
+    @property
+    def url(self) -> str:
+        """The Jupyter server's base URL."""
+        return self._connection.url
+
+    @property
+    def connection(self) -> Connection:
+        """Where the server is; another one, once a private server has ended and was started again."""
+        return self._connection
+
+    def crews(self, name: str | None = None, *, seconds: float | None = None) -> list[CrewSummary]:
+        """Give the crews, newest first; with ``name``, those of exactly that name.
+
+        ``seconds`` is how long the answer may take.
+        """
+        query: dict[str, str | int] = {"per_page": MOST_LISTED} | ({"name": name} if name else {})
+        return CrewList.model_validate_json(
+            self._request("GET", "/crews", query=query, seconds=seconds)
+        ).crews
+
+    def crew(self, crew_id: str) -> CrewDetails:
+        """Give a crew whole."""
+        return self._get(CrewDetails, f"/crews/{quote(crew_id, safe='')}")
+
+    @cached_property
+    def owner(self) -> str:
+        """Whose the crews are that are made by this client."""
+        return self.me().owner
+
+    def create_crew(self, crew: CrewCreate, change: ChangeQuery | None = None) -> CrewCreated:
+        """Create a crew; ``change`` tells its history where from."""
+        body = crew.model_dump_json(exclude_unset=True).encode()
+        return CrewCreated.model_validate_json(
+            self._request("POST", "/crews", body, query=_source_of(change))
+        )
+
+    def update_crew(
+        self,
+        crew_id: str,
+        crew: CrewCreate | CrewUpdate,
+        *,
+        version: int | None = None,
+        change: ChangeQuery | None = None,
+    ) -> Updated:
+        """Change a crew; given lists of agents and tasks replace the old ones.
+
+        A :class:`CrewCreate` is the whole crew: what it leaves out gets its default again.
+
+        Parameters
+        ----------
+        crew_id
+            The crew.
+        crew
+            What it shall be.
+        version
+            The version it must still have, as :class:`CrewDetails` gives it; any, by default.
+        change
+            Where the change comes from, for its history.
+
+        Raises
+        ------
+        PreconditionFailed
+            Somebody has changed it since.
+        """
+        path = f"/crews/{quote(crew_id, safe='')}"
+        body = written(crew, whole=isinstance(crew, CrewCreate))
+        answer = self._request("PUT", path, body, query=_source_of(change), headers=_if_match(version))
+        return Updated.model_validate_json(answer)
+
+    def crew_versions(self, crew_id: str) -> list[CrewVersionInfo]:
+        """Give a crew's versions as far as they are kept, the newest first."""
+        path = f"/crews/{quote(crew_id, safe='')}/versions"
+        return self._get(CrewVersionList, path, {"per_page": MOST_LISTED}).versions
+
+    def crew_version(self, crew_id: str, version: int) -> CrewVersionDetails:
+        """Give a crew as it was in a version."""
+        return self._get(CrewVersionDetails, f"/crews/{quote(crew_id, safe='')}/versions/{version}")
+
+    def restore_crew(
+        self,
+        crew_id: str,
+        version: int,
+        *,
+        present: int | None = None,
+        change: ChangeQuery | None = None,
+    ) -> CrewRestored:
+        """Bring a crew back to a version; where ``present`` is given, if that is still its newest."""
+        path = f"/crews/{quote(crew_id, safe='')}/versions/{version}/restore"
+        answer = self._request("POST", path, query=_source_of(change), headers=_if_match(present))
+        return CrewRestored.model_validate_json(answer)
+
+    def check(
+        self, crew_id: str, inputs: dict[str, Any] | None = None, tools: Sequence[ClientTool] = ()
+    ) -> CrewChecked:
+        """Check whether a crew could run now, and say what keeps it from that."""
+        body = CrewCheck(inputs=inputs or {}, tools=list(tools))
+        return self._send(CrewChecked, "POST", f"/crews/{quote(crew_id, safe='')}/check", body)
+
+    def import_crew(self, body: CrewImport) -> CrewImported | CrewRead:
+        """Have the server make a crew of another format; with ``save=False``, have it read only."""
+        if body.save:
+            return self._send(CrewImported, "POST", "/crews/import", body)
+        return self._send(CrewRead, "POST", "/crews/import", body)
+
+    def export_crew(self, crew_id: str, format: ExportFormat = "yaml") -> CrewExported:  # noqa: A002
+        """Have the server write a crew in a format: its files, and what could not be carried over."""
+        path = f"/crews/{quote(crew_id, safe='')}/export"
+        accept = {"Accept": "application/json"}
+        answer = self._request("GET", path, query={"format": format}, headers=accept)
+        return CrewExported.model_validate_json(answer)
+
+    def generate_crew(self, body: CrewGenerate) -> CrewGenerated:
+        """Have a model make a crew of a sentence; see :class:`CrewGenerate`."""
+        data = written(body)
+        seconds = body.timeout + self._seconds
+        answer = self._request("POST", "/crews/generate", data, seconds=seconds)
+        return CrewGenerated.model_validate_json(answer)
+
+    def delete_crew(self, crew_id: str) -> None:
+        """Delete a crew with its agents, tasks, versions, memory and knowledge."""
+        self._request("DELETE", f"/crews/{quote(crew_id, safe='')}")
+
+    def start(
+        self,
+        crew_id: str,
+        inputs: dict[str, Any] | None = None,
+        tools: Sequence[ClientTool] = (),
+        *,
+        budget: Budget | None = None,
+    ) -> ExecutionAccepted:
+        """Start an execution; the given tools are this client's to answer for.
+
+        It ends before the model call that would pass the budget, where there is one.
+        """
+        body = ExecutionCreate(crew_id=crew_id, inputs=inputs or {}, tools=list(tools), budget=budget)
+        return self._send(ExecutionAccepted, "POST", "/executions", body)
+
+    def usage(
+        self,
+        group_by: GroupBy = "day",
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        crew_id: str | None = None,
+        user: str | None = None,
+    ) -> UsageList:
+        """Say what runs have used, told apart by day, crew, user, model, agent or task.
+
+        ``since`` and ``until`` are days, ``2024-01-15``, both included; by default the last 30. Days come in
+        their order, anything else with what costs most first.
+        """
+        query: dict[str, Any] = {"group_by": group_by, "since": since, "until": until, "crew_id": crew_id}
+        query |= {"user": user, "per_page": MOST_LISTED, "sort": "name" if group_by == "day" else "-cost"}
+        return self._get(
+            UsageList, "/usage", {name: value for name, value in query.items() if value is not None}
+        )
+
+    def artifacts(self, job_id: str) -> list[ArtifactInfo]:
+        """Give the files that an execution has written, by name."""
+        found: list[ArtifactInfo] = []
+        while True:
+            query = {"per_page": MOST_LISTED, "page": len(found) // MOST_LISTED + 1}
+            page = self._get(ArtifactList, f"/executions/{quote(job_id, safe='')}/artifacts", query)
+            found += page.artifacts
+            if not page.artifacts or len(found) >= page.total:
+                return found
+
+    def artifact(self, job_id: str, name: str) -> Iterator[bytes]:
+        """Give the content of a file that an execution has written, piece by piece."""
+        import httpx
+
+        path = f"{self.url}/v1/executions/{quote(job_id, safe='')}/artifacts/{quote(name, safe='')}"
+        try:
+            with self._connected().stream("GET", path, timeout=self._seconds) as answer:
+                if answer.status_code >= 400:
+                    raise refusal_of(answer.status_code, answer.read())
+                yield from answer.iter_bytes()
+        except httpx.HTTPError as error:
+            raise self._no_answer(error) from None
+
+    def answer_tool(self, job_id: str, call_id: str, answer: ToolAnswer) -> None:
+        """Answer a ``tool_request`` of a run that was started with tools of this client's."""
+        path = f"/executions/{quote(job_id, safe='')}/tool_calls/{quote(call_id, safe='')}"
+        self._send(ToolAnswered, "POST", path, answer)
+
+    def numbered_job(self, number: int, listed: Sequence[str] = ()) -> str:
+        """Give the run of a number: in a list that was shown, else among the latest.
+
+        Raises
+        ------
+        NotFound
+            There are not so many.
+        """
+        if not listed and 1 <= number <= MOST_LISTED:
+            listed = [each.job_id for each in self.executions(number)]
+        if not 1 <= number <= len(listed):
+            raise errors.NotFound(f"There is no run number {number}; the list has {len(listed)}")
+        return listed[number - 1]
+
+    def execution(self, job_id: str) -> ExecutionStatus:
+        """Give an execution's state."""
+        return self._get(ExecutionStatus, f"/executions/{quote(job_id, safe='')}")
+
+    def result(self, job_id: str) -> ExecutionResult:
+        """Give what came of an execution that has ended, its answer whole.
+
+        Raises
+        ------
+        Conflict
+            It goes on.
+        """
+        return self._get(ExecutionResult, f"/executions/{quote(job_id, safe='')}/result")
+
+    def executions(
+        self, per_page: int = 20, *, crew_id: str | None = None, status: str | None = None
+    ) -> list[ExecutionStatus]:
+        """Give the latest executions, newest first: all, or one crew's, or those in one state."""
+        query: dict[str, Any] = {"per_page": per_page, "crew_id": crew_id, "status": status}
+        given = {name: value for name, value in query.items() if value is not None}
+        return self._get(ExecutionList, "/executions", given).executions
+
+    def delete_execution(self, job_id: str) -> None:
+        """Delete an execution that has ended, with its journal."""
+        self._request("DELETE", f"/executions/{quote(job_id, safe='')}")
+
+    def traces(self, job_id: str, **only: str | int | None) -> list[TraceRow]:
+        """Give what an execution's agents did, a row a step.
+
+        Parameters
+        ----------
+        job_id
+            The execution.
+        **only
+            Which rows: ``kind``, ``agent``, ``task``, ``limit``, ``after``, as the API takes them.
+        """
+        query = {name: value for name, value in only.items() if value is not None}
+        return self._get(TraceRows, f"/executions/{quote(job_id, safe='')}/traces", query).traces
+
+    def stop(self, job_id: str) -> ExecutionStopped:
+        """Stop an execution; its processes are gone when this returns."""
+        path = f"/executions/{quote(job_id, safe='')}/stop"
+        return ExecutionStopped.model_validate_json(self._request("POST", path))
+
+    def follow(
+        self,
+        job_id: str,
+        after: int = 0,
+        on_idle: Callable[[], None] | None = None,
+        *,
+        serve: bool = False,
+        on_connect: Callable[[], None] | None = None,
+    ) -> Iterator[Event]:
+        """Give an execution's events as they come, to its end: in order, without a gap, each once.
+
+        A lost connection is made again, and goes on where it broke off.
+
+        Parameters
+        ----------
+        job_id
+            The execution.
+        after
+            The ``seq`` of the last event already known.
+        on_idle
+            Called some times a second while no event comes.
+        serve
+            Whether this client answers the calls of the tools that it brought.
+        on_connect
+            Called before the first events of each connection, the past among them.
+
+        Raises
+        ------
+        Unavailable
+            The connection was lost, and did not come back in half a minute.
+        """
+        from kasal_jupyter.client.stream import Following, follow_events
+
+        following = Following(job_id, after, serve=serve, on_idle=on_idle, on_connect=on_connect)
+        return follow_events(self._connection, following)
+
+    def tools(self) -> list[ToolInfo]:
+        """Give the tools that the server's agents can use."""
+        return self._get(ToolList, "/tools", {"per_page": MOST_LISTED}).tools
+
+    def mcp_servers(self) -> list[McpServerDetails]:
+        """Give the MCP servers that one's crews can use, with their tools."""
+        return self._get(McpServerList, "/tools/mcp", {"per_page": MOST_LISTED}).servers
+
+    def add_mcp_server(self, server: McpServerCreate) -> McpRegistered:
+        """Register an MCP server, to which the server connects first."""
+        body = written(server)
+        return McpRegistered.model_validate_json(
+            self._request("POST", "/tools/mcp", body, seconds=MCP_SECONDS)
+        )
+
+    def refresh_mcp_server(self, server_id: str) -> McpRefreshed:
+        """List an MCP server's tools anew, and say what is different."""
+        path = f"/tools/mcp/{quote(server_id, safe='')}/refresh"
+        return McpRefreshed.model_validate_json(self._request("POST", path, seconds=MCP_SECONDS))
+
+    def delete_mcp_server(self, server_id: str, *, force: bool = False) -> None:
+        """Delete an MCP server; where its tools are used, only by force."""
+        query = {"force": "true"} if force else None
+        self._request("DELETE", f"/tools/mcp/{quote(server_id, safe='')}", query=query)
+
+    def models(self, *, seconds: float | None = None) -> list[ModelInfo]:
+        """Give the models that the server knows, with whether they can run."""
+        return ModelList.model_validate_json(
+            self._request("GET", "/models", query={"per_page": MOST_LISTED}, seconds=seconds)
+        ).models
+
+    def providers(self) -> list[ProviderInfo]:
+        """Give the providers of models and searches, with whether they are set; never a key."""
+        return self._get(ProviderList, "/providers").providers
+
+    def set_provider(self, name: str, body: ProviderSet) -> ProviderInfo:
+        """Store a provider's key, address and options, in place of what was stored."""
+        return self._send(ProviderInfo, "PUT", f"/providers/{quote(name, safe='')}", body)
+
+    def test_provider(self, name: str, model: str | None = None) -> ProviderTested:
+        """Have the server ask a provider something small; give what that has shown."""
+        path = f"/providers/{quote(name, safe='')}/test"
+        data = self._request("POST", path, written(ProviderTest(model=model)), seconds=TEST_SECONDS)
+        return ProviderTested.model_validate_json(data)
+
+    def delete_provider(self, name: str, *, scope: Scope = "user") -> None:
+        """Delete what is stored for a provider: one's own, or everybody's."""
+        self._request("DELETE", f"/providers/{quote(name, safe='')}", query={"scope": scope})
+
+    def me(self) -> Me:
+        """Give who we are to the server."""
+        return self._get(Me, "/auth/me")
+
+    def health(self) -> dict[str, Any]:
+        """Give the server's state."""
+        return cast("dict[str, Any]", orjson.loads(self._request("GET", "/health")))
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        if self._http is not None:
+            self._http.close()
+
+    def _get(self, model: type[M], path: str, query: dict[str, Any] | None = None) -> M:
+        return model.model_validate_json(self._request("GET", path, query=query))
+
+    def _send(self, model: type[M], method: str, path: str, body: BaseModel) -> M:
+        data = written(body)
+        return model.model_validate_json(self._request(method, path, data))
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        query: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+        seconds: float | None = None,
+    ) -> bytes:
+        import httpx
+
+        headers = ({"Content-Type": "application/json"} if body is not None else {}) | (headers or {})
+
+        def ask() -> httpx.Response:
+            return self._connected().request(
+                method,
+                f"{self.url}/v1{path}",
+                content=body,
+                params=query,
+                headers=headers,
+                timeout=seconds or self._seconds,
+            )
+
+        try:
+            try:
+                answer = ask()
+            except httpx.ConnectError:
+                # Nothing was sent. A private server ends when it is idle, and is started again.
+                if not self._connection.private:
+                    raise
+                self._join_again()
+                answer = ask()
+        except httpx.HTTPError as error:
+            raise self._no_answer(error) from None
+        if answer.status_code >= 400:
+            raise refusal_of(answer.status_code, answer.content)
+        return answer.content
+
+    def _connected(self) -> httpx.Client:
+        import httpx
+
+        if self._http is None:
+            try:
+                self._http = httpx.Client(headers=self._connection.headers, **client_options(self.url))
+            except NoWayOut as error:
+                raise errors.Unavailable(f"The server at {self.url} cannot be asked: {error}") from None
+        return self._http
+
+    def _no_answer(self, error: httpx.HTTPError) -> errors.Unavailable:
+        proxy = proxy_for(self.url)
+        through = f", asked through the proxy {proxy.shown}," if proxy is not None else ""
+        return errors.Unavailable(
+            f"The server at {self.url}{through} does not answer: {error or type(error).__name__}"
+        )
+
+    def _join_again(self) -> None:
+        """Go on with the user's private server that there is now, where the one before has ended."""
+        from kasal_jupyter.client.private_server import private_server
+
+        self.close()
+        self._http = None
+        self._connection = private_server(print_line)
+
+
+def _source_of(change: ChangeQuery | None) -> dict[str, str] | None:
+    return change.model_dump(exclude_none=True) if change is not None else None
+
+
+def _if_match(version: int | None) -> dict[str, str]:
+    return {"If-Match": f'"{version}"'} if version is not None else {}

@@ -1,0 +1,1 @@
+"""The journal's language: the events of a run, and what they are folded into."""

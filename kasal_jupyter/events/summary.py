@@ -1,0 +1,267 @@
+"""The state of a run, folded from its events: the only source of status and progress."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kasal_jupyter.events.event import ErrorEvent, Event, ExecutionStatusEvent, Remembered
+from kasal_jupyter.events.tally import COUNTED, Breakdown, Tally, is_free
+from kasal_jupyter.schemas.base import parse_time, whole_seconds
+from kasal_jupyter.schemas.executions import ENDED, ExecutionError, OpenQuestion, Status
+from kasal_jupyter.schemas.usage import Usage, UsageBreakdown
+
+
+@dataclass(slots=True)
+class RunSummary:
+    """A run in figures. Feed it the journal's events in order.
+
+    ``progress`` is the percentage of tasks done; it never goes back, and reaches
+    100 only with the state ``completed``.
+    """
+
+    status: Status = "queued"
+    crew_name: str = ""
+    seq: int = 0
+    created_at: str | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
+    tasks_total: int = 0
+    tasks_done: int = 0
+    current_task: str | None = None
+    task_states: dict[str, str] = field(default_factory=dict)
+    questions: dict[int, OpenQuestion] = field(default_factory=dict)
+    """What agents ask humans and nobody has answered yet, by the span of the tool call."""
+    result: str | None = None
+    result_file: str | None = None
+    """Where the whole result is in the run's folder, where it is longer than an event's may be."""
+    latest_done: tuple[str, str] | None = None
+    """The task that was done last, by its title, and what it gave."""
+    error: ExecutionError | None = None
+    tally: Tally = field(default_factory=Tally)
+    """Tokens, calls and dollars of the whole run."""
+    days: dict[str, Breakdown] = field(default_factory=dict)
+    """The same by the day of UTC, and there by task, agent and model."""
+    remembered: list[Remembered] = field(default_factory=list)
+    """What the crew is to remember of the run."""
+    remarks: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """What is wrong with tasks' results, that one was cut off, say, by task: its title, and the remark."""
+    errors: int = 0
+    """Failed spans and errors, those the run recovered from included."""
+    _under_way: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    _latest: str = ""
+    _set_back: float = 0.0
+
+    @property
+    def latest_at(self) -> str:
+        """When the latest event happened; empty before the first."""
+        return self._latest
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over."""
+        return self.status in ENDED
+
+    @property
+    def partial_result(self) -> str | None:
+        """What there is of a run that ended before its time, and without a result: its last task's."""
+        early = self.ended and self.status != "completed" and self.result is None
+        return self.latest_done[1] if early and self.latest_done is not None else None
+
+    @property
+    def progress(self) -> int:
+        """Percent of tasks done, 0 to 100."""
+        if self.status == "completed":
+            return 100
+        return min(99, 100 * self.tasks_done // self.tasks_total) if self.tasks_total else 0
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from the start to the end; None while the run goes on."""
+        if self.started_at is None or self.ended_at is None:
+            return None
+        passed = (parse_time(self.ended_at) - parse_time(self.started_at)).total_seconds()
+        return max(0.0, passed + self._set_back)
+
+    @property
+    def total_tokens(self) -> int:
+        """Tokens of all calls, in and out."""
+        return self.tally.total_tokens
+
+    @property
+    def llm_calls(self) -> int:
+        """How often a model was asked."""
+        return self.tally.llm_calls
+
+    @property
+    def tool_calls(self) -> int:
+        """How often a tool was called."""
+        return self.tally.tool_calls
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars of the model calls; None as soon as one's is unknown."""
+        return self.tally.cost
+
+    def usage(self) -> Usage:
+        """Give the tokens, the calls and the cost so far."""
+        return self.tally.usage()
+
+    def usage_by(self) -> UsageBreakdown:
+        """Give the same by task, agent and model."""
+        if len(self.days) == 1:
+            return next(iter(self.days.values())).by()
+        merged = Breakdown()
+        for day in self.days.values():
+            merged.add(day.whole.usage(), day.by())
+        return merged.by()
+
+    def feed(self, event: Event) -> None:
+        """Take in the next event.
+
+        What comes after the end is what the crew learns of the run: it costs, and changes nothing else.
+        """
+        self.seq = event.get("seq", self.seq)
+        self._follow_clock(event["time"])
+        if event["type"] in COUNTED:
+            self._count(event)
+            return
+        match event["type"]:
+            case "execution_status":
+                self._status(event)
+            case "task_start":
+                self.current_task = event["task"]
+                self._task_state(event["task_id"], "running")
+            case "task_complete":
+                if self._task_state(event["task_id"], "completed") != "completed":
+                    self.tasks_done += 1
+                if (result := event.get("result")) is not None:
+                    self.latest_done = event["task"] or "task", result
+                if remark := event.get("remark"):
+                    self.remarks[event["task_id"] or ""] = event["task"] or "", remark
+            case "task_skipped":
+                self._task_state(event["task_id"], "skipped")
+                self.tasks_done += 1
+            case "task_failed":
+                self._task_state(event["task_id"], "failed")
+                self.errors += 1
+            case "input_request":
+                self.questions[event["span_id"]] = OpenQuestion(
+                    call_id=event["call_id"],
+                    agent=event["agent"],
+                    question=event["question"],
+                    choices=event["choices"],
+                    timeout=event["timeout"],
+                    asked_at=whole_seconds(event["time"]),
+                )
+            case "tool_result":
+                self.questions.pop(event["span_id"], None)
+            case "tool_failed":
+                self.questions.pop(event["span_id"], None)
+                self.errors += 1
+            case "memory_stored":
+                self.remembered = event["memories"]
+            case "error":
+                if not self.ended:
+                    self._error(event)
+            case _:
+                pass
+
+    def told_remarks(self) -> list[str]:
+        """Give a sentence for each task's result that has something wrong with it."""
+        many = self.tasks_total > 1
+        return [f"{title}: {said}" if many and title else said for title, said in self.remarks.values()]
+
+    def fields(self) -> dict[str, Any]:
+        """Give what an execution's stored summary takes from the run, as plain JSON types."""
+        return {
+            "status": self.status,
+            "progress": self.progress,
+            "current_task": None if self.ended else self.current_task,
+            "started_at": whole_seconds(self.started_at) if self.started_at else None,
+            "ended_at": whole_seconds(self.ended_at) if self.ended_at else None,
+            "duration": self.duration,
+            "result": self.result,
+            "result_file": self.result_file,
+            "partial_result": self.partial_result,
+            "questions": [question.model_dump() for question in self.questions.values()],
+            "error": self.error.model_dump() if self.error else None,
+            "usage": self.usage().model_dump(),
+            "usage_by": self.usage_by().model_dump(),
+            "task_states": dict(self.task_states),
+        }
+
+    def _count(self, event: Mapping[str, Any]) -> None:
+        if event["type"] == "llm_call":
+            self._under_way[event["span_id"]] = event
+        elif event["type"] != "tool_call":
+            self._under_way.pop(event["span_id"], None)
+            self.errors += event["type"] == "llm_failed"
+        self._book(event)
+
+    def _book(self, event: Mapping[str, Any]) -> None:
+        self.tally.feed(event)
+        self.days.setdefault(event["time"][:10], Breakdown()).feed(event)
+
+    def _leave_calls(self) -> None:
+        """Book the calls that a run's end has cut off: what they cost, nobody here knows."""
+        for call in self._under_way.values():
+            if not is_free(call):
+                self._book({**call, "type": "llm_failed", "usage": None, "cost": None})
+        self._under_way.clear()
+
+    def _follow_clock(self, time: str) -> None:
+        """Note by how much the clock was set back while the run went on: events are in their order."""
+        if time < self._latest and self.started_at is not None and not self.ended:
+            self._set_back += (parse_time(self._latest) - parse_time(time)).total_seconds()
+        self._latest = time
+
+    def _status(self, event: ExecutionStatusEvent) -> None:
+        if self.ended:
+            return
+        self.status = event["status"]
+        if self.status == "queued":
+            self.created_at = event["time"]
+            self.crew_name = event.get("crew_name", "")
+            self.tasks_total = len(event.get("tasks", ()))
+            self.task_states = {task["id"]: "created" for task in event.get("tasks", ())}
+        elif self.status == "running":
+            self.started_at = event["time"]
+        elif self.status in ENDED:
+            self.ended_at = event["time"]
+            self._leave_calls()
+            self.questions.clear()
+            self.result = event.get("result", self.result)
+            self.result_file = event.get("result_file")
+            if (error := event.get("error")) and self.error is None:
+                self.error = ExecutionError(code=error["code"], message=error["message"])
+            for task_id, state in self.task_states.items():
+                if state == "running":
+                    self.task_states[task_id] = "stopped"
+
+    def _error(self, event: ErrorEvent) -> None:
+        self.errors += 1
+        self.error = ExecutionError(code=event["code"], message=event["message"], task=event.get("task_id"))
+
+    def _task_state(self, task_id: str | None, state: str) -> str | None:
+        """Set a task's state and give the one before."""
+        if task_id is None:
+            return None
+        before = self.task_states.get(task_id)
+        self.task_states[task_id] = state
+        return before
+
+
+def add_costs(one: float | None, other: float | None) -> float | None:
+    """Add up US dollars; what is unknown makes the sum unknown, which would look too small without it."""
+    # No token costs less than a millionth of a cent: further digits are those of binary fractions.
+    return None if one is None or other is None else round(one + other, 12)
+
+
+def summarise(events: Iterable[Event]) -> RunSummary:
+    """Fold a whole run."""
+    summary = RunSummary()
+    for event in events:
+        summary.feed(event)
+    return summary

@@ -1,0 +1,1 @@
+"""The life of an execution in the server: queue, journal, live status, recovery."""

@@ -1,0 +1,1 @@
+"""Where runs are executed: the seam, and the processes of this machine."""

@@ -1,0 +1,1 @@
+"""The books: what runs have used, and what the next may."""

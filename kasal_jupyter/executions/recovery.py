@@ -1,0 +1,112 @@
+"""What a server that is gone left unfinished is ended, and what it left lying about is taken away."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import orjson
+
+from kasal_jupyter.errors import NotFound, StoreError
+from kasal_jupyter.events.summary import RunSummary
+from kasal_jupyter.executions.books.ledger import settle
+from kasal_jupyter.executions.feed import Feed, event_of
+from kasal_jupyter.executions.files import RunFiles
+from kasal_jupyter.schemas.base import utc_now
+from kasal_jupyter.schemas.executions import ENDED
+from kasal_jupyter.store.store import Store
+
+INTERRUPTED = {
+    "code": "INTERRUPTED",
+    "message": "The server that ran it ended before the execution did; start it again",
+}
+
+SURE_SECONDS = 600.0
+"""How old files must be that belong to no execution, where another server may just be accepting one."""
+
+_JOB = re.compile(r"(job_[0-9a-z]+)(\.[a-z-]+)?")
+
+
+def interrupted_event(time: str) -> bytes:
+    """Give the event that ends a run whose server is going or gone."""
+    return event_of(time, "execution_status", status="interrupted", error=INTERRUPTED)
+
+
+def recover(store: Store, path: Path, job_id: str) -> None:
+    """End an execution that nobody runs any more.
+
+    It is called inside a change of the store, whose lock keeps two servers from doing it at once.
+
+    Parameters
+    ----------
+    store
+        Where the summary is kept.
+    path
+        The execution's journal.
+    job_id
+        The execution.
+
+    Raises
+    ------
+    StoreError
+        Its end cannot be written at the moment.
+    """
+    execution = store.executions.get(job_id)
+    if execution is None or execution.status in ENDED:
+        return
+    try:
+        feed = Feed.open(path, write=True)
+    except NotFound:
+        fields = {"status": "interrupted", "ended_at": utc_now(), "error": {**INTERRUPTED, "task": None}}
+        settle(store, execution, RunSummary(), fields)
+        return
+    except OSError as error:
+        raise StoreError(f"The journal of execution {job_id} cannot be opened: {error.strerror}") from error
+    try:
+        if not feed.summary.ended:
+            for line in feed.journal.append([interrupted_event(feed.now())]):
+                feed.summary.feed(orjson.loads(line))
+            feed.journal.sync()
+        settle(store, execution, feed.summary, feed.summary.fields())
+    except OSError as error:
+        raise StoreError(f"The end of execution {job_id} cannot be written: {error.strerror}") from error
+    finally:
+        feed.journal.close()
+
+
+def left_over(store: Store, files: RunFiles, *, alone: bool) -> Iterable[str]:
+    """Find the runs of which there are files and no execution: a server was killed as it accepted them.
+
+    Parameters
+    ----------
+    store
+        Where the executions are.
+    files
+        Where the files are.
+    alone
+        Whether no other server runs on the folder. Where one does, it may be accepting a run.
+    """
+    found: dict[str, float] = {}
+    for path in files.folder.iterdir():
+        # Another server may delete a run at this moment.
+        with suppress(OSError):
+            if match := _JOB.fullmatch(path.name):
+                found[match[1]] = max(found.get(match[1], 0.0), path.stat().st_mtime)
+    sure = time.time() - SURE_SECONDS
+    # The executions are looked up behind the files: what was accepted meanwhile is known by now.
+    return [
+        job_id
+        for job_id, changed in found.items()
+        if (alone or changed < sure) and not store.executions.count(id=job_id)
+    ]
+
+
+def forget_requests(store: Store) -> None:
+    """Delete requests to stop what has ended, within a change: it may have ended as they were made."""
+    for job_id in store.stop_requests.ids():
+        execution = store.executions.readable(job_id)
+        if execution is None or execution.status in ENDED:
+            store.stop_requests.delete(job_id)

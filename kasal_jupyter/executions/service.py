@@ -1,0 +1,690 @@
+"""Executions from the request to the end: accepted, queued, run, stopped, remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from kasal_jupyter.crews.versions import note_run
+from kasal_jupyter.errors import Conflict, KasalError, NotFound, StoreError, Unavailable
+from kasal_jupyter.events.event import ErrorInfo
+from kasal_jupyter.events.summary import RunSummary
+from kasal_jupyter.executions.acceptance import (
+    KeyedRequest,
+    Prepared,
+    queued_event,
+    queued_execution,
+    started_with,
+)
+from kasal_jupyter.executions.backends.backend import Backend
+from kasal_jupyter.executions.books.estimate import estimate_duration, models_of
+from kasal_jupyter.executions.books.ledger import book_past_runs, settle
+from kasal_jupyter.executions.check import check_run
+from kasal_jupyter.executions.chores import Chores
+from kasal_jupyter.executions.crew_memories import CrewMemories
+from kasal_jupyter.executions.feed import POLL_SECONDS, Feed, Feeds
+from kasal_jupyter.executions.files import RunFiles
+from kasal_jupyter.executions.journal import Journal
+from kasal_jupyter.executions.old_files import take_in_files
+from kasal_jupyter.executions.presence import Presence
+from kasal_jupyter.executions.queue import RETRY_SECONDS, RunLimits, RunQueue
+from kasal_jupyter.executions.recovery import INTERRUPTED, forget_requests, left_over, recover
+from kasal_jupyter.executions.run import Run
+from kasal_jupyter.executions.webhooks.delivery import Webhooks
+from kasal_jupyter.models.catalog import ModelCatalog
+from kasal_jupyter.places import DISK, aside
+from kasal_jupyter.schemas.base import new_id, utc_now
+from kasal_jupyter.schemas.crews import WholeCrew
+from kasal_jupyter.schemas.executions import ENDED, Budget, Execution, ExecutionError, StopRequest
+from kasal_jupyter.schemas.tasks import TaskState
+from kasal_jupyter.schemas.tools import ClientTool
+from kasal_jupyter.store.collections import STOP_REQUESTS
+from kasal_jupyter.store.store import Store
+from kasal_jupyter.toolbox.toolbox import Toolbox
+
+MOMENT_SECONDS = 0.5
+"""How long those who ask wait for what has just ended to be stored, where it takes part in their answer."""
+
+STORED_SECONDS = 5.0
+"""How long a run that is to be deleted may take to be stored first."""
+
+CLOSE_SECONDS = 1.0
+"""How long what goes on beside the runs may take to be done at the server's end."""
+
+log = logging.getLogger(__name__)
+
+
+class Runs:
+    """All executions of a data folder: this server's own, and what others on the folder run or ran.
+
+    Parameters
+    ----------
+    store
+        Where the summaries are kept.
+    folder
+        The data folder; journals are in its ``runs``.
+    backend
+        What runs a crew.
+    catalog
+        What models can run here.
+    limits
+        How much may go on at once.
+    toolbox
+        Gives the tools that an owner's crews can use; the built-in ones alone, where nothing is given.
+    webhooks
+        Delivers events to the crews' receivers; nobody does, where nothing is given.
+    memories
+        What crews recall in their runs; nothing, where nothing is given.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        folder: Path,
+        backend: Backend,
+        catalog: ModelCatalog,
+        *,
+        limits: RunLimits | None = None,
+        toolbox: Callable[[str], Toolbox] | None = None,
+        webhooks: Webhooks | None = None,
+        memories: CrewMemories | None = None,
+    ) -> None:
+        self.store = store
+        self.folder = folder / "runs"
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        self.files = RunFiles(self.folder)
+        self.backend = backend
+        self.catalog = catalog
+        self.toolbox = toolbox or (lambda _owner: Toolbox())
+        self.limits = limits or RunLimits()
+        self.webhooks = webhooks
+        self.memories = memories
+        self.presence = Presence(folder / "servers")
+        self._runs: dict[str, Run] = {}
+        self._queue: RunQueue[Run] = RunQueue(self.limits)
+        self._states: dict[str, str] = {}
+        self._coming: set[str] = set()
+        self._left: set[str] = set()
+        self._feeds = Feeds(self.folder)
+        self._chores = Chores()
+        self._minding = False
+        self._booking = False
+        self._closing = False
+        self.on_end: Callable[[RunSummary], None] | None = None
+        """Told of every run of this server that has ended."""
+
+    # -- the life of a run ---------------------------------------------------------------------------
+
+    async def start(
+        self,
+        whole: WholeCrew,
+        inputs: dict[str, Any],
+        owner: str,
+        *,
+        request: KeyedRequest | None = None,
+        tools: Sequence[ClientTool] = (),
+        budget: Budget | None = None,
+        once: bool = False,
+    ) -> Execution:
+        """Accept an execution: checked whole, on disk, and queued.
+
+        Parameters
+        ----------
+        whole
+            The crew.
+        inputs
+            Values for its ``{placeholders}``.
+        owner
+            Whose execution it is.
+        request
+            The key that the client sent along: a request that comes again with it gives the execution
+            that the first has started.
+        tools
+            Those that the client brings along and answers for.
+        budget
+            What it may use up.
+        once
+            Whether a model that fails is not asked again.
+
+        Raises
+        ------
+        NotRunnable
+            The crew cannot run like this; every fault is named, and nothing was stored.
+        Conflict
+            The key was used for something else.
+        TooManyRequests
+            The owner has as many executions waiting as one may have.
+        Unavailable
+            The queue is full, or the server is shutting down.
+        StoreError
+            It cannot be written; nothing was stored.
+        """
+        if request is not None and (first := started_with(self.store, request)):
+            return first
+        if self._closing:
+            raise Unavailable("The server is shutting down; try again when it is back", retry_after=10)
+        with self._queue.admitted(owner):
+            await self.put_away(whole.crew.id)
+            job_id = new_id("job")
+
+            def prepared() -> Prepared:
+                checked = check_run(
+                    job_id,
+                    _without_webhook(whole),
+                    inputs,
+                    catalog=self.catalog.of(whole.crew.owner),
+                    toolbox=self.toolbox(whole.crew.owner),
+                    folder=str(self.files.workspace(job_id)),
+                    client_tools=tools,
+                    budget=budget,
+                    recall=self.memories.of if self.memories is not None else None,
+                )
+                spec = checked.required().model_copy(
+                    update={"journal_bytes": self.limits.journal_bytes, "once": once}
+                )
+                execution = queued_execution(
+                    spec,
+                    owner,
+                    self.presence.server_id,
+                    crew_version=whole.crew.version if self.store.crews.has(whole.crew.id) else None,
+                    expected=estimate_duration(self.store, whole),
+                    models=models_of(whole, self.catalog.default_model),
+                    remarks=checked.told(),
+                    request=request,
+                )
+                return Prepared(spec, execution, queued_event(spec, execution.crew_version))
+
+            made = await aside(prepared, size=whole.size + _size(inputs), owner=owner)
+            execution = made.execution
+            try:
+                run, first = await self._accept(made, whole, request)
+            except OSError as error:
+                raise StoreError(f"The execution cannot be stored: {error.strerror or error}") from error
+            if run is None:
+                return first
+            if not run.ended:
+                self._queue.add(run)
+        if self.webhooks is not None:
+            try:
+                self.webhooks.begin(run.feed)
+            except Exception:
+                log.exception("the webhooks of %s could not be begun; the next server does it", job_id)
+        self._pump()
+        return execution
+
+    async def _accept(
+        self, made: Prepared, whole: WholeCrew, request: KeyedRequest | None
+    ) -> tuple[Run | None, Execution]:
+        """Write all that is kept of a run, and wait until it is on disk.
+
+        Of a request that was started already, nothing stays, and that execution is given.
+        """
+        spec, execution = made.spec, made.execution
+        job_id = spec.job_id
+
+        def insert() -> Execution | None:
+            # Asked in the transaction: of two such requests at the same time, on whatever servers, one wins.
+            first = started_with(self.store, request) if request is not None else None
+            if first is None:
+                self.store.executions.insert(execution)
+                note_run(self.store, whole)
+                if self.webhooks is not None:
+                    # Of one change with the run: what is accepted is delivered.
+                    self.webhooks.accept(job_id, whole.crew, self.presence.server_id)
+            return first
+
+        with ExitStack() as undo:
+            # Until the run is acknowledged, nothing of it may stay where anything fails.
+            self._coming.add(job_id)
+            undo.callback(self._coming.discard, job_id)
+            undo.callback(self.forget_files, job_id)
+            self.files.workspace(job_id).mkdir(mode=0o700)
+            journal = Journal.create(self.files.journal(job_id))
+            undo.callback(journal.close)
+            feed = Feed.begin(journal, made.event)
+            run = Run(
+                spec, execution.owner, feed, self.backend, self, launch_seconds=self.limits.launch_seconds
+            )
+            undo.callback(run.calls.end)
+            # From here on it answers for the run's state: whoever lists executions may see it before we do.
+            self._runs[job_id], self._states[job_id] = run, "queued"
+            undo.callback(self._runs.pop, job_id, None)
+            undo.callback(self._states.pop, job_id, None)
+            synced, inserted = await asyncio.gather(
+                DISK.do(journal.sync), self.store.change(insert), return_exceptions=True
+            )
+            if isinstance(synced, BaseException) and not isinstance(inserted, Execution | BaseException):
+                # What could be stored without its journal is no execution.
+                await self.store.change(lambda: self._delete_stored(job_id))
+            for failed in (inserted, synced):
+                if isinstance(failed, BaseException):
+                    raise failed
+            if isinstance(inserted, Execution):
+                return None, inserted
+            undo.pop_all()
+            self._coming.discard(job_id)
+        return run, execution
+
+    async def stop(self, job_id: str, reason: ErrorInfo | None = None) -> Execution:
+        """End an execution at once: ask, wait 300 ms, kill its process group.
+
+        Parameters
+        ----------
+        job_id
+            The execution.
+        reason
+            What is noted as why; nothing where its caller has asked for it.
+
+        Raises
+        ------
+        Conflict
+            It had ended otherwise.
+        Unavailable
+            Another server runs it, and has not stopped it yet.
+        StoreError
+            Another server runs it, and cannot be told.
+        """
+        execution = await self.execution(job_id)
+        if execution.status not in ENDED:
+            if run := self._runs.get(job_id):
+                await run.stop(reason)
+            else:
+                await self._have_stopped(execution, reason)
+            execution = await self.execution(job_id)
+        if execution.status == "stopped":
+            return execution
+        if execution.status in ENDED:
+            raise Conflict(f"Execution {job_id} is {execution.status} already; there is nothing to stop")
+        raise Unavailable(
+            f"The server that runs {job_id} has not stopped it yet; it does when it gets to it", retry_after=5
+        )
+
+    async def _have_stopped(self, execution: Execution, reason: ErrorInfo | None) -> None:
+        """Tell the server that runs an execution to stop it, and why."""
+        job_id = execution.id
+        request = StopRequest(
+            id=job_id,
+            server=execution.server,
+            reason=ExecutionError(**reason) if reason else None,
+            created_at=utc_now(),
+        )
+
+        def ask() -> None:
+            if not self.store.stop_requests.has(job_id):
+                self.store.stop_requests.insert(request)
+
+        await self.store.change(ask)
+        for _ in range(int(5 / POLL_SECONDS)):
+            if (await self.execution(job_id)).status in ENDED:
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def delete(self, job_id: str) -> None:
+        """Delete an execution that has ended, with its journal and its files.
+
+        Raises
+        ------
+        NotFound
+            There is none with this id.
+        Conflict
+            It has not ended.
+        Unavailable
+            It has ended, and could not be stored yet.
+        """
+        execution = await self.execution(job_id)
+        if execution.status not in ENDED:
+            raise Conflict(f"Execution {job_id} is {execution.status}; stop it first")
+        if run := self._runs.get(job_id):
+            # It has just ended, and is still being put away.
+            await run.hurry()
+            if not await _within(run.stored.wait(), STORED_SECONDS):
+                raise Unavailable(f"The end of {job_id} could not be stored yet", retry_after=RETRY_SECONDS)
+        await self.store.change(lambda: self._delete_stored(job_id))
+        self._feeds.forget(job_id)
+        if self.webhooks is not None:
+            await self.webhooks.forget(job_id)
+        # A crash in between leaves files that nothing refers to, never an execution without its journal.
+        await asyncio.to_thread(self.forget_files, job_id)
+
+    def _delete_stored(self, job_id: str) -> None:
+        """Delete what the store has of an execution, within a change."""
+        for each in (self.store.executions, self.store.stop_requests, self.store.deliveries):
+            each.delete(job_id)
+
+    async def close(self) -> None:
+        """Shut down: what runs or waits is ended as ``interrupted``. The backend is left to its owner."""
+        self._closing = True
+        ends = await asyncio.gather(
+            *(run.interrupt() for run in list(self._runs.values())), return_exceptions=True
+        )
+        for error in ends:
+            if isinstance(error, BaseException):
+                log.error("an execution could not be ended", exc_info=error)
+        await self._feeds.close()
+        await self._chores.finish(CLOSE_SECONDS)
+        if self.webhooks is not None:
+            await self.webhooks.close()
+        self.presence.close()
+
+    # -- what is known of a run ----------------------------------------------------------------------
+
+    async def settle(self) -> None:
+        """Go on where servers that are gone have left off: their runs end as ``interrupted``.
+
+        What cannot be settled now is left to the next who asks for it, and to the next start.
+        """
+        for step in (self._take_in_files, self._recover_all, self._book_all, self._take_over, self._sweep):
+            try:
+                await step()
+            except Exception:
+                log.exception("what servers that are gone have left could not be settled")
+
+    async def _take_in_files(self) -> None:
+        await asyncio.to_thread(take_in_files, self.store, self.folder)
+
+    async def _recover_all(self) -> None:
+        for status in ("queued", "running"):
+            for execution in self.store.executions.find(status=status):
+                await self._current(execution)
+
+    async def _book_all(self) -> None:
+        try:
+            await book_past_runs(self.store, self.folder, self.presence.alive)
+        finally:
+            self._booking = False
+
+    async def _take_over(self) -> None:
+        if self.webhooks is not None:
+            await self.webhooks.take_over(self.presence, self.feed)
+
+    async def _sweep(self) -> None:
+        """Take away what is left of runs that were never acknowledged, or have ended."""
+        await self.store.change(lambda: forget_requests(self.store))
+        alone = not self.presence.others()
+        for job_id in await asyncio.to_thread(left_over, self.store, self.files, alone=alone):
+            if job_id not in self._runs and job_id not in self._coming:
+                await asyncio.to_thread(self.forget_files, job_id)
+
+    async def execution(self, job_id: str) -> Execution:
+        """Give an execution as it stands now.
+
+        Raises
+        ------
+        NotFound
+            There is none with this id.
+        """
+        execution = self.store.executions.get(job_id)
+        if execution is None:
+            raise NotFound(f"There is no execution {job_id}")
+        return await self._current(execution)
+
+    async def current(self, executions: Iterable[Execution]) -> list[Execution]:
+        """Bring stored summaries up to date."""
+        return [await self._current(execution) for execution in executions]
+
+    def position(self, job_id: str) -> int | None:
+        """Give an execution's place in this server's line, counted from 1; None where it does not wait."""
+        run = self._runs.get(job_id)
+        return self._queue.position(run) if run is not None else None
+
+    def unstored(self) -> dict[str, Execution]:
+        """Give this server's runs whose state the store does not have yet, as they stand."""
+        found = {}
+        for job_id, run in self._runs.items():
+            stored = self._states.get(job_id)
+            if run.feed.summary.status != stored and (execution := self.store.executions.readable(job_id)):
+                found[job_id] = _overlay(execution, run.feed)
+        return found
+
+    def begun(self) -> frozenset[str]:
+        """Say which of this server's runs have left the queue, and may not be booked yet."""
+        return frozenset(job_id for job_id, run in self._runs.items() if run.feed.summary.status != "queued")
+
+    async def put_away(self, crew_id: str, *, remembered: bool = False) -> None:
+        """Give the runs of a crew that have just ended a moment to be stored: it takes some milliseconds.
+
+        Nobody waits for a disk that is slow: what it has not taken by then is told of a little later.
+
+        Parameters
+        ----------
+        crew_id
+            The crew.
+        remembered
+            Whether what the crew remembers of them counts as well.
+        """
+        ending = [run for run in self._runs.values() if run.ended and run.spec.crew.id == crew_id]
+        done = [(run.stored if remembered else run.saved).wait() for run in ending]
+        if done:
+            await _within(asyncio.gather(*done), MOMENT_SECONDS)
+
+    async def feed(self, job_id: str) -> Feed:
+        """Give an execution's events, past and to come."""
+        execution = await self.execution(job_id)
+        if run := self._runs.get(job_id):
+            return run.feed
+        feed = await self._feeds.get(execution.id)
+        if execution.status in ENDED and not feed.summary.ended:
+            feed.catch_up()
+            if not feed.summary.ended:
+                feed.conclude(execution)
+        # It also ends the run as interrupted where its server is gone.
+        self._feeds.watch(feed, lambda: self.execution(job_id))
+        return feed
+
+    async def running(self, job_id: str) -> Run:
+        """Give an execution that this server runs.
+
+        Raises
+        ------
+        Conflict
+            It has ended, or another server runs it.
+        """
+        execution = await self.execution(job_id)
+        if execution.status in ENDED:
+            raise Conflict(f"Execution {job_id} is {execution.status} already")
+        if run := self._runs.get(job_id):
+            return run
+        raise Conflict(f"Execution {job_id} runs on another server; ask the one that started it")
+
+    async def task_states(self, crew_ids: Iterable[str]) -> dict[str, TaskState]:
+        """Say how each task of some crews fared in its crew's latest execution, by the task's id."""
+        states: dict[str, TaskState] = {}
+        for crew_id in crew_ids:
+            latest = self.store.executions.page(order="newest", limit=1, crew_id=crew_id).documents
+            for execution in latest:
+                states |= (await self._current(execution)).task_states
+        return states
+
+    @property
+    def waiting(self) -> int:
+        """How many executions of this server wait for a place."""
+        return self._queue.waiting
+
+    @property
+    def active(self) -> int:
+        """How many executions of this server run or wait."""
+        return len(self._runs)
+
+    # -- as the keeper of its runs -------------------------------------------------------------------
+
+    async def prepare(self, run: Run) -> None:
+        """Bring a run's crew's memory up to date."""
+        if self.memories is not None and (memory := run.spec.memory) is not None:
+            await self.memories.refresh(run.spec.crew.id, memory.embedder)
+
+    async def save(self, run: Run, *, final: bool, memories: bool) -> None:
+        """Store how a run stands."""
+        summary = run.feed.summary
+        # Now: the writer's thread comes to it later, when the run has gone on.
+        fields = summary.fields()
+
+        def save() -> None:
+            if (execution := self.store.executions.readable(run.spec.job_id)) is not None:
+                fitting = _fitting(execution, fields)
+                settle(self.store, execution, summary, fitting, final=final, memories=memories)
+            if summary.ended:
+                self.store.stop_requests.delete(run.spec.job_id)
+
+        await self.store.change(save)
+        self._states[run.spec.job_id] = fields["status"]
+
+    def changed(self, run: Run) -> None:
+        """Share out the places anew."""
+        if run.ended:
+            self._queue.leave(run)
+        elif run.asks:
+            self._queue.ask(run)
+        else:
+            self._queue.answered(run)
+        if not run.ended:
+            self._chores.begin(self.save(run, final=False, memories=False))
+        self._pump()
+
+    def stored(self, run: Run) -> None:
+        """Let go of a run: the store answers for it from now on."""
+        job_id = run.spec.job_id
+        self._runs.pop(job_id, None)
+        self._states.pop(job_id, None)
+        self._feeds.remember(run.feed)
+        if run.feed.summary.remembered and not self._closing:
+            self._chores.begin(self.prepare(run))
+        if self.on_end is not None:
+            self.on_end(run.feed.summary)
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Launch what the limits admit."""
+        while not self._closing and (run := self._queue.next()) is not None:
+            run.launch()
+        if self._runs and not self._minding:
+            self._minding = True
+            self._chores.begin(self._mind_stop_requests())
+
+    async def _current(self, execution: Execution) -> Execution:
+        if run := self._runs.get(execution.id):
+            return _overlay(execution, run.feed)
+        if execution.status in ENDED:
+            if execution.booked is None and not (self._booking or self.presence.alive(execution.server)):
+                # Its server was killed as the run had just ended.
+                self._booking = True
+                self._chores.begin(self._book_all())
+            return execution
+        # It may have ended since it was read.
+        execution = self.store.executions.readable(execution.id) or execution
+        if execution.status in ENDED:
+            return execution
+        try:
+            if execution.server == self.presence.server_id or not self.presence.alive(execution.server):
+                return await self._recovered(execution)
+            feed = await self._feeds.get(execution.id)
+            feed.catch_up()
+            return _overlay(execution, feed)
+        except NotFound:
+            # It may have been deleted meanwhile; or its journal was, which its own server has to tell.
+            return self.store.executions.readable(execution.id) or execution
+        except (KasalError, OSError):
+            log.exception("how %s stands cannot be told exactly at the moment", execution.id)
+            return execution
+
+    async def _recovered(self, execution: Execution) -> Execution:
+        """End an execution whose server is gone; where that cannot be written now, tell it at least."""
+        try:
+            await self.store.change(
+                lambda: recover(self.store, self.files.journal(execution.id), execution.id)
+            )
+        except (KasalError, OSError):
+            log.exception("the end of %s cannot be stored at the moment", execution.id)
+            return Execution.model_validate(
+                {**execution.dump(), "status": "interrupted", "error": {**INTERRUPTED, "task": None}}
+            )
+        self._feeds.forget(execution.id)
+        self._chores.begin(self._take_over())
+        return self.store.executions.readable(execution.id) or execution
+
+    async def _mind_stop_requests(self) -> None:
+        """Stop runs that another server on the folder was asked to stop."""
+        seen: tuple[int, ...] | None = None
+        while self._runs:
+            # One that hangs, or cannot be looked for, holds up none of the others.
+            with suppress(StoreError):
+                version = self.store.versions(STOP_REQUESTS)
+                if version != seen and not self._stop_requested():
+                    seen = version
+            await asyncio.sleep(2 * POLL_SECONDS)
+        self._minding = False
+
+    def _stop_requested(self) -> bool:
+        """Begin to stop what is requested, and say whether it has to be looked for again."""
+        found = self.store.stop_requests.find(server=self.presence.server_id)
+        for request in found:
+            run = self._runs.get(request.id)
+            if run is not None and not run.ended and not run.stopping:
+                reason = request.reason
+                why = ErrorInfo(code=reason.code, message=reason.message) if reason else None
+                self._chores.begin(run.stop(why))
+        return any(request.id in self._runs for request in found)
+
+    def forget_files(self, job_id: str) -> None:
+        """Delete what lies on disk of a run; what can't be deleted now is :meth:`clear_away`'s. It blocks."""
+        try:
+            self.files.delete(job_id)
+        except OSError as error:
+            if job_id not in self._left:
+                log.warning("the files of %s could not be deleted, and will be: %s", job_id, error)
+            self._left.add(job_id)
+        else:
+            self._left.discard(job_id)
+
+    async def clear_away(self) -> None:
+        """Try once more to delete the files of runs that could not be deleted."""
+        for job_id in list(self._left):
+            await asyncio.to_thread(self.forget_files, job_id)
+
+
+async def _within(waiting: Awaitable[object], seconds: float) -> bool:
+    """Wait for something, and say whether it came in time."""
+    try:
+        async with asyncio.timeout(seconds):
+            await waiting
+    except TimeoutError:
+        return False
+    return True
+
+
+def _fitting(execution: Execution, fields: dict[str, Any]) -> dict[str, Any]:
+    """Give the fields that an execution takes from its run's events.
+
+    Where those hold what nobody has foreseen, it is that it has ended, and how, at the least.
+    """
+    try:
+        Execution.model_validate({**execution.dump(), **fields})
+    except ValidationError:
+        log.exception("the events of %s make no summary", execution.id)
+        return {"status": fields["status"], "ended_at": fields["ended_at"]}
+    return fields
+
+
+def _size(inputs: Mapping[str, Any]) -> int:
+    """Give how much inputs are: each counts, and each of their texts' 10,000 characters."""
+    return len(inputs) + sum(len(each) // 10_000 for each in inputs.values() if isinstance(each, str))
+
+
+def _overlay(execution: Execution, feed: Feed) -> Execution:
+    """Give a stored summary the state that the run's events tell."""
+    stored, fields = execution.dump(), feed.summary.fields()
+    try:
+        return Execution.model_validate({**stored, **fields})
+    except ValidationError:
+        return Execution.model_validate({**stored, **_fitting(execution, fields)})
+
+
+def _without_webhook(whole: WholeCrew) -> WholeCrew:
+    """Keep the receiver's address, which may be a secret, from the run: the server alone calls it."""
+    return whole.model_copy(update={"crew": whole.crew.model_copy(update={"webhook": None})})

@@ -1,0 +1,1 @@
+"""Webhooks: a run's events posted to the crew's receiver, signed."""

@@ -1,0 +1,1 @@
+"""Crews in the notebook: as Python objects, as cards and graphs, in files, in the server."""

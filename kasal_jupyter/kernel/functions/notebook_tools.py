@@ -1,0 +1,203 @@
+"""Functions of the notebook as tools of its crews: ``@kasal.tool``."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from kasal_jupyter.kernel.failure import CellError
+
+if TYPE_CHECKING:
+    from kasal_jupyter.kernel.functions.tool_schema import Signature
+    from kasal_jupyter.schemas.tools import ClientTool
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+TIMEOUT = 60.0
+"""Seconds that a call may take, where the tool does not say."""
+
+MAX_CHARS = 8_000
+"""Characters of a result that an agent is given, where the tool does not say."""
+
+MOST_CHARS = 200_000
+"""The most it may say: more is no prompt, and not kept in a trace either."""
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class NotebookTool:
+    """A function of the notebook that agents can call.
+
+    Attributes
+    ----------
+    definition
+        What the server and the agents know of it.
+    function
+        What is called, in this kernel.
+    signature
+        How an agent's arguments become the function's.
+    max_chars
+        How many characters of a result the agent is given.
+    """
+
+    definition: ClientTool
+    function: Callable[..., Any] = field(repr=False)
+    signature: Signature = field(repr=False)
+    max_chars: int = MAX_CHARS
+
+    @property
+    def name(self) -> str:
+        """What crews call it by."""
+        return self.definition.name
+
+
+_registered: dict[str, NotebookTool] = {}
+
+
+def registered() -> dict[str, NotebookTool]:
+    """Give this kernel's tools by name."""
+    return dict(_registered)
+
+
+@overload
+def tool(function: F, /) -> F: ...
+
+
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    timeout: float = TIMEOUT,
+    max_chars: int = MAX_CHARS,
+) -> Callable[[F], F]: ...
+
+
+def tool(
+    function: F | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    timeout: float = TIMEOUT,
+    max_chars: int = MAX_CHARS,
+) -> F | Callable[[F], F]:
+    """Make a function of the notebook a tool that its crews can call.
+
+    The function runs here, in the notebook's kernel, with the notebook's variables as they are at that
+    moment. Agents learn what it takes from its type hints, its defaults and its docstring (Google, NumPy or
+    reST style). It may be ``async``. What it returns is given to the agent as text; a frame (pandas, polars,
+    pyarrow …) is described to the agent, and kept whole in the result's ``frames``.
+
+    Parameters
+    ----------
+    function
+        The function; it is given back as it is.
+    name
+        What crews call the tool; the function's name, by default. A tool of the same name is replaced.
+    description
+        What the agents are told that it does; by default what the docstring says.
+    timeout
+        Seconds that a call may take, 3,600 at the most; then the agent is told that there is no answer.
+    max_chars
+        Characters of a result that the agent is given, 200,000 at the most; the rest is cut, with a note.
+
+    Returns
+    -------
+    function
+        The function itself, or a decorator where options are given.
+
+    Raises
+    ------
+    CellError
+        It cannot be a tool; the message says why, and what to do.
+
+    Warns
+    -----
+    UserWarning
+        It has no description: agents would guess what it does.
+
+    Examples
+    --------
+    >>> @kasal.tool
+    ... def price_of(product: str, days: int = 30) -> float:
+    ...     '''Tell the mean price of a product.
+    ...
+    ...     Args:
+    ...         product: Its name, as the catalogue has it.
+    ...         days: How many of the last days count.
+    ...     '''
+    ...     return prices.query("product == @product").tail(days)["price"].mean()
+    """
+    if function is None:
+        return lambda decorated: _register(decorated, name, description, timeout, max_chars)
+    return _register(function, name, description, timeout, max_chars)
+
+
+def make_tool(
+    function: Callable[..., Any],
+    name: str | None = None,
+    description: str | None = None,
+    timeout: float = TIMEOUT,
+    max_chars: int = MAX_CHARS,
+    *,
+    for_all: bool = False,
+) -> NotebookTool:
+    """Make a tool of a function, without registering it; see :func:`tool`.
+
+    ``for_all`` offers it to every agent of a run that it is brought to.
+
+    Raises
+    ------
+    CellError
+        It cannot be one.
+    """
+    from kasal_jupyter.kernel.functions.tool_schema import read_signature
+    from kasal_jupyter.schemas.tools import MOST_CLIENT_SECONDS, MOST_DESCRIPTION, ClientTool
+
+    if not callable(function):
+        raise CellError(f"@kasal.tool makes a tool of a function, not of a {type(function).__name__}")
+    called = str(name or getattr(function, "__name__", ""))
+    if not _NAME.fullmatch(called):
+        raise CellError(
+            f"@kasal.tool: a tool cannot be called {called!r}; pass name=, of ASCII letters, digits and "
+            "underscores, 64 at the most"
+        )
+    if not 0 < timeout <= MOST_CLIENT_SECONDS:
+        raise CellError(
+            f"@kasal.tool: timeout is {timeout!r}; give seconds, above 0 and at most {MOST_CLIENT_SECONDS}"
+        )
+    if not 0 < max_chars <= MOST_CHARS:
+        raise CellError(f"@kasal.tool: max_chars is {max_chars!r}; give a number from 1 to {MOST_CHARS:,}")
+    signature = read_signature(function, called)
+    definition = ClientTool(
+        name=called,
+        description=(description or signature.description)[:MOST_DESCRIPTION],
+        parameters=signature.schema,
+        timeout=timeout,
+        for_all=for_all,
+    )
+    return NotebookTool(definition, function, signature, max_chars)
+
+
+def _register(function: F, name: str | None, description: str | None, timeout: float, max_chars: int) -> F:
+    from kasal_jupyter.tools.catalog import builtin_names
+
+    made = make_tool(function, name, description, timeout, max_chars)
+    if made.name in builtin_names():
+        raise CellError(
+            f"@kasal.tool: {made.name!r} is a built-in tool, and agents would not know which is meant; give "
+            f'yours another name: @kasal.tool(name="my_{made.name}")'
+        )
+    if not (description or "").strip() and not made.signature.described:
+        warnings.warn(
+            f"@kasal.tool: {made.name} has no description: agents have its name and its arguments alone to "
+            'go by. Write a docstring, or pass description="…"',
+            stacklevel=3,
+        )
+    _registered[made.name] = made
+    return function

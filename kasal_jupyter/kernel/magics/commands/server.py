@@ -1,0 +1,151 @@
+"""`%kasal connect, tools, models`."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
+
+from kasal_jupyter.errors import nearest
+from kasal_jupyter.kernel.failure import CellError
+from kasal_jupyter.kernel.magics.command_line import Parser, add_optional
+from kasal_jupyter.kernel.session import Session
+from kasal_jupyter.kernel.views.cards import Shown
+from kasal_jupyter.kernel.views.figures import counted
+
+if TYPE_CHECKING:
+    from kasal_jupyter.schemas.models import ModelInfo, ModelPrice
+
+TOOL_HEADS = ["tool", "where", "what it does"]
+ARGUMENT_HEADS = ["argument", "type", "", "what it is"]
+MOST_NAMED = 8
+"""Models that are named of those that need the same."""
+
+MODEL_HEADS = ["", "model", "provider", "$ a million tokens, in / out", "context", "what it needs"]
+
+
+def connect_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal connect``."""
+    parser.add_argument(
+        "url", nargs="?", metavar="URL", help="the server's base URL, without /v1; else it is found anew"
+    )
+    parser.add_argument("--token", metavar="TOKEN", help="Jupyter's token or a Kasal one; else KASAL_TOKEN")
+
+
+def connect_command(session: Session, words: Namespace, cell: str | None) -> None:
+    """Talk to another server: its base URL, without /v1."""
+    del cell
+    client = session.connect(words.url, words.token)
+    count = len(client.crews())
+    print(f"Connected to {client.url} ({client.connection.origin}): {counted(count, 'crew')}")  # noqa: T201 - it is the answer
+
+
+tools_arguments = add_optional("tool", "one tool, with its arguments")
+
+
+def tools_command(session: Session, words: Namespace, cell: str | None) -> Shown:
+    """List the tools that agents can use, or show one with its arguments."""
+    del cell
+    from kasal_jupyter.kernel.functions.notebook_tools import registered
+
+    tools = {
+        each.name: (
+            "mcp" if each.server_id else "custom" if each.custom else "built in",
+            each.description,
+            each.parameters,
+        )
+        for each in session.client.tools()
+    }
+    # The check of a run refuses one that is called like a server's tool.
+    mine = {name: each.definition for name, each in registered().items()}
+    tools |= {name: ("this notebook", each.description, each.parameters) for name, each in mine.items()}
+    if words.tool is None:
+        rows = [[name, where, text] for name, (where, text, _) in tools.items()]
+        title = "A function of the notebook becomes a tool by @kasal.tool above it" if not mine else ""
+        return Shown(title, TOOL_HEADS, rows)
+    if words.tool not in tools:
+        near = nearest(words.tool, tools)
+        raise CellError(f"There is no tool {words.tool!r}{near or '; `%kasal tools` lists them'}")
+    where, text, parameters = tools[words.tool]
+    return Shown(f"{words.tool} ({where}): {text}", ARGUMENT_HEADS, _arguments(parameters))
+
+
+_WITHOUT_ONE = '; use "sandbox" to try without a model'
+"""The end of most reasons, which a list need not repeat."""
+
+
+models_arguments = add_optional("model", "part of the names to show")
+
+
+def models_command(session: Session, words: Namespace, cell: str | None) -> Shown:
+    """List the models: those that can run first."""
+    del cell
+    models = session.client.models()
+    wanted = [each for each in models if not words.model or words.model.lower() in each.name.lower()]
+    if not wanted:
+        near = nearest(words.model, [each.name for each in models])
+        raise CellError(f"There is no model with {words.model!r} in its name{near}")
+    wanted.sort(key=lambda each: (not each.available, not each.default))
+    ready = sum(each.available for each in wanted)
+    title = f"{counted(ready, 'model')} can run now" + (
+        "" if ready == len(wanted) else f", {len(wanted) - ready} more with what they need"
+    )
+    rows = [[*_model_cells(each), _retired(each)] for each in wanted if each.available]
+    lacking = [each for each in wanted if not each.available]
+    # Whoever asks for a few wants their prices; of all of them, what a provider needs is said once.
+    return Shown(title, MODEL_HEADS, [*rows, *(_each(lacking) if words.model else _grouped(lacking))])
+
+
+def _grouped(models: list[ModelInfo]) -> list[list[str]]:
+    """Give models that cannot run: a row for all of a provider that need the same."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for each in models:
+        groups.setdefault((each.provider, _lack(each)), []).append(each.name)
+    return [["✖", _few(names), provider, "", "", lack] for (provider, lack), names in groups.items()]
+
+
+def _each(models: list[ModelInfo]) -> list[list[str]]:
+    """Give models that cannot run, a row each; what they need where it is not what the one before needs."""
+    before = [None, *map(_lack, models)]
+    return [
+        [*_model_cells(each), "the same" if _lack(each) == lack else _lack(each)]
+        for each, lack in zip(models, before, strict=False)
+    ]
+
+
+def _lack(model: ModelInfo) -> str:
+    # Each reason begins with the model's own name; what runs without one stands above.
+    reason = (model.reason or "it cannot run now").removeprefix(f"{model.name!r}: ")
+    return reason.removesuffix(_WITHOUT_ONE)
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"{', '.join(names[:MOST_NAMED])}{more}"
+
+
+def price_text(price: ModelPrice | None) -> str:
+    """Write a price: in US dollars a million tokens, what goes in and what comes out; or *unknown*."""
+    if price is None:
+        return "unknown"
+    return f"{price.input:,.2f} / {price.output:,.2f}"
+
+
+def _model_cells(model: ModelInfo) -> list[str]:
+    context = f"{model.context_window:,}" if model.context_window is not None else "unknown"
+    name = f"{model.name} (default)" if model.default else model.name
+    mark = "✔" if model.available else "✖"
+    return [mark, name, model.provider, price_text(model.price), context]
+
+
+def _retired(model: ModelInfo) -> str:
+    return f"retired on {model.retired}: {model.successor} answers" if model.successor else ""
+
+
+def _arguments(parameters: dict[str, Any]) -> list[list[str]]:
+    rows = []
+    for name, schema in parameters.get("properties", {}).items():
+        needed = "needed" if name in parameters.get("required", ()) else "may be left out"
+        kind = str(schema.get("type") or json.dumps({k: v for k, v in schema.items() if k != "description"}))
+        rows.append([name, kind, needed, str(schema.get("description", ""))])
+    return rows

@@ -1,0 +1,1 @@
+"""Runs in the notebook: started, followed, answered, and what came of them."""

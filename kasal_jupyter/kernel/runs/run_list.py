@@ -1,0 +1,328 @@
+"""The latest runs, as a list of objects: what `%kasal ps` and `kasal.runs()` show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, overload
+
+from pydantic import ValidationError
+
+from kasal_jupyter.errors import nearest
+from kasal_jupyter.kernel.failure import CellError
+from kasal_jupyter.kernel.runs.result import RunResult
+from kasal_jupyter.kernel.views.cards import Shown
+from kasal_jupyter.kernel.views.clean import escape, one_line
+from kasal_jupyter.kernel.views.figures import cost_text, duration_text, moment_text
+from kasal_jupyter.kernel.views.rows import STATUS_MARKS
+from kasal_jupyter.schemas.base import MOST_LISTED
+from kasal_jupyter.schemas.executions import ENDED, Budget, CrewRemark, ExecutionError, Status, TraceRow
+from kasal_jupyter.schemas.usage import Usage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kasal_jupyter.client.client import Client
+    from kasal_jupyter.schemas.executions import ExecutionStatus
+
+HEADS = ["#", "job", "crew", "status", "inputs", "progress", "time", "tokens", "cost", "created"]
+
+STEP_HEADS = ["#", "time", "agent", "action", "result", "took"]
+
+HINT = (
+    "%kasal status 1 shows the first of them, %kasal traces 1 its steps, %kasal run --again 1 repeats it; "
+    "a click on a job gives such lines for it; .df() gives them as a table"
+)
+
+
+@dataclass(slots=True)
+class Run:
+    """A run as the server knows it at the moment; it may have been started anywhere.
+
+    Attributes
+    ----------
+    job_id, crew_id, crew_name, crew_version
+        What it is, and of which crew, in which of its versions; None where that is not known.
+    status
+        ``queued``, ``running``, ``completed``, ``failed``, ``stopped`` or ``interrupted``.
+    progress
+        Percent of its tasks that are done.
+    inputs
+        What it was given.
+    output
+        The crew's final answer; of a :attr:`partial` run, what it had; None where there is none (yet).
+    remarks
+        What was worth knowing of it as it was started: an input that nothing uses, say.
+    error
+        Why it failed; None where it did not.
+    usage
+        Tokens, calls and cost.
+    created_at
+        When it was asked for, UTC.
+    duration
+        Seconds from start to end; None while it goes on.
+    asks
+        Whether an agent waits for an answer; `%kasal answer` shows the question.
+    """
+
+    job_id: str
+    crew_id: str
+    crew_name: str
+    crew_version: int | None
+    status: Status
+    progress: int
+    inputs: dict[str, Any]
+    output: str | None
+    error: ExecutionError | None
+    usage: Usage
+    created_at: str
+    duration: float | None
+    asks: bool
+    remarks: list[CrewRemark]
+    number: int = field(default=0, compare=False)
+    """Its place in the list that it is from, counted from 1: `%kasal status 2` means the second."""
+    _client: Client = field(kw_only=True, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, client: Client, state: ExecutionStatus, number: int = 0) -> Run:
+        """Make it of what the API answers."""
+        return cls(
+            job_id=state.job_id,
+            crew_id=state.crew_id,
+            crew_name=state.crew_name,
+            crew_version=state.crew_version,
+            status=state.status,
+            progress=state.progress,
+            inputs=state.inputs,
+            output=state.result if state.result is not None else state.partial_result,
+            error=state.error,
+            usage=state.usage,
+            created_at=state.created_at,
+            duration=state.duration,
+            asks=bool(state.questions),
+            remarks=state.remarks,
+            number=number,
+            _client=client,
+        )
+
+    @property
+    def partial(self) -> bool:
+        """Whether it ended before its time: ``output`` is then what its last task that was done gave."""
+        return self.status in ENDED and self.status != "completed"
+
+    def refreshed(self) -> Run:
+        """Give the run as it is now."""
+        return Run.of(self._client, self._client.execution(self.job_id), self.number)
+
+    def result(self) -> RunResult:
+        """Give the run whole, with its trace; one that still goes on is waited for, and drawn meanwhile.
+
+        A run that has ended is given however it ended.
+
+        Raises
+        ------
+        RunFailed
+            It went on, and ended otherwise than completed.
+        """
+        if self.refreshed().status not in ENDED:
+            from kasal_jupyter.kernel.runs.runner import follow
+
+            return follow(self._client, self.job_id)
+        result = RunResult(self.job_id, self._client.url)
+        for event in self._client.follow(self.job_id):
+            result.feed(event)
+        return result
+
+    def again(self, *, background: bool = False, **values: Any) -> RunResult:
+        """Run its crew, as it is now, once more with the same inputs, and watch it.
+
+        Parameters
+        ----------
+        background
+            Whether to go on at once.
+        **values
+            Inputs that shall be others. One that was a frame must be given again: the run had its
+            description, and tools that are gone.
+
+        Raises
+        ------
+        RunFailed
+            It ended otherwise than completed.
+        CellError
+            It cannot run; with everything that keeps it from that.
+        """
+        from kasal_jupyter.kernel.runs.runner import launch
+        from kasal_jupyter.kernel.session import the_session
+
+        inputs = inputs_again(self.job_id, self.inputs, values)
+        return launch(
+            self._client,
+            self._client.crew(self.crew_id),
+            inputs,
+            background=background,
+            on_start=the_session().note_job,
+        )
+
+    def stop(self) -> Run:
+        """Stop it, and give it as it is then; its processes are gone by then."""
+        self._client.stop(self.job_id)
+        return self.refreshed()
+
+    def delete(self) -> None:
+        """Delete it, with its trace and its files, once it has ended; what it has cost stays in the books."""
+        self._client.delete_execution(self.job_id)
+
+    def _cells(self) -> list[str]:
+        return [
+            str(self.number or ""),
+            self.job_id,
+            self.crew_name,
+            f"{STATUS_MARKS[self.status]} {self.status}{' · waits for an answer' if self.asks else ''}",
+            inputs_text(self.inputs),
+            f"{self.progress} %",
+            duration_text(self.duration) if self.duration is not None else "",
+            f"{self.usage.total_tokens:,}",
+            cost_text(self.usage.cost) if self.usage.llm_calls else "",
+            moment_text(self.created_at),
+        ]
+
+    def _repr_html_(self) -> str:
+        return _listed([self])._repr_html_()
+
+
+class Runs(Sequence[Run]):
+    """The latest runs, newest first: a list that a notebook shows as a table."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._runs = list(runs)
+
+    @overload
+    def __getitem__(self, place: int) -> Run: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Runs: ...
+
+    def __getitem__(self, place: int | slice) -> Run | Runs:
+        return Runs(self._runs[place]) if isinstance(place, slice) else self._runs[place]
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self._runs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Runs) and self._runs == other._runs
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def df(self) -> pd.DataFrame:
+        """Give one row a run.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``job_id``, ``crew``, ``crew_id``, ``status``, ``progress`` (percent), ``created`` (UTC),
+            ``duration`` (seconds; missing while it goes on), ``prompt_tokens``, ``completion_tokens``,
+            ``tokens``, ``cost`` (US dollars; missing where unknown), ``llm_calls``, ``tool_calls``,
+            ``inputs`` (a dict), ``output``, ``error``.
+
+        Raises
+        ------
+        CellError
+            pandas is not installed in this kernel.
+        """
+        from kasal_jupyter.kernel.runs.tables import run_table
+
+        return run_table(self._runs)
+
+    def __repr__(self) -> str:
+        return repr(self._table())
+
+    def _repr_html_(self) -> str:
+        hint = f'<div style="font-size:11px;opacity:0.68">{escape(HINT)}</div>' if self._runs else ""
+        return f"<div>{self._table()._repr_html_()}{hint}</div>"
+
+    def _table(self) -> Shown:
+        return _listed(self._runs)
+
+
+def _listed(runs: Sequence[Run]) -> Shown:
+    rows = [run._cells() for run in runs]  # noqa: SLF001 - the list is its rows
+    # By their ids: the numbers are those of the list that was shown last.
+    lines = [[f"%kasal {word} {run.job_id}" for word in ("status", "traces", *_more(run))] for run in runs]
+    return Shown("" if rows else "No such runs", HEADS, rows, opens=("job", lines))
+
+
+def _more(run: Run) -> tuple[str, ...]:
+    """Give what else can be done with a run, as it stands."""
+    if run.asks:
+        return ("answer", "stop")
+    return ("result", "run --again") if run.status in ENDED else ("wait", "stop")
+
+
+def latest_runs(
+    client: Client, limit: int = 20, *, crew_id: str | None = None, status: str | None = None
+) -> Runs:
+    """Give the latest runs, newest first: all, or one crew's, or those in one state."""
+    found = client.executions(min(limit, MOST_LISTED), crew_id=crew_id, status=status)
+    return Runs([Run.of(client, each, number) for number, each in enumerate(found, 1)])
+
+
+def inputs_again(job_id: str, inputs: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a run's inputs for the next, with some changed.
+
+    Raises
+    ------
+    CellError
+        One was a frame, of which nothing but its description is known.
+    """
+    from kasal_jupyter.kernel.frames.profile import is_card
+
+    given = {**inputs, **changes}
+    for name, value in given.items():
+        if name not in changes and is_card(value, name):
+            raise CellError(
+                f"{name} was a frame of a notebook, of which {job_id} had a description and tools; give it "
+                f"again: %kasal run --again {job_id} {name}=…"
+            )
+    return given
+
+
+def trace_cells(row: TraceRow) -> list[str]:
+    """Give a step of a run as a row of a list; see ``STEP_HEADS``."""
+    took = duration_text(row.duration_ms / 1000) if row.duration_ms is not None else ""
+    return [
+        str(row.seq),
+        moment_text(row.timestamp, seconds=True),
+        row.agent or "",
+        row.action,
+        row.result,
+        took,
+    ]
+
+
+def inputs_text(inputs: Mapping[str, Any]) -> str:
+    """Write a run's inputs in short: ``topic=green tea, rows=12``."""
+    shown = [f"{name}={one_line(str(value), 40)}" for name, value in list(inputs.items())[:6]]
+    return ", ".join([*shown, "…"] if len(inputs) > len(shown) else shown)
+
+
+def read_budget(bounds: Mapping[str, float | None] | None) -> Budget | None:
+    """Give what a run may use up, by ``max_cost``, ``max_tokens`` and ``max_seconds``; None: any amount.
+
+    Raises
+    ------
+    CellError
+        One is no such bound; it says which.
+    """
+    given = {name: bound for name, bound in (bounds or {}).items() if bound is not None}
+    if not given:
+        return None
+    try:
+        return Budget.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        hint = nearest(name, Budget.model_fields) if first["type"] == "extra_forbidden" else ""
+        raise CellError(f"The budget's {name}: {first['msg']}{hint}") from None

@@ -1,0 +1,284 @@
+"""Running a crew from the notebook: blocking under the cell, or in the background."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from kasal_jupyter.client.client import Client
+from kasal_jupyter.client.connection import print_line
+from kasal_jupyter.errors import Conflict, KasalError
+from kasal_jupyter.kernel.crews.plan import faults_by_name
+from kasal_jupyter.kernel.failure import CellError
+from kasal_jupyter.kernel.functions.own_loop import OwnLoop
+from kasal_jupyter.kernel.functions.tool_calls import RunTools
+from kasal_jupyter.kernel.runs.follower import Follower
+from kasal_jupyter.kernel.runs.inputs import read_values
+from kasal_jupyter.kernel.runs.result import RunFailed, RunResult
+from kasal_jupyter.kernel.views.cards import remark_line
+from kasal_jupyter.kernel.views.live import View, view_of
+from kasal_jupyter.schemas.crews import CrewDetails
+from kasal_jupyter.schemas.executions import Budget, ExecutionAccepted
+
+T = TypeVar("T")
+
+STOPPED_SECONDS = 10.0
+"""How long the last events of a run that was stopped are waited for."""
+
+_launched: dict[str, RunTools] = {}
+"""The tools of the runs that this kernel has started and that have not ended, as far as it knows."""
+
+
+def launch(
+    client: Client,
+    crew: CrewDetails,
+    values: Mapping[str, Any],
+    *,
+    background: bool = False,
+    budget: Budget | None = None,
+    on_start: Callable[[str], object] | None = None,
+    view: Callable[[RunResult], View] = view_of,
+) -> RunResult:
+    """Start a crew, with the notebook's tools that it names, and watch it under the cell.
+
+    Parameters
+    ----------
+    client
+        The server that runs it.
+    crew
+        The crew.
+    values
+        Its inputs, as the notebook has them. Of a frame the agents get a description, and tools for it.
+    background
+        Whether to return at once, a :class:`BackgroundRun`: the view goes on, and calls of the notebook's
+        tools are done by a thread. Else they are done here, on the thread of the cell, until the run ends.
+    budget
+        What it may use up.
+    on_start
+        Told the job id as soon as there is one: a run that fails gives no result.
+    view
+        Gives what shows a run in the background; else it is a new output.
+
+    Returns
+    -------
+    RunResult
+        The run; in the foreground, one that has completed.
+
+    Raises
+    ------
+    CellError
+        An input cannot be sent.
+    KasalError
+        The server refuses to run the crew; every fault is named.
+    RunFailed
+        It ended otherwise than completed. An interrupt of the kernel (■) stops it on the server.
+    """
+    given = read_values(values, crew)
+    run_tools = RunTools(given.tools, bound=frozenset(given.bound))
+
+    def start() -> ExecutionAccepted:
+        return client.start(crew.id, given.inputs, given.definitions, budget=budget)
+
+    try:
+        accepted, interrupted = _undisturbed(start)
+    except KasalError as error:
+        error.faults = faults_by_name(error.faults, crew)
+        raise
+    job_id = accepted.job_id
+    for remark in accepted.remarks:
+        print_line(remark_line(remark, crew))
+    if on_start is not None:
+        on_start(job_id)
+    if interrupted:
+        _stop(client, job_id)
+        raise RunFailed(f"{job_id} was stopped, on the server as well, before it began")
+    if given.tools:
+        _launched[job_id] = run_tools
+        run_tools.on_end = lambda: _launched.pop(job_id, None)
+    if background:
+        return follow_in_background(client, job_id, view)
+    return _watch(client, job_id, run_tools, stops=True)
+
+
+def follow(client: Client, job_id: str) -> RunResult:
+    """Draw a run under the cell until it ends.
+
+    The kernel's interrupt ends the waiting alone, and the run goes on. Where the run was started in this
+    kernel and nothing else here does so, its calls of the notebook's tools are done meanwhile.
+
+    Raises
+    ------
+    RunFailed
+        It ended otherwise than completed.
+    CellError
+        The waiting was interrupted.
+    """
+    return _watch(client, job_id, _unattended(job_id) or RunTools({}), stops=False)
+
+
+def follow_in_background(
+    client: Client, job_id: str, view: Callable[[RunResult], View] = view_of
+) -> BackgroundRun:
+    """Draw a run under the cell that asks for it, while the notebook goes on.
+
+    Where the run was started in this kernel, its calls of the notebook's tools are done as well.
+    """
+    run = BackgroundRun(job_id)
+    run.begin(client, view(run), _unattended(job_id))
+    return run
+
+
+class BackgroundRun(RunResult):
+    """A run that goes on while the notebook does; its attributes grow with it."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id)
+        self.drawn()
+        self._follower: Follower | None = None
+        self._view: View | None = None
+
+    @property
+    def lost(self) -> KasalError | None:
+        """Why the run could not be followed to its end, where that is so; the run itself goes on."""
+        return self._follower.lost if self._follower is not None else None
+
+    def begin(self, client: Client, view: View, tools: RunTools | None = None) -> None:
+        """Follow the run in a thread of its own."""
+        self._view = view
+        self._follower = Follower(client, self, view, tools)
+        if tools is not None:
+            # Nobody waits at this kernel: the view says how to answer.
+            tools.asks = False
+            job_id = self.job_id
+            self._follower.in_background(lambda call, loop: tools.serve(client, job_id, call, loop))
+        self._follower.start()
+
+    def wait(self, timeout: float | None = None) -> RunResult:
+        """Wait for the end, at most ``timeout`` seconds, and give the run.
+
+        Raises
+        ------
+        RunFailed
+            It ended otherwise than completed.
+        CellError
+            It could not be followed to its end.
+        """
+        if self._follower is not None:
+            self._follower.join(timeout)
+            if self.lost is not None:
+                raise CellError(self.lost.message)
+            self._follower.check()
+        if self.trace.summary.ended:
+            if self._view is not None:
+                self._view.settle()
+                self._view = None
+            _check_end(self)
+        return self
+
+
+def _watch(client: Client, job_id: str, tools: RunTools, *, stops: bool) -> RunResult:
+    """Follow a run to its end, and on this thread do its calls and ask its questions."""
+    tools.asks = True
+    result = RunResult(job_id)
+    result.asked_here = True
+    loop = OwnLoop()
+    follower: Follower | None = None
+    try:
+        try:
+            follower = Follower(client, result, view_of(result), tools)
+            follower.start()
+            while (call := tools.next_call()) is not None:
+                tools.serve(client, job_id, call, loop)
+            while follower.is_alive():
+                # With a time limit: on Windows, a wait without one cannot be interrupted.
+                follower.join(0.5)
+        finally:
+            loop.close()
+    except KeyboardInterrupt:
+        if not stops:
+            raise CellError(f"{job_id} goes on; `%kasal stop {job_id}` stops it") from None
+        _stop(client, job_id)
+        if follower is not None and follower.is_alive():
+            _undisturbed(lambda: follower.join(STOPPED_SECONDS))
+        if result.status == "completed":
+            raise _failed(f"{job_id} was interrupted here, but had completed just before", result) from None
+        raise _failed(f"{job_id} was stopped, on the server as well", result) from None
+    follower.check()
+    _check_end(result)
+    return result.drawn()
+
+
+def _unattended(job_id: str) -> RunTools | None:
+    """Give the tools of a run that this kernel has started and that nothing answers for at the moment."""
+    tools = _launched.get(job_id)
+    return tools if tools is not None and not tools.attended else None
+
+
+def _stop(client: Client, job_id: str) -> None:
+    """Stop a run on the server, however often the kernel is interrupted meanwhile."""
+
+    def stop() -> None:
+        try:
+            client.stop(job_id)
+        except Conflict:
+            # It has just ended by itself.
+            return
+
+    try:
+        _undisturbed(stop)
+    except KasalError as error:
+        raise CellError(
+            f"{job_id} may go on: it could not be stopped. {error.message}; try `%kasal stop {job_id}`"
+        ) from None
+
+
+def _undisturbed(work: Callable[[], T]) -> tuple[T, bool]:
+    """Do something short to its end; say as well whether the kernel was interrupted meanwhile."""
+    done: list[T] = []
+    failed: list[BaseException] = []
+
+    def do() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:  # noqa: BLE001 - raised again on the thread that asked
+            failed.append(error)
+
+    thread = threading.Thread(target=do, name="kasal-request", daemon=True)
+    thread.start()
+    interrupted = False
+    while thread.is_alive():
+        try:
+            thread.join(0.5)
+        except KeyboardInterrupt:
+            interrupted = True
+    if failed:
+        raise failed[0]
+    return done[0], interrupted
+
+
+def _check_end(result: RunResult) -> None:
+    """Raise where a run ended otherwise than completed."""
+    if result.status != "completed":
+        raise _failed(failure_text(result), result)
+
+
+def _failed(text: str, result: RunResult) -> RunFailed:
+    error = RunFailed(text)
+    error.result = result
+    return error
+
+
+def failure_text(result: RunResult) -> str:
+    """Say in one line how a run ended, in which task, and why."""
+    error = result.trace.summary.error
+    if error is None:
+        return f"{result.job_id} is {result.status}"
+    failed = [span for span in result.trace.roots if span.state == "failed"]
+    # The one that the error names: of those that go on at the same time, several may fail.
+    span = next((each for each in failed if each.opened.get("task_id") == error.task), None) or next(
+        iter(failed), None
+    )
+    where = f" in task {span.name!r}" if span is not None else ""
+    by = f" of {span.agent}" if span is not None and span.agent else ""
+    return f"{result.job_id} {result.status}{where}{by}: {error.code}: {error.message}"

@@ -1,0 +1,1 @@
+"""What is shown: traces as HTML, lines and text, lists, figures."""

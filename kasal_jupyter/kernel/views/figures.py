@@ -1,0 +1,110 @@
+"""Durations, counts, sizes and costs as people read them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kasal_jupyter.events.trace import Span, Trace
+
+if TYPE_CHECKING:
+    from kasal_jupyter.schemas.usage import Usage
+
+
+def duration_text(seconds: float) -> str:
+    """Write a duration: ``12 ms``, ``5.1 s``, ``2 min 05 s``, ``1 h 02 min``."""
+    seconds = max(0.0, seconds)
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def moment_text(time: str, *, seconds: bool = False) -> str:
+    """Write a time as the API gives it: ``2026-11-24 03:51 UTC``, everywhere; days are typed so as well.
+
+    ``seconds`` adds them, where steps follow each other within a minute.
+    """
+    return f"{time[:10]} {time[11 : 19 if seconds else 16]} UTC" if time else ""
+
+
+def second_text(time: str, later: float = 0.0) -> str:
+    """Write a time as events have it, or some seconds later, to the second: ``2026-11-24 03:51:07 UTC``."""
+    from datetime import timedelta
+
+    from kasal_jupyter.schemas.base import parse_time
+
+    moment = (parse_time(time) + timedelta(seconds=later)).isoformat()
+    return f"{moment_text(moment)[:-4]}:{moment[17:19]} UTC"
+
+
+def counted(number: int, singular: str, plural: str | None = None) -> str:
+    """Write a count with its noun: ``1 task``, ``1,204 characters``."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def size_text(size: int) -> str:
+    """Write a size in bytes: ``340 bytes``, ``12 kB``, ``1.3 MB``."""
+    if size < 1_000:
+        return counted(size, "byte")
+    if size < 999_500:
+        return f"{size / 1_000:.0f} kB" if size >= 9_950 else f"{size / 1_000:.1f} kB"
+    return f"{size / 1_000_000:.1f} MB"
+
+
+def cost_text(dollars: float | None) -> str:
+    """Write a cost: ``$0.0150``, ``$1.20``, ``$0`` for what is free; ``unknown`` is not free."""
+    if dollars is None:
+        return "unknown"
+    if dollars <= 0:
+        return "$0"
+    if dollars < 0.00005:
+        return "<$0.0001"
+    return f"${dollars:.4f}" if dollars < 0.99995 else f"${dollars:,.2f}"
+
+
+def spent_text(usage: Usage) -> str:
+    """Write a cost of which a part may be unknown: ``$0.0150``, ``at least $0.0150``, ``unknown``."""
+    if usage.cost is None and usage.cost_at_least > 0:
+        return f"at least {cost_text(usage.cost_at_least)}"
+    return cost_text(usage.cost)
+
+
+def span_cost_text(span: Span) -> str:
+    """Write what a span cost; empty where no model answered in it."""
+    return "" if span.cost == 0 and not span.total_tokens else cost_text(span.cost)
+
+
+def run_cost_text(trace: Trace) -> str:
+    """Write what a run cost so far: ``$0.0150``, ``cost unknown``; empty where no model was asked."""
+    cost = trace.summary.cost
+    if cost is None:
+        return "cost unknown"
+    return cost_text(cost) if trace.summary.total_tokens else ""
+
+
+def run_figures(trace: Trace) -> str:
+    """Write what a run did: ``3 tasks · 6 model calls · 4 tool calls · 1 error recovered``."""
+    summary = trace.summary
+    parts = []
+    if summary.tasks_total:
+        done = "" if summary.tasks_done == summary.tasks_total else f"{summary.tasks_done} of "
+        parts.append(done + counted(summary.tasks_total, "task"))
+    if summary.llm_calls:
+        parts.append(counted(summary.llm_calls, "model call"))
+    if summary.tool_calls:
+        parts.append(counted(summary.tool_calls, "tool call"))
+    # The calls that failed: the tasks and the run that they took down are no further errors.
+    errors = sum(span.state == "failed" and span.kind in {"llm", "tool"} for span in trace.spans.values())
+    if errors:
+        recovered = " recovered" if summary.status == "completed" else ""
+        parts.append(counted(errors, "error") + recovered)
+    return " · ".join(parts)
+
+
+def place_text(position: int) -> str:
+    """Write a run's place in its server's line: ``number 3 in the queue``."""
+    return f"number {position:,} in the queue"

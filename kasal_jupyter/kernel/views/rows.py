@@ -1,0 +1,311 @@
+"""The rows of a trace view: spans in order, with the words each is shown by.
+
+The HTML and the text view, and the lines of a terminal, all show these rows, so
+that they say the same. A task whose work is one agent's is one row: the agent's
+own span would only repeat it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Any
+
+from kasal_jupyter.events.trace import Span, Trace
+from kasal_jupyter.kernel.views.clean import one_line
+from kasal_jupyter.kernel.views.figures import counted, duration_text
+
+KEPT_MARK = "✎"
+
+_MEMORY_WORDS = {"short_term": "short term", "long_term": "long term", "knowledge": "knowledge"}
+
+DEEPEST = 24
+"""Levels that are drawn as levels; what lies deeper is drawn at the deepest."""
+
+MARKS = {"task": "▣", "agent": "◉", "llm": "◆", "tool": "●"}
+STATE_MARKS = {"failed": "✖", "stopped": "■", "skipped": "⊘"}
+STATUS_MARKS = {
+    "queued": "◷",
+    "running": "▶",
+    "completed": "✔",
+    "failed": "✖",
+    "stopped": "■",
+    "interrupted": "■",
+}
+KIND_WORDS = {"task": "task", "agent": "agent", "llm": "model call", "tool": "tool call"}
+
+
+@dataclass(slots=True)
+class Row:
+    """A span as a view shows it.
+
+    Attributes
+    ----------
+    title, note
+        Its name, and what is said behind it in a weaker colour; both cleaned.
+    work
+        The one agent's span that a task's row stands for as well.
+    plan
+        What the crew's planner says of a task.
+    before
+        The model call before this one by the same agent, to show only new messages.
+    gap, rest
+        Spans that are not among the rows: just before this one, and behind the last of its children.
+    """
+
+    span: Span
+    depth: int
+    title: str
+    note: str = ""
+    work: Span | None = None
+    plan: str = ""
+    before: Span | None = None
+    gap: list[Span] = field(default_factory=list, repr=False)
+    rest: list[Span] = field(default_factory=list, repr=False)
+    children: list[Row] = field(default_factory=list, repr=False)
+
+    @property
+    def mark(self) -> str:
+        """The row's sign: its kind, or how it ended badly."""
+        return STATE_MARKS.get(self.span.state) or MARKS[self.span.kind]
+
+    def walk(self) -> Iterator[Row]:
+        """Give the row and all below it, parents first."""
+        stack = [self]
+        while stack:
+            row = stack.pop()
+            yield row
+            stack.extend(reversed(row.children))
+
+
+def run_start(trace: Trace) -> float:
+    """Seconds from the first event to the run's start; before it, the run waited in the queue."""
+    summary = trace.summary
+    if summary.created_at and summary.started_at:
+        from kasal_jupyter.schemas.base import parse_time
+
+        return max(0.0, (parse_time(summary.started_at) - parse_time(summary.created_at)).total_seconds())
+    return min((root.start for root in trace.roots), default=0.0)
+
+
+def build_rows(trace: Trace, wanted: AbstractSet[int] | None = None) -> list[Row]:
+    """Give the rows of the trace's tasks, each with those below it.
+
+    ``wanted`` are the ids of the spans to give rows of; with a span, those around it must be among them.
+    """
+    plans = {task["id"]: task for task in trace.queued.get("tasks", ())}
+    top, _ = _rows_of(trace.roots, 0, wanted)
+    for row in top:
+        # Besides tasks there is the crew's planner, whose work is no task's.
+        if row.span.kind == "task":
+            row.note = _task_note(row.span, plans)
+        elif row.span.kind == "llm" and trace.roots[0] is not row.span:
+            row.note = f"says what was learnt · {row.note}"
+        elif not row.note and trace.plans:
+            row.note = f"planned {counted(len(trace.plans), 'task')}"
+    # Walked with a stack: how deep agents delegate to agents is the models' choice.
+    stack = list(top)
+    while stack:
+        row = stack.pop()
+        spans = row.span.children
+        if row.span.kind == "task" and len(spans) == 1 and spans[0].kind == "agent":
+            row.work = spans[0]
+            row.note = " · ".join(filter(None, (row.note, recalled_note(row.work.recalled))))
+            spans = spans[0].children
+        row.children, row.rest = _rows_of(spans, min(row.depth + 1, DEEPEST), wanted)
+        if row.span.checks:
+            for inner in row.children:
+                if inner.span.kind == "llm":
+                    inner.note = f"checks the result · {inner.note}"
+        if row.span.kind == "task":
+            row.plan = trace.plans.get(row.span.opened.get("task_id") or "", "")
+        stack.extend(row.children)
+    return top
+
+
+def _rows_of(spans: list[Span], depth: int, wanted: AbstractSet[int] | None) -> tuple[list[Row], list[Span]]:
+    """Give the rows of the wanted ones of these spans, and the spans that come behind them."""
+    rows: list[Row] = []
+    gap: list[Span] = []
+    calls = 0
+    before: Span | None = None
+    again = _tried_again(spans)
+    for span in spans:
+        calls += span.kind == "llm"
+        if wanted is None or span.id in wanted:
+            row = Row(span, depth, one_line(span.name, 160), _note(span, calls, span.id in again), gap=gap)
+            row.before = before if span.kind == "llm" else None
+            rows.append(row)
+            gap = []
+        else:
+            gap.append(span)
+        before = span if span.kind == "llm" else before
+    return rows, gap
+
+
+def below(span: Span) -> Iterator[Span]:
+    """Give a span and all in it, in any order, however deep agents delegated to agents."""
+    stack = [span]
+    while stack:
+        inner = stack.pop()
+        yield inner
+        stack.extend(inner.children)
+
+
+def steps_in(spans: Iterable[Span]) -> int:
+    """Count spans with all below them."""
+    return sum(1 for span in spans for _ in below(span))
+
+
+def step_note(span: Span) -> str:
+    """Say what is to be said of a span by itself, without those around it."""
+    return _note(span, 0, again=False)
+
+
+def _note(span: Span, calls: int, again: bool) -> str:
+    if span.state == "failed":
+        reason = f": {one_line(span.error, 120)}" if span.error else ""
+        return f"failed{' · tried again' if again else ''}{reason}"
+    if span.state == "stopped":
+        return "stopped"
+    if span.kind == "llm":
+        return _llm_note(span, calls)
+    return tool_note(span) if span.kind == "tool" else recalled_note(span.recalled)
+
+
+def _tried_again(spans: list[Span]) -> set[int]:
+    """Give the failed spans that a later one of the same name follows."""
+    later: set[tuple[str, str]] = set()
+    again: set[int] = set()
+    for span in reversed(spans):
+        if span.state == "failed" and (span.kind, span.name) in later:
+            again.add(span.id)
+        later.add((span.kind, span.name))
+    return again
+
+
+def _task_note(span: Span, plans: dict[str, dict[str, Any]]) -> str:
+    parts = []
+    if span.agent:
+        parts.append(one_line(span.agent, 80))
+    plan = plans.get(span.opened.get("task_id") or "")
+    if plan and plan.get("context"):
+        names = (plans[task]["title"] if task in plans else task for task in plan["context"])
+        parts.append(one_line("context: " + ", ".join(names), 120))
+    if span.state == "skipped":
+        parts.append(f"skipped: {one_line(span.opened['reason'], 120)}")
+    if span.checks:
+        parts.append(_checks_note(span))
+    if remark := span.closed.get("remark"):
+        parts.append(one_line(remark, 120))
+    if span.state == "failed":
+        parts.append("failed")
+    elif span.state == "stopped":
+        parts.append("stopped")
+    elif errors := sum(inner.state == "failed" for inner in below(span)):
+        parts.append(f"{counted(errors, 'error')}{' recovered' if span.state == 'completed' else ''}")
+    return " · ".join(parts)
+
+
+def _checks_note(span: Span) -> str:
+    refused = sum(not check.accepted for check in span.checks)
+    accepted = "accepted" if span.checks[-1].accepted else ""
+    often = f"refused {'once' if refused == 1 else f'{refused} times'}" if refused else ""
+    return f"guardrail: {', '.join(filter(None, (often, accepted)))}"
+
+
+def _llm_note(span: Span, number: int) -> str:
+    parts = [f"call {number}"] if number else []
+    usage = span.closed.get("usage")
+    if usage:
+        parts.append(f"{usage['prompt_tokens']:,} in")
+        parts.append(f"{usage['completion_tokens']:,} out")
+        if usage.get("cached_tokens"):
+            parts.append(f"{usage['cached_tokens']:,} cached")
+    elif span.state == "completed":
+        parts.append("tokens unknown")
+    elif span.state == "running":
+        parts.append("answering" if span.text else "waiting")
+    if remark := span.closed.get("remark"):
+        parts.append(one_line(remark, 120))
+    return " · ".join(parts)
+
+
+def tool_note(span: Span) -> str:
+    """Say what a tool was asked and what it answered, on one line."""
+    if span.question:
+        answered = span.closed.get("result")
+        told = f" → {one_line(answered, 60)}" if answered else ""
+        waits = "waiting for an answer: " if span.state == "running" else ""
+        return f"{waits}{one_line(span.question, 120)}{told}"
+    arguments = span.opened.get("arguments") or {}
+    asked = ", ".join(f"{key}={_short(value)}" for key, value in list(arguments.items())[:4])
+    result = span.closed.get("result")
+    answered = f" → {one_line(result, 60)}" if result else ""
+    whose = "notebook function" if span.from_client else ""
+    return " · ".join(filter(None, (whose, one_line(asked, 80)))) + answered
+
+
+def _short(value: object) -> str:
+    return one_line(value, 40) if isinstance(value, str) else one_line(repr(value), 40)
+
+
+def how_to_get_all(job_id: str) -> str:
+    """Say how a very long answer is got, of which the events have the beginning alone."""
+    return f"It goes on: `%kasal result {job_id}` gives all of it"
+
+
+def how_to_answer(job_id: str, choices: Sequence[str], *, here: bool = False) -> str:
+    """Say how a question is answered: with which words, from a notebook and from a terminal.
+
+    ``here`` is where the cell itself asks: this notebook can run no other cell before it is answered.
+    """
+    example = one_line(choices[0], 40) if choices else "…"
+    which = f"{' / '.join(one_line(choice, 60) for choice in choices)} · " if choices else ""
+    if here:
+        return f'{which}type it below · or in a terminal: jupyter kasal answer {job_id} "{example}"'
+    return f'{which}%kasal answer {job_id} "{example}" · jupyter kasal answer {job_id} "{example}"'
+
+
+def elapsed_text(trace: Trace, now: float | None = None) -> str:
+    """Write how long the run took, or has taken at ``now`` (seconds since its first event)."""
+    summary = trace.summary
+    if summary.duration is not None:
+        return duration_text(summary.duration)
+    return duration_text((trace.last_time if now is None else now) - run_start(trace))
+
+
+def recalled_note(event: Mapping[str, Any]) -> str:
+    """Say how much an agent was reminded of; nothing where that was nothing, and nothing went wrong."""
+    memories = event.get("memories") or []
+    passages = sum(memory["type"] == "knowledge" for memory in memories)
+    said = [
+        counted(count, word, many)
+        for count, word, many in (
+            (len(memories) - passages, "memory", "memories"),
+            (passages, "passage", "passages"),
+        )
+        if count
+    ]
+    if event.get("remark"):
+        said.append("by words alone")
+    return f"recalled {', '.join(said)}" if said else ""
+
+
+def stored_note(event: Mapping[str, Any]) -> str:
+    """Say how much a crew will remember of a run."""
+    return f"will remember {counted(len(event.get('memories') or []), 'memory', 'memories')}"
+
+
+def memories_text(event: Mapping[str, Any]) -> str:
+    """Write what was recalled, or is to be remembered: its type, how near it was, its text, a line each."""
+    lines = []
+    for memory in event.get("memories") or []:
+        about = one_line(memory.get("category") or "", 80)
+        kind = _MEMORY_WORDS.get(memory["type"], memory["type"])
+        near = f" {memory['score']:.2f}" if "score" in memory else ""
+        lines.append(f"[{kind}{f' · {about}' if about else ''}{near}] {one_line(memory['content'], 400)}")
+    if remark := event.get("remark"):
+        lines.append(str(remark))
+    return "\n".join(lines)

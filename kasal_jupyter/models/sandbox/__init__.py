@@ -1,0 +1,1 @@
+"""The sandbox model: what it says, made from the request alone, without any server."""

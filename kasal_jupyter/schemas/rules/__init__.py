@@ -1,0 +1,1 @@
+"""Rules of crews that both sides of the wire follow."""

@@ -1,0 +1,190 @@
+"""The open spans of a run: who is inside whom, on whatever thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from kasal_jupyter.events.event import ErrorInfo
+from kasal_jupyter.events.trace import SpanKind
+from kasal_jupyter.worker.process.outbox import Outbox
+
+_FAILED = {"task": "task_failed", "agent": "agent_failed", "llm": "llm_failed", "tool": "tool_failed"}
+
+# CrewAI runs async tasks and parallel tools in copies of the context they were started in, so each
+# thread sees the spans around it and none of its neighbours'. CrewAI keeps a stack like this of its
+# own, but it goes wrong after an error: a failed model call is reported twice, and pops twice.
+_stack: ContextVar[tuple[OpenSpan, ...]] = ContextVar("kasal_spans", default=())
+
+
+@dataclass(slots=True, eq=False)
+class OpenSpan:
+    """A span that has begun.
+
+    Attributes
+    ----------
+    extra
+        Fields that its closing event repeats: the model or the tool.
+    unfinished
+        Fields of the event that ends it badly: what a model call has taken that was not answered.
+    """
+
+    id: int
+    kind: SpanKind
+    parent: OpenSpan | None
+    task_id: str | None
+    task: str | None
+    agent: str | None
+    extra: dict[str, Any] = field(default_factory=dict)
+    unfinished: dict[str, Any] = field(default_factory=dict)
+
+    def failed(self, error: ErrorInfo) -> dict[str, Any]:
+        """Give the event that ends it badly."""
+        return {"type": _FAILED[self.kind], "error": error, **self.unfinished}
+
+    def fields(self) -> dict[str, Any]:
+        """Give what every event of the span carries."""
+        return {
+            "span_id": self.id,
+            "parent_id": self.parent.id if self.parent else None,
+            "task_id": self.task_id,
+            "task": self.task,
+            "agent": self.agent,
+        }
+
+
+class Spans:
+    """Opens and closes spans, each exactly once, and emits their events.
+
+    Parameters
+    ----------
+    outbox
+        Where the events go.
+    opened
+        The number of the last span that was opened before these.
+    """
+
+    def __init__(self, outbox: Outbox, opened: int = 0) -> None:
+        self._outbox = outbox
+        self._lock = threading.RLock()
+        self._open: dict[int, OpenSpan] = {}
+        self._opened = opened
+        self._ended = False
+
+    def open(self, kind: SpanKind, event: Mapping[str, Any], **known: Any) -> OpenSpan | None:
+        """Begin a span inside the innermost one of this thread.
+
+        Parameters
+        ----------
+        kind
+            What it is.
+        event
+            The opening event's own fields.
+        **known
+            ``task_id``, ``task``, ``agent`` and ``extra`` where they differ from the span around it.
+
+        Returns
+        -------
+        OpenSpan or None
+            None once the run has ended: a thread that was left behind has nothing more to say.
+        """
+        parent = next((span for span in reversed(_stack.get()) if span.id in self._open), None)
+        inherited = {
+            "task_id": parent.task_id if parent else None,
+            "task": parent.task if parent else None,
+            "agent": parent.agent if parent else None,
+        }
+        with self._lock:
+            if self._ended:
+                return None
+            self._opened += 1
+            span = OpenSpan(id=self._opened, kind=kind, parent=parent, **{**inherited, **known})
+            self._open[span.id] = span
+            self._outbox.emit({**event, **span.fields(), **span.extra})
+        _stack.set((*_stack.get(), span))
+        return span
+
+    def emit(self, event: Mapping[str, Any]) -> None:
+        """Emit an event that belongs to no span, or to one that has ended."""
+        with self._lock:
+            if not self._ended:
+                self._outbox.emit(dict(event))
+
+    def emit_closed(self, kind: SpanKind, event: Mapping[str, Any], **known: Any) -> None:
+        """Emit a span that begins and ends with one event, outside of all others.
+
+        Parameters
+        ----------
+        kind, event, **known
+            As of :meth:`open`.
+        """
+        with self._lock:
+            if self._ended:
+                return
+            self._opened += 1
+            about: dict[str, Any] = {"task_id": None, "task": None, "agent": None, **known}
+            span = OpenSpan(id=self._opened, kind=kind, parent=None, **about)
+            self._outbox.emit({**event, **span.fields()})
+
+    def innermost(self, kind: SpanKind, *, within: SpanKind | None = None) -> OpenSpan | None:
+        """Give this thread's innermost open span of a kind, looking out no further than another kind."""
+        for span in reversed(_stack.get()):
+            if span.id not in self._open:
+                continue
+            if span.kind == kind:
+                return span
+            if span.kind == within:
+                return None
+        return None
+
+    def add(self, span: OpenSpan, event: Mapping[str, Any]) -> None:
+        """Emit an event of an open span."""
+        with self._lock:
+            if span.id in self._open:
+                self._outbox.emit({**event, **span.fields()})
+
+    def complete(self, span: OpenSpan, event: Mapping[str, Any]) -> None:
+        """End a span well."""
+        self._close(span, event, ErrorInfo(code="INTERNAL_ERROR", message="It was left unfinished."))
+
+    def fail(self, span: OpenSpan, error: ErrorInfo) -> None:
+        """End a span badly, and what is still open within it for the same reason."""
+        self._close(span, span.failed(error), error)
+
+    def end(self, error: ErrorInfo) -> None:
+        """End every span that is still open, innermost first; nothing is emitted from then on."""
+        with self._lock:
+            for span in sorted(self._open.values(), key=lambda span: -span.id):
+                self.fail(span, error)
+            self._ended = True
+
+    def following(self) -> Spans:
+        """Give those that come after these have ended: threads that were left behind do not know them."""
+        with self._lock:
+            return Spans(self._outbox, self._opened)
+
+    def _close(self, span: OpenSpan, event: Mapping[str, Any], error: ErrorInfo) -> None:
+        with self._lock:
+            if span.id not in self._open:
+                return
+            for inner in sorted(self._open.values(), key=lambda inner: -inner.id):
+                if inner is not span and _is_within(inner, span):
+                    del self._open[inner.id]
+                    self._outbox.emit({**inner.failed(error), **inner.fields(), **inner.extra})
+            del self._open[span.id]
+            self._outbox.emit({**event, **span.fields(), **span.extra})
+        stack = _stack.get()
+        if span in stack:
+            _stack.set(stack[: stack.index(span)])
+
+
+def _is_within(span: OpenSpan, outer: OpenSpan) -> bool:
+    above = span.parent
+    while above is not None:
+        if above is outer:
+            return True
+        above = above.parent
+    return False

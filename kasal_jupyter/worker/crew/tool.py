@@ -1,0 +1,164 @@
+"""A run's tools, as CrewAI's."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from crewai.hooks.dispatch import HookAborted
+from crewai.tools.base_tool import BaseTool
+from crewai.tools.tool_failure import ToolFailure
+from crewai.utilities.pydantic_schema_utils import create_model_from_schema
+from crewai.utilities.string_utils import sanitize_tool_name
+from pydantic import BaseModel, PrivateAttr
+
+from kasal_jupyter.schemas.mcp_run import McpTool
+from kasal_jupyter.schemas.spec import RunSpec
+from kasal_jupyter.schemas.tools import ClientTool
+from kasal_jupyter.tools.catalog import find_tool
+from kasal_jupyter.tools.guard import HostGuard
+from kasal_jupyter.tools.http_tool import http_tool
+from kasal_jupyter.tools.tool import Tool, ToolContext
+from kasal_jupyter.wellformed import text_of, well_formed
+from kasal_jupyter.worker.crew.client_tool import ClientCalls
+from kasal_jupyter.worker.crew.mcp_arguments import arguments_of
+from kasal_jupyter.worker.process.stop import RunOutOfMemory
+
+log = logging.getLogger(__name__)
+
+
+def never_cache(_arguments: Any = None, _result: Any = None) -> bool:
+    """Refuse to cache: a tool is asked to be asked."""
+    return False
+
+
+class CrewTool(BaseTool):
+    """Calls one of our tools, or one of the client's.
+
+    What goes wrong is given back and not raised: in ReAct mode CrewAI answers an exception by calling the
+    tool again, up to three times, when it may have done half of its work.
+    """
+
+    _call: Callable[..., Any] = PrivateAttr()
+
+    def _run(self, /, **arguments: Any) -> Any:
+        try:
+            return well_formed(self._call(**well_formed(arguments)))
+        except HookAborted:
+            # The run must end.
+            raise
+        except MemoryError as error:
+            raise RunOutOfMemory from error
+        except ValueError as error:
+            return ToolFailure(message=text_of(error) or "It does not work with these arguments")
+        except Exception as error:
+            # The border of what an agent has asked for: it may go on without this tool.
+            log.exception("The tool %s failed.", self.name)
+            said = text_of(error)
+            return ToolFailure(message=f"{type(error).__name__}{f': {said}' if said else ''}")
+
+
+def crew_tool(
+    tool: Tool | ClientTool | McpTool, call: Callable[..., Any], arguments: type[BaseModel] | None = None
+) -> CrewTool:
+    """Make a tool that CrewAI's agents can call.
+
+    Parameters
+    ----------
+    tool
+        The tool.
+    call
+        Does what it is for, with its arguments by name.
+    arguments
+        What shows its arguments to a model; made of its ``parameters``, by default.
+    """
+    made = CrewTool(
+        name=tool.name,
+        description=tool.description,
+        args_schema=arguments or model_of(tool.parameters, f"{tool.name}_arguments"),
+        cache_function=never_cache,
+    )
+    made._call = call  # noqa: SLF001 - pydantic takes private attributes only after construction
+    return made
+
+
+class Sparse(BaseModel):
+    """A model that gives back what it was given, without the ``null`` of every optional field."""
+
+    def model_dump(self, **options: Any) -> dict[str, Any]:
+        """Give what was set."""
+        return super().model_dump(**{"exclude_unset": True, **options})
+
+    def model_dump_json(self, **options: Any) -> str:
+        """Give what was set, as JSON."""
+        return super().model_dump_json(**{"exclude_unset": True, **options})
+
+
+def model_of(schema: dict[str, Any], name: str) -> type[BaseModel]:
+    """Make a pydantic model of a JSON schema.
+
+    Raises
+    ------
+    ValueError
+        The schema describes no object, or nothing CrewAI can make a model of.
+    """
+    if schema.get("type", "object") != "object" and "$ref" not in schema:
+        raise ValueError(f"The schema of {name} describes no object.")
+    return create_model_from_schema(schema, model_name=re.sub(r"\W", "_", name), __base__=Sparse)
+
+
+class Toolset:
+    """Makes the tools of one run, each once.
+
+    Parameters
+    ----------
+    spec
+        The run.
+    calls
+        How the client's tools are called and humans are asked; None will do where a run has neither.
+    """
+
+    def __init__(self, spec: RunSpec, calls: ClientCalls | None) -> None:
+        self._calls = calls
+        guard = HostGuard(spec.allowed_hosts)
+        self._guard = guard
+        context = ToolContext(Path(spec.folder), guard, spec.tool_settings)
+        if calls is not None:
+            context = replace(context, ask=calls.ask, sleep=calls.signal.sleep)
+        self._context = context
+        self._custom = {tool.name: tool for tool in spec.tools}
+        self._clients = {tool.name: tool for tool in spec.client_tools}
+        self._for_all = [tool.name for tool in spec.client_tools if tool.for_all]
+        self._made: dict[str, BaseTool] = {}
+
+    def of_agent(self, names: Sequence[str]) -> list[BaseTool]:
+        """Give an agent's tools: those it names, and those that are for all."""
+        return [self.tool(name) for name in dict.fromkeys([*names, *self._for_all])]
+
+    def tool(self, name: str) -> BaseTool:
+        """Give a tool."""
+        if name not in self._made:
+            self._made[name] = self._new(name)
+        return self._made[name]
+
+    def names(self) -> dict[str, str]:
+        """Give the names of the tools that were made, by CrewAI's spelling of them."""
+        return {sanitize_tool_name(name): name for name in self._made}
+
+    def _new(self, name: str) -> BaseTool:
+        if (clients := self._clients.get(name)) is not None:
+            calls = self._calls
+            assert calls is not None, "a client has brought this tool"
+            return crew_tool(clients, lambda **arguments: calls.call(clients, arguments))
+        servers = self._calls.servers if self._calls is not None else None
+        if servers is not None and (served := servers.find(name)) is not None:
+            arguments = arguments_of(served.parameters, f"{name}_arguments")
+            return crew_tool(served, lambda **given: servers.call(name, given), arguments)
+        custom = self._custom.get(name)
+        tool = http_tool(custom, self._guard) if custom is not None else find_tool(name)
+        return crew_tool(tool, partial(tool.run, self._context))

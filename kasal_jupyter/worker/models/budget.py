@@ -1,0 +1,175 @@
+"""What a run may use up, and what it has: no call is begun that would pass a bound."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from kasal_jupyter.events.event import ErrorInfo, TokenUsage
+from kasal_jupyter.schemas.executions import Budget
+from kasal_jupyter.worker.crew.time_limit import Aside
+from kasal_jupyter.worker.models.llm import ReportedLLM
+from kasal_jupyter.worker.models.model_call import Attempt
+from kasal_jupyter.worker.process.stop import RunFailed, StopSignal
+
+BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
+
+LAST_SECONDS = 1.0
+"""How long a run whose time is up may take to end by itself, in order; a tool may be at work."""
+
+
+def in_time(budget: Budget | None, signal: StopSignal, work: Callable[[], str]) -> str:
+    """Do a run's work within the seconds of its budget, and give its result.
+
+    Where it is not done by then, waits and model calls end at once. What goes on still is left behind: it
+    ends with the run's process.
+
+    Raises
+    ------
+    RunFailed
+        The time is up.
+    """
+    if budget is None or budget.max_seconds is None:
+        return work()
+    crew = Aside(work, "crew")
+    if not crew.wait(budget.max_seconds):
+        seconds = f"{budget.max_seconds:g} second{'' if budget.max_seconds == 1 else 's'}"
+        error = ErrorInfo(code=BUDGET_EXCEEDED, message=f"The {seconds} of the budget are over.")
+        signal.fail(error)
+        if not crew.wait(LAST_SECONDS):
+            raise RunFailed(error)
+    return crew.result()
+
+
+@dataclass(slots=True)
+class _Counted:
+    """How far the provider's counts of a model's prompts are from the estimates of them."""
+
+    estimated: int = 0
+    counted: int = 0
+
+    def corrected(self, estimate: int) -> int:
+        return round(estimate * self.counted / self.estimated) if self.estimated else estimate
+
+
+@dataclass(slots=True)
+class _Sums:
+    tokens: int = 0
+    cost: float = 0.0
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The budget of one run.
+
+    A call is taken to need its prompt and, where the agent has ``max_tokens``, that long an answer. A
+    prompt's tokens are estimated by its length, and better so after each call of the model, by what its
+    provider has counted. What a provider does not count is booked as estimated, and so is a call whose answer
+    did not come, or could not be read. Calls that go on at the same time count as if they had been answered.
+
+    Parameters
+    ----------
+    budget
+        The bounds; None where there are none. ``max_seconds`` is not looked at here.
+    signal
+        Told when the budget is used up.
+    """
+
+    budget: Budget | None
+    signal: StopSignal
+    _used: _Sums = field(default_factory=_Sums)
+    _reserved: _Sums = field(default_factory=_Sums)
+    _counted: dict[str, _Counted] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def call(
+        self, llm: ReportedLLM, attempt: Attempt, prompt: Callable[[], int], answer_tokens: int | None
+    ) -> Iterator[None]:
+        """Make a call within the budget.
+
+        Parameters
+        ----------
+        llm
+            Who is asked.
+        attempt
+            The call; what it took is booked afterwards.
+        prompt
+            Estimates the prompt's tokens.
+        answer_tokens
+            The most tokens of the answer, where that is set.
+
+        Raises
+        ------
+        RunFailed
+            The call would pass the budget. It ends the run.
+        """
+        if self.budget is None or self.budget.max_tokens is self.budget.max_cost is None:
+            yield
+            return
+        estimate = prompt()
+        with self._lock:
+            expected = self._expected(llm, estimate, answer_tokens or 0)
+            if reason := self._passes(llm, expected):
+                error = ErrorInfo(code=BUDGET_EXCEEDED, message=reason)
+                self.signal.fail(error)
+                raise RunFailed(error)
+            self._reserved.tokens += expected.tokens
+            self._reserved.cost += expected.cost or 0.0
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._reserved.tokens -= expected.tokens
+                self._reserved.cost -= expected.cost or 0.0
+                if not attempt.unpaid:
+                    self._book(llm, attempt, estimate, expected)
+
+    def _expected(self, llm: ReportedLLM, estimate: int, answer: int) -> _Expected:
+        prompt = self._counted.get(llm.label, _Counted()).corrected(estimate)
+        usage = TokenUsage(prompt_tokens=prompt, completion_tokens=answer, total_tokens=prompt + answer)
+        return _Expected(prompt + answer, llm.cost(usage, datetime.now(UTC)))
+
+    def _passes(self, llm: ReportedLLM, expected: _Expected) -> str | None:
+        """Say which bound a call would pass, and what is used so far; None where it passes none."""
+        assert self.budget is not None
+        bound = self.budget.max_tokens
+        used = self._used.tokens + self._reserved.tokens
+        if bound is not None and used + expected.tokens > bound:
+            return (
+                f"The next call of {llm.label} would take about {expected.tokens:,} tokens, and {used:,} of "
+                f"the budget's {bound:,} are used."
+            )
+        most, spent = self.budget.max_cost, self._used.cost + self._reserved.cost
+        if most is None:
+            return None
+        if expected.cost is None:
+            return f"What {llm.label} costs is unknown, and the budget is ${most:g}; ${spent:.4g} is spent."
+        if spent + expected.cost > most:
+            return (
+                f"The next call of {llm.label} would cost about ${expected.cost:.4g}, and ${spent:.4g} of "
+                f"the budget's ${most:g} is spent."
+            )
+        return None
+
+    def _book(self, llm: ReportedLLM, attempt: Attempt, estimate: int, expected: _Expected) -> None:
+        if attempt.usage is not None:
+            self._used.tokens += attempt.usage["total_tokens"]
+            counted = self._counted.setdefault(llm.label, _Counted())
+            counted.estimated += estimate
+            counted.counted += attempt.usage["prompt_tokens"]
+        else:
+            self._used.tokens += expected.tokens
+        cost = attempt.cost if attempt.cost is not None else expected.cost
+        self._used.cost += cost or 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """What a call will take, as far as can be told; a cost of None is unknown."""
+
+    tokens: int
+    cost: float | None

@@ -1,0 +1,137 @@
+"""A run's models, as CrewAI's LLMs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from kasal_jupyter.outward import fault
+from kasal_jupyter.schemas.agents import ModelSettings, SandboxSettings
+from kasal_jupyter.schemas.spec import RunSpec
+from kasal_jupyter.worker.models.agent_llm import AgentLLM
+from kasal_jupyter.worker.models.budget import Ledger
+from kasal_jupyter.worker.models.llm import ReportedLLM
+from kasal_jupyter.worker.models.sandbox_llm import SandboxLLM
+from kasal_jupyter.worker.process.failures import ModelFailed
+from kasal_jupyter.worker.process.stop import StopSignal
+
+_MODULES: Mapping[str, tuple[str, str]] = {
+    "openai": ("openai_llm", "OpenAILLM"),
+    "ollama": ("openai_llm", "OpenAILLM"),
+    "anthropic": ("anthropic_llm", "AnthropicLLM"),
+    "gemini": ("gemini_llm", "GeminiLLM"),
+    "azure": ("azure_llm", "AzureLLM"),
+    "bedrock": ("bedrock_llm", "BedrockLLM"),
+}
+"""Where each provider's LLM is, by the module's and the class's name."""
+
+
+_SOME_ADDRESS = "https://model.invalid"
+"""Stands for the address of a provider's own."""
+
+
+class Models:
+    """Makes the models of one run.
+
+    Parameters
+    ----------
+    spec
+        The run.
+    signal
+        What ends the run.
+
+    Attributes
+    ----------
+    ledger
+        What the run may use up, and has.
+    """
+
+    def __init__(self, spec: RunSpec, signal: StopSignal) -> None:
+        self._spec = spec
+        self._signal = signal
+        self.ledger = Ledger(spec.budget, signal)
+        # Every sandbox model holds this one dictionary; it is filled as the tasks are made.
+        self._answer_schemas: dict[str, dict[str, Any]] = {}
+        self._lacks: dict[str, set[str]] = {}
+
+    def expect_answer(self, task_id: str, schema: dict[str, Any]) -> None:
+        """Tell the sandbox models what the answer to a task, by CrewAI's id of it, must look like."""
+        self._answer_schemas[task_id] = schema
+
+    def llm(
+        self,
+        name: str,
+        settings: ModelSettings | None = None,
+        sandbox: SandboxSettings | None = None,
+        fallbacks: Sequence[str] = (),
+        *,
+        persistent: bool = True,
+    ) -> AgentLLM:
+        """Make a model for one agent: CrewAI counts usage by instance.
+
+        Parameters
+        ----------
+        name
+            A key of the spec's ``models``.
+        settings, sandbox
+            How it is called; the defaults, where nothing is given.
+        fallbacks
+            Who is asked in its place where it cannot answer, in their order; keys of ``models`` too.
+        persistent
+            Whether a model is asked again where that may help.
+
+        Raises
+        ------
+        ModelFailed
+            What one of them needs is not installed.
+        """
+        settings = settings or ModelSettings()
+        sandbox = sandbox or SandboxSettings()
+        line = [self._one(each, settings, sandbox) for each in dict.fromkeys((name, *fallbacks))]
+        return AgentLLM.of(line, settings, self.ledger, persistent=persistent and not self._spec.once)
+
+    def _one(self, name: str, settings: ModelSettings, sandbox: SandboxSettings) -> ReportedLLM:
+        model = self._spec.models[name]
+        if model.provider == "sandbox":
+            llm = SandboxLLM(
+                model=model.model,
+                label=name,
+                stream=settings.stream,
+                settings=sandbox,
+                inputs=self._spec.inputs,
+                signal=self._signal,
+            )
+            llm.expect_answers(self._answer_schemas)
+            return llm
+        try:
+            # The providers' SDKs take up to two seconds to import, so only who needs one does.
+            module = provider_module(model.provider)
+        except ImportError as error:
+            raise ModelFailed(
+                f"{name}: what {model.provider} needs is not installed here; "
+                f'pip install "kasal-jupyter[{model.provider}]" adds it.',
+                code="MODEL_UNAVAILABLE",
+            ) from error
+        try:
+            made: ReportedLLM = getattr(module, _MODULES[model.provider][1]).of(model, settings, self._signal)
+        except (OSError, ValueError, ImportError) as error:
+            # A client reads proxies and authorities as it is made, and does not say where it has them from.
+            if (wrong := fault(model.base_url or _SOME_ADDRESS) or fault(_SOME_ADDRESS)) is None:
+                raise
+            raise ModelFailed(f"{name} cannot be asked: {wrong}.", code="MODEL_UNAVAILABLE") from error
+        made.lacks = self._lacks.setdefault(name, set())
+        made.address_set_by = model.address_set_by
+        return made
+
+
+def provider_module(provider: str) -> ModuleType:
+    """Import what asks a provider's models, with its SDK; the sandbox has none.
+
+    Raises
+    ------
+    ImportError
+        The SDK is not installed.
+    """
+    return import_module(f"{__package__}.{_MODULES[provider][0]}")

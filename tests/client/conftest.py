@@ -1,0 +1,3 @@
+"""What tests of client share."""
+
+from tests.kernel.conftest import client  # noqa: F401
