@@ -130,7 +130,7 @@ class Runs:
         request: KeyedRequest | None = None,
         tools: Sequence[ClientTool] = (),
         budget: Budget | None = None,
-        once: bool = False,
+        unrepeated: bool = False,
     ) -> Execution:
         """Accept an execution: checked whole, on disk, and queued.
 
@@ -149,7 +149,7 @@ class Runs:
             Those that the client brings along and answers for.
         budget
             What it may use up.
-        once
+        unrepeated
             Whether a model that fails is not asked again.
 
         Raises
@@ -186,7 +186,7 @@ class Runs:
                     recall=self.memories.of if self.memories is not None else None,
                 )
                 spec = checked.required().model_copy(
-                    update={"journal_bytes": self.limits.journal_bytes, "once": once}
+                    update={"journal_bytes": self.limits.journal_bytes, "unrepeated": unrepeated}
                 )
                 execution = queued_execution(
                     spec,

@@ -90,7 +90,7 @@ class Models:
         settings = settings or ModelSettings()
         sandbox = sandbox or SandboxSettings()
         line = [self._one(each, settings, sandbox) for each in dict.fromkeys((name, *fallbacks))]
-        return AgentLLM.of(line, settings, self.ledger, persistent=persistent and not self._spec.once)
+        return AgentLLM.of(line, settings, self.ledger, persistent=persistent and not self._spec.unrepeated)
 
     def _one(self, name: str, settings: ModelSettings, sandbox: SandboxSettings) -> ReportedLLM:
         model = self._spec.models[name]
