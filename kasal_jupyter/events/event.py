@@ -30,7 +30,7 @@ from typing import Any, Literal, NotRequired, TypeGuard, get_args, get_origin
 
 from typing_extensions import TypedDict, get_type_hints  # pydantic reads no others on Python 3.11
 
-from kasal_jupyter.schemas.executions import Status
+from kasal_jupyter.schemas.executions import Status, Verb
 
 
 class EventBase(TypedDict):
@@ -54,6 +54,24 @@ class SpanEvent(EventBase):
     """The task's title."""
     agent: str | None
     """The agent's name."""
+
+
+class Keyed(TypedDict):
+    """What the events that begin a recorded call carry, and those that are one."""
+
+    key: NotRequired[str]
+    """Which call it is, whatever run it is in: ``version:digest:ordinal``.
+
+    The digest is of the task, the agent and all that is asked; the ordinal counts, from 1, the calls of the
+    run that ask the same.
+    """
+
+
+class Answering(TypedDict):
+    """What the events that answer a recorded call carry."""
+
+    recorded: NotRequired[bool]
+    """Whether the answer is an earlier run's: what it took then is saved now."""
 
 
 class TokenUsage(TypedDict):
@@ -92,13 +110,19 @@ class ExecutionStatusEvent(EventBase):
     type: Literal["execution_status"]
     status: Status
     crew_id: NotRequired[str]
-    """On ``queued``, as are the next five."""
+    """On ``queued``, as are the next eight."""
     crew_name: NotRequired[str]
     crew_version: NotRequired[int | None]
     """The version of the crew that runs; null where the crew is stored nowhere."""
     process: NotRequired[str]
     tasks: NotRequired[list[TaskPlan]]
     inputs: NotRequired[dict[str, Any]]
+    verb: NotRequired[Verb]
+    """Left out where it is a run of its own."""
+    parent: NotRequired[str]
+    """The run whose answers it takes; a job id."""
+    at: NotRequired[int]
+    """The last event of its parent that counts."""
     result: NotRequired[str]
     """On ``completed``; on ``failed``, what the last task that was done has given. A very long one is cut."""
     result_file: NotRequired[str]
@@ -184,7 +208,7 @@ class AgentFailed(SpanEvent):
     error: ErrorInfo
 
 
-class LlmCall(SpanEvent):
+class LlmCall(SpanEvent, Keyed):
     """A model is asked."""
 
     type: Literal["llm_call"]
@@ -213,7 +237,7 @@ class RequestedToolCall(TypedDict):
     """JSON, as the model wrote it."""
 
 
-class LlmResponse(SpanEvent):
+class LlmResponse(SpanEvent, Answering):
     """A model answered."""
 
     type: Literal["llm_response"]
@@ -231,7 +255,7 @@ class LlmResponse(SpanEvent):
     """What is wrong with the answer: it was cut off, or its stream ended without a finish."""
 
 
-class LlmFailed(SpanEvent):
+class LlmFailed(SpanEvent, Answering):
     """A model call failed; CrewAI may try again, as a new span."""
 
     type: Literal["llm_failed"]
@@ -257,7 +281,7 @@ class LlmRetry(SpanEvent):
     """Why."""
 
 
-class ToolCall(SpanEvent):
+class ToolCall(SpanEvent, Keyed):
     """A tool is called."""
 
     type: Literal["tool_call"]
@@ -301,7 +325,7 @@ class Remembered(TypedDict):
     """How near it is to what was asked, 0 to 1."""
 
 
-class MemoryRecalled(SpanEvent):
+class MemoryRecalled(SpanEvent, Keyed, Answering):
     """What an agent was reminded of before it began, in its span; empty where nothing was near."""
 
     type: Literal["memory_recalled"]
@@ -321,7 +345,7 @@ class MemoryStored(EventBase):
     """Why nothing was learnt, where the model that was to distil the run failed."""
 
 
-class ToolResult(SpanEvent):
+class ToolResult(SpanEvent, Answering):
     """A tool answered."""
 
     type: Literal["tool_result"]
@@ -329,7 +353,7 @@ class ToolResult(SpanEvent):
     result: str
 
 
-class ToolFailed(SpanEvent):
+class ToolFailed(SpanEvent, Answering):
     """A tool raised; the agent is told, and may go on."""
 
     type: Literal["tool_failed"]

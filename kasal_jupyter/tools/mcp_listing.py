@@ -39,6 +39,7 @@ class RemoteTool(Deferred):
     name: str
     description: str = ""
     parameters: dict[str, Any]
+    idempotent: bool = False
 
 
 @dataclass(slots=True)
@@ -107,6 +108,7 @@ def list_tools(
                 remote_name=tool.name,
                 description=_description(tool, server),
                 parameters=schema,
+                idempotent=tool.idempotent,
             )
         )
     for name in selected or ():
