@@ -153,7 +153,7 @@ def test_knowledge_is_part_of_what_an_answer_hangs_on(api):
     crew_id = new_crew(api, crew_body())
     wait_for(api, start(api, crew_id))
     assert once(api, crew_id).status_code == 200
-    given = api.post(f"/crews/{crew_id}/knowledge", json={"name": "prices", "content": "Tea costs 3 dollars."})
+    given = api.post(f"/crews/{crew_id}/knowledge", json={"name": "prices.txt", "text": "Tea costs 3 dollars."})
     assert given.status_code < 300, given.text
     api.post(f"/executions/{started(once(api, crew_id))['job_id']}/stop")
 
@@ -163,6 +163,20 @@ def test_only_what_has_completed_answers(api):
     assert wait_for(api, start(api, crew_id))["status"] == "failed"
     again = started(once(api, crew_id))
     assert wait_for(api, again["job_id"])["status"] == "failed"
+
+
+def test_an_answer_is_its_owners_alone(live_server, api):
+    with log_in(live_server) as ada:
+        crew_id = new_crew(ada, crew_body())
+        hers = wait_for(ada, start(ada, crew_id))
+        assert once(ada, crew_id).json()["recorded"]["from"] == hers["job_id"]
+        # An administrator may run her crew, and gets an execution of their own.
+        mine = started(once(api, crew_id))
+        assert mine["job_id"] != hers["job_id"]
+        wait_for(api, mine["job_id"])
+        assert once(ada, crew_id).json()["recorded"]["from"] == hers["job_id"]
+    with log_in(live_server) as bob:
+        assert once(bob, crew_id).status_code == 404
 
 
 def test_an_execution_that_is_deleted_answers_no_more(api):
@@ -205,4 +219,4 @@ def test_what_cannot_run_is_refused(api):
     crew_id = new_crew(api, body)
     answer = api.post("/executions", json={"crew_id": crew_id, "once": True})
     assert answer.status_code == 400
-    assert [each["field"] for each in answer.json()["error"]["details"]["errors"]] == ["inputs.topic"]
+    assert answer.json()["error"]["details"]["field"] == "inputs.topic"
