@@ -102,12 +102,12 @@ def asked_of(store: Store, execution: Execution) -> RunRequest:
     return request
 
 
-def replay_spec(request: RunRequest, source: Execution, **of_one_run: Any) -> RunSpec:
+def replay_spec(request: RunRequest, earlier: Execution, **of_one_run: Any) -> RunSpec:
     """Give the message that starts a replay.
 
     Parameters
     ----------
-    request, source
+    request, earlier
         What the earlier run was asked, and that run.
     of_one_run
         The new run's ``job_id``, ``folder`` and ``source``.
@@ -117,10 +117,10 @@ def replay_spec(request: RunRequest, source: Execution, **of_one_run: Any) -> Ru
     Conflict
         What was stored does not fit this version.
     """
-    return _spec_of(request, source, **of_one_run).model_copy(update={"budget": None})
+    return _spec_of(request, earlier, **of_one_run).model_copy(update={"budget": None})
 
 
-def whole_of(request: RunRequest, source: Execution) -> tuple[WholeCrew, RunSpec]:
+def whole_of(request: RunRequest, earlier: Execution) -> tuple[WholeCrew, RunSpec]:
     """Give a crew as it was when it ran, models and all, and the message that it was started with.
 
     Raises
@@ -128,7 +128,7 @@ def whole_of(request: RunRequest, source: Execution) -> tuple[WholeCrew, RunSpec
     Conflict
         What was stored does not fit this version.
     """
-    spec = _spec_of(request, source, job_id=request.id, folder="")
+    spec = _spec_of(request, earlier, job_id=request.id, folder="")
     models = {"manager_model": spec.manager_model or spec.crew.manager_model}
     models["planning_model"] = spec.planning_model or spec.crew.planning_model
     crew = spec.crew.model_copy(update={**models, "webhook": request.webhook})
@@ -139,13 +139,13 @@ def whole_of(request: RunRequest, source: Execution) -> tuple[WholeCrew, RunSpec
     return WholeCrew(crew=crew, agents=spec.agents, tasks=tasks), spec
 
 
-def _spec_of(request: RunRequest, source: Execution, **of_one_run: Any) -> RunSpec:
+def _spec_of(request: RunRequest, earlier: Execution, **of_one_run: Any) -> RunSpec:
     try:
-        return RunSpec.model_validate({**request.spec, "inputs": source.inputs, **of_one_run})
+        return RunSpec.model_validate({**request.spec, "inputs": earlier.inputs, **of_one_run})
     except ValidationError as error:
         raise Conflict(
-            f"{source.id} was run by another version, and what it was asked does not fit this one; run its "
-            f"crew again: `%kasal run --again {source.id}`"
+            f"{earlier.id} was run by another version, and what it was asked does not fit this one; run its "
+            f"crew again: `%kasal run --again {earlier.id}`"
         ) from error
 
 
@@ -185,9 +185,7 @@ def require_resumable(source: Execution, attempts: Sequence[Execution], change: 
     if source.status not in ENDED:
         raise Conflict(f"{source.id} is {source.status}; it can be resumed when it has ended before its time")
     if source.status == "completed":
-        raise Conflict(
-            f"{source.id} has completed: there is nothing left of it to do; replay it, or run again"
-        )
+        raise Conflict(f"{source.id} has completed: nothing is left of it to do; replay it, or run it again")
     if source.verb == "replay":
         raise Conflict(f"{source.id} is a replay of {source.parent}; resume that one")
     going = next((each for each in attempts if each.status not in ENDED), None)

@@ -4,11 +4,12 @@ import pytest
 
 from tests.accounts import log_in
 from tests.sample_crews import crew_body, new_crew, slow_crew, start, wait_for
-from tests.server import start_server
 
 
 def once(api, crew_id, topic="tea", **more):
-    return api.post("/executions", json={"crew_id": crew_id, "inputs": {"topic": topic}, "once": True, **more})
+    return api.post(
+        "/executions", json={"crew_id": crew_id, "inputs": {"topic": topic}, "once": True, **more}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +154,9 @@ def test_knowledge_is_part_of_what_an_answer_hangs_on(api):
     crew_id = new_crew(api, crew_body())
     wait_for(api, start(api, crew_id))
     assert once(api, crew_id).status_code == 200
-    given = api.post(f"/crews/{crew_id}/knowledge", json={"name": "prices.txt", "text": "Tea costs 3 dollars."})
+    given = api.post(
+        f"/crews/{crew_id}/knowledge", json={"name": "prices.txt", "text": "Tea costs 3 dollars."}
+    )
     assert given.status_code < 300, given.text
     api.post(f"/executions/{started(once(api, crew_id))['job_id']}/stop")
 
