@@ -57,7 +57,7 @@ class SpanEvent(EventBase):
 
 
 class Keyed(TypedDict):
-    """What the events that begin a recorded call carry, and those that are one."""
+    """What the events that begin a recorded call carry."""
 
     key: NotRequired[str]
     """Which call it is, whatever run it is in: ``version:digest:ordinal``.
@@ -67,8 +67,8 @@ class Keyed(TypedDict):
     """
 
 
-class Answering(TypedDict):
-    """What the events that answer a recorded call carry."""
+class Answering(Keyed):
+    """What the events that end a recorded call carry: its key, unless it has ended without an answer."""
 
     recorded: NotRequired[bool]
     """Whether the answer is an earlier run's: what it took then is saved now."""
@@ -85,6 +85,23 @@ class TokenUsage(TypedDict):
     cache_write_tokens: NotRequired[int]
     """Of the prompt's, those that it has kept for the next calls, which cost more."""
     reasoning_tokens: NotRequired[int]
+
+
+class FailureDetails(TypedDict, total=False):
+    """What decides about what comes after a model's failure; what is usual is left out."""
+
+    passing: bool
+    """Whether the same call may well succeed a little later."""
+    wait: float
+    """Seconds that the provider asks to wait."""
+    setting: str
+    """What the model, or its server, does not take."""
+    unpaid: bool
+    """Whether the provider had done nothing yet."""
+    tries: int
+    """How often a model is asked at the most that fails like this."""
+    unreadable: bool
+    """Whether its answer was not in the form that was asked for."""
 
 
 class ErrorInfo(TypedDict):
@@ -235,6 +252,10 @@ class RequestedToolCall(TypedDict):
     name: str
     arguments: str
     """JSON, as the model wrote it."""
+    read: NotRequired[str]
+    """JSON, as it was read, where the model wrote something else."""
+    fault: NotRequired[str]
+    """Why the arguments could not be read, so that the tool was not called."""
 
 
 class LlmResponse(SpanEvent, Answering):
@@ -265,6 +286,7 @@ class LlmFailed(SpanEvent, Answering):
     """What it took all the same, where the provider has counted it."""
     cost: NotRequired[float | None]
     """US dollars: 0.0 where the provider had done nothing yet, None where nobody knows what it costs."""
+    failure: NotRequired[FailureDetails]
 
 
 class LlmRetry(SpanEvent):
@@ -323,9 +345,11 @@ class Remembered(TypedDict):
     """A long-term memory's; the source's name for knowledge."""
     score: NotRequired[float]
     """How near it is to what was asked, 0 to 1."""
+    when: NotRequired[str]
+    """When it was stored; a recalled one's."""
 
 
-class MemoryRecalled(SpanEvent, Keyed, Answering):
+class MemoryRecalled(SpanEvent, Answering):
     """What an agent was reminded of before it began, in its span; empty where nothing was near."""
 
     type: Literal["memory_recalled"]
@@ -351,6 +375,8 @@ class ToolResult(SpanEvent, Answering):
     type: Literal["tool_result"]
     tool: str
     result: str
+    given: NotRequired[str]
+    """What the tool itself gave, where the agent was told more."""
 
 
 class ToolFailed(SpanEvent, Answering):
