@@ -225,7 +225,9 @@ class RunSummary:
         failed = event["type"] in {"llm_failed", "tool_failed"}
         self.errors += failed
         self._failing = opened if failed else None
-        self.answers.feed(event)
+        if opened.get("key") or is_recorded(event):
+            # Others are the crew's own: to delegate is to begin an agent's work.
+            self.answers.feed(event)
         if is_recorded(event):
             # It takes back what its beginning has counted, on the same day.
             self._book(event, opened["time"])

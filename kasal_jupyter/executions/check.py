@@ -122,9 +122,6 @@ class _Check:
         except ModelUnavailable as error:
             self.faults.append(Fault("model" if self.instead else where, str(error)))
             return None
-        if self.instead is not None and name is not None:
-            # It goes by the other's name, by which the record knows what that has answered.
-            model = model.model_copy(update={"name": name})
         if model.remark is not None:
             self.remarks.append(Fault(where, model.remark))
         self.models[model.name] = model
@@ -265,9 +262,10 @@ def placeholders(whole: WholeCrew) -> Iterator[tuple[str, str]]:
 def _checked_agent(check: _Check, place: int, agent: Agent) -> Agent:
     check.tools(agent.tools, f"agents[{place}]")
     model = check.model(agent.model, f"agents[{place}].model")
-    for rank, fallback in enumerate(agent.fallbacks):
+    fallbacks = agent.fallbacks if check.instead is None else []
+    for rank, fallback in enumerate(fallbacks):
         check.model(fallback, f"agents[{place}].fallbacks[{rank}]")
-    return agent.model_copy(update={"model": model})
+    return agent.model_copy(update={"model": model, "fallbacks": fallbacks})
 
 
 def _manager(check: _Check, whole: WholeCrew) -> str | None:

@@ -194,12 +194,13 @@ def test_a_resumption_is_of_the_crew_as_it_was_with_what_is_changed(tmp_path):
     live(work, tmp_path)
 
 
-def test_a_resumption_asks_another_model_and_goes_by_the_names_of_the_record(tmp_path):
+def test_a_resumption_asks_another_model_in_the_place_of_all(tmp_path):
     keys = {"OPENAI_API_KEY": SECRET, "ANTHROPIC_API_KEY": SECRET}
 
     async def work(world):
         whole = world.whole.model_copy(deep=True)
-        agents = [agent.model_copy(update={"model": "gpt-4.1"}) for agent in whole.agents]
+        named = {"model": "gpt-4.1", "fallbacks": ["claude-opus-4-1"]}
+        agents = [agent.model_copy(update=named) for agent in whole.agents]
         world.whole = whole.model_copy(update={"agents": agents})
         runs = world.runs(failing())
         runs.catalog = ModelCatalog(environ=keys)
@@ -211,8 +212,8 @@ def test_a_resumption_asks_another_model_and_goes_by_the_names_of_the_record(tmp
         made = await runs.resume(source.id, "ada", ExecutionResume(model="sandbox"))
         await world.state(runs, made.id)
         spec = spec_of(runs, made.id)
-        assert {agent.model for agent in spec.agents} == {"gpt-4.1"}
-        assert spec.models["gpt-4.1"].provider == "sandbox"
+        assert [(agent.model, agent.fallbacks) for agent in spec.agents] == [("sandbox", [])] * 2
+        assert list(spec.models) == ["sandbox"]
         with pytest.raises(NotRunnable) as refused:
             await runs.resume(made.id, "ada", ExecutionResume(model="nobodys/model"))
         assert {fault.field for fault in refused.value.faults} == {"model"}
@@ -363,13 +364,13 @@ def test_recorded_calls_are_saved_and_not_spent():
 
     usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
     answer = {"model": "m", "text": "", "tool_calls": [], "finish_reason": "stop", "usage": usage}
-    asked = {"model": "m", "messages": [], "tools": []}
+    asked = {"model": "m", "messages": [], "tools": [], "key": "1:a:1"}
     summary = summarise(
         [
             line("llm_call", 1, **asked),
             # Midnight between the two is nobody's day with less than no calls.
             line("llm_response", 1, day=2, recorded=True, cost=0.25, **answer),
-            line("tool_call", 2, day=2, tool="look", arguments={}),
+            line("tool_call", 2, day=2, tool="look", arguments={}, key="1:b:1"),
             line("tool_result", 2, day=2, tool="look", result="Tea", recorded=True),
             line("llm_call", 3, day=2, **asked),
             line("llm_response", 3, day=2, cost=0.5, **answer),
