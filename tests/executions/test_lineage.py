@@ -331,6 +331,21 @@ def test_what_a_run_was_asked_goes_with_it(tmp_path):
     live(work, tmp_path)
 
 
+def test_a_record_that_is_read_is_not_deleted(tmp_path):
+    async def work(world):
+        runs = world.runs(failing(), goes_on)
+        source = await world.state(runs, await world.start(runs))
+        made = await runs.resume(source.id, "ada", ExecutionResume())
+        with pytest.raises(Conflict, match=made.id):
+            await runs.delete(source.id)
+        await runs.stop(made.id)
+        await runs.delete(source.id)
+        # What it has taken over stands in its own record.
+        assert (await runs.resume(made.id, "ada", ExecutionResume())).parent == made.id
+
+    live(work, tmp_path)
+
+
 def test_a_crew_that_nobody_may_run_any_more_is_not_run_by_resuming(tmp_path):
     async def work(world):
         runs = world.runs(failing())
