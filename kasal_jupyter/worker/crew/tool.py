@@ -47,7 +47,8 @@ class CrewTool(BaseTool):
 
     _call: Callable[..., Any] = PrivateAttr()
     _record: RunRecord | None = PrivateAttr(default=None)
-    _idempotent: Callable[[Mapping[str, Any]], bool] = PrivateAttr(default=never)
+    # As a default itself, pydantic would take the function for a descriptor, and bind it.
+    _idempotent: Callable[[Mapping[str, Any]], bool] = PrivateAttr(default_factory=lambda: never)
 
     def _run(self, /, **arguments: Any) -> Any:
         if self._record is None:
