@@ -319,6 +319,7 @@ def _result(execution: Execution, result: str | None) -> ExecutionResult:
         usage=execution.usage,
         usage_by=execution.usage_by,
         duration=execution.duration,
+        calls=execution.calls,
     )
 
 

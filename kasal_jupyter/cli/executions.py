@@ -150,6 +150,8 @@ def run_result(args: argparse.Namespace) -> int:
         print(found.model_dump_json())
     elif (answer := found.result if found.result is not None else found.partial_result) is not None:
         print(clean(answer), flush=True)
+    if not args.json and (answered := calls_text(found.calls)):
+        say(answered)
     if found.status != "completed" and not args.json:
         why = f": {found.error.code}: {found.error.message}" if found.error else ""
         say(clean(f"jupyter kasal: {found.job_id} is {found.status}{why}"))
