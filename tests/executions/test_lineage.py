@@ -13,6 +13,7 @@ from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.schemas.executions import Budget, ExecutionResume
 from kasal_jupyter.schemas.mcp_run import McpTool, RunMcpServer
 from kasal_jupyter.schemas.spec import RunEmbedder, RunModel, RunSearch, RunToolSettings
+from kasal_jupyter.schemas.tasks import TaskCondition
 from kasal_jupyter.schemas.tools import ClientTool, RunTool
 from tests.executions.test_faults import until
 from tests.executions.test_life import live
@@ -161,6 +162,9 @@ def test_nothing_answers_for_a_client_that_a_replay_does_not_need(tmp_path):
 
 def test_a_resumption_is_of_the_crew_as_it_was_with_what_is_changed(tmp_path):
     async def work(world):
+        tasks = list(world.whole.tasks)
+        tasks[1] = tasks[1].model_copy(update={"condition": TaskCondition(contains="tea"), "context": []})
+        world.whole = world.whole.model_copy(update={"tasks": tasks})
         runs = world.runs(failing())
         budget = Budget(max_tokens=5_000, max_seconds=60)
         source = await world.state(runs, await world.start(runs, budget=budget, tools=[TOOL]))
