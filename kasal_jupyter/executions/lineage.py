@@ -117,7 +117,7 @@ def replay_spec(request: RunRequest, earlier: Execution, **of_one_run: Any) -> R
     Conflict
         What was stored does not fit this version.
     """
-    return _spec_of(request, earlier, **of_one_run).model_copy(update={"budget": None})
+    return _spec_of(request, earlier, **of_one_run)
 
 
 def whole_of(request: RunRequest, earlier: Execution) -> tuple[WholeCrew, RunSpec]:

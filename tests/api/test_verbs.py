@@ -189,6 +189,7 @@ def test_a_run_that_has_used_up_its_budget_goes_on_with_a_larger_one(api):
     asked = {"crew_id": crew_id, "inputs": {"topic": "tea"}, "budget": {"max_tokens": 150}}
     first = wait_for(api, api.post("/executions", json=asked).json()["job_id"])
     assert first["error"]["code"] == "BUDGET_EXCEEDED", first
+    assert replay(api, first["job_id"])["error"] == first["error"]
     done = resume(api, first["job_id"], budget={"max_tokens": 100_000})
     assert done["status"] == "completed", done
     assert done["calls"]["recorded"] >= 1

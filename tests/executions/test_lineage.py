@@ -134,7 +134,8 @@ def test_a_replay_tells_books_and_remembers_nothing(tmp_path):
         spec = spec_of(runs, made.id)
         assert spec.source.verb == "replay"
         assert spec.source.journal == str(runs.files.journal(source.id))
-        assert spec.budget is None
+        # Where the record ends for it, the replay does.
+        assert spec.budget == budget
         assert (ended.calls.recorded, ended.calls.live, ended.calls.saved) == (1, 0, 0.5)
         assert (ended.usage.llm_calls, ended.usage.total_tokens, ended.usage.cost) == (0, 0, 0.0)
         assert world.store.deliveries.ids() == [source.id]
