@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from kasal_jupyter.crews.crews import Crews
 from kasal_jupyter.executions.backends.local import LocalBackend
+from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.memory.knowledge import Knowledge
 from kasal_jupyter.memory.memories import Memories
 from kasal_jupyter.memory.recall import Recall, reading
@@ -296,7 +297,7 @@ def readme(made: float, added: float, asked: float, answered: int) -> str:
 async def measure(folder: Path) -> None:
     """Measure what is ours."""
     texts = Texts()
-    with Store.open(folder / "store") as store:
+    with Store.open(folder / "store", SCHEMAS) as store:
         answered = await found(store)
         print(f"{answered} of {len(QUESTIONS)} questions find their passage among the first five")
         for size in SIZES:

@@ -324,8 +324,9 @@ def warm_up(folder: Path) -> None:
 
     warm.warm_up()
     warm.warm_up = lambda: None
-    # Otherwise each zygote would load it for itself once nothing is to do.
-    warm.load_rest("mcp")
+    # Otherwise each zygote would load it for itself once nothing is to do, and each run before.
+    for name in ("mcp", "anthropic", "gemini", "azure", "bedrock"):
+        warm.load_rest(name)
     gc.collect()
     gc.freeze()
 

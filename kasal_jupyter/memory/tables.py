@@ -140,19 +140,6 @@ def create_tables(connection: sqlite3.Connection) -> None:
         connection.execute(table)
 
 
-def make_memory(connection: sqlite3.Connection) -> None:
-    """Make the tables in a store's file, anew if they are there, and note the crews that have documents."""
-    for name in ("crews", "sources", "texts", "words", "parts", "vectors"):
-        connection.execute(f"DROP TABLE IF EXISTS memory_{name}")
-    create_tables(connection)
-    for collection in ("doc_memories", "doc_passages"):
-        connection.execute(
-            f"INSERT OR IGNORE INTO memory_crews (crew_id, state) SELECT DISTINCT crew_id, ? "  # noqa: S608
-            f"FROM {collection} WHERE typeof(crew_id) = 'text'",
-            (State.COMING,),
-        )
-
-
 def number_of(crew_number: int, kind: Kind, place: int) -> int:
     """Give the number of a text of a crew."""
     return crew_number << _OF_CREW | KINDS.index(kind) << _OF_KIND | place

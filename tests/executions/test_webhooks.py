@@ -17,6 +17,7 @@ from kasal_jupyter.executions.journal import Journal
 from kasal_jupyter.executions.presence import Presence
 from kasal_jupyter.executions.webhooks.delivery import AT_ONCE, EACH_RECEIVER, GIVE_UP, Webhooks
 from kasal_jupyter.executions.webhooks.signing import SigningSecrets
+from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.schemas.crews import Webhook as WebhookOfCrew
 from kasal_jupyter.schemas.executions import Execution
@@ -39,7 +40,7 @@ def receiver():
 def bench(tmp_path):
     """A data folder with a run's journal, and what delivers its events."""
     (tmp_path / "runs").mkdir()
-    with Store.open(tmp_path) as store:
+    with Store.open(tmp_path, SCHEMAS) as store:
         yield Bench(tmp_path, store)
 
 
