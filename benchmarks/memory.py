@@ -237,7 +237,7 @@ def _spec(folder: Path, task: str, file: Path | None, crew_id: str) -> RunSpec:
 
 def theirs(texts: Texts, folder: Path) -> None:
     """Measure CrewAI's own memory: an index of its default storage, recalled without asking a model."""
-    from kasal_jupyter.worker.process.switches import import_crewai
+    from kasal_jupyter.worker.process.setup import import_crewai
 
     import_crewai(folder)
     from crewai.memory.storage.lancedb_storage import LanceDBStorage

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from kasal_jupyter.events.event import is_event
 from kasal_jupyter.schemas.base import Deferred, utc_now
-from kasal_jupyter.tools.catalog import builtin_tools
+from kasal_jupyter.tools.tool import builtin_tools
 
 MODULES = ("argon2", "cryptography.fernet", "jwt", "psutil")
 """What is imported by functions that are called on the loop."""

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from kasal_jupyter.memory import tables
-from kasal_jupyter.memory.record import Record
+from kasal_jupyter.memory.tables import Record
 from kasal_jupyter.schemas.knowledge import Passage
 from kasal_jupyter.schemas.memory import Memory
 from kasal_jupyter.store.codec import decode

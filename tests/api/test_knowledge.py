@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from kasal_jupyter.memory.chunks import PASSAGE
+from kasal_jupyter.memory.parse import PASSAGE
 from tests.sample_crews import crew_body, is_time, new_crew
 from tests.servers.site_server import pdf
 

@@ -9,10 +9,10 @@ import pytest
 from kasal_jupyter.crews.crews import Crews
 from kasal_jupyter.executions.crew_memories import CrewMemories
 from kasal_jupyter.memory import tables
-from kasal_jupyter.memory.embedder import BATCH
 from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.memory.knowledge import Knowledge
 from kasal_jupyter.memory.memories import Memories
+from kasal_jupyter.memory.vectors import BATCH
 from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.schemas.memory import MemoryCreate
 from kasal_jupyter.schemas.spec import RunEmbedder

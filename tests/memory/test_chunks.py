@@ -2,7 +2,7 @@
 
 import pytest
 
-from kasal_jupyter.memory.chunks import OVERLAP, PASSAGE, passages_of, rows_in_passages
+from kasal_jupyter.memory.parse import OVERLAP, PASSAGE, passages_of, rows_in_passages
 
 
 def sentences(count):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kasal_jupyter.memory.embedder import EmbedderFailed, RemoteEmbedder
+from kasal_jupyter.memory.vectors import EmbedderFailed, RemoteEmbedder
 from kasal_jupyter.schemas.spec import RunEmbedder
 from kasal_jupyter.tools.guard import HostGuard
 from tests.servers.embedding_server import EmbeddingServer

@@ -4,7 +4,7 @@ import pytest
 
 from kasal_jupyter.memory import recall
 from kasal_jupyter.memory.recall import Recall, reading
-from kasal_jupyter.memory.record import Record
+from kasal_jupyter.memory.tables import Record
 from kasal_jupyter.schemas.spec import RunEmbedder
 from tests.memory.conftest import Known, records
 from tests.memory.questions import LANGUAGES, QUESTIONS, missed, passages

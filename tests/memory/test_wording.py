@@ -2,9 +2,8 @@
 
 import json
 
-from kasal_jupyter.memory.recall import Hit
-from kasal_jupyter.memory.record import Record
-from kasal_jupyter.memory.wording import HEADING, MOST_CHARACTERS, reminder
+from kasal_jupyter.memory.recall import HEADING, MOST_CHARACTERS, Hit, reminder
+from kasal_jupyter.memory.tables import Record
 
 
 def lines(text):

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from kasal_jupyter.tools.catalog import find_tool
-from kasal_jupyter.tools.tool import Question, ToolContext
+from kasal_jupyter.tools.tool import Question, ToolContext, find_tool
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import jsonschema
 import pytest
 
 from kasal_jupyter.errors import NotFound
-from kasal_jupyter.tools.catalog import builtin_tools, find_tool
+from kasal_jupyter.tools.tool import builtin_tools, find_tool
 
 
 def test_every_tool_has_a_valid_schema_and_a_description():

@@ -13,11 +13,12 @@ import pkgutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from kasal_jupyter.worker.process.switches import import_crewai
+from kasal_jupyter.worker.process.setup import import_crewai
 
 CONTRACT = Path(__file__).with_name("crewai_contract.txt")
 
@@ -39,16 +40,18 @@ def named_elsewhere() -> list[str]:
 
 def _own_names(cls: type) -> set[str]:
     """Give the names that a class defines, and those that it takes of itself and of what is above it."""
-    module = ast.parse(Path(inspect.getfile(cls)).read_text())
-    found = [
-        node for node in ast.walk(module) if isinstance(node, ast.ClassDef) and node.name == cls.__name__
-    ]
+    found = [node for node in _defined_in(inspect.getfile(cls)) if node.name == cls.__name__]
     return {
         node.attr if isinstance(node, ast.Attribute) else node.name
         for each in found
         for node in ast.walk(each)
         if isinstance(node, (ast.Attribute, ast.FunctionDef))
     }
+
+
+@cache
+def _defined_in(file: str) -> list[ast.ClassDef]:
+    return [node for node in ast.walk(ast.parse(Path(file).read_text())) if isinstance(node, ast.ClassDef)]
 
 
 def _crewais_private_names(cls: type) -> set[str]:
@@ -186,7 +189,7 @@ def how_work_ends_is_looked_up_where_it_is_replaced() -> bool:
     from crewai.agents.agent_executor import AgentExecutor
     from crewai.utilities import agent_utils, converter
 
-    from kasal_jupyter.worker.crew.outcome import last_answer, object_of
+    from kasal_jupyter.worker.crew.task import last_answer, object_of
 
     def parameters(function: Callable[..., object]) -> list[str]:
         return list(inspect.signature(function).parameters)
@@ -305,11 +308,12 @@ FACTS = (
 def main() -> None:
     """Print what is so."""
     with tempfile.TemporaryDirectory() as folder:
-        import crewai.utilities.task_output_storage_handler as handler
-
-        original = handler.KickoffTaskOutputsSQLiteStorage
+        # First of all: it leaves out what takes seconds to import.
         import_crewai(Path(folder))
-        handler.KickoffTaskOutputsSQLiteStorage = original  # type: ignore[misc]
+        import crewai.utilities.task_output_storage_handler as handler
+        from crewai.memory.storage.kickoff_task_outputs_storage import KickoffTaskOutputsSQLiteStorage
+
+        handler.KickoffTaskOutputsSQLiteStorage = KickoffTaskOutputsSQLiteStorage  # type: ignore[misc]
         lines = overridden()
         if "--write" in sys.argv:
             CONTRACT.write_text("\n".join(lines) + "\n")

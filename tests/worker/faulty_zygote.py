@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from kasal_jupyter.worker.process import zygote
-from kasal_jupyter.worker.process.switches import import_crewai
-from kasal_jupyter.worker.process.zygote_warden import fostered
+from kasal_jupyter.worker.process.setup import import_crewai
+from kasal_jupyter.worker.process.zygote import fostered
 
 ERRORS = {
     "ENOSPC": lambda: OSError(errno.ENOSPC, "No space left on device"),

@@ -16,7 +16,7 @@ import json, os, sys
 from pathlib import Path
 
 from kasal_jupyter.outward import settle
-from kasal_jupyter.worker.process.switches import import_crewai
+from kasal_jupyter.worker.process.setup import import_crewai
 
 folder, proxied, *rest = sys.argv[1:]
 hostile = json.loads(rest[0])

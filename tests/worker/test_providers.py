@@ -160,7 +160,8 @@ def walk(engine, tmp_path_factory):
     """Have a provider's crew go through all steps, once."""
 
     @cache
-    def walked(provider, stream):
+    def walked(name, stream):
+        (provider,) = (each for each in PROVIDERS if each.name == name)
         steps = steps_of(provider)
         agents = {
             "counter": agent("counter", model="model", tools=["calculator"]),
@@ -189,7 +190,7 @@ def walk(engine, tmp_path_factory):
         assert len(server.requests) == sum(len(step.replies) for step in steps)
         return Walk(record, server, steps)
 
-    return walked
+    return lambda provider, stream: walked(provider.name, stream)
 
 
 @each_provider

@@ -12,7 +12,7 @@ PROGRAM = """
 import logging, os, subprocess, sys
 from pathlib import Path
 from kasal_jupyter.hiding import Hider
-from kasal_jupyter.worker.process.run_log import RunLog
+from kasal_jupyter.worker.process.setup import RunLog
 
 key = os.environ["THE_KEY"]
 printed = RunLog(Path(sys.argv[1]), Hider([key, "short"] if sys.argv[2] == "keyed" else []))

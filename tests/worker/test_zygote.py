@@ -14,14 +14,14 @@ import orjson
 import psutil
 import pytest
 
-from kasal_jupyter.worker.process.switches import NICE
+from kasal_jupyter.worker.process.setup import NICE
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
 SCRIPT = """
 import os, socket, subprocess, sys
-from kasal_jupyter.worker.process.zygote_warden import fostered
-from kasal_jupyter.worker.process.switches import NICE
+from kasal_jupyter.worker.process.zygote import fostered
+from kasal_jupyter.worker.process.setup import NICE
 from kasal_jupyter.worker.process.zygote import Zygote
 
 def escape(run, order):
@@ -153,7 +153,7 @@ def test_no_sdk_starts_a_thread_that_a_fork_would_lose(tmp_path):
     program = """
 import sys, threading
 from pathlib import Path
-from kasal_jupyter.worker.process.switches import import_crewai
+from kasal_jupyter.worker.process.setup import import_crewai
 import_crewai(Path(sys.argv[1]))
 from kasal_jupyter.worker.process.warm import load_rest
 for name in ("mcp", "openai", "anthropic", "gemini", "azure", "bedrock"):

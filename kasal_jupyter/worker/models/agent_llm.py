@@ -21,19 +21,19 @@ from kasal_jupyter.events.event import ErrorInfo
 from kasal_jupyter.schemas.agents import ModelSettings
 from kasal_jupyter.wellformed import well_formed
 from kasal_jupyter.worker.crewai_seams import ObservedLLM, requested_calls, unwrapped
+from kasal_jupyter.worker.models.answer_text import spoken
 from kasal_jupyter.worker.models.budget import Ledger
 from kasal_jupyter.worker.models.llm import ReportedLLM, estimated_tokens
-from kasal_jupyter.worker.models.model_call import Attempt
-from kasal_jupyter.worker.models.object_answer import NotTheObject, in_words, not_the_object, read_object
-from kasal_jupyter.worker.models.provider_errors import FORM, TOOLS, Place
-from kasal_jupyter.worker.models.retry import (
+from kasal_jupyter.worker.models.model_call import (
     AskedAgain,
     CallLeft,
+    ModelCall,
     asks_again,
     final_words,
     seconds_until_retry,
 )
-from kasal_jupyter.worker.models.spoken import spoken
+from kasal_jupyter.worker.models.object_answer import NotTheObject, in_words, not_the_object, read_object
+from kasal_jupyter.worker.models.provider_errors import FORM, TOOLS, Place
 from kasal_jupyter.worker.process.failures import AnswerUnreadable, ModelFailed, NoToolCalls, model_failure
 from kasal_jupyter.worker.process.stop import RunOutOfMemory, StopSignal
 
@@ -216,7 +216,7 @@ class AgentLLM(ObservedLLM):
         calls = tries = 0
         while True:
             calls, tries = calls + 1, tries + 1
-            attempt = Attempt()
+            attempt = ModelCall()
             try:
                 return self._once(llm, attempt, question)
             except ModelFailed as failure:
@@ -268,7 +268,7 @@ class AgentLLM(ObservedLLM):
             )
         return well_formed(spoken(answer).said) if isinstance(answer, str) else answer
 
-    def _once(self, llm: ReportedLLM, attempt: Attempt, question: _Question) -> Any:
+    def _once(self, llm: ReportedLLM, attempt: ModelCall, question: _Question) -> Any:
         assert self._ledger is not None
 
         def ask() -> Any:
@@ -280,8 +280,10 @@ class AgentLLM(ObservedLLM):
         limit = int(self.max_tokens) if self.max_tokens is not None else None
         with self._ledger.call(llm, attempt, prompt, limit):
             try:
-                here = not llm.aside
-                answer = attempt.here(ask) if here else attempt.aside(ask, llm.patience, self.signal)
+                here = not llm.leavable
+                answer = (
+                    attempt.in_this_thread(ask) if here else attempt.in_thread(ask, llm.patience, self.signal)
+                )
             except HookAborted:
                 raise
             except MemoryError as error:
@@ -296,7 +298,7 @@ class AgentLLM(ObservedLLM):
             self._remember_words(attempt, answer, question)
         return answer
 
-    def _remember_words(self, attempt: Attempt, calls: list[Any], question: _Question) -> None:
+    def _remember_words(self, attempt: ModelCall, calls: list[Any], question: _Question) -> None:
         """Keep what was said beside tool calls: CrewAI leaves it out of the conversation."""
         for call_id, _name, _arguments in requested_calls(calls[:1]):
             self._words[id(question.request.get("from_agent")), call_id] = attempt.heard.text
@@ -359,7 +361,7 @@ class AgentLLM(ObservedLLM):
         error = ErrorInfo(code=failure.failure_code, message=str(failure))
         publish_stream_event(self, AskedAgain(call_id, following.label, attempt, round(wait, 3), error))
 
-    def _leave(self, llm: ReportedLLM, attempt: Attempt, failure: ModelFailed) -> None:
+    def _leave(self, llm: ReportedLLM, attempt: ModelCall, failure: ModelFailed) -> None:
         """End a call that has failed in the trace, with what it took."""
         attempt.turned_down = failure.unpaid
         if attempt.usage is not None or attempt.answered:
