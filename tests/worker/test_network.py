@@ -21,7 +21,7 @@ from kasal_jupyter.worker.process.setup import import_crewai
 folder, proxied, *rest = sys.argv[1:]
 hostile = json.loads(rest[0])
 import_crewai(Path(folder))
-from kasal_jupyter.worker import warm
+from kasal_jupyter.worker.process import warm
 from kasal_jupyter.worker.process.warm import loopback_model
 
 plain = dict(os.environ)

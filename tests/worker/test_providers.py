@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.engine import agent, crew, task
+from kasal_jupyter.executions.backends.zygote import Zygote
+from tests.engine import agent, borrowed_zygotes, crew, task, warm_engine
 from tests.servers.model_server import Reply
 from tests.servers.shapes import WRONG
+from tests.worker.faulty_zygote import STUMBLES
 from tests.worker.providers import KEY, PROVIDERS
 from tests.worker.test_run import OUTPUT, check_spans
 
@@ -173,7 +175,7 @@ def walk(engine, tmp_path_factory):
             each["settings"] = {**each.get("settings", {}), "stream": stream}
         tasks = [
             {
-                **task(f"t{at}", step.by, f"Add two and three ({step.name})", output_schema=step.schema),
+                **task(f"t{at}", step.by.lower(), f"Add two and three ({step.name})", output_schema=step.schema),
                 "context_tasks": [],
             }
             for at, step in enumerate(steps)
@@ -393,3 +395,32 @@ def test_an_address_of_somebody_elses_is_told_by_what_has_set_it(walk, provider,
         "theirs: the address from the administrator's setting of here sent no model's answer: it is a web "
     )
     assert str(walked.root) not in json.dumps(walked.of("somebody else's"))
+
+
+@pytest.fixture(scope="module")
+def faulty_engine(tmp_path_factory):
+    """A backend whose runs fail in our own code, as their topic says."""
+    with pytest.MonkeyPatch.context() as patch, borrowed_zygotes():
+        patch.setattr(Zygote, "program", "tests.worker.faulty_zygote")
+        with warm_engine(tmp_path_factory.mktemp("faulty")) as running:
+            yield running
+
+
+@each_provider
+@both_ways
+def test_an_error_of_our_own_is_not_blamed_on_the_provider(faulty_engine, tmp_path, provider, stream):
+    number = (PROVIDERS.index(provider) * 2 + stream) % len(STUMBLES)
+    with provider.server(Reply("It is five.")) as server:
+        record = faulty_engine.run(
+            crew(
+                tmp_path,
+                [agent("Counter", model="model", settings={"stream": stream})],
+                [task("t", "counter", "Add two and three")],
+                models=provider.spec(server.url),
+                inputs={"topic": f"stumble {number}"},
+            )
+        )
+    assert record.end["error"]["code"] == "INTERNAL_ERROR", (STUMBLES[number], record.end)
+    assert record.end["error"]["message"].startswith("The call of model could not be made: ")
+    # Nobody pays a second time for what no second answer mends.
+    assert len(server.requests) == 1
