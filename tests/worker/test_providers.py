@@ -175,7 +175,9 @@ def walk(engine, tmp_path_factory):
             each["settings"] = {**each.get("settings", {}), "stream": stream}
         tasks = [
             {
-                **task(f"t{at}", step.by.lower(), f"Add two and three ({step.name})", output_schema=step.schema),
+                **task(
+                    f"t{at}", step.by.lower(), f"Add two and three ({step.name})", output_schema=step.schema
+                ),
                 "context_tasks": [],
             }
             for at, step in enumerate(steps)

@@ -149,20 +149,6 @@ def test_what_a_run_asked_for_is_loaded_when_nothing_else_is_to_do(zygote):
         time.sleep(2)
 
 
-def test_no_sdk_starts_a_thread_that_a_fork_would_lose(tmp_path):
-    program = """
-import sys, threading
-from pathlib import Path
-from kasal_jupyter.worker.process.setup import import_crewai
-import_crewai(Path(sys.argv[1]))
-from kasal_jupyter.worker.process.warm import load_rest
-for name in ("mcp", "openai", "anthropic", "gemini", "azure", "bedrock"):
-    load_rest(name)
-    assert len(threading.enumerate()) == 1, (name, threading.enumerate())
-"""
-    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, timeout=120)
-
-
 def test_a_child_leads_its_own_group_and_its_end_is_reported(zygote):
     pid, run = zygote.fork()
     with run:
