@@ -25,7 +25,7 @@ from kasal_jupyter.worker.crew.agent import CrewAgent
 from kasal_jupyter.worker.crew.condition import unmet
 from kasal_jupyter.worker.crew.spans import Spans
 from kasal_jupyter.worker.models.agent_llm import AgentLLM
-from kasal_jupyter.worker.models.object_answer import NotTheObject, read_object
+from kasal_jupyter.worker.models.answer_text import NotTheObject, read_object
 from kasal_jupyter.worker.process.failures import AnswerUnreadable, ModelFailed
 
 

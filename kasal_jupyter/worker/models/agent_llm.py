@@ -21,7 +21,13 @@ from kasal_jupyter.events.event import ErrorInfo
 from kasal_jupyter.schemas.agents import ModelSettings
 from kasal_jupyter.wellformed import well_formed
 from kasal_jupyter.worker.crewai_seams import ObservedLLM, requested_calls, unwrapped
-from kasal_jupyter.worker.models.answer_text import spoken
+from kasal_jupyter.worker.models.answer_text import (
+    NotTheObject,
+    in_words,
+    not_the_object,
+    read_object,
+    spoken,
+)
 from kasal_jupyter.worker.models.budget import Ledger
 from kasal_jupyter.worker.models.llm import ReportedLLM, estimated_tokens
 from kasal_jupyter.worker.models.model_call import (
@@ -32,7 +38,6 @@ from kasal_jupyter.worker.models.model_call import (
     final_words,
     seconds_until_retry,
 )
-from kasal_jupyter.worker.models.object_answer import NotTheObject, in_words, not_the_object, read_object
 from kasal_jupyter.worker.models.provider_errors import FORM, TOOLS, Place
 from kasal_jupyter.worker.process.failures import AnswerUnreadable, ModelFailed, NoToolCalls, model_failure
 from kasal_jupyter.worker.process.stop import RunOutOfMemory, StopSignal
