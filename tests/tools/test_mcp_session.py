@@ -18,9 +18,9 @@ from mcp.types import (
 
 from kasal_jupyter.schemas.mcp_run import RunMcpServer
 from kasal_jupyter.tools.guard import HostGuard
-from kasal_jupyter.tools.mcp_answers import McpFailed, text_of
+from kasal_jupyter.tools.mcp_listing import McpFailed
 from kasal_jupyter.tools.mcp_probe import probe
-from kasal_jupyter.tools.mcp_session import McpSession
+from kasal_jupyter.tools.mcp_session import McpSession, text_of
 from kasal_jupyter.tools.mcp_streams import _Events
 from tests.servers.mcp_server import McpNotes, http_mcp_server, stdio
 
