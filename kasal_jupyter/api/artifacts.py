@@ -11,7 +11,7 @@ from kasal_jupyter.api.long_answer import PouredAnswer
 from kasal_jupyter.api.operation import Media, operation
 from kasal_jupyter.executions.artifacts import list_artifacts, open_artifact, zip_artifacts
 from kasal_jupyter.places import FILES
-from kasal_jupyter.schemas.artifacts import ArtifactList, ArtifactQuery
+from kasal_jupyter.schemas.executions import ArtifactList, ArtifactQuery
 
 ZIP = Media("application/zip", "All files in one archive.")
 

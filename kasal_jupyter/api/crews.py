@@ -16,6 +16,7 @@ from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.executions.dry_run import doubted_models, dry_run
 from kasal_jupyter.schemas.base import Updated
 from kasal_jupyter.schemas.crews import (
+    ChangeQuery,
     Crew,
     CrewCheck,
     CrewChecked,
@@ -27,9 +28,9 @@ from kasal_jupyter.schemas.crews import (
     CrewQuery,
     CrewSummary,
     CrewUpdate,
+    Source,
     WholeCrew,
 )
-from kasal_jupyter.schemas.versions import ChangeQuery, Source
 
 IF_MATCH = {"If-Match": "The crew's ETag as it was read: 412 if it was changed since."}
 

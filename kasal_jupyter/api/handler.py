@@ -14,13 +14,12 @@ from jupyter_server.auth.decorator import allow_unauthenticated
 from pydantic import BaseModel
 from tornado import web
 
-from kasal_jupyter.api.admission import SMALL_BODY
 from kasal_jupyter.api.base import NO_SUCH_METHOD, BaseHandler
 from kasal_jupyter.api.body import read_body, read_query
 from kasal_jupyter.api.metrics import count_request
 from kasal_jupyter.api.operation import Access, Operation, operation_of
-from kasal_jupyter.api.parts import Parts
-from kasal_jupyter.auth.caller import RANK, Caller, Owned
+from kasal_jupyter.api.parts import SMALL_BODY, Parts
+from kasal_jupyter.auth.gate import RANK, Caller, Owned
 from kasal_jupyter.auth.standing import Standing
 from kasal_jupyter.errors import (
     DocumentDamaged,

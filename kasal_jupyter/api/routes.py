@@ -8,7 +8,6 @@ from typing import Any
 from jupyter_server.utils import url_path_join
 from tornado.web import RequestHandler
 
-from kasal_jupyter.api.agents import AgentHandler, AgentsHandler
 from kasal_jupyter.api.artifacts import ArtifactHandler, ArtifactsHandler
 from kasal_jupyter.api.auth import (
     KeyHandler,
@@ -17,10 +16,12 @@ from kasal_jupyter.api.auth import (
     LogoutHandler,
     MeHandler,
     RefreshHandler,
+    UserHandler,
+    UsersHandler,
 )
 from kasal_jupyter.api.crews import CrewCheckHandler, CrewHandler, CrewsHandler
 from kasal_jupyter.api.docs import DocsFileHandler, DocsHandler, OpenApiHandler, PostmanHandler, describe
-from kasal_jupyter.api.exchange import CrewExportHandler, CrewImportHandler
+from kasal_jupyter.api.exchange import CrewExportHandler, CrewGenerateHandler, CrewImportHandler
 from kasal_jupyter.api.executions import (
     ExecutionHandler,
     ExecutionsHandler,
@@ -28,33 +29,42 @@ from kasal_jupyter.api.executions import (
     StopHandler,
     ToolCallHandler,
 )
-from kasal_jupyter.api.generate import CrewGenerateHandler
 from kasal_jupyter.api.handler import ApiHandler, UnknownRoute
-from kasal_jupyter.api.knowledge import KnowledgeHandler, SourceHandler
-from kasal_jupyter.api.maintenance import HealthHandler, MaintenanceHandler, MetricsHandler
-from kasal_jupyter.api.mcp import McpRefreshHandler, McpServerHandler, McpServersHandler
+from kasal_jupyter.api.members import AgentHandler, AgentsHandler, TaskHandler, TasksHandler
 from kasal_jupyter.api.memory import (
+    KnowledgeHandler,
     MemoryClearHandler,
     MemoryEntriesHandler,
     MemoryEntryHandler,
     MemoryHandler,
     MemorySearchHandler,
+    SourceHandler,
 )
-from kasal_jupyter.api.models import ModelsHandler
+from kasal_jupyter.api.models import ModelsHandler, ProviderHandler, ProvidersHandler, ProviderTestHandler
 from kasal_jupyter.api.parts import Parts
-from kasal_jupyter.api.providers import ProviderHandler, ProvidersHandler, ProviderTestHandler
-from kasal_jupyter.api.tasks import TaskHandler, TasksHandler
-from kasal_jupyter.api.tools import CustomToolHandler, CustomToolsHandler, ToolHandler, ToolsHandler
-from kasal_jupyter.api.traces import EventsHandler, TracesHandler
-from kasal_jupyter.api.usage import UsageHandler
-from kasal_jupyter.api.users import UserHandler, UsersHandler
+from kasal_jupyter.api.server import HealthHandler, MaintenanceHandler, MetricsHandler, UsageHandler
+from kasal_jupyter.api.tools import (
+    CustomToolHandler,
+    CustomToolsHandler,
+    McpRefreshHandler,
+    McpServerHandler,
+    McpServersHandler,
+    ToolHandler,
+    ToolsHandler,
+)
+from kasal_jupyter.api.traces import (
+    DeliveriesHandler,
+    EventsHandler,
+    RotateHandler,
+    SecretHandler,
+    TracesHandler,
+)
 from kasal_jupyter.api.versions import (
     VersionDiffHandler,
     VersionHandler,
     VersionRestoreHandler,
     VersionsHandler,
 )
-from kasal_jupyter.api.webhooks import DeliveriesHandler, RotateHandler, SecretHandler
 from kasal_jupyter.api.websocket import EventSocket
 
 RESOURCES: list[tuple[str, type[ApiHandler]]] = [

@@ -11,9 +11,9 @@ from kasal_jupyter.errors import NotFound
 from kasal_jupyter.formats.limited import Exchange
 from kasal_jupyter.formats.outline import whole_body
 from kasal_jupyter.places import SMALL, aside
-from kasal_jupyter.schemas.crews import Crew, WholeCrew
-from kasal_jupyter.schemas.versions import (
+from kasal_jupyter.schemas.crews import (
     ChangeQuery,
+    Crew,
     CrewRestored,
     CrewVersionDetails,
     CrewVersionDiff,
@@ -21,6 +21,7 @@ from kasal_jupyter.schemas.versions import (
     CrewVersionList,
     DiffQuery,
     VersionQuery,
+    WholeCrew,
 )
 
 _SHOWN = set(CrewVersionInfo.model_fields)

@@ -13,7 +13,7 @@ from kasal_jupyter.cli import WrongUsage
 from kasal_jupyter.cli.connect import add_server_options, say, server_of
 from kasal_jupyter.cli.crew_file import store_crew
 from kasal_jupyter.errors import InvalidRequest
-from kasal_jupyter.schemas.generate import GENERATE_SECONDS, CrewGenerate
+from kasal_jupyter.schemas.exchange import GENERATE_SECONDS, CrewGenerate
 from kasal_jupyter.whole_file import write_whole
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from kasal_jupyter.cli.crew_file import find_crew
 from kasal_jupyter.cli.terminal import console_of, print_rows
 from kasal_jupyter.kernel.crews.history import HEADS, difference, version_row
 from kasal_jupyter.kernel.views.clean import clean
-from kasal_jupyter.schemas.versions import ChangeQuery
+from kasal_jupyter.schemas.crews import ChangeQuery
 
 if TYPE_CHECKING:
     from kasal_jupyter.cli.connect import Subparsers

@@ -10,7 +10,7 @@ from kasal_jupyter.cli.crew_file import find_crew
 from kasal_jupyter.kernel.crews.stored_crews import TERMINAL, rename
 from kasal_jupyter.kernel.magics.commands.crews import copy_crew, named, remove
 from kasal_jupyter.kernel.views.clean import clean
-from kasal_jupyter.schemas.versions import ChangeQuery
+from kasal_jupyter.schemas.crews import ChangeQuery
 
 if TYPE_CHECKING:
     from kasal_jupyter.cli.connect import Subparsers

@@ -15,27 +15,34 @@ from kasal_jupyter.client.connection import Connection, print_line, refusal_of
 from kasal_jupyter.client.memory_requests import MemoryRequests, written
 from kasal_jupyter.events.event import Event
 from kasal_jupyter.outward import NoWayOut, client_options, proxy_for
-from kasal_jupyter.schemas.artifacts import ArtifactInfo, ArtifactList
-from kasal_jupyter.schemas.auth import Me
 from kasal_jupyter.schemas.base import MOST_LISTED, Updated
 from kasal_jupyter.schemas.crews import (
+    ChangeQuery,
     CrewCheck,
     CrewChecked,
     CrewCreate,
     CrewCreated,
     CrewDetails,
     CrewList,
+    CrewRestored,
     CrewSummary,
     CrewUpdate,
+    CrewVersionDetails,
+    CrewVersionInfo,
+    CrewVersionList,
 )
 from kasal_jupyter.schemas.exchange import (
     CrewExported,
+    CrewGenerate,
+    CrewGenerated,
     CrewImport,
     CrewImported,
     CrewRead,
     ExportFormat,
 )
 from kasal_jupyter.schemas.executions import (
+    ArtifactInfo,
+    ArtifactList,
     Budget,
     ExecutionAccepted,
     ExecutionCreate,
@@ -48,7 +55,6 @@ from kasal_jupyter.schemas.executions import (
     TraceRow,
     TraceRows,
 )
-from kasal_jupyter.schemas.generate import CrewGenerate, CrewGenerated
 from kasal_jupyter.schemas.mcp import (
     McpRefreshed,
     McpRegistered,
@@ -56,8 +62,9 @@ from kasal_jupyter.schemas.mcp import (
     McpServerDetails,
     McpServerList,
 )
-from kasal_jupyter.schemas.models import ModelInfo, ModelList
-from kasal_jupyter.schemas.providers import (
+from kasal_jupyter.schemas.models import (
+    ModelInfo,
+    ModelList,
     ProviderInfo,
     ProviderList,
     ProviderSet,
@@ -67,13 +74,7 @@ from kasal_jupyter.schemas.providers import (
 )
 from kasal_jupyter.schemas.tools import ClientTool, ToolInfo, ToolList
 from kasal_jupyter.schemas.usage import GroupBy, UsageList
-from kasal_jupyter.schemas.versions import (
-    ChangeQuery,
-    CrewRestored,
-    CrewVersionDetails,
-    CrewVersionInfo,
-    CrewVersionList,
-)
+from kasal_jupyter.schemas.users import Me
 
 if TYPE_CHECKING:
     import httpx

@@ -10,15 +10,18 @@ from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
 
 from kasal_jupyter.schemas.base import MOST_LISTED
-from kasal_jupyter.schemas.knowledge import KnowledgeCreate, SourceDetails, SourceList, WholeSource
 from kasal_jupyter.schemas.memory import (
     CrewMemory,
+    KnowledgeCreate,
     MemoryClear,
     MemoryCreate,
     MemoryDetails,
     MemoryHits,
     MemoryList,
     MemoryType,
+    SourceDetails,
+    SourceList,
+    WholeSource,
 )
 from kasal_jupyter.wellformed import text_of, well_formed
 

@@ -23,22 +23,18 @@ from kasal_jupyter.executions.acceptance import (
     started_with,
 )
 from kasal_jupyter.executions.backends.backend import Backend
-from kasal_jupyter.executions.books.estimate import estimate_duration, models_of
-from kasal_jupyter.executions.books.ledger import book_past_runs, settle
 from kasal_jupyter.executions.check import check_run
-from kasal_jupyter.executions.chores import Chores
 from kasal_jupyter.executions.crew_memories import CrewMemories
 from kasal_jupyter.executions.feed import POLL_SECONDS, Feed, Feeds
-from kasal_jupyter.executions.files import RunFiles
+from kasal_jupyter.executions.files import Presence, RunFiles, take_in_files
 from kasal_jupyter.executions.journal import Journal
-from kasal_jupyter.executions.old_files import take_in_files
-from kasal_jupyter.executions.presence import Presence
+from kasal_jupyter.executions.ledger import book_past_runs, estimate_duration, models_of, settle
 from kasal_jupyter.executions.queue import RETRY_SECONDS, RunLimits, RunQueue
 from kasal_jupyter.executions.recovery import INTERRUPTED, forget_requests, left_over, recover
 from kasal_jupyter.executions.run import Run
-from kasal_jupyter.executions.webhooks.delivery import Webhooks
+from kasal_jupyter.executions.webhooks import Webhooks
 from kasal_jupyter.models.catalog import ModelCatalog
-from kasal_jupyter.places import DISK, aside
+from kasal_jupyter.places import DISK, Chores, aside
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.crews import WholeCrew
 from kasal_jupyter.schemas.executions import ENDED, Budget, Execution, ExecutionError, StopRequest

@@ -1,6 +1,6 @@
 """Braces as CrewAI reads them: around a name of ASCII letters one pair is the input's, all others are text.
 
-CrewAI has no word for the text ``{topic}`` itself (see :mod:`kasal_jupyter.schemas.rules.placeholders` for
+CrewAI has no word for the text ``{topic}`` itself (see :mod:`kasal_jupyter.schemas.placeholders` for
 ours).
 """
 
@@ -12,7 +12,7 @@ from typing import TypeVar
 from kasal_jupyter.schemas.agents import CrewAgent
 from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.schemas.exchange import Remark
-from kasal_jupyter.schemas.rules.placeholders import AGENT_TEXTS, rewrite
+from kasal_jupyter.schemas.placeholders import AGENT_TEXTS, rewrite
 from kasal_jupyter.schemas.tasks import CrewTask
 
 _TASK = ("description", "expected_output", "output_file")

@@ -11,8 +11,8 @@ from kasal_jupyter.formats.document import Document, Path
 from kasal_jupyter.formats.found_crew import Intake
 from kasal_jupyter.formats.yaml_text import is_own_key
 from kasal_jupyter.schemas.agents import ModelSettings
-from kasal_jupyter.schemas.rules.placeholders import AGENT_TEXTS
-from kasal_jupyter.schemas.rules.readiness import UNWRITTEN
+from kasal_jupyter.schemas.placeholders import AGENT_TEXTS
+from kasal_jupyter.schemas.readiness import UNWRITTEN
 
 _TRACE = "what happens is in the run's trace in any case"
 _NO_CALLBACKS = "no code is called; the crew's webhook, or the run's events, tell of it"

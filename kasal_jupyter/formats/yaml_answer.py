@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.formats.yaml_crew import load_crew
 from kasal_jupyter.schemas.crews import CrewCreate
-from kasal_jupyter.schemas.generate import MOST_OF_AN_ANSWER, CrewGenerate
+from kasal_jupyter.schemas.exchange import MOST_OF_AN_ANSWER, CrewGenerate
 
 _FENCE = re.compile(r"(`{3,}|~{3,})[ \t]*(\w*)")
 

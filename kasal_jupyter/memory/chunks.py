@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from kasal_jupyter.schemas.knowledge import MOST_PASSAGES
+from kasal_jupyter.schemas.memory import MOST_PASSAGES
 
 PASSAGE = 1_000
 """Characters of a passage, about."""

@@ -12,7 +12,7 @@ import orjson
 
 from kasal_jupyter.confined import ConfinedPool, TooMuch
 from kasal_jupyter.errors import Fault, InvalidRequest
-from kasal_jupyter.schemas.knowledge import KnowledgeCreate, MediaType
+from kasal_jupyter.schemas.memory import KnowledgeCreate, MediaType
 
 INVALID_KNOWLEDGE = "Invalid knowledge"
 

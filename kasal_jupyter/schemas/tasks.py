@@ -16,7 +16,7 @@ from pydantic import (
 from kasal_jupyter.schemas.agents import AgentName
 from kasal_jupyter.schemas.base import WHOLE, Document, Given, ListQuery, Model, Name, Text
 from kasal_jupyter.schemas.json_schema import ObjectSchema
-from kasal_jupyter.schemas.rules.placeholders import fill
+from kasal_jupyter.schemas.placeholders import fill
 
 TaskState = Literal["created", "running", "completed", "skipped", "failed", "stopped"]
 """How a task fared in its crew's latest execution; ``created`` before the first."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from kasal_jupyter.errors import QuotaExceeded
+from kasal_jupyter.schemas.crews import MOST_VERSION_BYTES, MOST_VERSIONS
 from kasal_jupyter.schemas.usage import Stored
-from kasal_jupyter.schemas.versions import MOST_VERSION_BYTES, MOST_VERSIONS
 from kasal_jupyter.store.collections import CREWS, LAYOUTS, VERSIONS
 from kasal_jupyter.store.engine import Job
 

@@ -14,19 +14,16 @@ from tinydb import TinyDB
 
 from kasal_jupyter.errors import DocumentDamaged, StoreError
 from kasal_jupyter.schemas.agents import Agent
-from kasal_jupyter.schemas.auth import ApiKey, Session
-from kasal_jupyter.schemas.crews import Crew
+from kasal_jupyter.schemas.crews import Crew, CrewVersion, CrewVersionBody
 from kasal_jupyter.schemas.executions import Execution, StopRequest
-from kasal_jupyter.schemas.knowledge import KnowledgeSource, Passage
-from kasal_jupyter.schemas.maintenance import Maintenance
 from kasal_jupyter.schemas.mcp import McpServer
-from kasal_jupyter.schemas.memory import Memory
-from kasal_jupyter.schemas.providers import StoredProvider
+from kasal_jupyter.schemas.memory import KnowledgeSource, Memory, Passage
+from kasal_jupyter.schemas.models import StoredProvider
+from kasal_jupyter.schemas.server import Maintenance
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import CustomTool
 from kasal_jupyter.schemas.usage import LedgerEntry, Stored
-from kasal_jupyter.schemas.users import User
-from kasal_jupyter.schemas.versions import CrewVersion, CrewVersionBody
+from kasal_jupyter.schemas.users import ApiKey, Session, User
 from kasal_jupyter.schemas.webhooks import HookState, SigningSecret
 from kasal_jupyter.store.collections import (
     AGENTS,
@@ -56,12 +53,12 @@ from kasal_jupyter.store.collections import (
     Collection,
     D,
 )
-from kasal_jupyter.store.database import Database
 from kasal_jupyter.store.file import store_errors
 from kasal_jupyter.store.folder import FILE_NAME, make_private_folder
 from kasal_jupyter.store.quota import Quota
 from kasal_jupyter.store.repository import Repository
 from kasal_jupyter.store.storage import SqliteStorage
+from kasal_jupyter.store.table import Database
 from kasal_jupyter.store.writer import Writer
 
 T = TypeVar("T")

@@ -12,8 +12,7 @@ from typing import Any
 
 from kasal_jupyter.schemas.base import Deferred
 from kasal_jupyter.schemas.json_schema import object_schema
-from kasal_jupyter.schemas.mcp import McpLeftOut
-from kasal_jupyter.schemas.mcp_run import McpTool
+from kasal_jupyter.schemas.mcp import McpLeftOut, McpTool
 
 MAX_TOOLS = 500
 """Tools of one server; more would fill a model's context by themselves."""

@@ -24,7 +24,7 @@ from mcp.types import (
 from pydantic import ValidationError
 
 from kasal_jupyter.hiding import Hider, beginning
-from kasal_jupyter.schemas.mcp_run import RunMcpServer
+from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.tools.guard import HostGuard
 from kasal_jupyter.tools.mcp_failure import McpFailed
 from kasal_jupyter.tools.mcp_http import UNREACHED, http_streams

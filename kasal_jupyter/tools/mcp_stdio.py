@@ -21,7 +21,7 @@ from mcp.types import JSONRPCMessage
 from pydantic import ValidationError
 
 from kasal_jupyter.environment import plain_environment
-from kasal_jupyter.schemas.mcp_run import RunMcpServer
+from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.tools.mcp_failure import McpFailed
 from kasal_jupyter.warden import mark
 from kasal_jupyter.wellformed import well_formed_json

@@ -9,7 +9,7 @@ from kasal_jupyter.confined import confined
 from kasal_jupyter.memory import chunks
 from kasal_jupyter.memory.chunks import PASSAGE, passages_of, rows_in_passages
 from kasal_jupyter.memory.parse import read
-from kasal_jupyter.schemas.knowledge import MOST_PASSAGES
+from kasal_jupyter.schemas.memory import MOST_PASSAGES
 
 MOST = 1_900_000
 

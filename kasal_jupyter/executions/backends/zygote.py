@@ -23,11 +23,12 @@ from kasal_jupyter.executions.backends.child import (
     Child,
     kill_group,
     kill_marked,
+    last_words,
+    open_engine_log,
     over,
     started,
     worker_environment,
 )
-from kasal_jupyter.executions.backends.engine_log import last_words, open_engine_log
 from kasal_jupyter.warden import MARK
 
 FORK_SECONDS = 30.0

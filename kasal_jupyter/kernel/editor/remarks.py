@@ -17,7 +17,7 @@ from kasal_jupyter.kernel.editor.edits import Values, members
 from kasal_jupyter.kernel.editor.fields import SPELLINGS, Kind
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.crews import CrewCreate
-from kasal_jupyter.schemas.rules.readiness import content_faults
+from kasal_jupyter.schemas.readiness import content_faults
 from kasal_jupyter.schemas.tasks import Task
 
 _LINE = re.compile(r"^line (\d+): ")

@@ -11,7 +11,7 @@ from kasal_jupyter.kernel.frames.frames import is_frame
 from kasal_jupyter.kernel.functions.notebook_tools import NotebookTool, registered
 from kasal_jupyter.kernel.plain_values import NotPlain, plain
 from kasal_jupyter.schemas.crews import CrewDetails
-from kasal_jupyter.schemas.rules.placeholders import names, texts_of
+from kasal_jupyter.schemas.placeholders import names, texts_of
 from kasal_jupyter.schemas.tools import ClientTool
 
 

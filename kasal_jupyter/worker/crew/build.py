@@ -12,7 +12,7 @@ from crewai.utilities.i18n import I18N_DEFAULT
 
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.crews import managing_agent
-from kasal_jupyter.schemas.rules.placeholders import AGENT_TEXTS, fill
+from kasal_jupyter.schemas.placeholders import AGENT_TEXTS, fill
 from kasal_jupyter.schemas.spec import RunSpec, RunTask
 from kasal_jupyter.worker.crew.agent import CrewAgent
 from kasal_jupyter.worker.crew.client_tool import ClientCalls

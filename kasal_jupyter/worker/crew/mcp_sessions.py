@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from crewai.tools.tool_failure import ToolFailure
 
 from kasal_jupyter.hiding import Hider
-from kasal_jupyter.schemas.mcp_run import McpTool, RunMcpServer
+from kasal_jupyter.schemas.mcp import McpTool, RunMcpServer
 from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.tools.guard import HostGuard
 from kasal_jupyter.tools.portions import MAX_CHARACTERS

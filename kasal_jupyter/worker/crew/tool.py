@@ -17,7 +17,7 @@ from crewai.utilities.pydantic_schema_utils import create_model_from_schema
 from crewai.utilities.string_utils import sanitize_tool_name
 from pydantic import BaseModel, PrivateAttr
 
-from kasal_jupyter.schemas.mcp_run import McpTool
+from kasal_jupyter.schemas.mcp import McpTool
 from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.schemas.tools import ClientTool
 from kasal_jupyter.tools.catalog import find_tool

@@ -27,9 +27,8 @@ from kasal_jupyter.kernel.views.figures import counted, moment_text
 if TYPE_CHECKING:
     from kasal_jupyter.client.client import Client
     from kasal_jupyter.kernel.crews.history import Difference, History
-    from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
+    from kasal_jupyter.schemas.crews import ChangeQuery, CrewCreate, CrewDetails, CrewVersionInfo
     from kasal_jupyter.schemas.executions import ExecutionStatus
-    from kasal_jupyter.schemas.versions import ChangeQuery, CrewVersionInfo
 
 HEADS = ["crew", "status", "agents", "version", "changed", "id"]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from kasal_jupyter.kernel.session import Session
-    from kasal_jupyter.schemas.providers import ProviderInfo, ProviderTested
+    from kasal_jupyter.schemas.models import ProviderInfo, ProviderTested
 
 HEADS = ["", "provider", "for", "set by", "what it needs"]
 

@@ -1,4 +1,4 @@
-"""``/tasks``: the reference's *Task Management*."""
+"""``/agents`` and ``/tasks``: the reference's *Agent Management* and *Task Management*."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ from kasal_jupyter.api.crews import changed_by
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.listing import LISTED, list_page
 from kasal_jupyter.api.operation import operation
+from kasal_jupyter.schemas.agents import (
+    Agent,
+    AgentCreate,
+    AgentCreated,
+    AgentList,
+    AgentQuery,
+    AgentSummary,
+    AgentUpdate,
+)
 from kasal_jupyter.schemas.base import Updated
 from kasal_jupyter.schemas.tasks import (
     Task,
@@ -17,6 +26,82 @@ from kasal_jupyter.schemas.tasks import (
     TaskSummary,
     TaskUpdate,
 )
+
+
+class AgentsHandler(ApiHandler):
+    """``GET /agents`` and ``POST /agents``."""
+
+    tag = "Agent Management"
+    message = "Invalid agent"
+
+    @operation("List all agents", access="viewer", query=AgentQuery, answers={200: AgentList})
+    async def get(self) -> None:
+        """List agents; `search` looks in names, roles and goals."""
+        query = self.query(AgentQuery)
+        page = await list_page(
+            self.parts.store.agents,
+            query,
+            {**self.caller.scope, "crew_id": query.crew_id},
+            searched=("name", "role", "goal"),
+        )
+        agents = [_summary(agent) for agent in page.documents]
+        await self.answer_with(
+            lambda: AgentList(agents=agents, total=page.total, page=query.page, per_page=query.per_page),
+            size=LISTED * len(page.documents),
+        )
+
+    @operation(
+        "Create new agent", access="editor", body=AgentCreate, answers={201: AgentCreated}, errors=(404,)
+    )
+    async def post(self) -> None:
+        """Add an agent to a crew."""
+        body = self.body(AgentCreate)
+        self.own(self.parts.store.crews.get(body.crew_id), f"crew {body.crew_id}", field="crew_id")
+        agent = await self.parts.members.add_agent(body, changed_by(self))
+        self.answer(AgentCreated(id=agent.id), 201)
+
+
+class AgentHandler(ApiHandler):
+    """``GET``, ``PUT`` and ``DELETE /agents/{agent_id}``."""
+
+    tag = "Agent Management"
+    message = "Invalid agent"
+
+    @operation("Get an agent", access="viewer", answers={200: Agent}, errors=(404,))
+    async def get(self, agent_id: str) -> None:
+        """Give an agent whole."""
+        self.answer(self._agent(agent_id))
+
+    @operation("Update an agent", access="editor", body=AgentUpdate, answers={200: Updated}, errors=(404,))
+    async def put(self, agent_id: str) -> None:
+        """Change what the body gives."""
+        self._agent(agent_id)
+        await self.parts.members.update_agent(agent_id, self.body(AgentUpdate), changed_by(self))
+        self.answer(Updated(id=agent_id))
+
+    @operation("Delete an agent", access="editor", answers={204: None}, errors=(404, 409))
+    async def delete(self, agent_id: str) -> None:
+        """Take an agent out of its crew; one that has tasks, or is the last, is kept (409)."""
+        self._agent(agent_id)
+        await self.parts.members.delete_agent(agent_id, changed_by(self))
+        self.nothing()
+
+    def _agent(self, agent_id: str) -> Agent:
+        return self.own(self.parts.store.agents.get(agent_id), f"agent {agent_id}")
+
+
+def _summary(agent: Agent) -> AgentSummary:
+    return AgentSummary(
+        id=agent.id,
+        name=agent.name,
+        crew_id=agent.crew_id,
+        model=agent.model,
+        status="ready",
+        role=agent.role,
+    )
+
+
+# ``/tasks``: the reference's *Task Management*.
 
 
 class TasksHandler(ApiHandler):

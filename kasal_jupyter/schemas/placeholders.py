@@ -1,14 +1,4 @@
-"""The ``{placeholders}`` of a crew's texts: found, filled in once, and braces that stand for themselves.
-
-::
-
-    {topic}       the input's value
-    {{topic}}     the text {topic}: a pair of braces is one brace, around a name
-    {{{topic}}}   the value in braces
-
-A name is a word of any language: letters, digits, ``_`` and ``-``, no digit first. Other braces are plain
-text, those of JSON, say; so are those around a name that have no counterpart on its other side.
-"""
+"""The ``{placeholders}`` of a crew's texts: found, filled in once, and braces that stand for themselves."""
 
 from __future__ import annotations
 

@@ -1,19 +1,26 @@
-"""What is answered where the data folder can't be used: why, and everything else as soon as it can."""
+"""What is answered where the data folder can't be used, and what is fetched beside a start."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import importlib
 import inspect
+import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import orjson
 from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.utils import url_path_join
+from pydantic import BaseModel
 from tornado import web
 
 from kasal_jupyter.errors import Unavailable
+from kasal_jupyter.events.event import is_event
+from kasal_jupyter.schemas.base import Deferred, utc_now
+from kasal_jupyter.tools.catalog import builtin_tools
 
 TRY_SECONDS = 5.0
 """How long nobody looks again whether the data folder can be used."""
@@ -94,3 +101,44 @@ class UnusableHandler(JupyterHandler):
         self.set_header("Retry-After", str(after))
         self.set_header("Content-Type", "application/json")
         self.finish(orjson.dumps(error.body()))
+
+
+# What first requests need and a server's start does not: fetched beside it, so that nobody waits for it.
+#
+# Modules are imported and models are built where they are first used, which keeps both starts short: the
+# server's, and that of a program which needs a few of them. On the loop, the first use would hold everybody
+# up.
+
+MODULES = ("argon2", "cryptography.fernet", "jwt", "psutil")
+"""What is imported by functions that are called on the loop."""
+
+
+warmed = threading.Event()
+"""Set when it is all there."""
+
+
+def warm_up() -> threading.Thread:
+    """Begin to import and to build it all, in a thread."""
+    thread = threading.Thread(target=_warm_up, name="kasal-warm", daemon=True)
+    thread.start()
+    return thread
+
+
+def _warm_up() -> None:
+    for name in MODULES:
+        importlib.import_module(name)
+    builtin_tools()
+    # In the order they were declared: those that others are made of come first.
+    for model in _below(Deferred):
+        model.model_rebuild()
+    is_event({"type": "error", "time": utc_now()})
+    # What there is by now, 200,000 objects, stays: a full collection would look through it all again and
+    # again, and hold everybody's events up for a tenth of a second each time.
+    gc.freeze()
+    warmed.set()
+
+
+def _below(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for each in model.__subclasses__():
+        yield each
+        yield from _below(each)

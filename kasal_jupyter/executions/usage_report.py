@@ -12,7 +12,7 @@ from typing import Any
 
 from kasal_jupyter.errors import NotFound
 from kasal_jupyter.events.tally import Tally
-from kasal_jupyter.executions.books.ledger import entries_of
+from kasal_jupyter.executions.ledger import entries_of
 from kasal_jupyter.executions.service import Runs
 from kasal_jupyter.places import LISTS
 from kasal_jupyter.schemas.executions import ENDED, Execution

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from kasal_jupyter.store.codec import decode, encode
+from kasal_jupyter.store.layout import decode, encode
 
 
 @pytest.mark.parametrize(
