@@ -23,8 +23,7 @@ from tornado.web import RequestHandler
 from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, default
 
 from kasal_jupyter.api.fanout import Fanouts
-from kasal_jupyter.api.logged import CredentialFilter
-from kasal_jupyter.api.metrics import count_run, show_runs
+from kasal_jupyter.api.logged import CredentialFilter, count_run, show_runs
 from kasal_jupyter.api.parts import Doors, Parts
 from kasal_jupyter.api.routes import routes
 from kasal_jupyter.api.starting import UnusableStore, warm_up

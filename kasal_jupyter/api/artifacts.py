@@ -74,14 +74,7 @@ class ArtifactsHandler(FileHandler):
             text = query.search.casefold()
             found = [info for info in found if text in info.name.casefold()]
         found.sort(key=attrgetter(query.sort.removeprefix("-")), reverse=query.sort.startswith("-"))
-        self.answer(
-            ArtifactList(
-                artifacts=found[query.offset : query.offset + query.per_page],
-                total=len(found),
-                page=query.page,
-                per_page=query.per_page,
-            )
-        )
+        self.answer(ArtifactList.of(query, query.part(found), len(found)))
 
 
 class ArtifactHandler(FileHandler):

@@ -145,7 +145,7 @@ class KeysHandler(ApiHandler):
         )
         keys = [key.summary() for key in page.documents]
         await self.answer_with(
-            lambda: KeyList(keys=keys, total=page.total, page=query.page, per_page=query.per_page),
+            lambda: KeyList.of(query, keys, page.total),
             size=LISTED * len(page.documents),
         )
 
@@ -198,12 +198,7 @@ class UsersHandler(ApiHandler):
         )
         details = self.parts.accounts.users.details
         await self.answer_with(
-            lambda: UserList(
-                users=list(map(details, page.documents)),
-                total=page.total,
-                page=query.page,
-                per_page=query.per_page,
-            ),
+            lambda: UserList.of(query, list(map(details, page.documents)), page.total),
             size=SMALL + 1,
         )
 

@@ -91,7 +91,7 @@ class CrewExportHandler(ApiHandler):
         object with the text of each file, and with all that could not be carried over.
         """
         query = self.query(ExportQuery)
-        self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
+        self.crew(crew_id)
         crews = self.parts.crews
         crew = await aside(
             lambda: whole_body(crews.whole(crew_id)), size=crews.size(crew_id), owner=self.caller.owner

@@ -68,13 +68,10 @@ class ExecutionsHandler(ApiHandler):
         executions = await self.parts.runs.current(page.documents)
         places = [self.parts.runs.position(each.id) for each in executions]
         await self.answer_with(
-            lambda: ExecutionList(
-                executions=[
-                    _status(each, place, MOST_LISTED) for each, place in zip(executions, places, strict=True)
-                ],
-                total=page.total,
-                page=query.page,
-                per_page=query.per_page,
+            lambda: ExecutionList.of(
+                query,
+                [_status(each, place, MOST_LISTED) for each, place in zip(executions, places, strict=True)],
+                page.total,
             ),
             size=LISTED * len(executions),
         )
@@ -93,7 +90,7 @@ class ExecutionsHandler(ApiHandler):
         `inputs` has a value for each placeholder in the crew's texts.
         """
         body = self.body(ExecutionCreate)
-        self.own(self.parts.store.crews.get(body.crew_id), f"crew {body.crew_id}", field="crew_id")
+        self.crew(body.crew_id, field="crew_id")
         execution = await self.parts.runs.start(
             await self.parts.crews.read(body.crew_id, self.caller.owner),
             body.inputs,

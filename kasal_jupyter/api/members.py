@@ -46,7 +46,7 @@ class AgentsHandler(ApiHandler):
         )
         agents = [_summary(agent) for agent in page.documents]
         await self.answer_with(
-            lambda: AgentList(agents=agents, total=page.total, page=query.page, per_page=query.per_page),
+            lambda: AgentList.of(query, agents, page.total),
             size=LISTED * len(page.documents),
         )
 
@@ -56,7 +56,7 @@ class AgentsHandler(ApiHandler):
     async def post(self) -> None:
         """Add an agent to a crew."""
         body = self.body(AgentCreate)
-        self.own(self.parts.store.crews.get(body.crew_id), f"crew {body.crew_id}", field="crew_id")
+        self.crew(body.crew_id, field="crew_id")
         agent = await self.parts.members.add_agent(body, changed_by(self))
         self.answer(AgentCreated(id=agent.id), 201)
 
@@ -136,7 +136,7 @@ class TasksHandler(ApiHandler):
             for task in page.documents
         ]
         await self.answer_with(
-            lambda: TaskList(tasks=tasks, total=page.total, page=query.page, per_page=query.per_page),
+            lambda: TaskList.of(query, tasks, page.total),
             size=LISTED * len(page.documents),
         )
 

@@ -40,10 +40,10 @@ class MemoryResource(ApiHandler):
     tag = "Memory Management"
     message = INVALID_MEMORY
 
-    async def crew(self, crew_id: str) -> Crew:
+    async def settled(self, crew_id: str) -> Crew:
         """Give the crew that is meant, once it remembers all of its runs that have ended."""
         await self.parts.runs.put_away(crew_id, remembered=True)
-        return self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
+        return self.crew(crew_id)
 
 
 class MemoryHandler(MemoryResource):
@@ -55,7 +55,7 @@ class MemoryHandler(MemoryResource):
     async def get(self, crew_id: str) -> None:
         """Give what a crew remembers, the newest first: at most `limit` memories of each type."""
         query = self.query(MemoryQuery)
-        await self.crew(crew_id)
+        await self.settled(crew_id)
         self.answer(self.parts.memories.of(crew_id, query.limit))
 
     @operation(
@@ -64,7 +64,7 @@ class MemoryHandler(MemoryResource):
     async def post(self, crew_id: str) -> None:
         """Have a crew remember something: its next run recalls it where it is near to a task."""
         body = self.body(MemoryCreate)
-        await self.crew(crew_id)
+        await self.settled(crew_id)
         memory = await self.parts.memories.add(crew_id, body)
         self.answer(memory.details(), status=201)
 
@@ -79,7 +79,7 @@ class MemoryClearHandler(MemoryResource):
         What it was given to know stays.
         """
         body = self.body(MemoryClear)
-        await self.crew(crew_id)
+        await self.settled(crew_id)
         await self.parts.memories.clear(crew_id, *(MEMORY_TYPES if body.type == "all" else (body.type,)))
         self.nothing()
 
@@ -93,12 +93,12 @@ class MemoryEntriesHandler(MemoryResource):
     async def get(self, crew_id: str) -> None:
         """List a crew's memories one by one, with their ids; `search` looks in contents and categories."""
         query = self.query(MemoryListQuery)
-        await self.crew(crew_id)
+        await self.settled(crew_id)
         scope = {"shelf": shelf(crew_id, query.type)} if query.type else {"crew_id": crew_id}
         page = await list_page(self.parts.store.memories, query, scope, searched=("content", "category"))
         memories = [memory.details() for memory in page.documents]
         await self.answer_with(
-            lambda: MemoryList(memories=memories, total=page.total, page=query.page, per_page=query.per_page),
+            lambda: MemoryList.of(query, memories, page.total),
             size=LISTED * len(page.documents),
         )
 
@@ -119,7 +119,7 @@ class MemorySearchHandler(MemoryResource):
         The nearest come first, `limit` memories and as many passages; what is not near at all is left out.
         """
         query = self.query(MemorySearchQuery)
-        crew = await self.crew(crew_id)
+        crew = await self.settled(crew_id)
         kinds = KINDS if query.type is None else (query.type,)
         found = await self.parts.recall.search(crew, query.query, kinds=kinds, limit=query.limit)
         hits = [
@@ -142,21 +142,21 @@ class MemoryEntryHandler(MemoryResource):
     @operation("Get a memory", access="viewer", answers={200: MemoryDetails}, errors=(404,))
     async def get(self, crew_id: str, memory_id: str) -> None:
         """Give a memory of a crew."""
-        await self.crew(crew_id)
+        await self.settled(crew_id)
         self.answer(self.parts.memories.get(crew_id, memory_id).details())
 
     @operation("Update a memory", access="editor", body=MemoryUpdate, answers={200: Updated}, errors=(404,))
     async def put(self, crew_id: str, memory_id: str) -> None:
         """Change what a memory says, or what it is about; it stays as old as it is."""
         body = self.body(MemoryUpdate)
-        await self.crew(crew_id)
+        await self.settled(crew_id)
         await self.parts.memories.update(crew_id, memory_id, body)
         self.answer(Updated(id=memory_id))
 
     @operation("Delete a memory", access="editor", answers={204: None}, errors=(404,))
     async def delete(self, crew_id: str, memory_id: str) -> None:
         """Have a crew forget one memory."""
-        await self.crew(crew_id)
+        await self.settled(crew_id)
         await self.parts.memories.delete(crew_id, memory_id)
         self.nothing()
 
@@ -169,10 +169,6 @@ class KnowledgeResource(ApiHandler):
 
     tag = "Knowledge"
     message = INVALID_KNOWLEDGE
-
-    def crew(self, crew_id: str) -> Crew:
-        """Give the crew that is meant."""
-        return self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
 
 
 class KnowledgeHandler(KnowledgeResource):
@@ -192,7 +188,7 @@ class KnowledgeHandler(KnowledgeResource):
         page = await list_page(self.parts.store.knowledge, query, {"crew_id": crew_id}, searched=("name",))
         sources = [_details(source) for source in page.documents]
         await self.answer_with(
-            lambda: SourceList(sources=sources, total=page.total, page=query.page, per_page=query.per_page),
+            lambda: SourceList.of(query, sources, page.total),
             size=LISTED * len(page.documents),
         )
 

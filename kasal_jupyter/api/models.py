@@ -47,8 +47,8 @@ class ModelsHandler(ApiHandler):
             and (text in model.name.casefold() or text in model.provider.casefold())
         ]
         models = _sorted(models, query.sort)
-        shown = models[query.offset : query.offset + query.per_page]
-        self.answer(ModelList(models=shown, total=len(models), page=query.page, per_page=query.per_page))
+        shown = query.part(models)
+        self.answer(ModelList.of(query, shown, len(models)))
 
 
 def _sorted(models: list[ModelInfo], sort: str) -> list[ModelInfo]:

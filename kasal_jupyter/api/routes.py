@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from jupyter_server.utils import url_path_join
@@ -41,6 +40,7 @@ from kasal_jupyter.api.memory import (
     SourceHandler,
 )
 from kasal_jupyter.api.models import ModelsHandler, ProviderHandler, ProvidersHandler, ProviderTestHandler
+from kasal_jupyter.api.operation import PATH_NAME
 from kasal_jupyter.api.parts import Parts
 from kasal_jupyter.api.server import HealthHandler, MaintenanceHandler, MetricsHandler, UsageHandler
 from kasal_jupyter.api.tools import (
@@ -134,8 +134,6 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
 
 describe(RESOURCES)
 
-_NAME = re.compile(r"\{[a-z_]+\}")
-
 
 def routes(
     parts: Parts, base_url: str, prefixes: list[str]
@@ -166,4 +164,4 @@ def routes(
 
 def _pattern(template: str) -> str:
     """Write a template as the expression that Tornado looks for; a ``{path}`` may have slashes."""
-    return _NAME.sub("([^/]+)", template.replace("{path}", "(.+)"))
+    return PATH_NAME.sub("([^/]+)", template.replace("{path}", "(.+)"))

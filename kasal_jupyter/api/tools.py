@@ -116,9 +116,9 @@ class ToolsHandler(ToolResource):
         ]
         field = query.sort.removeprefix("-")
         tools.sort(key=lambda tool: (getattr(tool, field), tool.name), reverse=query.sort.startswith("-"))
-        shown = tools[query.offset : query.offset + query.per_page]
+        shown = query.part(tools)
         await self.answer_with(
-            lambda: ToolList(tools=shown, total=len(tools), page=query.page, per_page=query.per_page),
+            lambda: ToolList.of(query, shown, len(tools)),
             size=LISTED * len(shown),
         )
 
@@ -151,7 +151,7 @@ class CustomToolsHandler(ToolResource):
         )
         tools = [tool.details() for tool in page.documents]
         await self.answer_with(
-            lambda: CustomToolList(tools=tools, total=page.total, page=query.page, per_page=query.per_page),
+            lambda: CustomToolList.of(query, tools, page.total),
             size=LISTED * len(page.documents),
         )
 
@@ -260,10 +260,8 @@ class McpServersHandler(McpResource):
             servers.sort(key=lambda each: each.name)
         if query.sort.startswith("-"):
             servers.reverse()
-        shown = [self.details(each) for each in servers[query.offset : query.offset + query.per_page]]
-        self.answer(
-            McpServerList(servers=shown, total=len(servers), page=query.page, per_page=query.per_page)
-        )
+        shown = [self.details(each) for each in query.part(servers)]
+        self.answer(McpServerList.of(query, shown, len(servers)))
 
     @operation(
         "Register an MCP server",

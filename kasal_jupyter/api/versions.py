@@ -33,10 +33,6 @@ class VersionResource(ApiHandler):
     tag = "Crew Management"
     message = "Invalid version"
 
-    def crew(self, crew_id: str) -> Crew:
-        """Give the crew that is meant."""
-        return self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
-
     def whole(self, crew: Crew, version: int) -> WholeCrew:
         """Give a crew as it was in a version, or is."""
         if crew.version == version:
@@ -73,9 +69,7 @@ class VersionsHandler(VersionResource):
         )
         versions = [CrewVersionInfo(**each.model_dump(include=_SHOWN)) for each in page.documents]
         await self.answer_with(
-            lambda: CrewVersionList(
-                versions=versions, total=page.total, page=query.page, per_page=query.per_page
-            ),
+            lambda: CrewVersionList.of(query, versions, page.total),
             size=LISTED * len(page.documents),
         )
 

@@ -129,7 +129,7 @@ class Client(MemoryRequests):
         query: dict[str, str | int] = {"per_page": MOST_LISTED} | ({"name": name} if name else {})
         return CrewList.model_validate_json(
             self._request("GET", "/crews", query=query, seconds=seconds)
-        ).crews
+        ).items
 
     def crew(self, crew_id: str) -> CrewDetails:
         """Give a crew whole."""
@@ -183,7 +183,7 @@ class Client(MemoryRequests):
     def crew_versions(self, crew_id: str) -> list[CrewVersionInfo]:
         """Give a crew's versions as far as they are kept, the newest first."""
         path = f"/crews/{quote(crew_id, safe='')}/versions"
-        return self._get(CrewVersionList, path, {"per_page": MOST_LISTED}).versions
+        return self._get(CrewVersionList, path, {"per_page": MOST_LISTED}).items
 
     def crew_version(self, crew_id: str, version: int) -> CrewVersionDetails:
         """Give a crew as it was in a version."""
@@ -274,8 +274,8 @@ class Client(MemoryRequests):
         while True:
             query = {"per_page": MOST_LISTED, "page": len(found) // MOST_LISTED + 1}
             page = self._get(ArtifactList, f"/executions/{quote(job_id, safe='')}/artifacts", query)
-            found += page.artifacts
-            if not page.artifacts or len(found) >= page.total:
+            found += page.items
+            if not page.items or len(found) >= page.total:
                 return found
 
     def artifact(self, job_id: str, name: str) -> Iterator[bytes]:
@@ -330,7 +330,7 @@ class Client(MemoryRequests):
         """Give the latest executions, newest first: all, or one crew's, or those in one state."""
         query: dict[str, Any] = {"per_page": per_page, "crew_id": crew_id, "status": status}
         given = {name: value for name, value in query.items() if value is not None}
-        return self._get(ExecutionList, "/executions", given).executions
+        return self._get(ExecutionList, "/executions", given).items
 
     def delete_execution(self, job_id: str) -> None:
         """Delete an execution that has ended, with its journal."""
@@ -392,11 +392,11 @@ class Client(MemoryRequests):
 
     def tools(self) -> list[ToolInfo]:
         """Give the tools that the server's agents can use."""
-        return self._get(ToolList, "/tools", {"per_page": MOST_LISTED}).tools
+        return self._get(ToolList, "/tools", {"per_page": MOST_LISTED}).items
 
     def mcp_servers(self) -> list[McpServerDetails]:
         """Give the MCP servers that one's crews can use, with their tools."""
-        return self._get(McpServerList, "/tools/mcp", {"per_page": MOST_LISTED}).servers
+        return self._get(McpServerList, "/tools/mcp", {"per_page": MOST_LISTED}).items
 
     def add_mcp_server(self, server: McpServerCreate) -> McpRegistered:
         """Register an MCP server, to which the server connects first."""
@@ -419,7 +419,7 @@ class Client(MemoryRequests):
         """Give the models that the server knows, with whether they can run."""
         return ModelList.model_validate_json(
             self._request("GET", "/models", query={"per_page": MOST_LISTED}, seconds=seconds)
-        ).models
+        ).items
 
     def providers(self) -> list[ProviderInfo]:
         """Give the providers of models and searches, with whether they are set; never a key."""

@@ -201,7 +201,7 @@ def usage_list(
         until=span.until,
         whole=UsageTotal(**whole.tally.figures(), runs=whole.runs),
         stored=stored,
-        groups=listed[query.offset : query.offset + query.per_page],
+        groups=query.part(listed),
         total=len(listed),
         page=query.page,
         per_page=query.per_page,

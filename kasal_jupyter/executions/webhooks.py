@@ -34,9 +34,16 @@ from kasal_jupyter.executions.files import Presence
 from kasal_jupyter.executions.traces import EventFilter
 from kasal_jupyter.places import Places
 from kasal_jupyter.schemas.base import parse_time, utc_now
-from kasal_jupyter.schemas.crews import Crew, Webhook
+from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.schemas.executions import ENDED
-from kasal_jupyter.schemas.webhooks import Delivery, HookState, SigningSecret, WebhookReport, WebhookSecret
+from kasal_jupyter.schemas.webhooks import (
+    Delivery,
+    HookState,
+    SigningSecret,
+    Webhook,
+    WebhookReport,
+    WebhookSecret,
+)
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.toolbox.secrets import SecretBox, SecretLost
 from kasal_jupyter.tools.guard import HostGuard, HostRefused, RequestFailed, origin_of

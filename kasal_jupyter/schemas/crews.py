@@ -5,15 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from kasal_jupyter.errors import nearest
 from kasal_jupyter.schemas.agents import Agent, AgentName, CrewAgent, agent_places
-from kasal_jupyter.schemas.base import Document, Given, ListQuery, LongText, Model, Name, Query
-from kasal_jupyter.schemas.executions import KINDS, CrewRemark
+from kasal_jupyter.schemas.base import (
+    Document,
+    Given,
+    Listed,
+    ListQuery,
+    LongText,
+    Model,
+    Name,
+    Query,
+    called,
+)
+from kasal_jupyter.schemas.executions import CrewRemark
 from kasal_jupyter.schemas.tasks import CrewTask, Task
-from kasal_jupyter.schemas.tools import ClientTool, endpoint
+from kasal_jupyter.schemas.tools import ClientTool
 from kasal_jupyter.schemas.usage import Estimate
+from kasal_jupyter.schemas.webhooks import Webhook
 
 MOST_AGENTS, MOST_TASKS = 200, 1_000
 """Of one crew."""
@@ -22,26 +32,6 @@ Process = Literal["sequential", "hierarchical"]
 
 CrewStatus = Literal["configuring", "active"]
 """``configuring`` until the crew's content could run (see ``readiness``), ``active`` from then on."""
-
-
-def _known_event(name: str) -> str:
-    known = sorted(KINDS.keys() | frozenset().union(*KINDS.values()))
-    if name not in known:
-        hint = nearest(name, known) or f"; there are {', '.join(known)}"
-        raise ValueError(f"there is no event {name!r}{hint}")
-    return name
-
-
-class Webhook(Model):
-    """Where a crew's runs are reported to, signed as *Standard Webhooks* has it."""
-
-    url: Annotated[str, AfterValidator(endpoint), Field(max_length=2_000)]
-    events: list[Annotated[str, AfterValidator(_known_event)]] = Field(
-        default_factory=lambda: ["task_complete", "task_failed", "execution_status"],
-        min_length=1,
-        max_length=64,
-        description="Kinds or types of event.",
-    )
 
 
 class CrewFields(Model):
@@ -151,13 +141,8 @@ class CrewSummary(Model):
     owner: str = Field(description="Whose it is: a user's id, or the server's owner.")
 
 
-class CrewList(Model):
+class CrewList(Listed[CrewSummary], alias_generator=called("crews")):
     """The answer of ``GET /crews``."""
-
-    crews: list[CrewSummary]
-    total: int
-    page: int
-    per_page: int
 
 
 class CrewConfiguration(Model):
@@ -295,13 +280,8 @@ class VersionQuery(ListQuery):
     sort: Literal["created_at", "-created_at"] = "-created_at"
 
 
-class CrewVersionList(Model):
+class CrewVersionList(Listed[CrewVersionInfo], alias_generator=called("versions")):
     """The answer of ``GET /crews/{crew_id}/versions``."""
-
-    versions: list[CrewVersionInfo]
-    total: int
-    page: int
-    per_page: int
 
 
 class CrewVersionDetails(CrewVersionInfo):

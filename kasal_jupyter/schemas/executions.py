@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from kasal_jupyter.schemas.base import WHOLE, Document, Given, ListQuery, Model, Query
+from kasal_jupyter.schemas.base import WHOLE, Document, Given, Listed, ListQuery, Model, Query, called
 from kasal_jupyter.schemas.tasks import TaskState
 from kasal_jupyter.schemas.tools import ClientTool
 from kasal_jupyter.schemas.usage import Usage, UsageBreakdown
@@ -306,13 +306,8 @@ class EventPage(Model):
     )
 
 
-class ExecutionList(Model):
+class ExecutionList(Listed[ExecutionStatus], alias_generator=called("executions")):
     """The answer of ``GET /executions``."""
-
-    executions: list[ExecutionStatus]
-    total: int
-    page: int
-    per_page: int
 
 
 # Artifacts: the files that a run has written.
@@ -336,10 +331,5 @@ class ArtifactQuery(ListQuery):
     sort: Literal["name", "-name", "size", "-size", "modified", "-modified"] = "name"
 
 
-class ArtifactList(Model):
+class ArtifactList(Listed[ArtifactInfo], alias_generator=called("artifacts")):
     """The answer of ``GET /executions/{job_id}/artifacts``."""
-
-    artifacts: list[ArtifactInfo]
-    total: int
-    page: int
-    per_page: int

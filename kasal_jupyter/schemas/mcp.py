@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from kasal_jupyter.hiding import MIN_SECRET, credentials_of, secrets_among
-from kasal_jupyter.schemas.base import Document, Given, ListQuery, Model, Name, Query
+from kasal_jupyter.schemas.base import Document, Given, Listed, ListQuery, Model, Name, Query, called
 from kasal_jupyter.schemas.tools import Entrusted, Header, Timeout, address, header_value, long_enough
 
 # What a run's process is told of an MCP server.
@@ -283,13 +283,8 @@ class McpServerQuery(ListQuery):
     sort: Literal["created_at", "-created_at", "name", "-name"] = "created_at"
 
 
-class McpServerList(Model):
+class McpServerList(Listed[McpServerDetails], alias_generator=called("servers")):
     """The answer of ``GET /tools/mcp``."""
-
-    servers: list[McpServerDetails]
-    total: int
-    page: int
-    per_page: int
 
 
 class McpRegistered(Model):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from kasal_jupyter.schemas.base import Document, Given, ListQuery, Model, Name, Query, Text
+from kasal_jupyter.schemas.base import Document, Given, Listed, ListQuery, Model, Name, Query, Text, called
 
 MemoryType = Literal["short_term", "long_term"]
 """``short_term``: what happened in the crew's latest runs. ``long_term``: what was learnt, by category."""
@@ -108,13 +108,8 @@ class MemoryListQuery(ListQuery):
     sort: Literal["created_at", "-created_at", "category", "-category"] = "-created_at"
 
 
-class MemoryList(Model):
+class MemoryList(Listed[MemoryDetails], alias_generator=called("memories")):
     """The answer of ``GET /memory/{crew_id}/entries``."""
-
-    memories: list[MemoryDetails]
-    total: int
-    page: int
-    per_page: int
 
 
 class MemorySearchQuery(Query):
@@ -238,13 +233,8 @@ class SourceQuery(ListQuery):
     sort: Literal["created_at", "-created_at", "name", "-name"] = "created_at"
 
 
-class SourceList(Model):
+class SourceList(Listed[SourceDetails], alias_generator=called("sources")):
     """The answer of ``GET /crews/{crew_id}/knowledge``."""
-
-    sources: list[SourceDetails]
-    total: int
-    page: int
-    per_page: int
 
 
 class PassageQuery(ListQuery):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from kasal_jupyter.schemas.base import Document, ListQuery, Model, Name, Query
+from kasal_jupyter.schemas.base import Document, Listed, ListQuery, Model, Name, Query, called
 from kasal_jupyter.schemas.tools import Entrusted, Secret, address, header_value, long_enough
 
 
@@ -44,13 +44,8 @@ class ModelQuery(ListQuery):
     )
 
 
-class ModelList(Model):
+class ModelList(Listed[ModelInfo], alias_generator=called("models")):
     """The answer of ``GET /models``."""
-
-    models: list[ModelInfo]
-    total: int
-    page: int
-    per_page: int
 
 
 # Providers: who serves models and searches the web, and what was set for them. Keys are never answered.

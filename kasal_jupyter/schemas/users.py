@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
-from kasal_jupyter.schemas.base import Document, Given, ListQuery, Model, Name
+from kasal_jupyter.schemas.base import Document, Given, Listed, ListQuery, Model, Name, called
 from kasal_jupyter.schemas.usage import Stored
 
 Role = Literal["admin", "editor", "viewer"]
@@ -100,13 +100,8 @@ class UserDetails(Model):
     stored: Stored = Field(description="How much they have stored now.")
 
 
-class UserList(Model):
+class UserList(Listed[UserDetails], alias_generator=called("users")):
     """The answer of ``GET /users``."""
-
-    users: list[UserDetails]
-    total: int
-    page: int
-    per_page: int
 
 
 # Logging in: the reference's *Authentication Endpoints*, and keys for programs.
@@ -240,10 +235,5 @@ class KeyCreated(KeySummary):
     key: str = Field(repr=False, description="Send it as a token: ``Authorization: Bearer kasal_…``.")
 
 
-class KeyList(Model):
+class KeyList(Listed[KeySummary], alias_generator=called("keys")):
     """The answer of ``GET /auth/keys``."""
-
-    keys: list[KeySummary]
-    total: int
-    page: int
-    per_page: int

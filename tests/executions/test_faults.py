@@ -16,7 +16,6 @@ from kasal_jupyter.crews.crews import Crews
 from kasal_jupyter.errors import KasalError
 from kasal_jupyter.events.summary import RunSummary
 from kasal_jupyter.executions import journal as journal_module
-from kasal_jupyter.executions import run as run_module
 from kasal_jupyter.executions import service as service_module
 from kasal_jupyter.executions.client_calls import ClientCalls
 from kasal_jupyter.executions.crew_memories import CrewMemories
@@ -151,7 +150,7 @@ async def asks(run):
     run.say(span("tool_call", 7, tool="ask_human", arguments={}))
     run.say(span("input_request", 7, call_id="call_1", question="Tea?", choices=[], timeout=60.0))
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(run.told.wait(), 0.05)
+        await asyncio.wait_for(run.told.wait(), 0.2)
     run.say(span("tool_result", 7, tool="ask_human", result="Yes"), *call(1, 10))
     run.say(status("completed", result="Tea"))
     run.exit()
@@ -268,9 +267,6 @@ def await_crew(runs):
 def test_every_run_ends_whatever_fails(seam, tmp_path, monkeypatch):
     """Each call of a seam fails in its turn, each with another error; then the first two in a row do."""
     monkeypatch.setattr(journal_module, "os", SYSTEM)
-    # How long is waited for what comes late, and before what has failed is tried again.
-    monkeypatch.setattr(run_module, "EXIT_SECONDS", 0.02)
-    monkeypatch.setattr(run_module, "FIRST_PAUSE", 0.002)
     faults = Faults(monkeypatch, seam)
     receiver = _Receiver()
     monkeypatch.setattr("kasal_jupyter.tools.fetch.fetch", receiver.take)

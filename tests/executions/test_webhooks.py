@@ -17,8 +17,8 @@ from kasal_jupyter.executions.files import Presence
 from kasal_jupyter.executions.journal import Journal
 from kasal_jupyter.executions.webhooks import AT_ONCE, EACH_RECEIVER, GIVE_UP, SigningSecrets, Webhooks
 from kasal_jupyter.schemas.crews import Crew
-from kasal_jupyter.schemas.crews import Webhook as WebhookOfCrew
 from kasal_jupyter.schemas.executions import Execution
+from kasal_jupyter.schemas.webhooks import Webhook as WebhookOfCrew
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.toolbox.secrets import SecretBox
 from kasal_jupyter.tools.guard import HostGuard

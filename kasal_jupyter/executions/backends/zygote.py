@@ -29,7 +29,7 @@ from kasal_jupyter.executions.backends.child import (
     started,
     worker_environment,
 )
-from kasal_jupyter.warden import MARK
+from kasal_jupyter.warden import MARK, kill
 
 FORK_SECONDS = 30.0
 """How long the zygote may take to fork: it may be loading what some runs need. Past it, it is replaced."""
@@ -249,7 +249,7 @@ class Zygote:
                 # Its runs live on, below its warden.
                 self._give_up()
                 if self.pid is not None:
-                    _kill(self.pid)
+                    kill(self.pid)
         return forked.result()
 
     def _stopped(self) -> bool:
@@ -307,7 +307,7 @@ class Zygote:
             case "forked":
                 pid, exited = message["pid"], self._loop.create_future()
                 if self._forked is None or self._forked.done():
-                    _kill(pid)  # It comes too late.
+                    kill(pid)  # It comes too late.
                 else:
                     self._children[pid] = exited
                     self._forked.set_result((pid, exited))
@@ -365,11 +365,6 @@ class Zygote:
 def _refused(reason: OSError | str) -> Unavailable:
     words = reason if isinstance(reason, str) else reason.strerror or str(reason)
     return Unavailable(f"No process can be started for the run: {words}")
-
-
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, signal.SIGKILL)
 
 
 def _unwanted(forking: asyncio.Task[Child]) -> None:
