@@ -14,8 +14,8 @@ from kasal_jupyter.whole_file import write_whole
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kasal_jupyter.formats.found_crew import Imported
     from kasal_jupyter.formats.conversion import Wanted
+    from kasal_jupyter.formats.found_crew import Imported
     from kasal_jupyter.formats.outline import Exported
     from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
     from kasal_jupyter.schemas.exchange import ExportFormat, Remark
