@@ -1,4 +1,4 @@
-"""Which server a sub-command talks to."""
+"""What the sub-commands share: the server that they talk to, the words for an execution, and how they end."""
 
 from __future__ import annotations
 
@@ -91,3 +91,7 @@ def ended_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+STDIN = "-"
+"""What stands for the standard input."""

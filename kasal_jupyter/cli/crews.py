@@ -1,4 +1,4 @@
-"""``jupyter kasal crews``: the crews that there are; to get some in, and to get one out."""
+"""``jupyter kasal crews``, ``rename``, ``copy``, ``rm``, ``history``, ``generate``: crews and their versions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from kasal_jupyter.cli import WrongUsage
-from kasal_jupyter.cli.connect import add_server_options, say, server_of
-from kasal_jupyter.cli.crew_file import STDIN, find_crew, hand_of, require_own_crew, store_crew
+from kasal_jupyter.cli.connect import STDIN, add_server_options, say, server_of
+from kasal_jupyter.cli.crew_file import find_crew, hand_of, require_own_crew, store_crew
 from kasal_jupyter.cli.terminal import console_of, print_file, print_rows
 from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.kernel.crews.crew_files import (
@@ -28,9 +28,8 @@ from kasal_jupyter.kernel.crews.crew_files import (
 from kasal_jupyter.kernel.crews.history import VERSION_HEADS, difference, version_row
 from kasal_jupyter.kernel.crews.stored_crews import TERMINAL, rename
 from kasal_jupyter.kernel.magics.command_line import count
-from kasal_jupyter.kernel.magics.commands.crews import copy_crew, named, remove
+from kasal_jupyter.kernel.magics.commands.crews import CREW_HEADS, copy_crew, crew_row, named, remove
 from kasal_jupyter.kernel.views.clean import clean
-from kasal_jupyter.kernel.views.figures import moment_text
 from kasal_jupyter.schemas.generate import GENERATE_SECONDS, CrewGenerate
 from kasal_jupyter.schemas.versions import ChangeQuery
 from kasal_jupyter.whole_file import write_whole
@@ -39,9 +38,6 @@ if TYPE_CHECKING:
     from kasal_jupyter.cli.connect import Subparsers
     from kasal_jupyter.formats.found_crew import Imported
     from kasal_jupyter.schemas.exchange import Remark
-
-HEADS = ("crew", "status", "agents", "version", "changed", "owner", "id")
-
 
 _WAYS = "Add --force to write over it, or --as NEWNAME to keep both"
 
@@ -110,20 +106,8 @@ def run_crews(args: argparse.Namespace) -> int:
     elif not found:
         print("There are no crews yet; `jupyter kasal run FILE` makes one from a YAML file and runs it")
     else:
-        rows = (
-            [
-                each.name,
-                each.status,
-                str(each.agents_count),
-                str(each.version),
-                moment_text(each.updated_at),
-                each.owner,
-                each.id,
-            ]
-            for each in found
-        )
         spare = ("owner", "changed", "version", "status", "agents")
-        print_rows(console_of(sys.stdout), HEADS, rows, spare=spare)
+        print_rows(console_of(sys.stdout), CREW_HEADS, map(crew_row, found), spare=spare)
     return 0
 
 

@@ -1,4 +1,8 @@
-"""``jupyter kasal ps``, ``status``, ``result``, ``answer``, ``stop``: executions as the server knows them."""
+"""Executions as the server knows them, and what came of them.
+
+``jupyter kasal ps``, ``status``, ``result``, ``answer``, ``stop``, ``artifacts``, ``usage``, ``export``.
+Whatever reads and writes crews is loaded where one is named.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from typing import TYPE_CHECKING
 from kasal_jupyter.cli import WrongUsage
 from kasal_jupyter.cli.connect import (
     EXIT_STATUS,
+    STDIN,
     add_job,
     add_server_options,
     exit_status,
@@ -19,15 +24,13 @@ from kasal_jupyter.cli.connect import (
     say,
     server_of,
 )
-from kasal_jupyter.cli.crew_file import STDIN, find_crew
 from kasal_jupyter.cli.terminal import STATE_STYLES, Kind, console_of, print_file, print_rows
 from kasal_jupyter.client.client import Client
 from kasal_jupyter.errors import InvalidRequest
-from kasal_jupyter.formats.yaml_crew import dump_crew
 from kasal_jupyter.kernel.magics.command_line import count
 from kasal_jupyter.kernel.runs.artifacts import FILE_HEADS, artifacts_of
 from kasal_jupyter.kernel.runs.questions import answer_open, open_questions
-from kasal_jupyter.kernel.runs.run_list import inputs_text
+from kasal_jupyter.kernel.runs.run_list import answer_of, inputs_text, outcome
 from kasal_jupyter.kernel.runs.usage import UsageTable, add_usage_options
 from kasal_jupyter.kernel.views.clean import clean, one_line
 from kasal_jupyter.kernel.views.figures import (
@@ -107,7 +110,7 @@ def run_status(args: argparse.Namespace) -> int:
         print(clean(f"{found.error.code}: {found.error.message}"))
     if found.partial_result is not None:
         print("\nSo far:")
-    if (answer := found.result if found.result is not None else found.partial_result) is not None:
+    if (answer := answer_of(found)) is not None:
         print(f"\n{clean(answer)}")
         if found.result_truncated:
             say(f"it goes on: `jupyter kasal result {found.job_id}` prints all of it")
@@ -139,11 +142,10 @@ def run_result(args: argparse.Namespace) -> int:
         found = client.result(job_of(client, args.job))
     if args.json:
         print(found.model_dump_json())
-    elif (answer := found.result if found.result is not None else found.partial_result) is not None:
+    elif (answer := answer_of(found)) is not None:
         print(clean(answer), flush=True)
     if found.status != "completed" and not args.json:
-        why = f": {found.error.code}: {found.error.message}" if found.error else ""
-        say(clean(f"jupyter kasal: {found.job_id} is {found.status}{why}"))
+        say(clean(f"jupyter kasal: {outcome(found.job_id, found)}"))
     return exit_status(found.status)
 
 
@@ -300,7 +302,11 @@ def add_usage(subparsers: Subparsers) -> None:
 def run_usage(args: argparse.Namespace) -> int:
     """Carry out ``usage``; give the exit status."""
     with server_of(args) as client:
-        crew_id = find_crew(client, args.crew).id if args.crew else None
+        crew_id = None
+        if args.crew:
+            from kasal_jupyter.cli.crew_file import find_crew
+
+            crew_id = find_crew(client, args.crew).id
         answer = client.usage(args.by or "day", since=args.since, until=args.until, crew_id=crew_id)
     if args.json:
         print(answer.model_dump_json(indent=2))
@@ -363,6 +369,9 @@ def run_export(args: argparse.Namespace) -> int:
             text = _run_text(client, args.what, form)
             kind: Kind = "html" if form == "html" else "json"
         else:
+            from kasal_jupyter.cli.crew_file import find_crew
+            from kasal_jupyter.formats.yaml_crew import dump_crew
+
             text, kind = dump_crew(find_crew(client, args.what)), "yaml"
     if path is None:
         print_file(text, kind)

@@ -31,9 +31,11 @@ from kasal_jupyter.kernel.runs.run_list import (
     STEP_HEADS,
     add_budget,
     add_step_search,
+    answer_of,
     budget_of,
     found_steps,
     inputs_again,
+    outcome,
     searches_steps,
     trace_cells,
 )
@@ -132,7 +134,7 @@ def run_run(args: argparse.Namespace) -> int:
             asked_here = sys.stdin.isatty() and sys.stderr.isatty() and not args.json and not args.quiet
             prompt = Prompt(client, accepted.job_id, view) if asked_here else None
             _follow(client, accepted.job_id, view, stop=True, prompt=prompt)
-        if file.isatty() and _answer(view.trace) is not None and not args.quiet:
+        if file.isatty() and answer_of(view.trace.summary) is not None and not args.quiet:
             say("")
         return _tell_end(client, view.trace, answer=not args.json, error=args.quiet or args.json)
 
@@ -281,7 +283,7 @@ def _trace_so_far(client: Client, job_id: str, *, as_json: bool) -> Trace:
 
 def _tell_end(client: Client, trace: Trace, *, answer: bool, error: bool) -> int:
     """Print the answer, or why there is none where the view has not said so; give the exit status."""
-    summary, found = trace.summary, _answer(trace)
+    summary, found = trace.summary, answer_of(trace.summary)
     if found is not None and answer:
         if summary.status != "completed":
             say(f"{trace.job_id} is {summary.status}; what there is of it:")
@@ -289,14 +291,7 @@ def _tell_end(client: Client, trace: Trace, *, answer: bool, error: bool) -> int
         whole = found if summary.result_file is None else client.result(trace.job_id).result
         print(clean(whole or found), flush=True)
     if summary.status != "completed" and error:
-        why = f": {summary.error.code}: {summary.error.message}" if summary.error else ""
         failed = next((span.name for span in trace.roots if span.state == "failed"), None)
         where = f" in task {failed!r}" if failed else ""
-        say(clean(f"jupyter kasal: {trace.job_id} is {summary.status}{where}{why}"))
+        say(clean(f"jupyter kasal: {outcome(trace.job_id, summary, where)}"))
     return exit_status(summary.status)
-
-
-def _answer(trace: Trace) -> str | None:
-    """Give what came of a run; of one that ended before its time, what there is."""
-    summary = trace.summary
-    return summary.result if summary.result is not None else summary.partial_result

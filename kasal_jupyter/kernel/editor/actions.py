@@ -453,6 +453,11 @@ def read_value(name: str, text: str, notebook: Notebook) -> Any:
     return read_inputs([f"{name}={text}"], notebook).values[name]
 
 
+# -- below the editor -----------------------------------------------------------------------------------
+
+# What stands below the editor: the crew and its latest run, as HTML that is there without a kernel too.
+
+
 class Below:
     """Two outputs of the cell that shows the editor: the crew as it was saved last, and its latest run."""
 

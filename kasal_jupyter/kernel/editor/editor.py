@@ -302,11 +302,6 @@ def show_cell(editor: Editor) -> None:
     )
 
 
-# -- below the editor -----------------------------------------------------------------------------------
-
-# What stands below the editor: the crew and its latest run, as HTML that is there without a kernel too.
-
-
 # -- its looks ------------------------------------------------------------------------------------------
 
 # How the editor looks: quiet, in the notebook's own colours, on one screen's width or on half of one.

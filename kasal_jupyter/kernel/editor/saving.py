@@ -1,4 +1,4 @@
-"""The stored crew behind a draft: reading it, storing the draft, and what somebody else has made of it."""
+"""The stored crew behind a draft: how it is opened, storing it, and what somebody else has made of it."""
 
 from __future__ import annotations
 

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from kasal_jupyter.client.client import Client
-    from kasal_jupyter.schemas.executions import ExecutionStatus
+    from kasal_jupyter.events.summary import RunSummary
+    from kasal_jupyter.schemas.executions import ExecutionResult, ExecutionStatus
 
 HEADS = ["#", "job", "crew", "status", "inputs", "progress", "time", "tokens", "cost", "created"]
 
@@ -106,7 +107,7 @@ class Run:
             status=state.status,
             progress=state.progress,
             inputs=state.inputs,
-            output=state.result if state.result is not None else state.partial_result,
+            output=answer_of(state),
             error=state.error,
             usage=state.usage,
             created_at=state.created_at,
@@ -309,6 +310,17 @@ def trace_cells(row: TraceRow) -> list[str]:
         row.result,
         took,
     ]
+
+
+def answer_of(found: ExecutionStatus | ExecutionResult | RunSummary) -> str | None:
+    """Give what came of a run; of one that ended before its time, what there is."""
+    return found.result if found.result is not None else found.partial_result
+
+
+def outcome(job_id: str, found: ExecutionStatus | ExecutionResult | RunSummary, where: str = "") -> str:
+    """Say in a line how a run stands, and why it failed; ``where`` stands before the reason."""
+    why = f": {found.error.code}: {found.error.message}" if found.error else ""
+    return f"{job_id} is {found.status}{where}{why}"
 
 
 def inputs_text(inputs: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""`%kasal export, import, artifacts`."""
+"""`%kasal export, import, artifacts, generate`."""
 
 from __future__ import annotations
 

@@ -29,10 +29,12 @@ from kasal_jupyter.kernel.runs.run_list import (
     Runs,
     add_budget,
     add_step_search,
+    answer_of,
     budget_of,
     found_steps,
     inputs_again,
     latest_runs,
+    outcome,
     trace_cells,
 )
 from kasal_jupyter.kernel.runs.runner import follow, follow_in_background, launch
@@ -264,10 +266,7 @@ def result_command(session: Session, words: Namespace, cell: str | None) -> Answ
     check_variable(words.output)
     job_id = session.job(words.job)
     found = session.client.result(job_id)
-    why = f"{job_id} is {found.status}" + (
-        f": {found.error.code}: {found.error.message}" if found.error else ""
-    )
-    text = found.result if found.result is not None else found.partial_result
+    why, text = outcome(job_id, found), answer_of(found)
     if text is None:
         raise CellError(f"{why}{'' if found.error else ', without a result'}")
     if found.status != "completed":

@@ -1,4 +1,4 @@
-"""`%kasal connect, tools, models`."""
+"""`%kasal connect, tools, models, providers, provider, mcp`."""
 
 from __future__ import annotations
 
