@@ -50,7 +50,10 @@ def settle(
         Whether its crew remembers it.
     """
     booked = execution.booked
-    if booked is None and final and fields["status"] in ENDED:
+    if booked is None and final and fields["status"] in ENDED and execution.verb == "replay":
+        # It has used nothing, and its crew has nothing new to remember.
+        booked = _day_of(execution)
+    elif booked is None and final and fields["status"] in ENDED:
         for entry in entries_of(execution, summary):
             _add(store, entry)
         # With the books, and as they once only.
@@ -197,9 +200,11 @@ def models_of(whole: WholeCrew, default_model: str) -> list[str]:
 
 
 def _past_runs(store: Store, whole: WholeCrew) -> Sequence[Execution]:
-    return store.executions.page(
+    past = store.executions.page(
         order="newest", limit=LATEST_RUNS, crew_id=whole.crew.id, status="completed"
     ).documents
+    # What a record has answered took no time and cost nothing.
+    return [run for run in past if run.verb == "run"]
 
 
 def _range(values: Iterable[float | None]) -> Range | None:

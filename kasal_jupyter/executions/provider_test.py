@@ -108,7 +108,7 @@ async def _answered(
     told = ProviderTested(provider=provider.name, model=name, works=False, message="")
     try:
         async with asyncio.timeout(SECONDS + 10):
-            summary = await asked(runs, _crew(name, owner), owner, started=started.append, once=True)
+            summary = await asked(runs, _crew(name, owner), owner, started=started.append, unrepeated=True)
     except NotRunnable as error:
         return told.model_copy(update={"code": error.code, "message": error.faults[0].reason})
     except TimeoutError:

@@ -134,7 +134,9 @@ class Run:
         self.spec = spec
         self.owner = owner
         self.feed = feed
-        self.calls = ClientCalls(spec.client_tools, self._send_answer)
+        self.replays = spec.source is not None and spec.source.verb == "replay"
+        """Whether nothing is done in it but to give a record again."""
+        self.calls = ClientCalls(() if self.replays else spec.client_tools, self._send_answer)
         """The calls that the run's client is to answer."""
         self.phase = Phase.QUEUED
         self.saved = asyncio.Event()

@@ -94,6 +94,9 @@ class McpTool(Model):
     remote_name: str = Field(description="What its server calls it.")
     description: str
     parameters: dict[str, Any] = Field(description="The JSON schema of its arguments.")
+    idempotent: bool = Field(
+        False, description="Whether its server says that a call made twice does no more than once."
+    )
 
 
 class RunMcpServer(Model):

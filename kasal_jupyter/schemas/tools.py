@@ -182,6 +182,11 @@ class CustomToolFields(Model):
         "a text that is a JSON object is sent as that object.",
     )
     timeout: Timeout = Field(30, description="Seconds a call may take in all.")
+    idempotent: bool | None = Field(
+        None,
+        description="Whether a call that is made twice does no more than once, so that a resumed run may "
+        "make one again whose end is unknown; null: a GET is, and nothing else.",
+    )
     category: Name = "custom"
 
 
@@ -210,6 +215,7 @@ class CustomToolUpdate(Model):
     header: Header | None = None
     parameters: Parameters | None = None
     timeout: Given[Timeout] = None
+    idempotent: bool | None = None
     category: Given[Name] = None
     secret: Secret | None = Field(None, repr=False)
 
@@ -264,6 +270,11 @@ class ClientTool(Model):
     )
     for_all: bool = Field(
         False, description="Whether every agent has it, not only those whose tools, or whose task's, name it."
+    )
+    idempotent: bool = Field(
+        False,
+        description="Whether a call that is made twice does no more than once, so that a resumed run may "
+        "make one again whose end is unknown.",
     )
 
 

@@ -17,6 +17,7 @@ from kasal_jupyter.schemas.executions import Execution, StopRequest
 from kasal_jupyter.schemas.mcp import McpServer
 from kasal_jupyter.schemas.memory import KnowledgeSource, Memory, Passage
 from kasal_jupyter.schemas.models import StoredProvider
+from kasal_jupyter.schemas.run_requests import RunRequest
 from kasal_jupyter.schemas.server import Maintenance
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import CustomTool
@@ -131,6 +132,7 @@ EXECUTIONS = Collection(
     searched=("crew_name", "result"),
     grams=True,
 )
+RUN_REQUESTS = Collection("run_requests", RunRequest, ("digest", "root", "parent"))
 STOP_REQUESTS = Collection("stop_requests", StopRequest, ("server",))
 DELIVERIES = Collection("deliveries", HookState, ("done",))
 LEDGER = Collection("ledger", LedgerEntry, ("day", "owner", "crew_id"))
@@ -197,6 +199,7 @@ CATALOG: tuple[Collection[Any], ...] = (
     AGENTS,
     TASKS,
     EXECUTIONS,
+    RUN_REQUESTS,
     STOP_REQUESTS,
     DELIVERIES,
     LEDGER,

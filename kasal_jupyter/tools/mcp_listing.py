@@ -38,6 +38,7 @@ class RemoteTool(Deferred):
     name: str
     description: str = ""
     parameters: dict[str, Any]
+    idempotent: bool = False
 
 
 @dataclass(slots=True)
@@ -106,6 +107,7 @@ def list_tools(
                 remote_name=tool.name,
                 description=_description(tool, server),
                 parameters=schema,
+                idempotent=tool.idempotent,
             )
         )
     for name in selected or ():

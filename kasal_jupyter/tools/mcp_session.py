@@ -20,6 +20,7 @@ from mcp.types import (
     ListToolsRequest,
     ListToolsResult,
     PaginatedRequestParams,
+    ToolAnnotations,
 )
 from pydantic import ValidationError
 
@@ -103,7 +104,12 @@ class McpSession:
             request = ClientRequest(ListToolsRequest(method="tools/list", params=params))
             page: ListToolsResult = await self._asked(request, ListToolsResult)
             found += [
-                RemoteTool(name=each.name, description=each.description or "", parameters=each.inputSchema)
+                RemoteTool(
+                    name=each.name,
+                    description=each.description or "",
+                    parameters=each.inputSchema,
+                    idempotent=_is_idempotent(each.annotations),
+                )
                 for each in page.tools
             ]
             cursor = page.nextCursor
@@ -268,3 +274,7 @@ def _in_words(error: McpError, name: str, hider: Hider) -> McpFailed:
     if error.error.code == UNREACHED:
         return McpFailed(error.error.message)
     return McpFailed(f"{name} refuses: {beginning(hider.hide(error.error.message))}")
+
+
+def _is_idempotent(annotations: ToolAnnotations | None) -> bool:
+    return annotations is not None and bool(annotations.readOnlyHint or annotations.idempotentHint)

@@ -256,10 +256,7 @@ class ReportedLLM(ObservedLLM):
         answer = Answered(
             counted,
             cost,
-            tuple(
-                RequestedToolCall(id=call_id, name=name, arguments=arguments)
-                for call_id, name, arguments in requested_calls(response)
-            ),
+            tuple(requested_calls(response)),
             attempt.heard,
             remark_on(reason, attempt.heard, most=self.most_tokens),
         )

@@ -40,6 +40,8 @@ class Attempt:
     ----------
     call_id
         CrewAI's id of it; None before it has begun.
+    key
+        Its identity; None where nothing is recorded.
     answered
         Whether the model has answered.
     usage, cost
@@ -58,6 +60,7 @@ class Attempt:
 
     def __init__(self) -> None:
         self.call_id: str | None = None
+        self.key: str | None = None
         self.answered = False
         self.usage: TokenUsage | None = None
         self.cost: float | None = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from kasal_jupyter.events.event import ErrorInfo, TokenUsage
+from kasal_jupyter.events.event import ErrorInfo, FailureDetails, TokenUsage
+from kasal_jupyter.worker.crew.earlier import Given
 from kasal_jupyter.worker.process.failures import ModelFailed
 
 LONGEST_WAIT = 120.0
@@ -53,13 +54,36 @@ class CallLeft:
     ----------
     usage, cost
         What it took all the same: 0.0 where the provider has done nothing, None where nobody knows.
+    key
+        Its identity.
+    failure
+        What else is to be known of how it failed.
     """
 
     call_id: str | None
     error: ErrorInfo
     usage: TokenUsage | None
     cost: float | None
+    key: str | None
+    failure: FailureDetails
     type: str = "kasal_llm_left"
+
+
+@dataclass(frozen=True, slots=True)
+class CallGiven:
+    """A call was not made: an earlier run's answer to it is given.
+
+    Attributes
+    ----------
+    key
+        Its identity.
+    given
+        The call and the answer, as they were recorded.
+    """
+
+    key: str
+    given: Given
+    type: str = "kasal_llm_given"
 
 
 def asks_again(failure: ModelFailed, tries: int) -> bool:
