@@ -19,6 +19,7 @@ import httpx
 import websocket
 
 from tests.processes import end
+from tests.shared_zygote import VARIABLE
 
 USERS = ("alice", "bob")
 PASSWORD = "everybody's"
@@ -167,6 +168,7 @@ def start_hub(room: Path, proxy: str) -> Hub:
             stderr=subprocess.STDOUT,
             env={
                 **environ,
+                VARIABLE: os.environ.get(VARIABLE, ""),
                 "HUB_ROOM": str(room),
                 "HUB_PORTS": json.dumps(ports),
                 "HUB_PROXY": proxy,
