@@ -4,6 +4,7 @@ import functools
 import gc
 import os
 import shutil
+import signal
 import sys
 from contextlib import ExitStack
 
@@ -37,6 +38,9 @@ httpx._transports.default.create_ssl_context = _trust_once
 
 def pytest_configure(config):
     """Share one warm process among all that is started here, by whichever of pytest's processes."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # So it is in the background of a shell, and all that is started here would be deaf to Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         stack = ExitStack()
         stack.enter_context(shared())

@@ -116,7 +116,7 @@ class CrewExportHandler(ApiHandler):
 
 def _as_file(found: Exported, wanted: str, stem: str) -> tuple[Media, str, bytes]:
     if wanted == "crewai":
-        from kasal_jupyter.formats.exporting import as_zip
+        from kasal_jupyter.formats.conversion import as_zip
 
         return ZIP, f"{stem}.zip", as_zip(found.files, stem)
     path, text = found.only

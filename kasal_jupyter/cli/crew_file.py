@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kasal_jupyter.cli import WrongUsage
-from kasal_jupyter.cli.connect import say
+from kasal_jupyter.cli.connect import STDIN, say
 from kasal_jupyter.client.client import Client
 from kasal_jupyter.errors import Fault, InvalidRequest, NotFound
 from kasal_jupyter.formats.yaml_crew import load_crew
@@ -27,9 +27,6 @@ from kasal_jupyter.kernel.crews.stored_crews import (
 )
 from kasal_jupyter.kernel.plain_values import NotPlain, plain
 from kasal_jupyter.schemas.crews import ChangeQuery, CrewCreate, CrewDetails, Writer
-
-STDIN = "-"
-"""What stands for the standard input."""
 
 _LINE = re.compile(r"line (\d+): (.*)", re.DOTALL)
 

@@ -25,14 +25,8 @@ HEADS = ("provider", "ready", "set by", "what it needs")
 _ASKED = "Secrets are asked for on a terminal, and else are the lines of the standard input."
 
 
-def register(subparsers: Subparsers) -> None:
-    """Add ``provider list``, ``set``, ``test`` and ``delete`` to the command's parser.
-
-    Parameters
-    ----------
-    subparsers
-        What ``ArgumentParser.add_subparsers`` gave.
-    """
+def add_provider(subparsers: Subparsers) -> None:
+    """Add ``provider`` to the parser of `jupyter kasal`."""
     provider = subparsers.add_parser(
         "provider",
         help="list and set the providers of models, with their keys",

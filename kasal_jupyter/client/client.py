@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote
@@ -78,6 +80,8 @@ from kasal_jupyter.schemas.users import Me
 
 if TYPE_CHECKING:
     import httpx
+
+    from kasal_jupyter.events.trace import Trace
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -530,3 +534,45 @@ def _source_of(change: ChangeQuery | None) -> dict[str, str] | None:
 
 def _if_match(version: int | None) -> dict[str, str]:
     return {"If-Match": f'"{version}"'} if version is not None else {}
+
+
+LOOK_SECONDS = 1.0
+"""How often a run's place in the line is asked for, at the most."""
+
+
+class Waiting:
+    """Where a run stands in its server's line, which no event tells, since others come and go.
+
+    It is asked for while the run waits; whoever follows the run calls :meth:`look` while nothing comes.
+
+    Parameters
+    ----------
+    client
+        The server.
+    trace
+        What is known of the run.
+
+    Attributes
+    ----------
+    position
+        Its place, counted from 1; None where it does not wait, or nobody knows.
+    """
+
+    def __init__(self, client: Client, trace: Trace) -> None:
+        self.position: int | None = None
+        self._client = client
+        self._trace = trace
+        self._next = 0.0
+
+    def look(self) -> None:
+        """Ask the server, if the run waits and it is time to."""
+        # Before its first event nothing is known of it, not even that it waits.
+        if self._trace.summary.status != "queued" or not self._trace.summary.seq:
+            self.position = None
+            return
+        if time.monotonic() < self._next:
+            return
+        # A server that is away is told of by the stream that follows the run.
+        with suppress(errors.KasalError):
+            self.position = self._client.execution(self._trace.job_id).queue_position
+        self._next = time.monotonic() + LOOK_SECONDS

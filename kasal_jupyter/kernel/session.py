@@ -349,3 +349,27 @@ def show(what: object) -> None:
     from IPython.display import display
 
     display(what)  # type: ignore[no-untyped-call]
+
+
+def connect(url: str | None = None, token: str | None = None) -> str:
+    """Talk to another server from now on, in the magics as well.
+
+    Parameters
+    ----------
+    url
+        The server's base URL, without ``/v1``, or an address copied from the browser; without it the server
+        is found as at the start.
+    token
+        Jupyter's token or a Kasal one; ``KASAL_TOKEN`` where it is not given.
+
+    Returns
+    -------
+    str
+        The base URL of the server that is used now.
+
+    Raises
+    ------
+    KasalError
+        It cannot be reached, or does not let us in; the one before is used on.
+    """
+    return the_session().connect(url, token).url

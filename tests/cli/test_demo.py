@@ -7,7 +7,7 @@ import sys
 import psutil
 import pytest
 
-from kasal_jupyter.cli.server_process import ServerProcess
+from kasal_jupyter.cli.demo import ServerProcess
 from kasal_jupyter.client.client import Client
 from kasal_jupyter.client.connection import Connection
 from kasal_jupyter.errors import Unavailable

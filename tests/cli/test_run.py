@@ -13,7 +13,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="Windows has no such signa
 
 
 def test_a_file_is_run_and_watched_and_only_its_answer_is_the_output(terminal):
-    status, out, err = terminal.run("run", "crew.yaml", "topic=oolong tea")
+    status, out, err = terminal.apart("run", "crew.yaml", "topic=oolong tea")
 
     assert status == 0, err
     assert out.startswith("[sandbox]")

@@ -14,10 +14,11 @@ from ruamel.yaml import YAML
 from kasal_jupyter import errors
 from kasal_jupyter.confined import confined
 from kasal_jupyter.errors import MOST_FAULTS, InvalidRequest
-from kasal_jupyter.formats import bundle, yaml_answer
+from kasal_jupyter.formats import bundle
 from kasal_jupyter.formats import limited as elsewhere
+from kasal_jupyter.formats import yaml_crew as yaml_answer
+from kasal_jupyter.formats.conversion import import_crew
 from kasal_jupyter.formats.found_crew import MOST_REMARKS
-from kasal_jupyter.formats.importing import import_crew
 from kasal_jupyter.formats.yaml_crew import load_crew
 from kasal_jupyter.formats.yaml_edit import rewrite
 from kasal_jupyter.formats.yaml_text import MOST_MERGES, parse_mapping, plain

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.kernel.test_browser import APPS, code_cell, notebook, run_all, show
+from tests.kernel.test_browser import ONE_APP, code_cell, notebook, run_all, show, window  # noqa: F401
 from tests.sample_crews import crew_body, new_crew, wait_for
 
 SECONDS = 60_000
@@ -15,8 +15,9 @@ SECONDS = 60_000
 
 
 @pytest.fixture
-def page(browser):
-    page = browser.new_page(viewport={"width": 1180, "height": 1100})
+def page(window):  # noqa: F811 - the fixture
+    page = window.new_page()
+    page.set_viewport_size({"width": 1180, "height": 1100})
     page.set_default_timeout(SECONDS)
     expect.set_options(timeout=SECONDS)
     yield page
@@ -57,7 +58,7 @@ def choose(editor, line):
     outline.select_option(label=outline.locator("option", has_text=line).inner_text())
 
 
-@pytest.mark.parametrize("app", APPS)
+@pytest.mark.parametrize("app", ONE_APP)
 def test_a_crew_is_edited_saved_and_run(app, page, live_server, api, pictures):
     crew = f"Edited in {app}"
     crew_id = new_crew(api, crew_body(crew))
@@ -143,23 +144,24 @@ def test_a_crew_is_edited_saved_and_run(app, page, live_server, api, pictures):
     page.screenshot(path=pictures / f"editor-{app}-trace.png")
 
 
-@pytest.mark.parametrize("width", [900, 560, 360])
-def test_the_editor_fits_the_page_and_the_theme(page, live_server, api, pictures, width):
-    dark = width == 900
-    crew = f"Narrow {width}"
-    new_crew(api, crew_body(crew))
-    page.set_viewport_size({"width": width, "height": 1100})
-    _, editor = open_editor(page, live_server, "notebook", crew, f"narrow-{width}.ipynb", dark=dark)
-    choose(editor, "Agent · Researcher")
-    expect(editor.get_by_label("Goal")).to_have_value("Find what matters about {topic}")
-    page.screenshot(path=pictures / f"editor-{width}.png")
-    require_inside(editor)
-    choose(editor, "Task 2")
-    for fold in ("tools, order, result", "what the result must be like", "when it is done at all"):
-        editor.get_by_role("button", name=fold).click()
-    editor.get_by_label("It equals (JSON)").wait_for()
-    page.screenshot(path=pictures / f"editor-task-{width}.png", full_page=True)
-    require_inside(editor)
+def test_the_editor_fits_every_page_and_the_dark_theme(page, live_server, api, pictures):
+    new_crew(api, crew_body("Narrow"))
+    _, editor = open_editor(page, live_server, "notebook", "Narrow", "narrow.ipynb", dark=True)
+    for width in (900, 560, 360):
+        page.set_viewport_size({"width": width, "height": 1100})
+        choose(editor, "Agent · Researcher")
+        expect(editor.get_by_label("Goal")).to_have_value("Find what matters about {topic}")
+        page.screenshot(path=pictures / f"editor-{width}.png")
+        require_inside(editor)
+        choose(editor, "Task 2")
+        for name in ("tools, order, result", "what the result must be like", "when it is done at all"):
+            fold = editor.get_by_role("button", name=name)
+            fold.wait_for()
+            if fold.get_attribute("aria-expanded") == "false":
+                fold.click()
+        editor.get_by_label("It equals (JSON)").wait_for()
+        page.screenshot(path=pictures / f"editor-task-{width}.png", full_page=True)
+        require_inside(editor)
 
 
 def require_inside(editor):

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from kasal_jupyter.formats.crewai_braces import from_crewai, to_crewai
+from kasal_jupyter.formats.crewai_fields import from_crewai, to_crewai
 from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.schemas.placeholders import fill, literal, names
 from kasal_jupyter.schemas.tasks import task_title

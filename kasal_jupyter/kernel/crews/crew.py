@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kasal_jupyter.errors import InvalidRequest, NotFound
-from kasal_jupyter.kernel.crews.body import CrewBody
-from kasal_jupyter.kernel.crews.members import Agent, Task, checked, one_model
+from kasal_jupyter.kernel.crews.members import Agent, CrewBody, Task, checked, one_model
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.session import notebook_change, show, the_session
 from kasal_jupyter.kernel.views.clean import clean

@@ -1,4 +1,4 @@
-"""``jupyter kasal user``: who may use the API besides whoever Jupyter lets in."""
+"""``jupyter kasal user`` and ``db``: what is done to the data folder itself, whether a server runs or not."""
 
 from __future__ import annotations
 
@@ -14,28 +14,22 @@ from typing import TYPE_CHECKING, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from kasal_jupyter.errors import Fault, InvalidRequest, StoreError
+from kasal_jupyter.errors import Fault, InvalidRequest, KasalError, StoreError
 from kasal_jupyter.kernel.views.figures import size_text
 from kasal_jupyter.schemas.users import Role, Tier, User, UserCreate, UserDetails, UserUpdate
 
 if TYPE_CHECKING:
     from kasal_jupyter.auth.users import Users
+    from kasal_jupyter.cli.connect import Subparsers
 
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # argparse has no other name
 
 M = TypeVar("M", bound=BaseModel)
 
 _PASSWORD = "The password is asked for on a terminal, and else is the first line of the standard input."  # noqa: S105
 
 
-def register(subparsers: Subparsers) -> None:
-    """Add ``user add``, ``list``, ``set``, ``passwd``, ``disable`` and ``enable`` to the command's parser.
-
-    Parameters
-    ----------
-    subparsers
-        What ``ArgumentParser.add_subparsers`` gave.
-    """
+def add_user(subparsers: Subparsers) -> None:
+    """Add ``user`` to the parser of `jupyter kasal`."""
     user = subparsers.add_parser(
         "user",
         help="add, list and change users",
@@ -229,3 +223,73 @@ def _valid(model: type[M], fields: dict[str, str]) -> M:
 def _row(user: UserDetails) -> tuple[str, ...]:
     email = f"{user.email} (disabled)" if user.disabled else user.email
     return (email, user.tier, user.role, size_text(user.stored.bytes), user.created_at[:10], user.id)
+
+
+# -- the store as a JSON file, and back -----------------------------------------------------------------
+
+# ``jupyter kasal db``: the store as a JSON file, and back.
+
+
+def add_db(subparsers: Subparsers) -> None:
+    """Add ``db`` to the parser of `jupyter kasal`."""
+    database = subparsers.add_parser("db", help="export the store to a JSON file, or import one")
+    commands = database.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    export = commands.add_parser(
+        "export",
+        help="write everything into a JSON file that TinyDB opens",
+        description="Write crews, executions, users and all else into a JSON file that TinyDB opens. "
+        "Servers may go on working meanwhile. Traces are in the data folder's runs/ and not in the file.",
+    )
+    export.add_argument("file", type=Path, metavar="FILE", help="the JSON file; an older one is replaced")
+    _add_data_folder(export)
+    export.set_defaults(handler=run_export)
+
+    import_ = commands.add_parser(
+        "import",
+        help="take such a file into an empty store",
+        description="Take a JSON file written by `db export` or by TinyDB into the store. "
+        "Every document is checked first; if anything is wrong, nothing changes.",
+    )
+    import_.add_argument("file", type=Path, metavar="FILE", help="the JSON file")
+    import_.add_argument("--replace", action="store_true", help="delete what the store holds first")
+    _add_data_folder(import_)
+    import_.set_defaults(handler=run_import)
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """Carry out ``db export``; give the exit status."""
+    from kasal_jupyter.store.dump import export_json
+
+    return _report("exported", args, lambda folder: export_json(folder, args.file))
+
+
+def run_import(args: argparse.Namespace) -> int:
+    """Carry out ``db import``; give the exit status."""
+    from kasal_jupyter.store.dump import import_json
+
+    return _report("imported", args, lambda folder: import_json(folder, args.file, replace=args.replace))
+
+
+def _add_data_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-folder",
+        type=Path,
+        metavar="D",
+        help="the data folder (default: Kasal's in Jupyter's data folder)",
+    )
+
+
+def _report(done: str, args: argparse.Namespace, action: Callable[[Path], dict[str, int]]) -> int:
+    from kasal_jupyter.store.folder import default_data_folder
+
+    try:
+        counts = action(args.data_folder or default_data_folder())
+    except KasalError as error:
+        print(f"jupyter kasal db: {error.message}", file=sys.stderr)
+        # The message names the first fault itself.
+        for fault in error.faults[1:]:
+            print(f"  {fault.field}: {fault.reason}", file=sys.stderr)
+        return 1
+    print(f"{done}:", ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing")
+    return 0

@@ -1,24 +1,28 @@
-"""Crews from whatever format they come in."""
+"""Crews from and to whatever format they come in, or are wanted in."""
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
 from typing import Literal
 
 from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.formats.bundle import MESSAGE
-from kasal_jupyter.formats.canvas import is_canvas, read_canvas
+from kasal_jupyter.formats.canvas import export_canvas, is_canvas, read_canvas
 from kasal_jupyter.formats.crew_jsonc import crew_file, read_crew_jsonc
+from kasal_jupyter.formats.crewai_export import export_project
 from kasal_jupyter.formats.crewai_project import has_project, read_project
 from kasal_jupyter.formats.document import read_json
 from kasal_jupyter.formats.found_crew import Imported
-from kasal_jupyter.formats.yaml_crew import load_crew
+from kasal_jupyter.formats.outline import Exported, file_name, outline
+from kasal_jupyter.formats.yaml_crew import dump_crew, load_crew
 from kasal_jupyter.formats.yaml_text import parse_mapping
 from kasal_jupyter.schemas.crews import CrewCreate
-from kasal_jupyter.schemas.exchange import Format
+from kasal_jupyter.schemas.exchange import ExportFormat, Format, Remark
 
 Wanted = Literal["auto", "yaml", "crewai", "jsonc", "kasal"]
 
@@ -123,3 +127,56 @@ def _from_yaml(file: str, text: str, name: str | None) -> CrewCreate:
     except InvalidRequest as error:
         faults = [Fault(fault.field, f"{file}, {fault.reason}") for fault in error.faults]
         raise InvalidRequest(error.message, faults=faults) from None
+
+
+# -- written --------------------------------------------------------------------------------------------
+
+# Crews in whatever format they are wanted.
+
+_DATE = (1980, 1, 1, 0, 0, 0)
+"""The date of every file in an archive: the same crew gives the same bytes."""
+
+
+def export_yaml(crew: CrewCreate) -> Exported:
+    """Write a crew as our YAML, which is read back to the same crew."""
+    found = outline(crew)
+    remarks = list(found.remarks)
+    tasks = []
+    for place, (task, texts) in enumerate(zip(found.crew.tasks, found.texts, strict=True)):
+        entries = []
+        for text in texts:
+            alone = not any(char.isspace() for char in text)
+            # One word is read as a task's name.
+            entries.append(f"{text} " if alone else text)
+            if alone:
+                remarks.append(
+                    Remark(
+                        field=f"tasks[{place}].context",
+                        reason=f"{text!r} has a blank behind it there, or it would be read as a task's name",
+                    )
+                )
+        if entries:
+            task = task.model_copy(update={"context": [*(task.context or ()), *entries]})  # noqa: PLW2901
+        tasks.append(task)
+    text = dump_crew(found.crew.model_copy(update={"tasks": tasks}))
+    return Exported({f"{file_name(crew.name)}.yaml": text}, remarks)
+
+
+_WRITERS = {"yaml": export_yaml, "crewai": export_project, "kasal": export_canvas}
+
+
+def export_crew(crew: CrewCreate, wanted: ExportFormat) -> Exported:
+    """Write a crew in a format."""
+    return _WRITERS[wanted](crew)
+
+
+def as_zip(files: Mapping[str, str], folder: str) -> bytes:
+    """Pack files into a zip file, in one folder."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, text in files.items():
+            entry = zipfile.ZipInfo(f"{folder}/{path}", _DATE)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, text.encode())
+    return stream.getvalue()

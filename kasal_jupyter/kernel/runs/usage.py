@@ -1,25 +1,189 @@
-"""What runs have used, drawn: by matplotlib where that is installed, else as bars in HTML.
-
-The HTML bars are characters: where styles are dropped, as on GitHub, they still stand beside their figures.
-"""
+"""What runs have used, as a table and drawn: `%kasal usage` and `kasal.usage()`."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from kasal_jupyter.kernel.failure import CellError
+from kasal_jupyter.kernel.magics.command_line import day, one_of, phrase
+from kasal_jupyter.kernel.session import the_session
 from kasal_jupyter.kernel.views import html_parts as parts
+from kasal_jupyter.kernel.views.cards import Shown
 from kasal_jupyter.kernel.views.clean import escape, one_line
-from kasal_jupyter.kernel.views.figures import counted, spent_text
-from kasal_jupyter.schemas.usage import UsageGroup, UsageList
+from kasal_jupyter.kernel.views.figures import counted, size_text, spent_text
+from kasal_jupyter.schemas.usage import GroupBy, UsageGroup, UsageList
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from kasal_jupyter.client.client import Client
+    from kasal_jupyter.schemas.usage import GroupBy, Stored, UsageTotal
+
+
+def add_usage_options(parser: ArgumentParser) -> None:
+    """Have a parser take which use is meant."""
+    groups = get_args(GroupBy)
+    parser.add_argument(
+        "--by",
+        metavar="WHAT",
+        type=one_of(groups),
+        help=f"what it is told apart by: {', '.join(groups)}; by default day",
+    )
+    parser.add_argument("--crew", metavar="NAME", type=phrase, help="one crew's, by its name or id")
+    parser.add_argument(
+        "--since", metavar="DAY", type=day, help="the first day, 2024-01-15; by default 30 days are shown"
+    )
+    parser.add_argument("--until", metavar="DAY", type=day, help="the last day; by default today")
+
+
+class UsageTable(Shown):
+    """What was used, a row a group.
+
+    Attributes
+    ----------
+    groups
+        The groups: ``key``, ``name``, ``runs``, ``llm_calls``, ``total_tokens``, ``cost`` and more.
+    whole
+        All of them together.
+    since, until
+        The first and the last day.
+    stored
+        What is stored now: ``bytes``, ``crews``; ``most_bytes`` and ``most_crews`` are None for any number.
+    """
+
+    def __init__(self, answer: UsageList, by: Callable[[GroupBy], UsageList] | None = None) -> None:
+        self._answer, self._by = answer, by
+        self.groups: list[UsageGroup] = answer.groups
+        self.whole: UsageTotal = answer.whole
+        self.since, self.until = answer.since, answer.until
+        self.stored: Stored = answer.stored
+        whole = answer.whole
+        title = (
+            f"{answer.since} to {answer.until}: {counted(whole.runs, 'run')}, "
+            f"{counted(whole.llm_calls, 'model call')}, {counted(whole.total_tokens, 'token')}, "
+            f"{spent_text(whole)}; stored now: {stored_text(answer.stored)}"
+        )
+        super().__init__(title, usage_heads(answer), usage_rows(answer))
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars in all; None where one call's is unknown: then it is ``whole.cost_at_least`` or more."""
+        return self.whole.cost
+
+    def plot(self, by: GroupBy | None = None) -> UsagePlot:
+        """Draw cost and tokens as bars: with matplotlib where it is installed, else in HTML.
+
+        Parameters
+        ----------
+        by
+            What is told apart; by default day, model and crew, each in a chart of its own, or what this
+            table tells apart where that is something else than days.
+
+        Returns
+        -------
+        UsagePlot
+            A notebook shows it; ``.figure`` is matplotlib's, to be saved.
+        """
+        mine = self._answer.group_by
+        wanted: list[GroupBy] = ["day", "model", "crew"] if mine == "day" else [mine]
+        if by is not None:
+            wanted = [by]
+        ask = self._by
+        return UsagePlot([self._answer if each == mine or ask is None else ask(each) for each in wanted])
+
+    def df(self) -> pd.DataFrame:
+        """Give the groups as a table.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``key``, ``name``, ``crew_name``, ``runs``, ``prompt_tokens``, ``completion_tokens``,
+            ``total_tokens``, ``llm_calls``, ``tool_calls``, ``cost`` (US dollars; missing where unknown),
+            ``cost_at_least``, ``unknown_costs``.
+
+        Raises
+        ------
+        CellError
+            pandas is not installed in this kernel.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise CellError("pandas is not installed in this kernel; `%pip install pandas`") from None
+        columns = ["key", "name", "crew_name", "runs", "prompt_tokens", "completion_tokens", "total_tokens"]
+        columns += ["llm_calls", "tool_calls", "cost", "cost_at_least", "unknown_costs"]
+        frame = pd.DataFrame([each.model_dump() for each in self.groups], columns=columns)
+        return frame.astype({"cost": float})
+
+
+def usage_table(
+    client: Client,
+    by: GroupBy = "day",
+    *,
+    since: str | None = None,
+    until: str | None = None,
+    **only: str | None,
+) -> UsageTable:
+    """Ask a server what runs have used, and give the table.
+
+    Parameters
+    ----------
+    client
+        The server.
+    by
+        What it is told apart by.
+    since, until
+        The first and the last day, ``2024-01-15``; by default the last 30 days.
+    **only
+        ``crew_id``, ``user``.
+    """
+
+    def ask(by: GroupBy) -> UsageList:
+        return client.usage(by, since=since, until=until, **only)
+
+    return UsageTable(ask(by), ask)
+
+
+def stored_text(stored: Stored) -> str:
+    """Write how much is stored: ``1.2 MB of 200.0 MB``, ``1.2 MB`` where any amount may be."""
+    most = "" if stored.most_bytes is None else f" of {size_text(stored.most_bytes)}"
+    return size_text(stored.bytes) + most
+
+
+def usage_heads(answer: UsageList) -> list[str]:
+    """Give the columns of a table of usage."""
+    heads: list[str] = [answer.group_by]
+    if answer.group_by in {"agent", "task"}:
+        heads.append("crew")
+    if answer.group_by in {"day", "crew", "user"}:
+        heads.append("runs")
+    # Tools are no model's.
+    calls = ["model calls"] if answer.group_by == "model" else ["model calls", "tool calls"]
+    return [*heads, *calls, "tokens in", "tokens out", "cost"]
+
+
+def usage_rows(answer: UsageList) -> list[list[str]]:
+    """Give its rows, as text."""
+    rows = []
+    for each in answer.groups:
+        row = [each.name or "(none)"]
+        if answer.group_by in {"agent", "task"}:
+            row.append(each.crew_name or "")
+        if each.runs is not None:
+            row.append(f"{each.runs:,}")
+        calls = [each.llm_calls] if answer.group_by == "model" else [each.llm_calls, each.tool_calls]
+        counts = (*calls, each.prompt_tokens, each.completion_tokens)
+        rows.append([*row, *(f"{count:,}" for count in counts), spent_text(each)])
+    return rows
+
 
 MOST_BARS = 12
 """Models, crews and the like that are told apart; the others are one bar."""
@@ -237,3 +401,27 @@ def _draw(axes: Axes, by: str, bars: Sequence[Bar], what: Measure) -> None:
         # Nothing is drawn of nothing, and its axis would be in fractions of it.
         axes.text(0.5, 0.5, "0", transform=axes.transAxes, ha="center", va="center")
         (axes.yaxis if by == "day" else axes.xaxis).set_ticks([])
+
+
+def usage(
+    by: GroupBy = "day", *, crew: str | None = None, since: str | None = None, until: str | None = None
+) -> UsageTable:
+    """Say what your runs have used, and what it cost; an admin's answer has everybody's.
+
+    Parameters
+    ----------
+    by
+        What it is told apart by: ``day``, ``crew``, ``model``, ``agent``, ``task``; for admins also ``user``.
+    crew
+        One crew's, by its name or id.
+    since, until
+        The first and the last day, ``2024-01-15``; by default the last 30 days.
+
+    Returns
+    -------
+    UsageTable
+        A notebook shows it as a table; ``.df()`` gives it as one, ``.whole`` the sums.
+    """
+    session = the_session()
+    crew_id = session.crew(crew).id if crew is not None else None
+    return usage_table(session.client, by, since=since, until=until, crew_id=crew_id)
