@@ -144,9 +144,7 @@ def test_a_crew_is_edited_saved_and_run(app, page, live_server, api, pictures):
     page.screenshot(path=pictures / f"editor-{app}-trace.png")
 
 
-def test_the_editor_is_reached_by_the_keyboard_and_fits_every_page(
-    page, live_server, api, pictures
-):
+def test_the_editor_is_reached_by_the_keyboard_and_fits_every_page(page, live_server, api, pictures):
     new_crew(api, crew_body("Narrow"))
     _, editor = open_editor(page, live_server, "notebook", "Narrow", "narrow.ipynb", dark=True)
     require_the_keyboard(page, editor)
@@ -223,9 +221,7 @@ def test_a_saved_notebook_shows_the_crew_without_a_kernel(page, live_server, api
     page.screenshot(path=pictures / "editor-saved.png")
 
 
-def test_a_screen_reader_hears_of_faults_and_what_is_begun_is_quiet(
-    page, live_server, api, pictures
-):
+def test_a_screen_reader_hears_of_faults_and_what_is_begun_is_quiet(page, live_server, api, pictures):
     crew_id = new_crew(api, crew_body("Heard of"))
     _, editor = open_editor(page, live_server, "notebook", "Heard of", "heard.ipynb")
     expect(page.get_by_role("group", name="Crew editor")).to_be_visible()
