@@ -89,7 +89,9 @@ def browser():
         pytest.skip(missing)
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"]
+            executable_path=chromium,
+            # Without a graphics card, the processor would play one.
+            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-gpu-rasterization"],
         )
         yield running
         running.close()

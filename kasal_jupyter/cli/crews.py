@@ -1,4 +1,4 @@
-"""``jupyter kasal crews, rename, copy, rm, history, generate``: crews and their versions."""
+"""``jupyter kasal crews``, ``rename``, ``copy``, ``rm``, ``history``, ``generate``: crews and versions."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ def saved_notebook(server, name, result, **metadata):
     return notebook(server, name, code_cell("run", 1, [output]), **metadata)
 
 
-@pytest.mark.parametrize("app", APPS)
+@pytest.mark.parametrize("app", some_or_all(["lab"], [*APPS]))
 def test_a_run_grows_under_its_cell_and_stays_in_the_saved_notebook(app, page, live_server, pictures):
     path = run_notebook(live_server, f"grow-{app}.ipynb", 1.0)
     show(page, live_server, app, path)
@@ -306,7 +306,7 @@ def test_a_trusted_notebook_follows_the_theme(page, live_server, finished):
         assert client.post(f"{live_server.url}/api/contents/{path.name}/trust").status_code in {200, 201, 204}
     colours = []
     for dark in (False, True):
-        show(page, live_server, "lab", path, dark=dark)
+        show(page, live_server, "notebook", path, dark=dark)
         card = page.locator(CARD).first
         card.wait_for()
         assert contrast(page, card) >= 4.5

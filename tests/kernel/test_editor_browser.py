@@ -144,9 +144,10 @@ def test_a_crew_is_edited_saved_and_run(app, page, live_server, api, pictures):
     page.screenshot(path=pictures / f"editor-{app}-trace.png")
 
 
-def test_the_editor_fits_every_page_and_the_dark_theme(page, live_server, api, pictures):
+def test_the_editor_is_reached_by_the_keyboard_and_fits_every_page(page, live_server, api, pictures):
     new_crew(api, crew_body("Narrow"))
     _, editor = open_editor(page, live_server, "notebook", "Narrow", "narrow.ipynb", dark=True)
+    require_the_keyboard(page, editor)
     for width in (900, 560, 360):
         page.set_viewport_size({"width": width, "height": 1100})
         choose(editor, "Agent · Researcher")
@@ -164,18 +165,8 @@ def test_the_editor_fits_every_page_and_the_dark_theme(page, live_server, api, p
         require_inside(editor)
 
 
-def require_inside(editor):
-    """No control is wider than the editor, or beside it."""
-    box = editor.bounding_box()
-    for control in editor.locator("input:visible, textarea:visible, select:visible, button:visible").all():
-        place = control.bounding_box()
-        assert place["x"] >= box["x"]
-        assert place["x"] + place["width"] <= box["x"] + box["width"] + 1, control.inner_text()
-
-
-def test_every_control_is_labelled_and_reached_by_the_keyboard(page, live_server, api):
-    new_crew(api, crew_body("By keyboard"))
-    _, editor = open_editor(page, live_server, "notebook", "By keyboard", "keyboard.ipynb")
+def require_the_keyboard(page, editor):
+    """Every control is labelled, and reached in order; the notebook's own keys do nothing there."""
     outline = editor.get_by_label("Crew, agents, tasks")
     outline.focus()
     page.keyboard.press("ArrowDown")
@@ -201,6 +192,15 @@ def test_every_control_is_labelled_and_reached_by_the_keyboard(page, live_server
     assert unlabelled == []
 
 
+def require_inside(editor):
+    """No control is wider than the editor, or beside it."""
+    box = editor.bounding_box()
+    for control in editor.locator("input:visible, textarea:visible, select:visible, button:visible").all():
+        place = control.bounding_box()
+        assert place["x"] >= box["x"]
+        assert place["x"] + place["width"] <= box["x"] + box["width"] + 1, control.inner_text()
+
+
 def test_a_saved_notebook_shows_the_crew_without_a_kernel(page, live_server, api, pictures):
     new_crew(api, crew_body("Kept in the file"))
     path, editor = open_editor(page, live_server, "lab", "Kept in the file", "kept.ipynb")
@@ -221,9 +221,9 @@ def test_a_saved_notebook_shows_the_crew_without_a_kernel(page, live_server, api
     page.screenshot(path=pictures / "editor-saved.png")
 
 
-def test_a_screen_reader_hears_of_tabs_folds_and_faults(page, live_server, api, pictures):
-    new_crew(api, crew_body("Heard of"))
-    _, editor = open_editor(page, live_server, "lab", "Heard of", "heard.ipynb")
+def test_a_screen_reader_hears_of_faults_and_what_is_begun_is_quiet(page, live_server, api, pictures):
+    crew_id = new_crew(api, crew_body("Heard of"))
+    _, editor = open_editor(page, live_server, "notebook", "Heard of", "heard.ipynb")
     expect(page.get_by_role("group", name="Crew editor")).to_be_visible()
     views = editor.get_by_role("tablist", name="Views of the crew")
     expect(views.get_by_role("tab", name="Form", selected=True)).to_be_visible()
@@ -271,10 +271,11 @@ def test_a_screen_reader_hears_of_tabs_folds_and_faults(page, live_server, api, 
     for role in ("textbox", "combobox", "listbox", "checkbox", "button", "spinbutton"):
         assert all(heard(role)), (role, heard(role))
 
+    require_quiet_beginnings(page, editor, api, crew_id, pictures)
 
-def test_what_is_begun_is_quiet_and_a_model_has_room(page, live_server, api, pictures):
-    crew_id = new_crew(api, crew_body("Begun"))
-    _, editor = open_editor(page, live_server, "lab", "Begun", "begun.ipynb")
+
+def require_quiet_beginnings(page, editor, api, crew_id, pictures):
+    """What is begun is no fault, a model has room, and a run is started by Enter."""
     press(editor, "+ Agent")
     expect(editor.locator(".kasal-state")).to_contain_text("2 fields to fill in")
     expect(editor.locator(".kasal-fault")).to_have_count(0)
