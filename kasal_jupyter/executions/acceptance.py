@@ -10,7 +10,7 @@ from kasal_jupyter.errors import Conflict
 from kasal_jupyter.executions.feed import event_of
 from kasal_jupyter.schemas.base import utc_now, utc_now_precise
 from kasal_jupyter.schemas.crews import Crew, WholeCrew
-from kasal_jupyter.schemas.executions import Budget, CrewRemark, Execution
+from kasal_jupyter.schemas.executions import Budget, CrewRemark, Execution, Verb
 from kasal_jupyter.schemas.run_requests import RunRequest
 from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.schemas.tools import ClientTool
@@ -147,6 +147,7 @@ def queued_execution(
     models: list[str],
     remarks: Sequence[CrewRemark] = (),
     request: KeyedRequest | None = None,
+    verb: Verb = "run",
     attempt: int = 1,
 ) -> Execution:
     """Give what the store first knows of a run.
@@ -169,6 +170,8 @@ def queued_execution(
         What the check has found that keeps nothing from running.
     request
         The key that the client sent along, if it sent one.
+    verb
+        How it goes about: the record that it uses is the spec's.
     attempt
         Which attempt at the run it is.
     """
@@ -187,7 +190,7 @@ def queued_execution(
         budget=spec.budget,
         models=models,
         remarks=list(remarks),
-        verb=spec.source.verb if spec.source is not None else "run",
+        verb=verb,
         parent=spec.source.job_id if spec.source is not None else None,
         attempt=attempt,
         idempotency_key=request.key if request else None,

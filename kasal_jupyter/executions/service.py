@@ -290,6 +290,7 @@ class Runs:
                 crew_version=source.crew_version,
                 expected=1,
                 models=source.models,
+                verb="replay",
                 attempt=source.attempt,
             )
             return Prepared(spec, execution, request_of(spec, owner, webhook=None))
@@ -353,6 +354,7 @@ class Runs:
                 expected=source.estimated_duration,
                 models=[change.model] if change.model else source.models,
                 remarks=checked.told(),
+                verb="resume",
                 attempt=1 + max(each.attempt for each in (source, *attempts)),
             )
             kept = request_of(spec, owner, webhook=asked.webhook, root=asked.root)

@@ -18,7 +18,7 @@ TIME_PATTERN = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"
 
 Status = Literal["queued", "running", "completed", "failed", "stopped", "interrupted"]
 
-Verb = Literal["run", "replay", "resume", "fork"]
+Verb = Literal["run", "replay", "resume"]
 """What an execution is: a run of its own, an earlier one's record again, or an earlier one that goes on."""
 
 KINDS: Mapping[str, frozenset[str]] = {
