@@ -44,6 +44,7 @@ from kasal_jupyter.executions.queue import RunLimits
 from kasal_jupyter.executions.service import Runs
 from kasal_jupyter.executions.webhooks import SigningSecrets, Webhooks
 from kasal_jupyter.hiding import MIN_WORD, unhidden_among
+from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.memory.knowledge import Knowledge
 from kasal_jupyter.memory.memories import Memories
 from kasal_jupyter.models.catalog import ModelCatalog, SandboxCatalog
@@ -376,7 +377,7 @@ class KasalApp(ExtensionApp):
 
     def _opened(self) -> Store:
         """Open the store; it may take a while, where another program holds it."""
-        return Store.open(self.folder)
+        return Store.open(self.folder, SCHEMAS)
 
     def _build(self, store: Store) -> None:
         """Build the parts over an opened store.
@@ -533,7 +534,7 @@ class KasalApp(ExtensionApp):
                 runs = self.parts.runs
                 folder = runs.folder.parent / SANDBOX_FOLDER / runs.presence.server_id
                 # To make a store takes a new file's syncs.
-                store = await asyncio.to_thread(Store.open, folder)
+                store = await asyncio.to_thread(Store.open, folder, SCHEMAS)
                 self._sandbox_parts = self._workspace(
                     store, folder, SandboxCatalog(environ={}), self.parts.maintenance
                 )

@@ -311,7 +311,7 @@ def _become(wish: dict[str, Any], control: int, log: int) -> NoReturn:
     os.environ.update(wish["environment"])
     tempfile.tempdir = None  # It knows where the former environment said.
     from kasal_jupyter.worker.process import zygote
-    from kasal_jupyter.worker.process.zygote_warden import fostered
+    from kasal_jupyter.worker.process.zygote import fostered
 
     sock = socket.socket(fileno=control)
     births = fostered(sock)
@@ -327,15 +327,16 @@ def main(door: socket.socket, folder: Path, owner: int) -> NoReturn:
 
 def warm_up(folder: Path) -> None:
     """Do what each zygote would do, and have it not done again."""
-    from kasal_jupyter.worker.process.switches import import_crewai
+    from kasal_jupyter.worker.process.setup import import_crewai
 
     import_crewai(folder)  # Before anything else imports it.
     from kasal_jupyter.worker.process import warm
 
     warm.warm_up()
     warm.warm_up = lambda: None
-    # Otherwise each zygote would load it for itself once nothing is to do.
-    warm.load_rest("mcp")
+    # Otherwise each zygote would load it for itself once nothing is to do, and each run before.
+    for name in ("mcp", "anthropic", "gemini", "azure", "bedrock"):
+        warm.load_rest(name)
     gc.collect()
     gc.freeze()
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.listing import LISTED, list_page
 from kasal_jupyter.api.operation import operation
-from kasal_jupyter.memory.knowledge import INVALID_KNOWLEDGE
+from kasal_jupyter.memory.knowledge import INVALID_KNOWLEDGE, read_source
 from kasal_jupyter.memory.memories import INVALID_MEMORY, MEMORY_TYPES, shelf
-from kasal_jupyter.memory.reading import read_source
-from kasal_jupyter.memory.record import KINDS
+from kasal_jupyter.memory.tables import KINDS
 from kasal_jupyter.schemas.base import Updated
 from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.schemas.memory import (

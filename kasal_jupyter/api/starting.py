@@ -20,7 +20,7 @@ from tornado import web
 from kasal_jupyter.errors import Unavailable
 from kasal_jupyter.events.event import is_event
 from kasal_jupyter.schemas.base import Deferred, utc_now
-from kasal_jupyter.tools.catalog import builtin_tools
+from kasal_jupyter.tools.tool import builtin_tools
 
 TRY_SECONDS = 5.0
 """How long nobody looks again whether the data folder can be used."""

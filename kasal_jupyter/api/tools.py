@@ -37,8 +37,7 @@ from kasal_jupyter.schemas.tools import (
 )
 from kasal_jupyter.toolbox.custom_tools import INVALID_TOOL
 from kasal_jupyter.toolbox.mcp_servers import INVALID_SERVER
-from kasal_jupyter.tools.catalog import builtin_tools
-from kasal_jupyter.tools.tool import Tool
+from kasal_jupyter.tools.tool import Tool, builtin_tools
 
 
 class ToolResource(ApiHandler):

@@ -27,7 +27,7 @@ from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.schemas.placeholders import literal
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.toolbox.toolbox import ToolUnavailable
-from kasal_jupyter.tools.catalog import builtin_tools
+from kasal_jupyter.tools.tool import builtin_tools
 
 ATTEMPTS = 3
 """How often the model is asked: once, and twice with the faults of what it has said."""

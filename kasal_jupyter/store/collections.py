@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
-from kasal_jupyter.memory.tables import make_memory
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.base import Document
 from kasal_jupyter.schemas.crews import Crew, CrewVersion, CrewVersionBody
@@ -24,7 +23,6 @@ from kasal_jupyter.schemas.tools import CustomTool
 from kasal_jupyter.schemas.usage import LedgerEntry
 from kasal_jupyter.schemas.users import ApiKey, Session, User
 from kasal_jupyter.schemas.webhooks import HookState, SigningSecret
-from kasal_jupyter.store.file import Schema
 from kasal_jupyter.store.layout import Layout
 from kasal_jupyter.store.migrations import DocumentSteps
 
@@ -222,6 +220,3 @@ LAYOUTS: dict[str, Layout] = {collection.name: collection.layout for collection 
 
 STEPS: dict[str, DocumentSteps] = {collection.name: collection.steps for collection in CATALOG}
 """What brings each collection's documents up to date."""
-
-SCHEMAS: tuple[Schema, ...] = (Schema("memory", (make_memory,)),)
-"""Tables that rooms keep for themselves, in the same file."""

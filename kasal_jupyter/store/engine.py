@@ -112,8 +112,8 @@ class Engine:
         with store_errors(path):
             self.writing_connection = connect(path)
             try:
-                migration = Migration(path, self.layouts, steps or {}, schemas)
-                prepare(self.writing_connection, path, migration.is_current, migration.run)
+                self.migration = Migration(path, self.layouts, steps or {}, schemas)
+                prepare(self.writing_connection, path, self.migration.is_current, self.migration.run)
                 # SQLite would wait for its lock in steps of up to 100 ms.
                 self.writing_connection.execute("PRAGMA busy_timeout = 0")
                 self._looking_connection = connect(path, reads=True)

@@ -104,6 +104,15 @@ class Migration:
         for schema in self._schemas:
             self._make_schema(connection, schema)
 
+    def remake(self, connection: sqlite3.Connection) -> None:
+        """Make the tables that rooms keep for themselves anew, within a transaction.
+
+        Those of rooms that are not known here are made by whoever opens the file next with them.
+        """
+        connection.execute("DELETE FROM schemas")
+        for schema in self._schemas:
+            self._make_schema(connection, schema)
+
     def _make_schema(self, connection: sqlite3.Connection, schema: Schema) -> None:
         known = connection.execute("SELECT version FROM schemas WHERE name = ?", (schema.name,)).fetchone()
         for step in schema.steps[known[0] if known else 0 :]:

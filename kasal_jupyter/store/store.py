@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,6 @@ from kasal_jupyter.store.collections import (
     PASSAGES,
     PROVIDERS,
     RUN_REQUESTS,
-    SCHEMAS,
     SESSIONS,
     SETTINGS,
     SIGNING_SECRETS,
@@ -55,7 +54,7 @@ from kasal_jupyter.store.collections import (
     Collection,
     D,
 )
-from kasal_jupyter.store.file import store_errors
+from kasal_jupyter.store.file import Schema, store_errors
 from kasal_jupyter.store.folder import FILE_NAME, make_private_folder
 from kasal_jupyter.store.quota import Quota
 from kasal_jupyter.store.repository import Repository
@@ -121,8 +120,16 @@ class Store:
         self.settings: Repository[Maintenance] = self.repository(SETTINGS)
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: Path, schemas: Sequence[Schema] = ()) -> Self:
         """Open the store in a data folder, both of which are created if they are not there.
+
+        Parameters
+        ----------
+        folder
+            The data folder.
+        schemas
+            Tables that rooms keep for themselves in the same file. Whoever changes what they are made of has
+            to bring them.
 
         Raises
         ------
@@ -134,7 +141,7 @@ class Store:
         make_private_folder(folder)
         path = folder / FILE_NAME
         try:
-            return cls(Database(path, layouts=LAYOUTS, steps=STEPS, schemas=SCHEMAS))
+            return cls(Database(path, layouts=LAYOUTS, steps=STEPS, schemas=schemas))
         except OSError as error:
             raise StoreError(f"The store {path} can't be opened: {error.strerror}.") from error
 
@@ -164,6 +171,10 @@ class Store:
     async def write(self, job: Callable[[sqlite3.Connection], T]) -> T:
         """Carry out a change of tables that a room keeps for itself, as :meth:`change` does."""
         return await self.change(lambda: job(self.connection))
+
+    def remake(self) -> None:
+        """Make the tables that rooms keep for themselves anew, of what there is; within a change."""
+        self._engine.migration.remake(self.connection)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

@@ -12,8 +12,8 @@ from kasal_jupyter.schemas.tools import IN_PATH, CustomTool, CustomToolCreate, C
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.toolbox.secrets import SecretBox
 from kasal_jupyter.toolbox.toolbox import ServedTool, Toolbox, require_tool_unused
-from kasal_jupyter.tools.catalog import builtin_tools
 from kasal_jupyter.tools.guard import HostGuard, HostRefused, origin_of
+from kasal_jupyter.tools.tool import builtin_tools
 
 INVALID_TOOL = "Invalid tool"
 

@@ -11,7 +11,7 @@ from kasal_jupyter.schemas.spec import RunToolSettings
 from kasal_jupyter.schemas.tools import CustomTool, RunTool
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.toolbox.secrets import SecretBox, SecretLost
-from kasal_jupyter.tools.catalog import builtin_tools, find_tool
+from kasal_jupyter.tools.tool import builtin_tools, find_tool
 
 ServedTool = Callable[[], RunMcpServer]
 """Gives an MCP server with its secrets and one of its tools. Raises :class:`ToolUnavailable`."""

@@ -27,10 +27,8 @@ from pydantic import ValidationError
 from kasal_jupyter.hiding import Hider, beginning
 from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.tools.guard import HostGuard
-from kasal_jupyter.tools.mcp_failure import McpFailed
-from kasal_jupyter.tools.mcp_http import UNREACHED, http_streams
-from kasal_jupyter.tools.mcp_listing import RemoteTool
-from kasal_jupyter.tools.mcp_stdio import stdio_streams
+from kasal_jupyter.tools.mcp_answers import McpFailed, RemoteTool
+from kasal_jupyter.tools.mcp_streams import UNREACHED, http_streams, stdio_streams
 from kasal_jupyter.version import __version__
 
 OPEN_SECONDS = 30.0

@@ -6,8 +6,9 @@ import sqlite3
 
 import pytest
 
-from kasal_jupyter.memory.chunks import PASSAGE
+from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.memory.memories import Memories
+from kasal_jupyter.memory.parse import PASSAGE
 from kasal_jupyter.store.store import Store
 from tests.sample_crews import crew_body, is_time, new_crew
 from tests.servers.site_server import pdf
@@ -24,7 +25,7 @@ def remember(live_server):
             for category, insight in long:
                 await memories.remember_long(crew_id, category, insight)
 
-        with Store.open(live_server.folder) as store:
+        with Store.open(live_server.folder, SCHEMAS) as store:
             asyncio.run(main(Memories(store)))
 
     return write

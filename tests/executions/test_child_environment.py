@@ -18,11 +18,11 @@ from kasal_jupyter.executions.backends.zygote import ZygoteNursery
 from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.schemas.spec import RunToolSettings
 from kasal_jupyter.tools.builtin import python
-from kasal_jupyter.tools.mcp_failure import McpFailed
+from kasal_jupyter.tools.mcp_answers import McpFailed
 from kasal_jupyter.tools.mcp_probe import probe
 from kasal_jupyter.tools.tool import ToolContext
 from kasal_jupyter.warden import MARK
-from kasal_jupyter.worker.process.switches import SWITCHES
+from kasal_jupyter.worker.process.setup import SWITCHES
 
 HOSTILE = dict.fromkeys(
     [

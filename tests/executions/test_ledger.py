@@ -8,6 +8,7 @@ from kasal_jupyter.events.summary import summarise
 from kasal_jupyter.executions.ledger import book_past_runs, settle
 from kasal_jupyter.executions.recovery import recover
 from kasal_jupyter.executions.usage_report import Span, booked, usage_list
+from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.schemas.executions import Execution
 from kasal_jupyter.schemas.usage import LedgerEntry, Usage, UsageBreakdown, UsageQuery, UsageShare
@@ -19,7 +20,7 @@ from tests.events.samples import answer, queued, span, status, usage
 
 @pytest.fixture
 def store(tmp_path):
-    with Store.open(tmp_path) as opened:
+    with Store.open(tmp_path, SCHEMAS) as opened:
         yield opened
 
 

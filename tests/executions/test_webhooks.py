@@ -16,6 +16,7 @@ from kasal_jupyter.executions.feed import Feed
 from kasal_jupyter.executions.files import Presence
 from kasal_jupyter.executions.journal import Journal
 from kasal_jupyter.executions.webhooks import AT_ONCE, EACH_RECEIVER, GIVE_UP, SigningSecrets, Webhooks
+from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.schemas.executions import Execution
 from kasal_jupyter.schemas.webhooks import Webhook as WebhookOfCrew
@@ -38,7 +39,7 @@ def receiver():
 def bench(tmp_path):
     """A data folder with a run's journal, and what delivers its events."""
     (tmp_path / "runs").mkdir()
-    with Store.open(tmp_path) as store:
+    with Store.open(tmp_path, SCHEMAS) as store:
         yield Bench(tmp_path, store)
 
 

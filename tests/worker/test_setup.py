@@ -12,7 +12,7 @@ PROGRAM = """
 import logging, os, subprocess, sys
 from pathlib import Path
 from kasal_jupyter.hiding import Hider
-from kasal_jupyter.worker.process.run_log import RunLog
+from kasal_jupyter.worker.process.setup import RunLog
 
 key = os.environ["THE_KEY"]
 printed = RunLog(Path(sys.argv[1]), Hider([key, "short"] if sys.argv[2] == "keyed" else []))
@@ -54,10 +54,10 @@ FLOOD = """
 import os, subprocess, sys
 from pathlib import Path
 from kasal_jupyter.hiding import Hider
-from kasal_jupyter.worker import run_log
+from kasal_jupyter.worker.process import setup
 
-run_log.MAX_LOG = 1_000_000
-printed = run_log.RunLog(Path(sys.argv[1]), Hider([]))
+setup.MAX_LOG = 1_000_000
+printed = setup.RunLog(Path(sys.argv[1]), Hider([]))
 print("the beginning", flush=True)
 subprocess.run([sys.executable, "-c", "for at in range(300_000): print('line', at)"])
 print("the end", flush=True)

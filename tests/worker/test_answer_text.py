@@ -3,8 +3,7 @@
 import pytest
 from pydantic import BaseModel
 
-from kasal_jupyter.worker.models.object_answer import NotTheObject, read_object
-from kasal_jupyter.worker.models.spoken import LiveSpeech, Spoken, spoken
+from kasal_jupyter.worker.models.answer_text import LiveSpeech, NotTheObject, Spoken, read_object, spoken
 
 
 @pytest.mark.parametrize(
