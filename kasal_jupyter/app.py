@@ -22,17 +22,14 @@ from tornado.ioloop import PeriodicCallback
 from tornado.web import RequestHandler
 from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, default
 
-from kasal_jupyter.api.admission import Doors
 from kasal_jupyter.api.fanout import Fanouts
-from kasal_jupyter.api.logged import CredentialFilter
-from kasal_jupyter.api.metrics import count_run, show_runs
-from kasal_jupyter.api.parts import Parts
+from kasal_jupyter.api.logged import CredentialFilter, count_run, show_runs
+from kasal_jupyter.api.parts import Doors, Parts
 from kasal_jupyter.api.routes import routes
-from kasal_jupyter.api.unusable import UnusableStore
-from kasal_jupyter.api.warming import warm_up
+from kasal_jupyter.api.starting import UnusableStore, warm_up
 from kasal_jupyter.api.websocket import EventSocket
 from kasal_jupyter.auth.accounts import Accounts
-from kasal_jupyter.auth.maintenance import MaintenanceMode
+from kasal_jupyter.auth.gate import MaintenanceMode
 from kasal_jupyter.auth.rates import Senders
 from kasal_jupyter.auth.standing import ASK_SECONDS, LOOK_SECONDS, Watch
 from kasal_jupyter.confined import ConfinedPool
@@ -45,8 +42,7 @@ from kasal_jupyter.executions.crew_memories import CrewMemories
 from kasal_jupyter.executions.disabled_users import DisabledOwners
 from kasal_jupyter.executions.queue import RunLimits
 from kasal_jupyter.executions.service import Runs
-from kasal_jupyter.executions.webhooks.delivery import Webhooks
-from kasal_jupyter.executions.webhooks.signing import SigningSecrets
+from kasal_jupyter.executions.webhooks import SigningSecrets, Webhooks
 from kasal_jupyter.hiding import MIN_WORD, unhidden_among
 from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.memory.knowledge import Knowledge

@@ -4,6 +4,7 @@ import functools
 import gc
 import os
 import shutil
+import signal
 import sys
 from contextlib import ExitStack
 
@@ -37,6 +38,9 @@ httpx._transports.default.create_ssl_context = _trust_once
 
 def pytest_configure(config):
     """Share one warm process among all that is started here, by whichever of pytest's processes."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # So it is in the background of a shell, and all that is started here would be deaf to Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         stack = ExitStack()
         stack.enter_context(shared())
@@ -55,7 +59,7 @@ def engine(tmp_path_factory):
 @pytest.fixture(scope="session")
 def shared_server(tmp_path_factory):
     """A Jupyter server with the extension; one for all tests."""
-    server = start_server(tmp_path_factory.mktemp("server"))
+    server = start_server(tmp_path_factory.mktemp("server"), lab=True)
     yield server
     server.close()
 
@@ -85,7 +89,9 @@ def browser():
         pytest.skip(missing)
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"]
+            executable_path=chromium,
+            # Without a graphics card, the processor would play one.
+            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-gpu-rasterization"],
         )
         yield running
         running.close()

@@ -1,4 +1,4 @@
-"""``jupyter kasal run``, ``wait`` and ``traces``: runs, and watching them."""
+"""``jupyter kasal run``, ``replay``, ``resume``, ``wait`` and ``traces``: runs, and watching them."""
 
 from __future__ import annotations
 
@@ -15,25 +15,35 @@ from kasal_jupyter.cli.connect import (
     EXIT_STATUS,
     add_job,
     add_server_options,
+    ended_by_signals,
     exit_status,
     job_of,
     say,
     server_of,
 )
 from kasal_jupyter.cli.crew_file import find_crew, names_file, read_crew, read_inputs, store_crew
-from kasal_jupyter.cli.prompt import Prompt
-from kasal_jupyter.cli.run_view import RunView, view_on
-from kasal_jupyter.cli.server_process import ended_by_signals
+from kasal_jupyter.cli.run_view import Prompt, RunView, view_on
 from kasal_jupyter.cli.terminal import TraceHighlighter, console_of, print_rows
-from kasal_jupyter.client.client import Client
-from kasal_jupyter.client.stream import Waiting
+from kasal_jupyter.client.client import Client, Waiting
 from kasal_jupyter.errors import Conflict
 from kasal_jupyter.events.trace import Trace
-from kasal_jupyter.kernel.runs.run_list import STEP_HEADS, inputs_again, read_budget, trace_cells
+from kasal_jupyter.kernel.runs.run_list import (
+    STEP_HEADS,
+    add_budget,
+    add_step_search,
+    answer_of,
+    budget_of,
+    found_steps,
+    inputs_again,
+    outcome,
+    searches_steps,
+    trace_cells,
+)
 from kasal_jupyter.kernel.views.cards import Checked, remark_line
 from kasal_jupyter.kernel.views.clean import clean
-from kasal_jupyter.kernel.views.figures import counted
+from kasal_jupyter.kernel.views.figures import answered_text
 from kasal_jupyter.kernel.views.view_text import render_text
+from kasal_jupyter.schemas.executions import ExecutionAccepted, ExecutionRecorded, ExecutionResume
 
 if TYPE_CHECKING:
     from kasal_jupyter.cli.connect import Subparsers
@@ -47,14 +57,8 @@ TREE_WIDTH = 120
 """Characters of a trace's lines where no terminal says how many it has."""
 
 
-def register(subparsers: Subparsers) -> None:
-    """Add ``run``, ``wait`` and ``traces`` to the command's parser.
-
-    Parameters
-    ----------
-    subparsers
-        What ``ArgumentParser.add_subparsers`` gave.
-    """
+def add_run(subparsers: Subparsers) -> None:
+    """Add ``run`` to the parser of `jupyter kasal`."""
     run = subparsers.add_parser(
         "run",
         help="run a crew and watch it",
@@ -76,9 +80,15 @@ def register(subparsers: Subparsers) -> None:
         metavar="JOB",
         help="repeat an execution, by its id, its number in `ps`, or last; inputs given here win over its",
     )
-    run.add_argument("--max-cost", metavar="DOLLARS", type=_bound, help="end before it costs more")
-    run.add_argument("--max-tokens", metavar="N", type=_count, help="end before it uses more tokens")
-    run.add_argument("--max-seconds", metavar="S", type=_bound, help="end before it takes longer")
+    add_budget(run)
+    run.add_argument(
+        "--once",
+        action="store_true",
+        help="give the answer of the earlier run that was asked for the same, where there is one",
+    )
+    run.add_argument(
+        "--fresh", action="store_true", help="run it all the same, whatever --once would have given"
+    )
     run.add_argument(
         "--dry-run",
         action="store_true",
@@ -87,47 +97,49 @@ def register(subparsers: Subparsers) -> None:
     run.add_argument(
         "--force", action="store_true", help="write the file over a crew that was changed elsewhere"
     )
-    run.add_argument("--json", action="store_true", help="print the run's events, a JSON object a line")
-    run.add_argument("--quiet", "-q", action="store_true", help="print the answer alone")
-    run.add_argument("--bg", action="store_true", help="print the job's id and go; the run goes on")
-    add_server_options(run)
+    _add_watching(run)
     run.set_defaults(handler=run_run)
 
-    wait = subparsers.add_parser(
-        "wait",
-        help="wait for an execution's end",
-        description="Wait for an execution's end, and print its answer. Ctrl-C ends the waiting alone.",
-        epilog=EXIT_STATUS,
-    )
-    add_job(wait, numbers=True)
-    wait.add_argument("--json", action="store_true", help="print the execution as JSON")
-    add_server_options(wait)
-    wait.set_defaults(handler=run_wait)
 
-    traces = subparsers.add_parser(
-        "traces",
-        help="show what an execution's agents did",
-        description="Show what an execution's agents did, as a tree on one time axis.",
+def add_replay(subparsers: Subparsers) -> None:
+    """Add ``replay`` to the parser of `jupyter kasal`."""
+    replay = subparsers.add_parser(
+        "replay",
+        help="run an execution once more from its record, at no cost",
+        description="Run an execution that has ended once more from its record: no model is asked, no tool "
+        "called, nothing is spent, and no key is needed. Its answer goes to the standard output.",
         epilog=EXIT_STATUS,
     )
-    add_job(traces, numbers=True)
-    traces.add_argument(
-        "--follow",
-        "-f",
-        action="store_true",
-        help="go on to the execution's end, step by step; Ctrl-C ends the watching alone",
+    add_job(replay, numbers=True)
+    _add_watching(replay)
+    replay.set_defaults(handler=run_replay)
+
+
+def add_resume(subparsers: Subparsers) -> None:
+    """Add ``resume`` to the parser of `jupyter kasal`."""
+    resume = subparsers.add_parser(
+        "resume",
+        help="go on with an execution that ended before its time",
+        description="Go on with an execution that failed, was stopped, ran out of its budget or was cut off. "
+        "What its record has answered is not asked again. Its answer goes to the standard output.",
+        epilog=EXIT_STATUS,
     )
-    traces.add_argument(
-        "--find", metavar="TEXT", help="list the steps whose answer, arguments or result have it"
+    add_job(resume, numbers=True)
+    resume.add_argument("values", nargs="*", metavar="name=value", help="an input that changes")
+    resume.add_argument("--inputs", metavar="FILE", help="more of them, in a file: YAML or JSON")
+    resume.add_argument(
+        "--model", metavar="MODEL", help="ask this model from now on, whatever the crew names"
     )
-    traces.add_argument("--failed", action="store_true", help="list the steps that failed")
-    traces.add_argument("--agent", metavar="NAME", help="list one agent's steps")
-    traces.add_argument("--task", metavar="NAME", help="list one task's steps, by its name or id")
-    traces.add_argument("--limit", metavar="N", type=_count, default=200, help="how many (default: 200)")
-    traces.add_argument("--after", metavar="N", type=_count, help="list those behind the step of this number")
-    traces.add_argument("--json", action="store_true", help="print its events, a JSON object a line")
-    add_server_options(traces)
-    traces.set_defaults(handler=run_traces)
+    add_budget(resume)
+    _add_watching(resume)
+    resume.set_defaults(handler=run_resume)
+
+
+def _add_watching(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the run's events, a JSON object a line")
+    parser.add_argument("--quiet", "-q", action="store_true", help="print the answer alone")
+    parser.add_argument("--bg", action="store_true", help="print the job's id and go; the run goes on")
+    add_server_options(parser)
 
 
 def run_run(args: argparse.Namespace) -> int:
@@ -154,29 +166,56 @@ def run_run(args: argparse.Namespace) -> int:
                 say(f"crew {clean(crew.name)}: {done}")
         if args.dry_run:
             return _check(client, crew_id, inputs, as_json=args.json)
-        accepted = client.start(crew_id, inputs, budget=read_budget(_bounds(args)))
-        if accepted.remarks and not args.quiet:
-            said_of = client.crew(crew_id)
-            for remark in accepted.remarks:
-                say(clean(remark_line(remark, said_of)))
-        if args.bg:
-            print(accepted.model_dump_json() if args.json else accepted.job_id)
-            if not args.json and not args.quiet:
-                say(f"watch it with: jupyter kasal traces --follow {accepted.job_id}")
-            return 0
-        # Events are for programs and are the output; lines are for whoever waits for it.
-        file = sys.stdout if args.json else sys.stderr
-        with view_on(file, as_json=args.json, quiet=args.quiet) as view:
-            asked_here = sys.stdin.isatty() and sys.stderr.isatty() and not args.json and not args.quiet
-            prompt = Prompt(client, accepted.job_id, view) if asked_here else None
-            _follow(client, accepted.job_id, view, stop=True, prompt=prompt)
-        if file.isatty() and _answer(view.trace) is not None and not args.quiet:
-            say("")
-        return _tell_end(client, view.trace, answer=not args.json, error=args.quiet or args.json)
+        once = args.once and not args.fresh
+        accepted = client.start(crew_id, inputs, budget=budget_of(args), once=once)
+        if isinstance(accepted, ExecutionRecorded) and not args.quiet:
+            say(answered_text(accepted.recorded))
+        return _watch(client, accepted, args, crew_id)
 
 
-def _bounds(args: argparse.Namespace) -> dict[str, float | None]:
-    return {name: getattr(args, name) for name in ("max_cost", "max_tokens", "max_seconds")}
+def run_replay(args: argparse.Namespace) -> int:
+    """Carry out ``replay``; give the exit status."""
+    with ended_by_signals(), server_of(args) as client:
+        return _watch(client, client.replay(job_of(client, args.job)), args)
+
+
+def run_resume(args: argparse.Namespace) -> int:
+    """Carry out ``resume``; give the exit status."""
+    inputs = read_inputs(args.values, args.inputs)
+    with ended_by_signals(), server_of(args) as client:
+        change = ExecutionResume(inputs=inputs, model=args.model, budget=budget_of(args))
+        return _watch(client, client.resume(job_of(client, args.job), change), args)
+
+
+def _watch(
+    client: Client,
+    accepted: ExecutionAccepted | ExecutionRecorded,
+    args: argparse.Namespace,
+    crew_id: str | None = None,
+) -> int:
+    """Show a run to its end, or tell its id alone; give the exit status.
+
+    Ctrl-C stops it, unless it is an earlier one, which is somebody else's.
+    """
+    if accepted.remarks and not args.quiet and not isinstance(accepted, ExecutionRecorded):
+        said_of = client.crew(crew_id) if crew_id is not None else None
+        for remark in accepted.remarks:
+            say(clean(remark_line(remark, said_of)))
+    if args.bg:
+        print(accepted.model_dump_json() if args.json else accepted.job_id)
+        if not args.json and not args.quiet:
+            say(f"watch it with: jupyter kasal traces --follow {accepted.job_id}")
+        return 0
+    # Events are for programs and are the output; lines are for whoever waits for it.
+    file = sys.stdout if args.json else sys.stderr
+    with view_on(file, as_json=args.json, quiet=args.quiet) as view:
+        asked_here = sys.stdin.isatty() and sys.stderr.isatty() and not args.json and not args.quiet
+        prompt = Prompt(client, accepted.job_id, view) if asked_here else None
+        stop = not isinstance(accepted, ExecutionRecorded)
+        _follow(client, accepted.job_id, view, stop=stop, prompt=prompt)
+    if file.isatty() and answer_of(view.trace.summary) is not None and not args.quiet:
+        say("")
+    return _tell_end(client, view.trace, answer=not args.json, error=args.quiet or args.json)
 
 
 def _check(client: Client, crew_id: str, inputs: dict[str, Any], *, as_json: bool) -> int:
@@ -192,18 +231,18 @@ def _check(client: Client, crew_id: str, inputs: dict[str, Any], *, as_json: boo
     return 0 if checked.runnable else 1
 
 
-def _bound(word: str) -> float:
-    number = float(word)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError("a number above 0")
-    return number
-
-
-def _count(word: str) -> int:
-    number = int(word)
-    if number < 1:
-        raise argparse.ArgumentTypeError("a whole number from 1")
-    return number
+def add_wait(subparsers: Subparsers) -> None:
+    """Add ``wait`` to the parser of `jupyter kasal`."""
+    wait = subparsers.add_parser(
+        "wait",
+        help="wait for an execution's end",
+        description="Wait for an execution's end, and print its answer. Ctrl-C ends the waiting alone.",
+        epilog=EXIT_STATUS,
+    )
+    add_job(wait, numbers=True)
+    wait.add_argument("--json", action="store_true", help="print the execution as JSON")
+    add_server_options(wait)
+    wait.set_defaults(handler=run_wait)
 
 
 def run_wait(args: argparse.Namespace) -> int:
@@ -217,11 +256,32 @@ def run_wait(args: argparse.Namespace) -> int:
         return _tell_end(client, view.trace, answer=not args.json, error=True)
 
 
+def add_traces(subparsers: Subparsers) -> None:
+    """Add ``traces`` to the parser of `jupyter kasal`."""
+    traces = subparsers.add_parser(
+        "traces",
+        help="show what an execution's agents did",
+        description="Show what an execution's agents did, as a tree on one time axis.",
+        epilog=EXIT_STATUS,
+    )
+    add_job(traces, numbers=True)
+    traces.add_argument(
+        "--follow",
+        "-f",
+        action="store_true",
+        help="go on to the execution's end, step by step; Ctrl-C ends the watching alone",
+    )
+    add_step_search(traces)
+    traces.add_argument("--json", action="store_true", help="print its events, a JSON object a line")
+    add_server_options(traces)
+    traces.set_defaults(handler=run_traces)
+
+
 def run_traces(args: argparse.Namespace) -> int:
     """Carry out ``traces``; give the exit status."""
     with server_of(args) as client:
         args.job = job_of(client, args.job)
-        if args.find or args.failed or args.agent or args.task or args.after:
+        if searches_steps(args):
             return _list_steps(client, args)
         if args.follow:
             with view_on(sys.stdout, as_json=args.json) as view:
@@ -238,15 +298,13 @@ def run_traces(args: argparse.Namespace) -> int:
 
 def _list_steps(client: Client, args: argparse.Namespace) -> int:
     """List the steps that are looked for; give the exit status: 1 where there are none, as grep has it."""
-    only = {name: getattr(args, name) for name in ("find", "agent", "task", "after")}
-    found = client.traces(args.job, **only, failed="true" if args.failed else None, limit=args.limit + 1)
-    rows = found[: args.limit]
+    rows, told = found_steps(client, args.job, args)
     if args.json:
         print("".join(f"{row.model_dump_json()}\n" for row in rows), end="")
     elif rows:
         print_rows(console_of(sys.stdout), STEP_HEADS, map(trace_cells, rows), spare=("took", "time"))
-    if len(found) > len(rows):
-        say(f"{counted(len(rows), 'step')}, not all; --after {rows[-1].seq} shows the next")
+    if told:
+        say(clean(told))
     return 0 if rows else 1
 
 
@@ -304,7 +362,7 @@ def _trace_so_far(client: Client, job_id: str, *, as_json: bool) -> Trace:
 
 def _tell_end(client: Client, trace: Trace, *, answer: bool, error: bool) -> int:
     """Print the answer, or why there is none where the view has not said so; give the exit status."""
-    summary, found = trace.summary, _answer(trace)
+    summary, found = trace.summary, answer_of(trace.summary)
     if found is not None and answer:
         if summary.status != "completed":
             say(f"{trace.job_id} is {summary.status}; what there is of it:")
@@ -312,14 +370,7 @@ def _tell_end(client: Client, trace: Trace, *, answer: bool, error: bool) -> int
         whole = found if summary.result_file is None else client.result(trace.job_id).result
         print(clean(whole or found), flush=True)
     if summary.status != "completed" and error:
-        why = f": {summary.error.code}: {summary.error.message}" if summary.error else ""
         failed = next((span.name for span in trace.roots if span.state == "failed"), None)
         where = f" in task {failed!r}" if failed else ""
-        say(clean(f"jupyter kasal: {trace.job_id} is {summary.status}{where}{why}"))
+        say(clean(f"jupyter kasal: {outcome(trace.job_id, summary, where)}"))
     return exit_status(summary.status)
-
-
-def _answer(trace: Trace) -> str | None:
-    """Give what came of a run; of one that ended before its time, what there is."""
-    summary = trace.summary
-    return summary.result if summary.result is not None else summary.partial_result

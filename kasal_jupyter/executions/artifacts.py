@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kasal_jupyter.errors import Conflict, NotFound
-from kasal_jupyter.schemas.artifacts import ArtifactInfo
+from kasal_jupyter.schemas.executions import ArtifactInfo
 from kasal_jupyter.tools.workspace import Folder
 from kasal_jupyter.wellformed import well_formed
 

@@ -1,18 +1,24 @@
-"""The fields of CrewAI's agents, tasks and crews, in our words; and those that there are none for here."""
+"""CrewAI's words in ours: the fields of agents, tasks and crews, the tools' names, the braces of inputs.
+
+Those that there are none for here are named as well.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-from kasal_jupyter.formats.crewai_braces import from_crewai
-from kasal_jupyter.formats.crewai_tools import tool_here
 from kasal_jupyter.formats.document import Document, Path
 from kasal_jupyter.formats.found_crew import Intake
 from kasal_jupyter.formats.yaml_text import is_own_key
-from kasal_jupyter.schemas.agents import ModelSettings
-from kasal_jupyter.schemas.rules.placeholders import AGENT_TEXTS
-from kasal_jupyter.schemas.rules.readiness import UNWRITTEN
+from kasal_jupyter.schemas.agents import CrewAgent, ModelSettings
+from kasal_jupyter.schemas.crews import CrewCreate
+from kasal_jupyter.schemas.exchange import Remark
+from kasal_jupyter.schemas.placeholders import AGENT_TEXTS, rewrite
+from kasal_jupyter.schemas.readiness import UNWRITTEN
+from kasal_jupyter.schemas.tasks import CrewTask
 
 _TRACE = "what happens is in the run's trace in any case"
 _NO_CALLBACKS = "no code is called; the crew's webhook, or the run's events, tell of it"
@@ -302,3 +308,178 @@ def _kind(
 def _short(value: object) -> str:
     text = str(value)
     return text if len(text) < 80 else f"{text[:79]}…"
+
+
+# -- tools ----------------------------------------------------------------------------------------------
+
+# What CrewAI's and Kasal's tools are called here.
+#
+# The names are those of the ``crewai_tools`` package, and the numbers those that Kasal's own seeds give its
+# tools (``src/backend/src/seeds/tools.py`` of databrickslabs/kasal).
+
+_HERE = {
+    "web_search": (
+        "SerperDev",
+        "BraveSearch",
+        "TavilySearch",
+        "EXASearch",
+        "LinkupSearch",
+        "SerplyWebSearch",
+        "SerpApiGoogleSearch",
+        "DuckDuckGoSearch",
+    ),
+    "web_page": (
+        "ScrapeWebsite",
+        "ScrapeElementFromWebsite",
+        "FirecrawlScrapeWebsite",
+        "SerplyWebpageToMarkdown",
+        "TavilyExtractor",
+    ),
+    "file_reader": ("FileRead",),
+    "file_writer": ("FileWriter", "FileWrite"),
+    "directory_list": ("DirectoryRead",),
+    "python": ("CodeInterpreter",),
+}
+"""Our built-in tools, each with those of CrewAI that do the same."""
+
+KASAL_TOOLS = {
+    6: "Dall-E Tool",
+    16: "SerperDevTool",
+    26: "ScrapeWebsiteTool",
+    31: "PerplexityTool",
+    35: "GenieTool",
+    36: "DatabricksKnowledgeSearchTool",
+    69: "MCPTool",
+    70: "DatabricksJobsTool",
+    71: "AgentBricksTool",
+    72: "Power BI Comprehensive Analysis Tool",
+    73: "Measure Conversion Pipeline",
+    74: "M-Query Conversion Pipeline",
+    75: "Power BI Relationships Tool",
+    76: "Power BI Hierarchies Tool",
+    77: "Power BI Field Parameters & Calculation Groups Tool",
+    78: "Power BI Report References Tool",
+    79: "Power BI Semantic Model Fetcher",
+    80: "Power BI Semantic Model DAX Generator",
+    81: "Power BI Metadata Reducer",
+    82: "Power BI DAX Executor",
+    85: "DAX to SQL Translator",
+    86: "UC Metric View Generator",
+    87: "PBI Measure Allocator",
+    88: "Metric View Deployer",
+    89: "Config Generator",
+    90: "Pipeline Config Generator",
+    91: "Metric View Validator",
+    92: "Genie Space Generator",
+    93: "UCMV Genie Space Config Generator",
+    94: "PBI Visual-UCMV Mapper",
+    95: "Databricks Dashboard Creator",
+}
+"""Kasal's tools by the numbers that a canvas has for them."""
+
+IN_KASAL = {"web_search": "16", "web_page": "26"}
+"""Our built-in tools that Kasal has one for."""
+
+
+def tool_here(name: str) -> str | None:
+    """Give our built-in tool that does what one of CrewAI's does; None where there is none.
+
+    Parameters
+    ----------
+    name
+        As CrewAI takes it: ``SerperDevTool``, ``SerperDev``, ``serper_dev``.
+    """
+    return _BY_NAME.get(_plain(name))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"_|tool$", "", name.lower())
+
+
+_BY_NAME = {_plain(theirs): ours for ours, names in _HERE.items() for theirs in names}
+
+
+# -- braces ---------------------------------------------------------------------------------------------
+
+# Braces as CrewAI reads them: around a name of ASCII letters one pair is the input's, all others are text.
+#
+# CrewAI has no word for the text ``{topic}`` itself (see :mod:`kasal_jupyter.schemas.placeholders` for
+# ours).
+
+_TASK_TEXTS = ("description", "expected_output", "output_file")
+
+M = TypeVar("M", CrewAgent, CrewTask)
+
+
+def from_crewai(text: object) -> object:
+    """Give a text of CrewAI's with its braces as ours; what is no text, as it is."""
+    if not isinstance(text, str):
+        return text
+
+    def ours(name: str, depth: int) -> int:
+        return 2 * depth - 1 if name.isascii() else 2 * depth
+
+    return rewrite(text, ours)
+
+
+def to_crewai(crew: CrewCreate, remarks: list[Remark], given: str) -> tuple[CrewCreate, dict[str, str]]:
+    """Write a crew's texts with CrewAI's braces.
+
+    Parameters
+    ----------
+    crew
+        The crew.
+    remarks
+        Takes what CrewAI cannot say.
+    given
+        What is to be said of a name in braces that is plain text: to CrewAI it is an input.
+
+    Returns
+    -------
+    crew
+        The crew.
+    inputs
+        Those that it takes there, each with its value where that is always the same: what stands in braces
+        as plain text has to be given as what it is, ``{name}``.
+    """
+    made = _Written(remarks, given)
+    agents = [made.member(agent, AGENT_TEXTS, f"agents[{place}]") for place, agent in enumerate(crew.agents)]
+    tasks = [made.member(task, _TASK_TEXTS, f"tasks[{place}]") for place, task in enumerate(crew.tasks)]
+    literal = {name: f"{{{name}}}" for name in made.literal if name not in made.inputs}
+    return crew.model_copy(update={"agents": agents, "tasks": tasks}), made.inputs | literal
+
+
+@dataclass(slots=True)
+class _Written:
+    remarks: list[Remark]
+    given: str
+    inputs: dict[str, str] = field(default_factory=dict)
+    literal: dict[str, None] = field(default_factory=dict)
+
+    def member(self, member: M, names: tuple[str, ...], where: str) -> M:
+        texts = {name: text for name in names if (text := getattr(member, name)) is not None}
+        update = {name: self._text(text, f"{where}.{name}") for name, text in texts.items()}
+        return member.model_copy(update=update)
+
+    def _text(self, text: str, where: str) -> str:
+        literal: dict[str, None] = {}
+        foreign: dict[str, None] = {}
+
+        def theirs(name: str, depth: int) -> int:
+            pairs, filled = divmod(depth, 2)
+            if not name.isascii():
+                foreign.update(dict.fromkeys([name] if filled else ()))
+            elif filled:
+                self.inputs[name] = ""
+            else:
+                literal[name] = None
+            return pairs + filled
+
+        written = rewrite(text, theirs)
+        self.literal |= literal
+        for name in literal:
+            self.remarks.append(Remark(field=where, reason=f"{{{name}}} is an input there, {self.given}"))
+        for name in foreign:
+            reason = f"CrewAI takes ASCII letters alone in an input's name, and leaves {{{name}}} as it is"
+            self.remarks.append(Remark(field=where, reason=reason))
+        return written

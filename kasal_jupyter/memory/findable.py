@@ -13,10 +13,9 @@ from typing import Any
 
 from kasal_jupyter.memory import tables
 from kasal_jupyter.memory.tables import Record
-from kasal_jupyter.schemas.knowledge import Passage
-from kasal_jupyter.schemas.memory import Memory
-from kasal_jupyter.store.codec import decode
+from kasal_jupyter.schemas.memory import Memory, Passage
 from kasal_jupyter.store.file import Schema
+from kasal_jupyter.store.layout import decode
 from kasal_jupyter.store.repository import Repository
 from kasal_jupyter.store.store import Store
 

@@ -16,13 +16,7 @@ from kasal_jupyter.errors import Fault, InvalidRequest, NotFound, StoreError
 from kasal_jupyter.memory import tables
 from kasal_jupyter.memory.findable import passage_record, sweep, sweep_some
 from kasal_jupyter.schemas.base import new_id, utc_now
-from kasal_jupyter.schemas.knowledge import (
-    MOST_PASSAGES,
-    KnowledgeCreate,
-    KnowledgeSource,
-    MediaType,
-    Passage,
-)
+from kasal_jupyter.schemas.memory import MOST_PASSAGES, KnowledgeCreate, KnowledgeSource, MediaType, Passage
 from kasal_jupyter.store.store import Store
 
 INVALID_KNOWLEDGE = "Invalid knowledge"

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from kasal_jupyter.schemas.knowledge import MOST_PASSAGES
+from kasal_jupyter.schemas.memory import MOST_PASSAGES
 from kasal_jupyter.wellformed import well_formed
 
 _DELIMITERS = ",;\t|"

@@ -14,9 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kasal_jupyter.store.codec import decode, encode
 from kasal_jupyter.store.file import SCHEMA, Schema, too_new
-from kasal_jupyter.store.layout import Layout, create, sql_name, text_columns
+from kasal_jupyter.store.layout import Layout, create, decode, encode, sql_name, text_columns
 
 DocumentSteps = tuple[Callable[[dict[str, Any]], dict[str, Any]], ...]
 """Step *n* makes a document of version *n* + 1 one of the next version."""

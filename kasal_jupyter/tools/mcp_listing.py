@@ -12,8 +12,7 @@ from typing import Any
 
 from kasal_jupyter.schemas.base import Deferred
 from kasal_jupyter.schemas.json_schema import object_schema
-from kasal_jupyter.schemas.mcp import McpLeftOut
-from kasal_jupyter.schemas.mcp_run import McpTool
+from kasal_jupyter.schemas.mcp import McpLeftOut, McpTool
 
 
 class McpFailed(ValueError):
@@ -58,6 +57,7 @@ class RemoteTool(Deferred):
     name: str
     description: str = ""
     parameters: dict[str, Any]
+    idempotent: bool = False
 
 
 @dataclass(slots=True)
@@ -126,6 +126,7 @@ def list_tools(
                 remote_name=tool.name,
                 description=_description(tool, server),
                 parameters=schema,
+                idempotent=tool.idempotent,
             )
         )
     for name in selected or ():

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from kasal_jupyter.environment import plain_environment
 from kasal_jupyter.hiding import Hider, beginning
 from kasal_jupyter.outward import NoWayOut, authorities_for
-from kasal_jupyter.schemas.mcp_run import RunMcpServer
+from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.tools.guard import HostGuard, origin_of
 from kasal_jupyter.tools.guarded_transport import AsyncGuardedTransport
 from kasal_jupyter.tools.mcp_listing import McpFailed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from http import HTTPStatus
@@ -75,6 +75,16 @@ def _usable(_settings: RunToolSettings) -> None:
     """Say that nothing keeps a tool from being used."""
 
 
+def always(_arguments: Mapping[str, Any]) -> bool:
+    """Say that any call may be made twice: the ``idempotent`` of tools without side effects."""
+    return True
+
+
+def never(_arguments: Mapping[str, Any]) -> bool:
+    """Say that a call made twice may do more than once."""
+    return False
+
+
 def without_network(settings: RunToolSettings) -> str | None:
     """Say why a tool cannot be used that calls addresses: the ``unavailable`` of such tools."""
     return None if settings.network else NO_HOSTS
@@ -98,6 +108,9 @@ class Tool:
     function
         Called with the context and the arguments by name. Raises ``ValueError``
         with a sentence that tells the agent what to do differently.
+    idempotent
+        Says of a call's arguments whether it does no more than once where it is made twice: a resumed run
+        makes such a call again whose end it does not know.
     unavailable
         Says why the tool cannot be used with what the deployer has set, and what to do; None where it can.
     """
@@ -107,6 +120,7 @@ class Tool:
     category: str
     parameters: dict[str, Any]
     function: Callable[..., str] = field(repr=False)
+    idempotent: Callable[[Mapping[str, Any]], bool] = field(default=never, repr=False)
     unavailable: Callable[[RunToolSettings], str | None] = field(default=_usable, repr=False)
 
     def run(self, context: ToolContext, /, **arguments: Any) -> str:

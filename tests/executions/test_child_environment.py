@@ -15,7 +15,7 @@ from kasal_jupyter.executions.backends import child as worker
 from kasal_jupyter.executions.backends.child import worker_environment
 from kasal_jupyter.executions.backends.spares import SpareNursery
 from kasal_jupyter.executions.backends.zygote import ZygoteNursery
-from kasal_jupyter.schemas.mcp_run import RunMcpServer
+from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.schemas.spec import RunToolSettings
 from kasal_jupyter.tools.builtin import python
 from kasal_jupyter.tools.mcp_listing import McpFailed

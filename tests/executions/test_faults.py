@@ -25,8 +25,7 @@ from kasal_jupyter.executions.journal import Journal
 from kasal_jupyter.executions.queue import RunLimits
 from kasal_jupyter.executions.run import Keeper
 from kasal_jupyter.executions.service import Runs
-from kasal_jupyter.executions.webhooks.delivery import Webhooks
-from kasal_jupyter.executions.webhooks.signing import SigningSecrets
+from kasal_jupyter.executions.webhooks import SigningSecrets, Webhooks
 from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.schemas.crews import CrewCreate

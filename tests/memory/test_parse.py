@@ -8,7 +8,7 @@ import pytest
 from kasal_jupyter.confined import confined
 from kasal_jupyter.memory import parse as chunks
 from kasal_jupyter.memory.parse import OVERLAP, PASSAGE, passages_of, read, rows_in_passages
-from kasal_jupyter.schemas.knowledge import MOST_PASSAGES
+from kasal_jupyter.schemas.memory import MOST_PASSAGES
 
 MOST = 1_900_000
 

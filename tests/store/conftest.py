@@ -5,8 +5,8 @@ from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.base import new_id
 from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.schemas.executions import Execution
-from kasal_jupyter.store.database import Database
 from kasal_jupyter.store.store import Store
+from kasal_jupyter.store.table import Database
 
 TIMES = {"created_at": "2024-01-15T10:30:00Z", "updated_at": "2024-01-15T10:30:00Z"}
 

@@ -16,7 +16,7 @@ from mcp.types import (
     TextResourceContents,
 )
 
-from kasal_jupyter.schemas.mcp_run import RunMcpServer
+from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.tools.guard import HostGuard
 from kasal_jupyter.tools.mcp_listing import McpFailed
 from kasal_jupyter.tools.mcp_probe import probe

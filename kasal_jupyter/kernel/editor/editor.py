@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
+from importlib.resources import files
 from typing import Any
 
 import ipywidgets as widgets
@@ -11,20 +13,14 @@ from kasal_jupyter.client.client import Client
 from kasal_jupyter.errors import Fault
 from kasal_jupyter.formats.yaml_text import names_in
 from kasal_jupyter.kernel.crews.graph import graph_html
-from kasal_jupyter.kernel.editor import opening
-from kasal_jupyter.kernel.editor.action_order import in_lane, keep_order
-from kasal_jupyter.kernel.editor.changes import diff_html
-from kasal_jupyter.kernel.editor.choices import Choices
-from kasal_jupyter.kernel.editor.controls import button, row
+from kasal_jupyter.kernel.crews.history import diff_html
+from kasal_jupyter.kernel.editor import saving
+from kasal_jupyter.kernel.editor.actions import Below, Review, Running, state_html, to_fill_in
+from kasal_jupyter.kernel.editor.controls import Panel, button, faults_html, in_lane, keep_order, quiet, row
 from kasal_jupyter.kernel.editor.draft import Draft
-from kasal_jupyter.kernel.editor.form import Form
-from kasal_jupyter.kernel.editor.panel import Panel, faults_html, quiet
-from kasal_jupyter.kernel.editor.remarks import Remarks, not_ready, without_line
-from kasal_jupyter.kernel.editor.review import Review, state_html, to_fill_in
-from kasal_jupyter.kernel.editor.running import Running
+from kasal_jupyter.kernel.editor.form import Form, Remarks, not_ready, without_line
+from kasal_jupyter.kernel.editor.pickers import Choices
 from kasal_jupyter.kernel.editor.saving import Stored
-from kasal_jupyter.kernel.editor.static_view import Below
-from kasal_jupyter.kernel.editor.style import ROOT, style_html
 from kasal_jupyter.kernel.magics.command_line import quoted
 from kasal_jupyter.kernel.views.clean import clean, escape, one_line
 from kasal_jupyter.kernel.views.figures import counted
@@ -96,7 +92,7 @@ class Editor:
     def saved(self, stored: Stored) -> None:
         """Take note of what the server has now."""
         self.stored = stored
-        opening.remember(self.client, stored)
+        saving.remember(self.client, stored)
         self.choices = Choices.of(self.client)
         self.form.offer(self.choices)
         self.below.show_crew(stored.crew)
@@ -304,3 +300,23 @@ def show_cell(editor: Editor) -> None:
         *([quiet(told)] if told else []),
         buttons=[widgets.HTML(_COPY), button("Close", editor.panel.close)],
     )
+
+
+# -- its looks ------------------------------------------------------------------------------------------
+
+# How the editor looks: quiet, in the notebook's own colours, on one screen's width or on half of one.
+
+ROOT = "kasal-editor"
+"""The class of the editor's outermost box; every rule begins with it."""
+
+
+def style_html() -> str:
+    """Give the rules, and what the page does by itself, for an HTML widget in the editor.
+
+    That is: it keeps the editor's keys from the notebook, and tells screen readers of tabs, folds and faults.
+    Static output has its styles inline and does nothing; these widgets live only with a kernel.
+    """
+    here = files(__package__)
+    rules = here.joinpath("editor.css").read_text(encoding="utf-8")
+    script = here.joinpath("editor.js").read_text(encoding="utf-8")
+    return f'<style onload="{html.escape(script)}">{rules}</style>'

@@ -98,9 +98,26 @@ COMMANDS: dict[str, Command] = {
                 'result = %kasal run "Market research" topic=$subject',
                 '%kasal run "Market research" topic=tea --bg',
                 '%kasal run "Market research" topic=tea --max-cost 0.5',
+                '%kasal run "Market research" topic=tea --once',
                 "%kasal run --again job_4t9k2m0x7q1z topic=coffee",
             ),
             "may",
+        ),
+        Command(
+            "replay",
+            "runs",
+            "Run a run once more from its record: no model is asked, no tool called, nothing is spent.",
+            ("%kasal replay", "%kasal replay job_4t9k2m0x7q1z", "%kasal replay 2 -o result"),
+        ),
+        Command(
+            "resume",
+            "runs",
+            "Go on with a run that failed, was stopped or was cut off; what is recorded is not asked again.",
+            (
+                "%kasal resume",
+                "%kasal resume job_4t9k2m0x7q1z --max-cost 2",
+                "%kasal resume job_4t9k2m0x7q1z topic=coffee --model gpt-4.1",
+            ),
         ),
         Command(
             "ps",
@@ -173,7 +190,7 @@ COMMANDS: dict[str, Command] = {
         ),
         Command(
             "mcp",
-            "mcp",
+            "server",
             "List the MCP servers, whose tools agents can use; or show one with its tools.",
             ("%kasal mcp", "%kasal mcp files"),
         ),
@@ -185,13 +202,13 @@ COMMANDS: dict[str, Command] = {
         ),
         Command(
             "providers",
-            "providers",
+            "server",
             "List who serves models and searches the web, and what each needs to be used.",
             ("%kasal providers", "%kasal providers anthropic"),
         ),
         Command(
             "provider",
-            "providers",
+            "server",
             "Ask a provider something small: whether its key, its address and a model work.",
             ("%kasal provider test openai", "%kasal provider test ollama --model llama3.2"),
         ),
@@ -239,7 +256,7 @@ COMMANDS: dict[str, Command] = {
         ),
         Command(
             "generate",
-            "generate",
+            "files",
             "Have a model make a crew of a sentence; its YAML comes in a new cell.",
             (
                 '%kasal generate "Research a topic on the web and write a report" --input topic',

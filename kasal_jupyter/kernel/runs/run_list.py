@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
 from pydantic import ValidationError
 
-from kasal_jupyter.errors import nearest
+from kasal_jupyter.errors import NotFound, nearest
 from kasal_jupyter.kernel.failure import CellError
-from kasal_jupyter.kernel.runs.result import RunResult
+from kasal_jupyter.kernel.magics.command_line import bound, count, one_of, phrase
+from kasal_jupyter.kernel.runs.result import RunResult, table_of
+from kasal_jupyter.kernel.session import the_session
 from kasal_jupyter.kernel.views.cards import Shown
 from kasal_jupyter.kernel.views.clean import escape, one_line
-from kasal_jupyter.kernel.views.figures import cost_text, duration_text, moment_text
+from kasal_jupyter.kernel.views.figures import (
+    calls_text,
+    cost_text,
+    counted,
+    duration_text,
+    lineage_text,
+    moment_text,
+)
 from kasal_jupyter.kernel.views.rows import STATUS_MARKS
 from kasal_jupyter.schemas.base import MOST_LISTED
-from kasal_jupyter.schemas.executions import ENDED, Budget, CrewRemark, ExecutionError, Status, TraceRow
+from kasal_jupyter.schemas.executions import (
+    ENDED,
+    KINDS,
+    MOST_STEPS,
+    Budget,
+    Calls,
+    CrewRemark,
+    ExecutionError,
+    Status,
+    TraceRow,
+    Verb,
+)
 from kasal_jupyter.schemas.usage import Usage
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from kasal_jupyter.client.client import Client
-    from kasal_jupyter.schemas.executions import ExecutionStatus
+    from kasal_jupyter.events.summary import RunSummary
+    from kasal_jupyter.schemas.executions import ExecutionResult, ExecutionStatus
 
 HEADS = ["#", "job", "crew", "status", "inputs", "progress", "time", "tokens", "cost", "created"]
 
@@ -63,6 +85,11 @@ class Run:
         Seconds from start to end; None while it goes on.
     asks
         Whether an agent waits for an answer; `%kasal answer` shows the question.
+    verb, parent, attempt
+        ``run``, or how it uses the record of an earlier run, ``replay`` or ``resume``; which that is; and
+        which attempt at its run it is.
+    calls
+        How many calls that record has answered, how many were made, and what that has saved.
     """
 
     job_id: str
@@ -79,6 +106,10 @@ class Run:
     duration: float | None
     asks: bool
     remarks: list[CrewRemark]
+    verb: Verb
+    parent: str | None
+    attempt: int
+    calls: Calls
     number: int = field(default=0, compare=False)
     """Its place in the list that it is from, counted from 1: `%kasal status 2` means the second."""
     _client: Client = field(kw_only=True, repr=False, compare=False)
@@ -94,13 +125,17 @@ class Run:
             status=state.status,
             progress=state.progress,
             inputs=state.inputs,
-            output=state.result if state.result is not None else state.partial_result,
+            output=answer_of(state),
             error=state.error,
             usage=state.usage,
             created_at=state.created_at,
             duration=state.duration,
             asks=bool(state.questions),
             remarks=state.remarks,
+            verb=state.verb,
+            parent=state.parent,
+            attempt=state.attempt,
+            calls=state.calls,
             number=number,
             _client=client,
         )
@@ -152,13 +187,65 @@ class Run:
             It cannot run; with everything that keeps it from that.
         """
         from kasal_jupyter.kernel.runs.runner import launch
-        from kasal_jupyter.kernel.session import the_session
 
         inputs = inputs_again(self.job_id, self.inputs, values)
         return launch(
             self._client,
             self._client.crew(self.crew_id),
             inputs,
+            background=background,
+            on_start=the_session().note_job,
+        )
+
+    def replay(self, *, background: bool = False) -> RunResult:
+        """Run it once more from its record, and watch it: nothing is asked, and it costs nothing.
+
+        Raises
+        ------
+        RunFailed
+            It ended otherwise than completed, as it did before, or since its record has not all of it.
+        """
+        from kasal_jupyter.kernel.runs.runner import replay
+        from kasal_jupyter.kernel.session import the_session
+
+        note = the_session().note_job
+        return replay(self._client, self.job_id, background=background, on_start=note)
+
+    def resume(
+        self,
+        *,
+        model: str | None = None,
+        budget: Mapping[str, float] | None = None,
+        background: bool = False,
+        **values: Any,
+    ) -> RunResult:
+        """Go on with it, where it ended before its time, and watch it; what is recorded is not asked again.
+
+        Parameters
+        ----------
+        model
+            The model that is asked from now on, in the place of all that its crew names.
+        budget
+            Bounds that change: ``max_cost`` (US dollars), ``max_tokens``, ``max_seconds``.
+        background
+            Whether to go on at once.
+        **values
+            Inputs that change. One that was a frame must be given again.
+
+        Raises
+        ------
+        RunFailed
+            It ended otherwise than completed.
+        """
+        from kasal_jupyter.kernel.runs.runner import resume
+        from kasal_jupyter.kernel.session import the_session
+
+        return resume(
+            self._client,
+            self.job_id,
+            values,
+            model=model,
+            budget=read_budget(budget),
             background=background,
             on_start=the_session().note_job,
         )
@@ -177,7 +264,7 @@ class Run:
             str(self.number or ""),
             self.job_id,
             self.crew_name,
-            f"{STATUS_MARKS[self.status]} {self.status}{' · waits for an answer' if self.asks else ''}",
+            self._stands(),
             inputs_text(self.inputs),
             f"{self.progress} %",
             duration_text(self.duration) if self.duration is not None else "",
@@ -185,6 +272,13 @@ class Run:
             cost_text(self.usage.cost) if self.usage.llm_calls else "",
             moment_text(self.created_at),
         ]
+
+    def _stands(self) -> str:
+        parts = [f"{STATUS_MARKS[self.status]} {self.status}"]
+        if self.asks:
+            parts.append("waits for an answer")
+        parts += filter(None, (lineage_text(self.verb, self.parent), calls_text(self.calls)))
+        return " · ".join(parts)
 
     def _repr_html_(self) -> str:
         return _listed([self])._repr_html_()
@@ -232,8 +326,6 @@ class Runs(Sequence[Run]):
         CellError
             pandas is not installed in this kernel.
         """
-        from kasal_jupyter.kernel.runs.tables import run_table
-
         return run_table(self._runs)
 
     def __repr__(self) -> str:
@@ -258,7 +350,9 @@ def _more(run: Run) -> tuple[str, ...]:
     """Give what else can be done with a run, as it stands."""
     if run.asks:
         return ("answer", "stop")
-    return ("result", "run --again") if run.status in ENDED else ("wait", "stop")
+    if run.status == "completed":
+        return ("result", "run --again", "replay")
+    return ("result", "resume", "run --again") if run.status in ENDED else ("wait", "stop")
 
 
 def latest_runs(
@@ -269,22 +363,24 @@ def latest_runs(
     return Runs([Run.of(client, each, number) for number, each in enumerate(found, 1)])
 
 
-def inputs_again(job_id: str, inputs: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a run's inputs for the next, with some changed.
+def inputs_again(
+    job_id: str, inputs: Mapping[str, Any], changes: Mapping[str, Any], word: str = "run --again"
+) -> dict[str, Any]:
+    """Give a run's inputs for the next, with some changed; ``word`` is what that is asked for by.
 
     Raises
     ------
     CellError
         One was a frame, of which nothing but its description is known.
     """
-    from kasal_jupyter.kernel.frames.profile import is_card
+    from kasal_jupyter.kernel.frames.frames import is_card
 
     given = {**inputs, **changes}
     for name, value in given.items():
         if name not in changes and is_card(value, name):
             raise CellError(
                 f"{name} was a frame of a notebook, of which {job_id} had a description and tools; give it "
-                f"again: %kasal run --again {job_id} {name}=…"
+                f"again: %kasal {word} {job_id} {name}=…"
             )
     return given
 
@@ -300,6 +396,17 @@ def trace_cells(row: TraceRow) -> list[str]:
         row.result,
         took,
     ]
+
+
+def answer_of(found: ExecutionStatus | ExecutionResult | RunSummary) -> str | None:
+    """Give what came of a run; of one that ended before its time, what there is."""
+    return found.result if found.result is not None else found.partial_result
+
+
+def outcome(job_id: str, found: ExecutionStatus | ExecutionResult | RunSummary, where: str = "") -> str:
+    """Say in a line how a run stands, and why it failed; ``where`` stands before the reason."""
+    why = f": {found.error.code}: {found.error.message}" if found.error else ""
+    return f"{job_id} is {found.status}{where}{why}"
 
 
 def inputs_text(inputs: Mapping[str, Any]) -> str:
@@ -326,3 +433,143 @@ def read_budget(bounds: Mapping[str, float | None] | None) -> Budget | None:
         name = ".".join(map(str, first["loc"]))
         hint = nearest(name, Budget.model_fields) if first["type"] == "extra_forbidden" else ""
         raise CellError(f"The budget's {name}: {first['msg']}{hint}") from None
+
+
+_RUN_COLUMNS = (
+    *("job_id", "crew", "crew_id", "status", "progress", "created", "duration", "prompt_tokens"),
+    *("completion_tokens", "tokens", "cost", "llm_calls", "tool_calls", "inputs", "output", "error"),
+)
+
+
+def run_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """Give one row a run.
+
+    Raises
+    ------
+    CellError
+        pandas is not installed.
+    """
+    rows = [
+        {
+            "job_id": run.job_id,
+            "crew": run.crew_name,
+            "crew_id": run.crew_id,
+            "status": run.status,
+            "progress": run.progress,
+            "created": run.created_at,
+            "duration": run.duration,
+            "prompt_tokens": run.usage.prompt_tokens,
+            "completion_tokens": run.usage.completion_tokens,
+            "tokens": run.usage.total_tokens,
+            "cost": run.usage.cost,
+            "llm_calls": run.usage.llm_calls,
+            "tool_calls": run.usage.tool_calls,
+            "inputs": run.inputs,
+            "output": run.output,
+            "error": run.error.message if run.error is not None else None,
+        }
+        for run in runs
+    ]
+    return table_of(rows, _RUN_COLUMNS)
+
+
+def runs(limit: int = 20, *, crew: str | None = None, status: Status | None = None) -> Runs:
+    """Give the latest runs, newest first, wherever they were started.
+
+    Parameters
+    ----------
+    limit
+        How many, at most 500.
+    crew
+        One crew's, by its name or id.
+    status
+        Those in one state: ``queued``, ``running``, ``completed``, ``failed``, ``stopped``, ``interrupted``.
+
+    Returns
+    -------
+    Runs
+        A list of :class:`~kasal_jupyter.kernel.runs.run_list.Run`, which a notebook shows as a table;
+        ``kasal.runs()[0].result()`` is the latest one whole, with its trace, ``.again()`` repeats it, and
+        ``kasal.runs().df()`` is a row a run.
+    """
+    session = the_session()
+    crew_id = session.crew(crew).id if crew is not None else None
+    found = latest_runs(session.client, limit, crew_id=crew_id, status=status)
+    session.listed = [run.job_id for run in found]
+    return found
+
+
+# -- the words of a command line, in a cell and in a terminal ---------------------------------------------
+
+
+def add_budget(parser: ArgumentParser) -> None:
+    """Have a parser take what a run may use up; see :func:`budget_of`."""
+    parser.add_argument("--max-cost", metavar="DOLLARS", type=bound, help="end before it costs more")
+    parser.add_argument("--max-tokens", metavar="N", type=count, help="end before it uses more tokens")
+    parser.add_argument("--max-seconds", metavar="S", type=bound, help="end before it takes longer")
+
+
+def budget_of(words: Namespace) -> Budget | None:
+    """Give what the words let a run use up; None: any amount."""
+    return read_budget({name: getattr(words, name) for name in Budget.model_fields})
+
+
+def add_step_search(parser: ArgumentParser) -> None:
+    """Have a parser take which of a run's steps are looked for; see :func:`found_steps`."""
+    parser.add_argument(
+        "--kind",
+        metavar="KIND",
+        type=one_of(KINDS, many=True),
+        help=f"steps of these kinds, separated by commas: {', '.join(KINDS)}",
+    )
+    parser.add_argument("--agent", metavar="NAME", type=phrase, help="one agent's steps")
+    parser.add_argument("--task", metavar="NAME", type=phrase, help="one task's steps, by its name or id")
+    parser.add_argument(
+        "--find", metavar="TEXT", type=phrase, help="steps whose answer, arguments or result have it"
+    )
+    parser.add_argument("--failed", action="store_true", help="steps that failed")
+    parser.add_argument("--limit", metavar="N", type=count, default=200, help="how many; by default 200")
+    parser.add_argument("--after", metavar="N", type=count, help="those behind the step of this number")
+
+
+def searches_steps(words: Namespace) -> bool:
+    """Say whether the words look for some of a run's steps."""
+    return bool(words.kind or words.agent or words.task or words.find or words.failed or words.after)
+
+
+def found_steps(client: Client, job_id: str, words: Namespace) -> tuple[list[TraceRow], str]:
+    """Give the steps that are looked for, and what is to be said of them: why there are none, or not all."""
+    only = {name: getattr(words, name) for name in ("kind", "agent", "task", "find", "after")}
+    only["failed"] = "true" if words.failed else None
+    # One more than is shown tells whether there is more.
+    rows = client.traces(job_id, **only, limit=min(words.limit + 1, MOST_STEPS))
+    if not rows:
+        return [], _why_none(client, job_id, words)
+    if len(rows) <= words.limit:
+        return rows, ""
+    shown = rows[: words.limit]
+    return shown, f"{counted(words.limit, 'step')}, not all; --after {shown[-1].seq} shows the next"
+
+
+def _why_none(client: Client, job_id: str, words: Namespace) -> str:
+    """Say why no step is shown, with the nearest agent and task where a name is misspelt."""
+    if words.after:
+        return f"{job_id} has no such steps behind number {words.after}"
+    if not searches_steps(words):
+        return f"{job_id} has no steps yet"
+    try:
+        crew = client.crew(client.execution(job_id).crew_id)
+    except NotFound:
+        return f"{job_id} has no such steps"
+    agents = [agent.name for agent in crew.agents]
+    tasks = [task.title() for task in crew.tasks]
+    if words.agent and words.agent not in agents:
+        return f"There is no agent {words.agent!r}{nearest(words.agent, agents) or _there_are(agents)}"
+    if words.task and words.task not in {*tasks, *(task.id for task in crew.tasks)}:
+        return f"There is no task {words.task!r}{nearest(words.task, tasks) or _there_are(tasks)}"
+    alone = words.failed and not (words.kind or words.agent or words.task or words.find)
+    return f"No step of {job_id} failed" if alone else f"{job_id} has no such steps"
+
+
+def _there_are(names: list[str]) -> str:
+    return f"; there {'is' if len(names) == 1 else 'are'} {', '.join(names)}"

@@ -165,5 +165,6 @@ TOOL = Tool(
         "additionalProperties": False,
     },
     function=_run,
+    idempotent=lambda arguments: (arguments.get("method") or "GET") in {"GET", "HEAD"},
     unavailable=without_network,
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kasal_jupyter.hiding import beginning
 from kasal_jupyter.tools.readable import html_charset, is_pdf, read_page, read_pdf
-from kasal_jupyter.tools.tool import Tool, ToolContext, portion, status_text, without_network
+from kasal_jupyter.tools.tool import Tool, ToolContext, always, portion, status_text, without_network
 from kasal_jupyter.version import __version__
 
 if TYPE_CHECKING:
@@ -106,5 +106,6 @@ TOOL = Tool(
         "additionalProperties": False,
     },
     function=_run,
+    idempotent=always,
     unavailable=without_network,
 )

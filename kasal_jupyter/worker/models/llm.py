@@ -254,10 +254,7 @@ class ReportedLLM(ObservedLLM):
         answer = Answered(
             counted,
             cost,
-            tuple(
-                RequestedToolCall(id=call_id, name=name, arguments=arguments)
-                for call_id, name, arguments in requested_calls(response)
-            ),
+            tuple(requested_calls(response)),
             call.heard,
             remark_on(reason, call.heard, most=self.most_tokens),
         )

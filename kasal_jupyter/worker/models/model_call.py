@@ -15,7 +15,8 @@ from typing import Any
 
 from crewai.hooks.dispatch import HookAborted
 
-from kasal_jupyter.events.event import ErrorInfo, TokenUsage
+from kasal_jupyter.events.event import ErrorInfo, FailureDetails, TokenUsage
+from kasal_jupyter.worker.crew.earlier import Given
 from kasal_jupyter.worker.crew.time_limit import BackgroundWork
 from kasal_jupyter.worker.models.answer_text import Heard, LiveSpeech
 from kasal_jupyter.worker.process.failures import ModelFailed
@@ -42,6 +43,8 @@ class ModelCall:
     ----------
     call_id
         CrewAI's id of it; None before it has begun.
+    key
+        Its identity; None where nothing is recorded.
     answered
         Whether the model has answered.
     usage, cost
@@ -60,6 +63,7 @@ class ModelCall:
 
     def __init__(self) -> None:
         self.call_id: str | None = None
+        self.key: str | None = None
         self.answered = False
         self.usage: TokenUsage | None = None
         self.cost: float | None = None
@@ -184,13 +188,36 @@ class CallLeft:
     ----------
     usage, cost
         What it took all the same: 0.0 where the provider has done nothing, None where nobody knows.
+    key
+        Its identity.
+    failure
+        What else is to be known of how it failed.
     """
 
     call_id: str | None
     error: ErrorInfo
     usage: TokenUsage | None
     cost: float | None
+    key: str | None
+    failure: FailureDetails
     type: str = "kasal_llm_left"
+
+
+@dataclass(frozen=True, slots=True)
+class CallGiven:
+    """A call was not made: an earlier run's answer to it is given.
+
+    Attributes
+    ----------
+    key
+        Its identity.
+    given
+        The call and the answer, as they were recorded.
+    """
+
+    key: str
+    given: Given
+    type: str = "kasal_llm_given"
 
 
 def asks_again(failure: ModelFailed, tries: int) -> bool:

@@ -10,10 +10,12 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from kasal_jupyter.models.catalog import KEYLESS
 from kasal_jupyter.outward import fault
 from kasal_jupyter.schemas.agents import ModelSettings, SandboxSettings
 from kasal_jupyter.schemas.spec import RunEmbedder, RunModel, RunSpec
 from kasal_jupyter.tools.guard import HostGuard, HostRefused, origin_of
+from kasal_jupyter.worker.crew.record import RunRecord
 from kasal_jupyter.worker.models.agent_llm import AgentLLM
 from kasal_jupyter.worker.models.budget import Ledger
 from kasal_jupyter.worker.models.llm import ReportedLLM
@@ -45,6 +47,8 @@ class Models:
         The run.
     signal
         What ends the run.
+    record
+        What the run asks, and what an earlier one was answered.
 
     Attributes
     ----------
@@ -52,8 +56,9 @@ class Models:
         What the run may use up, and has.
     """
 
-    def __init__(self, spec: RunSpec, signal: StopSignal) -> None:
+    def __init__(self, spec: RunSpec, signal: StopSignal, record: RunRecord | None = None) -> None:
         self._spec = spec
+        self._record = record
         self._signal = signal
         self.ledger = Ledger(spec.budget, signal)
         # Every sandbox model holds this one dictionary; it is filled as the tasks are made.
@@ -94,10 +99,13 @@ class Models:
         settings = settings or ModelSettings()
         sandbox = sandbox or SandboxSettings()
         line = [self._one(each, settings, sandbox) for each in dict.fromkeys((name, *fallbacks))]
-        return AgentLLM.of(line, settings, self.ledger, persistent=persistent and not self._spec.once)
+        persistent = persistent and not self._spec.unrepeated
+        return AgentLLM.of(line, settings, self.ledger, self._record, persistent=persistent)
 
     def _one(self, name: str, settings: ModelSettings, sandbox: SandboxSettings) -> ReportedLLM:
         model = self._spec.models[name]
+        if self._record is not None and self._record.replays:
+            model = _keyless(model)
         if model.provider == "sandbox":
             llm = SandboxLLM(
                 model=model.model,
@@ -128,6 +136,15 @@ class Models:
         made.lacks = self._lacks.setdefault(name, set())
         made.address_set_by = model.address_set_by
         return made
+
+
+def _keyless(model: RunModel) -> RunModel:
+    """Give a model that is never asked: clients are not made without a key."""
+    options = dict(model.options)
+    if model.provider == "bedrock":
+        options |= {"aws_access_key_id": KEYLESS, "aws_secret_access_key": KEYLESS}
+        options.setdefault("aws_region_name", "us-east-1")
+    return model.model_copy(update={"api_key": KEYLESS, "options": options})
 
 
 def provider_module(provider: str) -> ModuleType:

@@ -6,6 +6,7 @@ import contextvars
 import logging
 import os
 import random
+import shutil
 import signal as signals
 import socket
 import sys
@@ -26,7 +27,7 @@ from kasal_jupyter.events.event import ErrorInfo
 from kasal_jupyter.hiding import Hider, keep_here, secrets_among
 from kasal_jupyter.memory.insights import Insight
 from kasal_jupyter.schemas.base import Clock
-from kasal_jupyter.schemas.spec import UNSENT, RunSpec
+from kasal_jupyter.schemas.spec import UNSENT, RunSource, RunSpec
 from kasal_jupyter.warden import end_children
 from kasal_jupyter.worker.crew.build import BuiltCrew, build_crew
 from kasal_jupyter.worker.crew.client_tool import ClientCalls
@@ -186,9 +187,12 @@ def execute(spec: RunSpec, outbox: Outbox, stop: StopSignal, calls: ClientCalls)
         built = _built(spec, stop, calls)
         report = Report(built, spans)
         stop.on_failure = report.run_failed
-        keepsakes = Keepsakes(spec, built.crew, built.tasks)
+        assert built.record is not None, "its events are read"
+        keepsakes = Keepsakes(spec, built.crew, built.tasks, built.record)
         if spec.memory is not None:
-            Reminders(spec.memory, spec.crew.id, spec.allowed_hosts).give_to(built.crew)
+            Reminders(spec.memory, spec.crew.id, spec.allowed_hosts, built.record).give_to(built.crew)
+        if spec.source is not None:
+            _take_over_files(spec.source, Path(spec.folder))
         # In a fresh context, since CrewAI keeps its sinks, scopes and counters in context variables.
         context = contextvars.Context()
         result = in_time(spec.budget, stop, lambda: context.run(_kickoff, built, report, stop, outbox.hider))
@@ -241,6 +245,19 @@ def _learn(
         failure = error
     spans.end(ErrorInfo(code="MODEL_TIMEOUT", message="It was not waited for any longer."))
     _keep(outbox, keepsakes.event(insights, failure))
+
+
+def _take_over_files(source: RunSource, folder: Path) -> None:
+    """Have a run find the files that the earlier one has written: who has done so is not called again."""
+    theirs = Path(source.journal).with_suffix("")
+    if not theirs.is_dir():
+        return
+    try:
+        shutil.copytree(
+            theirs, folder, symlinks=True, ignore=shutil.ignore_patterns(LOG_NAME), dirs_exist_ok=True
+        )
+    except (shutil.Error, OSError):
+        log.exception("Not all files of %s could be taken over.", source.job_id)
 
 
 def _built(spec: RunSpec, stop: StopSignal, calls: ClientCalls) -> BuiltCrew:
