@@ -59,7 +59,7 @@ def engine(tmp_path_factory):
 @pytest.fixture(scope="session")
 def shared_server(tmp_path_factory):
     """A Jupyter server with the extension; one for all tests."""
-    server = start_server(tmp_path_factory.mktemp("server"))
+    server = start_server(tmp_path_factory.mktemp("server"), lab=True)
     yield server
     server.close()
 

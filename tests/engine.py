@@ -21,7 +21,7 @@ from kasal_jupyter.schemas.spec import RunMessage, RunSpec
 from tests.shared_zygote import borrowing
 
 TIME = "2024-01-15T10:30:00Z"
-TIMEOUT = 60
+TIMEOUT = 170
 
 SECRETS = {
     "OPENAI_API_KEY": "sk-of-the-server-itself",

@@ -20,7 +20,8 @@ from tests.processes import end
 
 TOKEN = "tests-own-token"
 
-_EXTENSION = "--ServerApp.jpserver_extensions={'kasal_jupyter': True}"
+LAB = ("jupyter_lsp", "jupyter_server_terminals", "jupyterlab", "notebook", "notebook_shim")
+"""JupyterLab's and Notebook's extensions: a third of a server's start, and few tests open their pages."""
 
 WARM = "--KasalApp.warm=start"
 """Unless a test's options say otherwise: a server that runs no crew need not load the engine."""
@@ -76,6 +77,7 @@ def start_server(
     environ: Mapping[str, str] | None = None,
     ready: str | None = "/crews",
     standalone: bool = False,
+    lab: bool = False,
     before: Callable[[], object] | None = None,
 ) -> LiveServer:
     """Start a server and wait until it answers.
@@ -94,6 +96,8 @@ def start_server(
         What it must answer with 200 to be up; None for one that does not serve the API.
     standalone
         Whether it is a server of Kasal's own, `jupyter kasal`, instead of a Jupyter server.
+    lab
+        Whether JupyterLab and Notebook are served as well.
     before
         Called in its process before it is the server.
     """
@@ -101,7 +105,12 @@ def start_server(
     folder = folder or room / "data"
     log = room / "server.log"
     kept = {name: value for name, value in os.environ.items() if name not in KEYS}
-    server_of = ["kasal_jupyter.cli"] if standalone else ["jupyter_server", _EXTENSION]
+    extensions = {"kasal_jupyter": True} | ({} if lab else dict.fromkeys(LAB, False))
+    server_of = (
+        ["kasal_jupyter.cli"]
+        if standalone
+        else ["jupyter_server", f"--ServerApp.jpserver_extensions={extensions}"]
+    )
     with log.open("wb") as out:
         process = subprocess.Popen(
             [

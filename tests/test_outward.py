@@ -7,7 +7,7 @@ from kasal_jupyter.client.client import Client
 from kasal_jupyter.client.connection import Connection
 from kasal_jupyter.client.stream import open_socket
 from kasal_jupyter.errors import Unavailable
-from kasal_jupyter.models.small_requests import Asker, AskFailed
+from kasal_jupyter.models.served import Asker, AskFailed
 from kasal_jupyter.outward import NoWayOut, client_options, fault, is_loopback, proxy_for, settle
 from kasal_jupyter.tools.fetch import RequestFailed, fetch
 from kasal_jupyter.tools.guard import HostGuard, HostRefused

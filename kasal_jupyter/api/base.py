@@ -20,8 +20,8 @@ from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from kasal_jupyter.api.logged import loggable_address, texts_of, told
 from kasal_jupyter.api.operation import operation_of
 from kasal_jupyter.api.parts import Parts
-from kasal_jupyter.auth.caller import Caller, caller_of
-from kasal_jupyter.auth.failed_logins import network_of
+from kasal_jupyter.auth.gate import Caller, caller_of
+from kasal_jupyter.auth.logins import network_of
 from kasal_jupyter.errors import (
     DocumentDamaged,
     Forbidden,

@@ -16,6 +16,7 @@ from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.executions.dry_run import doubted_models, dry_run
 from kasal_jupyter.schemas.base import Updated
 from kasal_jupyter.schemas.crews import (
+    ChangeQuery,
     Crew,
     CrewCheck,
     CrewChecked,
@@ -27,9 +28,9 @@ from kasal_jupyter.schemas.crews import (
     CrewQuery,
     CrewSummary,
     CrewUpdate,
+    Source,
     WholeCrew,
 )
-from kasal_jupyter.schemas.versions import ChangeQuery, Source
 
 IF_MATCH = {"If-Match": "The crew's ETag as it was read: 412 if it was changed since."}
 
@@ -69,7 +70,7 @@ class CrewsHandler(ApiHandler):
             equal={"name": query.name},
         )
         crews = [_summary(crew) for crew in page.documents]
-        self.answer(CrewList(crews=crews, total=page.total, page=query.page, per_page=query.per_page))
+        self.answer(CrewList.of(query, crews, page.total))
 
     @operation(
         "Create new crew",
@@ -109,7 +110,7 @@ class CrewHandler(ApiHandler):
     )
     async def get(self, crew_id: str) -> None:
         """Give a crew whole, and its version as `ETag`."""
-        tag = etag(self._crew(crew_id))
+        tag = etag(self.crew(crew_id))
         if tag in _tags(self.request.headers.get("If-None-Match", "")):
             self.set_header("ETag", tag)
             self.set_status(304)
@@ -135,7 +136,7 @@ class CrewHandler(ApiHandler):
         A given list of agents or tasks replaces the whole list; agents and tasks keep their ids where the new
         list has the same id or name. `source` and `origin` are for its history: where the change comes from.
         """
-        self._crew(crew_id)
+        self.crew(crew_id)
         body, change = self.body(CrewUpdate), changed_by(self, self.query(ChangeQuery))
         await self.parts.webhooks.require_allowed(body.webhook)
         await self.ask_once_more()
@@ -146,13 +147,10 @@ class CrewHandler(ApiHandler):
     @operation("Delete crew", access="editor", answers={204: None}, errors=(404, 412), headers=IF_MATCH)
     async def delete(self, crew_id: str) -> None:
         """Delete a crew with its agents, tasks, versions, memory and knowledge; its past executions stay."""
-        self._crew(crew_id)
+        self.crew(crew_id)
         await self.parts.crews.delete(crew_id, version=expected_version(self))
         await self.parts.recall.drop(crew_id)
         self.nothing()
-
-    def _crew(self, crew_id: str) -> Crew:
-        return self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
 
 
 class CrewCheckHandler(ApiHandler):
@@ -174,7 +172,7 @@ class CrewCheckHandler(ApiHandler):
         `faults` has everything that keeps it from running, each with the field that it is about.
         """
         body = self.body(CrewCheck)
-        self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
+        self.crew(crew_id)
         # What has just ended tells of the next run as well.
         await self.parts.runs.put_away(crew_id)
         runs, whole = self.parts.runs, await self.parts.crews.read(crew_id, self.caller.owner)

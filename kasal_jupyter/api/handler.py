@@ -14,13 +14,12 @@ from jupyter_server.auth.decorator import allow_unauthenticated
 from pydantic import BaseModel
 from tornado import web
 
-from kasal_jupyter.api.admission import SMALL_BODY
 from kasal_jupyter.api.base import NO_SUCH_METHOD, BaseHandler
 from kasal_jupyter.api.body import read_body, read_query
-from kasal_jupyter.api.metrics import count_request
+from kasal_jupyter.api.logged import count_request
 from kasal_jupyter.api.operation import Access, Operation, operation_of
-from kasal_jupyter.api.parts import Parts
-from kasal_jupyter.auth.caller import RANK, Caller, Owned
+from kasal_jupyter.api.parts import SMALL_BODY, Parts
+from kasal_jupyter.auth.gate import RANK, Caller, Owned
 from kasal_jupyter.auth.standing import Standing
 from kasal_jupyter.errors import (
     DocumentDamaged,
@@ -36,6 +35,7 @@ from kasal_jupyter.errors import (
 from kasal_jupyter.executions.discard import discard
 from kasal_jupyter.places import LARGE, LISTS, aside
 from kasal_jupyter.schemas.base import Query
+from kasal_jupyter.schemas.crews import Crew
 
 M = TypeVar("M", bound=BaseModel)
 Q = TypeVar("Q", bound=Query)
@@ -317,6 +317,10 @@ class ApiHandler(BaseHandler):
             text = f"There is no {what}"
             raise NotFound(text, faults=[Fault(field, text)] if field else [])
         return document
+
+    def crew(self, crew_id: str, *, field: str | None = None) -> Crew:
+        """Give the crew that a path names, or a field of the body; see :meth:`own`."""
+        return self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}", field=field)
 
     def answer(self, model: BaseModel, status: int = 200) -> None:
         """Answer with a model as JSON."""

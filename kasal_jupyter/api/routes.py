@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from jupyter_server.utils import url_path_join
 from tornado.web import RequestHandler
 
-from kasal_jupyter.api.agents import AgentHandler, AgentsHandler
 from kasal_jupyter.api.artifacts import ArtifactHandler, ArtifactsHandler
 from kasal_jupyter.api.auth import (
     KeyHandler,
@@ -17,44 +15,58 @@ from kasal_jupyter.api.auth import (
     LogoutHandler,
     MeHandler,
     RefreshHandler,
+    UserHandler,
+    UsersHandler,
 )
 from kasal_jupyter.api.crews import CrewCheckHandler, CrewHandler, CrewsHandler
 from kasal_jupyter.api.docs import DocsFileHandler, DocsHandler, OpenApiHandler, PostmanHandler, describe
-from kasal_jupyter.api.exchange import CrewExportHandler, CrewImportHandler
+from kasal_jupyter.api.exchange import CrewExportHandler, CrewGenerateHandler, CrewImportHandler
 from kasal_jupyter.api.executions import (
     ExecutionHandler,
     ExecutionsHandler,
+    ReplayHandler,
     ResultHandler,
+    ResumeHandler,
     StopHandler,
     ToolCallHandler,
 )
-from kasal_jupyter.api.generate import CrewGenerateHandler
 from kasal_jupyter.api.handler import ApiHandler, UnknownRoute
-from kasal_jupyter.api.knowledge import KnowledgeHandler, SourceHandler
-from kasal_jupyter.api.maintenance import HealthHandler, MaintenanceHandler, MetricsHandler
-from kasal_jupyter.api.mcp import McpRefreshHandler, McpServerHandler, McpServersHandler
+from kasal_jupyter.api.members import AgentHandler, AgentsHandler, TaskHandler, TasksHandler
 from kasal_jupyter.api.memory import (
+    KnowledgeHandler,
     MemoryClearHandler,
     MemoryEntriesHandler,
     MemoryEntryHandler,
     MemoryHandler,
     MemorySearchHandler,
+    SourceHandler,
 )
-from kasal_jupyter.api.models import ModelsHandler
+from kasal_jupyter.api.models import ModelsHandler, ProviderHandler, ProvidersHandler, ProviderTestHandler
+from kasal_jupyter.api.operation import PATH_NAME
 from kasal_jupyter.api.parts import Parts
-from kasal_jupyter.api.providers import ProviderHandler, ProvidersHandler, ProviderTestHandler
-from kasal_jupyter.api.tasks import TaskHandler, TasksHandler
-from kasal_jupyter.api.tools import CustomToolHandler, CustomToolsHandler, ToolHandler, ToolsHandler
-from kasal_jupyter.api.traces import EventsHandler, TracesHandler
-from kasal_jupyter.api.usage import UsageHandler
-from kasal_jupyter.api.users import UserHandler, UsersHandler
+from kasal_jupyter.api.server import HealthHandler, MaintenanceHandler, MetricsHandler, UsageHandler
+from kasal_jupyter.api.tools import (
+    CustomToolHandler,
+    CustomToolsHandler,
+    McpRefreshHandler,
+    McpServerHandler,
+    McpServersHandler,
+    ToolHandler,
+    ToolsHandler,
+)
+from kasal_jupyter.api.traces import (
+    DeliveriesHandler,
+    EventsHandler,
+    RotateHandler,
+    SecretHandler,
+    TracesHandler,
+)
 from kasal_jupyter.api.versions import (
     VersionDiffHandler,
     VersionHandler,
     VersionRestoreHandler,
     VersionsHandler,
 )
-from kasal_jupyter.api.webhooks import DeliveriesHandler, RotateHandler, SecretHandler
 from kasal_jupyter.api.websocket import EventSocket
 
 RESOURCES: list[tuple[str, type[ApiHandler]]] = [
@@ -86,6 +98,8 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/executions/{job_id}/artifacts/{path}", ArtifactHandler),
     ("/executions/{job_id}/webhooks", DeliveriesHandler),
     ("/executions/{job_id}/stop", StopHandler),
+    ("/executions/{job_id}/replay", ReplayHandler),
+    ("/executions/{job_id}/resume", ResumeHandler),
     ("/executions/{job_id}/tool_calls/{call_id}", ToolCallHandler),
     ("/usage", UsageHandler),
     ("/webhooks/secret", SecretHandler),
@@ -124,8 +138,6 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
 
 describe(RESOURCES)
 
-_NAME = re.compile(r"\{[a-z_]+\}")
-
 
 def routes(
     parts: Parts, base_url: str, prefixes: list[str]
@@ -156,4 +168,4 @@ def routes(
 
 def _pattern(template: str) -> str:
     """Write a template as the expression that Tornado looks for; a ``{path}`` may have slashes."""
-    return _NAME.sub("([^/]+)", template.replace("{path}", "(.+)"))
+    return PATH_NAME.sub("([^/]+)", template.replace("{path}", "(.+)"))

@@ -11,9 +11,9 @@ from kasal_jupyter.errors import NotFound
 from kasal_jupyter.formats.limited import Exchange
 from kasal_jupyter.formats.outline import whole_body
 from kasal_jupyter.places import SMALL, aside
-from kasal_jupyter.schemas.crews import Crew, WholeCrew
-from kasal_jupyter.schemas.versions import (
+from kasal_jupyter.schemas.crews import (
     ChangeQuery,
+    Crew,
     CrewRestored,
     CrewVersionDetails,
     CrewVersionDiff,
@@ -21,6 +21,7 @@ from kasal_jupyter.schemas.versions import (
     CrewVersionList,
     DiffQuery,
     VersionQuery,
+    WholeCrew,
 )
 
 _SHOWN = set(CrewVersionInfo.model_fields)
@@ -31,10 +32,6 @@ class VersionResource(ApiHandler):
 
     tag = "Crew Management"
     message = "Invalid version"
-
-    def crew(self, crew_id: str) -> Crew:
-        """Give the crew that is meant."""
-        return self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
 
     def whole(self, crew: Crew, version: int) -> WholeCrew:
         """Give a crew as it was in a version, or is."""
@@ -72,9 +69,7 @@ class VersionsHandler(VersionResource):
         )
         versions = [CrewVersionInfo(**each.model_dump(include=_SHOWN)) for each in page.documents]
         await self.answer_with(
-            lambda: CrewVersionList(
-                versions=versions, total=page.total, page=query.page, per_page=query.per_page
-            ),
+            lambda: CrewVersionList.of(query, versions, page.total),
             size=LISTED * len(page.documents),
         )
 

@@ -1,4 +1,4 @@
-"""The gate: who a token says is asking, and how often they may."""
+"""The gate: who a token says is asking, how often they may, and when nobody is let in."""
 
 from __future__ import annotations
 
@@ -6,17 +6,101 @@ import hmac
 import math
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from kasal_jupyter.auth.api_keys import PREFIX, digest
-from kasal_jupyter.auth.caller import SERVER_OWNER, Caller
+from jupyter_server.auth import User
+
 from kasal_jupyter.auth.rates import Allowance, RateMeter, rates_of
-from kasal_jupyter.auth.tokens import Claims, Clock, TokenSigner, invalid_token, looks_like_token
-from kasal_jupyter.errors import Unauthorized
-from kasal_jupyter.schemas.base import parse_time
+from kasal_jupyter.auth.tokens import (
+    KEY_PREFIX,
+    Claims,
+    Clock,
+    TokenSigner,
+    digest,
+    invalid_token,
+    looks_like_token,
+)
+from kasal_jupyter.errors import Unauthorized, Unavailable
+from kasal_jupyter.schemas.base import parse_time, utc_now
+from kasal_jupyter.schemas.server import MAINTENANCE_ID, Maintenance, MaintenanceState, MaintenanceUpdate
+from kasal_jupyter.schemas.users import Role, Tier
 from kasal_jupyter.store.collections import API_KEYS, SESSIONS, USERS, Collection
 from kasal_jupyter.store.store import Store
+
+# Who is asking.
+
+SERVER_OWNER = "jupyter"
+"""Whose things are what anybody let in by Jupyter makes.
+
+Not the user's name: with a token and no cookie, Jupyter makes up a new name at every request.
+"""
+
+RANK: Mapping[Role, int] = {"viewer": 1, "editor": 2, "admin": 3}
+"""How much a role may, by its place."""
+
+
+class Owned(Protocol):
+    """What belongs to somebody."""
+
+    @property
+    def owner(self) -> str:
+        """Whose it is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The caller of a request.
+
+    Attributes
+    ----------
+    owner
+        Whose resources the caller sees and makes: :data:`SERVER_OWNER`, or the id of a Kasal user.
+    name
+        For people to read.
+    role
+        What the caller may do.
+    tier
+        How often the caller may ask.
+    user_id
+        The Kasal user; None for whoever Jupyter let in, and for the sandbox.
+    session_id
+        The login that the caller's token comes from; None where it is no such token.
+    sandbox
+        Whether the caller works in the sandbox, apart from everything else.
+    """
+
+    owner: str
+    name: str
+    role: Role = "editor"
+    tier: Tier = "free"
+    user_id: str | None = None
+    session_id: str | None = None
+    sandbox: bool = False
+
+    @property
+    def author(self) -> str:
+        """Who it is for whoever reads it later: Jupyter makes up a name for each who comes with its token."""
+        return self.owner if self.user_id is None and self.name.startswith("Anonymous ") else self.name
+
+    @property
+    def scope(self) -> dict[str, str]:
+        """The criteria of the documents that the caller's lists show: an admin's show everybody's."""
+        return {} if self.role == "admin" else {"owner": self.owner}
+
+    def sees(self, document: Owned) -> bool:
+        """Say whether the caller may see something at all."""
+        return self.role == "admin" or document.owner == self.owner
+
+
+def caller_of(user: User) -> Caller:
+    """Give the caller that a Jupyter user is: whoever Jupyter let in owns the server."""
+    return Caller(
+        owner=SERVER_OWNER, name=user.display_name or user.username, role="admin", tier="enterprise"
+    )
+
 
 REMEMBERED = 10_000
 """Tokens that are remembered with whom they mean; 1 kB each."""
@@ -120,7 +204,7 @@ class Gate:
             del self._known[token]
         if self._sandbox_token and hmac.compare_digest(token.encode(), self._sandbox_token):
             return SANDBOX
-        if token.startswith(PREFIX):
+        if token.startswith(KEY_PREFIX):
             found = self._by_key(token)
         elif looks_like_token(token):
             found = self._by_token(token, known.claims if known else None)
@@ -191,3 +275,63 @@ class Gate:
             user_id=user.id,
             session_id=session_id,
         )
+
+
+# Maintenance mode: nobody is let in but for what switches it off again.
+
+
+class MaintenanceMode:
+    """The switch, which all servers on a data folder share.
+
+    Parameters
+    ----------
+    store
+        Where its state is kept.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._version = -1
+        self._state = MaintenanceState(enabled=False)
+
+    @property
+    def state(self) -> MaintenanceState:
+        """The state as it is now, whichever server switched it."""
+        version = self._store.settings.version()
+        if version != self._version:
+            stored = self._store.settings.readable(MAINTENANCE_ID)
+            self._state = (
+                MaintenanceState(enabled=False)
+                if stored is None
+                else MaintenanceState.model_validate(stored.model_dump(exclude={"id"}))
+            )
+            self._version = version
+        return self._state
+
+    def check(self) -> None:
+        """Refuse a request while the mode is on.
+
+        Raises
+        ------
+        Unavailable
+            It is; the reference's 503.
+        """
+        state = self.state
+        if state.enabled:
+            text = "The server is in maintenance mode"
+            raise Unavailable(
+                f"{text}: {state.message}" if state.message else text, retry_after=state.retry_after
+            )
+
+    async def switch(self, wanted: MaintenanceUpdate) -> MaintenanceState:
+        """Switch the mode on or off; on return it holds, also after a restart."""
+        before = self.state
+        since = (before.since or utc_now()) if wanted.enabled else None
+        document = Maintenance(**wanted.model_dump(), since=since)
+
+        def store() -> None:
+            self._store.settings.delete(MAINTENANCE_ID)
+            self._store.settings.insert(document)
+
+        await self._store.change(store)
+        return self.state

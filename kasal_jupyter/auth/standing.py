@@ -6,8 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from kasal_jupyter.auth.caller import RANK, Caller
-from kasal_jupyter.auth.gate import Gate
+from kasal_jupyter.auth.gate import RANK, Caller, Gate
 from kasal_jupyter.errors import Unauthorized
 
 LOOK_SECONDS = 1.0

@@ -37,6 +37,8 @@ _GROUPS = {
         "status": "tell how an execution stands",
         "wait": "wait for an execution's end, and print its answer",
         "result": "print what came of an execution, whole",
+        "replay": "run an execution once more from its record, at no cost",
+        "resume": "go on with an execution that ended before its time",
         "traces": "show what an execution's agents did; --follow watches it",
         "answer": "answer what an agent asks in an execution",
         "artifacts": "list or save the files that an execution has written",
@@ -65,7 +67,7 @@ _MODULES = {
     "crews": ("crews", "history", "rename", "copy", "rm", "generate"),
     "data_folder": ("user", "db"),
     "executions": ("ps", "status", "result", "answer", "stop", "artifacts", "usage", "export"),
-    "run": ("run", "wait", "traces"),
+    "run": ("run", "replay", "resume", "wait", "traces"),
 }
 """The modules that have several; each other command has the module of its name."""
 

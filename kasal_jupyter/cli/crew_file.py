@@ -26,8 +26,7 @@ from kasal_jupyter.kernel.crews.stored_crews import (
     require_own,
 )
 from kasal_jupyter.kernel.plain_values import NotPlain, plain
-from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
-from kasal_jupyter.schemas.versions import ChangeQuery, Writer
+from kasal_jupyter.schemas.crews import ChangeQuery, CrewCreate, CrewDetails, Writer
 
 _LINE = re.compile(r"line (\d+): (.*)", re.DOTALL)
 

@@ -30,8 +30,8 @@ from kasal_jupyter.kernel.crews.stored_crews import TERMINAL, rename
 from kasal_jupyter.kernel.magics.command_line import count
 from kasal_jupyter.kernel.magics.commands.crews import CREW_HEADS, copy_crew, crew_row, named, remove
 from kasal_jupyter.kernel.views.clean import clean
-from kasal_jupyter.schemas.generate import GENERATE_SECONDS, CrewGenerate
-from kasal_jupyter.schemas.versions import ChangeQuery
+from kasal_jupyter.schemas.crews import ChangeQuery
+from kasal_jupyter.schemas.exchange import GENERATE_SECONDS, CrewGenerate
 from kasal_jupyter.whole_file import write_whole
 
 if TYPE_CHECKING:

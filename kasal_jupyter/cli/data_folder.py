@@ -266,9 +266,12 @@ def run_export(args: argparse.Namespace) -> int:
 
 def run_import(args: argparse.Namespace) -> int:
     """Carry out ``db import``; give the exit status."""
+    from kasal_jupyter.memory.findable import SCHEMAS
     from kasal_jupyter.store.dump import import_json
 
-    return _report("imported", args, lambda folder: import_json(folder, args.file, replace=args.replace))
+    return _report(
+        "imported", args, lambda folder: import_json(folder, args.file, SCHEMAS, replace=args.replace)
+    )
 
 
 def _add_data_folder(parser: argparse.ArgumentParser) -> None:

@@ -34,9 +34,11 @@ from kasal_jupyter.kernel.runs.run_list import answer_of, inputs_text, outcome
 from kasal_jupyter.kernel.runs.usage import UsageTable, add_usage_options
 from kasal_jupyter.kernel.views.clean import clean, one_line
 from kasal_jupyter.kernel.views.figures import (
+    calls_text,
     cost_text,
     counted,
     duration_text,
+    lineage_text,
     moment_text,
     place_text,
     size_text,
@@ -200,6 +202,7 @@ def _row(each: ExecutionStatus) -> list[str]:
     tokens = f"{each.usage.total_tokens:,}" if each.usage.total_tokens else ""
     figures = [f"{each.progress} %", took, tokens, _cost(each)]
     status = f"queued, {each.queue_position}." if each.queue_position is not None else each.status
+    status += f", {each.verb}" if each.verb != "run" else ""
     when, inputs = moment_text(each.created_at), inputs_text(each.inputs)
     return [each.job_id, each.crew_name, status, *figures, when, inputs]
 
@@ -224,6 +227,7 @@ def _headline(found: ExecutionStatus) -> str:
         parts.append("cost unknown")
     elif found.usage.llm_calls:
         parts.append(cost_text(found.usage.cost))
+    parts += filter(None, (calls_text(found.calls), lineage_text(found.verb, found.parent)))
     return "  ".join([*parts, found.job_id])
 
 

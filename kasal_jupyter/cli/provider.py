@@ -15,7 +15,7 @@ from kasal_jupyter.cli.terminal import console_of, print_rows
 from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.kernel.views.clean import clean
 from kasal_jupyter.models.providers import PROVIDERS
-from kasal_jupyter.schemas.providers import ProviderInfo, ProviderSet, Scope
+from kasal_jupyter.schemas.models import ProviderInfo, ProviderSet, Scope
 
 if TYPE_CHECKING:
     from kasal_jupyter.cli.connect import Subparsers

@@ -17,32 +17,42 @@ from kasal_jupyter.client.connection import Connection, print_line, refusal_of
 from kasal_jupyter.client.memory_requests import MemoryRequests, written
 from kasal_jupyter.events.event import Event
 from kasal_jupyter.outward import NoWayOut, client_options, proxy_for
-from kasal_jupyter.schemas.artifacts import ArtifactInfo, ArtifactList
-from kasal_jupyter.schemas.auth import Me
 from kasal_jupyter.schemas.base import MOST_LISTED, Updated
 from kasal_jupyter.schemas.crews import (
+    ChangeQuery,
     CrewCheck,
     CrewChecked,
     CrewCreate,
     CrewCreated,
     CrewDetails,
     CrewList,
+    CrewRestored,
     CrewSummary,
     CrewUpdate,
+    CrewVersionDetails,
+    CrewVersionInfo,
+    CrewVersionList,
 )
 from kasal_jupyter.schemas.exchange import (
     CrewExported,
+    CrewGenerate,
+    CrewGenerated,
     CrewImport,
     CrewImported,
     CrewRead,
     ExportFormat,
 )
 from kasal_jupyter.schemas.executions import (
+    ArtifactInfo,
+    ArtifactList,
     Budget,
     ExecutionAccepted,
+    ExecutionBegun,
     ExecutionCreate,
     ExecutionList,
+    ExecutionRecorded,
     ExecutionResult,
+    ExecutionResume,
     ExecutionStatus,
     ExecutionStopped,
     ToolAnswer,
@@ -50,7 +60,6 @@ from kasal_jupyter.schemas.executions import (
     TraceRow,
     TraceRows,
 )
-from kasal_jupyter.schemas.generate import CrewGenerate, CrewGenerated
 from kasal_jupyter.schemas.mcp import (
     McpRefreshed,
     McpRegistered,
@@ -58,8 +67,9 @@ from kasal_jupyter.schemas.mcp import (
     McpServerDetails,
     McpServerList,
 )
-from kasal_jupyter.schemas.models import ModelInfo, ModelList
-from kasal_jupyter.schemas.providers import (
+from kasal_jupyter.schemas.models import (
+    ModelInfo,
+    ModelList,
     ProviderInfo,
     ProviderList,
     ProviderSet,
@@ -69,13 +79,7 @@ from kasal_jupyter.schemas.providers import (
 )
 from kasal_jupyter.schemas.tools import ClientTool, ToolInfo, ToolList
 from kasal_jupyter.schemas.usage import GroupBy, UsageList
-from kasal_jupyter.schemas.versions import (
-    ChangeQuery,
-    CrewRestored,
-    CrewVersionDetails,
-    CrewVersionInfo,
-    CrewVersionList,
-)
+from kasal_jupyter.schemas.users import Me
 
 if TYPE_CHECKING:
     import httpx
@@ -132,7 +136,7 @@ class Client(MemoryRequests):
         query: dict[str, str | int] = {"per_page": MOST_LISTED} | ({"name": name} if name else {})
         return CrewList.model_validate_json(
             self._request("GET", "/crews", query=query, seconds=seconds)
-        ).crews
+        ).items
 
     def crew(self, crew_id: str) -> CrewDetails:
         """Give a crew whole."""
@@ -186,7 +190,7 @@ class Client(MemoryRequests):
     def crew_versions(self, crew_id: str) -> list[CrewVersionInfo]:
         """Give a crew's versions as far as they are kept, the newest first."""
         path = f"/crews/{quote(crew_id, safe='')}/versions"
-        return self._get(CrewVersionList, path, {"per_page": MOST_LISTED}).versions
+        return self._get(CrewVersionList, path, {"per_page": MOST_LISTED}).items
 
     def crew_version(self, crew_id: str, version: int) -> CrewVersionDetails:
         """Give a crew as it was in a version."""
@@ -243,13 +247,29 @@ class Client(MemoryRequests):
         tools: Sequence[ClientTool] = (),
         *,
         budget: Budget | None = None,
-    ) -> ExecutionAccepted:
+        once: bool = False,
+    ) -> ExecutionAccepted | ExecutionRecorded:
         """Start an execution; the given tools are this client's to answer for.
 
-        It ends before the model call that would pass the budget, where there is one.
+        It ends before the model call that would pass the budget, where there is one. With ``once``, an
+        earlier one that was asked for the same may answer: then it is that, and nothing was started.
         """
         body = ExecutionCreate(crew_id=crew_id, inputs=inputs or {}, tools=list(tools), budget=budget)
-        return self._send(ExecutionAccepted, "POST", "/executions", body)
+        if once:
+            # An older server knows no such field.
+            body = body.model_copy(update={"once": True})
+        answer = self._request("POST", "/executions", written(body))
+        model = ExecutionRecorded if once and "recorded" in orjson.loads(answer) else ExecutionAccepted
+        return model.model_validate_json(answer)
+
+    def replay(self, job_id: str) -> ExecutionBegun:
+        """Run an execution that has ended once more from its record."""
+        path = f"/executions/{quote(job_id, safe='')}/replay"
+        return ExecutionBegun.model_validate_json(self._request("POST", path))
+
+    def resume(self, job_id: str, change: ExecutionResume) -> ExecutionBegun:
+        """Go on with an execution that has ended before its time."""
+        return self._send(ExecutionBegun, "POST", f"/executions/{quote(job_id, safe='')}/resume", change)
 
     def usage(
         self,
@@ -277,8 +297,8 @@ class Client(MemoryRequests):
         while True:
             query = {"per_page": MOST_LISTED, "page": len(found) // MOST_LISTED + 1}
             page = self._get(ArtifactList, f"/executions/{quote(job_id, safe='')}/artifacts", query)
-            found += page.artifacts
-            if not page.artifacts or len(found) >= page.total:
+            found += page.items
+            if not page.items or len(found) >= page.total:
                 return found
 
     def artifact(self, job_id: str, name: str) -> Iterator[bytes]:
@@ -333,7 +353,7 @@ class Client(MemoryRequests):
         """Give the latest executions, newest first: all, or one crew's, or those in one state."""
         query: dict[str, Any] = {"per_page": per_page, "crew_id": crew_id, "status": status}
         given = {name: value for name, value in query.items() if value is not None}
-        return self._get(ExecutionList, "/executions", given).executions
+        return self._get(ExecutionList, "/executions", given).items
 
     def delete_execution(self, job_id: str) -> None:
         """Delete an execution that has ended, with its journal."""
@@ -395,11 +415,11 @@ class Client(MemoryRequests):
 
     def tools(self) -> list[ToolInfo]:
         """Give the tools that the server's agents can use."""
-        return self._get(ToolList, "/tools", {"per_page": MOST_LISTED}).tools
+        return self._get(ToolList, "/tools", {"per_page": MOST_LISTED}).items
 
     def mcp_servers(self) -> list[McpServerDetails]:
         """Give the MCP servers that one's crews can use, with their tools."""
-        return self._get(McpServerList, "/tools/mcp", {"per_page": MOST_LISTED}).servers
+        return self._get(McpServerList, "/tools/mcp", {"per_page": MOST_LISTED}).items
 
     def add_mcp_server(self, server: McpServerCreate) -> McpRegistered:
         """Register an MCP server, to which the server connects first."""
@@ -422,7 +442,7 @@ class Client(MemoryRequests):
         """Give the models that the server knows, with whether they can run."""
         return ModelList.model_validate_json(
             self._request("GET", "/models", query={"per_page": MOST_LISTED}, seconds=seconds)
-        ).models
+        ).items
 
     def providers(self) -> list[ProviderInfo]:
         """Give the providers of models and searches, with whether they are set; never a key."""

@@ -12,7 +12,7 @@ from kasal_jupyter.places import aside
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.crews import Crew, CrewCreate, CrewFields, CrewUpdate, WholeCrew
-from kasal_jupyter.schemas.rules.readiness import content_faults
+from kasal_jupyter.schemas.readiness import content_faults
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.store.store import Store
 

@@ -30,7 +30,7 @@ from typing import Any, Literal, NotRequired, TypeGuard, get_args, get_origin
 
 from typing_extensions import TypedDict, get_type_hints  # pydantic reads no others on Python 3.11
 
-from kasal_jupyter.schemas.executions import Status
+from kasal_jupyter.schemas.executions import Status, Verb
 
 
 class EventBase(TypedDict):
@@ -56,6 +56,24 @@ class SpanEvent(EventBase):
     """The agent's name."""
 
 
+class Keyed(TypedDict):
+    """What the events that begin a recorded call carry."""
+
+    key: NotRequired[str]
+    """Which call it is, whatever run it is in: ``version:digest:ordinal``.
+
+    The digest is of the task, the agent and all that is asked; the ordinal counts, from 1, the calls of the
+    run that ask the same.
+    """
+
+
+class Answering(Keyed):
+    """What the events that end a recorded call carry: its key, unless it has ended without an answer."""
+
+    recorded: NotRequired[bool]
+    """Whether the answer is an earlier run's: what it took then is saved now."""
+
+
 class TokenUsage(TypedDict):
     """Tokens of one model call, as its provider counts them."""
 
@@ -67,6 +85,23 @@ class TokenUsage(TypedDict):
     cache_write_tokens: NotRequired[int]
     """Of the prompt's, those that it has kept for the next calls, which cost more."""
     reasoning_tokens: NotRequired[int]
+
+
+class FailureDetails(TypedDict, total=False):
+    """What decides about what comes after a model's failure; what is usual is left out."""
+
+    passing: bool
+    """Whether the same call may well succeed a little later."""
+    wait: float
+    """Seconds that the provider asks to wait."""
+    setting: str
+    """What the model, or its server, does not take."""
+    unpaid: bool
+    """Whether the provider had done nothing yet."""
+    tries: int
+    """How often a model is asked at the most that fails like this."""
+    unreadable: bool
+    """Whether its answer was not in the form that was asked for."""
 
 
 class ErrorInfo(TypedDict):
@@ -92,13 +127,19 @@ class ExecutionStatusEvent(EventBase):
     type: Literal["execution_status"]
     status: Status
     crew_id: NotRequired[str]
-    """On ``queued``, as are the next five."""
+    """On ``queued``, as are the next eight."""
     crew_name: NotRequired[str]
     crew_version: NotRequired[int | None]
     """The version of the crew that runs; null where the crew is stored nowhere."""
     process: NotRequired[str]
     tasks: NotRequired[list[TaskPlan]]
     inputs: NotRequired[dict[str, Any]]
+    verb: NotRequired[Verb]
+    """Left out where it is a run of its own."""
+    parent: NotRequired[str]
+    """The run whose answers it takes; a job id."""
+    at: NotRequired[int]
+    """The last event of its parent that counts."""
     result: NotRequired[str]
     """On ``completed``; on ``failed``, what the last task that was done has given. A very long one is cut."""
     result_file: NotRequired[str]
@@ -184,7 +225,7 @@ class AgentFailed(SpanEvent):
     error: ErrorInfo
 
 
-class LlmCall(SpanEvent):
+class LlmCall(SpanEvent, Keyed):
     """A model is asked."""
 
     type: Literal["llm_call"]
@@ -211,9 +252,13 @@ class RequestedToolCall(TypedDict):
     name: str
     arguments: str
     """JSON, as the model wrote it."""
+    read: NotRequired[str]
+    """JSON, as it was read, where the model wrote something else."""
+    fault: NotRequired[str]
+    """Why the arguments could not be read, so that the tool was not called."""
 
 
-class LlmResponse(SpanEvent):
+class LlmResponse(SpanEvent, Answering):
     """A model answered."""
 
     type: Literal["llm_response"]
@@ -231,7 +276,7 @@ class LlmResponse(SpanEvent):
     """What is wrong with the answer: it was cut off, or its stream ended without a finish."""
 
 
-class LlmFailed(SpanEvent):
+class LlmFailed(SpanEvent, Answering):
     """A model call failed; CrewAI may try again, as a new span."""
 
     type: Literal["llm_failed"]
@@ -241,6 +286,7 @@ class LlmFailed(SpanEvent):
     """What it took all the same, where the provider has counted it."""
     cost: NotRequired[float | None]
     """US dollars: 0.0 where the provider had done nothing yet, None where nobody knows what it costs."""
+    failure: NotRequired[FailureDetails]
 
 
 class LlmRetry(SpanEvent):
@@ -257,7 +303,7 @@ class LlmRetry(SpanEvent):
     """Why."""
 
 
-class ToolCall(SpanEvent):
+class ToolCall(SpanEvent, Keyed):
     """A tool is called."""
 
     type: Literal["tool_call"]
@@ -299,9 +345,11 @@ class Remembered(TypedDict):
     """A long-term memory's; the source's name for knowledge."""
     score: NotRequired[float]
     """How near it is to what was asked, 0 to 1."""
+    when: NotRequired[str]
+    """When it was stored; a recalled one's."""
 
 
-class MemoryRecalled(SpanEvent):
+class MemoryRecalled(SpanEvent, Answering):
     """What an agent was reminded of before it began, in its span; empty where nothing was near."""
 
     type: Literal["memory_recalled"]
@@ -321,15 +369,17 @@ class MemoryStored(EventBase):
     """Why nothing was learnt, where the model that was to distil the run failed."""
 
 
-class ToolResult(SpanEvent):
+class ToolResult(SpanEvent, Answering):
     """A tool answered."""
 
     type: Literal["tool_result"]
     tool: str
     result: str
+    given: NotRequired[str]
+    """What the tool itself gave, where the agent was told more."""
 
 
-class ToolFailed(SpanEvent):
+class ToolFailed(SpanEvent, Answering):
     """A tool raised; the agent is told, and may go on."""
 
     type: Literal["tool_failed"]

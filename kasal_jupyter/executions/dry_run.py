@@ -7,8 +7,8 @@ from typing import Any
 
 from kasal_jupyter.crews.crews import made_of
 from kasal_jupyter.errors import MOST_FAULTS, Fault
-from kasal_jupyter.executions.books.estimate import estimate, estimate_duration
 from kasal_jupyter.executions.check import check_run, placeholders
+from kasal_jupyter.executions.ledger import estimate, estimate_duration
 from kasal_jupyter.executions.service import Runs
 from kasal_jupyter.models.listing import doubts
 from kasal_jupyter.places import aside

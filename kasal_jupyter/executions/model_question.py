@@ -19,7 +19,7 @@ REQUEST_ENDED = ErrorInfo(
 
 
 async def asked(
-    runs: Runs, whole: WholeCrew, owner: str, *, started: Callable[[str], object], once: bool = False
+    runs: Runs, whole: WholeCrew, owner: str, *, started: Callable[[str], object], unrepeated: bool = False
 ) -> RunSummary:
     """Run a crew to its end; cancelled, it stops the execution.
 
@@ -33,11 +33,11 @@ async def asked(
         Whose execution it is.
     started
         Takes the execution's id, before it is waited for.
-    once
+    unrepeated
         Whether a model that fails is not asked again.
     """
     # Not to be cut off in between: an execution that was started must be known, to be stopped.
-    starting = asyncio.ensure_future(runs.start(whole, {}, owner, once=once))
+    starting = asyncio.ensure_future(runs.start(whole, {}, owner, unrepeated=unrepeated))
     try:
         execution = await asyncio.shield(starting)
     except asyncio.CancelledError:

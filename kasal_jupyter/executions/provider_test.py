@@ -19,7 +19,7 @@ from kasal_jupyter.places import MODEL_SERVERS
 from kasal_jupyter.schemas.agents import Agent, ModelSettings
 from kasal_jupyter.schemas.base import utc_now
 from kasal_jupyter.schemas.crews import Crew, WholeCrew
-from kasal_jupyter.schemas.providers import ProviderTested
+from kasal_jupyter.schemas.models import ProviderTested
 from kasal_jupyter.schemas.spec import RunSearch
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.tools.guard import HostGuard
@@ -108,7 +108,7 @@ async def _answered(
     told = ProviderTested(provider=provider.name, model=name, works=False, message="")
     try:
         async with asyncio.timeout(SECONDS + 10):
-            summary = await asked(runs, _crew(name, owner), owner, started=started.append, once=True)
+            summary = await asked(runs, _crew(name, owner), owner, started=started.append, unrepeated=True)
     except NotRunnable as error:
         return told.model_copy(update={"code": error.code, "message": error.faults[0].reason})
     except TimeoutError:

@@ -29,11 +29,10 @@ import orjson
 from kasal_jupyter.errors import KasalError, WorkerLost
 from kasal_jupyter.events.event import AFTER_END, ErrorInfo
 from kasal_jupyter.executions.backends.backend import Backend, Exit, RunHandle
-from kasal_jupyter.executions.chores import Chores
 from kasal_jupyter.executions.client_calls import ClientCalls
 from kasal_jupyter.executions.feed import Feed, event_of
 from kasal_jupyter.executions.recovery import interrupted_event
-from kasal_jupyter.places import DISK
+from kasal_jupyter.places import DISK, Chores
 from kasal_jupyter.schemas.executions import ENDED
 from kasal_jupyter.schemas.spec import RunMessage, RunSpec, RunToolAnswer
 
@@ -135,7 +134,9 @@ class Run:
         self.spec = spec
         self.owner = owner
         self.feed = feed
-        self.calls = ClientCalls(spec.client_tools, self._send_answer)
+        self.replays = spec.source is not None and spec.source.verb == "replay"
+        """Whether nothing is done in it but to give a record again."""
+        self.calls = ClientCalls(() if self.replays else spec.client_tools, self._send_answer)
         """The calls that the run's client is to answer."""
         self.phase = Phase.QUEUED
         self.saved = asyncio.Event()

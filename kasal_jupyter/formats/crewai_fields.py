@@ -16,8 +16,8 @@ from kasal_jupyter.formats.yaml_text import is_own_key
 from kasal_jupyter.schemas.agents import CrewAgent, ModelSettings
 from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.schemas.exchange import Remark
-from kasal_jupyter.schemas.rules.placeholders import AGENT_TEXTS, rewrite
-from kasal_jupyter.schemas.rules.readiness import UNWRITTEN
+from kasal_jupyter.schemas.placeholders import AGENT_TEXTS, rewrite
+from kasal_jupyter.schemas.readiness import UNWRITTEN
 from kasal_jupyter.schemas.tasks import CrewTask
 
 _TRACE = "what happens is in the run's trace in any case"
@@ -403,7 +403,7 @@ _BY_NAME = {_plain(theirs): ours for ours, names in _HERE.items() for theirs in 
 
 # Braces as CrewAI reads them: around a name of ASCII letters one pair is the input's, all others are text.
 #
-# CrewAI has no word for the text ``{topic}`` itself (see :mod:`kasal_jupyter.schemas.rules.placeholders` for
+# CrewAI has no word for the text ``{topic}`` itself (see :mod:`kasal_jupyter.schemas.placeholders` for
 # ours).
 
 _TASK_TEXTS = ("description", "expected_output", "output_file")

@@ -19,8 +19,7 @@ from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.formats.bundle import MESSAGE, files_of_mapping, files_of_zip
 from kasal_jupyter.formats.outline import Exported
 from kasal_jupyter.schemas.crews import CrewCreate
-from kasal_jupyter.schemas.exchange import CrewImport, CrewRead, ExportFormat, Remark
-from kasal_jupyter.schemas.generate import CrewGenerate
+from kasal_jupyter.schemas.exchange import CrewGenerate, CrewImport, CrewRead, ExportFormat, Remark
 
 T = TypeVar("T")
 

@@ -46,7 +46,7 @@ from kasal_jupyter.formats.yaml_text import (
 )
 from kasal_jupyter.schemas.agents import AgentFields
 from kasal_jupyter.schemas.crews import MOST_AGENTS, MOST_TASKS, CrewCreate, CrewDetails, CrewFields
-from kasal_jupyter.schemas.generate import MOST_OF_AN_ANSWER, CrewGenerate
+from kasal_jupyter.schemas.exchange import MOST_OF_AN_ANSWER, CrewGenerate
 from kasal_jupyter.schemas.tasks import TaskFields
 
 _SPELLINGS = {"llm": "model", "manager_llm": "manager_model", "planning_llm": "planning_model"}

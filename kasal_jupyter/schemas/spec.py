@@ -11,7 +11,7 @@ from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.base import Model, clock_anchor
 from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.schemas.executions import Budget
-from kasal_jupyter.schemas.mcp_run import RunMcpServer
+from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import ClientTool, RunTool
 
@@ -119,6 +119,15 @@ class RunMemory(Model):
     remark: str | None = Field(None, description="Why another embedder than the one that is set is used.")
 
 
+class RunSource(Model):
+    """The earlier run that this one takes its answers from."""
+
+    verb: Literal["replay", "resume", "fork"]
+    job_id: str
+    journal: str = Field(description="That run's journal, absolute; it is only read.")
+    until: int | None = Field(None, description="The last event that counts; None: all do.")
+
+
 class RunTask(Task):
     """A task with its ``context`` told apart."""
 
@@ -160,7 +169,10 @@ class RunSpec(Model):
         description="The manager's, in a hierarchical crew; a key of ``models``."
     )
     folder: str = Field(description="The run's own working folder, absolute, made by the server.")
-    once: bool = Field(False, description="Whether a model that fails is not asked again.")
+    unrepeated: bool = Field(False, description="Whether a model that fails is not asked again.")
+    source: RunSource | None = Field(
+        None, description="The run whose answers it takes; None: every call is live."
+    )
     journal_bytes: int = Field(200_000_000, description="Bytes of events that it may record.")
     clock: float = Field(default_factory=clock_anchor, description="What tells the time of its events.")
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, WithJsonSchema
 
 from kasal_jupyter.hiding import credentials_of, too_short
-from kasal_jupyter.schemas.base import Document, Given, ListQuery, Model, Name, Query
+from kasal_jupyter.schemas.base import Document, Given, Listed, ListQuery, Model, Name, Query, called
 from kasal_jupyter.schemas.json_schema import OBJECT_SCHEMA_FORM, known_schema
 
 AuthType = Literal["none", "bearer", "api_key", "basic"]
@@ -182,6 +182,11 @@ class CustomToolFields(Model):
         "a text that is a JSON object is sent as that object.",
     )
     timeout: Timeout = Field(30, description="Seconds a call may take in all.")
+    idempotent: bool | None = Field(
+        None,
+        description="Whether a call that is made twice does no more than once, so that a resumed run may "
+        "make one again whose end is unknown; null: a GET is, and nothing else.",
+    )
     category: Name = "custom"
 
 
@@ -210,6 +215,7 @@ class CustomToolUpdate(Model):
     header: Header | None = None
     parameters: Parameters | None = None
     timeout: Given[Timeout] = None
+    idempotent: bool | None = None
     category: Given[Name] = None
     secret: Secret | None = Field(None, repr=False)
 
@@ -265,6 +271,11 @@ class ClientTool(Model):
     for_all: bool = Field(
         False, description="Whether every agent has it, not only those whose tools, or whose task's, name it."
     )
+    idempotent: bool = Field(
+        False,
+        description="Whether a call that is made twice does no more than once, so that a resumed run may "
+        "make one again whose end is unknown.",
+    )
 
 
 class RunTool(CustomToolFields):
@@ -315,22 +326,12 @@ class CustomToolQuery(ListQuery):
     sort: Literal["created_at", "-created_at", "updated_at", "-updated_at", "name", "-name"] = "created_at"
 
 
-class ToolList(Model):
+class ToolList(Listed[ToolInfo], alias_generator=called("tools")):
     """The answer of ``GET /tools``."""
 
-    tools: list[ToolInfo]
-    total: int
-    page: int
-    per_page: int
 
-
-class CustomToolList(Model):
+class CustomToolList(Listed[CustomToolDetails], alias_generator=called("tools")):
     """The answer of ``GET /tools/custom``."""
-
-    tools: list[CustomToolDetails]
-    total: int
-    page: int
-    per_page: int
 
 
 class ToolRegistered(Model):

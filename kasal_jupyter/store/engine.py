@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import sys
 import threading
+import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TypeVar
 
 from kasal_jupyter.errors import StoreError
@@ -24,7 +28,6 @@ from kasal_jupyter.store.file import (
 )
 from kasal_jupyter.store.layout import Layout
 from kasal_jupyter.store.migrations import DocumentSteps, Migration
-from kasal_jupyter.store.turnstile import POLL_SECONDS, Turnstile
 
 IDLE_READERS = 4
 """Readers' connections that are kept open while nobody reads."""
@@ -109,8 +112,8 @@ class Engine:
         with store_errors(path):
             self.writing_connection = connect(path)
             try:
-                migration = Migration(path, self.layouts, steps or {}, schemas)
-                prepare(self.writing_connection, path, migration.is_current, migration.run)
+                self.migration = Migration(path, self.layouts, steps or {}, schemas)
+                prepare(self.writing_connection, path, self.migration.is_current, self.migration.run)
                 # SQLite would wait for its lock in steps of up to 100 ms.
                 self.writing_connection.execute("PRAGMA busy_timeout = 0")
                 self._looking_connection = connect(path, reads=True)
@@ -372,3 +375,66 @@ class Engine:
         except StoreError as another:
             # The next transaction tries it again.
             error.add_note(f"It could not be undone either: {another.message}")
+
+
+# Whose turn it is to write, among processes.
+
+if sys.platform != "win32":
+    import fcntl
+
+POLL_SECONDS = 0.000_2
+"""How long to wait between two looks; a commit takes about as long."""
+
+
+class Turnstile:
+    """Lets one process after the other ask for SQLite's write lock.
+
+    SQLite has no queue: a process that writes without a pause takes its lock again
+    before one that waits has looked, which then waited for two seconds. Whoever wants
+    to write stands in here first, and leaves when the lock is theirs; the one who just
+    had it finds the place taken, and so is the next but one.
+
+    It is about turns only: where it does not work (on Windows, or if the one in front is
+    suspended), nothing is less safe.
+
+    Parameters
+    ----------
+    folder
+        The folder of the file to write; processes stand in line at the folder itself.
+    patience
+        Seconds after which not to wait any more, and to ask for the lock all the same.
+    """
+
+    def __init__(self, folder: Path, patience: float) -> None:
+        self._patience = patience
+        if sys.platform != "win32":
+            self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+    def __enter__(self) -> None:
+        if sys.platform != "win32":
+            deadline = time.monotonic() + self._patience
+            while not self._try() and time.monotonic() < deadline:
+                time.sleep(POLL_SECONDS)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if sys.platform != "win32":
+            with suppress(OSError):
+                fcntl.flock(self._folder, fcntl.LOCK_UN)
+
+    def _try(self) -> bool:
+        if sys.platform != "win32":
+            try:
+                fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            except OSError:
+                # No more locks, say.
+                return True
+        return True
+
+    def close(self) -> None:
+        """Leave for good."""
+        if sys.platform != "win32":
+            os.close(self._folder)

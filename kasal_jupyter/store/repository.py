@@ -11,10 +11,9 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from kasal_jupyter.errors import Conflict, DocumentDamaged, NotFound
-from kasal_jupyter.store.codec import decode, encode
 from kasal_jupyter.store.collections import Collection, D, Order
 from kasal_jupyter.store.engine import Engine
-from kasal_jupyter.store.layout import sort_column
+from kasal_jupyter.store.layout import decode, encode, sort_column
 from kasal_jupyter.store.rows import Condition, Row, Rows
 from kasal_jupyter.store.selection import Selection
 

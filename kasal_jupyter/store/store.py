@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,19 +14,17 @@ from tinydb import TinyDB
 
 from kasal_jupyter.errors import DocumentDamaged, StoreError
 from kasal_jupyter.schemas.agents import Agent
-from kasal_jupyter.schemas.auth import ApiKey, Session
-from kasal_jupyter.schemas.crews import Crew
+from kasal_jupyter.schemas.crews import Crew, CrewVersion, CrewVersionBody
 from kasal_jupyter.schemas.executions import Execution, StopRequest
-from kasal_jupyter.schemas.knowledge import KnowledgeSource, Passage
-from kasal_jupyter.schemas.maintenance import Maintenance
 from kasal_jupyter.schemas.mcp import McpServer
-from kasal_jupyter.schemas.memory import Memory
-from kasal_jupyter.schemas.providers import StoredProvider
+from kasal_jupyter.schemas.memory import KnowledgeSource, Memory, Passage
+from kasal_jupyter.schemas.models import StoredProvider
+from kasal_jupyter.schemas.run_requests import RunRequest
+from kasal_jupyter.schemas.server import Maintenance
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import CustomTool
 from kasal_jupyter.schemas.usage import LedgerEntry, Stored
-from kasal_jupyter.schemas.users import User
-from kasal_jupyter.schemas.versions import CrewVersion, CrewVersionBody
+from kasal_jupyter.schemas.users import ApiKey, Session, User
 from kasal_jupyter.schemas.webhooks import HookState, SigningSecret
 from kasal_jupyter.store.collections import (
     AGENTS,
@@ -42,7 +40,7 @@ from kasal_jupyter.store.collections import (
     MEMORIES,
     PASSAGES,
     PROVIDERS,
-    SCHEMAS,
+    RUN_REQUESTS,
     SESSIONS,
     SETTINGS,
     SIGNING_SECRETS,
@@ -56,12 +54,12 @@ from kasal_jupyter.store.collections import (
     Collection,
     D,
 )
-from kasal_jupyter.store.database import Database
-from kasal_jupyter.store.file import store_errors
+from kasal_jupyter.store.file import Schema, store_errors
 from kasal_jupyter.store.folder import FILE_NAME, make_private_folder
 from kasal_jupyter.store.quota import Quota
 from kasal_jupyter.store.repository import Repository
 from kasal_jupyter.store.storage import SqliteStorage
+from kasal_jupyter.store.table import Database
 from kasal_jupyter.store.writer import Writer
 
 T = TypeVar("T")
@@ -86,9 +84,9 @@ class Store:
         The TinyDB itself, with all of its API.
     quota
         How much users may have stored.
-    crews, crew_versions, crew_version_bodies, agents, tasks, executions, stop_requests, deliveries, ledger,
-    signing_secrets, users, sessions, api_keys, tools, mcp_servers, providers, memories, knowledge, passages,
-    settings
+    crews, crew_versions, crew_version_bodies, agents, tasks, executions, run_requests, stop_requests,
+    deliveries, ledger, signing_secrets, users, sessions, api_keys, tools, mcp_servers, providers, memories,
+    knowledge, passages, settings
         The collections.
     """
 
@@ -105,6 +103,7 @@ class Store:
         self.agents: Repository[Agent] = self.repository(AGENTS)
         self.tasks: Repository[Task] = self.repository(TASKS)
         self.executions: Repository[Execution] = self.repository(EXECUTIONS)
+        self.run_requests: Repository[RunRequest] = self.repository(RUN_REQUESTS)
         self.stop_requests: Repository[StopRequest] = self.repository(STOP_REQUESTS)
         self.deliveries: Repository[HookState] = self.repository(DELIVERIES)
         self.ledger: Repository[LedgerEntry] = self.repository(LEDGER)
@@ -121,8 +120,16 @@ class Store:
         self.settings: Repository[Maintenance] = self.repository(SETTINGS)
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: Path, schemas: Sequence[Schema] = ()) -> Self:
         """Open the store in a data folder, both of which are created if they are not there.
+
+        Parameters
+        ----------
+        folder
+            The data folder.
+        schemas
+            Tables that rooms keep for themselves in the same file. Whoever changes what they are made of has
+            to bring them.
 
         Raises
         ------
@@ -134,7 +141,7 @@ class Store:
         make_private_folder(folder)
         path = folder / FILE_NAME
         try:
-            return cls(Database(path, layouts=LAYOUTS, steps=STEPS, schemas=SCHEMAS))
+            return cls(Database(path, layouts=LAYOUTS, steps=STEPS, schemas=schemas))
         except OSError as error:
             raise StoreError(f"The store {path} can't be opened: {error.strerror}.") from error
 
@@ -164,6 +171,10 @@ class Store:
     async def write(self, job: Callable[[sqlite3.Connection], T]) -> T:
         """Carry out a change of tables that a room keeps for itself, as :meth:`change` does."""
         return await self.change(lambda: job(self.connection))
+
+    def remake(self) -> None:
+        """Make the tables that rooms keep for themselves anew, of what there is; within a change."""
+        self._engine.migration.remake(self.connection)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

@@ -14,8 +14,7 @@ from kasal_jupyter.hiding import Hider, beginning
 from kasal_jupyter.schemas.tools import DEFAULT_HEADER, FREE_PARAMETERS, IN_PATH, RunTool
 from kasal_jupyter.tools.fetch import Answer, fetch
 from kasal_jupyter.tools.guard import HostGuard
-from kasal_jupyter.tools.portions import MAX_CHARACTERS, status_text
-from kasal_jupyter.tools.tool import Tool, ToolContext
+from kasal_jupyter.tools.tool import MAX_CHARACTERS, Tool, ToolContext, always, never, status_text
 from kasal_jupyter.version import __version__
 
 MAX_BYTES = 2_000_000
@@ -33,12 +32,14 @@ def http_tool(definition: RunTool, guard: HostGuard) -> Tool:
         Which hosts may be called.
     """
     endpoint = _Endpoint(definition, guard)
+    repeatable = definition.method == "GET" if definition.idempotent is None else definition.idempotent
     return Tool(
         name=definition.name,
         description=definition.description,
         category=definition.category,
         parameters=definition.parameters or FREE_PARAMETERS,
         function=endpoint.call,
+        idempotent=always if repeatable else never,
     )
 
 

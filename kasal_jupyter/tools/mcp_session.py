@@ -20,16 +20,15 @@ from mcp.types import (
     ListToolsRequest,
     ListToolsResult,
     PaginatedRequestParams,
+    ToolAnnotations,
 )
 from pydantic import ValidationError
 
 from kasal_jupyter.hiding import Hider, beginning
-from kasal_jupyter.schemas.mcp_run import RunMcpServer
+from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.tools.guard import HostGuard
-from kasal_jupyter.tools.mcp_failure import McpFailed
-from kasal_jupyter.tools.mcp_http import UNREACHED, http_streams
-from kasal_jupyter.tools.mcp_listing import RemoteTool
-from kasal_jupyter.tools.mcp_stdio import stdio_streams
+from kasal_jupyter.tools.mcp_answers import McpFailed, RemoteTool
+from kasal_jupyter.tools.mcp_streams import UNREACHED, http_streams, stdio_streams
 from kasal_jupyter.version import __version__
 
 OPEN_SECONDS = 30.0
@@ -103,7 +102,12 @@ class McpSession:
             request = ClientRequest(ListToolsRequest(method="tools/list", params=params))
             page: ListToolsResult = await self._asked(request, ListToolsResult)
             found += [
-                RemoteTool(name=each.name, description=each.description or "", parameters=each.inputSchema)
+                RemoteTool(
+                    name=each.name,
+                    description=each.description or "",
+                    parameters=each.inputSchema,
+                    idempotent=_is_idempotent(each.annotations),
+                )
                 for each in page.tools
             ]
             cursor = page.nextCursor
@@ -268,3 +272,7 @@ def _in_words(error: McpError, name: str, hider: Hider) -> McpFailed:
     if error.error.code == UNREACHED:
         return McpFailed(error.error.message)
     return McpFailed(f"{name} refuses: {beginning(hider.hide(error.error.message))}")
+
+
+def _is_idempotent(annotations: ToolAnnotations | None) -> bool:
+    return annotations is not None and bool(annotations.readOnlyHint or annotations.idempotentHint)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import re
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,6 +37,8 @@ from crewai.utilities.pydantic_schema_utils import generate_model_description
 from openai.lib._parsing import type_to_response_format_param
 from pydantic import BaseModel
 
+from kasal_jupyter.events.event import RequestedToolCall
+from kasal_jupyter.worker.models.answer_text import ending_of
 from kasal_jupyter.worker.models.chat_answer import (
     FORM_TOOL,
     AnswerReader,
@@ -44,7 +48,6 @@ from kasal_jupyter.worker.models.chat_answer import (
 )
 from kasal_jupyter.worker.models.chat_body import NotAnAnswer, objects
 from kasal_jupyter.worker.models.chat_calls import AskedCall
-from kasal_jupyter.worker.models.endings import ending_of
 
 if TYPE_CHECKING:
     # At run time, each of them loads an SDK that most runs do not need.
@@ -177,8 +180,14 @@ class CrewExecutor(AgentExecutor):
         CrewAI tells of such a call in no event, and leaves what is broken in the conversation, which vLLM and
         llama-server refuse from then on.
         """
-        if not (isinstance(tool_call, dict) and (fault := tool_call.get(FAULT))):
+        if not isinstance(tool_call, dict):
             return super()._execute_single_native_tool_call(tool_call)
+        if not (fault := tool_call.get(FAULT)):
+            token = among_equals.set((*among_equals.get(), *tool_call.get(_AMONG, ())))
+            try:
+                return super()._execute_single_native_tool_call(tool_call)
+            finally:
+                among_equals.reset(token)
         name = tool_call["function"]["name"]
         about: dict[str, Any] = {
             "tool_name": name,
@@ -205,6 +214,13 @@ FAULT = "kasal_fault"
 
 WRITTEN = "kasal_written"
 """Where a tool call has its arguments as the model wrote them."""
+
+
+_AMONG = "kasal_among"
+"""Where one of several equal tool calls of an answer has its number."""
+
+among_equals: ContextVar[tuple[int, ...]] = ContextVar("kasal_among_equals", default=())
+"""Which of several equal calls this thread makes; they are made at the same time, in any order."""
 
 
 # -- agents, crews and plans -----------------------------------------------------------------------------
@@ -487,8 +503,30 @@ class OpenAIAnswers(AnsweringLLM, OpenAICompletion):
         params.pop("seed", None)  # Which this API does not know.
         return params
 
-    def _call_completions(  # noqa: PLR0917 - CrewAI's signature
+    def _call_completions(self, *args: Any, **request: Any) -> Any:
+        return self._ask(self._completions, *args, **request)
+
+    def _call_responses(self, *args: Any, **request: Any) -> Any:
+        return self._ask(self._responses, *args, **request)
+
+    def _completions(
+        self, messages: list[Any], tools: list[dict[str, Any]] | None, form: type[BaseModel] | None
+    ) -> tuple[Any, dict[str, Any], Callable[..., AnswerReader]]:
+        """Give the API, what it is sent, and what reads its answers."""
+        params = self._prepare_completion_params(messages=messages, tools=tools)
+        if form is not None:
+            params["response_format"] = type_to_response_format_param(form)
+        return self._get_sync_client().chat.completions, params, ChatReader
+
+    def _responses(
+        self, messages: list[Any], tools: list[dict[str, Any]] | None, form: type[BaseModel] | None
+    ) -> tuple[Any, dict[str, Any], Callable[..., AnswerReader]]:
+        params = self._prepare_responses_params(messages, tools, form)
+        return self._get_sync_client().responses, params, ResponseReader
+
+    def _ask(  # noqa: PLR0917 - CrewAI's signature
         self,
+        prepare: Callable[..., tuple[Any, dict[str, Any], Callable[..., AnswerReader]]],
         messages: list[Any],
         tools: list[dict[str, Any]] | None = None,
         available_functions: dict[str, Any] | None = None,
@@ -497,31 +535,9 @@ class OpenAIAnswers(AnsweringLLM, OpenAICompletion):
         response_model: type[BaseModel] | None = None,
     ) -> Any:
         del available_functions  # Tools are called by the agent's executor alone.
-        params = self._prepare_completion_params(messages=messages, tools=tools)
-        if response_model is not None:
-            params["response_format"] = type_to_response_format_param(response_model)
-        reader = ChatReader(params.get("tools") or (), len(messages))
-        api = self._get_sync_client().chat.completions
-        return self._ask(api, params, reader, messages, from_task=from_task, from_agent=from_agent)
-
-    def _call_responses(  # noqa: PLR0917 - CrewAI's signature
-        self,
-        messages: list[Any],
-        tools: list[dict[str, Any]] | None = None,
-        available_functions: dict[str, Any] | None = None,
-        from_task: Any | None = None,
-        from_agent: Any | None = None,
-        response_model: type[BaseModel] | None = None,
-    ) -> Any:
-        del available_functions
-        params = self._prepare_responses_params(messages, tools, response_model)
-        reader = ResponseReader(params.get("tools") or (), len(messages))
-        api = self._get_sync_client().responses
-        return self._ask(api, params, reader, messages, from_task=from_task, from_agent=from_agent)
-
-    def _ask(
-        self, api: Any, params: dict[str, Any], reader: AnswerReader, messages: list[Any], **asked_by: Any
-    ) -> Any:
+        api, params, made = prepare(messages, tools, response_model)
+        reader = made(params.get("tools") or (), len(messages))
+        asked_by: dict[str, Any] = {"from_task": from_task, "from_agent": from_agent}
         try:
             with api.with_streaming_response.create(**params) as response:
                 address = str(response.http_request.url)
@@ -817,15 +833,42 @@ def _faulty_call(call: AskedCall, fault: str) -> dict[str, Any]:
     return {"id": call.id, "type": "function", "function": function, WRITTEN: call.written, FAULT: fault}
 
 
-def requested_calls(response: Any) -> Iterator[tuple[str, str, str]]:
-    """Give the ids, names and arguments of an answer's tool calls, in whatever form CrewAI has them."""
+def requested_calls(response: Any) -> Iterator[RequestedToolCall]:
+    """Give an answer's tool calls, in whatever form CrewAI has them."""
     for call in response if isinstance(response, list) else ():
         if found := extract_tool_call_info(call):
             call_id, name, arguments = found
+            read = arguments if isinstance(arguments, str) else json.dumps(arguments, default=str)
+            told = RequestedToolCall(id=str(call_id or ""), name=name, arguments=read)
             if isinstance(call, dict):
-                arguments = call.get(WRITTEN, arguments)
-            text = arguments if isinstance(arguments, str) else json.dumps(arguments, default=str)
-            yield str(call_id or ""), name, text
+                told["arguments"] = written = call.get(WRITTEN, read)
+                if written != read:
+                    told["read"] = read
+                if fault := call.get(FAULT):
+                    told["fault"] = fault
+            yield told
+
+
+def recorded_calls(told: Iterable[RequestedToolCall]) -> list[dict[str, Any]]:
+    """Give tool calls as CrewAI has them, of what was told of them."""
+    made = []
+    for call in told:
+        function = {"name": call["name"], "arguments": call.get("read", call["arguments"])}
+        made.append({"id": call["id"], "type": "function", "function": function, WRITTEN: call["arguments"]})
+        if fault := call.get("fault"):
+            made[-1][FAULT] = fault
+    return made
+
+
+def number_equals(calls: Iterable[Any]) -> None:
+    """Tell the tool calls of one answer apart that are equal but for their ids."""
+    seen: Counter[str] = Counter()
+    for call in calls:
+        if isinstance(call, dict) and (function := call.get("function")):
+            what = json.dumps(function, sort_keys=True, default=str)
+            if seen[what]:
+                call[_AMONG] = (seen[what],)
+            seen[what] += 1
 
 
 # -- how work ends ---------------------------------------------------------------------------------------

@@ -111,3 +111,15 @@ def test_what_a_killed_server_left_is_thrown_away_by_the_next(tmp_path):
     assert folder.exists()
     start_server(tmp_path / "b", folder=tmp_path / "data", environ=environ).close()
     assert not folder.exists()
+
+
+def test_its_runs_are_replayed_resumed_and_asked_for_once(sandbox, owner):
+    crew_id, failed = run(sandbox, crew_body("Fails", fail_at=2))
+    for verb, body, status in (("replay", None, "failed"), ("resume", {}, "completed")):
+        answer = sandbox.post(f"/executions/{failed['job_id']}/{verb}", json=body)
+        assert answer.status_code == 202, answer.text
+        assert wait_for(sandbox, answer.json()["job_id"])["status"] == status
+        assert owner.post(f"/executions/{failed['job_id']}/{verb}", json=body).status_code == 404
+    crew_id, done = run(sandbox, crew_body("Again"))
+    asked = {"crew_id": crew_id, "inputs": {"topic": "tea"}, "once": True}
+    assert sandbox.post("/executions", json=asked).json()["recorded"]["from"] == done["job_id"]

@@ -15,14 +15,14 @@ from kasal_jupyter.executions.backends import child as worker
 from kasal_jupyter.executions.backends.child import worker_environment
 from kasal_jupyter.executions.backends.spares import SpareNursery
 from kasal_jupyter.executions.backends.zygote import ZygoteNursery
-from kasal_jupyter.schemas.mcp_run import RunMcpServer
+from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.schemas.spec import RunToolSettings
 from kasal_jupyter.tools.builtin import python
-from kasal_jupyter.tools.mcp_failure import McpFailed
+from kasal_jupyter.tools.mcp_answers import McpFailed
 from kasal_jupyter.tools.mcp_probe import probe
 from kasal_jupyter.tools.tool import ToolContext
 from kasal_jupyter.warden import MARK
-from kasal_jupyter.worker.process.switches import SWITCHES
+from kasal_jupyter.worker.process.setup import SWITCHES
 
 HOSTILE = dict.fromkeys(
     [

@@ -22,7 +22,7 @@ from kasal_jupyter.formats.yaml_crew import load_crew
 from kasal_jupyter.formats.yaml_edit import rewrite
 from kasal_jupyter.formats.yaml_text import MOST_MERGES, parse_mapping, plain
 from kasal_jupyter.kernel.editor.draft import Draft
-from kasal_jupyter.schemas.generate import MOST_OF_AN_ANSWER
+from kasal_jupyter.schemas.exchange import MOST_OF_AN_ANSWER
 from tests.thorough import some_or_all
 
 PROJECT = {"agents.yaml": "a: {}", "tasks.yaml": "t: {}"}

@@ -11,7 +11,7 @@ from kasal_jupyter.errors import InvalidRequest
 from kasal_jupyter.formats.bundle import files_of_mapping, files_of_zip
 from kasal_jupyter.formats.conversion import export_crew, import_crew
 from kasal_jupyter.formats.yaml_crew import dump_crew, load_crew
-from kasal_jupyter.schemas.rules.readiness import UNWRITTEN, content_faults
+from kasal_jupyter.schemas.readiness import UNWRITTEN, content_faults
 
 AGENTS = """\
 x-shared: &shared

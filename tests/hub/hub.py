@@ -19,6 +19,8 @@ import httpx
 import websocket
 
 from tests.processes import end
+from tests.server import LAB
+from tests.shared_zygote import VARIABLE
 
 USERS = ("alice", "bob")
 PASSWORD = "everybody's"
@@ -59,7 +61,7 @@ c.JupyterHub.load_roles = [
 c.JupyterHub.spawner_class = "jupyterhub.spawner.SimpleLocalProcessSpawner"
 c.SimpleLocalProcessSpawner.home_dir_template = str(room / "{username}")
 c.Spawner.cmd = [sys.executable, "-m", "jupyterhub.singleuser"]
-extensions = {"kasal_jupyter": True, "jupyterlab": False}
+extensions = {"kasal_jupyter": True} | dict.fromkeys(json.loads(os.environ["HUB_LAB"]), False)
 c.Spawner.args = ["--allow-root", f"--ServerApp.jpserver_extensions={extensions}"]
 c.Spawner.ip = "127.0.0.1"
 # There may be no JupyterLab; any page will do that sends who is not known to the hub.
@@ -167,6 +169,8 @@ def start_hub(room: Path, proxy: str) -> Hub:
             stderr=subprocess.STDOUT,
             env={
                 **environ,
+                "HUB_LAB": json.dumps(LAB),
+                VARIABLE: os.environ.get(VARIABLE, ""),
                 "HUB_ROOM": str(room),
                 "HUB_PORTS": json.dumps(ports),
                 "HUB_PROXY": proxy,

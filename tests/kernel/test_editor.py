@@ -14,7 +14,7 @@ from kasal_jupyter.kernel.editor.pickers import Choices, ListControl, ModelContr
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.functions import notebook_tools
 from kasal_jupyter.schemas.models import ModelInfo, ModelPrice
-from kasal_jupyter.tools.catalog import builtin_names
+from kasal_jupyter.tools.tool import builtin_names
 from tests.sample_crews import crew_body, new_crew, wait_for
 from tests.server import start_server
 

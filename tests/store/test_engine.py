@@ -3,9 +3,8 @@ import threading
 import pytest
 
 from kasal_jupyter.errors import StoreError
-from kasal_jupyter.store.database import Database
-from kasal_jupyter.store.engine import IDLE_READERS, REMEMBERED
-from kasal_jupyter.store.table import SqliteTable
+from kasal_jupyter.store.engine import IDLE_READERS, REMEMBERED, Turnstile
+from kasal_jupyter.store.table import Database, SqliteTable
 from tests.store.lookups import count, ids
 
 
@@ -291,3 +290,29 @@ def test_an_error_that_undoes_the_whole_transaction_fails_its_whole_group(db, en
         with pytest.raises(StoreError, match="undone others"), engine.work():
             db.insert({"n": 2})
     assert [document["n"] for document in db] == [document["n"] for document in other] == [0]
+
+
+def test_one_stands_in_at_a_time(tmp_path):
+    first, second = Turnstile(tmp_path, patience=60), Turnstile(tmp_path, patience=60)
+    order = []
+
+    def follow():
+        with second:
+            order.append("second")
+
+    with first:
+        following = threading.Thread(target=follow)
+        following.start()
+        order.append("first")
+    following.join()
+    assert order == ["first", "second"]
+    first.close()
+    second.close()
+
+
+def test_nobody_waits_for_ever_behind_one_that_does_not_move(tmp_path):
+    first, second = Turnstile(tmp_path, patience=60), Turnstile(tmp_path, patience=0)
+    with first, second:
+        pass
+    first.close()
+    second.close()

@@ -16,13 +16,12 @@ from mcp.types import (
     TextResourceContents,
 )
 
-from kasal_jupyter.schemas.mcp_run import RunMcpServer
+from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.tools.guard import HostGuard
-from kasal_jupyter.tools.mcp_content import text_of
-from kasal_jupyter.tools.mcp_failure import McpFailed
-from kasal_jupyter.tools.mcp_http import _Events
+from kasal_jupyter.tools.mcp_answers import McpFailed, text_of
 from kasal_jupyter.tools.mcp_probe import probe
 from kasal_jupyter.tools.mcp_session import McpSession
+from kasal_jupyter.tools.mcp_streams import _Events
 from tests.servers.mcp_server import McpNotes, http_mcp_server, stdio
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from kasal_jupyter.schemas.spec import RunToolSettings
 from kasal_jupyter.tools import limited_python
-from kasal_jupyter.tools.catalog import find_tool
-from kasal_jupyter.tools.tool import ToolContext
+from kasal_jupyter.tools.tool import ToolContext, find_tool
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="only there can a process be limited")
 

@@ -8,9 +8,8 @@ from ddgs.engines.duckduckgo import Duckduckgo
 
 from kasal_jupyter.schemas.spec import RunSearch, RunToolSettings
 from kasal_jupyter.tools import search
-from kasal_jupyter.tools.catalog import find_tool
 from kasal_jupyter.tools.guard import HostGuard
-from kasal_jupyter.tools.tool import ToolContext
+from kasal_jupyter.tools.tool import ToolContext, find_tool
 from tests.servers.endpoint_server import redirect, reply
 from tests.servers.search_server import KEY, search_server
 

@@ -15,7 +15,7 @@ from kasal_jupyter.kernel.views.figures import counted, moment_text
 from kasal_jupyter.kernel.views.html_parts import labelled_text
 from kasal_jupyter.schemas.agents import AgentFields
 from kasal_jupyter.schemas.crews import CrewChecked, CrewCreate, CrewDetails
-from kasal_jupyter.schemas.rules.readiness import content_faults
+from kasal_jupyter.schemas.readiness import content_faults
 
 if TYPE_CHECKING:
     from kasal_jupyter.client.client import Client

@@ -13,8 +13,7 @@ from kasal_jupyter.kernel.views.figures import moment_text
 
 if TYPE_CHECKING:
     from kasal_jupyter.client.client import Client
-    from kasal_jupyter.schemas.crews import CrewDetails
-    from kasal_jupyter.schemas.versions import CrewVersionInfo
+    from kasal_jupyter.schemas.crews import CrewDetails, CrewVersionInfo
 
 SOURCE_WORDS = {
     "api": "the API",

@@ -34,7 +34,7 @@ from kasal_jupyter.kernel.editor.pickers import Choices, ListControl, ModelContr
 from kasal_jupyter.kernel.views.clean import one_line
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.crews import CrewCreate
-from kasal_jupyter.schemas.rules.readiness import content_faults
+from kasal_jupyter.schemas.readiness import content_faults
 from kasal_jupyter.schemas.tasks import Task
 
 NAME = FieldSpec("name", "Name", "line", required=True)

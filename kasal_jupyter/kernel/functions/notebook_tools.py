@@ -188,7 +188,7 @@ def make_tool(
 
 
 def _register(function: F, name: str | None, description: str | None, timeout: float, max_chars: int) -> F:
-    from kasal_jupyter.tools.catalog import builtin_names
+    from kasal_jupyter.tools.tool import builtin_names
 
     made = make_tool(function, name, description, timeout, max_chars)
     if made.name in builtin_names():

@@ -17,7 +17,7 @@ from kasal_jupyter.whole_file import whole_file
 
 if TYPE_CHECKING:
     from kasal_jupyter.client.client import Client
-    from kasal_jupyter.schemas.artifacts import ArtifactInfo
+    from kasal_jupyter.schemas.executions import ArtifactInfo
 
 FILE_HEADS = ["file", "size", "type", "written"]
 

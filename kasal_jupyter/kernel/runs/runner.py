@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from kasal_jupyter.client.client import Client, Waiting
 from kasal_jupyter.client.connection import print_line
-from kasal_jupyter.errors import Conflict, KasalError
+from kasal_jupyter.errors import Conflict, KasalError, NotFound
 from kasal_jupyter.kernel.crews.plan import faults_by_name
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.frames.frames import is_frame
@@ -19,11 +19,13 @@ from kasal_jupyter.kernel.functions.own_loop import OwnLoop
 from kasal_jupyter.kernel.functions.tool_calls import RunTools, Serve, call_thread
 from kasal_jupyter.kernel.plain_values import NotPlain, plain
 from kasal_jupyter.kernel.runs.result import RunFailed, RunResult
+from kasal_jupyter.kernel.runs.run_list import inputs_again
 from kasal_jupyter.kernel.views.cards import remark_line
+from kasal_jupyter.kernel.views.figures import answered_text
 from kasal_jupyter.kernel.views.live import View, view_of
 from kasal_jupyter.schemas.crews import CrewDetails
-from kasal_jupyter.schemas.executions import Budget, ExecutionAccepted
-from kasal_jupyter.schemas.rules.placeholders import names, texts_of
+from kasal_jupyter.schemas.executions import Budget, ExecutionAccepted, ExecutionRecorded, ExecutionResume
+from kasal_jupyter.schemas.placeholders import names, texts_of
 from kasal_jupyter.schemas.tools import ClientTool
 
 T = TypeVar("T")
@@ -42,6 +44,7 @@ def launch(
     *,
     background: bool = False,
     budget: Budget | None = None,
+    once: bool = False,
     on_start: Callable[[str], object] | None = None,
     view: Callable[[RunResult], View] = view_of,
 ) -> RunResult:
@@ -60,6 +63,8 @@ def launch(
         tools are done by a thread. Else they are done here, on the thread of the cell, until the run ends.
     budget
         What it may use up.
+    once
+        Whether an earlier run that was asked for the same may answer: it is shown at once, and none started.
     on_start
         Told the job id as soon as there is one: a run that fails gives no result.
     view
@@ -82,28 +87,139 @@ def launch(
     given = read_values(values, crew)
     run_tools = RunTools(given.tools, bound=frozenset(given.bound))
 
-    def start() -> ExecutionAccepted:
-        return client.start(crew.id, given.inputs, given.definitions, budget=budget)
+    def start() -> ExecutionAccepted | ExecutionRecorded:
+        return client.start(crew.id, given.inputs, given.definitions, budget=budget, once=once)
 
     try:
         accepted, interrupted = _undisturbed(start)
     except KasalError as error:
         error.faults = faults_by_name(error.faults, crew)
         raise
-    job_id = accepted.job_id
-    for remark in accepted.remarks:
-        print_line(remark_line(remark, crew))
+    if isinstance(accepted, ExecutionRecorded):
+        return _answered(client, accepted, background=background, on_start=on_start, view=view)
+    started = _Started(client, accepted, run_tools, crew)
+    return started.followed(background=background, interrupted=interrupted, on_start=on_start, view=view)
+
+
+def replay(
+    client: Client, job_id: str, *, background: bool = False, on_start: Callable[[str], object] | None = None
+) -> RunResult:
+    """Run an execution once more from its record, and watch it under the cell; see :func:`launch`."""
+    accepted, interrupted = _undisturbed(lambda: client.replay(job_id))
+    started = _Started(client, accepted, RunTools({}), None)
+    return started.followed(background=background, interrupted=interrupted, on_start=on_start)
+
+
+def resume(
+    client: Client,
+    job_id: str,
+    values: Mapping[str, Any],
+    *,
+    model: str | None = None,
+    budget: Budget | None = None,
+    background: bool = False,
+    on_start: Callable[[str], object] | None = None,
+) -> RunResult:
+    """Go on with an execution that has ended before its time, and watch it under the cell.
+
+    The notebook's tools that its crew names go along as they are now.
+
+    Parameters
+    ----------
+    client
+        The server that runs it.
+    job_id
+        The execution.
+    values
+        The inputs that change, as the notebook has them.
+    model
+        The model that is asked in the place of all that the crew names; None: of none.
+    budget
+        The bounds that change.
+    background, on_start
+        See :func:`launch`, as for what is raised.
+    """
+    before = client.execution(job_id)
+    inputs_again(job_id, before.inputs, values, "resume")
+    try:
+        crew = client.crew(before.crew_id)
+    except NotFound:
+        crew = None
+    given = read_values(values, crew)
+    run_tools = RunTools(given.tools, bound=frozenset(given.bound))
+    change = ExecutionResume(inputs=given.inputs, model=model, budget=budget, tools=given.definitions)
+    try:
+        accepted, interrupted = _undisturbed(lambda: client.resume(job_id, change))
+    except KasalError as error:
+        error.faults = faults_by_name(error.faults, crew) if crew is not None else error.faults
+        raise
+    started = _Started(client, accepted, run_tools, crew)
+    return started.followed(background=background, interrupted=interrupted, on_start=on_start)
+
+
+def _answered(
+    client: Client,
+    accepted: ExecutionRecorded,
+    *,
+    background: bool,
+    on_start: Callable[[str], object] | None,
+    view: Callable[[RunResult], View],
+) -> RunResult:
+    """Show the earlier run that answers; one that goes on is somebody else's to stop."""
+    print_line(answered_text(accepted.recorded))
     if on_start is not None:
-        on_start(job_id)
-    if interrupted:
-        _stop(client, job_id)
-        raise RunFailed(f"{job_id} was stopped, on the server as well, before it began")
-    if given.tools:
-        _launched[job_id] = run_tools
-        run_tools.on_end = lambda: _launched.pop(job_id, None)
-    if background:
-        return follow_in_background(client, job_id, view)
-    return _watch(client, job_id, run_tools, stops=True)
+        on_start(accepted.job_id)
+    result = (
+        follow_in_background(client, accepted.job_id, view)
+        if background
+        else _watch(client, accepted.job_id, RunTools({}), stops=False)
+    )
+    result.recorded = accepted.recorded
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """A run that this kernel has just started.
+
+    Attributes
+    ----------
+    accepted
+        What the server has said of it.
+    tools
+        The notebook's, which it may call.
+    crew
+        Its crew, for the remarks' words; None where that is not known.
+    """
+
+    client: Client
+    accepted: ExecutionAccepted
+    tools: RunTools
+    crew: CrewDetails | None
+
+    def followed(
+        self,
+        *,
+        background: bool,
+        interrupted: bool,
+        on_start: Callable[[str], object] | None,
+        view: Callable[[RunResult], View] = view_of,
+    ) -> RunResult:
+        """Watch it, to its end or in the background; stop it where the kernel was interrupted meanwhile."""
+        client, job_id = self.client, self.accepted.job_id
+        for remark in self.accepted.remarks:
+            print_line(remark_line(remark, self.crew))
+        if on_start is not None:
+            on_start(job_id)
+        if interrupted:
+            _stop(client, job_id)
+            raise RunFailed(f"{job_id} was stopped, on the server as well, before it began")
+        if self.tools.serves:
+            _launched[job_id] = self.tools
+            self.tools.on_end = lambda: _launched.pop(job_id, None)
+        if background:
+            return follow_in_background(client, job_id, view)
+        return _watch(client, job_id, self.tools, stops=True)
 
 
 def follow(client: Client, job_id: str) -> RunResult:
@@ -423,7 +539,7 @@ class GivenInputs:
         return [tool.definition for tool in self.tools.values()]
 
 
-def read_values(values: Mapping[str, Any], crew: CrewDetails) -> GivenInputs:
+def read_values(values: Mapping[str, Any], crew: CrewDetails | None) -> GivenInputs:
     """Turn a notebook's values into a run's inputs, and choose the notebook's tools that go along.
 
     Texts, numbers, lists and what else JSON can say are sent as they are; for all else see
@@ -437,15 +553,16 @@ def read_values(values: Mapping[str, Any], crew: CrewDetails) -> GivenInputs:
         By name.
     crew
         The crew that they are for: it takes the tools along that its agents and tasks name, and a frame that
-        none of its texts mentions is described by a tool.
+        none of its texts mentions is described by a tool. None: it is not known.
 
     Raises
     ------
     CellError
         One cannot be sent; the message names it, and says what to do.
     """
-    named = {name for agent in crew.agents for name in agent.tools}
-    named |= {name for task in crew.tasks for name in task.tools}
+    agents, tasks = (crew.agents, crew.tasks) if crew is not None else ([], [])
+    named = {name for agent in agents for name in agent.tools}
+    named |= {name for task in tasks for name in task.tools}
     given = GivenInputs(tools={name: tool for name, tool in registered().items() if name in named})
     for name, value in values.items():
         if not is_frame(value):
@@ -461,7 +578,7 @@ def read_values(values: Mapping[str, Any], crew: CrewDetails) -> GivenInputs:
         card = given.inputs[name] = profile_card(frame, name)
         # Of these two, agents see nothing.
         unseen = (".guardrail", ".output_file")
-        texts = texts_of(crew.agents, crew.tasks)
+        texts = texts_of(agents, tasks)
         shown = any(name in names(text) for text, where in texts if not where.endswith(unseen))
         for tool in tools_of(frame, name, None if shown else card):
             if tool.name in given.tools:

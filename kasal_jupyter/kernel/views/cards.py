@@ -9,8 +9,8 @@ from kasal_jupyter.kernel.crews.plan import field_by_name
 from kasal_jupyter.kernel.views.clean import clean, one_line
 from kasal_jupyter.kernel.views.figures import cost_text, counted, duration_text
 from kasal_jupyter.schemas.crews import CrewChecked, CrewDetails
-from kasal_jupyter.schemas.estimate import Estimate, Range
 from kasal_jupyter.schemas.executions import CrewRemark
+from kasal_jupyter.schemas.usage import Estimate, Range
 
 WHOLE = 28
 """Characters of a cell that are kept on one line."""
@@ -123,9 +123,10 @@ def expected_text(answer: CrewChecked) -> str:
     return f"no run of it tells yet how long it takes (guessed from the number of its tasks: about {guess})"
 
 
-def remark_line(remark: CrewRemark, crew: CrewDetails) -> str:
+def remark_line(remark: CrewRemark, crew: CrewDetails | None) -> str:
     """Write what is worth knowing of a run that keeps it from nothing."""
-    return f"{field_by_name(remark.field, crew)}: {remark.remark}"
+    field = remark.field if crew is None else field_by_name(remark.field, crew)
+    return f"{field}: {remark.remark}"
 
 
 class Checked(Shown):

@@ -11,6 +11,7 @@ from kasal_jupyter.kernel.views.clean import clean, one_line
 from kasal_jupyter.kernel.views.figures import (
     counted,
     duration_text,
+    lineage_text,
     run_cost_text,
     run_figures,
     span_cost_text,
@@ -108,6 +109,8 @@ def header_line(trace: Trace, now: float | None = None) -> str:
         parts.append(f"{summary.total_tokens:,} tokens")
     parts += [text for text in (run_cost_text(trace), run_figures(trace)) if text]
     parts.append(one_line(trace.job_id, 60))
+    if lineage := lineage_text(summary.verb, summary.parent):
+        parts.append(one_line(lineage, 80))
     return "  ".join(parts)
 
 
@@ -259,7 +262,9 @@ class LineView:
     def _opening(self, tasks: list[TaskPlan]) -> list[str]:
         titles = {task["id"]: task["title"] for task in tasks}
         self._context = {task["id"]: [titles.get(each, each) for each in task["context"]] for task in tasks}
-        return [f"{one_line(self.trace.summary.crew_name, 80)}  {self.trace.job_id}"]
+        summary = self.trace.summary
+        lineage = lineage_text(summary.verb, summary.parent)
+        return ["  ".join(filter(None, (one_line(summary.crew_name, 80), self.trace.job_id, lineage)))]
 
     def _task_line(self, span: Span, more: str = "") -> str:
         self._heading = span.id
@@ -286,7 +291,7 @@ class LineView:
         ]
 
     def _closed(self, span: Span) -> list[str]:
-        took = duration_text(span.duration or 0.0)
+        took = "recorded" if span.recorded else duration_text(span.duration or 0.0)
         tokens = f" · {span.total_tokens:,} tokens" if span.total_tokens else ""
         if cost := span_cost_text(span):
             tokens += f" · {cost}" if span.cost is not None else " · cost unknown"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kasal_jupyter.tools.tool import Question, Tool, ToolContext
+from kasal_jupyter.tools.tool import Question, Tool, ToolContext, always
 
 SECONDS, MAX_SECONDS = 3_600.0, 86_400.0
 """How long an answer is waited for: where nothing is said, and at the most."""
@@ -63,4 +63,5 @@ TOOL = Tool(
         "additionalProperties": False,
     },
     function=_run,
+    idempotent=always,
 )

@@ -12,7 +12,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kasal_jupyter.tools.tool import Tool, ToolContext
+from kasal_jupyter.tools.tool import Tool, ToolContext, always
 
 Number = int | float
 
@@ -171,4 +171,5 @@ TOOL = Tool(
         "additionalProperties": False,
     },
     function=_run,
+    idempotent=always,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from kasal_jupyter.tools.tool import Tool, ToolContext
+from kasal_jupyter.tools.tool import Tool, ToolContext, always
 from kasal_jupyter.tools.workspace import Workspace
 
 MOST_ENTRIES = 500
@@ -85,4 +85,5 @@ TOOL = Tool(
         "additionalProperties": False,
     },
     function=_run,
+    idempotent=always,
 )

@@ -48,4 +48,5 @@ TOOL = Tool(
         "additionalProperties": False,
     },
     function=_run,
+    idempotent=lambda arguments: not arguments.get("append"),
 )

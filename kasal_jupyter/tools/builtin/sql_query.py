@@ -6,7 +6,7 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 from kasal_jupyter.tools.confined_sql import ask_files
-from kasal_jupyter.tools.tool import Tool, ToolContext
+from kasal_jupyter.tools.tool import Tool, ToolContext, always
 from kasal_jupyter.tools.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -44,5 +44,6 @@ TOOL = Tool(
         "additionalProperties": False,
     },
     function=_run,
+    idempotent=always,
     unavailable=_unavailable,
 )

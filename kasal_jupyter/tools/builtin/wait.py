@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kasal_jupyter.tools.tool import Tool, ToolContext
+from kasal_jupyter.tools.tool import Tool, ToolContext, always
 
 MAX_SECONDS = 600.0
 
@@ -33,4 +33,5 @@ TOOL = Tool(
         "additionalProperties": False,
     },
     function=_run,
+    idempotent=always,
 )

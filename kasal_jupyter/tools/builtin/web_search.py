@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kasal_jupyter.hiding import beginning
 from kasal_jupyter.tools.search import search
-from kasal_jupyter.tools.tool import Tool, ToolContext, without_network
+from kasal_jupyter.tools.tool import Tool, ToolContext, always, without_network
 
 MAX_RESULTS = 20
 """Most results of a search."""
@@ -55,5 +55,6 @@ TOOL = Tool(
         "additionalProperties": False,
     },
     function=_run,
+    idempotent=always,
     unavailable=without_network,
 )

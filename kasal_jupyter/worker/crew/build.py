@@ -12,15 +12,19 @@ from crewai.utilities.i18n import I18N_DEFAULT
 
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.crews import managing_agent
-from kasal_jupyter.schemas.rules.placeholders import AGENT_TEXTS, fill
+from kasal_jupyter.schemas.placeholders import AGENT_TEXTS, fill
 from kasal_jupyter.schemas.spec import RunSpec, RunTask
 from kasal_jupyter.worker.crew.agent import CrewAgent
 from kasal_jupyter.worker.crew.client_tool import ClientCalls
-from kasal_jupyter.worker.crew.conditional_task import CrewConditionalTask
-from kasal_jupyter.worker.crew.guardrail import WordedGuardrail
-from kasal_jupyter.worker.crew.outcome import last_answer, object_of
 from kasal_jupyter.worker.crew.planning import PlannedCrew
-from kasal_jupyter.worker.crew.result_file import ResultFile
+from kasal_jupyter.worker.crew.record import RunRecord
+from kasal_jupyter.worker.crew.task import (
+    CrewConditionalTask,
+    ResultFile,
+    WordedGuardrail,
+    last_answer,
+    object_of,
+)
 from kasal_jupyter.worker.crew.tool import Toolset, model_of
 from kasal_jupyter.worker.crewai_seams import end_by
 from kasal_jupyter.worker.models.run_models import Models
@@ -41,12 +45,15 @@ class BuiltCrew:
         Our tools' names, by CrewAI's spelling of them.
     models
         Makes the run's models.
+    record
+        What it asks, and what an earlier run was answered; None where nobody reads its events.
     """
 
     crew: Crew
     tasks: dict[str, RunTask]
     tool_names: dict[str, str]
     models: Models
+    record: RunRecord | None
 
 
 def build_crew(spec: RunSpec, signal: StopSignal, calls: ClientCalls | None = None) -> BuiltCrew:
@@ -59,7 +66,8 @@ def build_crew(spec: RunSpec, signal: StopSignal, calls: ClientCalls | None = No
     signal
         What the run's models look at before each call.
     calls
-        How the tools that the client brought are called; None will do where it brought none.
+        How the tools that the client brought are called, and where events go; None will do where it brought
+        none, and nobody reads them.
     """
     end_by(object_of, last_answer)
     return _Builder(spec, signal, calls).built()
@@ -68,8 +76,9 @@ def build_crew(spec: RunSpec, signal: StopSignal, calls: ClientCalls | None = No
 class _Builder:
     def __init__(self, spec: RunSpec, signal: StopSignal, calls: ClientCalls | None) -> None:
         self._spec = spec
-        self._models = Models(spec, signal)
-        self._tools = Toolset(spec, calls)
+        self._record = RunRecord(spec, calls.spans, signal, calls.ask) if calls is not None else None
+        self._models = Models(spec, signal, self._record)
+        self._tools = Toolset(spec, calls, self._record)
 
     def built(self) -> BuiltCrew:
         managing = managing_agent(self._spec.crew, self._spec.agents)
@@ -103,6 +112,7 @@ class _Builder:
             tasks={str(tasks[task.id].id): task for task in self._spec.tasks},
             tool_names=self._tools.names(),
             models=self._models,
+            record=self._record,
         )
 
     def _filled(self, text: str) -> str:

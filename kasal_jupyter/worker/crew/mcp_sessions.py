@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from crewai.tools.tool_failure import ToolFailure
 
 from kasal_jupyter.hiding import Hider
-from kasal_jupyter.schemas.mcp_run import McpTool, RunMcpServer
+from kasal_jupyter.schemas.mcp import McpTool, RunMcpServer
 from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.tools.guard import HostGuard
-from kasal_jupyter.tools.portions import MAX_CHARACTERS
+from kasal_jupyter.tools.tool import MAX_CHARACTERS
 from kasal_jupyter.worker.crew.mcp_arguments import given
 from kasal_jupyter.worker.process.stop import StopSignal
 
@@ -31,7 +31,7 @@ class McpServers:
     """The sessions with a run's MCP servers.
 
     They are opened at once, so that a server is up when a model has made up its mind to call it, and kept to
-    the run's end. A run without such servers has no thread for them.
+    the run's end. A run without such servers has no thread for them, and neither has a replay.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class McpServers:
         self._servers = {tool.name: (server, tool) for server in spec.mcp_servers for tool in server.tools}
         self._hiders = {server.name: Hider(server.secrets()) for server in spec.mcp_servers}
         self._loop: asyncio.AbstractEventLoop | None = None
-        if not self._servers:
+        if not self._servers or (spec.source is not None and spec.source.verb == "replay"):
             return
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="mcp", daemon=True)
@@ -89,7 +89,7 @@ class McpServers:
             self._signal.changed.wait_for(lambda: closing.done() or self._signal.stopped, LEAVE_SECONDS)
 
     async def _called(self, server: str, remote_name: str, arguments: dict[str, Any]) -> tuple[str, bool]:
-        from kasal_jupyter.tools.mcp_content import text_of
+        from kasal_jupyter.tools.mcp_answers import text_of
 
         sessions = await asyncio.wrap_future(self._sessions)
         result = await sessions[server].call(remote_name, arguments)

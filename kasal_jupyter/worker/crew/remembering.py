@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,13 @@ from kasal_jupyter.memory.insights import (
     question,
     read_answer,
 )
-from kasal_jupyter.memory.recall import Found, Recall, reading
-from kasal_jupyter.memory.record import KINDS, Record
-from kasal_jupyter.memory.wording import reminder
+from kasal_jupyter.memory.recall import Found, Hit, Recall, reading, reminder
+from kasal_jupyter.memory.tables import KINDS, Record
 from kasal_jupyter.schemas.base import new_id
 from kasal_jupyter.schemas.spec import RunEmbedder, RunMemory, RunSpec, RunTask
 from kasal_jupyter.tools.guard import HostGuard
 from kasal_jupyter.worker.crew.agent import CrewAgent
+from kasal_jupyter.worker.crew.record import RunRecord
 from kasal_jupyter.worker.process.failures import describe
 
 MOST_QUERY = 2_000
@@ -53,9 +54,14 @@ class Reminders:
         Whose memories those are.
     allowed_hosts
         Where an embedder may be asked whose address is a user's, besides public hosts; None: nowhere.
+    record
+        What an earlier run was reminded of.
     """
 
-    def __init__(self, memory: RunMemory, crew_id: str, allowed_hosts: Sequence[str] | None) -> None:
+    def __init__(
+        self, memory: RunMemory, crew_id: str, allowed_hosts: Sequence[str] | None, record: RunRecord
+    ) -> None:
+        self._record = record
         guard = HostGuard(allowed_hosts)
         self._recall = Recall(reading(Path(memory.file)), crew_id, memory.embedder, guard)
         self._kinds = KINDS if memory.remember else ("knowledge",)
@@ -65,12 +71,16 @@ class Reminders:
         """Have all agents of a crew be reminded."""
         for agent in (*crew.agents, crew.manager_agent):
             if isinstance(agent, CrewAgent):
-                agent.be_reminded(self.remind)
+                agent.be_reminded(partial(self.remind, agent.display_name))
 
-    def remind(self, task: str, context: str) -> tuple[str, Mapping[str, Any]]:
-        """Look up what is near to a task; give what to add to its prompt, and the event that tells of it."""
+    def remind(self, agent: str, task: str, context: str) -> tuple[str, Mapping[str, Any]]:
+        """Look up what is near to an agent's task; give what to add to its prompt, and the event of it."""
+        key, given = self._record.memory({"query": task, "context": context}, agent)
+        if given is not None:
+            hits = [_hit(remembered) for remembered in given.call["memories"]]
+            return reminder(hits), {"type": "memory_recalled", **given.call, "key": key, "recorded": True}
         found = self._recall.search(task, context, kinds=self._kinds)
-        return reminder(found.hits), self._event(task, found)
+        return reminder(found.hits), {**self._event(task, found), "key": key}
 
     def _event(self, task: str, found: Found) -> Mapping[str, Any]:
         event = {
@@ -83,6 +93,7 @@ class Reminders:
                     content=hit.record.content,
                     category=hit.record.category,
                     score=hit.score,
+                    when=hit.record.time,
                 )
                 for hit in found.hits
             ],
@@ -91,6 +102,11 @@ class Reminders:
         if remark := found.remark or self._remark:
             event["remark"] = remark
         return event
+
+
+def _hit(told: Remembered) -> Hit:
+    record = Record(told["id"], told["type"], told["content"], told.get("category"), told.get("when", ""))
+    return Hit(record, told.get("score", 0.0))
 
 
 def warm_recall(folder: Path) -> None:
@@ -120,10 +136,14 @@ class Keepsakes:
         Its crew, by CrewAI.
     tasks
         Our tasks, by CrewAI's ids.
+    record
+        What an earlier run has left: nothing is remembered twice, and of a replay nothing.
     """
 
-    def __init__(self, spec: RunSpec, crew: Crew, tasks: Mapping[str, RunTask]) -> None:
-        self._wanted = spec.memory is not None and spec.memory.remember
+    def __init__(self, spec: RunSpec, crew: Crew, tasks: Mapping[str, RunTask], record: RunRecord) -> None:
+        replayed = record.replays
+        self._wanted = spec.memory is not None and spec.memory.remember and not replayed
+        self._stored = record.earlier.stored if record.earlier is not None else set[str]()
         self._model = spec.memory.model if spec.memory is not None else None
         self._names = {agent.id: agent.name for agent in spec.agents}
         self._crew = crew
@@ -169,6 +189,7 @@ class Keepsakes:
         memories = [
             Remembered(id=new_id("memory"), type="short_term", content=happened(task), category=None)
             for task in done
+            if happened(task) not in self._stored
         ] + [
             Remembered(id=new_id("memory"), type="long_term", content=insight.text, category=insight.category)
             for insight in insights

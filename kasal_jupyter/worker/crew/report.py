@@ -10,14 +10,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kasal_jupyter.events.event import ErrorInfo, TokenUsage
+from kasal_jupyter.hiding import here
 from kasal_jupyter.worker.crew.agent import CrewAgent
-from kasal_jupyter.worker.crew.between_tasks import course_readers
 from kasal_jupyter.worker.crew.build import BuiltCrew
 from kasal_jupyter.worker.crew.spans import OpenSpan, Spans
+from kasal_jupyter.worker.crew.task import task_event_readers
 from kasal_jupyter.worker.crew.time_limit import time_is_up
 from kasal_jupyter.worker.models.llm import answered, asked
-from kasal_jupyter.worker.models.model_call import current_attempt, given_up
-from kasal_jupyter.worker.models.retry import AskedAgain, CallLeft
+from kasal_jupyter.worker.models.model_call import (
+    AskedAgain,
+    CallGiven,
+    CallLeft,
+    current_call,
+    given_up,
+)
 from kasal_jupyter.worker.process.failures import describe
 from kasal_jupyter.worker.process.sizes import shortened
 
@@ -79,8 +85,9 @@ class Report:
             "tool_usage_finished": self._tool_finished,
             "tool_usage_error": self._tool_failed,
             "kasal_llm_left": self._llm_left,
+            "kasal_llm_given": self._llm_given,
             "kasal_llm_retry": self._llm_retried,
-            **course_readers(built.tasks, spans),
+            **task_event_readers(built.tasks, spans),
         }
 
     def __call__(self, source: Any, event: Any) -> None:
@@ -161,6 +168,7 @@ class Report:
                 "tools": [self._tool_name(_function(tool)["name"]) for tool in event.tools or ()],
                 "settings": {name: value for name, value in settings.items() if value is not None},
                 **({} if cost is None else {"free": True}),
+                **_key(),
             },
             extra={"model": model},
         )
@@ -186,28 +194,53 @@ class Report:
                 "usage": answer.usage,
                 "cost": answer.cost,
                 "finish_reason": event.finish_reason,
+                **_key(),
             }
             if answer.heard.reasoning:
                 ended["reasoning"] = shortened(answer.heard.reasoning, MAX_TEXT)
             if answer.remark is not None:
                 ended["remark"] = answer.remark
             self._spans.complete(span, ended)
-            task = self._spans.innermost("task")
-            if task is not None and self._spans.innermost("agent", within="task") is not None:
-                # A task's result is what its agent's last call has said; guardrails speak after it.
-                self._remarks[task.id] = answer.remark
+            self._note_remark(answer.remark)
+
+    def _note_remark(self, remark: str | None) -> None:
+        task = self._spans.innermost("task")
+        if task is not None and self._spans.innermost("agent", within="task") is not None:
+            # A task's result is what its agent's last call has said; guardrails speak after it.
+            self._remarks[task.id] = remark
 
     def _llm_failed(self, source: Any, event: Any) -> None:
         if span := self._calls.pop(event.call_id, None):
-            if (attempt := current_attempt()) is not None and attempt.unpaid:
+            if (attempt := current_call()) is not None and attempt.unpaid:
                 span.unfinished = _taken(None, 0.0)
             self._spans.fail(span, _error(event, code="MODEL_ERROR", model=getattr(source, "label", None)))
 
     def _llm_left(self, _source: Any, event: CallLeft) -> None:
         if event.call_id is not None and (span := self._calls.pop(event.call_id, None)):
             self._failed_calls[event.call_id] = span
-            span.unfinished = _taken(event.usage, event.cost)
+            span.unfinished = {
+                **_taken(event.usage, event.cost),
+                **({"failure": event.failure} if event.failure else {}),
+                **({"key": event.key} if event.key is not None else {}),
+            }
             self._spans.fail(span, event.error)
+
+    def _llm_given(self, _source: Any, event: CallGiven) -> None:
+        call, answer = event.given.call, dict(event.given.answer)
+        about = {"key": event.key, "recorded": True}
+        span = self._spans.open(
+            "llm", {"type": "llm_call", **call, "key": event.key}, extra={"model": call["model"]}
+        )
+        if span is None:
+            return
+        if event.given.answered == "llm_failed":
+            self._failed_calls[event.key] = span
+            error = answer.pop("error")
+            span.unfinished = {**answer, **about}
+            self._spans.fail(span, error)
+        else:
+            self._spans.complete(span, {"type": "llm_response", **answer, **about})
+            self._note_remark(answer.get("remark"))
 
     def _llm_retried(self, _source: Any, event: AskedAgain) -> None:
         span = self._failed_calls.get(event.call_id or "")
@@ -225,20 +258,33 @@ class Report:
         )
 
     def _tool_started(self, _source: Any, event: Any) -> None:
-        self._spans.open(
-            "tool",
-            {"type": "tool_call", "arguments": _arguments(event.tool_args)},
-            extra={"tool": self._tool_name(event.tool_name)},
+        arguments, tool = _arguments(event.tool_args), self._tool_name(event.tool_name)
+        key: str | None = None
+        if self._built.record is not None and event.tool_name in self._built.tool_names:
+            key = self._built.record.tool_key(tool, arguments)
+        keyed = {} if key is None else {"key": key}
+        span = self._spans.open(
+            "tool", {"type": "tool_call", "arguments": arguments, **keyed}, extra={"tool": tool}
         )
+        if span is not None:
+            span.key, span.arguments = key, arguments
 
     def _tool_finished(self, _source: Any, event: Any) -> None:
-        if span := self._spans.innermost("tool", within="agent"):
-            if event.failure is not None:
-                self._spans.fail(span, ErrorInfo(code="TOOL_ERROR", message=event.failure.message))
-            else:
-                self._spans.complete(
-                    span, {"type": "tool_result", "result": shortened(str(event.output), MAX_TEXT)}
-                )
+        if (span := self._spans.innermost("tool", within="agent")) is None:
+            return
+        about: dict[str, Any] = {}
+        if span.answered and span.key is not None:
+            about = {"key": span.key, **({"recorded": True} if span.recorded else {})}
+        if event.failure is not None:
+            span.unfinished = about
+            self._spans.fail(span, ErrorInfo(code="TOOL_ERROR", message=event.failure.message))
+            return
+        result, cut = _whole_or_cut(str(event.output))
+        ended = {"type": "tool_result", "result": result, **about}
+        if about and span.said is not None and here().hide(span.said) != event.output:
+            ended["given"], more = _whole_or_cut(span.said)
+            cut += more
+        self._spans.complete(span, ended | ({"cut": cut} if cut else {}))
 
     def _tool_failed(self, _source: Any, event: Any) -> None:
         if span := self._spans.innermost("tool", within="agent"):
@@ -246,6 +292,17 @@ class Report:
 
     def _tool_name(self, name: str) -> str:
         return self._built.tool_names.get(name, name)
+
+
+def _key() -> dict[str, str]:
+    """Give the identity of the call that this thread makes, as its events have it."""
+    attempt = current_call()
+    return {} if attempt is None or attempt.key is None else {"key": attempt.key}
+
+
+def _whole_or_cut(text: str) -> tuple[str, int]:
+    """Give a tool's result as an event has it, and how many characters are left out."""
+    return shortened(text, MAX_TEXT), max(0, len(text) - MAX_TEXT)
 
 
 def _taken(usage: TokenUsage | None, cost: float | None) -> dict[str, Any]:

@@ -30,6 +30,16 @@ class OpenSpan:
         Fields that its closing event repeats: the model or the tool.
     unfinished
         Fields of the event that ends it badly: what a model call has taken that was not answered.
+    key
+        A tool call's identity; None where the tool is CrewAI's own.
+    arguments
+        A tool call's.
+    answered
+        Whether the tool has answered: what else ends the call is no answer of its.
+    recorded
+        Whether it was an earlier run's tool that has.
+    said
+        What it has given, where that is a text.
     """
 
     id: int
@@ -40,6 +50,11 @@ class OpenSpan:
     agent: str | None
     extra: dict[str, Any] = field(default_factory=dict)
     unfinished: dict[str, Any] = field(default_factory=dict)
+    key: str | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    answered: bool = False
+    recorded: bool = False
+    said: str | None = None
 
     def failed(self, error: ErrorInfo) -> dict[str, Any]:
         """Give the event that ends it badly."""
@@ -91,7 +106,7 @@ class Spans:
         OpenSpan or None
             None once the run has ended: a thread that was left behind has nothing more to say.
         """
-        parent = next((span for span in reversed(_stack.get()) if span.id in self._open), None)
+        parent = self.around()
         inherited = {
             "task_id": parent.task_id if parent else None,
             "task": parent.task if parent else None,
@@ -128,6 +143,10 @@ class Spans:
             about: dict[str, Any] = {"task_id": None, "task": None, "agent": None, **known}
             span = OpenSpan(id=self._opened, kind=kind, parent=None, **about)
             self._outbox.emit({**event, **span.fields()})
+
+    def around(self) -> OpenSpan | None:
+        """Give this thread's innermost open span."""
+        return next((span for span in reversed(_stack.get()) if span.id in self._open), None)
 
     def innermost(self, kind: SpanKind, *, within: SpanKind | None = None) -> OpenSpan | None:
         """Give this thread's innermost open span of a kind, looking out no further than another kind."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,16 +17,16 @@ from crewai.utilities.pydantic_schema_utils import create_model_from_schema
 from crewai.utilities.string_utils import sanitize_tool_name
 from pydantic import BaseModel, PrivateAttr
 
-from kasal_jupyter.schemas.mcp_run import McpTool
+from kasal_jupyter.schemas.mcp import McpTool
 from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.schemas.tools import ClientTool
-from kasal_jupyter.tools.catalog import find_tool
 from kasal_jupyter.tools.guard import HostGuard
 from kasal_jupyter.tools.http_tool import http_tool
-from kasal_jupyter.tools.tool import Tool, ToolContext
+from kasal_jupyter.tools.tool import Tool, ToolContext, always, find_tool, never
 from kasal_jupyter.wellformed import text_of, well_formed
 from kasal_jupyter.worker.crew.client_tool import ClientCalls
 from kasal_jupyter.worker.crew.mcp_arguments import arguments_of
+from kasal_jupyter.worker.crew.record import RunRecord
 from kasal_jupyter.worker.process.stop import RunOutOfMemory
 
 log = logging.getLogger(__name__)
@@ -45,8 +45,16 @@ class CrewTool(BaseTool):
     """
 
     _call: Callable[..., Any] = PrivateAttr()
+    _record: RunRecord | None = PrivateAttr(default=None)
+    _idempotent: Callable[[Mapping[str, Any]], bool] = PrivateAttr(default=never)
 
     def _run(self, /, **arguments: Any) -> Any:
+        if self._record is None:
+            return self._live(arguments)
+        call = partial(self._live, arguments)
+        return self._record.tool(self.name, call, idempotent=self._idempotent(arguments))
+
+    def _live(self, arguments: dict[str, Any]) -> Any:
         try:
             return well_formed(self._call(**well_formed(arguments)))
         except HookAborted:
@@ -113,7 +121,7 @@ def model_of(schema: dict[str, Any], name: str) -> type[BaseModel]:
 
 
 class Toolset:
-    """Makes the tools of one run, each once.
+    """Makes the tools of one run, each once; each call of theirs goes through the run's record.
 
     Parameters
     ----------
@@ -121,10 +129,13 @@ class Toolset:
         The run.
     calls
         How the client's tools are called and humans are asked; None will do where a run has neither.
+    record
+        What the run asks, and what an earlier one was answered.
     """
 
-    def __init__(self, spec: RunSpec, calls: ClientCalls | None) -> None:
+    def __init__(self, spec: RunSpec, calls: ClientCalls | None, record: RunRecord | None = None) -> None:
         self._calls = calls
+        self._record = record
         guard = HostGuard(spec.allowed_hosts)
         self._guard = guard
         context = ToolContext(Path(spec.folder), guard, spec.tool_settings)
@@ -151,14 +162,22 @@ class Toolset:
         return {sanitize_tool_name(name): name for name in self._made}
 
     def _new(self, name: str) -> BaseTool:
+        made, idempotent = self._unrecorded(name)
+        made._record, made._idempotent = self._record, idempotent  # noqa: SLF001 - as in `crew_tool`
+        return made
+
+    def _unrecorded(self, name: str) -> tuple[CrewTool, Callable[[Mapping[str, Any]], bool]]:
+        """Make a tool; give what says whether a call does no more than once that is made twice."""
         if (clients := self._clients.get(name)) is not None:
             calls = self._calls
             assert calls is not None, "a client has brought this tool"
-            return crew_tool(clients, lambda **arguments: calls.call(clients, arguments))
+            repeatable = always if clients.idempotent else never
+            return crew_tool(clients, lambda **arguments: calls.call(clients, arguments)), repeatable
         servers = self._calls.servers if self._calls is not None else None
         if servers is not None and (served := servers.find(name)) is not None:
             arguments = arguments_of(served.parameters, f"{name}_arguments")
-            return crew_tool(served, lambda **given: servers.call(name, given), arguments)
+            repeatable = always if served.idempotent else never
+            return crew_tool(served, lambda **given: servers.call(name, given), arguments), repeatable
         custom = self._custom.get(name)
         tool = http_tool(custom, self._guard) if custom is not None else find_tool(name)
-        return crew_tool(tool, partial(tool.run, self._context))
+        return crew_tool(tool, partial(tool.run, self._context)), tool.idempotent

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,21 +21,45 @@ from pydantic import BaseModel, Field, PrivateAttr
 from kasal_jupyter.events.event import ErrorInfo
 from kasal_jupyter.schemas.agents import ModelSettings
 from kasal_jupyter.wellformed import well_formed
-from kasal_jupyter.worker.crewai_seams import ObservedLLM, requested_calls, unwrapped
+from kasal_jupyter.worker.crew.earlier import Given
+from kasal_jupyter.worker.crew.record import RunRecord
+from kasal_jupyter.worker.crew.time_limit import check_time
+from kasal_jupyter.worker.crewai_seams import (
+    ObservedLLM,
+    number_equals,
+    recorded_calls,
+    requested_calls,
+    unwrapped,
+)
+from kasal_jupyter.worker.models.answer_text import (
+    Heard,
+    NotTheObject,
+    in_words,
+    not_the_object,
+    read_object,
+    spoken,
+)
 from kasal_jupyter.worker.models.budget import Ledger
 from kasal_jupyter.worker.models.llm import ReportedLLM, estimated_tokens
-from kasal_jupyter.worker.models.model_call import Attempt
-from kasal_jupyter.worker.models.object_answer import NotTheObject, in_words, not_the_object, read_object
-from kasal_jupyter.worker.models.provider_errors import FORM, TOOLS, Place
-from kasal_jupyter.worker.models.retry import (
+from kasal_jupyter.worker.models.model_call import (
     AskedAgain,
+    CallGiven,
     CallLeft,
+    ModelCall,
     asks_again,
     final_words,
     seconds_until_retry,
 )
-from kasal_jupyter.worker.models.spoken import spoken
-from kasal_jupyter.worker.process.failures import AnswerUnreadable, ModelFailed, NoToolCalls, model_failure
+from kasal_jupyter.worker.models.provider_errors import FORM, TOOLS, Place
+from kasal_jupyter.worker.process.failures import (
+    AnswerUnreadable,
+    FailedBefore,
+    ModelFailed,
+    NoToolCalls,
+    details_of,
+    failed_before,
+    model_failure,
+)
 from kasal_jupyter.worker.process.stop import RunOutOfMemory, StopSignal
 
 M = TypeVar("M", bound=BaseModel)
@@ -64,6 +89,23 @@ class _Question:
     told: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """How one model of the line is asked it.
+
+    Attributes
+    ----------
+    form
+        What its server is told that the answer is to be like; None where the messages say so.
+    """
+
+    messages: str | list[Any]
+    tools: list[dict[str, Any]] | None
+    form: type[BaseModel] | None
+    stop: list[str]
+    more: Mapping[str, Any]
+
+
 class AgentLLM(ObservedLLM):
     """A line of models, of which the first that can answers.
 
@@ -83,13 +125,20 @@ class AgentLLM(ObservedLLM):
     _at: int = PrivateAttr(default=0)
     _moving: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _ledger: Ledger | None = PrivateAttr(default=None)
+    _record: RunRecord | None = PrivateAttr(default=None)
     _persistent: bool = PrivateAttr(default=True)
     # By whose conversation it is, and the first call's id.
     _words: dict[tuple[int, str], str] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def of(
-        cls, line: Sequence[ReportedLLM], settings: ModelSettings, ledger: Ledger, *, persistent: bool = True
+        cls,
+        line: Sequence[ReportedLLM],
+        settings: ModelSettings,
+        ledger: Ledger,
+        record: RunRecord | None = None,
+        *,
+        persistent: bool = True,
     ) -> Self:
         """Make it.
 
@@ -101,6 +150,8 @@ class AgentLLM(ObservedLLM):
             How they are called.
         ledger
             What the run may use up.
+        record
+            What the run asks, and what an earlier one was answered.
         persistent
             Whether a model is asked again where that may help.
         """
@@ -113,6 +164,7 @@ class AgentLLM(ObservedLLM):
             max_tokens=settings.max_tokens,
         )
         made._line, made._ledger, made._persistent = tuple(line), ledger, persistent
+        made._record = record
         return made
 
     @property
@@ -216,7 +268,7 @@ class AgentLLM(ObservedLLM):
         calls = tries = 0
         while True:
             calls, tries = calls + 1, tries + 1
-            attempt = Attempt()
+            attempt = ModelCall()
             try:
                 return self._once(llm, attempt, question)
             except ModelFailed as failure:
@@ -234,9 +286,11 @@ class AgentLLM(ObservedLLM):
                     told = ModelFailed(final_words(failure, tries), code=failure.failure_code)
                     told.__cause__ = failure
                     raise _GaveUp(told, attempt.call_id) from failure
-                wait = seconds_until_retry(failure, tries)
+                before = failure.wait_before if isinstance(failure, FailedBefore) else None
+                wait = seconds_until_retry(failure, tries) if before is None else before
                 self._tell(attempt.call_id, llm, calls + 1, wait, failure)
-                self.signal.sleep(wait)
+                if before is None:
+                    self.signal.sleep(wait)
 
     def _leaves_out(self, llm: ReportedLLM, failure: ModelFailed, question: _Question) -> bool:
         """Leave out what a model has refused to be asked with; say whether that changes anything."""
@@ -249,39 +303,103 @@ class AgentLLM(ObservedLLM):
             return False
         return self._persistent and llm.leave_out(setting)
 
-    def _ask(self, llm: ReportedLLM, question: _Question) -> Any:
-        """Have a model of the line answer, in the form that it takes."""
+    def _request(self, llm: ReportedLLM, question: _Question) -> _Request:
+        """Put a question to a model of the line in the form that it takes."""
         form, messages = question.form, question.messages
         if form is not None and (question.told or FORM in llm.lacks):
             messages = messages if question.told else in_words(messages, form)
             form = None
-        with (
-            call_stop_override(llm, [] if "stop" in llm.left_out else self.stop_sequences),
-            call_stream_override(llm, self.streams),
-        ):
-            # What no request can hold may stand in an input, in a tool's result, in a page.
+        stop = [] if "stop" in llm.left_out else self.stop_sequences
+        # What no request can hold may stand in an input, in a tool's result, in a page.
+        return _Request(well_formed(messages), well_formed(question.tools), form, stop, question.request)
+
+    def _ask(self, llm: ReportedLLM, request: _Request) -> Any:
+        """Have a model of the line answer."""
+        with call_stop_override(llm, request.stop), call_stream_override(llm, self.streams):
             answer = llm.ask(
-                well_formed(messages),
-                tools=well_formed(question.tools),
-                response_model=form,
-                **question.request,
+                request.messages, tools=request.tools, response_model=request.form, **request.more
             )
         return well_formed(spoken(answer).said) if isinstance(answer, str) else answer
 
-    def _once(self, llm: ReportedLLM, attempt: Attempt, question: _Question) -> Any:
+    def _once(self, llm: ReportedLLM, attempt: ModelCall, question: _Question) -> Any:
+        request = self._request(llm, question)
+        given: Given | None = None
+        if self._record is not None:
+            line = [each.label for each in self._line]
+            attempt.key, given = self._record.model(self._identity(llm, request), line)
+        answer = (
+            self._live(llm, attempt, request) if given is None else self._given(llm, attempt, request, given)
+        )
+        if isinstance(answer, list):
+            number_equals(answer)
+            self._remember_words(attempt, answer, question)
+        return answer
+
+    def _identity(self, llm: ReportedLLM, request: _Request) -> dict[str, Any]:
+        """Give what a call asks, and how."""
+        settings = {
+            **{name: getattr(llm, name, None) for name in ("temperature", "top_p", "seed")},
+            "max_tokens": None if "max_tokens" in llm.left_out else self.max_tokens,
+            "stop": request.stop or None,
+            "stream": self.streams,
+        }
+        return {
+            "model": llm.label,
+            "messages": request.messages,
+            "tools": request.tools,
+            "form": request.form.model_json_schema() if request.form is not None else None,
+            "settings": {name: value for name, value in settings.items() if value is not None},
+        }
+
+    def _given(self, llm: ReportedLLM, attempt: ModelCall, request: _Request, given: Given) -> Any:
+        """Give what an earlier run was answered.
+
+        Raises
+        ------
+        FailedBefore
+            It was none.
+        RunStopped, RunFailed
+            The run must end.
+        """
+        assert self._record is not None
+        self.signal.check()
+        check_time()
+        attempt.call_id = attempt.key
+        # What is replayed ends where it ended, at its budget too. Else it costs nothing now.
+        with self._within_budget(llm, attempt, request) if self._record.replays else nullcontext():
+            publish_stream_event(llm, CallGiven(attempt.key or "", given))
+            attempt.sent, answer = True, given.answer
+            if given.answered == "llm_failed":
+                failure = failed_before(answer["error"], answer.get("failure", {}), given.wait)
+                attempt.turned_down = failure.unpaid
+                attempt.usage, attempt.cost = answer.get("usage"), answer.get("cost")
+                raise failure
+            attempt.settle(answer["usage"], answer.get("cost"))
+            attempt.heard = Heard(answer["text"] or "", answer.get("reasoning", ""))
+        return recorded_calls(answer["tool_calls"]) if answer["tool_calls"] else answer["text"]
+
+    def _within_budget(
+        self, llm: ReportedLLM, attempt: ModelCall, request: _Request
+    ) -> AbstractContextManager[None]:
         assert self._ledger is not None
 
-        def ask() -> Any:
-            return self._ask(llm, question)
-
         def prompt() -> int:
-            return estimated_tokens(question.messages, question.tools)
+            return estimated_tokens(request.messages, request.tools)
 
         limit = int(self.max_tokens) if self.max_tokens is not None else None
-        with self._ledger.call(llm, attempt, prompt, limit):
+        return self._ledger.call(llm, attempt, prompt, limit)
+
+    def _live(self, llm: ReportedLLM, attempt: ModelCall, request: _Request) -> Any:
+        """Make the call."""
+
+        def ask() -> Any:
+            return self._ask(llm, request)
+
+        with self._within_budget(llm, attempt, request):
             try:
-                here = not llm.aside
-                answer = attempt.here(ask) if here else attempt.aside(ask, llm.patience, self.signal)
+                if not llm.leavable:
+                    return attempt.in_this_thread(ask)
+                return attempt.in_thread(ask, llm.patience, self.signal)
             except HookAborted:
                 raise
             except MemoryError as error:
@@ -292,14 +410,11 @@ class AgentLLM(ObservedLLM):
                 failure = model_failure(error, llm.label, place)
                 self._leave(llm, attempt, failure)
                 raise failure from error
-        if isinstance(answer, list):
-            self._remember_words(attempt, answer, question)
-        return answer
 
-    def _remember_words(self, attempt: Attempt, calls: list[Any], question: _Question) -> None:
+    def _remember_words(self, attempt: ModelCall, calls: list[Any], question: _Question) -> None:
         """Keep what was said beside tool calls: CrewAI leaves it out of the conversation."""
-        for call_id, _name, _arguments in requested_calls(calls[:1]):
-            self._words[id(question.request.get("from_agent")), call_id] = attempt.heard.text
+        for call in requested_calls(calls[:1]):
+            self._words[id(question.request.get("from_agent")), call["id"]] = attempt.heard.text
 
     def _recall_words(self, messages: str | list[Any], agent: object) -> None:
         """Put what was said beside tool calls into the conversation: models go on from their own words."""
@@ -359,7 +474,7 @@ class AgentLLM(ObservedLLM):
         error = ErrorInfo(code=failure.failure_code, message=str(failure))
         publish_stream_event(self, AskedAgain(call_id, following.label, attempt, round(wait, 3), error))
 
-    def _leave(self, llm: ReportedLLM, attempt: Attempt, failure: ModelFailed) -> None:
+    def _leave(self, llm: ReportedLLM, attempt: ModelCall, failure: ModelFailed) -> None:
         """End a call that has failed in the trace, with what it took."""
         attempt.turned_down = failure.unpaid
         if attempt.usage is not None or attempt.answered:
@@ -367,7 +482,8 @@ class AgentLLM(ObservedLLM):
         else:
             cost = 0.0 if attempt.unpaid else llm.cost(None, datetime.now(UTC))
         error = ErrorInfo(code=failure.failure_code, message=str(failure))
-        publish_stream_event(self, CallLeft(attempt.call_id, error, attempt.usage, cost))
+        left = CallLeft(attempt.call_id, error, attempt.usage, cost, attempt.key, details_of(failure))
+        publish_stream_event(self, left)
 
     def supports_function_calling(self) -> bool:
         """Say whether tools are called natively: CrewAI asks once for a task, so all models must do it."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from kasal_jupyter.errors import KasalError
-from kasal_jupyter.events.event import ErrorInfo
+from kasal_jupyter.events.event import ErrorInfo, FailureDetails
 from kasal_jupyter.worker.models.provider_errors import (
     TOOLS,
     Place,
@@ -69,6 +69,18 @@ class ModelFailed(KasalError):
         self.tries = tries
 
 
+class FailedBefore(ModelFailed):
+    """A model has failed in an earlier run, and was not asked now.
+
+    Attributes
+    ----------
+    wait_before
+        Seconds that were waited then before it was asked again; None where it was not.
+    """
+
+    wait_before: float | None = None
+
+
 class AnswerUnreadable(ModelFailed):
     """A model has answered, and not with the object that it was asked for."""
 
@@ -87,6 +99,41 @@ class NoToolCalls(ModelFailed):
     def __init__(self, model: str, said: str = "") -> None:
         because = f": {said}" if said else "."
         super().__init__(f"{model} does not support tools here{because}", code="MODEL_ERROR", setting=TOOLS)
+
+
+def details_of(failure: ModelFailed) -> FailureDetails:
+    """Give what of a failure decides about what comes after it."""
+    details = FailureDetails()
+    if failure.passing:
+        details["passing"] = True
+    if failure.wait is not None:
+        details["wait"] = failure.wait
+    if failure.setting is not None:
+        details["setting"] = failure.setting
+    if failure.unpaid:
+        details["unpaid"] = True
+    if failure.tries is not None:
+        details["tries"] = failure.tries
+    if isinstance(failure, AnswerUnreadable):
+        details["unreadable"] = True
+    return details
+
+
+def failed_before(error: ErrorInfo, details: FailureDetails, wait: float | None) -> ModelFailed:
+    """Make a failure again that was recorded; ``wait`` as of :class:`FailedBefore`."""
+    if details.get("unreadable"):
+        return AnswerUnreadable(error["message"])
+    made = FailedBefore(
+        error["message"],
+        code=error["code"],
+        passing=details.get("passing", False),
+        wait=details.get("wait"),
+        setting=details.get("setting"),
+        unpaid=details.get("unpaid", False),
+        tries=details.get("tries"),
+    )
+    made.wait_before = wait
+    return made
 
 
 def model_failure(error: BaseException, model: str, asked: Place | None = None) -> ModelFailed:
@@ -108,7 +155,7 @@ def model_failure(error: BaseException, model: str, asked: Place | None = None) 
     if found := failure_of(chain, asked):
         return _failed(found, model)
     # Of an answer that is not in its schema, pydantic says where it is wrong but not what is.
-    if any("pydantic" in type(one).__module__ or _not_json(one) for one in chain):
+    if any(("pydantic" in type(one).__module__ or _not_json(one)) and not is_ours(one) for one in chain):
         return AnswerUnreadable.of(model)
     if found := garbled(chain):
         return _failed(found, model)

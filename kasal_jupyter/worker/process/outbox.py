@@ -285,13 +285,14 @@ def say_end(
         sock.send(line, _AT_ONCE)
 
 
-def encode(value: Any) -> bytes:
-    """Write a value as JSON, whatever CrewAI put in it."""
+def encode(value: Any, option: int = 0) -> bytes:
+    """Write a value as JSON, whatever CrewAI put in it; ``option`` is one of orjson's."""
+    option |= orjson.OPT_NON_STR_KEYS
     try:
-        return orjson.dumps(value, default=text_of, option=orjson.OPT_NON_STR_KEYS)
+        return orjson.dumps(value, default=text_of, option=option)
     except TypeError:
         # Half a surrogate pair, or an integer beyond 64 bits: rare, so repaired only when it happens.
-        return orjson.dumps(_encodable(value), default=text_of, option=orjson.OPT_NON_STR_KEYS)
+        return orjson.dumps(_encodable(value), default=text_of, option=option)
 
 
 def _encodable(value: Any) -> Any:

@@ -6,6 +6,7 @@ import contextvars
 import logging
 import os
 import random
+import shutil
 import signal as signals
 import socket
 import sys
@@ -26,24 +27,23 @@ from kasal_jupyter.events.event import ErrorInfo
 from kasal_jupyter.hiding import Hider, keep_here, secrets_among
 from kasal_jupyter.memory.insights import Insight
 from kasal_jupyter.schemas.base import Clock
-from kasal_jupyter.schemas.spec import UNSENT, RunSpec
+from kasal_jupyter.schemas.spec import UNSENT, RunSource, RunSpec
 from kasal_jupyter.warden import end_children
 from kasal_jupyter.worker.crew.build import BuiltCrew, build_crew
 from kasal_jupyter.worker.crew.client_tool import ClientCalls
 from kasal_jupyter.worker.crew.mcp_sessions import McpServers
 from kasal_jupyter.worker.crew.remembering import Keepsakes, Reminders
 from kasal_jupyter.worker.crew.report import Report
-from kasal_jupyter.worker.crew.result_file import write_whole
 from kasal_jupyter.worker.crew.spans import Spans
-from kasal_jupyter.worker.crew.time_limit import Aside, check_time
+from kasal_jupyter.worker.crew.task import write_whole
+from kasal_jupyter.worker.crew.time_limit import BackgroundWork, check_time
 from kasal_jupyter.worker.models.budget import LAST_SECONDS, in_time
-from kasal_jupyter.worker.models.own_addresses import hold_own_addresses
+from kasal_jupyter.worker.models.run_models import hold_own_addresses
 from kasal_jupyter.worker.process.failures import ModelFailed, describe
 from kasal_jupyter.worker.process.outbox import Outbox, say_end
-from kasal_jupyter.worker.process.run_log import RunLog
+from kasal_jupyter.worker.process.setup import LineReader, RunLog
 from kasal_jupyter.worker.process.sizes import MOST_RESULT, shortened
 from kasal_jupyter.worker.process.stop import StopSignal
-from kasal_jupyter.worker.process.wire import LineReader
 
 LOG_NAME = "output.log"
 """Where what CrewAI and the tools print goes, in the run's folder."""
@@ -187,9 +187,12 @@ def execute(spec: RunSpec, outbox: Outbox, stop: StopSignal, calls: ClientCalls)
         built = _built(spec, stop, calls)
         report = Report(built, spans)
         stop.on_failure = report.run_failed
-        keepsakes = Keepsakes(spec, built.crew, built.tasks)
+        assert built.record is not None, "its events are read"
+        keepsakes = Keepsakes(spec, built.crew, built.tasks, built.record)
         if spec.memory is not None:
-            Reminders(spec.memory, spec.crew.id, spec.allowed_hosts).give_to(built.crew)
+            Reminders(spec.memory, spec.crew.id, spec.allowed_hosts, built.record).give_to(built.crew)
+        if spec.source is not None:
+            _take_over_files(spec.source, Path(spec.folder))
         # In a fresh context, since CrewAI keeps its sinks, scopes and counters in context variables.
         context = contextvars.Context()
         result = in_time(spec.budget, stop, lambda: context.run(_kickoff, built, report, stop, outbox.hider))
@@ -229,7 +232,7 @@ def _learn(
     report = Report(built, spans)
     model = built.models.llm(keepsakes.model, persistent=False)
     work = partial(_observed, report, stop, outbox.hider, lambda: keepsakes.learnt(model))
-    asked = Aside(lambda: contextvars.Context().run(work), "learning")
+    asked = BackgroundWork(lambda: contextvars.Context().run(work), "learning")
     insights: list[Insight] = []
     failure: BaseException | None = None
     try:
@@ -242,6 +245,19 @@ def _learn(
         failure = error
     spans.end(ErrorInfo(code="MODEL_TIMEOUT", message="It was not waited for any longer."))
     _keep(outbox, keepsakes.event(insights, failure))
+
+
+def _take_over_files(source: RunSource, folder: Path) -> None:
+    """Have a run find the files that the earlier one has written: who has done so is not called again."""
+    theirs = Path(source.journal).with_suffix("")
+    if not theirs.is_dir():
+        return
+    try:
+        shutil.copytree(
+            theirs, folder, symlinks=True, ignore=shutil.ignore_patterns(LOG_NAME), dirs_exist_ok=True
+        )
+    except (shutil.Error, OSError):
+        log.exception("Not all files of %s could be taken over.", source.job_id)
 
 
 def _built(spec: RunSpec, stop: StopSignal, calls: ClientCalls) -> BuiltCrew:

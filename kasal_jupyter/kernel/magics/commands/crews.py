@@ -27,9 +27,8 @@ from kasal_jupyter.kernel.views.figures import counted, moment_text
 if TYPE_CHECKING:
     from kasal_jupyter.client.client import Client
     from kasal_jupyter.kernel.crews.history import Difference, History
-    from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails, CrewSummary
+    from kasal_jupyter.schemas.crews import ChangeQuery, CrewCreate, CrewDetails, CrewSummary, CrewVersionInfo
     from kasal_jupyter.schemas.executions import ExecutionStatus
-    from kasal_jupyter.schemas.versions import ChangeQuery, CrewVersionInfo
 
 CREW_HEADS = ("crew", "status", "agents", "version", "changed", "owner", "id")
 

@@ -212,7 +212,7 @@ def generate_command(session: Session, words: Namespace, cell: str | None) -> Cr
     del cell
     from pydantic import ValidationError
 
-    from kasal_jupyter.schemas.generate import CrewGenerate
+    from kasal_jupyter.schemas.exchange import CrewGenerate
 
     try:
         body = CrewGenerate(

@@ -1,4 +1,4 @@
-"""`%kasal demo, run, ps, status, wait, answer, result, stop, traces, usage`."""
+"""`%kasal demo, run, replay, resume, ps, status, wait, answer, result, stop, traces, usage`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from kasal_jupyter.kernel.runs.run_list import (
     outcome,
     trace_cells,
 )
-from kasal_jupyter.kernel.runs.runner import follow, follow_in_background, launch
+from kasal_jupyter.kernel.runs.runner import follow, follow_in_background, launch, replay, resume
 from kasal_jupyter.kernel.runs.usage import add_usage_options, usage_table
 from kasal_jupyter.kernel.session import Session, notebook_change
 from kasal_jupyter.kernel.views.cards import Shown
@@ -74,9 +74,16 @@ def run_arguments(parser: Parser) -> None:
     """Have a parser take what stands behind ``%kasal run``."""
     parser.add_argument("crew", nargs="?", metavar="NAME", help="the crew's name or id")
     add_inputs(parser)
-    parser.add_argument("--bg", action="store_true", help="go on at once; the view goes on updating")
-    parser.add_argument("-o", "--output", metavar="NAME", help="the variable that takes the result")
+    _add_background(parser)
     add_budget(parser)
+    parser.add_argument(
+        "--once",
+        action="store_true",
+        help="show the earlier run that was asked for the same, where there is one, and start none",
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="run it all the same, whatever --once would show"
+    )
     parser.add_argument(
         "--again",
         nargs="?",
@@ -84,6 +91,11 @@ def run_arguments(parser: Parser) -> None:
         metavar="JOB",
         help="repeat a run, by its id, number or last, with its inputs; those that are given win over them",
     )
+
+
+def _add_background(parser: Parser) -> None:
+    parser.add_argument("--bg", action="store_true", help="go on at once; the view goes on updating")
+    parser.add_argument("-o", "--output", metavar="NAME", help="the variable that takes the result")
 
 
 def run_command(session: Session, words: Namespace, cell: str | None) -> RunResult:
@@ -110,6 +122,61 @@ def run_command(session: Session, words: Namespace, cell: str | None) -> RunResu
             values,
             background=words.bg,
             budget=budget_of(words),
+            once=words.once and not words.fresh,
+            on_start=session.note_job,
+        )
+    if words.output:
+        session.namespace[words.output] = result
+    return result
+
+
+def replay_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal replay``."""
+    add_job(parser)
+    _add_background(parser)
+
+
+def replay_command(session: Session, words: Namespace, cell: str | None) -> RunResult:
+    """Run a run that has ended once more from its record: nothing is asked, and it costs nothing."""
+    del cell
+    check_variable(words.output)
+    job_id = session.job(words.job)
+    with _kept(session, words.output):
+        result = replay(session.client, job_id, background=words.bg, on_start=session.note_job)
+    if words.output:
+        session.namespace[words.output] = result
+    return result
+
+
+def resume_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal resume``."""
+    add_job(parser)
+    add_inputs(parser)
+    _add_background(parser)
+    add_budget(parser)
+    parser.add_argument(
+        "--model", metavar="MODEL", help="ask this model from now on, whatever the crew names"
+    )
+
+
+def resume_command(session: Session, words: Namespace, cell: str | None) -> RunResult:
+    """Go on with a run that ended before its time; inputs that are given win over the run's."""
+    del cell
+    check_variable(words.output)
+    if words.job is not None and "=" in words.job:
+        words.job, words.inputs = None, [words.job, *words.inputs]
+    job_id = session.job(words.job)
+    inputs = read_inputs(words.inputs, session.notebook)
+    if note := inputs.note():
+        print(note)  # noqa: T201 - whoever meant a text is told
+    with _kept(session, words.output):
+        result = resume(
+            session.client,
+            job_id,
+            inputs.values,
+            model=words.model,
+            budget=budget_of(words),
+            background=words.bg,
             on_start=session.note_job,
         )
     if words.output:

@@ -16,8 +16,7 @@ from kasal_jupyter.kernel.views.figures import counted
 
 if TYPE_CHECKING:
     from kasal_jupyter.schemas.mcp import McpServerDetails
-    from kasal_jupyter.schemas.models import ModelInfo, ModelPrice
-    from kasal_jupyter.schemas.providers import ProviderInfo, ProviderTested
+    from kasal_jupyter.schemas.models import ModelInfo, ModelPrice, ProviderInfo, ProviderTested
 
 TOOL_HEADS = ["tool", "where", "what it does"]
 ARGUMENT_HEADS = ["argument", "type", "", "what it is"]

@@ -1,0 +1,202 @@
+"""An earlier run's journal, as what it was asked and answered: each call is found by its identity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import orjson
+
+from kasal_jupyter.schemas.spec import RunSource
+
+CallKind = Literal["model", "tool", "memory"]
+
+_KINDS: Mapping[str, CallKind] = {"llm_call": "model", "tool_call": "tool", "memory_recalled": "memory"}
+_ENDS = frozenset({"llm_response", "llm_failed", "tool_result", "tool_failed", "memory_recalled"})
+_READ = (b'"key"', b'"llm_retry"', b'"memory_stored"', b'"llm_call"')
+"""What stands in the lines that are looked at; most others are pieces of answers."""
+
+_OF_THE_RUN = frozenset(
+    {"seq", "job_id", "time", "type", "span_id", "parent_id", "task_id", "task", "agent", "key", "recorded"}
+)
+"""What of an event says where and when it was, and not what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A call with its answer.
+
+    Attributes
+    ----------
+    call, answer
+        What the events that begin and end it say, without where and when that was; ``answer`` is empty where
+        it has none.
+    answered
+        The type of the event that ends it; None where there is none.
+    wait
+        Seconds that were waited before the call was made again; None where it was not.
+    went_on
+        Whether its agent has asked a model after it.
+    """
+
+    call: Mapping[str, Any]
+    answer: Mapping[str, Any]
+    answered: str | None
+    wait: float | None = None
+    went_on: bool = False
+
+    @property
+    def cut(self) -> int:
+        """How many characters of the answer are not recorded."""
+        return int(self.answer.get("cut", 0))
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where in the journal a call begins and ends: first byte, and length."""
+
+    kind: CallKind
+    task: str | None
+    agent: str | None
+    begins: tuple[int, int]
+    ends: tuple[int, int] | None = None
+    wait: float | None = None
+    went_on: bool = False
+
+
+class EarlierRun:
+    """What a run has recorded.
+
+    Its journal is read once, and of each call is kept where it stands: a run may have recorded more than
+    another has memory for.
+
+    Parameters
+    ----------
+    source
+        The run.
+    folders
+        That run's working folder, and the one of the run that reads: what was said of the one, is said of the
+        other.
+    """
+
+    def __init__(self, source: RunSource, folders: tuple[bytes, bytes]) -> None:
+        self._file = Path(source.journal).open("rb")  # noqa: SIM115 - the run's own end closes it
+        self._until = source.until
+        self._folders = folders
+        self._places: dict[str, _Place] = {}
+        self.models: set[str] = set()
+        """The models that were asked."""
+        self.stored: set[str] = set()
+        """What the crew was to remember of it."""
+        self._index()
+
+    @property
+    def has_memories(self) -> bool:
+        """Whether agents were reminded."""
+        return any(place.kind == "memory" for place in self._places.values())
+
+    def find(self, key: str) -> Given | None:
+        """Give a call by its key."""
+        place = self._places.get(key)
+        return self._given(place) if place is not None else None
+
+    def alike(self, kind: CallKind, task: str | None, agent: str | None) -> Iterator[Mapping[str, Any]]:
+        """Give the calls of an agent in a task, as their first events have them; messages are canonical."""
+        for place in self._places.values():
+            if (place.kind, place.task, place.agent) == (kind, task, agent):
+                call = _said(self._read(place.begins))
+                yield call | {"messages": canonical(call.get("messages", ()))}
+
+    def _given(self, place: _Place) -> Given:
+        ended = self._read(place.ends) if place.ends is not None else {}
+        return Given(
+            call=_said(self._read(place.begins)),
+            answer=_said(ended),
+            answered=ended.get("type"),
+            wait=place.wait,
+            went_on=place.went_on,
+        )
+
+    def _read(self, where: tuple[int, int]) -> dict[str, Any]:
+        begin, length = where
+        self._file.seek(begin)
+        event: dict[str, Any] = orjson.loads(self._file.read(length).replace(*self._folders))
+        return event
+
+    def _index(self) -> None:
+        failed: dict[int | None, list[_Place]] = {}
+        of_span: dict[int, _Place] = {}
+        at = 0
+        for line in self._file:
+            where = (at, len(line))
+            at += len(line)
+            event = _event(line)
+            if event is None:
+                continue
+            if self._until is not None and event.get("seq", 0) > self._until:
+                break
+            kind, key = str(event.get("type")), event.get("key")
+            if kind == "llm_call":
+                for place in failed.pop(event.get("parent_id"), ()):
+                    place.went_on = True
+                self.models.add(str(event.get("model")))
+            if kind in _KINDS and isinstance(key, str):
+                place = _Place(_KINDS[kind], event.get("task"), event.get("agent"), where)
+                self._places[key] = of_span[event["span_id"]] = place
+            if kind in _ENDS and isinstance(key, str) and (known := self._places.get(key)):
+                known.ends = where
+                if kind == "llm_failed":
+                    failed.setdefault(event.get("parent_id"), []).append(known)
+            elif kind == "llm_retry" and (known := of_span.get(event["span_id"])):
+                known.wait = event["wait"]
+            elif kind == "memory_stored":
+                self.stored |= {memory["content"] for memory in event["memories"]}
+
+
+def canonical(messages: str | Iterable[Any]) -> list[dict[str, Any]]:
+    """Give messages without what differs from run to run: the ids of tool calls are numbered as they come.
+
+    Parameters
+    ----------
+    messages
+        As CrewAI has them; its own marks are left out.
+    """
+    if isinstance(messages, str):
+        return [{"role": "user", "content": messages}]
+    ids: dict[Any, int] = {}
+    return [_canonical(message, ids) for message in cast("Iterable[dict[str, Any]]", messages)]
+
+
+def _canonical(message: Mapping[str, Any], ids: dict[Any, int]) -> dict[str, Any]:
+    kept: dict[str, Any] = {"role": message.get("role"), "content": message.get("content") or ""}
+    if name := message.get("name"):
+        kept["name"] = name
+    if calls := message.get("tool_calls"):
+        kept["tool_calls"] = [
+            {
+                "id": ids.setdefault(call.get("id"), len(ids) + 1),
+                "name": (call.get("function") or {}).get("name"),
+                "arguments": (call.get("function") or {}).get("arguments"),
+            }
+            for call in calls
+        ]
+    if (call_id := message.get("tool_call_id")) is not None:
+        kept["tool_call_id"] = ids.setdefault(call_id, len(ids) + 1)
+    return kept
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    """Read a line, if it is one that matters; what a crash has damaged does not."""
+    if not any(mark in line for mark in _READ):
+        return None
+    try:
+        event = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    return event if isinstance(event, dict) else None
+
+
+def _said(event: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in event.items() if name not in _OF_THE_RUN}

@@ -1,0 +1,278 @@
+"""What a run asks, told apart: the one seam that every call of a model, a tool or its memory goes through.
+
+A call's identity is what is asked, by whom, and in which task; its *ordinal* tells equal ones of a run
+apart. No id, no time, no place among all calls is part of it, so that a run which asks the same finds the
+answers that an earlier one was given, whatever goes on beside it. Where anything differs, nothing is found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+from crewai.tools.tool_failure import ToolFailure
+
+from kasal_jupyter.events.event import ErrorInfo
+from kasal_jupyter.hiding import here
+from kasal_jupyter.schemas.spec import RunSpec
+from kasal_jupyter.tools.tool import Ask, Question
+from kasal_jupyter.worker.crew.earlier import CallKind, EarlierRun, Given, canonical
+from kasal_jupyter.worker.crew.miss import difference
+from kasal_jupyter.worker.crew.spans import OpenSpan, Spans
+from kasal_jupyter.worker.crewai_seams import among_equals
+from kasal_jupyter.worker.process.outbox import encode
+from kasal_jupyter.worker.process.stop import RunFailed, StopSignal
+
+VERSION = "1"
+"""How identities are made; whatever is changed below makes it another."""
+
+REPLAY_MISS = "REPLAY_MISS"
+
+AGAIN, WITHOUT = "call it again", "do without it"
+"""What a human may answer of a call of which nobody knows whether it was made."""
+
+_FOLDER = b"{folder}"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A call that is about to be made.
+
+    Attributes
+    ----------
+    key
+        Its identity, as events have it.
+    what
+        What is asked; it is the same wherever the identity is.
+    """
+
+    key: str
+    what: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """Which call is which in a run, and what an earlier one was answered.
+
+    Parameters
+    ----------
+    spec
+        The run.
+    spans
+        Tell who asks, and in which task.
+    signal
+        Ends the run where it may ask nobody.
+    ask
+        Asks a human.
+    """
+
+    spec: RunSpec
+    spans: Spans
+    signal: StopSignal
+    ask: Ask
+    earlier: EarlierRun | None = field(init=False, default=None)
+    _asked: Counter[str] = field(default_factory=Counter)
+    _reading: threading.Lock = field(default_factory=threading.Lock)
+    _titles: dict[str, int] = field(init=False)
+    _folder: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._titles = _numbered((task.id, task.title()) for task in self.spec.tasks)
+        self._folder = encode(self.spec.folder)[1:-1]
+        if (source := self.spec.source) is not None:
+            theirs = encode(str(Path(source.journal).with_suffix("")))[1:-1]
+            self.earlier = EarlierRun(source, (theirs, self._folder))
+
+    @property
+    def replays(self) -> bool:
+        """Whether nothing may be asked that is not recorded."""
+        return self.spec.source is not None and self.spec.source.verb == "replay"
+
+    # -- models ----------------------------------------------------------------------------------------------
+
+    def model(self, asked: Mapping[str, Any], line: Sequence[str]) -> tuple[str, Given | None]:
+        """Say which call of a model is about to be made, and give its answer where that is recorded.
+
+        Parameters
+        ----------
+        asked
+            What is asked: ``model``, ``messages`` and so on.
+        line
+            The models that may be asked in its place. Which of them an agent has come to may hang on what
+            goes on beside it; and whoever resumes with another model keeps the answers of the one before.
+
+        Raises
+        ------
+        RunFailed
+            It is not recorded, and may not be made.
+        """
+        whole = self._whole("model", {**asked, "messages": canonical(asked["messages"])})
+        call = self._counted(whole)
+        if self.earlier is None:
+            return call.key, None
+        ordinal = call.key.rpartition(":")[2]
+        others = [*line, *(() if self.replays else sorted(self.earlier.models))]
+        keys = [call.key] + [
+            f"{self._identity({**whole, 'model': other})}:{ordinal}"
+            for other in dict.fromkeys(others)
+            if other != asked["model"]
+        ]
+        given = self._found(keys)
+        if given is not None and self._counts(given):
+            return call.key, given
+        if self.replays:
+            raise self._miss(call, given)
+        return call.key, None
+
+    def _counts(self, given: Given) -> bool:
+        """Say whether an answer is taken: a failure that has ended the run is not, where it is to go on."""
+        if given.answered is None or given.cut:
+            return False
+        return self.replays or given.answered != "llm_failed" or given.went_on
+
+    # -- tools -----------------------------------------------------------------------------------------------
+
+    def tool_key(self, tool: str, arguments: Mapping[str, Any]) -> str:
+        """Say which call of a tool has begun."""
+        return self._counted(self._tool(tool, arguments)).key
+
+    def tool(self, name: str, call: Callable[[], Any], *, idempotent: bool) -> Any:
+        """Give what a tool has answered, or have it called.
+
+        Parameters
+        ----------
+        name
+            The tool.
+        call
+            Calls it.
+        idempotent
+            Whether that may be done without asking where nobody knows whether it was done before.
+
+        Raises
+        ------
+        RunStopped, RunFailed
+            The run must end: the call is not recorded, and may not be made, say.
+        """
+        span = self.spans.innermost("tool", within="agent")
+        if span is None or span.key is None:
+            return call()
+        given = self._found([span.key]) if self.earlier is not None else None
+        if given is not None and given.answered is not None and not given.cut:
+            self.signal.check()
+            span.recorded = True
+            answer = _tool_answer(given)
+        elif self.replays:
+            arguments = given.call["arguments"] if given is not None else span.arguments
+            raise self._miss(Asked(span.key, self._tool(name, arguments)), given)
+        elif given is not None and not idempotent and not self._again(name, span, given):
+            answer = ToolFailure(
+                message=f"{name} was called with these arguments before, and nobody knows what became of it. "
+                "It was not called again; go on without its result."
+            )
+        else:
+            answer = call()
+        span.answered = True
+        if isinstance(answer, str):
+            span.said = answer
+        return answer
+
+    def _tool(self, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        return self._whole("tool", {"tool": tool, "arguments": arguments})
+
+    def _again(self, name: str, span: OpenSpan, given: Given) -> bool:
+        """Ask a human whether a call is made again of which nobody knows what became of it."""
+        if given.answered is None:
+            why = "had begun when the run ended, and nobody knows whether it was done"
+        else:
+            why = "was done, but its result was too long to be recorded whole"
+        arguments = here().hide(encode(span.arguments)).decode()
+        shown = arguments if len(arguments) <= 400 else f"{arguments[:400]}…"
+        question = Question(f"The call {name}({shown}) {why}. Is it to be made again?", (AGAIN, WITHOUT))
+        try:
+            return self.ask(question).strip().casefold() == AGAIN
+        except ValueError:
+            return False  # Nobody has said so.
+
+    # -- memory ----------------------------------------------------------------------------------------------
+
+    def memory(self, asked: Mapping[str, Any], agent: str) -> tuple[str, Given | None]:
+        """Say which reminder it is that an agent is about to be given, and give it where it is recorded.
+
+        Raises
+        ------
+        RunFailed
+            It is not, and memories may not be looked up.
+        """
+        call = self._counted(self._whole("memory", asked) | {"agent": agent})
+        given = self._found([call.key]) if self.earlier is not None else None
+        if given is not None and not given.cut:
+            return call.key, given
+        if self.replays:
+            raise self._miss(call, given)
+        return call.key, None
+
+    # -- identities ------------------------------------------------------------------------------------------
+
+    def _whole(self, kind: CallKind, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Give what is asked, by whom, and in which task."""
+        span = self.spans.around()
+        task_id = span.task_id if span is not None else None
+        return {
+            "kind": kind,
+            "task": span.task if span is not None else None,
+            # Of several tasks of one title.
+            "nth": self._titles.get(task_id or "", 0),
+            "agent": span.agent if span is not None else None,
+            # Of several equal calls that a model has asked for at once, and of what is asked within each.
+            "among": among_equals.get(),
+            **asked,
+        }
+
+    def _counted(self, what: Mapping[str, Any]) -> Asked:
+        identity = self._identity(what)
+        with self._reading:
+            self._asked[identity] += 1
+            return Asked(f"{identity}:{self._asked[identity]}", what)
+
+    def _identity(self, what: Mapping[str, Any]) -> str:
+        written = here().json(encode(what, orjson.OPT_SORT_KEYS).replace(self._folder, _FOLDER))
+        return f"{VERSION}:{hashlib.sha256(written).hexdigest()[:32]}"
+
+    def _found(self, keys: Iterable[str]) -> Given | None:
+        assert self.earlier is not None
+        with self._reading:
+            return next((given for key in keys if (given := self.earlier.find(key)) is not None), None)
+
+    def _miss(self, call: Asked, given: Given | None) -> RunFailed:
+        """End a run that asks what is not recorded."""
+        assert self.earlier is not None
+        assert self.spec.source is not None
+        with self._reading:
+            words = difference(call.what, given, self.earlier)
+        message = f"{self.spec.source.job_id} has recorded no answer: {words}"
+        error = ErrorInfo(code=REPLAY_MISS, message=message)
+        self.signal.fail(error)
+        return RunFailed(error)
+
+
+def _numbered(titles: Iterable[tuple[str, str]]) -> dict[str, int]:
+    """Give, by the ids of tasks, how many before have the same title."""
+    seen: Counter[str] = Counter()
+    numbers = {}
+    for task_id, title in titles:
+        numbers[task_id] = seen[title]
+        seen[title] += 1
+    return numbers
+
+
+def _tool_answer(given: Given) -> str | ToolFailure:
+    if given.answered == "tool_failed":
+        return ToolFailure(message=given.answer["error"]["message"])
+    said: str = given.answer.get("given", given.answer["result"])
+    return said
