@@ -27,6 +27,7 @@ from kasal_jupyter.cli.terminal import TraceHighlighter, console_of, print_rows
 from kasal_jupyter.client.client import Client, Waiting
 from kasal_jupyter.errors import Conflict
 from kasal_jupyter.events.trace import Trace
+from kasal_jupyter.kernel.runs.result import inputs_again
 from kasal_jupyter.kernel.runs.run_list import (
     STEP_HEADS,
     add_budget,
@@ -34,7 +35,6 @@ from kasal_jupyter.kernel.runs.run_list import (
     answer_of,
     budget_of,
     found_steps,
-    inputs_again,
     outcome,
     searches_steps,
     trace_cells,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kasal_jupyter.events.event import Event
@@ -451,3 +452,25 @@ def table_of(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFra
     for name in {"start", "created"}.intersection(columns):
         table[name] = pd.to_datetime(table[name], utc=True, format="ISO8601")
     return table.astype({name: kind for name, kind in _TABLE_TYPES.items() if name in columns})
+
+
+def inputs_again(
+    job_id: str, inputs: Mapping[str, Any], changes: Mapping[str, Any], word: str = "run --again"
+) -> dict[str, Any]:
+    """Give a run's inputs for the next, with some changed; ``word`` is what that is asked for by.
+
+    Raises
+    ------
+    CellError
+        One was a frame, of which nothing but its description is known.
+    """
+    from kasal_jupyter.kernel.frames.frames import is_card
+
+    given = {**inputs, **changes}
+    for name, value in given.items():
+        if name not in changes and is_card(value, name):
+            raise CellError(
+                f"{name} was a frame of a notebook, of which {job_id} had a description and tools; give it "
+                f"again: %kasal {word} {job_id} {name}=…"
+            )
+    return given

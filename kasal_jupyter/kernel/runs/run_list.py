@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from kasal_jupyter.errors import NotFound, nearest
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.magics.command_line import bound, count, one_of, phrase
-from kasal_jupyter.kernel.runs.result import RunResult, table_of
+from kasal_jupyter.kernel.runs.result import RunResult, inputs_again, table_of
 from kasal_jupyter.kernel.session import the_session
 from kasal_jupyter.kernel.views.cards import Shown
 from kasal_jupyter.kernel.views.clean import escape, one_line
@@ -361,28 +361,6 @@ def latest_runs(
     """Give the latest runs, newest first: all, or one crew's, or those in one state."""
     found = client.executions(min(limit, MOST_LISTED), crew_id=crew_id, status=status)
     return Runs([Run.of(client, each, number) for number, each in enumerate(found, 1)])
-
-
-def inputs_again(
-    job_id: str, inputs: Mapping[str, Any], changes: Mapping[str, Any], word: str = "run --again"
-) -> dict[str, Any]:
-    """Give a run's inputs for the next, with some changed; ``word`` is what that is asked for by.
-
-    Raises
-    ------
-    CellError
-        One was a frame, of which nothing but its description is known.
-    """
-    from kasal_jupyter.kernel.frames.frames import is_card
-
-    given = {**inputs, **changes}
-    for name, value in given.items():
-        if name not in changes and is_card(value, name):
-            raise CellError(
-                f"{name} was a frame of a notebook, of which {job_id} had a description and tools; give it "
-                f"again: %kasal {word} {job_id} {name}=…"
-            )
-    return given
 
 
 def trace_cells(row: TraceRow) -> list[str]:

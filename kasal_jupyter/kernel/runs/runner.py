@@ -18,8 +18,7 @@ from kasal_jupyter.kernel.functions.notebook_tools import NotebookTool, register
 from kasal_jupyter.kernel.functions.own_loop import OwnLoop
 from kasal_jupyter.kernel.functions.tool_calls import RunTools, Serve, call_thread
 from kasal_jupyter.kernel.plain_values import NotPlain, plain
-from kasal_jupyter.kernel.runs.result import RunFailed, RunResult
-from kasal_jupyter.kernel.runs.run_list import inputs_again
+from kasal_jupyter.kernel.runs.result import RunFailed, RunResult, inputs_again
 from kasal_jupyter.kernel.views.cards import remark_line
 from kasal_jupyter.kernel.views.figures import answered_text
 from kasal_jupyter.kernel.views.live import View, view_of

@@ -23,7 +23,7 @@ from kasal_jupyter.kernel.magics.command_line import (
 )
 from kasal_jupyter.kernel.magics.crew_words import which_crew
 from kasal_jupyter.kernel.magics.notebook_values import read_cell, read_inputs
-from kasal_jupyter.kernel.runs.result import RunFailed, RunResult
+from kasal_jupyter.kernel.runs.result import RunFailed, RunResult, inputs_again
 from kasal_jupyter.kernel.runs.run_list import (
     STEP_HEADS,
     Runs,
@@ -32,7 +32,6 @@ from kasal_jupyter.kernel.runs.run_list import (
     answer_of,
     budget_of,
     found_steps,
-    inputs_again,
     latest_runs,
     outcome,
     trace_cells,
