@@ -27,7 +27,9 @@ def test_nothing_that_the_store_keeps_is_left_and_nothing_runs(live_server, api)
     lists = [
         path
         for path in paths
-        if "get" in paths[path] and any(re.fullmatch(f"{path}/{{\\w+}}", each) for each in paths)
+        if "{" not in path
+        and "get" in paths[path]
+        and any(re.fullmatch(f"{path}/{{\\w+}}", each) for each in paths)
     ]
     assert {"/crews", "/users", "/executions", "/tools/mcp"} <= set(lists)
     for path in lists:
