@@ -28,7 +28,7 @@ def ask(engine, tmp_path):
                     models=provider.spec(server.url),
                 )
             )
-            left = server.gone.wait(20) if any(reply.hang or reply.drip for reply in replies) else True
+            left = server.gone.wait(120) if any(reply.hang or reply.drip for reply in replies) else True
         check_spans(record)
         assert left, "the connection was left open"
         return record, server
