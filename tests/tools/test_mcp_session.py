@@ -75,7 +75,7 @@ def test_a_look_at_a_program_leaves_nothing_that_has_detached_itself(tmp_path):
     notes = McpNotes(tmp_path / "notes")
     server = RunMcpServer(name="calc", tools=[], **stdio(notes.path, "detaching"))
     assert "add" in {tool.name for tool in probe(server, []).tools}
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while psutil.pid_exists(int(notes.wait_for("detached"))):
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -88,7 +88,7 @@ def results(record):
 
 def gone(pid):
     """Wait until a process is no more."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while time.monotonic() < end:
         try:
             if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
