@@ -16,7 +16,19 @@ from pathlib import Path
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 
-BENCHMARKS = ("store", "server", "engine", "kernel", "rest", "events", "live", "memory", "hostile", "faults")
+BENCHMARKS = (
+    "store",
+    "server",
+    "engine",
+    "replay",
+    "kernel",
+    "rest",
+    "events",
+    "live",
+    "memory",
+    "hostile",
+    "faults",
+)
 """In the order of the table."""
 
 BEGIN, END = "<!-- Written by `python -m benchmarks --write`. -->\n| | |\n|---|---|\n", "\n<!-- / -->"

@@ -122,7 +122,9 @@ class ExecutionsHandler(ApiHandler):
         if not _KEY_FORM.fullmatch(key):
             reason = "1 to 200 printable ASCII characters without blanks, a UUID for example"
             raise InvalidRequest("Invalid header", faults=[Fault(KEY, reason)])
-        written = orjson.dumps(body.model_dump(), option=orjson.OPT_SORT_KEYS)
+        # A key that came before there was the field still stands for the same.
+        said = body.model_dump(exclude=None if body.once else {"once"})
+        written = orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
         return KeyedRequest(f"{self.caller.owner}/{key}", hashlib.sha256(written).hexdigest())
 
 
@@ -314,6 +316,7 @@ def _result(execution: Execution, result: str | None) -> ExecutionResult:
         usage=execution.usage,
         usage_by=execution.usage_by,
         duration=execution.duration,
+        calls=execution.calls,
     )
 
 

@@ -146,6 +146,8 @@ def run_result(args: argparse.Namespace) -> int:
         print(found.model_dump_json())
     elif (answer := answer_of(found)) is not None:
         print(clean(answer), flush=True)
+    if not args.json and (answered := calls_text(found.calls)):
+        say(answered)
     if found.status != "completed" and not args.json:
         say(clean(f"jupyter kasal: {outcome(found.job_id, found)}"))
     return exit_status(found.status)

@@ -118,7 +118,7 @@ def replay_spec(request: RunRequest, earlier: Execution, **of_one_run: Any) -> R
     Conflict
         What was stored does not fit this version.
     """
-    return _spec_of(request, earlier, **of_one_run).model_copy(update={"budget": None})
+    return _spec_of(request, earlier, **of_one_run)
 
 
 def whole_of(request: RunRequest, earlier: Execution) -> tuple[WholeCrew, RunSpec]:
@@ -133,10 +133,7 @@ def whole_of(request: RunRequest, earlier: Execution) -> tuple[WholeCrew, RunSpe
     models = {"manager_model": spec.manager_model or spec.crew.manager_model}
     models["planning_model"] = spec.planning_model or spec.crew.planning_model
     crew = spec.crew.model_copy(update={**models, "webhook": request.webhook})
-    tasks = [
-        Task.model_construct(**task.model_dump(exclude={"context_tasks", "context_texts"}))
-        for task in spec.tasks
-    ]
+    tasks = [Task.model_validate(task.model_dump()) for task in spec.tasks]
     return WholeCrew(crew=crew, agents=spec.agents, tasks=tasks), spec
 
 

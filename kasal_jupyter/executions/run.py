@@ -234,7 +234,7 @@ class Run:
     def _began(self) -> None:
         self.phase = Phase.RUNNING
         seconds = self.spec.budget.max_seconds if self.spec.budget is not None else None
-        if seconds is None:
+        if seconds is None or self.replays:
             self._disarm()
             return
         words = f"The {seconds:g} second{'' if seconds == 1 else 's'} of the budget are over."

@@ -540,13 +540,17 @@ class Runs:
         NotFound
             There is none with this id.
         Conflict
-            It has not ended.
+            It has not ended, or another takes its answers from it.
         Unavailable
             It has ended, and could not be stored yet.
         """
         execution = await self.execution(job_id)
         if execution.status not in ENDED:
             raise Conflict(f"Execution {job_id} is {execution.status}; stop it first")
+        for each in self.store.run_requests.find(parent=job_id):
+            reader = self.store.executions.readable(each.id)
+            if reader is not None and (await self._current(reader)).status not in ENDED:
+                raise Conflict(f"{reader.id} takes its answers from {job_id}; stop that first")
         if run := self._runs.get(job_id):
             # It has just ended, and is still being put away.
             await run.hurry()

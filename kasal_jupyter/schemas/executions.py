@@ -346,6 +346,7 @@ class ExecutionResult(Model):
     usage: Usage
     usage_by: UsageBreakdown
     duration: float | None
+    calls: Calls = Field(default_factory=Calls, description="As its status has them.")
 
 
 class CursorQuery(Query):

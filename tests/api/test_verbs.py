@@ -183,12 +183,13 @@ def test_a_run_that_was_stopped_goes_on(api):
     api.post(f"/executions/{going}/stop")
 
 
-def test_a_run_that_has_used_up_its_budget_goes_on_with_a_larger_one(api):
-    body = crew_body()
-    crew_id = new_crew(api, body)
-    asked = {"crew_id": crew_id, "inputs": {"topic": "tea"}, "budget": {"max_tokens": 150}}
+def test_a_run_that_has_used_up_its_budget_goes_on_with_a_larger_one(api, report):
+    crew_id = new_crew(api, crew_body())
+    most = report["usage"]["total_tokens"] * 3 // 4
+    asked = {"crew_id": crew_id, "inputs": {"topic": "tea"}, "budget": {"max_tokens": most}}
     first = wait_for(api, api.post("/executions", json=asked).json()["job_id"])
     assert first["error"]["code"] == "BUDGET_EXCEEDED", first
+    assert replay(api, first["job_id"])["error"] == first["error"]
     done = resume(api, first["job_id"], budget={"max_tokens": 100_000})
     assert done["status"] == "completed", done
     assert done["calls"]["recorded"] >= 1

@@ -143,6 +143,9 @@ def test_a_run_is_replayed_and_says_so(terminal, jobs):
     assert sum(" recorded" in step for step in steps) >= 2
     assert re.search(r"\d recorded  ", last), last
     assert f"replay of {jobs['crew']}" in terminal.run("status", "last")[1].splitlines()[0]
+    status, out, err = terminal.run("result", "last")
+    assert (status, out) == (0, terminal.run("result", jobs["crew"])[1])
+    assert re.fullmatch(r"jupyter kasal: \d recorded\n|\d recorded\n", err), err
     assert "completed, replay" in terminal.run("ps", "-n", "1")[1]
 
 

@@ -13,6 +13,7 @@ from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.schemas.executions import Budget, ExecutionResume
 from kasal_jupyter.schemas.mcp import McpTool, RunMcpServer
 from kasal_jupyter.schemas.spec import RunEmbedder, RunModel, RunSearch, RunToolSettings
+from kasal_jupyter.schemas.tasks import TaskCondition
 from kasal_jupyter.schemas.tools import ClientTool, RunTool
 from tests.executions.test_faults import until
 from tests.executions.test_life import live
@@ -133,7 +134,8 @@ def test_a_replay_tells_books_and_remembers_nothing(tmp_path):
         spec = spec_of(runs, made.id)
         assert spec.source.verb == "replay"
         assert spec.source.journal == str(runs.files.journal(source.id))
-        assert spec.budget is None
+        # Where the record ends for it, the replay does.
+        assert spec.budget == budget
         assert (ended.calls.recorded, ended.calls.live, ended.calls.saved) == (1, 0, 0.5)
         assert (ended.usage.llm_calls, ended.usage.total_tokens, ended.usage.cost) == (0, 0, 0.0)
         assert world.store.deliveries.ids() == [source.id]
@@ -161,6 +163,9 @@ def test_nothing_answers_for_a_client_that_a_replay_does_not_need(tmp_path):
 
 def test_a_resumption_is_of_the_crew_as_it_was_with_what_is_changed(tmp_path):
     async def work(world):
+        tasks = list(world.whole.tasks)
+        tasks[1] = tasks[1].model_copy(update={"condition": TaskCondition(contains="tea"), "context": []})
+        world.whole = world.whole.model_copy(update={"tasks": tasks})
         runs = world.runs(failing())
         budget = Budget(max_tokens=5_000, max_seconds=60)
         source = await world.state(runs, await world.start(runs, budget=budget, tools=[TOOL]))
@@ -327,6 +332,21 @@ def test_what_a_run_was_asked_goes_with_it(tmp_path):
         assert world.store.run_requests.ids() == [source.id]
         await runs.delete(source.id)
         assert world.store.run_requests.ids() == []
+
+    live(work, tmp_path)
+
+
+def test_a_record_that_is_read_is_not_deleted(tmp_path):
+    async def work(world):
+        runs = world.runs(failing(), goes_on)
+        source = await world.state(runs, await world.start(runs))
+        made = await runs.resume(source.id, "ada", ExecutionResume())
+        with pytest.raises(Conflict, match=made.id):
+            await runs.delete(source.id)
+        await runs.stop(made.id)
+        await runs.delete(source.id)
+        # What it has taken over stands in its own record.
+        assert (await runs.resume(made.id, "ada", ExecutionResume())).parent == made.id
 
     live(work, tmp_path)
 

@@ -92,8 +92,14 @@ def calls_text(calls: Calls) -> str:
     if not calls.recorded:
         return ""
     live = f"{calls.live:,} live" if calls.live else ""
-    saved = "" if calls.saved == 0 else f"{cost_text(calls.saved)} saved"
-    return ", ".join(filter(None, (f"{calls.recorded:,} recorded", live, saved)))
+    return ", ".join(filter(None, (f"{calls.recorded:,} recorded", live, saved_text(calls.saved))))
+
+
+def saved_text(dollars: float | None) -> str:
+    """Write what was saved: ``$0.4200 saved``, ``cost saved is unknown``; empty where it is nothing."""
+    if dollars == 0:
+        return ""
+    return "cost saved is unknown" if dollars is None else f"{cost_text(dollars)} saved"
 
 
 def lineage_text(verb: Verb, parent: str | None) -> str:
@@ -108,8 +114,7 @@ def answered_text(recorded: Recorded) -> str:
         (each for each in (("day", 86_400), ("h", 3_600), ("min", 60)) if age >= each[1]), ("s", 1)
     )
     ago = f"{counted(age // seconds, unit) if unit == 'day' else f'{age // seconds} {unit}'} ago"
-    saved = "" if recorded["saved"] == 0 else f", {cost_text(recorded['saved'])} saved"
-    return f"from {recorded['from']}, {ago}{saved}"
+    return ", ".join(filter(None, (f"from {recorded['from']}", ago, saved_text(recorded["saved"]))))
 
 
 def run_figures(trace: Trace) -> str:

@@ -11,7 +11,7 @@ import hashlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,16 @@ class Asked:
         Its identity, as events have it.
     what
         What is asked; it is the same wherever the identity is.
+    found
+        The call as an earlier run has recorded it.
+    given
+        The same, where its answer can be given.
     """
 
     key: str
     what: Mapping[str, Any]
+    found: Given | None = None
+    given: Given | None = None
 
 
 @dataclass(slots=True)
@@ -96,8 +102,8 @@ class RunRecord:
 
     # -- models ----------------------------------------------------------------------------------------------
 
-    def model(self, asked: Mapping[str, Any], line: Sequence[str]) -> tuple[str, Given | None]:
-        """Say which call of a model is about to be made, and give its answer where that is recorded.
+    def model(self, asked: Mapping[str, Any], line: Sequence[str]) -> Asked:
+        """Say which call of a model is about to be made, with its answer where that is recorded.
 
         Parameters
         ----------
@@ -106,16 +112,11 @@ class RunRecord:
         line
             The models that may be asked in its place. Which of them an agent has come to may hang on what
             goes on beside it; and whoever resumes with another model keeps the answers of the one before.
-
-        Raises
-        ------
-        RunFailed
-            It is not recorded, and may not be made.
         """
         whole = self._whole("model", {**asked, "messages": canonical(asked["messages"])})
         call = self._counted(whole)
         if self.earlier is None:
-            return call.key, None
+            return call
         ordinal = call.key.rpartition(":")[2]
         others = [*line, *(() if self.replays else sorted(self.earlier.models))]
         keys = [call.key] + [
@@ -123,12 +124,19 @@ class RunRecord:
             for other in dict.fromkeys(others)
             if other != asked["model"]
         ]
-        given = self._found(keys)
-        if given is not None and self._counts(given):
-            return call.key, given
+        found = self._found(keys)
+        return replace(call, found=found, given=found if found is not None and self._counts(found) else None)
+
+    def check_live(self, call: Asked) -> None:
+        """Make sure that a call may be made whose answer is not recorded.
+
+        Raises
+        ------
+        RunFailed
+            It may not: this is a replay.
+        """
         if self.replays:
-            raise self._miss(call, given)
-        return call.key, None
+            raise self._miss(call)
 
     def _counts(self, given: Given) -> bool:
         """Say whether an answer is taken: a failure that has ended the run is not, where it is to go on."""
@@ -161,7 +169,8 @@ class RunRecord:
         """
         span = self.spans.innermost("tool", within="agent")
         if span is None or span.key is None:
-            return call()
+            # A thread that was left behind: whatever it does is nobody's any more.
+            return ToolFailure(message="The run has ended") if self.replays else call()
         given = self._found([span.key]) if self.earlier is not None else None
         if given is not None and given.answered is not None and not given.cut:
             self.signal.check()
@@ -169,7 +178,7 @@ class RunRecord:
             answer = _tool_answer(given)
         elif self.replays:
             arguments = given.call["arguments"] if given is not None else span.arguments
-            raise self._miss(Asked(span.key, self._tool(name, arguments)), given)
+            raise self._miss(Asked(span.key, self._tool(name, arguments), given))
         elif given is not None and not idempotent and not self._again(name, span, given):
             answer = ToolFailure(
                 message=f"{name} was called with these arguments before, and nobody knows what became of it. "
@@ -213,8 +222,7 @@ class RunRecord:
         given = self._found([call.key]) if self.earlier is not None else None
         if given is not None and not given.cut:
             return call.key, given
-        if self.replays:
-            raise self._miss(call, given)
+        self.check_live(replace(call, found=given))
         return call.key, None
 
     # -- identities ------------------------------------------------------------------------------------------
@@ -249,12 +257,12 @@ class RunRecord:
         with self._reading:
             return next((given for key in keys if (given := self.earlier.find(key)) is not None), None)
 
-    def _miss(self, call: Asked, given: Given | None) -> RunFailed:
+    def _miss(self, call: Asked) -> RunFailed:
         """End a run that asks what is not recorded."""
         assert self.earlier is not None
         assert self.spec.source is not None
         with self._reading:
-            words = difference(call.what, given, self.earlier)
+            words = difference(call.what, call.found, self.earlier)
         message = f"{self.spec.source.job_id} has recorded no answer: {words}"
         error = ErrorInfo(code=REPLAY_MISS, message=message)
         self.signal.fail(error)

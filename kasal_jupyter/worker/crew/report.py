@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from crewai.utilities.string_utils import sanitize_tool_name
+
 from kasal_jupyter.events.event import ErrorInfo, TokenUsage
 from kasal_jupyter.hiding import here
 from kasal_jupyter.worker.crew.agent import CrewAgent
@@ -38,6 +40,10 @@ _SETTINGS = {
     "stop_sequences": "stop",
     "stream": "stream",
 }
+
+
+_DELEGATING = {"delegate_work_to_coworker", "ask_question_to_coworker"}
+"""CrewAI's tools that have other agents work: what those ask is recorded, and not what they give."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +266,7 @@ class Report:
     def _tool_started(self, _source: Any, event: Any) -> None:
         arguments, tool = _arguments(event.tool_args), self._tool_name(event.tool_name)
         key: str | None = None
-        if self._built.record is not None and event.tool_name in self._built.tool_names:
+        if self._built.record is not None and sanitize_tool_name(event.tool_name) not in _DELEGATING:
             key = self._built.record.tool_key(tool, arguments)
         keyed = {} if key is None else {"key": key}
         span = self._spans.open(

@@ -46,7 +46,8 @@ class CrewTool(BaseTool):
 
     _call: Callable[..., Any] = PrivateAttr()
     _record: RunRecord | None = PrivateAttr(default=None)
-    _idempotent: Callable[[Mapping[str, Any]], bool] = PrivateAttr(default=never)
+    # Without a default: pydantic would make a method of it.
+    _idempotent: Callable[[Mapping[str, Any]], bool] = PrivateAttr()
 
     def _run(self, /, **arguments: Any) -> Any:
         if self._record is None:
@@ -91,7 +92,8 @@ def crew_tool(
         args_schema=arguments or model_of(tool.parameters, f"{tool.name}_arguments"),
         cache_function=never_cache,
     )
-    made._call = call  # noqa: SLF001 - pydantic takes private attributes only after construction
+    # Pydantic takes private attributes only after construction.
+    made._call, made._idempotent = call, never  # noqa: SLF001
     return made
 
 

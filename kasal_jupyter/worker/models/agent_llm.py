@@ -22,7 +22,7 @@ from kasal_jupyter.events.event import ErrorInfo
 from kasal_jupyter.schemas.agents import ModelSettings
 from kasal_jupyter.wellformed import well_formed
 from kasal_jupyter.worker.crew.earlier import Given
-from kasal_jupyter.worker.crew.record import RunRecord
+from kasal_jupyter.worker.crew.record import Asked, RunRecord
 from kasal_jupyter.worker.crew.time_limit import check_time
 from kasal_jupyter.worker.crewai_seams import (
     ObservedLLM,
@@ -323,13 +323,14 @@ class AgentLLM(ObservedLLM):
 
     def _once(self, llm: ReportedLLM, attempt: ModelCall, question: _Question) -> Any:
         request = self._request(llm, question)
-        given: Given | None = None
+        call: Asked | None = None
         if self._record is not None:
-            line = [each.label for each in self._line]
-            attempt.key, given = self._record.model(self._identity(llm, request), line)
-        answer = (
-            self._live(llm, attempt, request) if given is None else self._given(llm, attempt, request, given)
-        )
+            call = self._record.model(self._identity(llm, request), [each.label for each in self._line])
+            attempt.key = call.key
+        if call is None or call.given is None:
+            answer = self._live(llm, attempt, request, call)
+        else:
+            answer = self._given(llm, attempt, request, call.given)
         if isinstance(answer, list):
             number_equals(answer)
             self._remember_words(attempt, answer, question)
@@ -389,13 +390,15 @@ class AgentLLM(ObservedLLM):
         limit = int(self.max_tokens) if self.max_tokens is not None else None
         return self._ledger.call(llm, attempt, prompt, limit)
 
-    def _live(self, llm: ReportedLLM, attempt: ModelCall, request: _Request) -> Any:
-        """Make the call."""
+    def _live(self, llm: ReportedLLM, attempt: ModelCall, request: _Request, call: Asked | None) -> Any:
+        """Make a call that has no answer yet."""
 
         def ask() -> Any:
             return self._ask(llm, request)
 
         with self._within_budget(llm, attempt, request):
+            if self._record is not None and call is not None:
+                self._record.check_live(call)
             try:
                 if not llm.leavable:
                     return attempt.in_this_thread(ask)

@@ -195,7 +195,9 @@ def execute(spec: RunSpec, outbox: Outbox, stop: StopSignal, calls: ClientCalls)
             _take_over_files(spec.source, Path(spec.folder))
         # In a fresh context, since CrewAI keeps its sinks, scopes and counters in context variables.
         context = contextvars.Context()
-        result = in_time(spec.budget, stop, lambda: context.run(_kickoff, built, report, stop, outbox.hider))
+        # A replay takes no time that anybody has set bounds to.
+        budget = None if built.record.replays else spec.budget
+        result = in_time(budget, stop, lambda: context.run(_kickoff, built, report, stop, outbox.hider))
     except BaseException as error:  # The border of the process; a tool may even raise SystemExit.
         log.exception("The run failed.")
         if not stop.stopped:

@@ -41,7 +41,7 @@ from kasal_jupyter.kernel.runs.usage import add_usage_options, usage_table
 from kasal_jupyter.kernel.session import Session, notebook_change
 from kasal_jupyter.kernel.views.cards import Shown
 from kasal_jupyter.kernel.views.clean import clean, escape
-from kasal_jupyter.kernel.views.figures import counted, moment_text
+from kasal_jupyter.kernel.views.figures import calls_text, counted, moment_text
 from kasal_jupyter.kernel.views.html_parts import MUTED, NO_FORMULAS
 from kasal_jupyter.kernel.views.markdown import answer_html
 from kasal_jupyter.schemas.executions import Status
@@ -337,6 +337,8 @@ def result_command(session: Session, words: Namespace, cell: str | None) -> Answ
         raise CellError(f"{why}{'' if found.error else ', without a result'}")
     if found.status != "completed":
         print(clean(f"{why.rstrip('.')}. What there is of it:"))  # noqa: T201 - whoever takes it for all of it is told
+    if answered := calls_text(found.calls):
+        print(answered)  # noqa: T201 - it is no run of its own
     answer = Answer(text)
     if not words.output:
         return answer
