@@ -27,7 +27,7 @@ from kasal_jupyter.api.fanout import Fanouts
 from kasal_jupyter.api.logged import CredentialFilter
 from kasal_jupyter.api.metrics import count_run, show_runs
 from kasal_jupyter.api.parts import Parts
-from kasal_jupyter.api.routes import routes
+from kasal_jupyter.api.routes import serve
 from kasal_jupyter.api.unusable import UnusableStore
 from kasal_jupyter.api.warming import warm_up
 from kasal_jupyter.api.websocket import EventSocket
@@ -432,8 +432,7 @@ class KasalApp(ExtensionApp):
         assert unusable is not None
         self._unusable = None
         unusable.leave(web_app)
-        base_url = web_app.settings["base_url"]
-        web_app.add_handlers(".*$", routes(self.parts, base_url, self._prefixes))  # type: ignore[no-untyped-call]
+        serve(web_app, self.parts, self._prefixes)
         await self._begin(self.parts)
         return None
 
@@ -554,7 +553,7 @@ class KasalApp(ExtensionApp):
             self._unusable.serve(self.serverapp.web_app, self._prefixes)
             return
         assert self.parts is not None
-        self.handlers.extend(routes(self.parts, "/", self._prefixes))
+        serve(self.serverapp.web_app, self.parts, self._prefixes)
 
     async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
         """Begin work once the server's loop runs."""

@@ -378,6 +378,16 @@ class ApiHandler(BaseHandler):
             super()._log()
 
 
+@cache
+def bodiless(handler: type[ApiHandler]) -> type[ApiHandler]:
+    """Give a resource's handler for requests that bring no body.
+
+    Where a body is streamed, Tornado lets two turns of its loop pass until it begins, a tenth of a short
+    answer's time, whether a body comes or not.
+    """
+    return type(handler.__name__, (handler,), {"_stream_request_body": False, "__doc__": handler.__doc__})
+
+
 class UnknownRoute(ApiHandler):
     """Every path under ``/v1`` that is nothing."""
 
