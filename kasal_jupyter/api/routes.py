@@ -170,18 +170,20 @@ class ApiRouter(Router):
 
     def find_handler(self, request: HTTPServerRequest, **_: Any) -> HTTPMessageDelegate | None:
         """Give what takes a request in; None where it is not the API's."""
-        found: dict[str, Any] | None = {}
-        route = self._known.get(request.path)
-        if route is None:
-            for matcher, route in self._others:
-                if (found := matcher.match(request)) is not None:
-                    break
-            else:
-                return None
+        if (route := self._known.get(request.path)) is not None:
+            return self._delegate(request, route, [])
+        for matcher, route in self._others:
+            if (found := matcher.match(request)) is not None:
+                return self._delegate(request, route, found.get("path_args"))
+        return None
+
+    def _delegate(
+        self, request: HTTPServerRequest, route: _Route, path_args: list[bytes] | None
+    ) -> HTTPMessageDelegate:
         headers = request.headers
         has_body = any(name in headers for name in _TELL_OF_A_BODY)
         handler = route.handler if has_body else route.without_body
-        return self._web_app.get_handler_delegate(request, handler, route.options, **found)
+        return self._web_app.get_handler_delegate(request, handler, route.options, path_args)
 
 
 class _Route:

@@ -65,9 +65,14 @@ class Caller:
         return self.owner if self.user_id is None and self.name.startswith("Anonymous ") else self.name
 
     @property
+    def only(self) -> str | None:
+        """Whose documents the caller's lists show; None for everybody's, which an admin's do."""
+        return None if self.role == "admin" else self.owner
+
+    @property
     def scope(self) -> dict[str, str]:
-        """The criteria of the documents that the caller's lists show: an admin's show everybody's."""
-        return {} if self.role == "admin" else {"owner": self.owner}
+        """The criteria of the documents that the caller's lists show."""
+        return {} if self.only is None else {"owner": self.owner}
 
     def sees(self, document: Owned) -> bool:
         """Say whether the caller may see something at all."""

@@ -7,7 +7,6 @@ import math
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
 
 from kasal_jupyter.auth.api_keys import PREFIX, digest
 from kasal_jupyter.auth.caller import SERVER_OWNER, Caller
@@ -15,7 +14,7 @@ from kasal_jupyter.auth.rates import Allowance, RateMeter, rates_of
 from kasal_jupyter.auth.tokens import Claims, Clock, TokenSigner, invalid_token, looks_like_token
 from kasal_jupyter.errors import Unauthorized
 from kasal_jupyter.schemas.base import parse_time
-from kasal_jupyter.store.collections import API_KEYS, SESSIONS, USERS, Collection
+from kasal_jupyter.store.collections import API_KEYS, SESSIONS, USERS
 from kasal_jupyter.store.store import Store
 
 REMEMBERED = 10_000
@@ -26,8 +25,8 @@ SANDBOX_OWNER = "sandbox"
 
 SANDBOX = Caller(owner=SANDBOX_OWNER, name="Sandbox", role="editor", tier="pro", sandbox=True)
 
-_OF_TOKEN = (USERS, SESSIONS)
-_OF_KEY = (USERS, API_KEYS)
+_OF_TOKEN = (USERS.name, SESSIONS.name)
+_OF_KEY = (USERS.name, API_KEYS.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class _Known:
     expires
         When it ends, in seconds since 1970.
     source
-        The collections that this was read from.
+        The collections that this was read from, by name.
     versions
         Their state.
     claims
@@ -50,7 +49,7 @@ class _Known:
 
     caller: Caller
     expires: float
-    source: tuple[Collection[Any], ...]
+    source: tuple[str, ...]
     versions: tuple[int, ...]
     claims: Claims | None = None
 
@@ -115,7 +114,7 @@ class Gate:
         """
         known = self._known.get(token)
         if known is not None:
-            if known.expires > self._clock() and known.versions == self._store.versions(*known.source):
+            if known.expires > self._clock() and known.versions == self._store.versions(known.source):
                 return known.caller
             del self._known[token]
         if self._sandbox_token and hmac.compare_digest(token.encode(), self._sandbox_token):
@@ -157,7 +156,7 @@ class Gate:
     def _by_token(self, token: str, claims: Claims | None) -> _Known:
         if claims is None or claims.expires <= self._clock():
             claims = self._signer.read(token, "access")
-        versions = self._store.versions(*_OF_TOKEN)
+        versions = self._store.versions(_OF_TOKEN)
         session = self._store.sessions.readable(claims.session_id)
         if session is None or session.user_id != claims.user_id:
             raise invalid_token()
@@ -165,7 +164,7 @@ class Gate:
         return _Known(caller, claims.expires, _OF_TOKEN, versions, claims)
 
     def _by_key(self, key: str) -> _Known:
-        versions = self._store.versions(*_OF_KEY)
+        versions = self._store.versions(_OF_KEY)
         found = self._store.api_keys.find(digest=digest(key))
         if not found:
             raise Unauthorized("The API key is not valid; make a new one with POST /auth/keys")

@@ -44,7 +44,6 @@ from kasal_jupyter.schemas.crews import WholeCrew
 from kasal_jupyter.schemas.executions import ENDED, Budget, Execution, ExecutionError, StopRequest
 from kasal_jupyter.schemas.tasks import TaskState
 from kasal_jupyter.schemas.tools import ClientTool
-from kasal_jupyter.store.collections import STOP_REQUESTS
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.toolbox.toolbox import Toolbox
 
@@ -614,7 +613,7 @@ class Runs:
         while self._runs:
             # One that hangs, or cannot be looked for, holds up none of the others.
             with suppress(StoreError):
-                version = self.store.versions(STOP_REQUESTS)
+                version = self.store.stop_requests.version()
                 if version != seen and not self._stop_requested():
                     seen = version
             await asyncio.sleep(2 * POLL_SECONDS)
