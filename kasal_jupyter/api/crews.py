@@ -59,11 +59,11 @@ class CrewsHandler(ApiHandler):
         if query.sort == "-created_at" and query.search is None and query.name is None:
             store, owner = self.parts.store, self.caller.only
             with store.one_look(self.seen):
-                page = ("newest page", owner, query.page, query.per_page)
+                key = ("newest page", owner, query.page, query.per_page)
                 if query.per_page > REMEMBERED_PAGE:
                     data = _newest(store.crews, query, owner)
                 else:
-                    data = store.crews.remembered(page, lambda: _newest(store.crews, query, owner))
+                    data = store.crews.remembered(key, lambda: _newest(store.crews, query, owner))
             self.write_bytes(data)
             return
         page = await list_page(

@@ -108,7 +108,7 @@ class ApiHandler(BaseHandler):
         if "delete" in cls.__dict__:
             cls.delete = _even_damaged(cls.delete)
 
-    @property
+    @functools.cached_property
     def operation(self) -> Operation | None:
         """What is asked for; None where the resource has no such method."""
         return operation_of(type(self), self.request.method or "")
@@ -396,7 +396,6 @@ class ApiHandler(BaseHandler):
             super()._log()
 
 
-@cache
 def bodiless(handler: type[ApiHandler]) -> type[ApiHandler]:
     """Give a resource's handler for requests that bring no body.
 

@@ -139,7 +139,6 @@ def _with_its_body(method: Callable[..., Any]) -> Callable[..., Any]:
     return begin
 
 
-@functools.cache
 def operation_of(handler: type, method: str) -> Operation | None:
     """Give the operation behind an HTTP method of a handler; None where there is none."""
     return getattr(getattr(handler, method.lower(), None), "operation", None)

@@ -609,7 +609,7 @@ class Runs:
 
     async def _mind_stop_requests(self) -> None:
         """Stop runs that another server on the folder was asked to stop."""
-        seen: tuple[int, ...] | None = None
+        seen: int | None = None
         while self._runs:
             # One that hangs, or cannot be looked for, holds up none of the others.
             with suppress(StoreError):

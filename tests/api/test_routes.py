@@ -28,7 +28,7 @@ def test_a_request_is_answered_alike_whatever_it_says_of_a_body(api, headers):
     assert crew in [each["id"] for each in listed.json()["crews"]]
     assert api.get(f"/crews/{crew}", headers=headers).json()["name"] == "Alike"
     assert api.get("/crews/crew_000000000000", headers=headers).status_code == 404
-    assert api.get("/crews?page=nothing", headers=headers).json()["error"]["code"] == "INVALID_REQUEST"
+    assert api.get("/crews?page=nothing", headers=headers).json()["error"]["code"] == "VALIDATION_ERROR"
     assert api.get("/no/such/thing", headers=headers).status_code == 404
     assert api.patch("/crews", headers=headers).status_code == 405
     assert api.delete(f"/crews/{crew}", headers=headers).status_code == 204
