@@ -25,7 +25,7 @@ from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, default
 from kasal_jupyter.api.fanout import Fanouts
 from kasal_jupyter.api.logged import CredentialFilter, count_run, show_runs
 from kasal_jupyter.api.parts import Doors, Parts
-from kasal_jupyter.api.routes import routes
+from kasal_jupyter.api.routes import serve
 from kasal_jupyter.api.starting import UnusableStore, warm_up
 from kasal_jupyter.api.websocket import EventSocket
 from kasal_jupyter.auth.accounts import Accounts
@@ -429,8 +429,7 @@ class KasalApp(ExtensionApp):
         assert unusable is not None
         self._unusable = None
         unusable.leave(web_app)
-        base_url = web_app.settings["base_url"]
-        web_app.add_handlers(".*$", routes(self.parts, base_url, self._prefixes))  # type: ignore[no-untyped-call]
+        serve(web_app, self.parts, self._prefixes)
         await self._begin(self.parts)
         return None
 
@@ -551,7 +550,7 @@ class KasalApp(ExtensionApp):
             self._unusable.serve(self.serverapp.web_app, self._prefixes)
             return
         assert self.parts is not None
-        self.handlers.extend(routes(self.parts, "/", self._prefixes))
+        serve(self.serverapp.web_app, self.parts, self._prefixes)
 
     async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
         """Begin work once the server's loop runs."""

@@ -215,15 +215,18 @@ class BaseHandler(JupyterHandler):
         for name, value in self._told.items():
             self._headers[name] = value
 
-    def tell(self, name: str, value: str) -> None:
-        """Set a header that the answer has whatever comes of the request."""
-        self._headers[name] = value
-        self._told = {**self._told, name: value}
+    def tell(self, headers: Mapping[str, str]) -> None:
+        """Set headers that the answer has whatever comes of the request."""
+        for name, value in headers.items():
+            self._headers[name] = value
+        self._told = {**self._told, **headers}
 
     def check_host(self) -> bool:
         """Say whether the request names a host of this server; each name is looked at once."""
-        known: set[str] = self.settings.setdefault("kasal_hosts", set())
         host = self.request.host
+        known: set[str] | None = self.settings.get("kasal_hosts")
+        if known is None:
+            known = self.settings["kasal_hosts"] = set()
         if host in known:
             return True
         allowed = super().check_host()

@@ -31,10 +31,14 @@ from kasal_jupyter.schemas.crews import (
     Source,
     WholeCrew,
 )
+from kasal_jupyter.store.repository import Repository
 
 IF_MATCH = {"If-Match": "The crew's ETag as it was read: 412 if it was changed since."}
 
 ETAG = {"ETag": "The crew's version, for `If-Match` and `If-None-Match`."}
+
+REMEMBERED_PAGE = 100
+"""So long may a page be that is remembered until a crew changes."""
 
 _TAG = re.compile(r'"(\d{1,18})"')
 """A crew's ETag: its version."""
@@ -54,13 +58,14 @@ class CrewsHandler(ApiHandler):
         """
         query = self.query(CrewQuery)
         if query.sort == "-created_at" and query.search is None and query.name is None:
-            bodies, total = self.parts.store.crews.bodies(
-                _summary_bytes, newest=True, offset=query.offset, limit=query.per_page, **self.caller.scope
-            )
-            self.write_bytes(
-                b'{"crews":[%b],"total":%d,"page":%d,"per_page":%d}'
-                % (b",".join(bodies), total, query.page, query.per_page)
-            )
+            store, owner = self.parts.store, self.caller.only
+            with store.one_look(self.seen):
+                key = ("newest page", owner, query.page, query.per_page)
+                if query.per_page > REMEMBERED_PAGE:
+                    data = _newest(store.crews, query, owner)
+                else:
+                    data = store.crews.remembered(key, lambda: _newest(store.crews, query, owner))
+            self.write_bytes(data)
             return
         page = await list_page(
             self.parts.store.crews,
@@ -224,6 +229,20 @@ def _summary(crew: Crew) -> CrewSummary:
         updated_at=crew.updated_at,
         version=crew.version,
         owner=crew.owner,
+    )
+
+
+def _newest(crews: Repository[Crew], query: CrewQuery, owner: str | None) -> bytes:
+    """Give a page of an owner's crews, or everybody's, as JSON."""
+    scope = {} if owner is None else {"owner": owner}
+    bodies, total = crews.bodies(
+        _summary_bytes, newest=True, offset=query.offset, limit=query.per_page, **scope
+    )
+    return b'{"crews":[%b],"total":%d,"page":%d,"per_page":%d}' % (
+        b",".join(bodies),
+        total,
+        query.page,
+        query.per_page,
     )
 
 

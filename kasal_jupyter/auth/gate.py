@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from jupyter_server.auth import User
 
@@ -26,7 +26,7 @@ from kasal_jupyter.errors import Unauthorized, Unavailable
 from kasal_jupyter.schemas.base import parse_time, utc_now
 from kasal_jupyter.schemas.server import MAINTENANCE_ID, Maintenance, MaintenanceState, MaintenanceUpdate
 from kasal_jupyter.schemas.users import Role, Tier
-from kasal_jupyter.store.collections import API_KEYS, SESSIONS, USERS, Collection
+from kasal_jupyter.store.collections import API_KEYS, SESSIONS, USERS
 from kasal_jupyter.store.store import Store
 
 # Who is asking.
@@ -86,9 +86,14 @@ class Caller:
         return self.owner if self.user_id is None and self.name.startswith("Anonymous ") else self.name
 
     @property
+    def only(self) -> str | None:
+        """Whose documents the caller's lists show; None for everybody's, which an admin's do."""
+        return None if self.role == "admin" else self.owner
+
+    @property
     def scope(self) -> dict[str, str]:
-        """The criteria of the documents that the caller's lists show: an admin's show everybody's."""
-        return {} if self.role == "admin" else {"owner": self.owner}
+        """The criteria of the documents that the caller's lists show."""
+        return {} if self.only is None else {"owner": self.owner}
 
     def sees(self, document: Owned) -> bool:
         """Say whether the caller may see something at all."""
@@ -110,8 +115,8 @@ SANDBOX_OWNER = "sandbox"
 
 SANDBOX = Caller(owner=SANDBOX_OWNER, name="Sandbox", role="editor", tier="pro", sandbox=True)
 
-_OF_TOKEN = (USERS, SESSIONS)
-_OF_KEY = (USERS, API_KEYS)
+_OF_TOKEN = (USERS.name, SESSIONS.name)
+_OF_KEY = (USERS.name, API_KEYS.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +130,7 @@ class _Known:
     expires
         When it ends, in seconds since 1970.
     source
-        The collections that this was read from.
+        The collections that this was read from, by name.
     versions
         Their state.
     claims
@@ -134,7 +139,7 @@ class _Known:
 
     caller: Caller
     expires: float
-    source: tuple[Collection[Any], ...]
+    source: tuple[str, ...]
     versions: tuple[int, ...]
     claims: Claims | None = None
 
@@ -199,7 +204,7 @@ class Gate:
         """
         known = self._known.get(token)
         if known is not None:
-            if known.expires > self._clock() and known.versions == self._store.versions(*known.source):
+            if known.expires > self._clock() and known.versions == self._store.versions(known.source):
                 return known.caller
             del self._known[token]
         if self._sandbox_token and hmac.compare_digest(token.encode(), self._sandbox_token):
@@ -241,7 +246,7 @@ class Gate:
     def _by_token(self, token: str, claims: Claims | None) -> _Known:
         if claims is None or claims.expires <= self._clock():
             claims = self._signer.read(token, "access")
-        versions = self._store.versions(*_OF_TOKEN)
+        versions = self._store.versions(_OF_TOKEN)
         session = self._store.sessions.readable(claims.session_id)
         if session is None or session.user_id != claims.user_id:
             raise invalid_token()
@@ -249,7 +254,7 @@ class Gate:
         return _Known(caller, claims.expires, _OF_TOKEN, versions, claims)
 
     def _by_key(self, key: str) -> _Known:
-        versions = self._store.versions(*_OF_KEY)
+        versions = self._store.versions(_OF_KEY)
         found = self._store.api_keys.find(digest=digest(key))
         if not found:
             raise Unauthorized("The API key is not valid; make a new one with POST /auth/keys")

@@ -78,7 +78,7 @@ class Watch:
         Lets several looks make do with one at the store's file.
     """
 
-    def __init__(self, one_look: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, one_look: Callable[[], AbstractContextManager[object]]) -> None:
         self.one_look = one_look
         self._watched: set[Watched] = set()
 

@@ -63,7 +63,6 @@ from kasal_jupyter.schemas.run_requests import RunRequest
 from kasal_jupyter.schemas.spec import RunSource
 from kasal_jupyter.schemas.tasks import TaskState
 from kasal_jupyter.schemas.tools import ClientTool
-from kasal_jupyter.store.collections import STOP_REQUESTS
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.toolbox.toolbox import Toolbox
 
@@ -822,11 +821,11 @@ class Runs:
 
     async def _mind_stop_requests(self) -> None:
         """Stop runs that another server on the folder was asked to stop."""
-        seen: tuple[int, ...] | None = None
+        seen: int | None = None
         while self._runs:
             # One that hangs, or cannot be looked for, holds up none of the others.
             with suppress(StoreError):
-                version = self.store.versions(STOP_REQUESTS)
+                version = self.store.stop_requests.version()
                 if version != seen and not self._stop_requested():
                     seen = version
             await asyncio.sleep(2 * POLL_SECONDS)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from tinydb import TinyDB
 
@@ -54,6 +54,7 @@ from kasal_jupyter.store.collections import (
     Collection,
     D,
 )
+from kasal_jupyter.store.engine import Seen
 from kasal_jupyter.store.file import Schema, store_errors
 from kasal_jupyter.store.folder import FILE_NAME, make_private_folder
 from kasal_jupyter.store.quota import Quota
@@ -185,15 +186,19 @@ class Store:
         with self._engine.snapshot():
             yield
 
-    @contextmanager
-    def one_look(self) -> Iterator[None]:
-        """Let several reads make do with one look for what others have changed; no ``await`` inside."""
-        with self._engine.one_look():
-            yield
+    def one_look(self, seen: Seen | None = None) -> AbstractContextManager[Seen]:
+        """Let several reads make do with one look for what others have changed; no ``await`` inside.
 
-    def versions(self, *collections: Collection[Any]) -> tuple[int, ...]:
+        Parameters
+        ----------
+        seen
+            What another look of this store has seen, where that is good enough.
+        """
+        return self._engine.one_look(seen)
+
+    def versions(self, names: Sequence[str]) -> tuple[int, ...]:
         """Give a number for each collection that is another one whenever it has changed, by whomever."""
-        return self._engine.versions(collection.name for collection in collections)
+        return self._engine.versions(names)
 
     def stored_by(self, owner: str) -> Stored:
         """Say how much an owner has stored, and may have."""

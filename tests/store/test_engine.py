@@ -238,6 +238,17 @@ def test_several_reads_make_do_with_one_look(engine, other):
     assert engine.version("notes") != before
 
 
+def test_what_one_look_has_seen_is_good_enough_for_more_reads_where_that_is_said(engine, other):
+    with engine.one_look() as seen:
+        before = engine.version("notes")
+    asked = looks_of(engine)
+    other.table("notes").insert({"owner": "ada"})
+    with engine.one_look(seen):
+        assert engine.version("notes") == before
+    assert not asked
+    assert engine.version("notes") != before
+
+
 def test_what_is_remembered_is_bounded_and_void_once_the_table_changes(notes, engine):
     made = []
 
