@@ -292,7 +292,7 @@ class Lender:
         line.close()
 
     def _end(self, line: socket.socket) -> NoReturn:
-        end = time.monotonic() + 10
+        end = time.monotonic() + _TIMEOUT
         while self._lent and time.monotonic() < end:
             for handle in select.select(list(self._lent), [], [], 0.5)[0]:
                 self._has_ended(handle)

@@ -27,7 +27,7 @@ from kasal_jupyter.toolbox.custom_tools import RESERVED
 from kasal_jupyter.toolbox.secrets import SecretBox, SecretLost
 from kasal_jupyter.toolbox.toolbox import ServedTool, ToolUnavailable, require_server_unused
 from kasal_jupyter.tools.guard import HostGuard, HostRefused, origin_of
-from kasal_jupyter.tools.mcp_answers import McpFailed, list_tools
+from kasal_jupyter.tools.mcp_listing import McpFailed, list_tools
 from kasal_jupyter.tools.mcp_probe import probe
 from kasal_jupyter.tools.tool import builtin_tools
 

@@ -23,7 +23,7 @@ from kasal_jupyter.environment import CERTIFICATES, plain_environment
 from kasal_jupyter.hiding import Hider, beginning
 from kasal_jupyter.schemas.base import Deferred
 from kasal_jupyter.schemas.mcp import RunMcpServer
-from kasal_jupyter.tools.mcp_answers import McpFailed, RemoteTool
+from kasal_jupyter.tools.mcp_listing import McpFailed, RemoteTool
 from kasal_jupyter.warden import END_SECONDS, stand_back, under_warden
 
 PROBE_SECONDS = 90.0

@@ -26,7 +26,7 @@ from kasal_jupyter.outward import NoWayOut, authorities_for
 from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.tools.guard import HostGuard, origin_of
 from kasal_jupyter.tools.guarded_transport import AsyncGuardedTransport
-from kasal_jupyter.tools.mcp_answers import McpFailed
+from kasal_jupyter.tools.mcp_listing import McpFailed
 from kasal_jupyter.tools.tool import status_text
 from kasal_jupyter.version import __version__
 from kasal_jupyter.warden import mark

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -204,7 +206,7 @@ def _start_servers(hub: Hub) -> None:
 
 
 def _wait(hub: Hub, what: str, ready: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while time.monotonic() < end:
         assert hub.process.poll() is None, f"the hub ended at once:\n{hub.log.read_text()}"
         if ready():
@@ -221,11 +223,12 @@ def _status(api: httpx.Client, path: str) -> int:
 
 
 def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+    """Give ports below those that systems give away: until the hub has them, nobody gets one by chance."""
+    free = []
+    for port in random.sample(range(20_000, 32_000), 1_000):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            free.append(port)
+        if len(free) == count:
+            return free
+    raise AssertionError("no port is free")

@@ -142,7 +142,7 @@ def run_all(page, server, path):
 def saved_trace(page, path):
     """Save the notebook, and give the output that shows the trace once it is in the file."""
     page.keyboard.press("Control+s")
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while True:
         outputs = [out for cell in json.loads(path.read_text())["cells"] for out in cell["outputs"]]
         traces = [output for output in outputs if "kasal" in output.get("metadata", {})]

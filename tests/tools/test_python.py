@@ -99,7 +99,7 @@ def alive(folder: Path) -> list[str]:
 
 
 def none_left(folder: Path) -> bool:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while time.monotonic() < end:
         if not alive(folder):
             return True

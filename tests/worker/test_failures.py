@@ -90,10 +90,10 @@ def test_what_goes_wrong_in_a_program_is_not_blamed_on_the_provider(module):
 def test_an_error_of_our_own_is_never_the_providers_whatever_it_is_called_and_says(code):
     ours = stumbled("kasal_jupyter.worker.models.llm", code)
     assert is_internal(model_failure(ours, "gpt-4"))
-    # As CrewAI wraps it.
-    wrapped = RuntimeError("OpenAI API call failed")
-    wrapped.__cause__ = ours
-    assert is_internal(model_failure(wrapped, "gpt-4"))
+    # As CrewAI wraps it, and as SDKs do what is raised in a hook of theirs.
+    for wrapped in (ValueError(f"API call failed: {ours}"), openai.APIConnectionError(request=REQUEST)):
+        wrapped.__cause__ = ours
+        assert is_internal(model_failure(wrapped, "gpt-4"))
 
 
 @pytest.mark.parametrize("code", ["json.loads('{')", "b'\\xff'.decode()"])

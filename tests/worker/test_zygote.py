@@ -107,7 +107,7 @@ def zygote():
 
 
 def wait_gone(pid):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -123,7 +123,7 @@ def in_session(session):
 
 
 def wait_until(holds):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -143,7 +143,7 @@ def test_what_a_run_asked_for_is_loaded_when_nothing_else_is_to_do(zygote):
         return told
 
     assert loaded("gemini openai") == []
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while (names := loaded("gemini")) != ["mcp", "gemini", "openai"]:
         assert time.monotonic() < deadline, names
         time.sleep(2)

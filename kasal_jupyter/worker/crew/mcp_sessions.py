@@ -89,7 +89,7 @@ class McpServers:
             self._signal.changed.wait_for(lambda: closing.done() or self._signal.stopped, LEAVE_SECONDS)
 
     async def _called(self, server: str, remote_name: str, arguments: dict[str, Any]) -> tuple[str, bool]:
-        from kasal_jupyter.tools.mcp_answers import text_of
+        from kasal_jupyter.tools.mcp_session import text_of
 
         sessions = await asyncio.wrap_future(self._sessions)
         result = await sessions[server].call(remote_name, arguments)

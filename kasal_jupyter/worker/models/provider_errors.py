@@ -247,6 +247,8 @@ def failure_of(chain: Sequence[BaseException], asked: Place | None = None) -> Pr
     ProviderFailure or None
         None where it tells of nothing that a provider does.
     """
+    if _began_here(chain):
+        return None
     place = (asked or Place()).within(chain)
     for error in chain:
         if type(error).__name__ == "LLMContextLengthExceededError":
@@ -268,7 +270,7 @@ def failure_of(chain: Sequence[BaseException], asked: Place | None = None) -> Pr
     if names & _UNREACHABLE:
         words = f"the provider could not be reached{place.at()}{_through(chain)}."
         return ProviderFailure("MODEL_UNREACHABLE", words, passing=True, unpaid=True)
-    if any(_OVERFLOW.search(said(error)) for error in chain if not is_ours(error)):
+    if any(_OVERFLOW.search(said(error)) for error in chain):
         return _overflow()
     if names & {"APIError", "EventStreamError"}:
         # An error in the middle of a stream, without a status and without a word that is known.
@@ -279,6 +281,19 @@ def failure_of(chain: Sequence[BaseException], asked: Place | None = None) -> Pr
 def _tells_of_a_provider(kind: type) -> bool:
     """Say whether exceptions of a class do: an SDK's, and our own for what was not done in time."""
     return kind.__module__.partition(".")[0] in _SDKS or kind.__name__ == "CallTimedOut"
+
+
+def _began_here(chain: Sequence[BaseException]) -> bool:
+    """Say whether it is a fault of our own, whatever CrewAI and the SDKs have made of it around it.
+
+    What the system answers where our own ways to the network lead is none, nor what we say of a provider.
+    """
+    first = chain[-1]
+    return (
+        is_ours(first)
+        and not isinstance(first, (NotAnAnswer, NoWayOut, OSError))
+        and not any(map(_tells_of_a_provider, type(first).__mro__))
+    )
 
 
 def _through(chain: Sequence[BaseException]) -> str:
@@ -301,7 +316,7 @@ def garbled(chain: Sequence[BaseException]) -> ProviderFailure | None:
     Only for what was raised while a model was asked, and only where an SDK says so itself: what goes wrong in
     a program, an ``AttributeError`` say, is no fault of the provider's.
     """
-    for error in chain:
+    for error in () if _began_here(chain) else chain:
         kinds = type(error).__mro__
         sdks = any(map(_tells_of_a_provider, kinds)) or _raised_in(error) in _SDKS
         if sdks and {kind.__name__ for kind in kinds} & _GARBLED:
