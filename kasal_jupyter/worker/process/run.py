@@ -357,6 +357,8 @@ def leave(outbox: Outbox, printed: RunLog, *, status: int) -> NoReturn:
         printed.close(STOP_GRACE)
     except BaseException:
         log.exception("The process could not put away all it has.")
+        # Whether the server has the run's end, nobody knows.
+        status = status or UNSENT
     finally:
         os._exit(status)
 
