@@ -231,7 +231,7 @@ SMALL = 16
 """Documents, or so, that are worked on at once: with fewer, a thread would cost more than the work."""
 
 
-async def aside(work: Callable[[], T], *, size: int, owner: str, places: Places = LARGE) -> T:
+async def beside_loop(work: Callable[[], T], *, size: int, owner: str, places: Places = LARGE) -> T:
     """Do something in a thread where others would have to wait for it; at once where it is small.
 
     Parameters

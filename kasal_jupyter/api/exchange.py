@@ -11,7 +11,7 @@ from kasal_jupyter.executions.generate import generate_crew
 from kasal_jupyter.formats.bundle import MESSAGE
 from kasal_jupyter.formats.limited import Exchange
 from kasal_jupyter.formats.outline import Exported, file_name, whole_body
-from kasal_jupyter.places import FILES, aside
+from kasal_jupyter.places import FILES, beside_loop
 from kasal_jupyter.schemas.exchange import (
     CrewExported,
     CrewGenerate,
@@ -93,7 +93,7 @@ class CrewExportHandler(ApiHandler):
         query = self.query(ExportQuery)
         self.crew(crew_id)
         crews = self.parts.crews
-        crew = await aside(
+        crew = await beside_loop(
             lambda: whole_body(crews.whole(crew_id)), size=crews.size(crew_id), owner=self.caller.owner
         )
         found = await Exchange(self.parts.confined, self.caller.owner).write(crew, query.format)

@@ -33,7 +33,7 @@ from kasal_jupyter.errors import (
     Unauthorized,
 )
 from kasal_jupyter.executions.discard import discard
-from kasal_jupyter.places import LARGE, LISTS, aside
+from kasal_jupyter.places import LARGE, LISTS, beside_loop
 from kasal_jupyter.schemas.base import Query
 from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.store.engine import Seen
@@ -347,7 +347,7 @@ class ApiHandler(BaseHandler):
 
     async def answer_with(self, make: Callable[[], BaseModel], *, size: int) -> None:
         """Answer with a model that is made of so many documents: in a thread, where they are many."""
-        data = await aside(
+        data = await beside_loop(
             lambda: self._written(make(), 200), size=size, owner=self.caller.owner, places=LISTS
         )
         self.write_bytes(data)

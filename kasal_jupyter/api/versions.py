@@ -10,7 +10,7 @@ from kasal_jupyter.crews.versions import version_of, whole_version
 from kasal_jupyter.errors import NotFound
 from kasal_jupyter.formats.limited import Exchange
 from kasal_jupyter.formats.outline import whole_body
-from kasal_jupyter.places import SMALL, aside
+from kasal_jupyter.places import SMALL, beside_loop
 from kasal_jupyter.schemas.crews import (
     ChangeQuery,
     Crew,
@@ -104,7 +104,7 @@ class VersionDiffHandler(VersionResource):
         """Say what changes from a version to another, by default to the present one, line by line."""
         crew, number = self.crew(crew_id), number_of(version)
         to = self.query(DiffQuery).to or crew.version
-        before, after = await aside(
+        before, after = await beside_loop(
             lambda: [whole_body(self.whole(crew, each)) for each in (number, to)],
             size=self.size(crew),
             owner=self.caller.owner,
@@ -129,7 +129,9 @@ class VersionRestoreHandler(VersionResource):
     async def post(self, crew_id: str, version: str) -> None:
         """Bring a crew back to one of its versions; that becomes a new version, and the ones between stay."""
         crew, number = self.crew(crew_id), number_of(version)
-        whole = await aside(lambda: self.whole(crew, number), size=self.size(crew), owner=self.caller.owner)
+        whole = await beside_loop(
+            lambda: self.whole(crew, number), size=self.size(crew), owner=self.caller.owner
+        )
         await self.parts.webhooks.require_allowed(whole.crew.webhook)
         change = changed_by(self, self.query(ChangeQuery), "restore", restored=number)
         await self.ask_once_more()

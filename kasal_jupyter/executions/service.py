@@ -48,7 +48,7 @@ from kasal_jupyter.executions.recovery import INTERRUPTED, forget_requests, left
 from kasal_jupyter.executions.run import Run
 from kasal_jupyter.executions.webhooks import Webhooks
 from kasal_jupyter.models.catalog import ModelCatalog
-from kasal_jupyter.places import DISK, Chores, aside
+from kasal_jupyter.places import DISK, Chores, beside_loop
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.crews import Crew, WholeCrew
 from kasal_jupyter.schemas.executions import (
@@ -213,7 +213,7 @@ class Runs:
             return first, False
         asked = Asked(whole, inputs, owner, tools, budget, once=True)
         await self.put_away(whole.crew.id)
-        checked = await aside(
+        checked = await beside_loop(
             lambda: self._check(new_id("job"), asked), size=whole.size + _size(inputs), owner=owner
         )
         found = answering(self.store, digest_of(checked.required(), owner), budget)
@@ -404,7 +404,7 @@ class Runs:
         with self._queue.admitted(owner):
             await self.put_away(crew_id)
             job_id = new_id("job")
-            made = await aside(lambda: prepare(job_id), size=size, owner=owner)
+            made = await beside_loop(lambda: prepare(job_id), size=size, owner=owner)
             try:
                 run, execution = await self._accept(made, keyed)
             except OSError as error:

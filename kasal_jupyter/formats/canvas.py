@@ -22,7 +22,7 @@ from kasal_jupyter.formats.crewai_fields import (
     to_crewai,
 )
 from kasal_jupyter.formats.document import Document, Path, read_json
-from kasal_jupyter.formats.found_crew import Imported, Intake, Member
+from kasal_jupyter.formats.found_crew import Imported, ImportNotes, Member
 from kasal_jupyter.formats.outline import Exported, file_name, outline, with_texts
 from kasal_jupyter.schemas.agents import CrewAgent, ModelSettings, SandboxSettings
 from kasal_jupyter.schemas.crews import MOST_AGENTS, MOST_TASKS, CrewCreate
@@ -119,12 +119,12 @@ def read_canvas(
     InvalidRequest
         With every fault, each with its file, its line and its field.
     """
-    return _Canvas(Intake(tools), read_json(file, text)).read(name)
+    return _Canvas(ImportNotes(tools), read_json(file, text)).read(name)
 
 
 class _Canvas:
-    def __init__(self, intake: Intake, document: Document) -> None:
-        self.intake = intake
+    def __init__(self, notes: ImportNotes, document: Document) -> None:
+        self.notes = notes
         self.document = document
         self.data = document.data
         self.agents: dict[str, Member] = {}
@@ -133,7 +133,7 @@ class _Canvas:
         """Nodes by everything that they are called by."""
 
     def read(self, name: str | None) -> Imported:
-        self.intake.refuse_code(self.document)
+        self.notes.refuse_code(self.document)
         nodes = self._list("nodes")
         for place, node in enumerate(nodes):
             self._node(("nodes", place), node)
@@ -145,40 +145,40 @@ class _Canvas:
         if head.get("process") != "hierarchical":
             for task in tasks:
                 if "agent" not in task.fields:
-                    self.intake.remark(
+                    self.notes.remark(
                         (*task.path, "data"),
                         f"no edge gives {task.name!r} an agent; give it one before it is run",
                     )
         if any(isinstance(node, Mapping) and node.get("position") for node in nodes):
-            self.intake.remark(("nodes",), "where they stand on the canvas is not kept")
-        crew = self.intake.crew(self.document, head, list(self.agents.values()), tasks)
-        return Imported(crew, "kasal", self.intake.remarks)
+            self.notes.remark(("nodes",), "where they stand on the canvas is not kept")
+        crew = self.notes.crew(self.document, head, list(self.agents.values()), tasks)
+        return Imported(crew, "kasal", self.notes.remarks)
 
     def _list(self, key: str) -> list[Any]:
         found = self.data.get(key)
         if isinstance(found, list):
             return found
-        self.intake.fault(self.document, (key,), f"a list of {key} is expected here")
+        self.notes.fault(self.document, (key,), f"a list of {key} is expected here")
         return []
 
     def _node(self, path: Path, node: object) -> None:
-        body = self.intake.mapping(self.document, path, node, "a node is")
+        body = self.notes.mapping(self.document, path, node, "a node is")
         kind, key = body.get("type"), body.get("id")
         if not body:
             return
         if kind not in {AGENT, TASK}:
-            self.intake.remark(
+            self.notes.remark(
                 path, f"a node of the type {kind!r} is neither an agent nor a task; it is left out"
             )
             return
         if not isinstance(key, str) or key in self.ids:
-            self.intake.fault(self.document, (*path, "id"), "an id of its own is expected here")
+            self.notes.fault(self.document, (*path, "id"), "an id of its own is expected here")
             return
         where = (*path, "data")
-        data = self.intake.mapping(self.document, where, body.get("data"), "a node's data is")
+        data = self.notes.mapping(self.document, where, body.get("data"), "a node's data is")
         members = self.agents if kind == AGENT else self.tasks
         most = MOST_AGENTS if kind == AGENT else MOST_TASKS
-        self.intake.require_few(self.document, ("nodes",), len(members) + 1, most)
+        self.notes.require_few(self.document, ("nodes",), len(members) + 1, most)
         fields = self._agent(where, data) if kind == AGENT else self._task(where, data)
         fields["name"] = self._free_name(where, str(data.get("name") or data.get("label") or key), members)
         members[key] = Member(self.document, where, key, fields)
@@ -195,9 +195,7 @@ class _Canvas:
             number += 1
             name = f"{label} {number}"
         if number > 1:
-            self.intake.remark(
-                (*path, "label"), f"another is called {label!r} too; this one is {name!r} here"
-            )
+            self.notes.remark((*path, "label"), f"another is called {label!r} too; this one is {name!r} here")
         return name
 
     def _agent(self, path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,7 +203,7 @@ class _Canvas:
         if self.data.get("memory"):
             # Of a crew that remembers, every agent does.
             given.pop("memory", None)
-        return agent_fields(self.intake, self.document, path, given)
+        return agent_fields(self.notes, self.document, path, given)
 
     def _task(self, path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
         given = self._said(TASK, path, data)
@@ -218,17 +216,15 @@ class _Canvas:
         where = (*path, "config")
         code = config.pop("guardrail", None)
         if code:
-            self.intake.remark(
-                (*where, "guardrail"), f"{code} is code of Kasal's; say it in words: guardrail"
-            )
+            self.notes.remark((*where, "guardrail"), f"{code} is code of Kasal's; say it in words: guardrail")
         said = {key: value for key, value in config.items() if self._is_said(where, key, value)}
         if isinstance(guardrail, Mapping) and guardrail.get("description"):
             said["guardrail"] = guardrail["description"]
             if guardrail.get("llm_model"):
-                self.intake.remark(
+                self.notes.remark(
                     (*where, "llm_guardrail", "llm_model"), "a guardrail is checked by its agent's model"
                 )
-        fields = task_fields(self.intake, self.document, path, {**given, **said})
+        fields = task_fields(self.notes, self.document, path, {**given, **said})
         fields.setdefault("expected_output", "")
         return fields
 
@@ -249,7 +245,7 @@ class _Canvas:
             return True
         if value is not False:
             names = ", ".join(map(str, value)) if isinstance(value, Mapping) else ""
-            self.intake.remark((*path, key), _LEFT[key].format(names=names))
+            self.notes.remark((*path, key), _LEFT[key].format(names=names))
         return False
 
     def _with_tools(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,15 +259,15 @@ class _Canvas:
     def _edges(self) -> None:
         for place, edge in enumerate(self._list("edges")):
             path: Path = ("edges", place)
-            body = self.intake.mapping(self.document, path, edge, "an edge is")
+            body = self.notes.mapping(self.document, path, edge, "an edge is")
             ends = [str(body.get(end)) for end in ("source", "target")]
             missing = [end for end in ends if end not in self.agents and end not in self.tasks]
             if missing:
-                self.intake.remark(path, f"there is no agent and no task {missing[0]!r}; it is left out")
+                self.notes.remark(path, f"there is no agent and no task {missing[0]!r}; it is left out")
             elif ends[0] in self.tasks and ends[1] in self.tasks:
                 self._add_context(ends[1], ends[0])
             elif ends[0] in self.agents and ends[1] in self.agents:
-                self.intake.remark(path, "it joins two agents, which says nothing here; it is left out")
+                self.notes.remark(path, "it joins two agents, which says nothing here; it is left out")
             else:
                 task, agent = ends if ends[0] in self.tasks else (ends[1], ends[0])
                 self._assign(path, task, agent)
@@ -293,7 +289,7 @@ class _Canvas:
                 if other in self.tasks:
                     self._add_context(key, other)
                 else:
-                    self.intake.remark(
+                    self.notes.remark(
                         ("nodes", place, "data", "context"), f"there is no task {entry!r}; it is left out"
                     )
 
@@ -301,7 +297,7 @@ class _Canvas:
         fields = self.tasks[task].fields
         if fields.setdefault("agent", agent) != agent:
             first = self.agents[fields["agent"]].name
-            self.intake.remark(
+            self.notes.remark(
                 path, f"a task is done by one agent, and {first!r} does it; this edge is left out"
             )
 
@@ -318,10 +314,8 @@ class _Canvas:
             sorter.prepare()
         except CycleError as error:
             names = " → ".join(self.tasks[key].name for key in error.args[1])
-            self.intake.fault(
-                self.document, ("edges",), f"tasks wait for each other: {names}; remove an edge"
-            )
-            self.intake.check()
+            self.notes.fault(self.document, ("edges",), f"tasks wait for each other: {names}; remove an edge")
+            self.notes.check()
             raise
         places = {key: place for place, key in enumerate(self.tasks)}
         ordered: list[str] = []
@@ -350,7 +344,7 @@ class _Canvas:
             for key, value in self.data.items()
             if key not in {*passed_over, "verbose", "created_by_email"} and self._is_said((), key, value)
         }
-        return crew_fields(self.intake, self.document, given)
+        return crew_fields(self.notes, self.document, given)
 
 
 def _tool_name(tool: object) -> object:

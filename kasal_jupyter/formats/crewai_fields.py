@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from kasal_jupyter.formats.document import Document, Path
-from kasal_jupyter.formats.found_crew import Intake
+from kasal_jupyter.formats.found_crew import ImportNotes
 from kasal_jupyter.formats.yaml_text import is_own_key
 from kasal_jupyter.schemas.agents import CrewAgent, ModelSettings
 from kasal_jupyter.schemas.crews import CrewCreate
@@ -122,7 +122,9 @@ _CREW_LEFT: dict[str, tuple[tuple[object, ...], str]] = {
 _SETTINGS = set(ModelSettings.model_fields)
 
 
-def agent_fields(intake: Intake, document: Document, path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+def agent_fields(
+    notes: ImportNotes, document: Document, path: Path, given: Mapping[str, Any]
+) -> dict[str, Any]:
     """Give an agent's fields in our words; what is left out is noted."""
     merged = dict(given)
     settings = merged.pop("settings", None)
@@ -130,29 +132,31 @@ def agent_fields(intake: Intake, document: Document, path: Path, given: Mapping[
         # What CrewAI's JSON agents have under `settings` is the agent's as if it stood beside.
         merged |= settings
     fields = _taken(
-        intake, path, merged, _AGENT, _AGENT_LEFT, other={"name", "llm", "tools", "max_tokens", "type"}
+        notes, path, merged, _AGENT, _AGENT_LEFT, other={"name", "llm", "tools", "max_tokens", "type"}
     )
     fields |= {name: from_crewai(fields[name]) for name in AGENT_TEXTS if name in fields}
-    _ask_for(intake, path, merged, fields, ("role", "goal"))
+    _ask_for(notes, path, merged, fields, ("role", "goal"))
     if merged.get("name"):
         fields["name"] = merged["name"]
-    _kind(intake, document, path, merged, ("agent", "Agent", "crewai.Agent", "crewai.agent.core.Agent"))
-    fields |= model_fields(intake, (*path, "llm"), merged.get("llm"))
+    _kind(notes, document, path, merged, ("agent", "Agent", "crewai.Agent", "crewai.agent.core.Agent"))
+    fields |= model_fields(notes, (*path, "llm"), merged.get("llm"))
     if merged.get("max_tokens") is not None:
         fields["settings"] = {**fields.get("settings", {}), "max_tokens": merged["max_tokens"]}
-    fields |= tool_fields(intake, (*path, "tools"), merged.get("tools"))
+    fields |= tool_fields(notes, (*path, "tools"), merged.get("tools"))
     return fields
 
 
-def task_fields(intake: Intake, document: Document, path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+def task_fields(
+    notes: ImportNotes, document: Document, path: Path, given: Mapping[str, Any]
+) -> dict[str, Any]:
     """Give a task's fields in our words; what is left out is noted."""
     fields = _taken(
-        intake, path, given, _TASK, _TASK_LEFT, other={"name", "tools", "context", "type", "condition"}
+        notes, path, given, _TASK, _TASK_LEFT, other={"name", "tools", "context", "type", "condition"}
     )
-    _ask_for(intake, path, given, fields, ("description", "expected_output"))
+    _ask_for(notes, path, given, fields, ("description", "expected_output"))
     if isinstance(file := fields.get("output_file"), str) and "\\" in file:
         fields["output_file"] = file.replace("\\", "/")
-        intake.remark((*path, "output_file"), "its backslashes are slashes here, on every system")
+        notes.remark((*path, "output_file"), "its backslashes are slashes here, on every system")
     for name in ("description", "expected_output", "output_file"):
         if name in fields:
             fields[name] = from_crewai(fields[name])
@@ -169,50 +173,50 @@ def task_fields(intake: Intake, document: Document, path: Path, given: Mapping[s
         "crewai.tasks.conditional_task.ConditionalTask",
     }
     if not conditional:
-        _kind(intake, document, path, given, ("task", "Task", "crewai.Task", "crewai.task.Task"))
+        _kind(notes, document, path, given, ("task", "Task", "crewai.Task", "crewai.task.Task"))
     condition = given.get("condition")
     if isinstance(condition, Mapping):
         fields["condition"] = dict(condition)
     elif conditional or condition is not None:
-        intake.remark(
+        notes.remark(
             (*path, "condition"),
             f"{condition or 'what CrewAI takes'} is code: the task is always done; give it a condition",
         )
     guardrail = fields.get("guardrail")
     if guardrail is not None and not isinstance(guardrail, str):
         del fields["guardrail"]
-        intake.remark((*path, "guardrail"), "it is no text; say in words what the result must be like")
-    return fields | tool_fields(intake, (*path, "tools"), given.get("tools"))
+        notes.remark((*path, "guardrail"), "it is no text; say in words what the result must be like")
+    return fields | tool_fields(notes, (*path, "tools"), given.get("tools"))
 
 
-def crew_fields(intake: Intake, document: Document, given: Mapping[str, Any]) -> dict[str, Any]:
+def crew_fields(notes: ImportNotes, document: Document, given: Mapping[str, Any]) -> dict[str, Any]:
     """Give a crew's own fields in our words; what is left out is noted."""
     del document
     other = {"agents", "tasks", "name", "manager_llm", "planning_llm"}
-    fields = _taken(intake, (), given, _CREW, _CREW_LEFT, other=other)
+    fields = _taken(notes, (), given, _CREW, _CREW_LEFT, other=other)
     if given.get("name"):
         fields["name"] = given["name"]
     for theirs, ours in (("manager_llm", "manager_model"), ("planning_llm", "planning_model")):
-        found = model_fields(intake, (theirs,), given.get(theirs))
+        found = model_fields(notes, (theirs,), given.get(theirs))
         if "model" in found:
             fields[ours] = found["model"]
         for setting in found.get("settings", ()):
-            intake.remark((theirs, setting), "the crew's own models have no settings here")
+            notes.remark((theirs, setting), "the crew's own models have no settings here")
     memory = fields.get("memory")
     if memory is not None and not isinstance(memory, bool):
         fields["memory"] = True
-        intake.remark(("memory",), "how a crew remembers is the server's to set; it does remember")
+        notes.remark(("memory",), "how a crew remembers is the server's to set; it does remember")
     return fields
 
 
-def model_fields(intake: Intake, path: Path, llm: object) -> dict[str, Any]:
+def model_fields(notes: ImportNotes, path: Path, llm: object) -> dict[str, Any]:
     """Give a model and its settings; a mapping is a model with its settings, as CrewAI writes one."""
     if llm is None or llm == "":
         return {}
     if isinstance(llm, str):
         return {"model": llm}
     if not isinstance(llm, Mapping) or not isinstance(llm.get("model"), str):
-        intake.remark(path, f"{llm} names no model by a text; the server's default is asked")
+        notes.remark(path, f"{llm} names no model by a text; the server's default is asked")
         return {}
     settings = {}
     for key, value in llm.items():
@@ -221,13 +225,13 @@ def model_fields(intake: Intake, path: Path, llm: object) -> dict[str, Any]:
         if key in _SETTINGS:
             settings[key] = value
         elif "key" in key or "token" in key or key in {"base_url", "api_base"}:
-            intake.remark((*path, key), "keys and addresses are the provider's: PUT /v1/providers/{provider}")
+            notes.remark((*path, key), "keys and addresses are the provider's: PUT /v1/providers/{provider}")
         else:
-            intake.remark((*path, key), f"{_NO_SETTING}{intake.nearest(key, _SETTINGS)}")
+            notes.remark((*path, key), f"{_NO_SETTING}{notes.nearest(key, _SETTINGS)}")
     return {"model": llm["model"], **({"settings": settings} if settings else {})}
 
 
-def tool_fields(intake: Intake, path: Path, tools: object) -> dict[str, Any]:
+def tool_fields(notes: ImportNotes, path: Path, tools: object) -> dict[str, Any]:
     """Give the tools that there are here, each by our name; the others are noted."""
     if not tools:
         return {}
@@ -237,37 +241,37 @@ def tool_fields(intake: Intake, path: Path, tools: object) -> dict[str, Any]:
     for place, tool in enumerate(tools):
         where = (*path, place)
         if not isinstance(tool, str):
-            intake.remark(
+            notes.remark(
                 where, f"{_short(tool)} is left out; register it: POST /v1/tools/custom or /v1/tools/mcp"
             )
             continue
-        known = intake.tools
+        known = notes.tools
         if known is not None and tool in known:
             found.append(tool)
         elif (ours := tool_here(tool)) is not None:
             if ours not in found:
                 found.append(ours)
-            intake.remark(where, f"{ours} does here what {tool} does")
+            notes.remark(where, f"{ours} does here what {tool} does")
         elif known is None:
             found.append(tool)
         else:
-            hint = intake.nearest(tool, known)
-            intake.remark(where, f"there is no tool {tool!r} here{hint}; it is left out")
+            hint = notes.nearest(tool, known)
+            notes.remark(where, f"there is no tool {tool!r} here{hint}; it is left out")
     return {"tools": found} if found else {}
 
 
 def _ask_for(
-    intake: Intake, path: Path, given: Mapping[str, Any], fields: dict[str, Any], names: tuple[str, ...]
+    notes: ImportNotes, path: Path, given: Mapping[str, Any], fields: dict[str, Any], names: tuple[str, ...]
 ) -> None:
     """Put down which texts are empty and have to be written; until then the crew is ``configuring``."""
     for name in names:
         if name in given and name not in fields:
             fields[name] = UNWRITTEN
-            intake.remark((*path, name), "it is empty; write it before the crew is run")
+            notes.remark((*path, name), "it is empty; write it before the crew is run")
 
 
 def _taken(
-    intake: Intake,
+    notes: ImportNotes,
     path: Path,
     given: Mapping[str, Any],
     same: set[str],
@@ -291,18 +295,18 @@ def _taken(
         if value in ("", [], {}) or any(value is each or value == each for each in without_loss):
             continue
         if not reason:
-            reason = f"no field of that name is known{intake.nearest(key, [*same, *other])}; it is left out"
-        intake.remark((*path, key), reason)
+            reason = f"no field of that name is known{notes.nearest(key, [*same, *other])}; it is left out"
+        notes.remark((*path, key), reason)
     return fields
 
 
 def _kind(
-    intake: Intake, document: Document, path: Path, given: Mapping[str, Any], plain: tuple[str, ...]
+    notes: ImportNotes, document: Document, path: Path, given: Mapping[str, Any], plain: tuple[str, ...]
 ) -> None:
     kind = given.get("type")
     # {"python": …} is refused as a reference to code, with its name.
     if isinstance(kind, str) and kind not in plain:
-        intake.fault(document, (*path, "type"), f"there is no type {kind!r}; leave it out")
+        notes.fault(document, (*path, "type"), f"there is no type {kind!r}; leave it out")
 
 
 def _short(value: object) -> str:

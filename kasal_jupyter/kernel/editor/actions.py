@@ -23,7 +23,7 @@ from kasal_jupyter.kernel.editor.controls import (
     error_html,
     faults_html,
     folded,
-    in_lane,
+    one_at_a_time,
     quiet,
 )
 from kasal_jupyter.kernel.editor.draft import Draft
@@ -49,7 +49,7 @@ class Edited(Protocol):
     stored: Stored | None
     form: Form
     panel: Panel
-    below: Below
+    below: CellOutputs
     review: Review
     namespace: Mapping[str, Any]
     wrong: list[Fault]
@@ -308,8 +308,8 @@ class Running:
             )
             field.add_class("kasal-field")
             field.add_class("kasal-wide")
-            field.observe(in_lane(partial(self._note, name)), "value")
-            field.on_msg(in_lane(self._entered))
+            field.observe(one_at_a_time(partial(self._note, name)), "value")
+            field.on_msg(one_at_a_time(self._entered))
             self._fields[name] = field
         grid = widgets.VBox(list(self._fields.values()))
         grid.add_class("kasal-fields")
@@ -412,7 +412,7 @@ class Running:
         )
 
     def _view_of(self, result: RunResult) -> View:
-        return self.editor.below.view_of(result, partial(in_lane(self._ended), result))
+        return self.editor.outputs.view_of(result, partial(one_at_a_time(self._ended), result))
 
     def _ended(self, result: RunResult) -> None:
         """Say how the run has ended, where the panel still says that it goes on."""
@@ -458,7 +458,7 @@ def read_value(name: str, text: str, notebook: Notebook) -> Any:
 # What stands below the editor: the crew and its latest run, as HTML that is there without a kernel too.
 
 
-class Below:
+class CellOutputs:
     """Two outputs of the cell that shows the editor: the crew as it was saved last, and its latest run."""
 
     def __init__(self) -> None:

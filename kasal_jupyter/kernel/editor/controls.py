@@ -39,7 +39,7 @@ class FieldControl:
         self._showing = False
         self.control: Any = self._build()
         self.control.add_class("kasal-field")
-        self.control.observe(in_lane(self._observed), "value")
+        self.control.observe(one_at_a_time(self._observed), "value")
         self.parts: list[Any] = [self.control]
 
     def show(self, value: Any, fault: str = "", note: str = "") -> None:
@@ -183,7 +183,7 @@ def caption(html: str = "") -> Any:
 def button(text: str, pressed: Callable[[], object], *, style: str = "", about: str = "") -> Any:
     """Give a button that says what it does."""
     made = widgets.Button(description=text, tooltip=about or text, button_style=style)
-    made.on_click(in_lane(lambda _: pressed()))
+    made.on_click(one_at_a_time(lambda _: pressed()))
     return made
 
 
@@ -241,7 +241,7 @@ P = ParamSpec("P")
 _lock = threading.RLock()
 
 
-def in_lane(work: Callable[P, object]) -> Callable[P, None]:
+def one_at_a_time(work: Callable[P, object]) -> Callable[P, None]:
     """Give a callback that waits until another has ended: two pages may show the same editor."""
 
     def wait_and_work(*args: P.args, **kwargs: P.kwargs) -> None:

@@ -15,8 +15,16 @@ from kasal_jupyter.formats.yaml_text import names_in
 from kasal_jupyter.kernel.crews.graph import graph_html
 from kasal_jupyter.kernel.crews.history import diff_html
 from kasal_jupyter.kernel.editor import saving
-from kasal_jupyter.kernel.editor.actions import Below, Review, Running, state_html, to_fill_in
-from kasal_jupyter.kernel.editor.controls import Panel, button, faults_html, in_lane, keep_order, quiet, row
+from kasal_jupyter.kernel.editor.actions import CellOutputs, Review, Running, state_html, to_fill_in
+from kasal_jupyter.kernel.editor.controls import (
+    Panel,
+    button,
+    faults_html,
+    keep_order,
+    one_at_a_time,
+    quiet,
+    row,
+)
 from kasal_jupyter.kernel.editor.draft import Draft
 from kasal_jupyter.kernel.editor.form import Form, Remarks, not_ready, without_line
 from kasal_jupyter.kernel.editor.pickers import Choices
@@ -56,7 +64,7 @@ class Editor:
         self.panel = Panel()
         self.review = Review(self)
         self.running = Running(self)
-        self.below = Below()
+        self.outputs = CellOutputs()
         self.form = Form(draft, self.refresh)
         self.form.offer(self.choices)
         self._refreshing = False
@@ -95,7 +103,7 @@ class Editor:
         saving.remember(self.client, stored)
         self.choices = Choices.of(self.client)
         self.form.offer(self.choices)
-        self.below.show_crew(stored.crew)
+        self.outputs.show_crew(stored.crew)
         self.refresh()
 
     def take_up(self, before: Editor) -> None:
@@ -159,7 +167,7 @@ class Editor:
         )
         self._text.add_class("kasal-field")
         self._text.add_class("kasal-yaml")
-        self._text.observe(in_lane(self._typed), "value")
+        self._text.observe(one_at_a_time(self._typed), "value")
         self._faults = widgets.HTML()
         hint = widgets.HTML(
             quiet(
@@ -178,7 +186,7 @@ class Editor:
         # Not ipywidgets' Tab: the keyboard does not reach its tabs.
         self.tabs = widgets.ToggleButtons(options=["Form", "YAML", "Changes"], description="")
         self.tabs.add_class("kasal-tabs")
-        self.tabs.observe(in_lane(lambda _: self._draw()), "index")
+        self.tabs.observe(one_at_a_time(lambda _: self._draw()), "index")
         self._graph = widgets.HTML()
         self._graph.add_class("kasal-graph")
         self.widget = widgets.VBox(
@@ -255,7 +263,7 @@ class Editor:
         bundle["text/plain"] = clean(repr(self))
         bundle["text/html"] = f'<div style="opacity:.7">{escape(repr(self))}</div>'
         display(bundle, raw=True)  # type: ignore[no-untyped-call]
-        self.below.display(self.stored.crew if self.stored is not None else None)
+        self.outputs.display(self.stored.crew if self.stored is not None else None)
 
 
 # *Copy as cell*: the crew as the cell that would make it.

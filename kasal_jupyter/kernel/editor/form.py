@@ -23,9 +23,9 @@ from kasal_jupyter.kernel.editor.controls import (
     TextControl,
     button,
     caption,
-    in_lane,
     keep_order,
     label_html,
+    one_at_a_time,
     row,
 )
 from kasal_jupyter.kernel.editor.draft import Draft, Values, members
@@ -168,7 +168,7 @@ class Form:
         }
         self.outline = widgets.Select(rows=10, description="Crew, agents, tasks")
         self.outline.add_class("kasal-field")
-        self.outline.observe(in_lane(self._chosen), "index")
+        self.outline.observe(one_at_a_time(self._chosen), "index")
         self._buttons = {
             "agent": button("+ Agent", lambda: self._add("agents"), about="Add an agent"),
             "task": button("+ Task", lambda: self._add("tasks"), about="Add a task behind the chosen one"),

@@ -14,9 +14,9 @@ from kasal_jupyter.kernel.editor.controls import (
     Change,
     FieldControl,
     button,
-    in_lane,
     keep_order,
     label_html,
+    one_at_a_time,
     row,
 )
 from kasal_jupyter.kernel.editor.fields import EMPTY, FieldSpec
@@ -41,7 +41,7 @@ class ModelControl(FieldControl):
         self._facts.add_class("kasal-quiet")
         self._list = widgets.Select(rows=7, layout={"display": "none"}, description="All models")
         self._list.add_class("kasal-field")
-        self._list.observe(in_lane(self._picked), "value")
+        self._list.observe(one_at_a_time(self._picked), "value")
         self._toggle = button(
             "All models …", self._toggled, about="List the server's models with their prices"
         )

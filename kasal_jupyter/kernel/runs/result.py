@@ -12,7 +12,7 @@ from kasal_jupyter.events.event import Event
 from kasal_jupyter.events.trace import Span, Trace
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.views.figures import place_text
-from kasal_jupyter.kernel.views.rows import below
+from kasal_jupyter.kernel.views.rows import spans_within
 from kasal_jupyter.kernel.views.view_html import pick_up, render_html
 from kasal_jupyter.kernel.views.view_live import render_live
 from kasal_jupyter.kernel.views.view_text import header_line, render_text
@@ -408,7 +408,7 @@ def _figures(span: Span) -> dict[str, Any]:
 
 
 def _task_row(span: Span) -> dict[str, Any]:
-    kinds = [inner.kind for inner in below(span)]
+    kinds = [inner.kind for inner in spans_within(span)]
     return {
         **_figures(span),
         "task": span.name,

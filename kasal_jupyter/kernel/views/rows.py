@@ -146,7 +146,7 @@ def _rows_of(spans: list[Span], depth: int, wanted: AbstractSet[int] | None) -> 
     return rows, gap
 
 
-def below(span: Span) -> Iterator[Span]:
+def spans_within(span: Span) -> Iterator[Span]:
     """Give a span and all in it, in any order, however deep agents delegated to agents."""
     stack = [span]
     while stack:
@@ -157,7 +157,7 @@ def below(span: Span) -> Iterator[Span]:
 
 def steps_in(spans: Iterable[Span]) -> int:
     """Count spans with all below them."""
-    return sum(1 for span in spans for _ in below(span))
+    return sum(1 for span in spans for _ in spans_within(span))
 
 
 def step_note(span: Span) -> str:
@@ -210,7 +210,7 @@ def _task_note(span: Span, plans: dict[str, dict[str, Any]]) -> str:
         parts.append("failed")
     elif span.state == "stopped":
         parts.append("stopped")
-    elif errors := sum(inner.state == "failed" for inner in below(span)):
+    elif errors := sum(inner.state == "failed" for inner in spans_within(span)):
         parts.append(f"{counted(errors, 'error')}{' recovered' if span.state == 'completed' else ''}")
     return " · ".join(parts)
 
