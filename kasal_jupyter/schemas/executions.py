@@ -230,7 +230,9 @@ class Execution(Document):
     usage_by: UsageBreakdown = Field(default_factory=UsageBreakdown)
     budget: Budget | None = None
     models: list[str] = Field(default_factory=list, description="Those its crew named as it was accepted.")
-    booked: str | None = Field(None, description="The day on which the books have it; null before its end.")
+    booked: str | None = Field(
+        None, description="The day on which the books have it; null before its end, but for a replay."
+    )
     task_states: dict[str, TaskState] = Field(
         default_factory=dict, description="How each task fared, by its id."
     )
