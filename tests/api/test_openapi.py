@@ -18,7 +18,7 @@ METHODS = {"get", "put", "post", "delete", "patch"}
 
 @pytest.fixture(scope="module")
 def document(live_server):
-    answer = httpx.get(f"{live_server.url}/v1/openapi.json")
+    answer = httpx.get(f"{live_server.url}/v1/openapi.json", timeout=60)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
     return answer.json()
