@@ -49,7 +49,7 @@ class Edited(Protocol):
     stored: Stored | None
     form: Form
     panel: Panel
-    below: CellOutputs
+    outputs: CellOutputs
     review: Review
     namespace: Mapping[str, Any]
     wrong: list[Fault]
