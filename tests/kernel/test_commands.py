@@ -349,3 +349,19 @@ def test_a_run_is_asked_for_once_replayed_and_resumed(kernel, api):
     assert kernel.value("[resumed.status, resumed.calls.recorded]") == ["completed", 2]
     assert kernel.run("%kasal resume topic=coffee").error.startswith("CellError")
     assert "%kasal resume" in kernel.run("%kasal resume --help").text
+
+
+def test_a_notebooks_function_is_not_called_twice_by_a_run_that_is_resumed(kernel, api):
+    body = crew_body("Calls the notebook", fail_at=2)
+    body["agents"][0]["tools"] = ["count_calls"]
+    new_crew(api, body)
+    code = "import kasal_jupyter as kasal\ncalls = []\n@kasal.tool\ndef count_calls(what: str) -> str:\n"
+    assert kernel.run(f"{code}    calls.append(what)\n    return f'Call {{len(calls)}}'").status == "ok"
+    assert kernel.run('%kasal run "Calls the notebook" topic=tea').error.startswith("RunFailed")
+    assert kernel.value("len(calls)") == 1
+    resumed = kernel.run("resumed = %kasal resume")
+    assert resumed.status == "ok", resumed.error
+    assert kernel.value("[len(calls), resumed.status, resumed.calls.recorded]") == [1, "completed", 2]
+    replayed = kernel.run("replayed = %kasal replay")
+    assert replayed.status == "ok", replayed.error
+    assert kernel.value("[len(calls), replayed.output == resumed.output]") == [1, True]

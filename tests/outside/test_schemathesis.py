@@ -177,7 +177,9 @@ def test_no_operation_fails_or_breaks_its_word(fuzz):
 
 def test_maintenance_mode(fuzz, server):
     try:
-        report, seen = fuzz("--include-operation-id", "update_maintenance", "--max-examples", some_or_all("10", "50"))
+        report, seen = fuzz(
+            "--include-operation-id", "update_maintenance", "--max-examples", some_or_all("10", "50")
+        )
     finally:
         with server.client() as owner:
             answer = owner.put("/maintenance", json={"enabled": False})
