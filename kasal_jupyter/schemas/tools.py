@@ -252,7 +252,7 @@ ClientToolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9
 class ClientTool(Model):
     """A tool that the client which starts a run brings along, and answers for while it runs.
 
-    A notebook's functions are such tools. Nothing stores them.
+    A notebook's functions are such tools. They are kept with what the run was asked, and nowhere else.
     """
 
     name: ClientToolName
