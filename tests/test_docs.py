@@ -169,9 +169,9 @@ def test_every_code_of_an_event():
         for path in (PACKAGE / room).rglob("*.py")
     ]
     used = set(re.findall(r"""\bcode(?:=|": |: str = )"([A-Z_]+)\"""", "\n".join(sources)))
-    # What providers' errors become stands in tables, and the budget's has a name.
-    for name in ("provider_errors.py", "budget.py"):
-        text = (PACKAGE / "worker" / "models" / name).read_text("utf-8")
+    # What providers' errors become stands in tables, and the budget's and the record's have names.
+    for name in ("models/provider_errors.py", "models/budget.py", "crew/record.py"):
+        text = (PACKAGE / "worker" / name).read_text("utf-8")
         used |= set(re.findall(r'"([A-Z]+_[A-Z_]+)"', text))
     (told,) = re.findall(r"An event's `error` has.*?\n\n", API, re.DOTALL)
     of_api = {CODE.findall(code)[0] for _, code, _ in table("status")}

@@ -6,6 +6,7 @@ import codecs
 import hashlib
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import orjson
 
@@ -17,16 +18,21 @@ from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, NotFound
 from kasal_jupyter.executions.acceptance import KeyedRequest
 from kasal_jupyter.executions.artifacts import open_artifact
 from kasal_jupyter.places import FILES
+from kasal_jupyter.schemas.base import parse_time, utc_now
 from kasal_jupyter.schemas.executions import (
     ENDED,
     Execution,
     ExecutionAccepted,
+    ExecutionBegun,
     ExecutionCreate,
     ExecutionList,
     ExecutionQuery,
+    ExecutionRecorded,
     ExecutionResult,
+    ExecutionResume,
     ExecutionStatus,
     ExecutionStopped,
+    Recorded,
     ToolAnswer,
     ToolAnswered,
 )
@@ -83,25 +89,28 @@ class ExecutionsHandler(ApiHandler):
         "Start crew execution",
         access="editor",
         body=ExecutionCreate,
-        answers={202: ExecutionAccepted},
+        answers={202: ExecutionAccepted, 200: ExecutionRecorded},
         errors=(404, 409),
         headers={KEY: "A text of your choice: sent again with it, the same request starts no second run."},
     )
     async def post(self) -> None:
         """Start an execution: it was checked whole, and is on the disk, when this answers.
 
-        `inputs` has a value for each placeholder in the crew's texts.
+        `inputs` has a value for each placeholder in the crew's texts. With `once`, a run that was asked for
+        the same answers, where there is one: then nothing is started, and the status is 200.
         """
         body = self.body(ExecutionCreate)
         self.own(self.parts.store.crews.get(body.crew_id), f"crew {body.crew_id}", field="crew_id")
-        execution = await self.parts.runs.start(
-            await self.parts.crews.read(body.crew_id, self.caller.owner),
-            body.inputs,
-            self.caller.owner,
-            request=self._keyed(body),
-            tools=body.tools,
-            budget=body.budget,
-        )
+        whole = await self.parts.crews.read(body.crew_id, self.caller.owner)
+        given: Any = {"request": self._keyed(body), "tools": body.tools, "budget": body.budget}
+        runs, owner, earlier = self.parts.runs, self.caller.owner, False
+        if body.once:
+            execution, earlier = await runs.once(whole, body.inputs, owner, **given)
+        else:
+            execution = await runs.start(whole, body.inputs, owner, **given)
+        if earlier:
+            self.answer(_recorded(execution, runs.position(execution.id)))
+            return
         accepted = ExecutionAccepted(
             job_id=execution.id,
             estimated_duration=execution.estimated_duration,
@@ -116,7 +125,9 @@ class ExecutionsHandler(ApiHandler):
         if not _KEY_FORM.fullmatch(key):
             reason = "1 to 200 printable ASCII characters without blanks, a UUID for example"
             raise InvalidRequest("Invalid header", faults=[Fault(KEY, reason)])
-        written = orjson.dumps(body.model_dump(), option=orjson.OPT_SORT_KEYS)
+        # A key that came before there was the field still stands for the same.
+        said = body.model_dump(exclude=None if body.once else {"once"})
+        written = orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
         return KeyedRequest(f"{self.caller.owner}/{key}", hashlib.sha256(written).hexdigest())
 
 
@@ -183,6 +194,47 @@ class StopHandler(ApiHandler):
         self.answer(ExecutionStopped(job_id=execution.id, status=execution.status))
 
 
+class ReplayHandler(ApiHandler):
+    """``POST /executions/{job_id}/replay``."""
+
+    tag = "Execution Management"
+
+    @operation("Replay execution", access="editor", answers={202: ExecutionBegun}, errors=(404, 409))
+    async def post(self, job_id: str) -> None:
+        """Run an execution that has ended once more from its record, as an execution of its own.
+
+        It asks no model, calls no tool, costs nothing, tells nobody, and needs no key. Where what is asked
+        is not in the record, it fails with `REPLAY_MISS`.
+        """
+        await execution_of(self, job_id)
+        self.answer(_begun(await self.parts.runs.replay(job_id, self.caller.owner)), 202)
+
+
+class ResumeHandler(ApiHandler):
+    """``POST /executions/{job_id}/resume``."""
+
+    tag = "Execution Management"
+    message = "Invalid resumption"
+
+    @operation(
+        "Resume execution",
+        access="editor",
+        body=ExecutionResume,
+        answers={202: ExecutionBegun},
+        errors=(404, 409),
+    )
+    async def post(self, job_id: str) -> None:
+        """Go on with an execution that failed, was stopped or was cut off, as an execution of its own.
+
+        What its record has answered is not asked again; all else is asked live, of the crew as it was. 409
+        where it has completed or goes on, or where three attempts have failed at the same call.
+        """
+        body = self.body(ExecutionResume)
+        await execution_of(self, job_id)
+        execution = await self.parts.runs.resume(job_id, self.caller.owner, body, sees=self.caller.sees)
+        self.answer(_begun(execution), 202)
+
+
 class ToolCallHandler(ApiHandler):
     """``POST /executions/{job_id}/tool_calls/{call_id}``."""
 
@@ -236,6 +288,27 @@ def _status(execution: Execution, position: int | None, most: int = MOST_TOLD) -
     return ExecutionStatus.model_validate({**fields, **told})
 
 
+def _begun(execution: Execution) -> ExecutionBegun:
+    return ExecutionBegun(
+        job_id=execution.id,
+        estimated_duration=execution.estimated_duration,
+        remarks=execution.remarks,
+        verb=execution.verb,
+        parent=execution.parent or "",
+        attempt=execution.attempt,
+    )
+
+
+def _recorded(execution: Execution, position: int | None) -> ExecutionRecorded:
+    """Give a run that answers for another, and how old it is."""
+    ended = execution.ended_at
+    age = (parse_time(utc_now()) - parse_time(ended)).total_seconds() if ended is not None else 0.0
+    recorded = Recorded(
+        {"from": execution.id, "age_seconds": max(0, round(age)), "saved": execution.usage.cost}
+    )
+    return ExecutionRecorded(**_status(execution, position).model_dump(), recorded=recorded)
+
+
 def _result(execution: Execution, result: str | None) -> ExecutionResult:
     return ExecutionResult(
         job_id=execution.id,
@@ -246,6 +319,7 @@ def _result(execution: Execution, result: str | None) -> ExecutionResult:
         usage=execution.usage,
         usage_by=execution.usage_by,
         duration=execution.duration,
+        calls=execution.calls,
     )
 
 

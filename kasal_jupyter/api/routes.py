@@ -24,7 +24,9 @@ from kasal_jupyter.api.exchange import CrewExportHandler, CrewImportHandler
 from kasal_jupyter.api.executions import (
     ExecutionHandler,
     ExecutionsHandler,
+    ReplayHandler,
     ResultHandler,
+    ResumeHandler,
     StopHandler,
     ToolCallHandler,
 )
@@ -86,6 +88,8 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/executions/{job_id}/artifacts/{path}", ArtifactHandler),
     ("/executions/{job_id}/webhooks", DeliveriesHandler),
     ("/executions/{job_id}/stop", StopHandler),
+    ("/executions/{job_id}/replay", ReplayHandler),
+    ("/executions/{job_id}/resume", ResumeHandler),
     ("/executions/{job_id}/tool_calls/{call_id}", ToolCallHandler),
     ("/usage", UsageHandler),
     ("/webhooks/secret", SecretHandler),

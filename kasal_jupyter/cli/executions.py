@@ -20,7 +20,15 @@ from kasal_jupyter.cli.terminal import STATE_STYLES, console_of, print_rows
 from kasal_jupyter.kernel.runs.questions import answer_open, open_questions
 from kasal_jupyter.kernel.runs.run_list import inputs_text
 from kasal_jupyter.kernel.views.clean import clean, one_line
-from kasal_jupyter.kernel.views.figures import cost_text, counted, duration_text, moment_text, place_text
+from kasal_jupyter.kernel.views.figures import (
+    calls_text,
+    cost_text,
+    counted,
+    duration_text,
+    lineage_text,
+    moment_text,
+    place_text,
+)
 from kasal_jupyter.kernel.views.rows import STATUS_MARKS, how_to_answer
 from kasal_jupyter.schemas.base import MOST_LISTED
 from kasal_jupyter.schemas.executions import ExecutionStatus
@@ -142,6 +150,8 @@ def run_result(args: argparse.Namespace) -> int:
         print(found.model_dump_json())
     elif (answer := found.result if found.result is not None else found.partial_result) is not None:
         print(clean(answer), flush=True)
+    if not args.json and (answered := calls_text(found.calls)):
+        say(answered)
     if found.status != "completed" and not args.json:
         why = f": {found.error.code}: {found.error.message}" if found.error else ""
         say(clean(f"jupyter kasal: {found.job_id} is {found.status}{why}"))
@@ -181,6 +191,7 @@ def _row(each: ExecutionStatus) -> list[str]:
     tokens = f"{each.usage.total_tokens:,}" if each.usage.total_tokens else ""
     figures = [f"{each.progress} %", took, tokens, _cost(each)]
     status = f"queued, {each.queue_position}." if each.queue_position is not None else each.status
+    status += f", {each.verb}" if each.verb != "run" else ""
     when, inputs = moment_text(each.created_at), inputs_text(each.inputs)
     return [each.job_id, each.crew_name, status, *figures, when, inputs]
 
@@ -205,4 +216,5 @@ def _headline(found: ExecutionStatus) -> str:
         parts.append("cost unknown")
     elif found.usage.llm_calls:
         parts.append(cost_text(found.usage.cost))
+    parts += filter(None, (calls_text(found.calls), lineage_text(found.verb, found.parent)))
     return "  ".join([*parts, found.job_id])

@@ -1,4 +1,4 @@
-"""``jupyter kasal run``, ``wait`` and ``traces``: runs, and watching them."""
+"""``jupyter kasal run``, ``replay``, ``resume``, ``wait`` and ``traces``: runs, and watching them."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ from kasal_jupyter.events.trace import Trace
 from kasal_jupyter.kernel.runs.run_list import STEP_HEADS, inputs_again, read_budget, trace_cells
 from kasal_jupyter.kernel.views.cards import Checked, remark_line
 from kasal_jupyter.kernel.views.clean import clean
-from kasal_jupyter.kernel.views.figures import counted
+from kasal_jupyter.kernel.views.figures import answered_text, counted
 from kasal_jupyter.kernel.views.view_text import render_text
+from kasal_jupyter.schemas.executions import ExecutionAccepted, ExecutionRecorded, ExecutionResume
 
 if TYPE_CHECKING:
     from kasal_jupyter.cli.connect import Subparsers
@@ -48,7 +49,7 @@ TREE_WIDTH = 120
 
 
 def register(subparsers: Subparsers) -> None:
-    """Add ``run``, ``wait`` and ``traces`` to the command's parser.
+    """Add ``run``, ``replay``, ``resume``, ``wait`` and ``traces`` to the command's parser.
 
     Parameters
     ----------
@@ -76,9 +77,15 @@ def register(subparsers: Subparsers) -> None:
         metavar="JOB",
         help="repeat an execution, by its id, its number in `ps`, or last; inputs given here win over its",
     )
-    run.add_argument("--max-cost", metavar="DOLLARS", type=_bound, help="end before it costs more")
-    run.add_argument("--max-tokens", metavar="N", type=_count, help="end before it uses more tokens")
-    run.add_argument("--max-seconds", metavar="S", type=_bound, help="end before it takes longer")
+    _add_bounds(run)
+    run.add_argument(
+        "--once",
+        action="store_true",
+        help="give the answer of the earlier run that was asked for the same, where there is one",
+    )
+    run.add_argument(
+        "--fresh", action="store_true", help="run it all the same, whatever --once would have given"
+    )
     run.add_argument(
         "--dry-run",
         action="store_true",
@@ -87,11 +94,36 @@ def register(subparsers: Subparsers) -> None:
     run.add_argument(
         "--force", action="store_true", help="write the file over a crew that was changed elsewhere"
     )
-    run.add_argument("--json", action="store_true", help="print the run's events, a JSON object a line")
-    run.add_argument("--quiet", "-q", action="store_true", help="print the answer alone")
-    run.add_argument("--bg", action="store_true", help="print the job's id and go; the run goes on")
-    add_server_options(run)
+    _add_watching(run)
     run.set_defaults(handler=run_run)
+
+    replay = subparsers.add_parser(
+        "replay",
+        help="run an execution once more from its record, at no cost",
+        description="Run an execution that has ended once more from its record: no model is asked, no tool "
+        "called, nothing is spent, and no key is needed. Its answer goes to the standard output.",
+        epilog=EXIT_STATUS,
+    )
+    add_job(replay, numbers=True)
+    _add_watching(replay)
+    replay.set_defaults(handler=run_replay)
+
+    resume = subparsers.add_parser(
+        "resume",
+        help="go on with an execution that ended before its time",
+        description="Go on with an execution that failed, was stopped, ran out of its budget or was cut off. "
+        "What its record has answered is not asked again. Its answer goes to the standard output.",
+        epilog=EXIT_STATUS,
+    )
+    add_job(resume, numbers=True)
+    resume.add_argument("values", nargs="*", metavar="name=value", help="an input that changes")
+    resume.add_argument("--inputs", metavar="FILE", help="more of them, in a file: YAML or JSON")
+    resume.add_argument(
+        "--model", metavar="MODEL", help="ask this model from now on, whatever the crew names"
+    )
+    _add_bounds(resume)
+    _add_watching(resume)
+    resume.set_defaults(handler=run_resume)
 
     wait = subparsers.add_parser(
         "wait",
@@ -130,6 +162,19 @@ def register(subparsers: Subparsers) -> None:
     traces.set_defaults(handler=run_traces)
 
 
+def _add_bounds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--max-cost", metavar="DOLLARS", type=_bound, help="end before it costs more")
+    parser.add_argument("--max-tokens", metavar="N", type=_count, help="end before it uses more tokens")
+    parser.add_argument("--max-seconds", metavar="S", type=_bound, help="end before it takes longer")
+
+
+def _add_watching(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the run's events, a JSON object a line")
+    parser.add_argument("--quiet", "-q", action="store_true", help="print the answer alone")
+    parser.add_argument("--bg", action="store_true", help="print the job's id and go; the run goes on")
+    add_server_options(parser)
+
+
 def run_run(args: argparse.Namespace) -> int:
     """Carry out ``run``; give the exit status."""
     if args.again is not None and args.crew is not None:
@@ -154,25 +199,56 @@ def run_run(args: argparse.Namespace) -> int:
                 say(f"crew {clean(crew.name)}: {done}")
         if args.dry_run:
             return _check(client, crew_id, inputs, as_json=args.json)
-        accepted = client.start(crew_id, inputs, budget=read_budget(_bounds(args)))
-        if accepted.remarks and not args.quiet:
-            said_of = client.crew(crew_id)
-            for remark in accepted.remarks:
-                say(clean(remark_line(remark, said_of)))
-        if args.bg:
-            print(accepted.model_dump_json() if args.json else accepted.job_id)
-            if not args.json and not args.quiet:
-                say(f"watch it with: jupyter kasal traces --follow {accepted.job_id}")
-            return 0
-        # Events are for programs and are the output; lines are for whoever waits for it.
-        file = sys.stdout if args.json else sys.stderr
-        with view_on(file, as_json=args.json, quiet=args.quiet) as view:
-            asked_here = sys.stdin.isatty() and sys.stderr.isatty() and not args.json and not args.quiet
-            prompt = Prompt(client, accepted.job_id, view) if asked_here else None
-            _follow(client, accepted.job_id, view, stop=True, prompt=prompt)
-        if file.isatty() and _answer(view.trace) is not None and not args.quiet:
-            say("")
-        return _tell_end(client, view.trace, answer=not args.json, error=args.quiet or args.json)
+        once = args.once and not args.fresh
+        accepted = client.start(crew_id, inputs, budget=read_budget(_bounds(args)), once=once)
+        if isinstance(accepted, ExecutionRecorded) and not args.quiet:
+            say(answered_text(accepted.recorded))
+        return _watch(client, accepted, args, crew_id)
+
+
+def run_replay(args: argparse.Namespace) -> int:
+    """Carry out ``replay``; give the exit status."""
+    with ended_by_signals(), server_of(args) as client:
+        return _watch(client, client.replay(job_of(client, args.job)), args)
+
+
+def run_resume(args: argparse.Namespace) -> int:
+    """Carry out ``resume``; give the exit status."""
+    inputs = read_inputs(args.values, args.inputs)
+    with ended_by_signals(), server_of(args) as client:
+        change = ExecutionResume(inputs=inputs, model=args.model, budget=read_budget(_bounds(args)))
+        return _watch(client, client.resume(job_of(client, args.job), change), args)
+
+
+def _watch(
+    client: Client,
+    accepted: ExecutionAccepted | ExecutionRecorded,
+    args: argparse.Namespace,
+    crew_id: str | None = None,
+) -> int:
+    """Show a run to its end, or tell its id alone; give the exit status.
+
+    Ctrl-C stops it, unless it is an earlier one, which is somebody else's.
+    """
+    if accepted.remarks and not args.quiet and not isinstance(accepted, ExecutionRecorded):
+        said_of = client.crew(crew_id) if crew_id is not None else None
+        for remark in accepted.remarks:
+            say(clean(remark_line(remark, said_of)))
+    if args.bg:
+        print(accepted.model_dump_json() if args.json else accepted.job_id)
+        if not args.json and not args.quiet:
+            say(f"watch it with: jupyter kasal traces --follow {accepted.job_id}")
+        return 0
+    # Events are for programs and are the output; lines are for whoever waits for it.
+    file = sys.stdout if args.json else sys.stderr
+    with view_on(file, as_json=args.json, quiet=args.quiet) as view:
+        asked_here = sys.stdin.isatty() and sys.stderr.isatty() and not args.json and not args.quiet
+        prompt = Prompt(client, accepted.job_id, view) if asked_here else None
+        stop = not isinstance(accepted, ExecutionRecorded)
+        _follow(client, accepted.job_id, view, stop=stop, prompt=prompt)
+    if file.isatty() and _answer(view.trace) is not None and not args.quiet:
+        say("")
+    return _tell_end(client, view.trace, answer=not args.json, error=args.quiet or args.json)
 
 
 def _bounds(args: argparse.Namespace) -> dict[str, float | None]:

@@ -38,9 +38,12 @@ from kasal_jupyter.schemas.exchange import (
 from kasal_jupyter.schemas.executions import (
     Budget,
     ExecutionAccepted,
+    ExecutionBegun,
     ExecutionCreate,
     ExecutionList,
+    ExecutionRecorded,
     ExecutionResult,
+    ExecutionResume,
     ExecutionStatus,
     ExecutionStopped,
     ToolAnswer,
@@ -239,13 +242,29 @@ class Client(MemoryRequests):
         tools: Sequence[ClientTool] = (),
         *,
         budget: Budget | None = None,
-    ) -> ExecutionAccepted:
+        once: bool = False,
+    ) -> ExecutionAccepted | ExecutionRecorded:
         """Start an execution; the given tools are this client's to answer for.
 
-        It ends before the model call that would pass the budget, where there is one.
+        It ends before the model call that would pass the budget, where there is one. With ``once``, an
+        earlier one that was asked for the same may answer: then it is that, and nothing was started.
         """
         body = ExecutionCreate(crew_id=crew_id, inputs=inputs or {}, tools=list(tools), budget=budget)
-        return self._send(ExecutionAccepted, "POST", "/executions", body)
+        if once:
+            # An older server knows no such field.
+            body = body.model_copy(update={"once": True})
+        answer = self._request("POST", "/executions", written(body))
+        model = ExecutionRecorded if once and "recorded" in orjson.loads(answer) else ExecutionAccepted
+        return model.model_validate_json(answer)
+
+    def replay(self, job_id: str) -> ExecutionBegun:
+        """Run an execution that has ended once more from its record."""
+        path = f"/executions/{quote(job_id, safe='')}/replay"
+        return ExecutionBegun.model_validate_json(self._request("POST", path))
+
+    def resume(self, job_id: str, change: ExecutionResume) -> ExecutionBegun:
+        """Go on with an execution that has ended before its time."""
+        return self._send(ExecutionBegun, "POST", f"/executions/{quote(job_id, safe='')}/resume", change)
 
     def usage(
         self,

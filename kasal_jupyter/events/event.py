@@ -30,10 +30,7 @@ from typing import Any, Literal, NotRequired, TypeGuard, get_args, get_origin
 
 from typing_extensions import TypedDict, get_type_hints  # pydantic reads no others on Python 3.11
 
-from kasal_jupyter.schemas.executions import Status
-
-Verb = Literal["run", "replay", "resume", "fork"]
-"""How a run came about: by itself, or from an earlier one's answers."""
+from kasal_jupyter.schemas.executions import Status, Verb
 
 
 class EventBase(TypedDict):

@@ -7,9 +7,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kasal_jupyter.events.event import ErrorEvent, Event, ExecutionStatusEvent, Remembered
-from kasal_jupyter.events.tally import COUNTED, Breakdown, Tally, is_free
+from kasal_jupyter.events.tally import (
+    CALL_ENDS,
+    COUNTED,
+    Answers,
+    Breakdown,
+    Tally,
+    is_free,
+    is_recorded,
+)
 from kasal_jupyter.schemas.base import parse_time, whole_seconds
-from kasal_jupyter.schemas.executions import ENDED, ExecutionError, OpenQuestion, Status
+from kasal_jupyter.schemas.executions import (
+    ENDED,
+    ExecutionError,
+    FailedCall,
+    OpenQuestion,
+    Status,
+    Verb,
+)
 from kasal_jupyter.schemas.usage import Usage, UsageBreakdown
 
 
@@ -23,6 +38,9 @@ class RunSummary:
 
     status: Status = "queued"
     crew_name: str = ""
+    verb: Verb = "run"
+    parent: str | None = None
+    """The run whose record it uses."""
     seq: int = 0
     created_at: str | None = None
     started_at: str | None = None
@@ -41,6 +59,10 @@ class RunSummary:
     error: ExecutionError | None = None
     tally: Tally = field(default_factory=Tally)
     """Tokens, calls and dollars of the whole run."""
+    answers: Answers = field(default_factory=Answers)
+    """How its calls were answered: live, or from an earlier run's record."""
+    failed_at: FailedCall | None = None
+    """The call that a run has failed at, where it was one."""
     days: dict[str, Breakdown] = field(default_factory=dict)
     """The same by the day of UTC, and there by task, agent and model."""
     remembered: list[Remembered] = field(default_factory=list)
@@ -50,6 +72,7 @@ class RunSummary:
     errors: int = 0
     """Failed spans and errors, those the run recovered from included."""
     _under_way: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    _failing: Mapping[str, Any] | None = None
     _latest: str = ""
     _set_back: float = 0.0
 
@@ -124,8 +147,12 @@ class RunSummary:
         """
         self.seq = event.get("seq", self.seq)
         self._follow_clock(event["time"])
+        if event["type"] in CALL_ENDS:
+            self._end_call(event)
+        if event["type"] in {"llm_call", "tool_call"}:
+            self._under_way[event["span_id"]] = event
+            self._book(event, event["time"])
         if event["type"] in COUNTED:
-            self._count(event)
             return
         match event["type"]:
             case "execution_status":
@@ -159,7 +186,6 @@ class RunSummary:
                 self.questions.pop(event["span_id"], None)
             case "tool_failed":
                 self.questions.pop(event["span_id"], None)
-                self.errors += 1
             case "memory_stored":
                 self.remembered = event["memories"]
             case "error":
@@ -190,25 +216,33 @@ class RunSummary:
             "usage": self.usage().model_dump(),
             "usage_by": self.usage_by().model_dump(),
             "task_states": dict(self.task_states),
+            "calls": self.answers.calls().model_dump(),
+            "failed_at": self.failed_at.model_dump() if self.failed_at else None,
         }
 
-    def _count(self, event: Mapping[str, Any]) -> None:
-        if event["type"] == "llm_call":
-            self._under_way[event["span_id"]] = event
-        elif event["type"] != "tool_call":
-            self._under_way.pop(event["span_id"], None)
-            self.errors += event["type"] == "llm_failed"
-        self._book(event)
+    def _end_call(self, event: Mapping[str, Any]) -> None:
+        opened = self._under_way.pop(event["span_id"], event)
+        failed = event["type"] in {"llm_failed", "tool_failed"}
+        self.errors += failed
+        self._failing = opened if failed else None
+        if opened.get("key") or is_recorded(event):
+            # Others are the crew's own: to delegate is to begin an agent's work.
+            self.answers.feed(event)
+        if is_recorded(event):
+            # It takes back what its beginning has counted, on the same day.
+            self._book(event, opened["time"])
+        elif event["type"] in COUNTED:
+            self._book(event, event["time"])
 
-    def _book(self, event: Mapping[str, Any]) -> None:
+    def _book(self, event: Mapping[str, Any], time: str) -> None:
         self.tally.feed(event)
-        self.days.setdefault(event["time"][:10], Breakdown()).feed(event)
+        self.days.setdefault(time[:10], Breakdown()).feed(event)
 
     def _leave_calls(self) -> None:
         """Book the calls that a run's end has cut off: what they cost, nobody here knows."""
         for call in self._under_way.values():
-            if not is_free(call):
-                self._book({**call, "type": "llm_failed", "usage": None, "cost": None})
+            if call["type"] == "llm_call" and self.verb != "replay" and not is_free(call):
+                self._book({**call, "type": "llm_failed", "usage": None, "cost": None}, call["time"])
         self._under_way.clear()
 
     def _follow_clock(self, time: str) -> None:
@@ -224,12 +258,16 @@ class RunSummary:
         if self.status == "queued":
             self.created_at = event["time"]
             self.crew_name = event.get("crew_name", "")
+            self.verb = event.get("verb", "run")
+            self.parent = event.get("parent")
             self.tasks_total = len(event.get("tasks", ()))
             self.task_states = {task["id"]: "created" for task in event.get("tasks", ())}
         elif self.status == "running":
             self.started_at = event["time"]
         elif self.status in ENDED:
             self.ended_at = event["time"]
+            if self.status == "failed":
+                self.failed_at = self._failed_call(event)
             self._leave_calls()
             self.questions.clear()
             self.result = event.get("result", self.result)
@@ -239,6 +277,18 @@ class RunSummary:
             for task_id, state in self.task_states.items():
                 if state == "running":
                     self.task_states[task_id] = "stopped"
+
+    def _failed_call(self, end: ExecutionStatusEvent) -> FailedCall | None:
+        """Give the call that was under way as the run failed, else the one that has failed last before."""
+        call = next(reversed(self._under_way.values()), self._failing)
+        error = self.error or end.get("error")
+        code = error.code if isinstance(error, ExecutionError) else error["code"] if error else None
+        if call is None or code == "BUDGET_EXCEEDED" or not (key := call.get("key")):
+            return None
+        what = f"the model {call['model']}" if call["type"] == "llm_call" else f"the tool {call.get('tool')}"
+        where = f" in task {call['task']!r}" if call.get("task") else ""
+        # The same request has another number where it was asked more often before.
+        return FailedCall(call=key.rpartition(":")[0], words=f"{what}{where}")
 
     def _error(self, event: ErrorEvent) -> None:
         self.errors += 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from kasal_jupyter.events.event import TokenUsage
+from kasal_jupyter.schemas.executions import Calls
 from kasal_jupyter.schemas.usage import Usage, UsageBreakdown, UsageShare, is_count, is_price
 
 _WHOLE = ("prompt_tokens", "completion_tokens", "total_tokens")
@@ -43,6 +44,11 @@ class Tally:
         match event["type"]:
             case "llm_call":
                 self.llm_calls += 1
+            case "llm_response" | "llm_failed" if is_recorded(event):
+                # It was not made after all: what it cost was paid by the run that has the record.
+                self.llm_calls -= 1
+            case "tool_result" | "tool_failed" if is_recorded(event):
+                self.tool_calls -= 1
             case "llm_failed" if "cost" not in event:
                 pass  # Journals were written before failed calls were counted.
             case "llm_response" | "llm_failed":
@@ -168,8 +174,58 @@ def is_free(call: Mapping[str, Any]) -> bool:
     return call.get("free") is True or call.get("model") == "sandbox"
 
 
+def is_recorded(event: Mapping[str, Any]) -> bool:
+    """Say whether what ends a call came from the record of an earlier run."""
+    return event.get("recorded") is True
+
+
+@dataclass(slots=True)
+class Answers:
+    """How the calls of models and tools were answered, counted as they end.
+
+    Attributes
+    ----------
+    recorded
+        Those that the record of an earlier run has answered.
+    live
+        Those that were made.
+    saved_at_least
+        US dollars that the recorded ones cost when they were made, as far as that is known.
+    unknown
+        How many of them have an unknown cost.
+    """
+
+    recorded: int = 0
+    live: int = 0
+    saved_at_least: float = 0.0
+    unknown: int = 0
+
+    @property
+    def saved(self) -> float | None:
+        """US dollars that the recorded ones cost when they were made; None where that is not known."""
+        return None if self.unknown else self.saved_at_least
+
+    def feed(self, event: Mapping[str, Any]) -> None:
+        """Count what ends a call."""
+        if not is_recorded(event):
+            self.live += 1
+            return
+        self.recorded += 1
+        if event["type"] == "llm_response" or "cost" in event:
+            cost = cost_of(event)
+            self.unknown += cost is None
+            self.saved_at_least = _rounded(self.saved_at_least + (cost or 0.0))
+
+    def calls(self) -> Calls:
+        """Give what was counted, for the wire."""
+        return Calls(recorded=self.recorded, live=self.live, saved=self.saved)
+
+
 COUNTED = frozenset({"llm_call", "llm_response", "llm_failed", "tool_call"})
 """The types of event that use something up."""
+
+CALL_ENDS = frozenset({"llm_response", "llm_failed", "tool_result", "tool_failed"})
+"""The types of event that end a call of a model or a tool."""
 
 
 def _rounded(dollars: float) -> float:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from kasal_jupyter.events.event import COMPLETING, FAILING, OPENING, Event, TokenUsage
 from kasal_jupyter.events.summary import RunSummary, add_costs
-from kasal_jupyter.events.tally import cost_of, is_free, usage_of
+from kasal_jupyter.events.tally import cost_of, is_free, is_recorded, usage_of
 from kasal_jupyter.schemas.base import parse_time
 
 SpanKind = Literal["task", "agent", "llm", "tool"]
@@ -65,6 +65,8 @@ class Span:
         What an agent has asked a human by this tool call.
     recalled
         The event that tells what an agent was reminded of; empty without a memory.
+    recorded
+        Whether an earlier run's record has answered a call: it has used nothing up.
     """
 
     id: int
@@ -83,6 +85,7 @@ class Span:
     text: str = ""
     from_client: bool = False
     question: str = ""
+    recorded: bool = False
     opened: dict[str, Any] = field(default_factory=dict, repr=False)
     closed: dict[str, Any] = field(default_factory=dict, repr=False)
     children: list[Span] = field(default_factory=list, repr=False)
@@ -209,6 +212,7 @@ class Trace:
             return
         span.end = at
         span.closed = event
+        span.recorded = is_recorded(event)
         if event["type"] in FAILING:
             span.state = "failed"
             span.error = event["error"]["message"]
@@ -219,6 +223,8 @@ class Trace:
         if event["type"] == "llm_response" or "cost" in event:
             # Views show what stands here as it is.
             event["usage"], event["cost"] = usage, cost = usage_of(event), cost_of(event)
+            if span.recorded:
+                return
             counted = usage or TokenUsage(prompt_tokens=0, completion_tokens=0, total_tokens=0)
             self._add_up(span, counted["prompt_tokens"], counted["completion_tokens"], cost)
 
@@ -235,7 +241,7 @@ class Trace:
             if span.end is None:
                 span.end = at
                 span.state = "stopped"
-                if span.kind == "llm" and not is_free(span.opened):
+                if span.kind == "llm" and self.summary.verb != "replay" and not is_free(span.opened):
                     self._add_up(span, 0, 0, None)
 
 

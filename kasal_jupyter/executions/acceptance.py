@@ -2,14 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kasal_jupyter.errors import Conflict
 from kasal_jupyter.executions.feed import event_of
 from kasal_jupyter.schemas.base import utc_now, utc_now_precise
-from kasal_jupyter.schemas.executions import CrewRemark, Execution
+from kasal_jupyter.schemas.crews import Crew, WholeCrew
+from kasal_jupyter.schemas.executions import Budget, CrewRemark, Execution, Verb
+from kasal_jupyter.schemas.run_requests import RunRequest
 from kasal_jupyter.schemas.spec import RunSpec
+from kasal_jupyter.schemas.tools import ClientTool
 from kasal_jupyter.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked for, before it is checked.
+
+    Attributes
+    ----------
+    whole
+        The crew.
+    inputs
+        Values for its ``{placeholders}``.
+    owner
+        Whose execution it is.
+    tools
+        Those that the client brings along.
+    budget
+        What it may use up.
+    model
+        The model that is asked in the place of all that the crew names; None: of none.
+    unrepeated
+        Whether a model that fails is not asked again.
+    once
+        Whether a run that was asked for the same may answer.
+    """
+
+    whole: WholeCrew
+    inputs: dict[str, Any]
+    owner: str
+    tools: Sequence[ClientTool] = ()
+    budget: Budget | None = None
+    model: str | None = None
+    unrepeated: bool = False
+    once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +77,19 @@ class Prepared:
         The message that starts it.
     execution
         What the store first knows of it.
-    event
-        Its first event.
+    asked
+        What it was asked, as it is kept.
+    noted
+        The crew whose version is noted as one that was run; None where that is no version of today.
+    told
+        The crew whose receiver is told of the run; None where nobody is.
     """
 
     spec: RunSpec
     execution: Execution
-    event: bytes
+    asked: RunRequest
+    noted: WholeCrew | None = None
+    told: Crew | None = None
 
 
 def started_with(store: Store, request: KeyedRequest) -> Execution | None:
@@ -66,16 +111,18 @@ def started_with(store: Store, request: KeyedRequest) -> Execution | None:
     return first
 
 
-def queued_event(spec: RunSpec, crew_version: int | None) -> bytes:
+def queued_event(spec: RunSpec, execution: Execution) -> bytes:
     """Give the first event of a run: what will be done, by which version of its crew."""
     names = {agent.id: agent.name for agent in spec.agents}
+    lineage = {} if spec.source is None else {"verb": execution.verb, "parent": execution.parent}
     return event_of(
         utc_now_precise(),
         "execution_status",
         status="queued",
+        **lineage,
         crew_id=spec.crew.id,
         crew_name=spec.crew.name,
-        crew_version=crew_version,
+        crew_version=execution.crew_version,
         process=spec.crew.process,
         tasks=[
             {
@@ -98,8 +145,10 @@ def queued_execution(
     crew_version: int | None,
     expected: int,
     models: list[str],
-    remarks: list[CrewRemark],
-    request: KeyedRequest | None,
+    remarks: Sequence[CrewRemark] = (),
+    request: KeyedRequest | None = None,
+    verb: Verb = "run",
+    attempt: int = 1,
 ) -> Execution:
     """Give what the store first knows of a run.
 
@@ -121,6 +170,10 @@ def queued_execution(
         What the check has found that keeps nothing from running.
     request
         The key that the client sent along, if it sent one.
+    verb
+        How it goes about: the record that it uses is the spec's.
+    attempt
+        Which attempt at the run it is.
     """
     return Execution(
         id=spec.job_id,
@@ -136,7 +189,10 @@ def queued_execution(
         estimated_duration=expected,
         budget=spec.budget,
         models=models,
-        remarks=remarks,
+        remarks=list(remarks),
+        verb=verb,
+        parent=spec.source.job_id if spec.source is not None else None,
+        attempt=attempt,
         idempotency_key=request.key if request else None,
         request_digest=request.digest if request else None,
     )

@@ -93,6 +93,8 @@ class _Check:
     catalog: ModelCatalog
     toolbox: Toolbox
     client_tools: Mapping[str, ClientTool]
+    instead: str | None = None
+    """The model that is asked in the place of any other."""
     faults: Faults = field(default_factory=Faults)
     remarks: Faults = field(default_factory=Faults)
     models: dict[str, RunModel] = field(default_factory=dict)
@@ -116,9 +118,9 @@ class _Check:
     def model(self, name: str | None, where: str) -> str | None:
         """Resolve a model's name and give the name to use; None, with a fault, where it cannot run."""
         try:
-            model = self.catalog.resolve(name)
+            model = self.catalog.resolve(self.instead or name)
         except ModelUnavailable as error:
-            self.faults.append(Fault(where, str(error)))
+            self.faults.append(Fault("model" if self.instead else where, str(error)))
             return None
         if model.remark is not None:
             self.remarks.append(Fault(where, model.remark))
@@ -181,6 +183,7 @@ def check_run(
     client_tools: Sequence[ClientTool] = (),
     budget: Budget | None = None,
     recall: Recall | None = None,
+    model: str | None = None,
 ) -> Checked:
     """Check a crew whole, and make the message that starts its run where nothing is wrong.
 
@@ -205,8 +208,10 @@ def check_run(
         What the run may use up.
     recall
         Gives what the run remembers; None where nothing does.
+    model
+        The model that is asked in the place of all that the crew names; None: of none.
     """
-    check = _Check(catalog, toolbox, {tool.name: tool for tool in client_tools})
+    check = _Check(catalog, toolbox, {tool.name: tool for tool in client_tools}, model)
     check.faults += _client_tool_faults(toolbox, client_tools)
     check.faults += content_faults(whole.crew, whole.agents, whole.tasks)
     agents = [_checked_agent(check, place, agent) for place, agent in enumerate(whole.agents)]
@@ -257,9 +262,10 @@ def placeholders(whole: WholeCrew) -> Iterator[tuple[str, str]]:
 def _checked_agent(check: _Check, place: int, agent: Agent) -> Agent:
     check.tools(agent.tools, f"agents[{place}]")
     model = check.model(agent.model, f"agents[{place}].model")
-    for rank, fallback in enumerate(agent.fallbacks):
+    fallbacks = agent.fallbacks if check.instead is None else []
+    for rank, fallback in enumerate(fallbacks):
         check.model(fallback, f"agents[{place}].fallbacks[{rank}]")
-    return agent.model_copy(update={"model": model})
+    return agent.model_copy(update={"model": model, "fallbacks": fallbacks})
 
 
 def _manager(check: _Check, whole: WholeCrew) -> str | None:

@@ -31,6 +31,8 @@ async def discard(runs: Runs, crews: Crews, damaged: DocumentDamaged) -> None:
             crews.drop(which)
         else:
             store.discard(damaged)
+        if damaged.collection == EXECUTIONS.name:
+            store.run_requests.delete(which)
         if damaged.collection == MEMORIES.name:
             tables.remove_texts(store.connection, [which])
         elif damaged.collection == KNOWLEDGE.name:

@@ -135,7 +135,9 @@ class Run:
         self.spec = spec
         self.owner = owner
         self.feed = feed
-        self.calls = ClientCalls(spec.client_tools, self._send_answer)
+        self.replays = spec.source is not None and spec.source.verb == "replay"
+        """Whether nothing is done in it but to give a record again."""
+        self.calls = ClientCalls(() if self.replays else spec.client_tools, self._send_answer)
         """The calls that the run's client is to answer."""
         self.phase = Phase.QUEUED
         self.saved = asyncio.Event()
@@ -233,7 +235,7 @@ class Run:
     def _began(self) -> None:
         self.phase = Phase.RUNNING
         seconds = self.spec.budget.max_seconds if self.spec.budget is not None else None
-        if seconds is None:
+        if seconds is None or self.replays:
             self._disarm()
             return
         words = f"The {seconds:g} second{'' if seconds == 1 else 's'} of the budget are over."

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -16,6 +16,7 @@ from kasal_jupyter.errors import Conflict, KasalError, NotFound, StoreError, Una
 from kasal_jupyter.events.event import ErrorInfo
 from kasal_jupyter.events.summary import RunSummary
 from kasal_jupyter.executions.acceptance import (
+    Asked,
     KeyedRequest,
     Prepared,
     queued_event,
@@ -25,13 +26,26 @@ from kasal_jupyter.executions.acceptance import (
 from kasal_jupyter.executions.backends.backend import Backend
 from kasal_jupyter.executions.books.estimate import estimate_duration, models_of
 from kasal_jupyter.executions.books.ledger import book_past_runs, settle
-from kasal_jupyter.executions.check import check_run
+from kasal_jupyter.executions.check import Checked, check_run
 from kasal_jupyter.executions.chores import Chores
 from kasal_jupyter.executions.crew_memories import CrewMemories
 from kasal_jupyter.executions.feed import POLL_SECONDS, Feed, Feeds
 from kasal_jupyter.executions.files import RunFiles
 from kasal_jupyter.executions.journal import Journal
+from kasal_jupyter.executions.lineage import (
+    asked_of,
+    attempts_at,
+    changed_budget,
+    changed_inputs,
+    changed_tools,
+    replay_spec,
+    request_of,
+    require_alone,
+    require_resumable,
+    whole_of,
+)
 from kasal_jupyter.executions.old_files import take_in_files
+from kasal_jupyter.executions.once import answering, digest_of, told_why
 from kasal_jupyter.executions.presence import Presence
 from kasal_jupyter.executions.queue import RETRY_SECONDS, RunLimits, RunQueue
 from kasal_jupyter.executions.recovery import INTERRUPTED, forget_requests, left_over, recover
@@ -40,8 +54,17 @@ from kasal_jupyter.executions.webhooks.delivery import Webhooks
 from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.places import DISK, aside
 from kasal_jupyter.schemas.base import new_id, utc_now
-from kasal_jupyter.schemas.crews import WholeCrew
-from kasal_jupyter.schemas.executions import ENDED, Budget, Execution, ExecutionError, StopRequest
+from kasal_jupyter.schemas.crews import Crew, WholeCrew
+from kasal_jupyter.schemas.executions import (
+    ENDED,
+    Budget,
+    Execution,
+    ExecutionError,
+    ExecutionResume,
+    StopRequest,
+)
+from kasal_jupyter.schemas.run_requests import RunRequest
+from kasal_jupyter.schemas.spec import RunSource
 from kasal_jupyter.schemas.tasks import TaskState
 from kasal_jupyter.schemas.tools import ClientTool
 from kasal_jupyter.store.collections import STOP_REQUESTS
@@ -165,49 +188,234 @@ class Runs:
         StoreError
             It cannot be written; nothing was stored.
         """
+        asked = Asked(whole, inputs, owner, tools, budget, unrepeated=unrepeated)
+        return (await self._start(asked, request))[0]
+
+    async def once(
+        self,
+        whole: WholeCrew,
+        inputs: dict[str, Any],
+        owner: str,
+        *,
+        request: KeyedRequest | None = None,
+        tools: Sequence[ClientTool] = (),
+        budget: Budget | None = None,
+    ) -> tuple[Execution, bool]:
+        """Give a run that was asked for the same; where there is none, :meth:`start` one.
+
+        Returns
+        -------
+        tuple
+            The execution, and whether it is such an earlier one. That has completed, or was asked for by
+            this method as well, and goes on.
+
+        Raises
+        ------
+        KasalError
+            As :meth:`start` does.
+        """
         if request is not None and (first := started_with(self.store, request)):
-            return first
+            return first, False
+        asked = Asked(whole, inputs, owner, tools, budget, once=True)
+        await self.put_away(whole.crew.id)
+        checked = await aside(
+            lambda: self._check(new_id("job"), asked), size=whole.size + _size(inputs), owner=owner
+        )
+        found = answering(self.store, digest_of(checked.required(), owner), budget)
+        earlier = await self._current(found) if found is not None else None
+        if earlier is not None and (earlier.status == "completed" or earlier.status not in ENDED):
+            return earlier, True
+        execution, new = await self._start(asked, request)
+        return execution, not new
+
+    async def _start(self, asked: Asked, request: KeyedRequest | None) -> tuple[Execution, bool]:
+        """Start what is asked; say as well whether that has started it, and no request before."""
+        if request is not None and (first := started_with(self.store, request)):
+            return first, False
+        whole, owner = asked.whole, asked.owner
+
+        def prepare(job_id: str) -> Prepared:
+            checked = self._check(job_id, asked)
+            spec = checked.required().model_copy(
+                update={"journal_bytes": self.limits.journal_bytes, "unrepeated": asked.unrepeated}
+            )
+            execution = queued_execution(
+                spec,
+                owner,
+                self.presence.server_id,
+                crew_version=whole.crew.version if self.store.crews.has(whole.crew.id) else None,
+                expected=estimate_duration(self.store, whole),
+                models=models_of(whole, self.catalog.default_model),
+                remarks=[*checked.told(), *(told_why(spec) if asked.once else ())],
+                request=request,
+            )
+            kept = request_of(
+                spec, owner, webhook=whole.crew.webhook, digest=digest_of(spec, owner), once=asked.once
+            )
+            return Prepared(spec, execution, kept, noted=whole, told=whole.crew)
+
+        size = whole.size + _size(asked.inputs)
+        return await self._begin(prepare, owner, whole.crew.id, size=size, keyed=request)
+
+    async def replay(self, job_id: str, owner: str) -> Execution:
+        """Have an earlier run's record run through again: nothing is asked, called, booked or remembered.
+
+        Parameters
+        ----------
+        job_id
+            The earlier run.
+        owner
+            Whose execution it is.
+
+        Raises
+        ------
+        NotFound
+            There is none with this id.
+        Conflict
+            It goes on, or was run by an older version.
+        KasalError
+            As :meth:`start` does.
+        """
+        source = await self.execution(job_id)
+        if source.status not in ENDED:
+            raise Conflict(f"{job_id} is {source.status}; it can be replayed when it has ended")
+        asked = asked_of(self.store, source)
+
+        def prepare(new_id: str) -> Prepared:
+            spec = replay_spec(asked, source, **self._of_one_run(new_id, "replay", job_id))
+            if spec.memory is not None:
+                # The folder may have moved.
+                file = str(self.store.path.absolute())
+                spec = spec.model_copy(update={"memory": spec.memory.model_copy(update={"file": file})})
+            execution = queued_execution(
+                spec,
+                owner,
+                self.presence.server_id,
+                crew_version=source.crew_version,
+                expected=1,
+                models=source.models,
+                verb="replay",
+                attempt=source.attempt,
+            )
+            return Prepared(spec, execution, request_of(spec, owner, webhook=None))
+
+        return (await self._begin(prepare, owner, source.crew_id, size=_weight(asked, source)))[0]
+
+    async def resume(
+        self,
+        job_id: str,
+        owner: str,
+        change: ExecutionResume,
+        *,
+        sees: Callable[[Crew], bool] = lambda _crew: True,
+    ) -> Execution:
+        """Go on with a run that has ended before its time: what is recorded of it is not asked again.
+
+        Parameters
+        ----------
+        job_id
+            That run.
+        owner
+            Whose execution it is.
+        change
+            What is other than it was.
+        sees
+            Says whether the crew may be run still, as it was: with its owner's keys and tools.
+
+        Raises
+        ------
+        NotFound
+            There is none with this id, or its crew is nobody's business any more.
+        Conflict
+            It has completed, goes on, was run by an older version, or has failed too often at the same call.
+        KasalError
+            As :meth:`start` does.
+        """
+        source = await self.execution(job_id)
+        asked = asked_of(self.store, source)
+        attempts = await self.current(attempts_at(self.store, asked))
+        require_resumable(source, attempts, change)
+        whole, before = whole_of(asked, source)
+        if not sees(whole.crew):
+            raise NotFound(f"There is no crew {whole.crew.id}")
+        again = Asked(
+            whole,
+            changed_inputs(source, change),
+            owner,
+            changed_tools(before.client_tools, change.tools),
+            changed_budget(before.budget, change.budget),
+            model=change.model,
+        )
+
+        def prepare(new_id: str) -> Prepared:
+            checked = self._check(new_id, again)
+            spec = checked.required().model_copy(update=self._of_one_run(new_id, "resume", job_id))
+            execution = queued_execution(
+                spec,
+                owner,
+                self.presence.server_id,
+                crew_version=source.crew_version,
+                expected=source.estimated_duration,
+                models=[change.model] if change.model else source.models,
+                remarks=checked.told(),
+                verb="resume",
+                attempt=1 + max(each.attempt for each in (source, *attempts)),
+            )
+            kept = request_of(spec, owner, webhook=asked.webhook, root=asked.root)
+            return Prepared(spec, execution, kept, told=whole.crew)
+
+        return (await self._begin(prepare, owner, source.crew_id, size=_weight(asked, source)))[0]
+
+    def _of_one_run(self, job_id: str, verb: Literal["replay", "resume"], parent: str) -> dict[str, Any]:
+        """Give the fields of the message that starts a run from another's record."""
+        journal = str(self.files.journal(parent).absolute())
+        return {
+            "job_id": job_id,
+            "folder": str(self.files.workspace(job_id)),
+            "journal_bytes": self.limits.journal_bytes,
+            "source": RunSource(verb=verb, job_id=parent, journal=journal),
+        }
+
+    def _check(self, job_id: str, asked: Asked) -> Checked:
+        whole = asked.whole
+        return check_run(
+            job_id,
+            _without_webhook(whole),
+            asked.inputs,
+            catalog=self.catalog.of(whole.crew.owner),
+            toolbox=self.toolbox(whole.crew.owner),
+            folder=str(self.files.workspace(job_id)),
+            client_tools=asked.tools,
+            budget=asked.budget,
+            recall=self.memories.of if self.memories is not None else None,
+            model=asked.model,
+        )
+
+    async def _begin(
+        self,
+        prepare: Callable[[str], Prepared],
+        owner: str,
+        crew_id: str,
+        *,
+        size: int,
+        keyed: KeyedRequest | None = None,
+    ) -> tuple[Execution, bool]:
+        """Accept the run that is made under a new id, and queue it.
+
+        Of a request that was started already nothing is begun: then its execution is given, and False.
+        """
         if self._closing:
             raise Unavailable("The server is shutting down; try again when it is back", retry_after=10)
         with self._queue.admitted(owner):
-            await self.put_away(whole.crew.id)
+            await self.put_away(crew_id)
             job_id = new_id("job")
-
-            def prepared() -> Prepared:
-                checked = check_run(
-                    job_id,
-                    _without_webhook(whole),
-                    inputs,
-                    catalog=self.catalog.of(whole.crew.owner),
-                    toolbox=self.toolbox(whole.crew.owner),
-                    folder=str(self.files.workspace(job_id)),
-                    client_tools=tools,
-                    budget=budget,
-                    recall=self.memories.of if self.memories is not None else None,
-                )
-                spec = checked.required().model_copy(
-                    update={"journal_bytes": self.limits.journal_bytes, "unrepeated": unrepeated}
-                )
-                execution = queued_execution(
-                    spec,
-                    owner,
-                    self.presence.server_id,
-                    crew_version=whole.crew.version if self.store.crews.has(whole.crew.id) else None,
-                    expected=estimate_duration(self.store, whole),
-                    models=models_of(whole, self.catalog.default_model),
-                    remarks=checked.told(),
-                    request=request,
-                )
-                return Prepared(spec, execution, queued_event(spec, execution.crew_version))
-
-            made = await aside(prepared, size=whole.size + _size(inputs), owner=owner)
-            execution = made.execution
+            made = await aside(lambda: prepare(job_id), size=size, owner=owner)
             try:
-                run, first = await self._accept(made, whole, request)
+                run, execution = await self._accept(made, keyed)
             except OSError as error:
                 raise StoreError(f"The execution cannot be stored: {error.strerror or error}") from error
             if run is None:
-                return first
+                return execution, False
             if not run.ended:
                 self._queue.add(run)
         if self.webhooks is not None:
@@ -216,11 +424,9 @@ class Runs:
             except Exception:
                 log.exception("the webhooks of %s could not be begun; the next server does it", job_id)
         self._pump()
-        return execution
+        return execution, True
 
-    async def _accept(
-        self, made: Prepared, whole: WholeCrew, request: KeyedRequest | None
-    ) -> tuple[Run | None, Execution]:
+    async def _accept(self, made: Prepared, keyed: KeyedRequest | None) -> tuple[Run | None, Execution]:
         """Write all that is kept of a run, and wait until it is on disk.
 
         Of a request that was started already, nothing stays, and that execution is given.
@@ -230,13 +436,18 @@ class Runs:
 
         def insert() -> Execution | None:
             # Asked in the transaction: of two such requests at the same time, on whatever servers, one wins.
-            first = started_with(self.store, request) if request is not None else None
+            first = started_with(self.store, keyed) if keyed is not None else None
+            if first is None and made.asked.once:
+                first = answering(self.store, made.asked.digest, spec.budget)
             if first is None:
+                require_alone(self.store, made.asked)
                 self.store.executions.insert(execution)
-                note_run(self.store, whole)
-                if self.webhooks is not None:
+                self.store.run_requests.insert(made.asked)
+                if made.noted is not None:
+                    note_run(self.store, made.noted)
+                if self.webhooks is not None and made.told is not None:
                     # Of one change with the run: what is accepted is delivered.
-                    self.webhooks.accept(job_id, whole.crew, self.presence.server_id)
+                    self.webhooks.accept(job_id, made.told, self.presence.server_id)
             return first
 
         with ExitStack() as undo:
@@ -247,7 +458,7 @@ class Runs:
             self.files.workspace(job_id).mkdir(mode=0o700)
             journal = Journal.create(self.files.journal(job_id))
             undo.callback(journal.close)
-            feed = Feed.begin(journal, made.event)
+            feed = Feed.begin(journal, queued_event(spec, execution))
             run = Run(
                 spec, execution.owner, feed, self.backend, self, launch_seconds=self.limits.launch_seconds
             )
@@ -333,13 +544,17 @@ class Runs:
         NotFound
             There is none with this id.
         Conflict
-            It has not ended.
+            It has not ended, or another takes its answers from it.
         Unavailable
             It has ended, and could not be stored yet.
         """
         execution = await self.execution(job_id)
         if execution.status not in ENDED:
             raise Conflict(f"Execution {job_id} is {execution.status}; stop it first")
+        for each in self.store.run_requests.find(parent=job_id):
+            reader = self.store.executions.readable(each.id)
+            if reader is not None and (await self._current(reader)).status not in ENDED:
+                raise Conflict(f"{reader.id} takes its answers from {job_id}; stop that first")
         if run := self._runs.get(job_id):
             # It has just ended, and is still being put away.
             await run.hurry()
@@ -354,7 +569,8 @@ class Runs:
 
     def _delete_stored(self, job_id: str) -> None:
         """Delete what the store has of an execution, within a change."""
-        for each in (self.store.executions, self.store.stop_requests, self.store.deliveries):
+        store = self.store
+        for each in (store.executions, store.run_requests, store.stop_requests, store.deliveries):
             each.delete(job_id)
 
     async def close(self) -> None:
@@ -515,7 +731,7 @@ class Runs:
 
     async def prepare(self, run: Run) -> None:
         """Bring a run's crew's memory up to date."""
-        if self.memories is not None and (memory := run.spec.memory) is not None:
+        if self.memories is not None and (memory := run.spec.memory) is not None and not run.replays:
             await self.memories.refresh(run.spec.crew.id, memory.embedder)
 
     async def save(self, run: Run, *, final: bool, memories: bool) -> None:
@@ -674,6 +890,11 @@ def _fitting(execution: Execution, fields: dict[str, Any]) -> dict[str, Any]:
 def _size(inputs: Mapping[str, Any]) -> int:
     """Give how much inputs are: each counts, and each of their texts' 10,000 characters."""
     return len(inputs) + sum(len(each) // 10_000 for each in inputs.values() if isinstance(each, str))
+
+
+def _weight(asked: RunRequest, source: Execution) -> int:
+    """Give how much a run is, by what was stored of it."""
+    return len(asked.spec.get("agents", ())) + len(asked.spec.get("tasks", ())) + _size(source.inputs)
 
 
 def _overlay(execution: Execution, feed: Feed) -> Execution:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
+from typing_extensions import TypedDict  # pydantic reads no other on Python 3.11
 
-from kasal_jupyter.schemas.base import WHOLE, Document, Given, ListQuery, Model, Query
+from kasal_jupyter.schemas.base import WHOLE, Document, Given, ListQuery, Model, Name, Query
 from kasal_jupyter.schemas.tasks import TaskState
 from kasal_jupyter.schemas.tools import ClientTool
 from kasal_jupyter.schemas.usage import Usage, UsageBreakdown
@@ -16,6 +17,9 @@ TIME_PATTERN = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"
 """A time as the reference writes it."""
 
 Status = Literal["queued", "running", "completed", "failed", "stopped", "interrupted"]
+
+Verb = Literal["run", "replay", "resume"]
+"""What an execution is: a run of its own, an earlier one's record again, or an earlier one that goes on."""
 
 KINDS: Mapping[str, frozenset[str]] = {
     "task": frozenset({"task_start", "task_complete", "task_skipped", "task_failed", "guardrail", "plan"}),
@@ -58,6 +62,30 @@ class ExecutionCreate(Model):
         default_factory=list, max_length=64, description="Tools that whoever starts the run answers for."
     )
     budget: Budget | None = Field(None, description="What the run may use up.")
+    once: bool = Field(
+        False,
+        description="Whether a run that was asked for the same answers for this one: nothing is run then.",
+    )
+
+
+class ExecutionResume(Model):
+    """The body of ``POST /executions/{job_id}/resume``: what is other than it was; it may be empty."""
+
+    inputs: dict[str, Any] = Field(
+        default_factory=dict, max_length=1_000, description="Inputs that change; the others stay."
+    )
+    model: Name | None = Field(
+        None, description="The model that is asked from now on, in the place of all that the crew names."
+    )
+    budget: Budget | None = Field(
+        None, description="Bounds that change, null for none; what was spent before does not count."
+    )
+    tools: list[ClientTool] = Field(
+        default_factory=list,
+        max_length=64,
+        description="Tools that whoever resumes the run answers for, by their names in the place of those "
+        "that it was started with.",
+    )
 
 
 class ToolAnswer(Model):
@@ -103,6 +131,44 @@ class ExecutionAccepted(Model):
     remarks: list[CrewRemark] = Field(
         default_factory=list, description="What keeps nothing from running, and is worth knowing."
     )
+
+
+class ExecutionBegun(ExecutionAccepted):
+    """The answer of ``POST /executions/{job_id}/replay`` and of ``…/resume``."""
+
+    verb: Verb
+    parent: str = Field(description="The execution whose record is used.")
+    attempt: int = Field(description="Which attempt at the run it is, from 1; a replay is none of its own.")
+
+
+class Calls(Model):
+    """How a run's calls of models and tools were answered."""
+
+    recorded: int = Field(0, ge=0, description="Calls that an earlier run's record has answered.")
+    live: int = Field(0, ge=0, description="Calls that were made.")
+    saved: float | None = Field(
+        0.0, description="US dollars that the recorded ones have cost when they were made; null: not known."
+    )
+
+
+class FailedCall(Model):
+    """The call that a run has failed at."""
+
+    call: str = Field(description="What is asked by it, as a digest: equal in all attempts at the run.")
+    words: str = Field(description="Whom, and in which task.")
+
+
+Recorded = TypedDict(
+    "Recorded",
+    {
+        "from": Annotated[str, Field(description="The execution that answers.")],
+        "age_seconds": Annotated[int, Field(description="How long ago it has ended; 0 while it goes on.")],
+        "saved": Annotated[
+            float | None, Field(description="US dollars that it has cost; null where that is not known.")
+        ],
+    },
+)
+"""Which earlier run answers for one that was asked for with ``once``."""
 
 
 class ExecutionError(Model):
@@ -169,6 +235,11 @@ class Execution(Document):
         default_factory=dict, description="How each task fared, by its id."
     )
     estimated_duration: int = Field(0, ge=0, description="Seconds, as it was guessed when it was accepted.")
+    verb: Verb = "run"
+    parent: str | None = Field(None, description="The execution whose record it uses.")
+    attempt: int = Field(1, ge=1, description="Which attempt at its run it is.")
+    calls: Calls = Field(default_factory=Calls)
+    failed_at: FailedCall | None = None
     idempotency_key: str | None = Field(None, description="The owner and the key it was asked for with.")
     request_digest: str | None = Field(None, description="Of what was asked for with that key.")
 
@@ -224,6 +295,18 @@ class ExecutionStatus(Model):
         None,
         description="While it waits: its place in its server's line, from 1. Owners come in turn.",
     )
+    verb: Verb = Field("run", description="What it is: a run of its own, or one that uses an earlier record.")
+    parent: str | None = Field(None, description="The execution whose record it uses.")
+    attempt: int = Field(1, description="Which attempt at its run it is: each resumption is one more.")
+    calls: Calls = Field(
+        default_factory=Calls, description="How many calls a record has answered, and what that has saved."
+    )
+
+
+class ExecutionRecorded(ExecutionStatus):
+    """The answer of ``POST /executions`` with ``once``, where an earlier run answers for it."""
+
+    recorded: Recorded
 
 
 class ExecutionStopped(Model):
@@ -263,6 +346,7 @@ class ExecutionResult(Model):
     usage: Usage
     usage_by: UsageBreakdown
     duration: float | None
+    calls: Calls = Field(default_factory=Calls, description="As its status has them.")
 
 
 class CursorQuery(Query):

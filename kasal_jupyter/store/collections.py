@@ -20,6 +20,7 @@ from kasal_jupyter.schemas.maintenance import Maintenance
 from kasal_jupyter.schemas.mcp import McpServer
 from kasal_jupyter.schemas.memory import Memory
 from kasal_jupyter.schemas.providers import StoredProvider
+from kasal_jupyter.schemas.run_requests import RunRequest
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import CustomTool
 from kasal_jupyter.schemas.usage import LedgerEntry
@@ -134,6 +135,7 @@ EXECUTIONS = Collection(
     searched=("crew_name", "result"),
     grams=True,
 )
+RUN_REQUESTS = Collection("run_requests", RunRequest, ("digest", "root", "parent"))
 STOP_REQUESTS = Collection("stop_requests", StopRequest, ("server",))
 DELIVERIES = Collection("deliveries", HookState, ("done",))
 LEDGER = Collection("ledger", LedgerEntry, ("day", "owner", "crew_id"))
@@ -200,6 +202,7 @@ CATALOG: tuple[Collection[Any], ...] = (
     AGENTS,
     TASKS,
     EXECUTIONS,
+    RUN_REQUESTS,
     STOP_REQUESTS,
     DELIVERIES,
     LEDGER,

@@ -22,6 +22,7 @@ from kasal_jupyter.schemas.maintenance import Maintenance
 from kasal_jupyter.schemas.mcp import McpServer
 from kasal_jupyter.schemas.memory import Memory
 from kasal_jupyter.schemas.providers import StoredProvider
+from kasal_jupyter.schemas.run_requests import RunRequest
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import CustomTool
 from kasal_jupyter.schemas.usage import LedgerEntry, Stored
@@ -42,6 +43,7 @@ from kasal_jupyter.store.collections import (
     MEMORIES,
     PASSAGES,
     PROVIDERS,
+    RUN_REQUESTS,
     SCHEMAS,
     SESSIONS,
     SETTINGS,
@@ -86,9 +88,9 @@ class Store:
         The TinyDB itself, with all of its API.
     quota
         How much users may have stored.
-    crews, crew_versions, crew_version_bodies, agents, tasks, executions, stop_requests, deliveries, ledger,
-    signing_secrets, users, sessions, api_keys, tools, mcp_servers, providers, memories, knowledge, passages,
-    settings
+    crews, crew_versions, crew_version_bodies, agents, tasks, executions, run_requests, stop_requests,
+    deliveries, ledger, signing_secrets, users, sessions, api_keys, tools, mcp_servers, providers, memories,
+    knowledge, passages, settings
         The collections.
     """
 
@@ -105,6 +107,7 @@ class Store:
         self.agents: Repository[Agent] = self.repository(AGENTS)
         self.tasks: Repository[Task] = self.repository(TASKS)
         self.executions: Repository[Execution] = self.repository(EXECUTIONS)
+        self.run_requests: Repository[RunRequest] = self.repository(RUN_REQUESTS)
         self.stop_requests: Repository[StopRequest] = self.repository(STOP_REQUESTS)
         self.deliveries: Repository[HookState] = self.repository(DELIVERIES)
         self.ledger: Repository[LedgerEntry] = self.repository(LEDGER)

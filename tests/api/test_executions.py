@@ -203,7 +203,8 @@ def test_the_result_comes_at_the_end(api, report):
     for shares in by.values():
         assert sum(each["total_tokens"] for each in shares) == result["usage"]["total_tokens"]
     assert (model["key"], model["cost"]) == ("sandbox", 0.0)
-    assert set(result) == {"job_id", "status", "result", "partial_result", "error", "usage", "duration"}
+    told = {"job_id", "status", "result", "partial_result", "error", "usage", "duration", "calls"}
+    assert set(result) == told
     assert result["usage"]["total_tokens"] > 0
     job_id = start(api, new_crew(api, slow_crew()))
     early = api.get(f"/executions/{job_id}/result")

@@ -40,6 +40,18 @@ def test_what_is_made_there_stays_there(owner, sandbox):
     assert sandbox.get(f"/crews/{outside}").status_code == 404
 
 
+def test_its_runs_are_replayed_resumed_and_asked_for_once(sandbox, owner):
+    crew_id, failed = run(sandbox, crew_body("Fails", fail_at=2))
+    for verb, body, status in (("replay", None, "failed"), ("resume", {}, "completed")):
+        answer = sandbox.post(f"/executions/{failed['job_id']}/{verb}", json=body)
+        assert answer.status_code == 202, answer.text
+        assert wait_for(sandbox, answer.json()["job_id"])["status"] == status
+        assert owner.post(f"/executions/{failed['job_id']}/{verb}", json=body).status_code == 404
+    crew_id, done = run(sandbox, crew_body("Again"))
+    asked = {"crew_id": crew_id, "inputs": {"topic": "tea"}, "once": True}
+    assert sandbox.post("/executions", json=asked).json()["recorded"]["from"] == done["job_id"]
+
+
 def test_its_list_of_models_has_the_sandbox_model_alone(owner, sandbox):
     (only,) = sandbox.get("/models").json()["models"]
     assert (only["name"], only["available"], only["default"]) == ("sandbox", True, True)

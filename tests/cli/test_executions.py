@@ -1,6 +1,7 @@
 """`jupyter kasal ps`, `status`, `stop`, `crews` and `export`."""
 
 import json
+import re
 
 import pytest
 
@@ -122,3 +123,37 @@ def test_a_run_is_exported_with_its_events(terminal, jobs):
     status, _, err = terminal.run("export", jobs["failing"], "nowhere/run.json")
     assert status == 1
     assert "nowhere/run.json cannot be written: No such file" in err
+
+
+def test_a_run_that_was_asked_for_before_is_given_at_once(terminal, jobs):
+    status, out, err = terminal.run("run", "crew", "topic=tea", "--once")
+    assert (status, out) == (0, terminal.run("result", jobs["crew"])[1])
+    assert re.match(r"from job_\w+, \d+ \w+ ago\n", err), err
+    # Run all the same, it is another.
+    _, out, err = terminal.run("run", "crew", "topic=tea", "--once", "--fresh", "--bg")
+    assert "from job_" not in err
+    assert terminal.run("wait", out.strip())[0] == 0
+
+
+def test_a_run_is_replayed_and_says_so(terminal, jobs):
+    status, out, err = terminal.run("replay", jobs["crew"])
+    assert (status, out) == (0, terminal.run("result", jobs["crew"])[1])
+    first, *steps, last = err.splitlines()
+    assert first.endswith(f"replay of {jobs['crew']}")
+    assert sum(" recorded" in step for step in steps) >= 2
+    assert re.search(r"\d recorded  ", last), last
+    assert f"replay of {jobs['crew']}" in terminal.run("status", "last")[1].splitlines()[0]
+    status, out, err = terminal.run("result", "last")
+    assert (status, out) == (0, terminal.run("result", jobs["crew"])[1])
+    assert re.fullmatch(r"jupyter kasal: \d recorded\n|\d recorded\n", err), err
+    assert "completed, replay" in terminal.run("ps", "-n", "1")[1]
+
+
+def test_a_run_that_failed_is_resumed(terminal, jobs):
+    status, out, err = terminal.run("resume", jobs["failing"], "--json")
+    events = [json.loads(line) for line in out.splitlines()]
+    assert (events[0]["verb"], events[0]["parent"]) == ("resume", jobs["failing"])
+    assert status == 1, err
+    status, _, err = terminal.run("resume", jobs["crew"])
+    assert status == 1
+    assert f"{jobs['crew']} has completed: nothing is left of it to do" in err

@@ -321,3 +321,31 @@ def test_the_output_of_an_error_is_harmless(kernel):
     cell = kernel.run("%kasal show $'\\x1b[31mred'")
     assert "\x1b" not in cell.error
     assert json.dumps(cell.error)
+
+
+def test_a_run_is_asked_for_once_replayed_and_resumed(kernel, api):
+    crew_id = new_crew(api, crew_body("Once Crew"))
+    first = kernel.run('first = %kasal run "Once Crew" topic=tea --once')
+    assert first.status == "ok", first.error
+    again = kernel.run('again = %kasal run "Once Crew" topic=tea --once')
+    job_id = kernel.value("first.job_id")
+    assert again.text.startswith(f"from {job_id}, "), again.text
+    assert kernel.value("[again.job_id, again.output == first.output, again.recorded['from']]") == [
+        *(job_id, True, job_id)
+    ]
+    assert api.get("/executions", params={"crew_id": crew_id}).json()["total"] == 1
+    assert kernel.run('%kasal run "Once Crew" topic=tea --once --fresh -o fresh').status == "ok"
+    assert kernel.value("fresh.job_id != first.job_id and fresh.recorded is None")
+    replayed = kernel.run(f"replayed = %kasal replay {job_id}")
+    assert replayed.status == "ok", replayed.error
+    assert kernel.value("[replayed.output == first.output, replayed.calls.live]") == [True, 0]
+    assert f"replay of {job_id}" in kernel.value("repr(replayed)").splitlines()[0]
+    assert "replay of" in shown(kernel, "%kasal ps --limit 1")
+    new_crew(api, crew_body("Failing Crew", fail_at=2))
+    failed = kernel.run('%kasal run "Failing Crew" topic=tea -o failed')
+    assert failed.error.startswith("RunFailed")
+    # The latest of this notebook.
+    assert kernel.run("resumed = %kasal resume").status == "ok"
+    assert kernel.value("[resumed.status, resumed.calls.recorded]") == ["completed", 2]
+    assert kernel.run("%kasal resume topic=coffee").error.startswith("CellError")
+    assert "%kasal resume" in kernel.run("%kasal resume --help").text

@@ -62,7 +62,7 @@ def test_completion_in_the_middle_of_a_line_leaves_the_rest(kernel):
 
 
 def test_options_are_offered(kernel):
-    more = ["--max-cost", "--max-tokens", "--max-seconds", "--again"]
+    more = ["--max-cost", "--max-tokens", "--max-seconds", "--once", "--fresh", "--again"]
     assert words(kernel, "%kasal run Tabloid --") == ["--help", "--bg", "--output", *more]
     assert words(kernel, "%kasal run Tabloid --bg --") == ["--help", "--output", *more]
     assert words(kernel, "%kasal usage --by mo") == ["model"]
@@ -83,7 +83,7 @@ def test_a_crews_name_is_completed_inside_an_open_quote(kernel, command):
     assert offered(kernel, f"%kasal {command} 'Tab ") == [f"%kasal {command} 'Tab report'"]
 
 
-@pytest.mark.parametrize("command", ["status", "wait", "stop", "traces"])
+@pytest.mark.parametrize("command", ["status", "wait", "stop", "traces", "replay", "resume"])
 def test_job_ids_are_offered(kernel, crews, command):
     assert f"%kasal {command} {crews}" in offered(kernel, f"%kasal {command} job_")
 
@@ -123,6 +123,7 @@ def test_a_run_may_be_named_by_its_number_or_as_the_last(kernel, crews):
     for named in ("1", "last", crews):
         assert words(kernel, f"%kasal traces {named} --agent ") == ["Researcher", "Writer"]
         assert words(kernel, f"%kasal run --again {named} ")[0] == "topic="
+        assert words(kernel, f"%kasal resume {named} ")[0] == "topic="
     assert crews in words(kernel, "%kasal run --again ")
     assert words(kernel, f"%kasal run --again {crews} topic=tea --max-c") == ["--max-cost"]
 

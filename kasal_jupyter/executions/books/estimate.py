@@ -54,9 +54,11 @@ def models_of(whole: WholeCrew, default_model: str) -> list[str]:
 
 
 def _past_runs(store: Store, whole: WholeCrew) -> Sequence[Execution]:
-    return store.executions.page(
+    past = store.executions.page(
         order="newest", limit=LATEST_RUNS, crew_id=whole.crew.id, status="completed"
     ).documents
+    # What a record has answered took no time and cost nothing.
+    return [run for run in past if run.verb == "run"]
 
 
 def _range(values: Iterable[float | None]) -> Range | None:

@@ -53,7 +53,10 @@ def settle(
         Whether its crew remembers it.
     """
     booked = execution.booked
-    if booked is None and final and fields["status"] in ENDED:
+    if booked is None and final and fields["status"] in ENDED and execution.verb == "replay":
+        # It has used nothing, and its crew has nothing new to remember.
+        booked = _day_of(execution)
+    elif booked is None and final and fields["status"] in ENDED:
         for entry in entries_of(execution, summary):
             _add(store, entry)
         # With the books, and as they once only.

@@ -367,6 +367,7 @@ class Crew:
         *,
         background: bool = False,
         budget: Mapping[str, float] | None = None,
+        once: bool = False,
         **values: Any,
     ) -> RunResult:
         """Save the crew, run it and watch it.
@@ -374,12 +375,15 @@ class Crew:
         Parameters
         ----------
         inputs
-            Inputs by name, where a name is no Python keyword argument, or ``background`` or ``budget``.
+            Inputs by name, where a name is no Python keyword argument, or is one of those below.
         background
             Whether to go on at once; the view and the result then grow while the notebook does more.
         budget
             What the run may use up: ``max_cost`` (US dollars), ``max_tokens``, ``max_seconds``. It ends
             before the model call that would pass a bound, and keeps what it has.
+        once
+            Whether an earlier run that was asked for the same answers, at once and at no cost, where there
+            is one: of the same crew, inputs and models, without a memory or tools that look at the world.
         **values
             Inputs: texts, numbers, dates, lists, and DataFrames, which agents query instead of reading.
 
@@ -401,6 +405,7 @@ class Crew:
             given,
             background=background,
             budget=read_budget(budget),
+            once=once,
             on_start=session.note_job,
         )
 

@@ -252,7 +252,7 @@ class _Place:
 
     def taken(self) -> list[str]:
         """Give the names of the inputs that the crew takes, or the run that is repeated has had."""
-        if "again" in self.given:
+        if "again" in self.given or "job" in self.given:
             job_id = self._job()
 
             def question(client: Client) -> list[str]:

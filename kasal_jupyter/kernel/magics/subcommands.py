@@ -98,9 +98,26 @@ COMMANDS: dict[str, Command] = {
                 'result = %kasal run "Market research" topic=$subject',
                 '%kasal run "Market research" topic=tea --bg',
                 '%kasal run "Market research" topic=tea --max-cost 0.5',
+                '%kasal run "Market research" topic=tea --once',
                 "%kasal run --again job_4t9k2m0x7q1z topic=coffee",
             ),
             "may",
+        ),
+        Command(
+            "replay",
+            "runs",
+            "Run a run once more from its record: no model is asked, no tool called, nothing is spent.",
+            ("%kasal replay", "%kasal replay job_4t9k2m0x7q1z", "%kasal replay 2 -o result"),
+        ),
+        Command(
+            "resume",
+            "runs",
+            "Go on with a run that failed, was stopped or was cut off; what is recorded is not asked again.",
+            (
+                "%kasal resume",
+                "%kasal resume job_4t9k2m0x7q1z --max-cost 2",
+                "%kasal resume job_4t9k2m0x7q1z topic=coffee --model gpt-4.1",
+            ),
         ),
         Command(
             "ps",

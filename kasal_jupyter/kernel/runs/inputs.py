@@ -39,7 +39,7 @@ class GivenInputs:
         return [tool.definition for tool in self.tools.values()]
 
 
-def read_values(values: Mapping[str, Any], crew: CrewDetails) -> GivenInputs:
+def read_values(values: Mapping[str, Any], crew: CrewDetails | None) -> GivenInputs:
     """Turn a notebook's values into a run's inputs, and choose the notebook's tools that go along.
 
     Texts, numbers, lists and what else JSON can say are sent as they are; for all else see
@@ -53,15 +53,16 @@ def read_values(values: Mapping[str, Any], crew: CrewDetails) -> GivenInputs:
         By name.
     crew
         The crew that they are for: it takes the tools along that its agents and tasks name, and a frame that
-        none of its texts mentions is described by a tool.
+        none of its texts mentions is described by a tool. None: it is not known.
 
     Raises
     ------
     CellError
         One cannot be sent; the message names it, and says what to do.
     """
-    named = {name for agent in crew.agents for name in agent.tools}
-    named |= {name for task in crew.tasks for name in task.tools}
+    agents, tasks = (crew.agents, crew.tasks) if crew is not None else ([], [])
+    named = {name for agent in agents for name in agent.tools}
+    named |= {name for task in tasks for name in task.tools}
     given = GivenInputs(tools={name: tool for name, tool in registered().items() if name in named})
     for name, value in values.items():
         if not is_frame(value):
@@ -78,7 +79,7 @@ def read_values(values: Mapping[str, Any], crew: CrewDetails) -> GivenInputs:
         card = given.inputs[name] = profile_card(frame, name)
         # Of these two, agents see nothing.
         unseen = (".guardrail", ".output_file")
-        texts = texts_of(crew.agents, crew.tasks)
+        texts = texts_of(agents, tasks)
         shown = any(name in names(text) for text, where in texts if not where.endswith(unseen))
         for tool in tools_of(frame, name, None if shown else card):
             if tool.name in given.tools:

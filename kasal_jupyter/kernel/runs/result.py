@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     # Not for the kernel: jedi, which completes `result.` with Tab, fails on a property whose type it can
     # look up and that is a Literal, and knows nothing of the fields of one that is a pydantic model.
-    from kasal_jupyter.schemas.executions import Status
+    from kasal_jupyter.schemas.executions import Calls, Recorded, Status
     from kasal_jupyter.schemas.usage import Usage
 
 
@@ -58,6 +58,9 @@ class RunResult:
         in the order they came. They stay in this kernel: the agent was given a description of each.
     queue_position
         While it waits and is followed: its place in the server's line, counted from 1.
+    recorded
+        Where an earlier run answers for one that was asked for with ``once``: which, how old it is, and what
+        that has saved; else None.
     asked_here
         Whether the cell that waits for the run asks what its agents want to know.
 
@@ -76,6 +79,7 @@ class RunResult:
         self.frames: dict[str, list[Any]] = {}
         self.server_url = server_url
         self.queue_position: int | None = None
+        self.recorded: Recorded | None = None
         self.asked_here = False
         self._drawn_in: int | None = None
         self._whole: str | None = None
@@ -189,6 +193,11 @@ class RunResult:
 
         with self._lock:
             return span_table(self.trace)
+
+    @property
+    def calls(self) -> Calls:
+        """How many calls an earlier run's record has answered, how many were made, and what that saved."""
+        return self.trace.summary.answers.calls()
 
     def artifacts(self) -> Artifacts:
         """Give the files that the run has written so far, with what reads and saves them.

@@ -13,10 +13,25 @@ from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.runs.result import RunResult
 from kasal_jupyter.kernel.views.cards import Shown
 from kasal_jupyter.kernel.views.clean import escape, one_line
-from kasal_jupyter.kernel.views.figures import cost_text, duration_text, moment_text
+from kasal_jupyter.kernel.views.figures import (
+    calls_text,
+    cost_text,
+    duration_text,
+    lineage_text,
+    moment_text,
+)
 from kasal_jupyter.kernel.views.rows import STATUS_MARKS
 from kasal_jupyter.schemas.base import MOST_LISTED
-from kasal_jupyter.schemas.executions import ENDED, Budget, CrewRemark, ExecutionError, Status, TraceRow
+from kasal_jupyter.schemas.executions import (
+    ENDED,
+    Budget,
+    Calls,
+    CrewRemark,
+    ExecutionError,
+    Status,
+    TraceRow,
+    Verb,
+)
 from kasal_jupyter.schemas.usage import Usage
 
 if TYPE_CHECKING:
@@ -63,6 +78,11 @@ class Run:
         Seconds from start to end; None while it goes on.
     asks
         Whether an agent waits for an answer; `%kasal answer` shows the question.
+    verb, parent, attempt
+        ``run``, or how it uses the record of an earlier run, ``replay`` or ``resume``; which that is; and
+        which attempt at its run it is.
+    calls
+        How many calls that record has answered, how many were made, and what that has saved.
     """
 
     job_id: str
@@ -79,6 +99,10 @@ class Run:
     duration: float | None
     asks: bool
     remarks: list[CrewRemark]
+    verb: Verb
+    parent: str | None
+    attempt: int
+    calls: Calls
     number: int = field(default=0, compare=False)
     """Its place in the list that it is from, counted from 1: `%kasal status 2` means the second."""
     _client: Client = field(kw_only=True, repr=False, compare=False)
@@ -101,6 +125,10 @@ class Run:
             duration=state.duration,
             asks=bool(state.questions),
             remarks=state.remarks,
+            verb=state.verb,
+            parent=state.parent,
+            attempt=state.attempt,
+            calls=state.calls,
             number=number,
             _client=client,
         )
@@ -163,6 +191,59 @@ class Run:
             on_start=the_session().note_job,
         )
 
+    def replay(self, *, background: bool = False) -> RunResult:
+        """Run it once more from its record, and watch it: nothing is asked, and it costs nothing.
+
+        Raises
+        ------
+        RunFailed
+            It ended otherwise than completed, as it did before, or since its record has not all of it.
+        """
+        from kasal_jupyter.kernel.runs.runner import replay
+        from kasal_jupyter.kernel.session import the_session
+
+        note = the_session().note_job
+        return replay(self._client, self.job_id, background=background, on_start=note)
+
+    def resume(
+        self,
+        *,
+        model: str | None = None,
+        budget: Mapping[str, float] | None = None,
+        background: bool = False,
+        **values: Any,
+    ) -> RunResult:
+        """Go on with it, where it ended before its time, and watch it; what is recorded is not asked again.
+
+        Parameters
+        ----------
+        model
+            The model that is asked from now on, in the place of all that its crew names.
+        budget
+            Bounds that change: ``max_cost`` (US dollars), ``max_tokens``, ``max_seconds``.
+        background
+            Whether to go on at once.
+        **values
+            Inputs that change. One that was a frame must be given again.
+
+        Raises
+        ------
+        RunFailed
+            It ended otherwise than completed.
+        """
+        from kasal_jupyter.kernel.runs.runner import resume
+        from kasal_jupyter.kernel.session import the_session
+
+        return resume(
+            self._client,
+            self.job_id,
+            values,
+            model=model,
+            budget=read_budget(budget),
+            background=background,
+            on_start=the_session().note_job,
+        )
+
     def stop(self) -> Run:
         """Stop it, and give it as it is then; its processes are gone by then."""
         self._client.stop(self.job_id)
@@ -177,7 +258,7 @@ class Run:
             str(self.number or ""),
             self.job_id,
             self.crew_name,
-            f"{STATUS_MARKS[self.status]} {self.status}{' · waits for an answer' if self.asks else ''}",
+            self._stands(),
             inputs_text(self.inputs),
             f"{self.progress} %",
             duration_text(self.duration) if self.duration is not None else "",
@@ -185,6 +266,13 @@ class Run:
             cost_text(self.usage.cost) if self.usage.llm_calls else "",
             moment_text(self.created_at),
         ]
+
+    def _stands(self) -> str:
+        parts = [f"{STATUS_MARKS[self.status]} {self.status}"]
+        if self.asks:
+            parts.append("waits for an answer")
+        parts += filter(None, (lineage_text(self.verb, self.parent), calls_text(self.calls)))
+        return " · ".join(parts)
 
     def _repr_html_(self) -> str:
         return _listed([self])._repr_html_()
@@ -258,7 +346,9 @@ def _more(run: Run) -> tuple[str, ...]:
     """Give what else can be done with a run, as it stands."""
     if run.asks:
         return ("answer", "stop")
-    return ("result", "run --again") if run.status in ENDED else ("wait", "stop")
+    if run.status == "completed":
+        return ("result", "run --again", "replay")
+    return ("result", "resume", "run --again") if run.status in ENDED else ("wait", "stop")
 
 
 def latest_runs(
@@ -269,8 +359,10 @@ def latest_runs(
     return Runs([Run.of(client, each, number) for number, each in enumerate(found, 1)])
 
 
-def inputs_again(job_id: str, inputs: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a run's inputs for the next, with some changed.
+def inputs_again(
+    job_id: str, inputs: Mapping[str, Any], changes: Mapping[str, Any], word: str = "run --again"
+) -> dict[str, Any]:
+    """Give a run's inputs for the next, with some changed; ``word`` is what that is asked for by.
 
     Raises
     ------
@@ -284,7 +376,7 @@ def inputs_again(job_id: str, inputs: Mapping[str, Any], changes: Mapping[str, A
         if name not in changes and is_card(value, name):
             raise CellError(
                 f"{name} was a frame of a notebook, of which {job_id} had a description and tools; give it "
-                f"again: %kasal run --again {job_id} {name}=…"
+                f"again: %kasal {word} {job_id} {name}=…"
             )
     return given
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from kasal_jupyter.client.client import Client
 from kasal_jupyter.client.connection import print_line
-from kasal_jupyter.errors import Conflict, KasalError
+from kasal_jupyter.errors import Conflict, KasalError, NotFound
 from kasal_jupyter.kernel.crews.plan import faults_by_name
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.functions.own_loop import OwnLoop
@@ -16,10 +17,12 @@ from kasal_jupyter.kernel.functions.tool_calls import RunTools
 from kasal_jupyter.kernel.runs.follower import Follower
 from kasal_jupyter.kernel.runs.inputs import read_values
 from kasal_jupyter.kernel.runs.result import RunFailed, RunResult
+from kasal_jupyter.kernel.runs.run_list import inputs_again
 from kasal_jupyter.kernel.views.cards import remark_line
+from kasal_jupyter.kernel.views.figures import answered_text
 from kasal_jupyter.kernel.views.live import View, view_of
 from kasal_jupyter.schemas.crews import CrewDetails
-from kasal_jupyter.schemas.executions import Budget, ExecutionAccepted
+from kasal_jupyter.schemas.executions import Budget, ExecutionAccepted, ExecutionRecorded, ExecutionResume
 
 T = TypeVar("T")
 
@@ -37,6 +40,7 @@ def launch(
     *,
     background: bool = False,
     budget: Budget | None = None,
+    once: bool = False,
     on_start: Callable[[str], object] | None = None,
     view: Callable[[RunResult], View] = view_of,
 ) -> RunResult:
@@ -55,6 +59,8 @@ def launch(
         tools are done by a thread. Else they are done here, on the thread of the cell, until the run ends.
     budget
         What it may use up.
+    once
+        Whether an earlier run that was asked for the same may answer: it is shown at once, and none started.
     on_start
         Told the job id as soon as there is one: a run that fails gives no result.
     view
@@ -77,28 +83,139 @@ def launch(
     given = read_values(values, crew)
     run_tools = RunTools(given.tools, bound=frozenset(given.bound))
 
-    def start() -> ExecutionAccepted:
-        return client.start(crew.id, given.inputs, given.definitions, budget=budget)
+    def start() -> ExecutionAccepted | ExecutionRecorded:
+        return client.start(crew.id, given.inputs, given.definitions, budget=budget, once=once)
 
     try:
         accepted, interrupted = _undisturbed(start)
     except KasalError as error:
         error.faults = faults_by_name(error.faults, crew)
         raise
-    job_id = accepted.job_id
-    for remark in accepted.remarks:
-        print_line(remark_line(remark, crew))
+    if isinstance(accepted, ExecutionRecorded):
+        return _answered(client, accepted, background=background, on_start=on_start, view=view)
+    started = _Started(client, accepted, run_tools, crew)
+    return started.followed(background=background, interrupted=interrupted, on_start=on_start, view=view)
+
+
+def replay(
+    client: Client, job_id: str, *, background: bool = False, on_start: Callable[[str], object] | None = None
+) -> RunResult:
+    """Run an execution once more from its record, and watch it under the cell; see :func:`launch`."""
+    accepted, interrupted = _undisturbed(lambda: client.replay(job_id))
+    started = _Started(client, accepted, RunTools({}), None)
+    return started.followed(background=background, interrupted=interrupted, on_start=on_start)
+
+
+def resume(
+    client: Client,
+    job_id: str,
+    values: Mapping[str, Any],
+    *,
+    model: str | None = None,
+    budget: Budget | None = None,
+    background: bool = False,
+    on_start: Callable[[str], object] | None = None,
+) -> RunResult:
+    """Go on with an execution that has ended before its time, and watch it under the cell.
+
+    The notebook's tools that its crew names go along as they are now.
+
+    Parameters
+    ----------
+    client
+        The server that runs it.
+    job_id
+        The execution.
+    values
+        The inputs that change, as the notebook has them.
+    model
+        The model that is asked in the place of all that the crew names; None: of none.
+    budget
+        The bounds that change.
+    background, on_start
+        See :func:`launch`, as for what is raised.
+    """
+    before = client.execution(job_id)
+    inputs_again(job_id, before.inputs, values, "resume")
+    try:
+        crew = client.crew(before.crew_id)
+    except NotFound:
+        crew = None
+    given = read_values(values, crew)
+    run_tools = RunTools(given.tools, bound=frozenset(given.bound))
+    change = ExecutionResume(inputs=given.inputs, model=model, budget=budget, tools=given.definitions)
+    try:
+        accepted, interrupted = _undisturbed(lambda: client.resume(job_id, change))
+    except KasalError as error:
+        error.faults = faults_by_name(error.faults, crew) if crew is not None else error.faults
+        raise
+    started = _Started(client, accepted, run_tools, crew)
+    return started.followed(background=background, interrupted=interrupted, on_start=on_start)
+
+
+def _answered(
+    client: Client,
+    accepted: ExecutionRecorded,
+    *,
+    background: bool,
+    on_start: Callable[[str], object] | None,
+    view: Callable[[RunResult], View],
+) -> RunResult:
+    """Show the earlier run that answers; one that goes on is somebody else's to stop."""
+    print_line(answered_text(accepted.recorded))
     if on_start is not None:
-        on_start(job_id)
-    if interrupted:
-        _stop(client, job_id)
-        raise RunFailed(f"{job_id} was stopped, on the server as well, before it began")
-    if given.tools:
-        _launched[job_id] = run_tools
-        run_tools.on_end = lambda: _launched.pop(job_id, None)
-    if background:
-        return follow_in_background(client, job_id, view)
-    return _watch(client, job_id, run_tools, stops=True)
+        on_start(accepted.job_id)
+    result = (
+        follow_in_background(client, accepted.job_id, view)
+        if background
+        else _watch(client, accepted.job_id, RunTools({}), stops=False)
+    )
+    result.recorded = accepted.recorded
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """A run that this kernel has just started.
+
+    Attributes
+    ----------
+    accepted
+        What the server has said of it.
+    tools
+        The notebook's, which it may call.
+    crew
+        Its crew, for the remarks' words; None where that is not known.
+    """
+
+    client: Client
+    accepted: ExecutionAccepted
+    tools: RunTools
+    crew: CrewDetails | None
+
+    def followed(
+        self,
+        *,
+        background: bool,
+        interrupted: bool,
+        on_start: Callable[[str], object] | None,
+        view: Callable[[RunResult], View] = view_of,
+    ) -> RunResult:
+        """Watch it, to its end or in the background; stop it where the kernel was interrupted meanwhile."""
+        client, job_id = self.client, self.accepted.job_id
+        for remark in self.accepted.remarks:
+            print_line(remark_line(remark, self.crew))
+        if on_start is not None:
+            on_start(job_id)
+        if interrupted:
+            _stop(client, job_id)
+            raise RunFailed(f"{job_id} was stopped, on the server as well, before it began")
+        if self.tools.serves:
+            _launched[job_id] = self.tools
+            self.tools.on_end = lambda: _launched.pop(job_id, None)
+        if background:
+            return follow_in_background(client, job_id, view)
+        return _watch(client, job_id, self.tools, stops=True)
 
 
 def follow(client: Client, job_id: str) -> RunResult:

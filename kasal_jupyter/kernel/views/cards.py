@@ -123,9 +123,10 @@ def expected_text(answer: CrewChecked) -> str:
     return f"no run of it tells yet how long it takes (guessed from the number of its tasks: about {guess})"
 
 
-def remark_line(remark: CrewRemark, crew: CrewDetails) -> str:
+def remark_line(remark: CrewRemark, crew: CrewDetails | None) -> str:
     """Write what is worth knowing of a run that keeps it from nothing."""
-    return f"{field_by_name(remark.field, crew)}: {remark.remark}"
+    field = remark.field if crew is None else field_by_name(remark.field, crew)
+    return f"{field}: {remark.remark}"
 
 
 class Checked(Shown):

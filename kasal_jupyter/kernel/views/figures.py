@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kasal_jupyter.events.trace import Span, Trace
 
 if TYPE_CHECKING:
+    from kasal_jupyter.schemas.executions import Calls, Recorded, Verb
     from kasal_jupyter.schemas.usage import Usage
 
 
@@ -86,6 +87,36 @@ def run_cost_text(trace: Trace) -> str:
     return cost_text(cost) if trace.summary.total_tokens else ""
 
 
+def calls_text(calls: Calls) -> str:
+    """Write how calls were answered: ``41 recorded, 3 live, $0.42 saved``; empty where all were live."""
+    if not calls.recorded:
+        return ""
+    live = f"{calls.live:,} live" if calls.live else ""
+    return ", ".join(filter(None, (f"{calls.recorded:,} recorded", live, saved_text(calls.saved))))
+
+
+def saved_text(dollars: float | None) -> str:
+    """Write what was saved: ``$0.4200 saved``, ``cost saved is unknown``; empty where it is nothing."""
+    if dollars == 0:
+        return ""
+    return "cost saved is unknown" if dollars is None else f"{cost_text(dollars)} saved"
+
+
+def lineage_text(verb: Verb, parent: str | None) -> str:
+    """Write whose record a run uses: ``replay of job_4t9k2m0x7q1z``; empty where it is a run of its own."""
+    return f"{verb} of {parent}" if parent is not None else ""
+
+
+def answered_text(recorded: Recorded) -> str:
+    """Write which earlier run answers: ``from job_4t9k2m0x7q1z, 3 min ago, $0.42 saved``."""
+    age = recorded["age_seconds"]
+    unit, seconds = next(
+        (each for each in (("day", 86_400), ("h", 3_600), ("min", 60)) if age >= each[1]), ("s", 1)
+    )
+    ago = f"{counted(age // seconds, unit) if unit == 'day' else f'{age // seconds} {unit}'} ago"
+    return ", ".join(filter(None, (f"from {recorded['from']}", ago, saved_text(recorded["saved"]))))
+
+
 def run_figures(trace: Trace) -> str:
     """Write what a run did: ``3 tasks · 6 model calls · 4 tool calls · 1 error recovered``."""
     summary = trace.summary
@@ -97,6 +128,8 @@ def run_figures(trace: Trace) -> str:
         parts.append(counted(summary.llm_calls, "model call"))
     if summary.tool_calls:
         parts.append(counted(summary.tool_calls, "tool call"))
+    if answered := calls_text(summary.answers.calls()):
+        parts.append(answered)
     # The calls that failed: the tasks and the run that they took down are no further errors.
     errors = sum(span.state == "failed" and span.kind in {"llm", "tool"} for span in trace.spans.values())
     if errors:

@@ -7,6 +7,7 @@ from kasal_jupyter.kernel.views.clean import escape, one_line
 from kasal_jupyter.kernel.views.figures import (
     counted,
     duration_text,
+    lineage_text,
     moment_text,
     run_cost_text,
     run_figures,
@@ -60,7 +61,8 @@ def header(trace: Trace, now: float, *, live: bool = False) -> str:
         for figure in figures
     )
     when = moment_text(summary.created_at) if summary.created_at else ""
-    about = [_stands(trace, now) if live else "", escape(one_line(trace.job_id, 60)), when]
+    lineage = escape(one_line(lineage_text(summary.verb, summary.parent), 80))
+    about = [_stands(trace, now) if live else "", escape(one_line(trace.job_id, 60)), lineage, when]
     return (
         '<div style="font-size:15px"><span dir="auto" style="font-weight:700;padding-right:14px">'
         f"{crew_title(trace)}</span>"

@@ -164,6 +164,11 @@ def step_note(span: Span) -> str:
 
 
 def _note(span: Span, calls: int, again: bool) -> str:
+    said = _said_of(span, calls, again)
+    return " · ".join(filter(None, ("recorded", said))) if span.recorded else said
+
+
+def _said_of(span: Span, calls: int, again: bool) -> str:
     if span.state == "failed":
         reason = f": {one_line(span.error, 120)}" if span.error else ""
         return f"failed{' · tried again' if again else ''}{reason}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from kasal_jupyter.events.event import COMPLETING, FAILING, Event, TaskPlan
 from kasal_jupyter.events.trace import Span, Trace
 from kasal_jupyter.kernel.views.clean import clean, one_line
-from kasal_jupyter.kernel.views.figures import counted, duration_text, span_cost_text
+from kasal_jupyter.kernel.views.figures import counted, duration_text, lineage_text, span_cost_text
 from kasal_jupyter.kernel.views.rows import (
     KEPT_MARK,
     MARKS,
@@ -92,7 +92,9 @@ class LineView:
     def _opening(self, tasks: list[TaskPlan]) -> list[str]:
         titles = {task["id"]: task["title"] for task in tasks}
         self._context = {task["id"]: [titles.get(each, each) for each in task["context"]] for task in tasks}
-        return [f"{one_line(self.trace.summary.crew_name, 80)}  {self.trace.job_id}"]
+        summary = self.trace.summary
+        lineage = lineage_text(summary.verb, summary.parent)
+        return ["  ".join(filter(None, (one_line(summary.crew_name, 80), self.trace.job_id, lineage)))]
 
     def _task_line(self, span: Span, more: str = "") -> str:
         self._heading = span.id
@@ -119,7 +121,7 @@ class LineView:
         ]
 
     def _closed(self, span: Span) -> list[str]:
-        took = duration_text(span.duration or 0.0)
+        took = "recorded" if span.recorded else duration_text(span.duration or 0.0)
         tokens = f" · {span.total_tokens:,} tokens" if span.total_tokens else ""
         if cost := span_cost_text(span):
             tokens += f" · {cost}" if span.cost is not None else " · cost unknown"

@@ -10,6 +10,7 @@ from kasal_jupyter.kernel.views.clean import clean, one_line
 from kasal_jupyter.kernel.views.figures import (
     counted,
     duration_text,
+    lineage_text,
     run_cost_text,
     run_figures,
     span_cost_text,
@@ -102,6 +103,8 @@ def header_line(trace: Trace, now: float | None = None) -> str:
         parts.append(f"{summary.total_tokens:,} tokens")
     parts += [text for text in (run_cost_text(trace), run_figures(trace)) if text]
     parts.append(one_line(trace.job_id, 60))
+    if lineage := lineage_text(summary.verb, summary.parent):
+        parts.append(one_line(lineage, 80))
     return "  ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""`%kasal demo, run, ps, status, wait, answer, result, stop, traces, usage`."""
+"""`%kasal demo, run, replay, resume, ps, status, wait, answer, result, stop, traces, usage`."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from kasal_jupyter.kernel.runs.run_list import (
     read_budget,
     trace_cells,
 )
-from kasal_jupyter.kernel.runs.runner import follow, follow_in_background, launch
+from kasal_jupyter.kernel.runs.runner import follow, follow_in_background, launch, replay, resume
 from kasal_jupyter.kernel.session import Session, notebook_change
 from kasal_jupyter.kernel.views.cards import Shown
 from kasal_jupyter.kernel.views.clean import clean, escape
-from kasal_jupyter.kernel.views.figures import counted, moment_text
+from kasal_jupyter.kernel.views.figures import calls_text, counted, moment_text
 from kasal_jupyter.kernel.views.html_parts import MUTED, NO_FORMULAS
 from kasal_jupyter.kernel.views.markdown import answer_html
 from kasal_jupyter.schemas.executions import KINDS, MOST_STEPS, Status
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from kasal_jupyter.kernel.runs.usage_table import UsageTable
     from kasal_jupyter.kernel.views.usage_plot import UsagePlot
     from kasal_jupyter.schemas.crews import CrewDetails
-    from kasal_jupyter.schemas.executions import ExecutionStatus
+    from kasal_jupyter.schemas.executions import Budget, ExecutionStatus
 
 
 def demo_command(session: Session, words: Namespace, cell: str | None) -> RunResult:
@@ -71,11 +71,16 @@ def run_arguments(parser: Parser) -> None:
     """Have a parser take what stands behind ``%kasal run``."""
     parser.add_argument("crew", nargs="?", metavar="NAME", help="the crew's name or id")
     add_inputs(parser)
-    parser.add_argument("--bg", action="store_true", help="go on at once; the view goes on updating")
-    parser.add_argument("-o", "--output", metavar="NAME", help="the variable that takes the result")
-    parser.add_argument("--max-cost", metavar="DOLLARS", type=bound, help="end before it costs more")
-    parser.add_argument("--max-tokens", metavar="N", type=count, help="end before it uses more tokens")
-    parser.add_argument("--max-seconds", metavar="S", type=bound, help="end before it takes longer")
+    _add_background(parser)
+    _add_bounds(parser)
+    parser.add_argument(
+        "--once",
+        action="store_true",
+        help="show the earlier run that was asked for the same, where there is one, and start none",
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="run it all the same, whatever --once would show"
+    )
     parser.add_argument(
         "--again",
         nargs="?",
@@ -83,6 +88,21 @@ def run_arguments(parser: Parser) -> None:
         metavar="JOB",
         help="repeat a run, by its id, number or last, with its inputs; those that are given win over them",
     )
+
+
+def _add_background(parser: Parser) -> None:
+    parser.add_argument("--bg", action="store_true", help="go on at once; the view goes on updating")
+    parser.add_argument("-o", "--output", metavar="NAME", help="the variable that takes the result")
+
+
+def _add_bounds(parser: Parser) -> None:
+    parser.add_argument("--max-cost", metavar="DOLLARS", type=bound, help="end before it costs more")
+    parser.add_argument("--max-tokens", metavar="N", type=count, help="end before it uses more tokens")
+    parser.add_argument("--max-seconds", metavar="S", type=bound, help="end before it takes longer")
+
+
+def _bounds(words: Namespace) -> Budget | None:
+    return read_budget({name: getattr(words, name) for name in ("max_cost", "max_tokens", "max_seconds")})
 
 
 def run_command(session: Session, words: Namespace, cell: str | None) -> RunResult:
@@ -102,14 +122,68 @@ def run_command(session: Session, words: Namespace, cell: str | None) -> RunResu
         crew = session.crew(words.crew)
     if note := inputs.note():
         print(note)  # noqa: T201 - whoever meant a text is told
-    bounds = {name: getattr(words, name) for name in ("max_cost", "max_tokens", "max_seconds")}
     with _kept(session, words.output), _said_with_line(crew):
         result = launch(
             session.client,
             crew,
             values,
             background=words.bg,
-            budget=read_budget(bounds),
+            budget=_bounds(words),
+            once=words.once and not words.fresh,
+            on_start=session.note_job,
+        )
+    if words.output:
+        session.namespace[words.output] = result
+    return result
+
+
+def replay_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal replay``."""
+    add_job(parser)
+    _add_background(parser)
+
+
+def replay_command(session: Session, words: Namespace, cell: str | None) -> RunResult:
+    """Run a run that has ended once more from its record: nothing is asked, and it costs nothing."""
+    del cell
+    check_variable(words.output)
+    job_id = session.job(words.job)
+    with _kept(session, words.output):
+        result = replay(session.client, job_id, background=words.bg, on_start=session.note_job)
+    if words.output:
+        session.namespace[words.output] = result
+    return result
+
+
+def resume_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal resume``."""
+    add_job(parser)
+    add_inputs(parser)
+    _add_background(parser)
+    _add_bounds(parser)
+    parser.add_argument(
+        "--model", metavar="MODEL", help="ask this model from now on, whatever the crew names"
+    )
+
+
+def resume_command(session: Session, words: Namespace, cell: str | None) -> RunResult:
+    """Go on with a run that ended before its time; inputs that are given win over the run's."""
+    del cell
+    check_variable(words.output)
+    if words.job is not None and "=" in words.job:
+        words.job, words.inputs = None, [words.job, *words.inputs]
+    job_id = session.job(words.job)
+    inputs = read_inputs(words.inputs, session.notebook)
+    if note := inputs.note():
+        print(note)  # noqa: T201 - whoever meant a text is told
+    with _kept(session, words.output):
+        result = resume(
+            session.client,
+            job_id,
+            inputs.values,
+            model=words.model,
+            budget=_bounds(words),
+            background=words.bg,
             on_start=session.note_job,
         )
     if words.output:
@@ -274,6 +348,8 @@ def result_command(session: Session, words: Namespace, cell: str | None) -> Answ
         raise CellError(f"{why}{'' if found.error else ', without a result'}")
     if found.status != "completed":
         print(clean(f"{why.rstrip('.')}. What there is of it:"))  # noqa: T201 - whoever takes it for all of it is told
+    if answered := calls_text(found.calls):
+        print(answered)  # noqa: T201 - it is no run of its own
     answer = Answer(text)
     if not words.output:
         return answer

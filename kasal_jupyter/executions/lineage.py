@@ -1,0 +1,216 @@
+"""Runs that go on from others: what a run was asked, as it is stored, and what another takes over of it.
+
+A replay is started with what the earlier run was started with, and nothing else: no key is looked up, and no
+crew of today is read. A resumption is checked anew, with the keys and tools of today, for what is asked live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from kasal_jupyter.errors import Conflict
+from kasal_jupyter.schemas.crews import Webhook, WholeCrew
+from kasal_jupyter.schemas.executions import ENDED, Budget, Execution, ExecutionResume
+from kasal_jupyter.schemas.mcp_run import RunMcpServer
+from kasal_jupyter.schemas.run_requests import RunRequest
+from kasal_jupyter.schemas.spec import RunEmbedder, RunModel, RunSearch, RunSpec
+from kasal_jupyter.schemas.tasks import Task
+from kasal_jupyter.schemas.tools import ClientTool
+from kasal_jupyter.store.store import Store
+
+MOST_ATTEMPTS = 3
+"""Attempts at a run that may fail at one and the same call."""
+
+_OF_ONE_RUN = frozenset({"job_id", "inputs", "folder", "clock", "source", "journal_bytes", "unrepeated"})
+"""Fields of the message that are not stored: they are another run's, or stand in the execution."""
+
+
+def request_of(
+    spec: RunSpec,
+    owner: str,
+    *,
+    webhook: Webhook | None,
+    root: str | None = None,
+    digest: str | None = None,
+    once: bool = False,
+) -> RunRequest:
+    """Give what is stored of what a run is asked.
+
+    Parameters
+    ----------
+    spec
+        The message that starts it.
+    owner
+        Whose it is.
+    webhook
+        Who is told of its events.
+    root
+        The first attempt at the run; None: this is it.
+    digest, once
+        See :class:`RunRequest`.
+    """
+    return RunRequest(
+        id=spec.job_id,
+        owner=owner,
+        spec=_entrusted_to_nobody(spec).model_dump(mode="json", exclude=set(_OF_ONE_RUN)),
+        webhook=webhook,
+        root=root or spec.job_id,
+        parent=spec.source.job_id if spec.source is not None else None,
+        digest=digest,
+        once=once,
+    )
+
+
+def _entrusted_to_nobody(spec: RunSpec) -> RunSpec:
+    """Leave out what is for the run's process alone: keys, and the addresses that may hold some."""
+    models = {
+        name: RunModel(name=model.name, provider=model.provider, model=model.model)
+        for name, model in spec.models.items()
+    }
+    servers = [
+        RunMcpServer(name=server.name, transport=server.transport, timeout=server.timeout, tools=server.tools)
+        for server in spec.mcp_servers
+    ]
+    return spec.model_copy(
+        update={
+            "models": models,
+            "tools": [tool.model_copy(update={"secret": None}) for tool in spec.tools],
+            "mcp_servers": servers,
+            "tool_settings": spec.tool_settings.model_copy(update={"search": RunSearch()}),
+            "memory": spec.memory and spec.memory.model_copy(update={"embedder": RunEmbedder()}),
+        }
+    )
+
+
+def asked_of(store: Store, execution: Execution) -> RunRequest:
+    """Give what an earlier run was asked.
+
+    Raises
+    ------
+    Conflict
+        It is not known: an older version of the product has run it.
+    """
+    request = store.run_requests.readable(execution.id)
+    if request is None:
+        raise Conflict(
+            f"{execution.id} was run by an older version, which has not kept what it was asked; "
+            f"run its crew again: `%kasal run --again {execution.id}`"
+        )
+    return request
+
+
+def replay_spec(request: RunRequest, earlier: Execution, **of_one_run: Any) -> RunSpec:
+    """Give the message that starts a replay.
+
+    Parameters
+    ----------
+    request, earlier
+        What the earlier run was asked, and that run.
+    of_one_run
+        The new run's ``job_id``, ``folder`` and ``source``.
+
+    Raises
+    ------
+    Conflict
+        What was stored does not fit this version.
+    """
+    return _spec_of(request, earlier, **of_one_run)
+
+
+def whole_of(request: RunRequest, earlier: Execution) -> tuple[WholeCrew, RunSpec]:
+    """Give a crew as it was when it ran, models and all, and the message that it was started with.
+
+    Raises
+    ------
+    Conflict
+        What was stored does not fit this version.
+    """
+    spec = _spec_of(request, earlier, job_id=request.id, folder="")
+    models = {"manager_model": spec.manager_model or spec.crew.manager_model}
+    models["planning_model"] = spec.planning_model or spec.crew.planning_model
+    crew = spec.crew.model_copy(update={**models, "webhook": request.webhook})
+    tasks = [Task.model_validate(task.model_dump()) for task in spec.tasks]
+    return WholeCrew(crew=crew, agents=spec.agents, tasks=tasks), spec
+
+
+def _spec_of(request: RunRequest, earlier: Execution, **of_one_run: Any) -> RunSpec:
+    try:
+        return RunSpec.model_validate({**request.spec, "inputs": earlier.inputs, **of_one_run})
+    except ValidationError as error:
+        raise Conflict(
+            f"{earlier.id} was run by another version, and what it was asked does not fit this one; run its "
+            f"crew again: `%kasal run --again {earlier.id}`"
+        ) from error
+
+
+def changed_inputs(source: Execution, change: ExecutionResume) -> dict[str, Any]:
+    """Give the inputs of a resumption."""
+    return {**source.inputs, **change.inputs}
+
+
+def changed_budget(before: Budget | None, change: Budget | None) -> Budget | None:
+    """Give the budget of a resumption: what is given changes, null takes a bound away."""
+    if change is None:
+        return before
+    kept = before.model_dump() if before is not None else {}
+    bounds = Budget.model_validate({**kept, **change.model_dump(exclude_unset=True)})
+    return bounds if any(bound is not None for bound in bounds.model_dump().values()) else None
+
+
+def changed_tools(before: Sequence[ClientTool], given: Sequence[ClientTool]) -> list[ClientTool]:
+    """Give the client's tools of a resumption: by their names, those that are given go before the others."""
+    return list({tool.name: tool for tool in (*before, *given)}.values())
+
+
+def attempts_at(store: Store, request: RunRequest) -> list[Execution]:
+    """Give all attempts at the run of a request, oldest first, as they are stored."""
+    found = (store.executions.readable(each.id) for each in store.run_requests.find(root=request.root))
+    return [each for each in found if each is not None and each.verb in {"run", "resume"}]
+
+
+def require_resumable(source: Execution, attempts: Sequence[Execution], change: ExecutionResume) -> None:
+    """See to it that a run may be resumed.
+
+    Raises
+    ------
+    Conflict
+        It has completed or goes on, it is resumed already, or too many attempts have failed alike.
+    """
+    if source.status not in ENDED:
+        raise Conflict(f"{source.id} is {source.status}; it can be resumed when it has ended before its time")
+    if source.status == "completed":
+        raise Conflict(f"{source.id} has completed: nothing is left of it to do; replay it, or run it again")
+    if source.verb == "replay":
+        raise Conflict(f"{source.id} is a replay of {source.parent}; resume that one")
+    going = next((each for each in attempts if each.status not in ENDED), None)
+    if going is not None:
+        raise Conflict(f"{going.id} is {going.status}, which is an attempt at the same run")
+    failed_at = source.failed_at
+    if failed_at is None or change.inputs or change.model or change.tools:
+        return
+    alike = [
+        each for each in attempts if each.failed_at is not None and each.failed_at.call == failed_at.call
+    ]
+    if len(alike) >= MOST_ATTEMPTS:
+        raise Conflict(
+            f"{len(alike)} attempts have failed at the same call, {failed_at.words}; one more would, too. "
+            "Resume it with other inputs or another model, or mend what it calls and run it again"
+        )
+
+
+def require_alone(store: Store, asked: RunRequest) -> None:
+    """See to it that of two attempts at one run only one goes on; within the change that stores it.
+
+    Raises
+    ------
+    Conflict
+        Another goes on.
+    """
+    if asked.root == asked.id:
+        return
+    for each in attempts_at(store, asked):
+        if each.status not in ENDED:
+            raise Conflict(f"{each.id} is {each.status}, which is an attempt at the same run")
