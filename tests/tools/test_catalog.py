@@ -15,6 +15,15 @@ def test_every_tool_has_a_valid_schema_and_a_description():
         assert tool.name == tool.name.lower()
 
 
+def test_it_is_known_which_calls_may_be_made_twice():
+    pure = {tool.name for tool in builtin_tools() if tool.idempotent({})}
+    assert {tool.name for tool in builtin_tools()} - pure == {"python"}
+    request, writer = find_tool("http_request"), find_tool("file_writer")
+    assert request.idempotent({"method": "HEAD"})
+    assert not request.idempotent({"method": "POST"})
+    assert not writer.idempotent({"append": True})
+
+
 def test_names_are_unique_and_sorted():
     names = [tool.name for tool in builtin_tools()]
     assert names == sorted(set(names))
