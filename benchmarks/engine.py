@@ -37,7 +37,7 @@ COLD = """
 import sys, time
 began = time.perf_counter()
 from pathlib import Path
-from kasal_jupyter.worker.process.switches import import_crewai
+from kasal_jupyter.worker.process.setup import import_crewai
 import_crewai(Path(sys.argv[1]))
 from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.worker.crew.build import build_crew
@@ -56,11 +56,11 @@ print(first[0], file=sys.stderr)
 BARE = """
 import os, resource, sys
 from pathlib import Path
-from kasal_jupyter.worker.process.switches import import_crewai
+from kasal_jupyter.worker.process.setup import import_crewai
 import_crewai(Path(sys.argv[1]))
 from crewai import Agent, Crew, Task
 from kasal_jupyter.schemas.spec import RunSpec
-from kasal_jupyter.tools.catalog import find_tool
+from kasal_jupyter.tools.tool import find_tool
 from kasal_jupyter.tools.tool import ToolContext
 from kasal_jupyter.worker.models.sandbox_llm import SandboxLLM
 from kasal_jupyter.worker.crew.tool import crew_tool

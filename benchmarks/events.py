@@ -54,7 +54,7 @@ ENDED = {"completed", "failed", "stopped", "interrupted"}
 def work(sock: socket.socket) -> None:
     """Take a run from a socket and emit its events: 100 a second, once the file ``go`` is there."""
     from kasal_jupyter.worker.process.outbox import Outbox
-    from kasal_jupyter.worker.process.wire import LineReader
+    from kasal_jupyter.worker.process.setup import LineReader
 
     message = LineReader(sock).read()
     assert message is not None

@@ -105,7 +105,7 @@ def list_crews(
         for crew, count in rows
     ]
     total = session.scalar(select(func.count()).select_from(Crew).where(Crew.owner == user)) or 0
-    return CrewList(crews=crews, total=total, page=page, per_page=per_page)
+    return CrewList(items=crews, total=total, page=page, per_page=per_page)
 
 
 def fill(crews: int) -> str:

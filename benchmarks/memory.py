@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from kasal_jupyter.crews.crews import Crews
 from kasal_jupyter.executions.backends.local import LocalBackend
+from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.memory.knowledge import Knowledge
 from kasal_jupyter.memory.memories import Memories
 from kasal_jupyter.memory.recall import Recall, reading
@@ -236,7 +237,7 @@ def _spec(folder: Path, task: str, file: Path | None, crew_id: str) -> RunSpec:
 
 def theirs(texts: Texts, folder: Path) -> None:
     """Measure CrewAI's own memory: an index of its default storage, recalled without asking a model."""
-    from kasal_jupyter.worker.process.switches import import_crewai
+    from kasal_jupyter.worker.process.setup import import_crewai
 
     import_crewai(folder)
     from crewai.memory.storage.lancedb_storage import LanceDBStorage
@@ -296,7 +297,7 @@ def readme(made: float, added: float, asked: float, answered: int) -> str:
 async def measure(folder: Path) -> None:
     """Measure what is ours."""
     texts = Texts()
-    with Store.open(folder / "store") as store:
+    with Store.open(folder / "store", SCHEMAS) as store:
         answered = await found(store)
         print(f"{answered} of {len(QUESTIONS)} questions find their passage among the first five")
         for size in SIZES:

@@ -28,7 +28,7 @@ from typing import Any, ClassVar, cast
 import orjson
 import psutil
 
-from kasal_jupyter.cli.server_process import ServerProcess
+from kasal_jupyter.cli.demo import ServerProcess
 from kasal_jupyter.client.client import Client
 from kasal_jupyter.executions.backends.backend import Exit
 from kasal_jupyter.executions.backends.local import LocalBackend
@@ -171,10 +171,10 @@ class Run:
 
 def telling_apart(folder: Path, described: RunSpec, events: list[dict[str, Any]]) -> float:
     """Give the CPU seconds that it takes to tell a run's calls apart."""
-    from kasal_jupyter.worker.process.switches import import_crewai
+    from kasal_jupyter.worker.process.setup import import_crewai
 
     import_crewai(folder)
-    from kasal_jupyter.tools.catalog import find_tool
+    from kasal_jupyter.tools.tool import find_tool
     from kasal_jupyter.worker.crew.record import RunRecord
     from kasal_jupyter.worker.process.stop import StopSignal
 

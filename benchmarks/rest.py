@@ -164,11 +164,12 @@ def kasal(folder: Path, crews: int) -> tuple[subprocess.Popen[bytes], Target]:
 async def fill(folder: Path, owner: str, count: int) -> None:
     """Store crews of three agents and a task, as another server on the same data folder does."""
     from kasal_jupyter.crews.crews import Crews
+    from kasal_jupyter.memory.findable import SCHEMAS
     from kasal_jupyter.schemas.crews import CrewCreate
     from kasal_jupyter.store.store import Store
 
     roles = ("Writer", "Reader", "Critic")
-    store = Store.open(folder)
+    store = Store.open(folder, SCHEMAS)
     crews = Crews(store)
     for first in range(0, count, 500):
         made = [

@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from kasal_jupyter.cli.server_process import ServerProcess
+from kasal_jupyter.cli.demo import ServerProcess
 from kasal_jupyter.client.client import Client
 from kasal_jupyter.schemas.agents import CrewAgent
 from kasal_jupyter.schemas.crews import CrewCreate

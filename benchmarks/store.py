@@ -26,9 +26,9 @@ from tinydb import TinyDB
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.schemas.executions import Execution
-from kasal_jupyter.store.database import Database
 from kasal_jupyter.store.selection import Selection
 from kasal_jupyter.store.store import Store
+from kasal_jupyter.store.table import Database
 
 TINY = "--tiny" in sys.argv
 SIZES = (1, 2, 3, 4) if TINY else (100, 1_000, 10_000, 100_000)

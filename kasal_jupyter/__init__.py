@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
     from kasal_jupyter.kernel.crews.crew import Agent, Crew, Task
     from kasal_jupyter.kernel.functions.notebook_tools import tool
-    from kasal_jupyter.kernel.python_api import connect, runs, usage
     from kasal_jupyter.kernel.runs.result import RunResult
-    from kasal_jupyter.kernel.runs.run_list import Run, Runs
+    from kasal_jupyter.kernel.runs.run_list import Run, Runs, runs
+    from kasal_jupyter.kernel.runs.usage import usage
+    from kasal_jupyter.kernel.session import connect
 
 __all__ = [
     "Agent",
@@ -50,10 +51,10 @@ _PLACES = {
     "RunResult": "runs.result",
     "Runs": "runs.run_list",
     "Task": "crews.crew",
-    "connect": "python_api",
-    "runs": "python_api",
+    "connect": "session",
+    "runs": "runs.run_list",
     "tool": "functions.notebook_tools",
-    "usage": "python_api",
+    "usage": "runs.usage",
 }
 """The names that are taken from the kernel side when they are used, and the modules that have them."""
 

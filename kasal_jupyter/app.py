@@ -22,17 +22,14 @@ from tornado.ioloop import PeriodicCallback
 from tornado.web import RequestHandler
 from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, default
 
-from kasal_jupyter.api.admission import Doors
 from kasal_jupyter.api.fanout import Fanouts
-from kasal_jupyter.api.logged import CredentialFilter
-from kasal_jupyter.api.metrics import count_run, show_runs
-from kasal_jupyter.api.parts import Parts
-from kasal_jupyter.api.routes import routes
-from kasal_jupyter.api.unusable import UnusableStore
-from kasal_jupyter.api.warming import warm_up
+from kasal_jupyter.api.logged import CredentialFilter, count_run, show_runs
+from kasal_jupyter.api.parts import Doors, Parts
+from kasal_jupyter.api.routes import serve
+from kasal_jupyter.api.starting import UnusableStore, warm_up
 from kasal_jupyter.api.websocket import EventSocket
 from kasal_jupyter.auth.accounts import Accounts
-from kasal_jupyter.auth.maintenance import MaintenanceMode
+from kasal_jupyter.auth.gate import MaintenanceMode
 from kasal_jupyter.auth.rates import Senders
 from kasal_jupyter.auth.standing import ASK_SECONDS, LOOK_SECONDS, Watch
 from kasal_jupyter.confined import ConfinedPool
@@ -45,9 +42,9 @@ from kasal_jupyter.executions.crew_memories import CrewMemories
 from kasal_jupyter.executions.disabled_users import DisabledOwners
 from kasal_jupyter.executions.queue import RunLimits
 from kasal_jupyter.executions.service import Runs
-from kasal_jupyter.executions.webhooks.delivery import Webhooks
-from kasal_jupyter.executions.webhooks.signing import SigningSecrets
+from kasal_jupyter.executions.webhooks import SigningSecrets, Webhooks
 from kasal_jupyter.hiding import MIN_WORD, unhidden_among
+from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.memory.knowledge import Knowledge
 from kasal_jupyter.memory.memories import Memories
 from kasal_jupyter.models.catalog import ModelCatalog, SandboxCatalog
@@ -380,7 +377,7 @@ class KasalApp(ExtensionApp):
 
     def _opened(self) -> Store:
         """Open the store; it may take a while, where another program holds it."""
-        return Store.open(self.folder)
+        return Store.open(self.folder, SCHEMAS)
 
     def _build(self, store: Store) -> None:
         """Build the parts over an opened store.
@@ -432,8 +429,7 @@ class KasalApp(ExtensionApp):
         assert unusable is not None
         self._unusable = None
         unusable.leave(web_app)
-        base_url = web_app.settings["base_url"]
-        web_app.add_handlers(".*$", routes(self.parts, base_url, self._prefixes))  # type: ignore[no-untyped-call]
+        serve(web_app, self.parts, self._prefixes)
         await self._begin(self.parts)
         return None
 
@@ -537,7 +533,7 @@ class KasalApp(ExtensionApp):
                 runs = self.parts.runs
                 folder = runs.folder.parent / SANDBOX_FOLDER / runs.presence.server_id
                 # To make a store takes a new file's syncs.
-                store = await asyncio.to_thread(Store.open, folder)
+                store = await asyncio.to_thread(Store.open, folder, SCHEMAS)
                 self._sandbox_parts = self._workspace(
                     store, folder, SandboxCatalog(environ={}), self.parts.maintenance
                 )
@@ -554,7 +550,7 @@ class KasalApp(ExtensionApp):
             self._unusable.serve(self.serverapp.web_app, self._prefixes)
             return
         assert self.parts is not None
-        self.handlers.extend(routes(self.parts, "/", self._prefixes))
+        serve(self.serverapp.web_app, self.parts, self._prefixes)
 
     async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
         """Begin work once the server's loop runs."""

@@ -14,7 +14,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,6 +36,9 @@ SECONDS = 40.0
 
 NICE = 10
 """How far a process stands behind the server, and behind runs, where they want a processor."""
+
+COMMAND: Sequence[str] = (sys.executable, "-I", "-m", "kasal_jupyter.confined")
+"""What a process is started by."""
 
 _REFUSED, _TOO_MUCH, _INVALID = 3, 4, 5
 """Exit statuses: the function raised ValueError, found no more memory, or raised InvalidRequest."""
@@ -80,7 +83,7 @@ def confined(
     TooMuch
         It took too long, or too much memory.
     """
-    command = [sys.executable, "-I", "-m", __name__, function, str(memory), str(int(seconds) + 1)]
+    command = [*COMMAND, function, str(memory), str(int(seconds) + 1)]
     with subprocess.Popen(  # noqa: S603 - our own program
         command,
         stdin=subprocess.PIPE,

@@ -7,9 +7,10 @@ input, or waits for somebody else's machine, for a name server or for a disk, is
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -230,7 +231,7 @@ SMALL = 16
 """Documents, or so, that are worked on at once: with fewer, a thread would cost more than the work."""
 
 
-async def aside(work: Callable[[], T], *, size: int, owner: str, places: Places = LARGE) -> T:
+async def beside_loop(work: Callable[[], T], *, size: int, owner: str, places: Places = LARGE) -> T:
     """Do something in a thread where others would have to wait for it; at once where it is small.
 
     Parameters
@@ -254,3 +255,36 @@ async def aside(work: Callable[[], T], *, size: int, owner: str, places: Places 
 
 FILES = Places(2, each_owner=1, waiting=WAITING)
 """For looking for files, and packing them."""
+
+
+# Work of the server that nobody waits for.
+
+
+class Chores:
+    """Tasks of the loop, kept until they are done; what goes wrong in one is logged."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do something in the background."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    async def finish(self, seconds: float) -> None:
+        """Wait until everything is done, what it begins meanwhile included, for so long at most."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
+        except TimeoutError:
+            for task in self._tasks:
+                task.cancel()
+            logging.getLogger(__name__).warning("%d chores were left undone", len(self._tasks))
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logging.getLogger(__name__).error("a run's bookkeeping failed", exc_info=error)

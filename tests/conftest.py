@@ -4,8 +4,10 @@ import functools
 import gc
 import os
 import shutil
+import signal
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
 import pytest
@@ -37,6 +39,9 @@ httpx._transports.default.create_ssl_context = _trust_once
 
 def pytest_configure(config):
     """Share one warm process among all that is started here, by whichever of pytest's processes."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # So it is in the background of a shell, and all that is started here would be deaf to Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         stack = ExitStack()
         stack.enter_context(shared())
@@ -55,17 +60,15 @@ def engine(tmp_path_factory):
 @pytest.fixture(scope="session")
 def shared_server(tmp_path_factory):
     """A Jupyter server with the extension; one for all tests."""
-    server = start_server(tmp_path_factory.mktemp("server"))
+    server = start_server(tmp_path_factory.mktemp("server"), lab=True)
     yield server
     server.close()
 
 
 @pytest.fixture(scope="module")
 def live_server(shared_server):
-    """The Jupyter server: ``url``, ``token``, ``folder``; without the crews of other modules."""
-    with shared_server.client() as client:
-        for crew in client.get("/crews", params={"per_page": 500}).json()["crews"]:
-            assert client.delete(f"/crews/{crew['id']}").status_code in {204, 404}
+    """The Jupyter server: ``url``, ``token``, ``folder``; without what other modules have left."""
+    shared_server.forget()
     return shared_server
 
 
@@ -85,7 +88,9 @@ def browser():
         pytest.skip(missing)
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"]
+            executable_path=chromium,
+            # Without a graphics card, the processor would play one.
+            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-gpu-rasterization"],
         )
         yield running
         running.close()
@@ -109,21 +114,26 @@ def pytest_collection_finish():
 
 
 LONG = (
-    *("test_schemathesis", "test_faults", "test_browser", "test_benchmarks", "test_local", "test_hub"),
+    *("outside/test_schemathesis", "test_faults", "kernel/test_browser", "test_benchmarks"),
+    *("executions/test_local", "executions/test_faults", "hub/test_hub", "api/test_docs"),
+    *("kernel/test_notebooks", "kernel/test_runners", "kernel/test_editor_browser"),
+    *("client/test_private_server", "worker/test_seams", "api/test_nasty", "cli/test_demo"),
     *(
-        "test_docs",
-        "test_notebooks",
-        "test_runners",
-        "test_editor_browser",
-        "test_private_server",
-        "test_seams",
+        "api/test_mcp",
+        "kernel/test_mcp",
+        "cli/test_mcp",
+        "worker/test_run",
+        "cli/test_run",
+        "cli/test_server",
     ),
-    *("test_nasty", "test_demo", "test_mcp", "test_run", "test_server", "test_app", "test_key_hygiene"),
+    *("test_app", "api/test_key_hygiene"),
 )
 """Files of tests, from the longest on: more than ten seconds each."""
+
+HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items):
     """Begin with what takes longest: at the end, one process would wait for the other."""
-    places = {name: place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
+    places = {HERE / f"{name}.py": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(LONG)))

@@ -18,10 +18,11 @@ from kasal_jupyter.executions.backends.backend import Exit
 from kasal_jupyter.executions.backends.local import LocalBackend, LocalRun, StartMethod
 from kasal_jupyter.executions.backends.zygote import Zygote
 from kasal_jupyter.schemas.spec import RunMessage, RunSpec
+from tests.processes import PATIENCE
 from tests.shared_zygote import borrowing
 
 TIME = "2024-01-15T10:30:00Z"
-TIMEOUT = 60
+TIMEOUT = PATIENCE
 
 SECRETS = {
     "OPENAI_API_KEY": "sk-of-the-server-itself",

@@ -15,9 +15,8 @@ from typing import Any, NoReturn
 
 import orjson
 
-from kasal_jupyter.worker.process.wire import LineReader
-from kasal_jupyter.worker.process.zygote import Zygote
-from kasal_jupyter.worker.process.zygote_warden import fostered
+from kasal_jupyter.worker.process.setup import LineReader
+from kasal_jupyter.worker.process.zygote import Zygote, fostered
 
 
 def serve(sock: socket.socket) -> NoReturn:

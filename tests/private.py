@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.processes import borrowed
+from tests.processes import PATIENCE, borrowed
 from tests.server import KEYS
 
 FOREIGN = (
@@ -63,7 +63,7 @@ def end_servers(room: Path) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):  # It has just ended by itself.
             below += server.children(recursive=True)
             server.terminate()
-        _, left = psutil.wait_procs([server, *below], timeout=30)
+        _, left = psutil.wait_procs([server, *below], timeout=PATIENCE)
         for each in left:
             each.kill()
         assert not left, f"processes were left behind: {left}"

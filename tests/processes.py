@@ -12,6 +12,9 @@ import psutil
 
 from tests.shared_zygote import lent_to
 
+PATIENCE = 120
+"""How many seconds a test waits for what comes for sure: an idle machine needs one, a busy one far more."""
+
 
 def end(process: subprocess.Popen[bytes], log: Path) -> None:
     """End a server as a service does, and see that nothing of it is left.
@@ -26,14 +29,14 @@ def end(process: subprocess.Popen[bytes], log: Path) -> None:
     below = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
     try:
-        process.wait(30)
+        process.wait(PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
         raise AssertionError(f"the server did not end; its log:\n{log.read_text()}") from None
     finally:
         below += borrowed(process.pid)
-        _, left = psutil.wait_procs(below, timeout=10)
+        _, left = psutil.wait_procs(below, timeout=PATIENCE)
         for each in left:
             each.kill()
     assert not left, f"processes were left behind: {left}"

@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 
+from tests.processes import PATIENCE
+
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 """How the reference writes a time."""
 
@@ -74,7 +76,7 @@ def start(api: httpx.Client, crew_id: str, topic: str = "tea") -> str:
 def wait_for(api: httpx.Client, job_id: str, *states: str) -> dict[str, Any]:
     """Wait until an execution is in one of some states (any that ends it, where none is given)."""
     wanted = set(states) or ENDED
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         state: dict[str, Any] = api.get(f"/executions/{job_id}").json()
         if state["status"] in wanted:

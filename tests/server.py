@@ -16,11 +16,15 @@ import httpx
 import websocket
 
 from kasal_jupyter.models.providers import PROVIDERS
-from tests.processes import end
+from kasal_jupyter.schemas.executions import ENDED
+from kasal_jupyter.store.collections import CATALOG
+from kasal_jupyter.store.store import Store
+from tests.processes import PATIENCE, end
 
 TOKEN = "tests-own-token"
 
-_EXTENSION = "--ServerApp.jpserver_extensions={'kasal_jupyter': True}"
+LAB = ("jupyter_lsp", "jupyter_server_terminals", "jupyterlab", "notebook", "notebook_shim")
+"""JupyterLab's and Notebook's extensions: a third of a server's start, and few tests open their pages."""
 
 WARM = "--KasalApp.warm=start"
 """Unless a test's options say otherwise: a server that runs no crew need not load the engine."""
@@ -54,15 +58,32 @@ class LiveServer:
     def client(self, **options: Any) -> httpx.Client:
         """Give a client of the API with the token; paths begin below ``/v1``."""
         headers = {"Authorization": f"token {self.token}"}
-        return httpx.Client(base_url=f"{self.url}/v1", headers=headers, timeout=60, **options)
+        return httpx.Client(base_url=f"{self.url}/v1", headers=headers, timeout=PATIENCE, **options)
 
-    def socket(self, timeout: float = 60) -> websocket.WebSocket:
+    def socket(self, timeout: float = PATIENCE) -> websocket.WebSocket:
         """Open a WebSocket with the token."""
         return websocket.create_connection(
             f"{self.url.replace('http', 'ws', 1)}/v1/ws",
             header=[f"Authorization: token {self.token}"],
             timeout=timeout,
         )
+
+    def forget(self) -> None:
+        """Take away what tests have left: whatever the store keeps, whoever's it is, and what still runs."""
+        with Store.open(self.folder) as store, self.client() as client:
+            for execution in store.executions.find():
+                if execution.status not in ENDED:
+                    # It may end by itself meanwhile.
+                    assert client.post(f"/executions/{execution.id}/stop").status_code in {200, 409}
+            left = [store.repository(collection) for collection in CATALOG]
+
+            def forget() -> None:
+                for repository in left:
+                    for each in repository.ids():
+                        repository.delete(each)
+
+            if any(repository.count() for repository in left):
+                store.change_now(forget)
 
     def close(self) -> None:
         """End the server as a service does, and see that nothing of it is left."""
@@ -76,6 +97,7 @@ def start_server(
     environ: Mapping[str, str] | None = None,
     ready: str | None = "/crews",
     standalone: bool = False,
+    lab: bool = False,
     before: Callable[[], object] | None = None,
 ) -> LiveServer:
     """Start a server and wait until it answers.
@@ -94,6 +116,8 @@ def start_server(
         What it must answer with 200 to be up; None for one that does not serve the API.
     standalone
         Whether it is a server of Kasal's own, `jupyter kasal`, instead of a Jupyter server.
+    lab
+        Whether JupyterLab and Notebook are served as well.
     before
         Called in its process before it is the server.
     """
@@ -101,7 +125,12 @@ def start_server(
     folder = folder or room / "data"
     log = room / "server.log"
     kept = {name: value for name, value in os.environ.items() if name not in KEYS}
-    server_of = ["kasal_jupyter.cli"] if standalone else ["jupyter_server", _EXTENSION]
+    extensions = {"kasal_jupyter": True} | ({} if lab else dict.fromkeys(LAB, False))
+    server_of = (
+        ["kasal_jupyter.cli"]
+        if standalone
+        else ["jupyter_server", f"--ServerApp.jpserver_extensions={extensions}"]
+    )
     with log.open("wb") as out:
         process = subprocess.Popen(
             [
@@ -145,7 +174,7 @@ def start_server(
 
 def _port(process: subprocess.Popen[bytes], about: Path, log: Path, page: str) -> int:
     """Wait for the file in which a Jupyter server tells where it listens."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         assert process.poll() is None, f"the server ended at once:\n{log.read_text()}"
         if about.exists() and (text := about.read_text()):

@@ -77,6 +77,11 @@ class Borrowed:
         return self.returncode
 
 
+def lend_to(module: Any) -> None:
+    """Have the module that starts zygotes borrow them."""
+    module.Zygote._popen = borrowing(module.Zygote._popen)
+
+
 def borrowing(start: Callable[..., Any]) -> Callable[..., Any]:
     """Make of what starts a zygote something that borrows one, where it can."""
 
@@ -159,6 +164,7 @@ def shared() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="kasal-tests-") as folder:
         (Path(folder) / "ways").write_text(json.dumps(_ways(os.environ)))
         process = _begun(Path(folder))
+        programs = _begun(Path(folder), "programs")
         os.environ[VARIABLE] = folder
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [everywhere, kept["PYTHONPATH"]]))
         try:
@@ -168,8 +174,9 @@ def shared() -> Iterator[None]:
                 left = json.loads(line.recv(_LARGE))
             assert not left, f"zygotes were left behind: {left}"
         finally:
-            process.terminate()
-            process.wait()
+            for each in (process, programs):
+                each.terminate()
+                each.wait()
             for name, value in kept.items():
                 if value is None:
                     os.environ.pop(name, None)
@@ -177,12 +184,15 @@ def shared() -> Iterator[None]:
                     os.environ[name] = value
 
 
-def _begun(folder: Path) -> subprocess.Popen[bytes]:
+def _begun(folder: Path, what: str = "zygote") -> subprocess.Popen[bytes]:
+    """Start who lends zygotes, or other programs."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door, (folder / "log").open("ab") as log:
-        door.bind(str(folder / "zygote"))
+        door.bind(str(folder / what))
         door.listen(64)
+        who = [str(door.fileno()), str(folder), str(os.getpid())]
+        lend = f"from tests.shared_programs import lend; lend({who[0]}, {who[2]})"
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.shared_zygote", str(door.fileno()), str(folder), str(os.getpid())],
+            [sys.executable, *(("-m", "tests.shared_zygote", *who) if what == "zygote" else ("-c", lend))],
             pass_fds=[door.fileno()],
             cwd=ROOT,
             env=worker_environment(os.environ, folder),
@@ -282,7 +292,7 @@ class Lender:
         line.close()
 
     def _end(self, line: socket.socket) -> NoReturn:
-        end = time.monotonic() + 10
+        end = time.monotonic() + _TIMEOUT
         while self._lent and time.monotonic() < end:
             for handle in select.select(list(self._lent), [], [], 0.5)[0]:
                 self._has_ended(handle)
@@ -301,7 +311,7 @@ def _become(wish: dict[str, Any], control: int, log: int) -> NoReturn:
     os.environ.update(wish["environment"])
     tempfile.tempdir = None  # It knows where the former environment said.
     from kasal_jupyter.worker.process import zygote
-    from kasal_jupyter.worker.process.zygote_warden import fostered
+    from kasal_jupyter.worker.process.zygote import fostered
 
     sock = socket.socket(fileno=control)
     births = fostered(sock)
@@ -317,15 +327,16 @@ def main(door: socket.socket, folder: Path, owner: int) -> NoReturn:
 
 def warm_up(folder: Path) -> None:
     """Do what each zygote would do, and have it not done again."""
-    from kasal_jupyter.worker.process.switches import import_crewai
+    from kasal_jupyter.worker.process.setup import import_crewai
 
     import_crewai(folder)  # Before anything else imports it.
     from kasal_jupyter.worker.process import warm
 
     warm.warm_up()
     warm.warm_up = lambda: None
-    # Otherwise each zygote would load it for itself once nothing is to do.
-    warm.load_rest("mcp")
+    # Otherwise each zygote would load it for itself once nothing is to do, and each run before.
+    for name in ("mcp", "anthropic", "gemini", "azure", "bedrock"):
+        warm.load_rest(name)
     gc.collect()
     gc.freeze()
 

@@ -4,18 +4,15 @@ import pytest
 
 from kasal_jupyter.hiding import Hider, beginning, here, keep_here
 from kasal_jupyter.memory.insights import DoneTask, happened
-from kasal_jupyter.memory.recall import Hit
-from kasal_jupyter.memory.record import Record
-from kasal_jupyter.memory.wording import reminder
+from kasal_jupyter.memory.recall import Hit, reminder
+from kasal_jupyter.memory.tables import Record
 from kasal_jupyter.tools.builtin import http_request, web_search
-from kasal_jupyter.tools.catalog import find_tool
 from kasal_jupyter.tools.fetch import Answer
-from kasal_jupyter.tools.portions import portion
 from kasal_jupyter.tools.search import Found
-from kasal_jupyter.tools.tool import ToolContext
+from kasal_jupyter.tools.tool import ToolContext, find_tool, portion
+from kasal_jupyter.worker.models.answer_text import Heard, emptiness, remark_on
 from kasal_jupyter.worker.models.chat_body import NotAnAnswer, objects, page_title
 from kasal_jupyter.worker.models.chat_calls import Calls
-from kasal_jupyter.worker.models.endings import Heard, emptiness, remark_on
 from kasal_jupyter.worker.models.provider_errors import said
 from kasal_jupyter.worker.process.sizes import shortened
 

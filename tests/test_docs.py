@@ -87,8 +87,9 @@ def models_in(model):
 def words_of(model):
     """Give a model's fields and the values it lists, inner ones included, but for where lists sort."""
     for each in models_in(model):
+        each.model_rebuild()  # By which a page learns what its items are called.
         for name, field in each.model_fields.items():
-            yield name
+            yield field.alias or name
             if name != "sort":
                 yield from (value for value in parts_of(field.annotation) if isinstance(value, str))
 

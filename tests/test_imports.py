@@ -46,7 +46,7 @@ def test_the_package_itself_imports_nothing_heavy(heavy):
 BOOKKEEPING = {
     "api/long_answer.py": "a file's next bytes are read",
     "api/docs.py": "the server's own documents are made",
-    "api/webhooks.py": "a run's own cursor is read",
+    "api/traces.py": "a run's own cursor is read",
     "app.py": "the server starts",
     "models/listing.py": "the prices are loaded",
     "executions": "journals are written and processes started",
@@ -65,4 +65,4 @@ def test_the_loops_own_threads_do_the_servers_bookkeeping_alone():
     assert {
         path for path in using if path not in BOOKKEEPING and path.split("/")[0] not in BOOKKEEPING
     } == set()
-    assert not using & {"executions/generate.py", "executions/books/usage_report.py"}
+    assert not using & {"executions/generate.py", "executions/usage_report.py"}

@@ -7,10 +7,11 @@ from kasal_jupyter.client.client import Client
 from kasal_jupyter.client.connection import Connection
 from kasal_jupyter.client.stream import open_socket
 from kasal_jupyter.errors import Unavailable
-from kasal_jupyter.models.small_requests import Asker, AskFailed
+from kasal_jupyter.models.served import Asker, AskFailed
 from kasal_jupyter.outward import NoWayOut, client_options, fault, is_loopback, proxy_for, settle
 from kasal_jupyter.tools.fetch import RequestFailed, fetch
 from kasal_jupyter.tools.guard import HostGuard, HostRefused
+from tests.processes import PATIENCE
 from tests.servers.endpoint_server import endpoint_server, reply
 from tests.servers.proxy_server import Proxy
 
@@ -87,7 +88,7 @@ def test_a_models_server_and_a_tools_on_it_are_reached(hostile, server):
     with Asker(server.url, None, 5, None) as asker:
         assert asker.ask("/models") == {"data": []}
     request = httpx.Request("GET", f"{server.url}/models")
-    assert fetch(request, HostGuard(["127.0.0.1"]), timeout=5, max_bytes=100).status == 200
+    assert fetch(request, HostGuard(["127.0.0.1"]), timeout=PATIENCE, max_bytes=100).status == 200
 
 
 @pytest.mark.parametrize(
@@ -137,10 +138,10 @@ def test_what_is_elsewhere_is_asked_through_the_proxy(monkeypatch, server, proxy
     server.replies["/page"] = reply(b"hello")
     with Asker("http://models.test", None, 5, None) as asker:
         assert asker.ask("/models") == {"data": []}
-    page = fetch(httpx.Request("GET", "http://pages.test/page"), HostGuard(), timeout=5, max_bytes=100)
+    page = fetch(httpx.Request("GET", "http://pages.test/page"), HostGuard(), timeout=PATIENCE, max_bytes=100)
     assert page.body == b"hello"
     with pytest.raises((AskFailed, RequestFailed)):
-        fetch(httpx.Request("GET", "https://pages.test/page"), HostGuard(), timeout=5, max_bytes=100)
+        fetch(httpx.Request("GET", "https://pages.test/page"), HostGuard(), timeout=PATIENCE, max_bytes=100)
     assert proxy_for("http://direct.test/x") is None
     assert proxy.asked == (
         ["GET http://models.test/models", "GET http://pages.test/page", "CONNECT pages.test:443"]
@@ -162,9 +163,9 @@ def test_what_is_elsewhere_is_asked_through_the_proxy(monkeypatch, server, proxy
 def test_a_tool_reaches_no_inner_host_through_the_proxy(monkeypatch, proxy, url):
     monkeypatch.setenv("http_proxy", proxy.url())
     with pytest.raises(HostRefused):
-        fetch(httpx.Request("GET", url), HostGuard(), timeout=5, max_bytes=100)
+        fetch(httpx.Request("GET", url), HostGuard(), timeout=PATIENCE, max_bytes=100)
     with pytest.raises(HostRefused):
-        fetch(httpx.Request("GET", "http://pages.test/"), HostGuard(None), timeout=5, max_bytes=100)
+        fetch(httpx.Request("GET", "http://pages.test/"), HostGuard(None), timeout=PATIENCE, max_bytes=100)
     assert proxy.asked == []
 
 

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from kasal_jupyter.errors import Fault, InvalidRequest
-from kasal_jupyter.store.codec import decode, encode
+from kasal_jupyter.store.layout import decode, encode
 from kasal_jupyter.wellformed import text_of, well_formed, well_formed_json
 
 

@@ -11,7 +11,7 @@ from kasal_jupyter.api.long_answer import PouredAnswer
 from kasal_jupyter.api.operation import Media, operation
 from kasal_jupyter.executions.artifacts import list_artifacts, open_artifact, zip_artifacts
 from kasal_jupyter.places import FILES
-from kasal_jupyter.schemas.artifacts import ArtifactList, ArtifactQuery
+from kasal_jupyter.schemas.executions import ArtifactList, ArtifactQuery
 
 ZIP = Media("application/zip", "All files in one archive.")
 
@@ -74,14 +74,7 @@ class ArtifactsHandler(FileHandler):
             text = query.search.casefold()
             found = [info for info in found if text in info.name.casefold()]
         found.sort(key=attrgetter(query.sort.removeprefix("-")), reverse=query.sort.startswith("-"))
-        self.answer(
-            ArtifactList(
-                artifacts=found[query.offset : query.offset + query.per_page],
-                total=len(found),
-                page=query.page,
-                per_page=query.per_page,
-            )
-        )
+        self.answer(ArtifactList.of(query, query.part(found), len(found)))
 
 
 class ArtifactHandler(FileHandler):

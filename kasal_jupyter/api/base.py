@@ -20,8 +20,8 @@ from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from kasal_jupyter.api.logged import loggable_address, texts_of, told
 from kasal_jupyter.api.operation import operation_of
 from kasal_jupyter.api.parts import Parts
-from kasal_jupyter.auth.caller import Caller, caller_of
-from kasal_jupyter.auth.failed_logins import network_of
+from kasal_jupyter.auth.gate import Caller, caller_of
+from kasal_jupyter.auth.logins import network_of
 from kasal_jupyter.errors import (
     DocumentDamaged,
     Forbidden,
@@ -215,15 +215,18 @@ class BaseHandler(JupyterHandler):
         for name, value in self._told.items():
             self._headers[name] = value
 
-    def tell(self, name: str, value: str) -> None:
-        """Set a header that the answer has whatever comes of the request."""
-        self._headers[name] = value
-        self._told = {**self._told, name: value}
+    def tell(self, headers: Mapping[str, str]) -> None:
+        """Set headers that the answer has whatever comes of the request."""
+        for name, value in headers.items():
+            self._headers[name] = value
+        self._told = {**self._told, **headers}
 
     def check_host(self) -> bool:
         """Say whether the request names a host of this server; each name is looked at once."""
-        known: set[str] = self.settings.setdefault("kasal_hosts", set())
         host = self.request.host
+        known: set[str] | None = self.settings.get("kasal_hosts")
+        if known is None:
+            known = self.settings["kasal_hosts"] = set()
         if host in known:
             return True
         allowed = super().check_host()

@@ -29,7 +29,7 @@ from kasal_jupyter.errors import (
     Unauthorized,
     Unavailable,
 )
-from kasal_jupyter.schemas.errors import ErrorBody
+from kasal_jupyter.schemas.server import ErrorBody
 
 Json = dict[str, Any]
 

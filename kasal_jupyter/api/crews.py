@@ -16,6 +16,7 @@ from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.executions.dry_run import doubted_models, dry_run
 from kasal_jupyter.schemas.base import Updated
 from kasal_jupyter.schemas.crews import (
+    ChangeQuery,
     Crew,
     CrewCheck,
     CrewChecked,
@@ -27,13 +28,17 @@ from kasal_jupyter.schemas.crews import (
     CrewQuery,
     CrewSummary,
     CrewUpdate,
+    Source,
     WholeCrew,
 )
-from kasal_jupyter.schemas.versions import ChangeQuery, Source
+from kasal_jupyter.store.repository import Repository
 
 IF_MATCH = {"If-Match": "The crew's ETag as it was read: 412 if it was changed since."}
 
 ETAG = {"ETag": "The crew's version, for `If-Match` and `If-None-Match`."}
+
+REMEMBERED_PAGE = 100
+"""So long may a page be that is remembered until a crew changes."""
 
 _TAG = re.compile(r'"(\d{1,18})"')
 """A crew's ETag: its version."""
@@ -53,13 +58,14 @@ class CrewsHandler(ApiHandler):
         """
         query = self.query(CrewQuery)
         if query.sort == "-created_at" and query.search is None and query.name is None:
-            bodies, total = self.parts.store.crews.bodies(
-                _summary_bytes, newest=True, offset=query.offset, limit=query.per_page, **self.caller.scope
-            )
-            self.write_bytes(
-                b'{"crews":[%b],"total":%d,"page":%d,"per_page":%d}'
-                % (b",".join(bodies), total, query.page, query.per_page)
-            )
+            store, owner = self.parts.store, self.caller.only
+            with store.one_look(self.seen):
+                key = ("newest page", owner, query.page, query.per_page)
+                if query.per_page > REMEMBERED_PAGE:
+                    data = _newest(store.crews, query, owner)
+                else:
+                    data = store.crews.remembered(key, lambda: _newest(store.crews, query, owner))
+            self.write_bytes(data)
             return
         page = await list_page(
             self.parts.store.crews,
@@ -69,7 +75,7 @@ class CrewsHandler(ApiHandler):
             equal={"name": query.name},
         )
         crews = [_summary(crew) for crew in page.documents]
-        self.answer(CrewList(crews=crews, total=page.total, page=query.page, per_page=query.per_page))
+        self.answer(CrewList.of(query, crews, page.total))
 
     @operation(
         "Create new crew",
@@ -109,7 +115,7 @@ class CrewHandler(ApiHandler):
     )
     async def get(self, crew_id: str) -> None:
         """Give a crew whole, and its version as `ETag`."""
-        tag = etag(self._crew(crew_id))
+        tag = etag(self.crew(crew_id))
         if tag in _tags(self.request.headers.get("If-None-Match", "")):
             self.set_header("ETag", tag)
             self.set_status(304)
@@ -135,7 +141,7 @@ class CrewHandler(ApiHandler):
         A given list of agents or tasks replaces the whole list; agents and tasks keep their ids where the new
         list has the same id or name. `source` and `origin` are for its history: where the change comes from.
         """
-        self._crew(crew_id)
+        self.crew(crew_id)
         body, change = self.body(CrewUpdate), changed_by(self, self.query(ChangeQuery))
         await self.parts.webhooks.require_allowed(body.webhook)
         await self.ask_once_more()
@@ -146,13 +152,10 @@ class CrewHandler(ApiHandler):
     @operation("Delete crew", access="editor", answers={204: None}, errors=(404, 412), headers=IF_MATCH)
     async def delete(self, crew_id: str) -> None:
         """Delete a crew with its agents, tasks, versions, memory and knowledge; its past executions stay."""
-        self._crew(crew_id)
+        self.crew(crew_id)
         await self.parts.crews.delete(crew_id, version=expected_version(self))
         await self.parts.recall.drop(crew_id)
         self.nothing()
-
-    def _crew(self, crew_id: str) -> Crew:
-        return self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
 
 
 class CrewCheckHandler(ApiHandler):
@@ -174,7 +177,7 @@ class CrewCheckHandler(ApiHandler):
         `faults` has everything that keeps it from running, each with the field that it is about.
         """
         body = self.body(CrewCheck)
-        self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
+        self.crew(crew_id)
         # What has just ended tells of the next run as well.
         await self.parts.runs.put_away(crew_id)
         runs, whole = self.parts.runs, await self.parts.crews.read(crew_id, self.caller.owner)
@@ -226,6 +229,20 @@ def _summary(crew: Crew) -> CrewSummary:
         updated_at=crew.updated_at,
         version=crew.version,
         owner=crew.owner,
+    )
+
+
+def _newest(crews: Repository[Crew], query: CrewQuery, owner: str | None) -> bytes:
+    """Give a page of an owner's crews, or everybody's, as JSON."""
+    scope = {} if owner is None else {"owner": owner}
+    bodies, total = crews.bodies(
+        _summary_bytes, newest=True, offset=query.offset, limit=query.per_page, **scope
+    )
+    return b'{"crews":[%b],"total":%d,"page":%d,"per_page":%d}' % (
+        b",".join(bodies),
+        total,
+        query.page,
+        query.per_page,
     )
 
 

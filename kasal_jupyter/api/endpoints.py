@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kasal_jupyter.api.handler import ApiHandler
-from kasal_jupyter.api.operation import Operation, operation_of
+from kasal_jupyter.api.operation import PATH_NAME, Operation, operation_of
 
 Resources = Sequence[tuple[str, type[ApiHandler]]]
 """Handlers by the templates of their paths."""
@@ -30,8 +29,6 @@ ID_EXAMPLES: Mapping[str, str] = {
     "path": "report.md",
 }
 """A value for each name in the paths' templates, the reference's where it has one."""
-
-_NAME = re.compile(r"\{([a-z_]+)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +91,7 @@ class Endpoint:
     @property
     def path_names(self) -> list[str]:
         """The names in its path."""
-        return _NAME.findall(self.path)
+        return PATH_NAME.findall(self.path)
 
     @property
     def errors(self) -> list[int]:

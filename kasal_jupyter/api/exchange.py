@@ -1,17 +1,21 @@
-"""``/crews/import`` and ``/crews/{crew_id}/export``: crews from elsewhere, and on their way there."""
+"""Crews from elsewhere, from a sentence, and on their way out."""
 
 from __future__ import annotations
 
 from kasal_jupyter.api.crews import changed_by
 from kasal_jupyter.api.handler import ApiHandler
+from kasal_jupyter.api.long_answer import AwaitedAnswer
 from kasal_jupyter.api.operation import Media, operation
 from kasal_jupyter.executions.dry_run import draft
+from kasal_jupyter.executions.generate import generate_crew
 from kasal_jupyter.formats.bundle import MESSAGE
 from kasal_jupyter.formats.limited import Exchange
 from kasal_jupyter.formats.outline import Exported, file_name, whole_body
-from kasal_jupyter.places import FILES, aside
+from kasal_jupyter.places import FILES, beside_loop
 from kasal_jupyter.schemas.exchange import (
     CrewExported,
+    CrewGenerate,
+    CrewGenerated,
     CrewImport,
     CrewImported,
     CrewRead,
@@ -87,9 +91,9 @@ class CrewExportHandler(ApiHandler):
         object with the text of each file, and with all that could not be carried over.
         """
         query = self.query(ExportQuery)
-        self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
+        self.crew(crew_id)
         crews = self.parts.crews
-        crew = await aside(
+        crew = await beside_loop(
             lambda: whole_body(crews.whole(crew_id)), size=crews.size(crew_id), owner=self.caller.owner
         )
         found = await Exchange(self.parts.confined, self.caller.owner).write(crew, query.format)
@@ -112,8 +116,53 @@ class CrewExportHandler(ApiHandler):
 
 def _as_file(found: Exported, wanted: str, stem: str) -> tuple[Media, str, bytes]:
     if wanted == "crewai":
-        from kasal_jupyter.formats.exporting import as_zip
+        from kasal_jupyter.formats.conversion import as_zip
 
         return ZIP, f"{stem}.zip", as_zip(found.files, stem)
     path, text = found.only
     return (YAML if wanted == "yaml" else CANVAS), path, text.encode()
+
+
+# ``/crews/generate``: a crew from a sentence.
+
+
+class CrewGenerateHandler(AwaitedAnswer):
+    """``POST /crews/generate``."""
+
+    tag = "Crew Management"
+    message = "No crew can be made of this"
+
+    @operation(
+        "Generate a crew",
+        access="editor",
+        body=CrewGenerate,
+        answers={200: CrewGenerated, 201: CrewGenerated},
+        errors=(422, 502),
+    )
+    async def post(self) -> None:
+        """Have a model make a crew of a sentence.
+
+        The model is asked in an execution, which is stopped when the client goes. What it says is checked as
+        a run would be; faults go back to it, twice at the most. With `save: true` the crew is stored (201).
+        """
+        request = self.body(CrewGenerate)
+        owner = self.caller.owner
+        found = await self.while_awaited(generate_crew(self.parts.runs, request, owner, self.parts.confined))
+        if found is None:
+            return
+        stored = None
+        if request.save:
+            change = changed_by(self, source="generate")
+            stored = (await self.parts.crews.create(found.crew, owner, change)).crew
+        self.answer(
+            CrewGenerated(
+                crew=found.crew,
+                yaml=found.yaml,
+                model=found.model,
+                attempts=len(found.job_ids),
+                job_ids=found.job_ids,
+                id=stored.id if stored else None,
+                status=stored.status if stored else None,
+            ),
+            201 if stored else 200,
+        )

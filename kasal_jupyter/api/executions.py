@@ -74,13 +74,10 @@ class ExecutionsHandler(ApiHandler):
         executions = await self.parts.runs.current(page.documents)
         places = [self.parts.runs.position(each.id) for each in executions]
         await self.answer_with(
-            lambda: ExecutionList(
-                executions=[
-                    _status(each, place, MOST_LISTED) for each, place in zip(executions, places, strict=True)
-                ],
-                total=page.total,
-                page=query.page,
-                per_page=query.per_page,
+            lambda: ExecutionList.of(
+                query,
+                [_status(each, place, MOST_LISTED) for each, place in zip(executions, places, strict=True)],
+                page.total,
             ),
             size=LISTED * len(executions),
         )
@@ -100,7 +97,7 @@ class ExecutionsHandler(ApiHandler):
         the same answers, where there is one: then nothing is started, and the status is 200.
         """
         body = self.body(ExecutionCreate)
-        self.own(self.parts.store.crews.get(body.crew_id), f"crew {body.crew_id}", field="crew_id")
+        self.crew(body.crew_id, field="crew_id")
         whole = await self.parts.crews.read(body.crew_id, self.caller.owner)
         given: Any = {"request": self._keyed(body), "tools": body.tools, "budget": body.budget}
         runs, owner, earlier = self.parts.runs, self.caller.owner, False

@@ -14,7 +14,7 @@ TICK_SECONDS = 0.01
 """How long events are gathered before they go out: it makes a burst to 500 sockets ten times cheaper."""
 
 
-OneLook = Callable[[], AbstractContextManager[None]]
+OneLook = Callable[[], AbstractContextManager[object]]
 
 
 class Receiver(Protocol):

@@ -14,13 +14,12 @@ from jupyter_server.auth.decorator import allow_unauthenticated
 from pydantic import BaseModel
 from tornado import web
 
-from kasal_jupyter.api.admission import SMALL_BODY
 from kasal_jupyter.api.base import NO_SUCH_METHOD, BaseHandler
 from kasal_jupyter.api.body import read_body, read_query
-from kasal_jupyter.api.metrics import count_request
+from kasal_jupyter.api.logged import count_request
 from kasal_jupyter.api.operation import Access, Operation, operation_of
-from kasal_jupyter.api.parts import Parts
-from kasal_jupyter.auth.caller import RANK, Caller, Owned
+from kasal_jupyter.api.parts import SMALL_BODY, Parts
+from kasal_jupyter.auth.gate import RANK, Caller, Owned
 from kasal_jupyter.auth.standing import Standing
 from kasal_jupyter.errors import (
     DocumentDamaged,
@@ -34,8 +33,10 @@ from kasal_jupyter.errors import (
     Unauthorized,
 )
 from kasal_jupyter.executions.discard import discard
-from kasal_jupyter.places import LARGE, LISTS, aside
+from kasal_jupyter.places import LARGE, LISTS, beside_loop
 from kasal_jupyter.schemas.base import Query
+from kasal_jupyter.schemas.crews import Crew
+from kasal_jupyter.store.engine import Seen
 
 M = TypeVar("M", bound=BaseModel)
 Q = TypeVar("Q", bound=Query)
@@ -74,8 +75,16 @@ class ApiHandler(BaseHandler):
 
     caller: Caller = NOBODY
 
+    seen: Seen | None = None
+    """What the store was seen to be when the caller's token was looked at; None where it was not."""
+
     small_body: ClassVar[bool] = False
     """Whether bodies are a login's size: they are taken in before it is known who asks."""
+
+    _give_back: Callable[[], None]
+    _keeps_body = False
+    _overflown = False
+    _read: Callable[[], BaseModel] | None = None
 
     def initialize(self, parts: Parts, template: str) -> None:
         """Take the parts and the path's template the route was made with."""
@@ -84,10 +93,7 @@ class ApiHandler(BaseHandler):
             self.request.method = OTHER
         super().initialize(parts, template)
         self._body = bytearray()
-        self._keeps_body = False
-        self._overflown = False
-        self._give_back: Callable[[], None] = _nothing_taken
-        self._read: Callable[[], BaseModel] | None = None
+        self._give_back = _nothing_taken
 
     def parameters(self) -> list[str]:
         """Give the names of the query's parameters."""
@@ -102,7 +108,7 @@ class ApiHandler(BaseHandler):
         if "delete" in cls.__dict__:
             cls.delete = _even_damaged(cls.delete)
 
-    @property
+    @functools.cached_property
     def operation(self) -> Operation | None:
         """What is asked for; None where the resource has no such method."""
         return operation_of(type(self), self.request.method or "")
@@ -181,11 +187,15 @@ class ApiHandler(BaseHandler):
             self._tell_origin(for_anyone=for_anyone)
         if for_anyone:
             return
-        with self.parts.store.one_look():
+        with self.parts.store.one_look() as seen:
             if operation is not None and not operation.in_maintenance:
                 self.parts.maintenance.check()
             caller = self.recognised()
-        self.caller = caller or await self.ask_jupyter()
+        if caller is None:
+            caller = await self.ask_jupyter()
+        else:
+            self.seen = seen
+        self.caller = caller
         self._count_against_limit()
         if not self.check_origin():
             raise Forbidden(
@@ -195,8 +205,9 @@ class ApiHandler(BaseHandler):
             self.check_xsrf_cookie()
         if operation is not None:
             require(operation.access, self.caller)
-        if self.caller.sandbox:
-            self.parts = await self.parts.sandbox()
+        if caller.sandbox:
+            # It has a store of its own.
+            self.parts, self.seen = await self.parts.sandbox(), None
         self.parts.wake()
 
     def _tell_origin(self, *, for_anyone: bool) -> None:
@@ -204,23 +215,30 @@ class ApiHandler(BaseHandler):
         if self.allow_origin or self.allow_origin_pat:
             self.set_cors_headers()
         elif for_anyone or self.sent_token():
-            self.tell("Access-Control-Allow-Origin", self.request.headers["Origin"])
-            self.tell("Vary", "Origin")
-            self.tell("Access-Control-Expose-Headers", TOLD_HEADERS)
+            self.tell(
+                {
+                    "Access-Control-Allow-Origin": self.request.headers["Origin"],
+                    "Vary": "Origin",
+                    "Access-Control-Expose-Headers": TOLD_HEADERS,
+                }
+            )
 
     def _count_against_limit(self) -> None:
         try:
             allowance = self.parts.accounts.gate.spend(self.caller)
         except TooManyRequests as refusal:
             if refusal.limit is not None:
-                self.tell("X-RateLimit-Limit", str(refusal.limit))
-            self.tell("X-RateLimit-Remaining", "0")
-            self.tell("X-RateLimit-Reset", str(refusal.retry_after))
+                self.tell({"X-RateLimit-Limit": str(refusal.limit)})
+            self.tell({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(refusal.retry_after)})
             raise
         if allowance is not None:
-            self.tell("X-RateLimit-Limit", str(allowance.limit))
-            self.tell("X-RateLimit-Remaining", str(allowance.remaining))
-            self.tell("X-RateLimit-Reset", str(allowance.reset))
+            self.tell(
+                {
+                    "X-RateLimit-Limit": str(allowance.limit),
+                    "X-RateLimit-Remaining": str(allowance.remaining),
+                    "X-RateLimit-Reset": str(allowance.reset),
+                }
+            )
 
     @allow_unauthenticated
     def other(self, *_: str) -> None:
@@ -318,6 +336,10 @@ class ApiHandler(BaseHandler):
             raise NotFound(text, faults=[Fault(field, text)] if field else [])
         return document
 
+    def crew(self, crew_id: str, *, field: str | None = None) -> Crew:
+        """Give the crew that a path names, or a field of the body; see :meth:`own`."""
+        return self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}", field=field)
+
     def answer(self, model: BaseModel, status: int = 200) -> None:
         """Answer with a model as JSON."""
         self.set_status(status)
@@ -325,7 +347,7 @@ class ApiHandler(BaseHandler):
 
     async def answer_with(self, make: Callable[[], BaseModel], *, size: int) -> None:
         """Answer with a model that is made of so many documents: in a thread, where they are many."""
-        data = await aside(
+        data = await beside_loop(
             lambda: self._written(make(), 200), size=size, owner=self.caller.owner, places=LISTS
         )
         self.write_bytes(data)
@@ -376,6 +398,15 @@ class ApiHandler(BaseHandler):
         # Not the logger's own level: Jupyter leaves that at DEBUG, and filters behind it.
         if self.get_status() >= 400 or self.settings["serverapp"].log_level <= logging.DEBUG:
             super()._log()
+
+
+def bodiless(handler: type[ApiHandler]) -> type[ApiHandler]:
+    """Give a resource's handler for requests that bring no body.
+
+    Where a body is streamed, Tornado lets two turns of its loop pass until it begins, a tenth of a short
+    answer's time, whether a body comes or not.
+    """
+    return type(handler.__name__, (handler,), {"_stream_request_body": False, "__doc__": handler.__doc__})
 
 
 class UnknownRoute(ApiHandler):

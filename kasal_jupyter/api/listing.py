@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from kasal_jupyter.places import LISTS, aside
+from kasal_jupyter.places import LISTS, beside_loop
 from kasal_jupyter.schemas.base import ListQuery
 from kasal_jupyter.store.collections import D, Order
 from kasal_jupyter.store.repository import Page, Repository
@@ -72,7 +72,7 @@ async def list_page(
     if field == "created_at" and wanted.takes_all:
         order: Order = "newest" if descending else "created"
         there = min(query.per_page, repository.count(**criteria))
-        return await aside(
+        return await beside_loop(
             lambda: repository.page(order=order, offset=query.offset, limit=query.per_page, **criteria),
             size=there * LISTED,
             owner=criteria.get("owner", ""),

@@ -1,9 +1,4 @@
-"""What the log is told of requests: never anything that lets somebody in.
-
-A request's line shows of its address what the API itself has named: words of templates, and ids that it has
-made. A traceback leaves out messages that quote the request. What others log (Tornado and Jupyter, about
-cookies and what is no HTTP at all) loses what looks like a credential.
-"""
+"""What is told of requests: to the log, never anything that lets somebody in, and figures to Prometheus."""
 
 from __future__ import annotations
 
@@ -11,12 +6,20 @@ import logging
 import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import orjson
+from prometheus_client import Counter, Gauge, Histogram
 from pydantic import ValidationError
 from tornado.httputil import HTTPServerRequest
+
+from kasal_jupyter.events.summary import RunSummary
+
+if TYPE_CHECKING:
+    from kasal_jupyter.executions.service import Runs
+
 
 HIDDEN = "…"
 
@@ -192,3 +195,47 @@ def _leaves(data: object) -> Iterator[str]:
             level += [*each.keys(), *each.values()]
         elif isinstance(each, list):
             level += each
+
+
+# Figures for Prometheus, in the registry that Jupyter Server's own ``/metrics`` shows as well.
+
+_REQUESTS = Counter("kasal_http_requests", "Requests of the Kasal API.", ["method", "route", "status"])
+_SECONDS = Histogram("kasal_http_request_seconds", "Time to answer a request.", ["route"])
+_RUNNING = Gauge("kasal_executions_running", "Executions that run at the moment, on this server.")
+_QUEUED = Gauge("kasal_executions_queued", "Executions that wait for a place, on this server.")
+_ENDED = Counter("kasal_executions_ended", "Executions of this server that have ended.", ["status"])
+_TOKENS = Counter("kasal_tokens", "Tokens that this server's executions have used.", ["kind"])
+
+# To look a child of a metric up by its labels costs more than to count with it.
+_requests = cache(_REQUESTS.labels)
+_seconds = cache(_SECONDS.labels)
+
+
+def count_request(route: str, request: HTTPServerRequest, status: int) -> None:
+    """Count a request that was answered.
+
+    Parameters
+    ----------
+    route
+        The path's template, e.g. ``/crews/{crew_id}``: a path itself would make a series of its own.
+    request
+        The request.
+    status
+        The status of its answer.
+    """
+    _requests(request.method, route, status).inc()
+    _seconds(route).observe(request.request_time())
+
+
+def count_run(summary: RunSummary) -> None:
+    """Count an execution that has ended, and what it used."""
+    _ENDED.labels(summary.status).inc()
+    usage = summary.usage()
+    _TOKENS.labels("prompt").inc(usage.prompt_tokens)
+    _TOKENS.labels("completion").inc(usage.completion_tokens)
+
+
+def show_runs(runs: Runs) -> None:
+    """Have the gauges tell of these executions."""
+    _RUNNING.set_function(lambda: runs.active - runs.waiting)
+    _QUEUED.set_function(lambda: runs.waiting)

@@ -25,7 +25,7 @@ from kasal_jupyter.api.endpoints import ID_EXAMPLES, Endpoint, Resources, endpoi
 from kasal_jupyter.api.operation import Answer, Media, Operation
 from kasal_jupyter.api.websocket import AuthMessage, SubscribeMessage
 from kasal_jupyter.events.event import Event
-from kasal_jupyter.schemas.errors import ErrorBody
+from kasal_jupyter.schemas.server import ErrorBody
 from kasal_jupyter.version import __version__
 
 INTRODUCTION = """\

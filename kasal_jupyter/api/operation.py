@@ -7,6 +7,7 @@ Postman collection, which are made from it: they cannot say anything else than w
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -17,6 +18,9 @@ from pydantic import BaseModel
 from kasal_jupyter.schemas.base import Query
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+
+PATH_NAME = re.compile(r"\{([a-z_]+)\}")
+"""A name in a path's template."""
 
 Access = Literal["anyone", "viewer", "editor", "admin"]
 """Who may call: anyone at all, any known caller, or a role and those above it."""

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from kasal_jupyter.api.components import Json, examples_of, markdown, query_parameters
 from kasal_jupyter.api.endpoints import Endpoint
 from kasal_jupyter.api.openapi import HEADER_FORMS, TAGS
+from kasal_jupyter.api.operation import PATH_NAME
 
 SCHEMA = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
 
@@ -124,8 +125,6 @@ STATUSES: Mapping[str, Sequence[int]] = {
 """Which statuses besides those of success are right where the collection runs as it is, by the operation's
 id."""
 
-_NAME = re.compile(r"\{([a-z_]+)\}")
-
 
 class Postman:
     """The collection, but for the server's address.
@@ -225,7 +224,7 @@ def _made_ids(described: Sequence[Endpoint]) -> dict[str, tuple[str, str]]:
 
 def _request(endpoint: Endpoint) -> Json:
     operation = endpoint.operation
-    path = _NAME.sub(r"{{\1}}", endpoint.path)
+    path = PATH_NAME.sub(r"{{\1}}", endpoint.path)
     query = [
         {
             "key": each["name"],

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from jupyter_server.utils import url_path_join
-from tornado.web import RequestHandler
+from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
+from tornado.routing import AnyMatches, PathMatches, Router, Rule
+from tornado.web import Application, RequestHandler
 
-from kasal_jupyter.api.agents import AgentHandler, AgentsHandler
 from kasal_jupyter.api.artifacts import ArtifactHandler, ArtifactsHandler
 from kasal_jupyter.api.auth import (
     KeyHandler,
@@ -17,10 +19,12 @@ from kasal_jupyter.api.auth import (
     LogoutHandler,
     MeHandler,
     RefreshHandler,
+    UserHandler,
+    UsersHandler,
 )
 from kasal_jupyter.api.crews import CrewCheckHandler, CrewHandler, CrewsHandler
 from kasal_jupyter.api.docs import DocsFileHandler, DocsHandler, OpenApiHandler, PostmanHandler, describe
-from kasal_jupyter.api.exchange import CrewExportHandler, CrewImportHandler
+from kasal_jupyter.api.exchange import CrewExportHandler, CrewGenerateHandler, CrewImportHandler
 from kasal_jupyter.api.executions import (
     ExecutionHandler,
     ExecutionsHandler,
@@ -30,33 +34,43 @@ from kasal_jupyter.api.executions import (
     StopHandler,
     ToolCallHandler,
 )
-from kasal_jupyter.api.generate import CrewGenerateHandler
-from kasal_jupyter.api.handler import ApiHandler, UnknownRoute
-from kasal_jupyter.api.knowledge import KnowledgeHandler, SourceHandler
-from kasal_jupyter.api.maintenance import HealthHandler, MaintenanceHandler, MetricsHandler
-from kasal_jupyter.api.mcp import McpRefreshHandler, McpServerHandler, McpServersHandler
+from kasal_jupyter.api.handler import ApiHandler, UnknownRoute, bodiless
+from kasal_jupyter.api.members import AgentHandler, AgentsHandler, TaskHandler, TasksHandler
 from kasal_jupyter.api.memory import (
+    KnowledgeHandler,
     MemoryClearHandler,
     MemoryEntriesHandler,
     MemoryEntryHandler,
     MemoryHandler,
     MemorySearchHandler,
+    SourceHandler,
 )
-from kasal_jupyter.api.models import ModelsHandler
+from kasal_jupyter.api.models import ModelsHandler, ProviderHandler, ProvidersHandler, ProviderTestHandler
+from kasal_jupyter.api.operation import PATH_NAME
 from kasal_jupyter.api.parts import Parts
-from kasal_jupyter.api.providers import ProviderHandler, ProvidersHandler, ProviderTestHandler
-from kasal_jupyter.api.tasks import TaskHandler, TasksHandler
-from kasal_jupyter.api.tools import CustomToolHandler, CustomToolsHandler, ToolHandler, ToolsHandler
-from kasal_jupyter.api.traces import EventsHandler, TracesHandler
-from kasal_jupyter.api.usage import UsageHandler
-from kasal_jupyter.api.users import UserHandler, UsersHandler
+from kasal_jupyter.api.server import HealthHandler, MaintenanceHandler, MetricsHandler, UsageHandler
+from kasal_jupyter.api.tools import (
+    CustomToolHandler,
+    CustomToolsHandler,
+    McpRefreshHandler,
+    McpServerHandler,
+    McpServersHandler,
+    ToolHandler,
+    ToolsHandler,
+)
+from kasal_jupyter.api.traces import (
+    DeliveriesHandler,
+    EventsHandler,
+    RotateHandler,
+    SecretHandler,
+    TracesHandler,
+)
 from kasal_jupyter.api.versions import (
     VersionDiffHandler,
     VersionHandler,
     VersionRestoreHandler,
     VersionsHandler,
 )
-from kasal_jupyter.api.webhooks import DeliveriesHandler, RotateHandler, SecretHandler
 from kasal_jupyter.api.websocket import EventSocket
 
 RESOURCES: list[tuple[str, type[ApiHandler]]] = [
@@ -128,36 +142,83 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
 
 describe(RESOURCES)
 
-_NAME = re.compile(r"\{[a-z_]+\}")
+OTHERS: list[tuple[str, str, type[RequestHandler]]] = [
+    ("/docs/{file}", "/docs/([^/]+)", DocsFileHandler),
+    ("/ws", "/ws", EventSocket),
+    ("other", "(?:/.*)?", UnknownRoute),
+]
+"""What else is served, by its template and its expression; the last is every path that is nothing."""
+
+_TELL_OF_A_BODY = ("Content-Length", "Transfer-Encoding", "Content-Type")
+"""Request headers one of which comes with every body."""
 
 
-def routes(
-    parts: Parts, base_url: str, prefixes: list[str]
-) -> list[tuple[str, type[RequestHandler], dict[str, Any]]]:
-    """Give the routes for Tornado; the last answers for every path that is nothing.
+class ApiRouter(Router):
+    """Finds who serves a request under the API's prefixes.
+
+    A path that is one of the API's word for word is looked up; else the first expression that fits counts.
 
     Parameters
     ----------
+    web_app
+        The Jupyter server's.
     parts
         What the handlers work with.
-    base_url
-        The Jupyter server's.
     prefixes
         Where the API is served: ``/v1``, and ``/api/v1`` in standalone mode.
     """
-    served: list[tuple[str, str, type[RequestHandler]]] = [
-        *((_pattern(template), template, handler) for template, handler in RESOURCES),
-        ("/docs/([^/]+)", "/docs/{file}", DocsFileHandler),
-        ("/ws", "/ws", EventSocket),
-        ("(?:/.*)?", "other", UnknownRoute),
-    ]
-    return [
-        (f"{url_path_join(base_url, prefix)}{path}$", handler, {"parts": parts, "template": template})
-        for prefix in prefixes
-        for path, template, handler in served
-    ]
+
+    def __init__(self, web_app: Application, parts: Parts, prefixes: Iterable[str]) -> None:
+        self._web_app = web_app
+        self._known: dict[str, _Route] = {}
+        self._others: list[tuple[PathMatches, _Route]] = []
+        for prefix in prefixes:
+            base = url_path_join(web_app.settings["base_url"], prefix)
+            for template, expression, handler in served():
+                route = _Route(handler, {"parts": parts, "template": template})
+                if expression == template:
+                    self._known[base + template] = route
+                else:
+                    self._others.append((PathMatches(f"{re.escape(base)}{expression}$"), route))
+
+    def find_handler(self, request: HTTPServerRequest, **_: Any) -> HTTPMessageDelegate | None:
+        """Give what takes a request in; None where it is not the API's."""
+        if (route := self._known.get(request.path)) is not None:
+            return self._delegate(request, route, [])
+        for matcher, route in self._others:
+            if (found := matcher.match(request)) is not None:
+                return self._delegate(request, route, found.get("path_args"))
+        return None
+
+    def _delegate(
+        self, request: HTTPServerRequest, route: _Route, path_args: list[bytes] | None
+    ) -> HTTPMessageDelegate:
+        headers = request.headers
+        has_body = any(name in headers for name in _TELL_OF_A_BODY)
+        handler = route.handler if has_body else route.without_body
+        return self._web_app.get_handler_delegate(request, handler, route.options, path_args)
 
 
-def _pattern(template: str) -> str:
-    """Write a template as the expression that Tornado looks for; a ``{path}`` may have slashes."""
-    return _NAME.sub("([^/]+)", template.replace("{path}", "(.+)"))
+class _Route:
+    """Who serves a path, with what it is made with."""
+
+    __slots__ = ("handler", "options", "without_body")
+
+    def __init__(self, handler: type[RequestHandler], options: dict[str, Any]) -> None:
+        self.handler = handler
+        self.without_body = bodiless(handler) if issubclass(handler, ApiHandler) else handler
+        self.options = options
+
+
+def serve(web_app: Application, parts: Parts, prefixes: Iterable[str]) -> None:
+    """Serve the API, before all else: nobody else's paths are looked through first."""
+    router = ApiRouter(web_app, parts, prefixes)
+    web_app.default_router.rules.insert(0, Rule(AnyMatches(), router))
+
+
+def served() -> Iterator[tuple[str, str, type[RequestHandler]]]:
+    """Give all that is served: the templates of the paths, their expressions, and the handlers."""
+    for template, handler in RESOURCES:
+        # A {path} may have slashes.
+        yield template, PATH_NAME.sub("([^/]+)", template.replace("{path}", "(.+)")), handler
+    yield from OTHERS

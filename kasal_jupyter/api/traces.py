@@ -1,4 +1,4 @@
-"""What happened in an execution: its trace and its events, by page or as they come."""
+"""What happened in an execution, by page or as it comes, and what was delivered of it by webhook."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import orjson
 from tornado.iostream import StreamClosedError
 
 from kasal_jupyter.api.executions import execution_of
+from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.long_answer import LongAnswer
 from kasal_jupyter.api.operation import Media, operation
-from kasal_jupyter.errors import Fault, InvalidRequest, KasalError
-from kasal_jupyter.executions.event_filter import EventFilter
+from kasal_jupyter.errors import Fault, InvalidRequest, KasalError, NotFound
 from kasal_jupyter.executions.feed import Feed
-from kasal_jupyter.executions.trace_rows import TraceFold, trace_rows
+from kasal_jupyter.executions.traces import EventFilter, TraceFold, trace_rows
 from kasal_jupyter.places import LISTS
 from kasal_jupyter.schemas.executions import CursorQuery, EventPage, TraceRows
+from kasal_jupyter.schemas.webhooks import WebhookReport, WebhookSecret
 
 PAGE_BYTES = 4 << 20
 """About how many bytes of events one answer has at the most."""
@@ -248,3 +249,49 @@ async def _within(news: asyncio.Event, seconds: float) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+# Webhooks: what was delivered of an execution, and the secret that signs.
+
+
+class DeliveriesHandler(ApiHandler):
+    """``GET /executions/{job_id}/webhooks``."""
+
+    tag = "Execution Management"
+
+    @operation("Get webhook deliveries", access="viewer", answers={200: WebhookReport}, errors=(404,))
+    async def get(self, job_id: str) -> None:
+        """Say what was delivered of an execution to its crew's webhook, and what could not be.
+
+        404 where the crew had none when it was started.
+        """
+        await execution_of(self, job_id)
+        report = await asyncio.to_thread(self.parts.webhooks.report, job_id)
+        if report is None:
+            raise NotFound(f"Execution {job_id} has no webhook")
+        self.answer(report)
+
+
+class SecretHandler(ApiHandler):
+    """``GET /webhooks/secret``."""
+
+    tag = "Crew Management"
+
+    @operation("Get the webhook secret", access="editor", answers={200: WebhookSecret}, errors=(409,))
+    async def get(self) -> None:
+        """Give what your crews' webhooks are signed with, as *Standard Webhooks* has it.
+
+        It is made when it is first needed.
+        """
+        self.answer(await self.parts.webhooks.secrets.of(self.caller.owner))
+
+
+class RotateHandler(ApiHandler):
+    """``POST /webhooks/secret/rotate``."""
+
+    tag = "Crew Management"
+
+    @operation("Rotate the webhook secret", access="editor", answers={200: WebhookSecret})
+    async def post(self) -> None:
+        """Make a new secret; for 24 hours the one before signs as well."""
+        self.answer(await self.parts.webhooks.secrets.rotate(self.caller.owner))

@@ -10,10 +10,10 @@ from kasal_jupyter.crews.versions import version_of, whole_version
 from kasal_jupyter.errors import NotFound
 from kasal_jupyter.formats.limited import Exchange
 from kasal_jupyter.formats.outline import whole_body
-from kasal_jupyter.places import SMALL, aside
-from kasal_jupyter.schemas.crews import Crew, WholeCrew
-from kasal_jupyter.schemas.versions import (
+from kasal_jupyter.places import SMALL, beside_loop
+from kasal_jupyter.schemas.crews import (
     ChangeQuery,
+    Crew,
     CrewRestored,
     CrewVersionDetails,
     CrewVersionDiff,
@@ -21,6 +21,7 @@ from kasal_jupyter.schemas.versions import (
     CrewVersionList,
     DiffQuery,
     VersionQuery,
+    WholeCrew,
 )
 
 _SHOWN = set(CrewVersionInfo.model_fields)
@@ -31,10 +32,6 @@ class VersionResource(ApiHandler):
 
     tag = "Crew Management"
     message = "Invalid version"
-
-    def crew(self, crew_id: str) -> Crew:
-        """Give the crew that is meant."""
-        return self.own(self.parts.store.crews.get(crew_id), f"crew {crew_id}")
 
     def whole(self, crew: Crew, version: int) -> WholeCrew:
         """Give a crew as it was in a version, or is."""
@@ -72,9 +69,7 @@ class VersionsHandler(VersionResource):
         )
         versions = [CrewVersionInfo(**each.model_dump(include=_SHOWN)) for each in page.documents]
         await self.answer_with(
-            lambda: CrewVersionList(
-                versions=versions, total=page.total, page=query.page, per_page=query.per_page
-            ),
+            lambda: CrewVersionList.of(query, versions, page.total),
             size=LISTED * len(page.documents),
         )
 
@@ -109,7 +104,7 @@ class VersionDiffHandler(VersionResource):
         """Say what changes from a version to another, by default to the present one, line by line."""
         crew, number = self.crew(crew_id), number_of(version)
         to = self.query(DiffQuery).to or crew.version
-        before, after = await aside(
+        before, after = await beside_loop(
             lambda: [whole_body(self.whole(crew, each)) for each in (number, to)],
             size=self.size(crew),
             owner=self.caller.owner,
@@ -134,7 +129,9 @@ class VersionRestoreHandler(VersionResource):
     async def post(self, crew_id: str, version: str) -> None:
         """Bring a crew back to one of its versions; that becomes a new version, and the ones between stay."""
         crew, number = self.crew(crew_id), number_of(version)
-        whole = await aside(lambda: self.whole(crew, number), size=self.size(crew), owner=self.caller.owner)
+        whole = await beside_loop(
+            lambda: self.whole(crew, number), size=self.size(crew), owner=self.caller.owner
+        )
         await self.parts.webhooks.require_allowed(whole.crew.webhook)
         change = changed_by(self, self.query(ChangeQuery), "restore", restored=number)
         await self.ask_once_more()

@@ -18,7 +18,7 @@ from kasal_jupyter.api.body import read_body
 from kasal_jupyter.api.fanout import frame
 from kasal_jupyter.api.handler import require
 from kasal_jupyter.api.parts import Parts
-from kasal_jupyter.auth.caller import Caller
+from kasal_jupyter.auth.gate import Caller
 from kasal_jupyter.auth.standing import Standing
 from kasal_jupyter.errors import Fault, Forbidden, InvalidRequest, KasalError, NotFound, Unauthorized
 from kasal_jupyter.schemas.base import Model

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from kasal_jupyter.auth.api_keys import ApiKeys
-from kasal_jupyter.auth.failed_logins import FailedLogins
 from kasal_jupyter.auth.gate import Gate
-from kasal_jupyter.auth.logins import Sessions
+from kasal_jupyter.auth.logins import FailedLogins, Sessions
 from kasal_jupyter.auth.passwords import Passwords
 from kasal_jupyter.auth.rates import RateMeter
-from kasal_jupyter.auth.tokens import Clock, TokenSigner, signing_key
+from kasal_jupyter.auth.tokens import ApiKeys, Clock, TokenSigner, signing_key
 from kasal_jupyter.auth.users import Users
 from kasal_jupyter.store.store import Store
 

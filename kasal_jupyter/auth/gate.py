@@ -1,4 +1,4 @@
-"""The gate: who a token says is asking, and how often they may."""
+"""The gate: who a token says is asking, how often they may, and when nobody is let in."""
 
 from __future__ import annotations
 
@@ -6,17 +6,106 @@ import hmac
 import math
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
-from kasal_jupyter.auth.api_keys import PREFIX, digest
-from kasal_jupyter.auth.caller import SERVER_OWNER, Caller
+from jupyter_server.auth import User
+
 from kasal_jupyter.auth.rates import Allowance, RateMeter, rates_of
-from kasal_jupyter.auth.tokens import Claims, Clock, TokenSigner, invalid_token, looks_like_token
-from kasal_jupyter.errors import Unauthorized
-from kasal_jupyter.schemas.base import parse_time
-from kasal_jupyter.store.collections import API_KEYS, SESSIONS, USERS, Collection
+from kasal_jupyter.auth.tokens import (
+    KEY_PREFIX,
+    Claims,
+    Clock,
+    TokenSigner,
+    digest,
+    invalid_token,
+    looks_like_token,
+)
+from kasal_jupyter.errors import Unauthorized, Unavailable
+from kasal_jupyter.schemas.base import parse_time, utc_now
+from kasal_jupyter.schemas.server import MAINTENANCE_ID, Maintenance, MaintenanceState, MaintenanceUpdate
+from kasal_jupyter.schemas.users import Role, Tier
+from kasal_jupyter.store.collections import API_KEYS, SESSIONS, USERS
 from kasal_jupyter.store.store import Store
+
+# Who is asking.
+
+SERVER_OWNER = "jupyter"
+"""Whose things are what anybody let in by Jupyter makes.
+
+Not the user's name: with a token and no cookie, Jupyter makes up a new name at every request.
+"""
+
+RANK: Mapping[Role, int] = {"viewer": 1, "editor": 2, "admin": 3}
+"""How much a role may, by its place."""
+
+
+class Owned(Protocol):
+    """What belongs to somebody."""
+
+    @property
+    def owner(self) -> str:
+        """Whose it is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The caller of a request.
+
+    Attributes
+    ----------
+    owner
+        Whose resources the caller sees and makes: :data:`SERVER_OWNER`, or the id of a Kasal user.
+    name
+        For people to read.
+    role
+        What the caller may do.
+    tier
+        How often the caller may ask.
+    user_id
+        The Kasal user; None for whoever Jupyter let in, and for the sandbox.
+    session_id
+        The login that the caller's token comes from; None where it is no such token.
+    sandbox
+        Whether the caller works in the sandbox, apart from everything else.
+    """
+
+    owner: str
+    name: str
+    role: Role = "editor"
+    tier: Tier = "free"
+    user_id: str | None = None
+    session_id: str | None = None
+    sandbox: bool = False
+
+    @property
+    def author(self) -> str:
+        """Who it is for whoever reads it later: Jupyter makes up a name for each who comes with its token."""
+        return self.owner if self.user_id is None and self.name.startswith("Anonymous ") else self.name
+
+    @property
+    def only(self) -> str | None:
+        """Whose documents the caller's lists show; None for everybody's, which an admin's do."""
+        return None if self.role == "admin" else self.owner
+
+    @property
+    def scope(self) -> dict[str, str]:
+        """The criteria of the documents that the caller's lists show."""
+        return {} if self.only is None else {"owner": self.owner}
+
+    def sees(self, document: Owned) -> bool:
+        """Say whether the caller may see something at all."""
+        return self.role == "admin" or document.owner == self.owner
+
+
+def caller_of(user: User) -> Caller:
+    """Give the caller that a Jupyter user is: whoever Jupyter let in owns the server."""
+    return Caller(
+        owner=SERVER_OWNER, name=user.display_name or user.username, role="admin", tier="enterprise"
+    )
+
 
 REMEMBERED = 10_000
 """Tokens that are remembered with whom they mean; 1 kB each."""
@@ -26,8 +115,8 @@ SANDBOX_OWNER = "sandbox"
 
 SANDBOX = Caller(owner=SANDBOX_OWNER, name="Sandbox", role="editor", tier="pro", sandbox=True)
 
-_OF_TOKEN = (USERS, SESSIONS)
-_OF_KEY = (USERS, API_KEYS)
+_OF_TOKEN = (USERS.name, SESSIONS.name)
+_OF_KEY = (USERS.name, API_KEYS.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +130,7 @@ class _Known:
     expires
         When it ends, in seconds since 1970.
     source
-        The collections that this was read from.
+        The collections that this was read from, by name.
     versions
         Their state.
     claims
@@ -50,7 +139,7 @@ class _Known:
 
     caller: Caller
     expires: float
-    source: tuple[Collection[Any], ...]
+    source: tuple[str, ...]
     versions: tuple[int, ...]
     claims: Claims | None = None
 
@@ -115,12 +204,12 @@ class Gate:
         """
         known = self._known.get(token)
         if known is not None:
-            if known.expires > self._clock() and known.versions == self._store.versions(*known.source):
+            if known.expires > self._clock() and known.versions == self._store.versions(known.source):
                 return known.caller
             del self._known[token]
         if self._sandbox_token and hmac.compare_digest(token.encode(), self._sandbox_token):
             return SANDBOX
-        if token.startswith(PREFIX):
+        if token.startswith(KEY_PREFIX):
             found = self._by_key(token)
         elif looks_like_token(token):
             found = self._by_token(token, known.claims if known else None)
@@ -157,7 +246,7 @@ class Gate:
     def _by_token(self, token: str, claims: Claims | None) -> _Known:
         if claims is None or claims.expires <= self._clock():
             claims = self._signer.read(token, "access")
-        versions = self._store.versions(*_OF_TOKEN)
+        versions = self._store.versions(_OF_TOKEN)
         session = self._store.sessions.readable(claims.session_id)
         if session is None or session.user_id != claims.user_id:
             raise invalid_token()
@@ -165,7 +254,7 @@ class Gate:
         return _Known(caller, claims.expires, _OF_TOKEN, versions, claims)
 
     def _by_key(self, key: str) -> _Known:
-        versions = self._store.versions(*_OF_KEY)
+        versions = self._store.versions(_OF_KEY)
         found = self._store.api_keys.find(digest=digest(key))
         if not found:
             raise Unauthorized("The API key is not valid; make a new one with POST /auth/keys")
@@ -191,3 +280,63 @@ class Gate:
             user_id=user.id,
             session_id=session_id,
         )
+
+
+# Maintenance mode: nobody is let in but for what switches it off again.
+
+
+class MaintenanceMode:
+    """The switch, which all servers on a data folder share.
+
+    Parameters
+    ----------
+    store
+        Where its state is kept.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._version = -1
+        self._state = MaintenanceState(enabled=False)
+
+    @property
+    def state(self) -> MaintenanceState:
+        """The state as it is now, whichever server switched it."""
+        version = self._store.settings.version()
+        if version != self._version:
+            stored = self._store.settings.readable(MAINTENANCE_ID)
+            self._state = (
+                MaintenanceState(enabled=False)
+                if stored is None
+                else MaintenanceState.model_validate(stored.model_dump(exclude={"id"}))
+            )
+            self._version = version
+        return self._state
+
+    def check(self) -> None:
+        """Refuse a request while the mode is on.
+
+        Raises
+        ------
+        Unavailable
+            It is; the reference's 503.
+        """
+        state = self.state
+        if state.enabled:
+            text = "The server is in maintenance mode"
+            raise Unavailable(
+                f"{text}: {state.message}" if state.message else text, retry_after=state.retry_after
+            )
+
+    async def switch(self, wanted: MaintenanceUpdate) -> MaintenanceState:
+        """Switch the mode on or off; on return it holds, also after a restart."""
+        before = self.state
+        since = (before.since or utc_now()) if wanted.enabled else None
+        document = Maintenance(**wanted.model_dump(), since=since)
+
+        def store() -> None:
+            self._store.settings.delete(MAINTENANCE_ID)
+            self._store.settings.insert(document)
+
+        await self._store.change(store)
+        return self.state

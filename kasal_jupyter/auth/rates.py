@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kasal_jupyter.errors import TooManyRequests
 from kasal_jupyter.schemas.base import steady_seconds
@@ -56,8 +57,7 @@ def rates_of(enterprise_burst: int) -> dict[Tier, tuple[Rate, ...]]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
+class Allowance(NamedTuple):
     """What is left of a rate, for the headers ``X-RateLimit-*``.
 
     Attributes
@@ -79,8 +79,7 @@ MOST_COUNTS = 50_000
 """Counts that are kept; 0.3 kB each."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Window:
+class _Window(NamedTuple):
     """What was counted in the window before and in the present one, and the seconds until that ends."""
 
     before: int
@@ -89,6 +88,9 @@ class _Window:
 
     def used(self, seconds: int) -> int:
         return int(self.before * self.left / seconds + self.now)
+
+    def allowance(self, rate: Rate) -> Allowance:
+        return Allowance(rate.amount, max(0, rate.amount - self.used(rate.seconds)), int(self.left) + 1)
 
 
 class RateMeter:
@@ -124,31 +126,27 @@ class RateMeter:
         TooManyRequests
             One of them is used up.
         """
+        now = self._clock()
+        window = None
         for rate in rates:
-            if not self.count(name, rate):
+            window = self._counted(name, rate, now)
+            if window is None:
                 seconds = self.wait(name, rate)
                 raise TooManyRequests(
                     f"More than {rate.words}; try again in {seconds} s",
                     retry_after=seconds,
                     limit=rate.amount,
                 )
-        return self.left(name, rates[-1])
+        assert window is not None, "there are rates"
+        return window.allowance(rates[-1])
 
     def count(self, name: str, rate: Rate) -> bool:
         """Count something against a rate, unless that is used up; say whether it was counted."""
-        now = self._clock()
-        if self._window(name, rate.seconds, now).used(rate.seconds) >= rate.amount:
-            return False
-        key = (name, rate.seconds, int(now / rate.seconds))
-        if key not in self._counts and len(self._counts) >= MOST_COUNTS:
-            self._drop(now)
-        self._counts[key] = self._counts.get(key, 0) + 1
-        return True
+        return self._counted(name, rate, self._clock()) is not None
 
     def left(self, name: str, rate: Rate) -> Allowance:
         """Give what is left of a rate."""
-        window = self._window(name, rate.seconds, self._clock())
-        return Allowance(rate.amount, max(0, rate.amount - window.used(rate.seconds)), int(window.left) + 1)
+        return self._window(name, rate.seconds, self._clock()).allowance(rate)
 
     def wait(self, name: str, rate: Rate) -> int:
         """Give the seconds until a rate that is used up admits one more."""
@@ -161,11 +159,21 @@ class RateMeter:
             seconds = window.left + rate.seconds - rate.seconds * rate.amount / window.now
         return max(1, math.ceil(seconds + 0.001))
 
+    def _counted(self, name: str, rate: Rate, now: float) -> _Window | None:
+        """Count something; give the window with it, and None where the rate is used up."""
+        window = self._window(name, rate.seconds, now)
+        if window.used(rate.seconds) >= rate.amount:
+            return None
+        if not window.now and len(self._counts) >= MOST_COUNTS:
+            self._drop(now)
+        self._counts[name, rate.seconds, int(now / rate.seconds)] = window.now + 1
+        return _Window(window.before, window.now + 1, window.left)
+
     def _window(self, name: str, seconds: int, now: float) -> _Window:
         number = int(now / seconds)
-        before, present = ((name, seconds, each) for each in (number - 1, number))
-        left = (number + 1) * seconds - now
-        return _Window(self._counts.get(before, 0), self._counts.get(present, 0), left)
+        before = self._counts.get((name, seconds, number - 1), 0)
+        present = self._counts.get((name, seconds, number), 0)
+        return _Window(before, present, (number + 1) * seconds - now)
 
     def _drop(self, now: float) -> None:
         """Forget what no longer counts, and of the rest the half that would be forgotten first."""

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from kasal_jupyter.auth.caller import RANK, Caller
-from kasal_jupyter.auth.gate import Gate
+from kasal_jupyter.auth.gate import RANK, Caller, Gate
 from kasal_jupyter.errors import Unauthorized
 
 LOOK_SECONDS = 1.0
@@ -79,7 +78,7 @@ class Watch:
         Lets several looks make do with one at the store's file.
     """
 
-    def __init__(self, one_look: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, one_look: Callable[[], AbstractContextManager[object]]) -> None:
         self.one_look = one_look
         self._watched: set[Watched] = set()
 

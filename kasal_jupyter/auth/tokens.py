@@ -1,18 +1,21 @@
-"""JSON Web Tokens: what a login hands out."""
+"""What a caller shows: the JSON Web Tokens of a login, and the API keys of programs."""
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from kasal_jupyter.errors import StoreError, Unauthorized
-from kasal_jupyter.schemas.auth import ACCESS_SECONDS
-from kasal_jupyter.schemas.base import new_id
+from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, StoreError, Unauthorized
+from kasal_jupyter.schemas.base import new_id, parse_time
+from kasal_jupyter.schemas.users import ACCESS_SECONDS, ApiKey, KeyCreate
 from kasal_jupyter.store.folder import key_file
+from kasal_jupyter.store.store import Store
 
 ISSUER = "kasal"
 
@@ -147,7 +150,7 @@ class TokenSigner:
 
 # The secret that tokens are signed with: one a data folder, whichever server came first.
 
-FILE_NAME = "tokens.key"
+KEY_FILE = "tokens.key"
 """The secret's file in the data folder. Without it every login has to be made again."""
 
 KEY_BYTES = 32
@@ -164,7 +167,7 @@ def signing_key(folder: Path) -> bytes:
     StoreError
         It can't be read or made, or is damaged.
     """
-    path = folder / FILE_NAME
+    path = folder / KEY_FILE
     try:
         key = key_file(path, lambda: secrets.token_bytes(KEY_BYTES))
     except OSError as error:
@@ -174,3 +177,85 @@ def signing_key(folder: Path) -> bytes:
             f"The secret {path} is damaged. Delete it, and a new one is made; everybody has to log in again."
         )
     return key
+
+
+# API keys: what a program is given instead of a password.
+
+KEY_PREFIX = "kasal_"
+"""How every key begins, so that scanners find one that was committed."""
+
+SHOWN = len(KEY_PREFIX) + 4
+"""Characters of a key that are stored as they are."""
+
+MOST_KEYS = 100
+"""Keys of one owner."""
+
+
+class ApiKeys:
+    """The API keys of a store. Of each, only what proves it is stored.
+
+    Parameters
+    ----------
+    store
+        The opened data folder.
+    clock
+        Gives the time.
+    """
+
+    def __init__(self, store: Store, clock: Clock = time.time) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def create(self, owner: str, body: KeyCreate) -> tuple[ApiKey, str]:
+        """Make a key.
+
+        Returns
+        -------
+        document
+            What is stored of it.
+        key
+            The key itself, which is nowhere else.
+
+        Raises
+        ------
+        InvalidRequest
+            It would have expired already.
+        Conflict
+            The owner has too many.
+        """
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        if body.expires_at is not None and parse_time(body.expires_at) <= now:
+            raise InvalidRequest(
+                "Invalid API key", faults=[Fault("expires_at", "This is past; choose a time to come")]
+            )
+        key = f"{KEY_PREFIX}{secrets.token_urlsafe(32)}"
+        document = ApiKey(
+            id=new_id("key"),
+            owner=owner,
+            name=body.name,
+            digest=digest(key),
+            start=key[:SHOWN],
+            created_at=f"{now:%Y-%m-%dT%H:%M:%SZ}",
+            expires_at=body.expires_at,
+        )
+
+        def insert() -> None:
+            if self._store.api_keys.count(owner=owner) >= MOST_KEYS:
+                raise Conflict(f"You have {MOST_KEYS} API keys already; revoke one that is not used")
+            self._store.api_keys.insert(document)
+
+        await self._store.change(insert)
+        return document, key
+
+    def get(self, key_id: str) -> ApiKey | None:
+        """Give what is stored of a key, or None."""
+        return self._store.api_keys.get(key_id)
+
+    async def revoke(self, key_id: str) -> None:
+        """Delete a key; it is refused from the next request on."""
+        await self._store.change(lambda: self._store.api_keys.delete(key_id))
+
+
+def digest(key: str) -> str:
+    """Give what a key is found by. SHA-256 is enough: nobody guesses 256 random bits, however fast."""
+    return hashlib.sha256(key.encode()).hexdigest()

@@ -61,23 +61,15 @@ _GROUPS = {
         "db": "export the store to a JSON file, or import one",
     },
 }
-"""The sub-commands; each is the module of its name."""
+"""The sub-commands; there, ``add_NAME`` has the parser take its words, and ``run_NAME`` carries it out."""
 
 _MODULES = {
-    "ps": "executions",
-    "status": "executions",
-    "result": "executions",
-    "wait": "run",
-    "replay": "run",
-    "resume": "run",
-    "traces": "run",
-    "answer": "executions",
-    "stop": "executions",
-    "rename": "shelf",
-    "copy": "shelf",
-    "rm": "shelf",
+    "crews": ("crews", "history", "rename", "copy", "rm", "generate"),
+    "data_folder": ("user", "db"),
+    "executions": ("ps", "status", "result", "answer", "stop", "artifacts", "usage", "export"),
+    "run": ("run", "replay", "resume", "wait", "traces"),
 }
-"""Where that module has another name."""
+"""The modules that have several; each other command has the module of its name."""
 
 ALIASES = {"list": "crews", "runs": "ps"}
 """Other words for some of them."""
@@ -172,8 +164,8 @@ def _run_command(words: list[str]) -> int:
         return WRONG_USAGE
     parser = argparse.ArgumentParser(prog="jupyter kasal")
     # The modules of the other commands are not loaded.
-    module = import_module(f"kasal_jupyter.cli.{_MODULES.get(name, name)}")
-    module.register(parser.add_subparsers(required=True, metavar="COMMAND"))
+    module = import_module(f"kasal_jupyter.cli.{_module_of(name)}")
+    getattr(module, f"add_{name}")(parser.add_subparsers(required=True, metavar="COMMAND"))
     args, rest = parser.parse_known_args(words)
     if "values" in args and not any(word.startswith("-") for word in rest):
         # Behind an option, argparse does not take more of a list of words.
@@ -181,6 +173,10 @@ def _run_command(words: list[str]) -> int:
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return cast("Callable[[argparse.Namespace], int]", args.handler)(args)
+
+
+def _module_of(command: str) -> str:
+    return next((module for module, commands in _MODULES.items() if command in commands), command)
 
 
 @contextmanager

@@ -1,8 +1,10 @@
-"""Which server a sub-command talks to."""
+"""What the sub-commands share: the server that they talk to, the words for an execution, and how they end."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,3 +71,27 @@ def say(text: str) -> None:
 def exit_status(status: str) -> int:
     """Give the exit status that tells how a run stands."""
     return _STATUSES.get(status, 0)
+
+
+STOP_SECONDS = 15.0
+"""How long the server may take to end; longer than the extension itself does."""
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP end the process the way Ctrl-C does, so that it tidies up behind itself."""
+
+    def end(number: int, frame: object) -> None:  # noqa: ARG001 - what a handler is given
+        raise SystemExit(128 + number)
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {getattr(signal, name): signal.signal(getattr(signal, name), end) for name in names}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+STDIN = "-"
+"""What stands for the standard input."""

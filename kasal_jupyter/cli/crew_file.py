@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kasal_jupyter.cli import WrongUsage
-from kasal_jupyter.cli.connect import say
+from kasal_jupyter.cli.connect import STDIN, say
 from kasal_jupyter.client.client import Client
 from kasal_jupyter.errors import Fault, InvalidRequest, NotFound
 from kasal_jupyter.formats.yaml_crew import load_crew
@@ -26,11 +26,7 @@ from kasal_jupyter.kernel.crews.stored_crews import (
     require_own,
 )
 from kasal_jupyter.kernel.plain_values import NotPlain, plain
-from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
-from kasal_jupyter.schemas.versions import ChangeQuery, Writer
-
-STDIN = "-"
-"""What stands for the standard input."""
+from kasal_jupyter.schemas.crews import ChangeQuery, CrewCreate, CrewDetails, Writer
 
 _LINE = re.compile(r"line (\d+): (.*)", re.DOTALL)
 

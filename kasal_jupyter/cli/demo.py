@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
+import os
+import secrets
+import socket
+import subprocess
 import sys
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
+from kasal_jupyter.cli.connect import STOP_SECONDS, ended_by_signals
 from kasal_jupyter.cli.run_view import view_on
-from kasal_jupyter.cli.server_process import ServerProcess, ended_by_signals
 from kasal_jupyter.client.client import Client
 from kasal_jupyter.client.connection import Connection
+from kasal_jupyter.errors import Unavailable
 from kasal_jupyter.kernel.crews.demo import INPUTS, demo_crew
 from kasal_jupyter.kernel.views.clean import clean
 
 if TYPE_CHECKING:
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # argparse has no other name
+    from kasal_jupyter.cli.connect import Subparsers
 
 
-def register(subparsers: Subparsers) -> None:
-    """Add ``demo`` to the command's parser.
-
-    Parameters
-    ----------
-    subparsers
-        What ``ArgumentParser.add_subparsers`` gave.
-    """
+def add_demo(subparsers: Subparsers) -> None:
+    """Add ``demo`` to the parser of `jupyter kasal`."""
     demo = subparsers.add_parser(
         "demo",
         help="run a crew on a server of its own, and watch it; needs no key and no network",
@@ -90,3 +93,157 @@ def _keep(server: ServerProcess, connection: Connection) -> None:
 def _say(text: str) -> None:
     """Tell what goes on, beside the output proper."""
     print(text, file=sys.stderr, flush=True)
+
+
+# -- the server of the demo -----------------------------------------------------------------------------
+
+# A Jupyter server with Kasal, in a process and a folder of its own.
+
+START_SECONDS = 60.0
+"""How long the server may take to answer."""
+
+
+POLL_SECONDS = 0.05
+
+LOG_LINES = 12
+"""Lines of the server's log that are shown where it did not start."""
+
+
+class ServerProcess:
+    """A standalone server on a free loopback port; as a context manager it is up inside, and gone after.
+
+    Parameters
+    ----------
+    folder
+        An empty folder. All the server reads and writes is in it: its data, its configuration, its log.
+    *options
+        More of its command line.
+
+    Attributes
+    ----------
+    log_path
+        Where its log is.
+    sandbox_token
+        What lets into its sandbox.
+    """
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.log_path = folder / "server.log"
+        self.sandbox_token = f"sandbox_{secrets.token_urlsafe(24)}"
+        self._folder = folder
+        self._options = options
+        self._token = secrets.token_urlsafe(24)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        for name in ("config", "data", "runtime", "notebooks", "tmp"):
+            (self._folder / name).mkdir(mode=0o700)
+        with self.log_path.open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                [
+                    sys.executable,
+                    "-m",
+                    "kasal_jupyter.cli",
+                    "--ServerApp.ip=127.0.0.1",
+                    f"--ServerApp.port={_free_port()}",
+                    f"--ServerApp.root_dir={self._folder / 'notebooks'}",
+                    "--no-browser",
+                    "--allow-root",
+                    *self._options,
+                ],
+                env=self._environment(),
+                # In a session of its own, Ctrl-C reaches us alone; a server without a terminal asks nothing.
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def connect(self) -> Connection:
+        """Wait until the server answers, and give the way to it.
+
+        Raises
+        ------
+        Unavailable
+            It ended, or did not answer in time; the message has the end of its log.
+        """
+        give_up = time.monotonic() + START_SECONDS
+        while time.monotonic() < give_up:
+            if self._process is None or self._process.poll() is not None:
+                raise Unavailable(f"The server did not start:\n{self._last_words()}")
+            if (connection := self._announced()) is not None and _answers(connection):
+                return connection
+            time.sleep(POLL_SECONDS)
+        raise Unavailable(f"The server does not answer after {START_SECONDS:.0f} s:\n{self._last_words()}")
+
+    def wait(self) -> None:
+        """Wait for the server's own end."""
+        if self._process is not None:
+            self._process.wait()
+
+    def stop(self) -> None:
+        """End the server with all it has started: ask it, and kill it if it takes too long."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        try:
+            process.terminate()
+            process.wait(STOP_SECONDS)
+        except BaseException as error:
+            # Too slow, or a second Ctrl-C. Its runs end by themselves: their sockets close with it.
+            process.kill()
+            process.wait()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            # The command line is readable to everybody on the machine; the environment is not.
+            "JUPYTER_TOKEN": self._token,
+            "KASAL_SANDBOX_TOKEN": self.sandbox_token,
+            "KASAL_DATA_DIR": str(self._folder / "kasal"),
+            "JUPYTER_CONFIG_DIR": str(self._folder / "config"),
+            "JUPYTER_DATA_DIR": str(self._folder / "data"),
+            "JUPYTER_RUNTIME_DIR": str(self._folder / "runtime"),
+            # Jupyter makes a folder there for JUPYTER_NO_CONFIG, which keeps the machine's own settings
+            # out, and leaves it behind.
+            "JUPYTER_NO_CONFIG": "1",
+            "TMPDIR": str(self._folder / "tmp"),
+        }
+
+    def _announced(self) -> Connection | None:
+        """Read the file in which a running server says where it is."""
+        for path in (self._folder / "runtime").glob("jpserver-*.json"):
+            # It may be half written.
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                return Connection(str(json.loads(path.read_bytes())["url"]).rstrip("/"), self._token)
+        return None
+
+    def _last_words(self) -> str:
+        lines = self.log_path.read_text("utf-8", errors="replace").splitlines()
+        return "\n".join(lines[-LOG_LINES:]) or "its log is empty"
+
+
+def _free_port() -> int:
+    """Give a free port. Should another process take it meanwhile, Jupyter takes the next and says so."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(connection: Connection) -> bool:
+    client = Client(connection)
+    try:
+        client.crews()
+    except Unavailable:
+        return False
+    finally:
+        client.close()
+    return True

@@ -1,14 +1,22 @@
-"""``jupyter kasal ps``, ``status``, ``result``, ``answer``, ``stop``: executions as the server knows them."""
+"""Executions as the server knows them, and what came of them.
+
+``jupyter kasal ps``, ``status``, ``result``, ``answer``, ``stop``, ``artifacts``, ``usage``, ``export``.
+Whatever reads and writes crews is loaded where one is named.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from kasal_jupyter.cli import WrongUsage
 from kasal_jupyter.cli.connect import (
     EXIT_STATUS,
+    STDIN,
     add_job,
     add_server_options,
     exit_status,
@@ -16,9 +24,14 @@ from kasal_jupyter.cli.connect import (
     say,
     server_of,
 )
-from kasal_jupyter.cli.terminal import STATE_STYLES, console_of, print_rows
+from kasal_jupyter.cli.terminal import STATE_STYLES, Kind, console_of, print_file, print_rows
+from kasal_jupyter.client.client import Client
+from kasal_jupyter.errors import InvalidRequest
+from kasal_jupyter.kernel.magics.command_line import count
+from kasal_jupyter.kernel.runs.artifacts import FILE_HEADS, artifacts_of
 from kasal_jupyter.kernel.runs.questions import answer_open, open_questions
-from kasal_jupyter.kernel.runs.run_list import inputs_text
+from kasal_jupyter.kernel.runs.run_list import answer_of, inputs_text, outcome
+from kasal_jupyter.kernel.runs.usage import UsageTable, add_usage_options
 from kasal_jupyter.kernel.views.clean import clean, one_line
 from kasal_jupyter.kernel.views.figures import (
     calls_text,
@@ -28,10 +41,12 @@ from kasal_jupyter.kernel.views.figures import (
     lineage_text,
     moment_text,
     place_text,
+    size_text,
 )
 from kasal_jupyter.kernel.views.rows import STATUS_MARKS, how_to_answer
 from kasal_jupyter.schemas.base import MOST_LISTED
 from kasal_jupyter.schemas.executions import ExecutionStatus
+from kasal_jupyter.whole_file import write_whole
 
 if TYPE_CHECKING:
     from kasal_jupyter.cli.connect import Subparsers
@@ -42,24 +57,34 @@ SPARE = ("inputs", "created", "cost", "tokens", "progress", "time")
 """The columns that a narrow terminal does without, the first to go first."""
 
 
-def register(subparsers: Subparsers) -> None:
-    """Add ``ps``, ``status``, ``result``, ``answer`` and ``stop`` to the command's parser.
-
-    Parameters
-    ----------
-    subparsers
-        What ``ArgumentParser.add_subparsers`` gave.
-    """
+def add_ps(subparsers: Subparsers) -> None:
+    """Add ``ps`` to the parser of `jupyter kasal`."""
     ps = subparsers.add_parser(
         "ps", help="list the latest executions", description="List the latest executions, newest first."
     )
     ps.add_argument(
-        "-n", type=_count, default=20, metavar="N", help=f"how many (default: 20, most: {MOST_LISTED})"
+        "-n", type=count, default=20, metavar="N", help=f"how many (default: 20, most: {MOST_LISTED})"
     )
     ps.add_argument("--json", action="store_true", help="as JSON, for programs")
     add_server_options(ps)
     ps.set_defaults(handler=run_ps)
 
+
+def run_ps(args: argparse.Namespace) -> int:
+    """Carry out ``ps``; give the exit status."""
+    with server_of(args) as client:
+        found = client.executions(min(args.n, MOST_LISTED))
+    if args.json:
+        print(json.dumps([each.model_dump() for each in found], indent=2, ensure_ascii=False))
+    elif not found:
+        print("There are no executions yet; run a crew with: jupyter kasal run FILE|CREW name=value")
+    else:
+        print_rows(console_of(sys.stdout), HEADS, map(_row, found), spare=SPARE)
+    return 0
+
+
+def add_status(subparsers: Subparsers) -> None:
+    """Add ``status`` to the parser of `jupyter kasal`."""
     status = subparsers.add_parser(
         "status",
         help="tell how an execution stands",
@@ -70,49 +95,6 @@ def register(subparsers: Subparsers) -> None:
     status.add_argument("--json", action="store_true", help="as JSON, for programs")
     add_server_options(status)
     status.set_defaults(handler=run_status)
-
-    result = subparsers.add_parser(
-        "result",
-        help="print what came of an execution, whole",
-        description="Print what came of an execution that has ended: its answer, however long.",
-        epilog=EXIT_STATUS,
-    )
-    add_job(result, numbers=True)
-    result.add_argument("--json", action="store_true", help="as JSON, with what it used")
-    add_server_options(result)
-    result.set_defaults(handler=run_result)
-
-    answer = subparsers.add_parser(
-        "answer",
-        help="answer what an agent asks in an execution",
-        description="Answer the question of an execution that has been open for longest; without an answer, "
-        "show the questions.",
-    )
-    add_job(answer)
-    answer.add_argument("answer", nargs="?", metavar="TEXT", help="the answer; of choices, one or its number")
-    add_server_options(answer)
-    answer.set_defaults(handler=run_answer)
-
-    stop = subparsers.add_parser(
-        "stop", help="stop an execution", description="Stop an execution; its processes are gone afterwards."
-    )
-    add_job(stop)
-    stop.add_argument("--json", action="store_true", help="as JSON, for programs")
-    add_server_options(stop)
-    stop.set_defaults(handler=run_stop)
-
-
-def run_ps(args: argparse.Namespace) -> int:
-    """Carry out ``ps``; give the exit status."""
-    with server_of(args) as client:
-        found = client.executions(args.n)
-    if args.json:
-        print(json.dumps([each.model_dump() for each in found], indent=2, ensure_ascii=False))
-    elif not found:
-        print("There are no executions yet; run a crew with: jupyter kasal run FILE|CREW name=value")
-    else:
-        print_rows(console_of(sys.stdout), HEADS, map(_row, found), spare=SPARE)
-    return 0
 
 
 def run_status(args: argparse.Namespace) -> int:
@@ -130,7 +112,7 @@ def run_status(args: argparse.Namespace) -> int:
         print(clean(f"{found.error.code}: {found.error.message}"))
     if found.partial_result is not None:
         print("\nSo far:")
-    if (answer := found.result if found.result is not None else found.partial_result) is not None:
+    if (answer := answer_of(found)) is not None:
         print(f"\n{clean(answer)}")
         if found.result_truncated:
             say(f"it goes on: `jupyter kasal result {found.job_id}` prints all of it")
@@ -142,20 +124,47 @@ def run_status(args: argparse.Namespace) -> int:
     return exit_status(found.status)
 
 
+def add_result(subparsers: Subparsers) -> None:
+    """Add ``result`` to the parser of `jupyter kasal`."""
+    result = subparsers.add_parser(
+        "result",
+        help="print what came of an execution, whole",
+        description="Print what came of an execution that has ended: its answer, however long.",
+        epilog=EXIT_STATUS,
+    )
+    add_job(result, numbers=True)
+    result.add_argument("--json", action="store_true", help="as JSON, with what it used")
+    add_server_options(result)
+    result.set_defaults(handler=run_result)
+
+
 def run_result(args: argparse.Namespace) -> int:
     """Carry out ``result``; give the exit status."""
     with server_of(args) as client:
         found = client.result(job_of(client, args.job))
     if args.json:
         print(found.model_dump_json())
-    elif (answer := found.result if found.result is not None else found.partial_result) is not None:
+    elif (answer := answer_of(found)) is not None:
         print(clean(answer), flush=True)
     if not args.json and (answered := calls_text(found.calls)):
         say(answered)
     if found.status != "completed" and not args.json:
-        why = f": {found.error.code}: {found.error.message}" if found.error else ""
-        say(clean(f"jupyter kasal: {found.job_id} is {found.status}{why}"))
+        say(clean(f"jupyter kasal: {outcome(found.job_id, found)}"))
     return exit_status(found.status)
+
+
+def add_answer(subparsers: Subparsers) -> None:
+    """Add ``answer`` to the parser of `jupyter kasal`."""
+    answer = subparsers.add_parser(
+        "answer",
+        help="answer what an agent asks in an execution",
+        description="Answer the question of an execution that has been open for longest; without an answer, "
+        "show the questions.",
+    )
+    add_job(answer)
+    answer.add_argument("answer", nargs="?", metavar="TEXT", help="the answer; of choices, one or its number")
+    add_server_options(answer)
+    answer.set_defaults(handler=run_answer)
 
 
 def run_answer(args: argparse.Namespace) -> int:
@@ -171,19 +180,23 @@ def run_answer(args: argparse.Namespace) -> int:
     return 0
 
 
+def add_stop(subparsers: Subparsers) -> None:
+    """Add ``stop`` to the parser of `jupyter kasal`."""
+    stop = subparsers.add_parser(
+        "stop", help="stop an execution", description="Stop an execution; its processes are gone afterwards."
+    )
+    add_job(stop)
+    stop.add_argument("--json", action="store_true", help="as JSON, for programs")
+    add_server_options(stop)
+    stop.set_defaults(handler=run_stop)
+
+
 def run_stop(args: argparse.Namespace) -> int:
     """Carry out ``stop``; give the exit status."""
     with server_of(args) as client:
         answer = client.stop(args.job)
     print(answer.model_dump_json() if args.json else f"{answer.job_id} {answer.status}")
     return 0
-
-
-def _count(word: str) -> int:
-    number = int(word)
-    if not 1 <= number <= MOST_LISTED:
-        raise argparse.ArgumentTypeError(f"a number from 1 to {MOST_LISTED}")
-    return number
 
 
 def _row(each: ExecutionStatus) -> list[str]:
@@ -218,3 +231,174 @@ def _headline(found: ExecutionStatus) -> str:
         parts.append(cost_text(found.usage.cost))
     parts += filter(None, (calls_text(found.calls), lineage_text(found.verb, found.parent)))
     return "  ".join([*parts, found.job_id])
+
+
+# -- files ----------------------------------------------------------------------------------------------
+
+# ``jupyter kasal artifacts``: the files that an execution has written.
+
+_SPARE_OF_FILES = ("written", "type", "size")
+"""The columns that a narrow terminal does without, the first to go first."""
+
+
+def add_artifacts(subparsers: Subparsers) -> None:
+    """Add ``artifacts`` to the parser of `jupyter kasal`."""
+    artifacts = subparsers.add_parser(
+        "artifacts",
+        help="list or save the files that an execution has written",
+        description="List the files that an execution has written, or save them.",
+    )
+    add_job(artifacts, numbers=True)
+    artifacts.add_argument("--get", metavar="FILE", help="save one of them")
+    artifacts.add_argument("--to", metavar="FOLDER", help="save there, all files where none is named")
+    artifacts.add_argument("--force", action="store_true", help="overwrite files that are there")
+    artifacts.add_argument("--json", action="store_true", help="the list as JSON, for programs")
+    add_server_options(artifacts)
+    artifacts.set_defaults(handler=run_artifacts)
+
+
+def run_artifacts(args: argparse.Namespace) -> int:
+    """Carry out ``artifacts``; give the exit status."""
+    with server_of(args) as client:
+        args.job = job_of(client, args.job)
+        found = artifacts_of(client, args.job)
+        if args.get is not None or args.to is not None:
+            for each in found if args.get is None else [found.named(args.get)]:
+                path = each.save(args.to or ".", force=args.force)
+                say(clean(f"{each.name} → {path}"))
+            return 0
+    if args.json:
+        rows = [
+            {"name": each.name, "size": each.size, "media_type": each.media_type, "modified": each.modified}
+            for each in found
+        ]
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+    elif not found:
+        print(f"{args.job} has written no files")
+    else:
+        cells = (
+            [each.name, size_text(each.size), each.media_type, moment_text(each.modified)] for each in found
+        )
+        print_rows(console_of(sys.stdout), FILE_HEADS, cells, spare=_SPARE_OF_FILES)
+    return 0
+
+
+# -- usage ----------------------------------------------------------------------------------------------
+
+# ``jupyter kasal usage``: what runs have used, and what it cost.
+
+_SPARE_OF_USAGE = ("tool calls", "tokens out", "tokens in", "model calls", "runs")
+"""The columns that a narrow terminal does without, the first to go first."""
+
+
+def add_usage(subparsers: Subparsers) -> None:
+    """Add ``usage`` to the parser of `jupyter kasal`."""
+    usage = subparsers.add_parser(
+        "usage",
+        help="show what runs have used, and what it cost",
+        description="Show what runs have used, and what it cost. What is unknown stays unknown: a cost of "
+        "which a part is known is 'at least' that.",
+    )
+    add_usage_options(usage)
+    usage.add_argument("--json", action="store_true", help="as JSON, for programs")
+    add_server_options(usage)
+    usage.set_defaults(handler=run_usage)
+
+
+def run_usage(args: argparse.Namespace) -> int:
+    """Carry out ``usage``; give the exit status."""
+    with server_of(args) as client:
+        crew_id = None
+        if args.crew:
+            from kasal_jupyter.cli.crew_file import find_crew
+
+            crew_id = find_crew(client, args.crew).id
+        answer = client.usage(args.by or "day", since=args.since, until=args.until, crew_id=crew_id)
+    if args.json:
+        print(answer.model_dump_json(indent=2))
+        return 0
+    table = UsageTable(answer)
+    print(table.title)
+    if table.rows:
+        print_rows(
+            console_of(sys.stdout),
+            table.heads,
+            table.rows,
+            spare=[each for each in _SPARE_OF_USAGE if each in table.heads],
+        )
+    return 0
+
+
+# -- export ---------------------------------------------------------------------------------------------
+
+# ``jupyter kasal export``: a crew, or what happened in an execution, as a file.
+
+FORMS = ("json", "html", "otel")
+"""What an execution can be written as."""
+
+
+def add_export(subparsers: Subparsers) -> None:
+    """Add ``export`` to the parser of `jupyter kasal`."""
+    export = subparsers.add_parser(
+        "export",
+        help="write a crew as YAML, or an execution's trace",
+        description="Write a crew as the YAML that `jupyter kasal run` takes, or an execution with all that "
+        "happened in it: as JSON, as one HTML page, or as OpenTelemetry spans (OTLP in JSON).",
+    )
+    export.add_argument("what", metavar="CREW|JOB", help="a crew's name or id, or an execution's id")
+    export.add_argument("file", nargs="?", metavar="FILE", help="where to write it (default: the output)")
+    export.add_argument(
+        "--as",
+        dest="form",
+        choices=FORMS,
+        help="an execution's form (default: html where the file ends so, else json)",
+    )
+    export.add_argument("--force", action="store_true", help="overwrite the file if it is there")
+    add_server_options(export)
+    export.set_defaults(handler=run_export)
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """Carry out ``export``; give the exit status."""
+    path = None if args.file in {None, STDIN} else Path(args.file)
+    is_job = args.what.startswith("job_")
+    if args.form is not None and not is_job:
+        raise WrongUsage(
+            f"A crew is written as YAML; --as {args.form} is for an execution, as `ps` lists them"
+        )
+    if path is not None and path.exists() and not args.force:
+        raise InvalidRequest(f"{path} is there already; name another file, or add --force")
+    with server_of(args) as client:
+        if is_job:
+            html = path is not None and path.suffix.lower() in {".html", ".htm"}
+            form = args.form or ("html" if html else "json")
+            text = _run_text(client, args.what, form)
+            kind: Kind = "html" if form == "html" else "json"
+        else:
+            from kasal_jupyter.cli.crew_file import find_crew
+            from kasal_jupyter.formats.yaml_crew import dump_crew
+
+            text, kind = dump_crew(find_crew(client, args.what)), "yaml"
+    if path is None:
+        print_file(text, kind)
+        return 0
+    try:
+        write_whole(path, text.encode(), new=not args.force)
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be written: {error.strerror}") from None
+    say(f"wrote {path}")
+    return 0
+
+
+def _run_text(client: Client, job_id: str, form: str) -> str:
+    from kasal_jupyter.kernel.runs.result import RunResult
+
+    result = RunResult(job_id)
+    for event in client.follow(job_id):
+        result.feed(event)
+    if form == "json":
+        return f"{result.to_json()}\n"
+    if form == "otel":
+        return f"{json.dumps(result.to_otel(), ensure_ascii=False)}\n"
+    with TemporaryDirectory() as folder:
+        return result.to_html(Path(folder, "run.html")).read_text("utf-8")

@@ -13,10 +13,10 @@ from kasal_jupyter.cli import WrongUsage
 from kasal_jupyter.cli.connect import add_server_options, say, server_of
 from kasal_jupyter.cli.terminal import console_of, print_rows
 from kasal_jupyter.errors import NotFound, nearest
-from kasal_jupyter.kernel.magics.commands.mcp import (
+from kasal_jupyter.kernel.magics.commands.server import (
+    MCP_TOOL_HEADS,
     NO_SERVERS,
     SERVER_HEADS,
-    TOOL_HEADS,
     server_cells,
     tool_cells,
 )
@@ -31,14 +31,8 @@ if TYPE_CHECKING:
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 
 
-def register(subparsers: Subparsers) -> None:
-    """Add ``mcp`` to the command's parser.
-
-    Parameters
-    ----------
-    subparsers
-        What ``ArgumentParser.add_subparsers`` gave.
-    """
+def add_mcp(subparsers: Subparsers) -> None:
+    """Add ``mcp`` to the parser of `jupyter kasal`."""
     mcp = subparsers.add_parser(
         "mcp",
         help="list, add and remove MCP servers",
@@ -128,7 +122,7 @@ def run_list(args: argparse.Namespace) -> int:
     elif not servers:
         print(NO_SERVERS)
     elif name is not None:
-        print_rows(console_of(sys.stdout), TOOL_HEADS, tool_cells(servers[0]), spare=("there",))
+        print_rows(console_of(sys.stdout), MCP_TOOL_HEADS, tool_cells(servers[0]), spare=("there",))
     else:
         rows = [server_cells(each) for each in servers]
         print_rows(console_of(sys.stdout), SERVER_HEADS, rows, spare=("what it is",))

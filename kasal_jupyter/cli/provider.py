@@ -15,7 +15,7 @@ from kasal_jupyter.cli.terminal import console_of, print_rows
 from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.kernel.views.clean import clean
 from kasal_jupyter.models.providers import PROVIDERS
-from kasal_jupyter.schemas.providers import ProviderInfo, ProviderSet, Scope
+from kasal_jupyter.schemas.models import ProviderInfo, ProviderSet, Scope
 
 if TYPE_CHECKING:
     from kasal_jupyter.cli.connect import Subparsers
@@ -25,14 +25,8 @@ HEADS = ("provider", "ready", "set by", "what it needs")
 _ASKED = "Secrets are asked for on a terminal, and else are the lines of the standard input."
 
 
-def register(subparsers: Subparsers) -> None:
-    """Add ``provider list``, ``set``, ``test`` and ``delete`` to the command's parser.
-
-    Parameters
-    ----------
-    subparsers
-        What ``ArgumentParser.add_subparsers`` gave.
-    """
+def add_provider(subparsers: Subparsers) -> None:
+    """Add ``provider`` to the parser of `jupyter kasal`."""
     provider = subparsers.add_parser(
         "provider",
         help="list and set the providers of models, with their keys",

@@ -15,24 +15,33 @@ from kasal_jupyter.cli.connect import (
     EXIT_STATUS,
     add_job,
     add_server_options,
+    ended_by_signals,
     exit_status,
     job_of,
     say,
     server_of,
 )
 from kasal_jupyter.cli.crew_file import find_crew, names_file, read_crew, read_inputs, store_crew
-from kasal_jupyter.cli.prompt import Prompt
-from kasal_jupyter.cli.run_view import RunView, view_on
-from kasal_jupyter.cli.server_process import ended_by_signals
+from kasal_jupyter.cli.run_view import Prompt, RunView, view_on
 from kasal_jupyter.cli.terminal import TraceHighlighter, console_of, print_rows
-from kasal_jupyter.client.client import Client
-from kasal_jupyter.client.stream import Waiting
+from kasal_jupyter.client.client import Client, Waiting
 from kasal_jupyter.errors import Conflict
 from kasal_jupyter.events.trace import Trace
-from kasal_jupyter.kernel.runs.run_list import STEP_HEADS, inputs_again, read_budget, trace_cells
+from kasal_jupyter.kernel.runs.result import inputs_again
+from kasal_jupyter.kernel.runs.run_list import (
+    STEP_HEADS,
+    add_budget,
+    add_step_search,
+    answer_of,
+    budget_of,
+    found_steps,
+    outcome,
+    searches_steps,
+    trace_cells,
+)
 from kasal_jupyter.kernel.views.cards import Checked, remark_line
 from kasal_jupyter.kernel.views.clean import clean
-from kasal_jupyter.kernel.views.figures import answered_text, counted
+from kasal_jupyter.kernel.views.figures import answered_text
 from kasal_jupyter.kernel.views.view_text import render_text
 from kasal_jupyter.schemas.executions import ExecutionAccepted, ExecutionRecorded, ExecutionResume
 
@@ -48,14 +57,8 @@ TREE_WIDTH = 120
 """Characters of a trace's lines where no terminal says how many it has."""
 
 
-def register(subparsers: Subparsers) -> None:
-    """Add ``run``, ``replay``, ``resume``, ``wait`` and ``traces`` to the command's parser.
-
-    Parameters
-    ----------
-    subparsers
-        What ``ArgumentParser.add_subparsers`` gave.
-    """
+def add_run(subparsers: Subparsers) -> None:
+    """Add ``run`` to the parser of `jupyter kasal`."""
     run = subparsers.add_parser(
         "run",
         help="run a crew and watch it",
@@ -77,7 +80,7 @@ def register(subparsers: Subparsers) -> None:
         metavar="JOB",
         help="repeat an execution, by its id, its number in `ps`, or last; inputs given here win over its",
     )
-    _add_bounds(run)
+    add_budget(run)
     run.add_argument(
         "--once",
         action="store_true",
@@ -97,6 +100,9 @@ def register(subparsers: Subparsers) -> None:
     _add_watching(run)
     run.set_defaults(handler=run_run)
 
+
+def add_replay(subparsers: Subparsers) -> None:
+    """Add ``replay`` to the parser of `jupyter kasal`."""
     replay = subparsers.add_parser(
         "replay",
         help="run an execution once more from its record, at no cost",
@@ -108,6 +114,9 @@ def register(subparsers: Subparsers) -> None:
     _add_watching(replay)
     replay.set_defaults(handler=run_replay)
 
+
+def add_resume(subparsers: Subparsers) -> None:
+    """Add ``resume`` to the parser of `jupyter kasal`."""
     resume = subparsers.add_parser(
         "resume",
         help="go on with an execution that ended before its time",
@@ -121,51 +130,9 @@ def register(subparsers: Subparsers) -> None:
     resume.add_argument(
         "--model", metavar="MODEL", help="ask this model from now on, whatever the crew names"
     )
-    _add_bounds(resume)
+    add_budget(resume)
     _add_watching(resume)
     resume.set_defaults(handler=run_resume)
-
-    wait = subparsers.add_parser(
-        "wait",
-        help="wait for an execution's end",
-        description="Wait for an execution's end, and print its answer. Ctrl-C ends the waiting alone.",
-        epilog=EXIT_STATUS,
-    )
-    add_job(wait, numbers=True)
-    wait.add_argument("--json", action="store_true", help="print the execution as JSON")
-    add_server_options(wait)
-    wait.set_defaults(handler=run_wait)
-
-    traces = subparsers.add_parser(
-        "traces",
-        help="show what an execution's agents did",
-        description="Show what an execution's agents did, as a tree on one time axis.",
-        epilog=EXIT_STATUS,
-    )
-    add_job(traces, numbers=True)
-    traces.add_argument(
-        "--follow",
-        "-f",
-        action="store_true",
-        help="go on to the execution's end, step by step; Ctrl-C ends the watching alone",
-    )
-    traces.add_argument(
-        "--find", metavar="TEXT", help="list the steps whose answer, arguments or result have it"
-    )
-    traces.add_argument("--failed", action="store_true", help="list the steps that failed")
-    traces.add_argument("--agent", metavar="NAME", help="list one agent's steps")
-    traces.add_argument("--task", metavar="NAME", help="list one task's steps, by its name or id")
-    traces.add_argument("--limit", metavar="N", type=_count, default=200, help="how many (default: 200)")
-    traces.add_argument("--after", metavar="N", type=_count, help="list those behind the step of this number")
-    traces.add_argument("--json", action="store_true", help="print its events, a JSON object a line")
-    add_server_options(traces)
-    traces.set_defaults(handler=run_traces)
-
-
-def _add_bounds(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--max-cost", metavar="DOLLARS", type=_bound, help="end before it costs more")
-    parser.add_argument("--max-tokens", metavar="N", type=_count, help="end before it uses more tokens")
-    parser.add_argument("--max-seconds", metavar="S", type=_bound, help="end before it takes longer")
 
 
 def _add_watching(parser: argparse.ArgumentParser) -> None:
@@ -200,7 +167,7 @@ def run_run(args: argparse.Namespace) -> int:
         if args.dry_run:
             return _check(client, crew_id, inputs, as_json=args.json)
         once = args.once and not args.fresh
-        accepted = client.start(crew_id, inputs, budget=read_budget(_bounds(args)), once=once)
+        accepted = client.start(crew_id, inputs, budget=budget_of(args), once=once)
         if isinstance(accepted, ExecutionRecorded) and not args.quiet:
             say(answered_text(accepted.recorded))
         return _watch(client, accepted, args, crew_id)
@@ -216,7 +183,7 @@ def run_resume(args: argparse.Namespace) -> int:
     """Carry out ``resume``; give the exit status."""
     inputs = read_inputs(args.values, args.inputs)
     with ended_by_signals(), server_of(args) as client:
-        change = ExecutionResume(inputs=inputs, model=args.model, budget=read_budget(_bounds(args)))
+        change = ExecutionResume(inputs=inputs, model=args.model, budget=budget_of(args))
         return _watch(client, client.resume(job_of(client, args.job), change), args)
 
 
@@ -246,13 +213,9 @@ def _watch(
         prompt = Prompt(client, accepted.job_id, view) if asked_here else None
         stop = not isinstance(accepted, ExecutionRecorded)
         _follow(client, accepted.job_id, view, stop=stop, prompt=prompt)
-    if file.isatty() and _answer(view.trace) is not None and not args.quiet:
+    if file.isatty() and answer_of(view.trace.summary) is not None and not args.quiet:
         say("")
     return _tell_end(client, view.trace, answer=not args.json, error=args.quiet or args.json)
-
-
-def _bounds(args: argparse.Namespace) -> dict[str, float | None]:
-    return {name: getattr(args, name) for name in ("max_cost", "max_tokens", "max_seconds")}
 
 
 def _check(client: Client, crew_id: str, inputs: dict[str, Any], *, as_json: bool) -> int:
@@ -268,18 +231,18 @@ def _check(client: Client, crew_id: str, inputs: dict[str, Any], *, as_json: boo
     return 0 if checked.runnable else 1
 
 
-def _bound(word: str) -> float:
-    number = float(word)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError("a number above 0")
-    return number
-
-
-def _count(word: str) -> int:
-    number = int(word)
-    if number < 1:
-        raise argparse.ArgumentTypeError("a whole number from 1")
-    return number
+def add_wait(subparsers: Subparsers) -> None:
+    """Add ``wait`` to the parser of `jupyter kasal`."""
+    wait = subparsers.add_parser(
+        "wait",
+        help="wait for an execution's end",
+        description="Wait for an execution's end, and print its answer. Ctrl-C ends the waiting alone.",
+        epilog=EXIT_STATUS,
+    )
+    add_job(wait, numbers=True)
+    wait.add_argument("--json", action="store_true", help="print the execution as JSON")
+    add_server_options(wait)
+    wait.set_defaults(handler=run_wait)
 
 
 def run_wait(args: argparse.Namespace) -> int:
@@ -293,11 +256,32 @@ def run_wait(args: argparse.Namespace) -> int:
         return _tell_end(client, view.trace, answer=not args.json, error=True)
 
 
+def add_traces(subparsers: Subparsers) -> None:
+    """Add ``traces`` to the parser of `jupyter kasal`."""
+    traces = subparsers.add_parser(
+        "traces",
+        help="show what an execution's agents did",
+        description="Show what an execution's agents did, as a tree on one time axis.",
+        epilog=EXIT_STATUS,
+    )
+    add_job(traces, numbers=True)
+    traces.add_argument(
+        "--follow",
+        "-f",
+        action="store_true",
+        help="go on to the execution's end, step by step; Ctrl-C ends the watching alone",
+    )
+    add_step_search(traces)
+    traces.add_argument("--json", action="store_true", help="print its events, a JSON object a line")
+    add_server_options(traces)
+    traces.set_defaults(handler=run_traces)
+
+
 def run_traces(args: argparse.Namespace) -> int:
     """Carry out ``traces``; give the exit status."""
     with server_of(args) as client:
         args.job = job_of(client, args.job)
-        if args.find or args.failed or args.agent or args.task or args.after:
+        if searches_steps(args):
             return _list_steps(client, args)
         if args.follow:
             with view_on(sys.stdout, as_json=args.json) as view:
@@ -314,15 +298,13 @@ def run_traces(args: argparse.Namespace) -> int:
 
 def _list_steps(client: Client, args: argparse.Namespace) -> int:
     """List the steps that are looked for; give the exit status: 1 where there are none, as grep has it."""
-    only = {name: getattr(args, name) for name in ("find", "agent", "task", "after")}
-    found = client.traces(args.job, **only, failed="true" if args.failed else None, limit=args.limit + 1)
-    rows = found[: args.limit]
+    rows, told = found_steps(client, args.job, args)
     if args.json:
         print("".join(f"{row.model_dump_json()}\n" for row in rows), end="")
     elif rows:
         print_rows(console_of(sys.stdout), STEP_HEADS, map(trace_cells, rows), spare=("took", "time"))
-    if len(found) > len(rows):
-        say(f"{counted(len(rows), 'step')}, not all; --after {rows[-1].seq} shows the next")
+    if told:
+        say(clean(told))
     return 0 if rows else 1
 
 
@@ -380,7 +362,7 @@ def _trace_so_far(client: Client, job_id: str, *, as_json: bool) -> Trace:
 
 def _tell_end(client: Client, trace: Trace, *, answer: bool, error: bool) -> int:
     """Print the answer, or why there is none where the view has not said so; give the exit status."""
-    summary, found = trace.summary, _answer(trace)
+    summary, found = trace.summary, answer_of(trace.summary)
     if found is not None and answer:
         if summary.status != "completed":
             say(f"{trace.job_id} is {summary.status}; what there is of it:")
@@ -388,14 +370,7 @@ def _tell_end(client: Client, trace: Trace, *, answer: bool, error: bool) -> int
         whole = found if summary.result_file is None else client.result(trace.job_id).result
         print(clean(whole or found), flush=True)
     if summary.status != "completed" and error:
-        why = f": {summary.error.code}: {summary.error.message}" if summary.error else ""
         failed = next((span.name for span in trace.roots if span.state == "failed"), None)
         where = f" in task {failed!r}" if failed else ""
-        say(clean(f"jupyter kasal: {trace.job_id} is {summary.status}{where}{why}"))
+        say(clean(f"jupyter kasal: {outcome(trace.job_id, summary, where)}"))
     return exit_status(summary.status)
-
-
-def _answer(trace: Trace) -> str | None:
-    """Give what came of a run; of one that ended before its time, what there is."""
-    summary = trace.summary
-    return summary.result if summary.result is not None else summary.partial_result

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import psutil  # type: ignore[import-untyped]
 
-from kasal_jupyter.cli.server_process import STOP_SECONDS
+from kasal_jupyter.cli.connect import STOP_SECONDS
 from kasal_jupyter.cli.terminal import console_of, print_rows
 from kasal_jupyter.client.client import Client
 from kasal_jupyter.client.private_server import Announcement, announcement_path, running_servers
@@ -25,14 +25,8 @@ MOST = 500
 """Executions that are looked at for those that run: the latest."""
 
 
-def register(subparsers: Subparsers) -> None:
-    """Add ``server list`` and ``server stop`` to the command's parser.
-
-    Parameters
-    ----------
-    subparsers
-        What ``ArgumentParser.add_subparsers`` gave.
-    """
+def add_server(subparsers: Subparsers) -> None:
+    """Add ``server`` to the parser of `jupyter kasal`."""
     server = subparsers.add_parser(
         "server",
         help="list or stop your private servers",

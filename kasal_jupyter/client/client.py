@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote
@@ -15,27 +17,34 @@ from kasal_jupyter.client.connection import Connection, print_line, refusal_of
 from kasal_jupyter.client.memory_requests import MemoryRequests, written
 from kasal_jupyter.events.event import Event
 from kasal_jupyter.outward import NoWayOut, client_options, proxy_for
-from kasal_jupyter.schemas.artifacts import ArtifactInfo, ArtifactList
-from kasal_jupyter.schemas.auth import Me
 from kasal_jupyter.schemas.base import MOST_LISTED, Updated
 from kasal_jupyter.schemas.crews import (
+    ChangeQuery,
     CrewCheck,
     CrewChecked,
     CrewCreate,
     CrewCreated,
     CrewDetails,
     CrewList,
+    CrewRestored,
     CrewSummary,
     CrewUpdate,
+    CrewVersionDetails,
+    CrewVersionInfo,
+    CrewVersionList,
 )
 from kasal_jupyter.schemas.exchange import (
     CrewExported,
+    CrewGenerate,
+    CrewGenerated,
     CrewImport,
     CrewImported,
     CrewRead,
     ExportFormat,
 )
 from kasal_jupyter.schemas.executions import (
+    ArtifactInfo,
+    ArtifactList,
     Budget,
     ExecutionAccepted,
     ExecutionBegun,
@@ -51,7 +60,6 @@ from kasal_jupyter.schemas.executions import (
     TraceRow,
     TraceRows,
 )
-from kasal_jupyter.schemas.generate import CrewGenerate, CrewGenerated
 from kasal_jupyter.schemas.mcp import (
     McpRefreshed,
     McpRegistered,
@@ -59,8 +67,9 @@ from kasal_jupyter.schemas.mcp import (
     McpServerDetails,
     McpServerList,
 )
-from kasal_jupyter.schemas.models import ModelInfo, ModelList
-from kasal_jupyter.schemas.providers import (
+from kasal_jupyter.schemas.models import (
+    ModelInfo,
+    ModelList,
     ProviderInfo,
     ProviderList,
     ProviderSet,
@@ -70,16 +79,12 @@ from kasal_jupyter.schemas.providers import (
 )
 from kasal_jupyter.schemas.tools import ClientTool, ToolInfo, ToolList
 from kasal_jupyter.schemas.usage import GroupBy, UsageList
-from kasal_jupyter.schemas.versions import (
-    ChangeQuery,
-    CrewRestored,
-    CrewVersionDetails,
-    CrewVersionInfo,
-    CrewVersionList,
-)
+from kasal_jupyter.schemas.users import Me
 
 if TYPE_CHECKING:
     import httpx
+
+    from kasal_jupyter.events.trace import Trace
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -131,7 +136,7 @@ class Client(MemoryRequests):
         query: dict[str, str | int] = {"per_page": MOST_LISTED} | ({"name": name} if name else {})
         return CrewList.model_validate_json(
             self._request("GET", "/crews", query=query, seconds=seconds)
-        ).crews
+        ).items
 
     def crew(self, crew_id: str) -> CrewDetails:
         """Give a crew whole."""
@@ -185,7 +190,7 @@ class Client(MemoryRequests):
     def crew_versions(self, crew_id: str) -> list[CrewVersionInfo]:
         """Give a crew's versions as far as they are kept, the newest first."""
         path = f"/crews/{quote(crew_id, safe='')}/versions"
-        return self._get(CrewVersionList, path, {"per_page": MOST_LISTED}).versions
+        return self._get(CrewVersionList, path, {"per_page": MOST_LISTED}).items
 
     def crew_version(self, crew_id: str, version: int) -> CrewVersionDetails:
         """Give a crew as it was in a version."""
@@ -292,8 +297,8 @@ class Client(MemoryRequests):
         while True:
             query = {"per_page": MOST_LISTED, "page": len(found) // MOST_LISTED + 1}
             page = self._get(ArtifactList, f"/executions/{quote(job_id, safe='')}/artifacts", query)
-            found += page.artifacts
-            if not page.artifacts or len(found) >= page.total:
+            found += page.items
+            if not page.items or len(found) >= page.total:
                 return found
 
     def artifact(self, job_id: str, name: str) -> Iterator[bytes]:
@@ -348,7 +353,7 @@ class Client(MemoryRequests):
         """Give the latest executions, newest first: all, or one crew's, or those in one state."""
         query: dict[str, Any] = {"per_page": per_page, "crew_id": crew_id, "status": status}
         given = {name: value for name, value in query.items() if value is not None}
-        return self._get(ExecutionList, "/executions", given).executions
+        return self._get(ExecutionList, "/executions", given).items
 
     def delete_execution(self, job_id: str) -> None:
         """Delete an execution that has ended, with its journal."""
@@ -410,11 +415,11 @@ class Client(MemoryRequests):
 
     def tools(self) -> list[ToolInfo]:
         """Give the tools that the server's agents can use."""
-        return self._get(ToolList, "/tools", {"per_page": MOST_LISTED}).tools
+        return self._get(ToolList, "/tools", {"per_page": MOST_LISTED}).items
 
     def mcp_servers(self) -> list[McpServerDetails]:
         """Give the MCP servers that one's crews can use, with their tools."""
-        return self._get(McpServerList, "/tools/mcp", {"per_page": MOST_LISTED}).servers
+        return self._get(McpServerList, "/tools/mcp", {"per_page": MOST_LISTED}).items
 
     def add_mcp_server(self, server: McpServerCreate) -> McpRegistered:
         """Register an MCP server, to which the server connects first."""
@@ -437,7 +442,7 @@ class Client(MemoryRequests):
         """Give the models that the server knows, with whether they can run."""
         return ModelList.model_validate_json(
             self._request("GET", "/models", query={"per_page": MOST_LISTED}, seconds=seconds)
-        ).models
+        ).items
 
     def providers(self) -> list[ProviderInfo]:
         """Give the providers of models and searches, with whether they are set; never a key."""
@@ -548,3 +553,45 @@ def _source_of(change: ChangeQuery | None) -> dict[str, str] | None:
 
 def _if_match(version: int | None) -> dict[str, str]:
     return {"If-Match": f'"{version}"'} if version is not None else {}
+
+
+LOOK_SECONDS = 1.0
+"""How often a run's place in the line is asked for, at the most."""
+
+
+class Waiting:
+    """Where a run stands in its server's line, which no event tells, since others come and go.
+
+    It is asked for while the run waits; whoever follows the run calls :meth:`look` while nothing comes.
+
+    Parameters
+    ----------
+    client
+        The server.
+    trace
+        What is known of the run.
+
+    Attributes
+    ----------
+    position
+        Its place, counted from 1; None where it does not wait, or nobody knows.
+    """
+
+    def __init__(self, client: Client, trace: Trace) -> None:
+        self.position: int | None = None
+        self._client = client
+        self._trace = trace
+        self._next = 0.0
+
+    def look(self) -> None:
+        """Ask the server, if the run waits and it is time to."""
+        # Before its first event nothing is known of it, not even that it waits.
+        if self._trace.summary.status != "queued" or not self._trace.summary.seq:
+            self.position = None
+            return
+        if time.monotonic() < self._next:
+            return
+        # A server that is away is told of by the stream that follows the run.
+        with suppress(errors.KasalError):
+            self.position = self._client.execution(self._trace.job_id).queue_position
+        self._next = time.monotonic() + LOOK_SECONDS

@@ -10,15 +10,18 @@ from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
 
 from kasal_jupyter.schemas.base import MOST_LISTED
-from kasal_jupyter.schemas.knowledge import KnowledgeCreate, SourceDetails, SourceList, WholeSource
 from kasal_jupyter.schemas.memory import (
     CrewMemory,
+    KnowledgeCreate,
     MemoryClear,
     MemoryCreate,
     MemoryDetails,
     MemoryHits,
     MemoryList,
     MemoryType,
+    SourceDetails,
+    SourceList,
+    WholeSource,
 )
 from kasal_jupyter.wellformed import text_of, well_formed
 
@@ -52,7 +55,7 @@ class MemoryRequests:
     def memories(self, crew_id: str, type: MemoryType | None = None) -> list[MemoryDetails]:  # noqa: A002
         """List a crew's memories one by one, the newest first; at most 500."""
         query = {"per_page": MOST_LISTED, **({"type": type} if type else {})}
-        return self._get(MemoryList, f"{_memory(crew_id)}/entries", query).memories
+        return self._get(MemoryList, f"{_memory(crew_id)}/entries", query).items
 
     def search_memory(
         self,
@@ -80,7 +83,7 @@ class MemoryRequests:
 
     def knowledge(self, crew_id: str) -> list[SourceDetails]:
         """List the files and texts that a crew was given; at most 500."""
-        return self._get(SourceList, _knowledge(crew_id), {"per_page": MOST_LISTED}).sources
+        return self._get(SourceList, _knowledge(crew_id), {"per_page": MOST_LISTED}).items
 
     def source(self, crew_id: str, source_id: str) -> WholeSource:
         """Give a source with the first 500 of its passages."""

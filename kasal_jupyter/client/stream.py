@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
@@ -21,8 +20,6 @@ from kasal_jupyter.schemas.executions import ENDED
 if TYPE_CHECKING:
     import websocket
 
-    from kasal_jupyter.client.client import Client
-    from kasal_jupyter.events.trace import Trace
 
 CONNECT_SECONDS = 10.0
 RECEIVE_SECONDS = 0.05
@@ -42,10 +39,6 @@ STEADY_SECONDS = 5.0
 
 LONGEST_PAUSE = 2.0
 """Most seconds between two tries."""
-
-
-LOOK_SECONDS = 1.0
-"""How often a run's place in the line is asked for, at the most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,41 +221,3 @@ def _receive(socket: websocket.WebSocket) -> bytes | None:
     if opcode == websocket.ABNF.OPCODE_CLOSE:
         raise ConnectionError("the server closed the connection")
     return bytes(data) if opcode == websocket.ABNF.OPCODE_TEXT else b""
-
-
-class Waiting:
-    """Where a run stands in its server's line, which no event tells, since others come and go.
-
-    It is asked for while the run waits; whoever follows the run calls :meth:`look` while nothing comes.
-
-    Parameters
-    ----------
-    client
-        The server.
-    trace
-        What is known of the run.
-
-    Attributes
-    ----------
-    position
-        Its place, counted from 1; None where it does not wait, or nobody knows.
-    """
-
-    def __init__(self, client: Client, trace: Trace) -> None:
-        self.position: int | None = None
-        self._client = client
-        self._trace = trace
-        self._next = 0.0
-
-    def look(self) -> None:
-        """Ask the server, if the run waits and it is time to."""
-        # Before its first event nothing is known of it, not even that it waits.
-        if self._trace.summary.status != "queued" or not self._trace.summary.seq:
-            self.position = None
-            return
-        if time.monotonic() < self._next:
-            return
-        # A server that is away is told of by the stream that follows the run.
-        with suppress(errors.KasalError):
-            self.position = self._client.execution(self._trace.job_id).queue_position
-        self._next = time.monotonic() + LOOK_SECONDS

@@ -9,8 +9,7 @@ from kasal_jupyter.errors import Fault, Faults, InvalidRequest, listed
 from kasal_jupyter.schemas.agents import Agent, AgentFields, CrewAgent, agent_places
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.crews import Crew, WholeCrew, agent_called
-from kasal_jupyter.schemas.rules.context import read_contexts
-from kasal_jupyter.schemas.rules.readiness import no_agent
+from kasal_jupyter.schemas.readiness import no_agent, read_contexts
 from kasal_jupyter.schemas.tasks import CrewTask, Task
 
 INVALID_CREW = "Invalid crew configuration"

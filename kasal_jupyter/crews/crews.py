@@ -8,11 +8,11 @@ from kasal_jupyter.crews.assembly import as_crew_agent, as_crew_task, assemble, 
 from kasal_jupyter.crews.versions import Change, forget_versions, keep_version, whole_version
 from kasal_jupyter.errors import Fault, NotFound, PreconditionFailed
 from kasal_jupyter.memory.findable import forget_crew
-from kasal_jupyter.places import aside
+from kasal_jupyter.places import beside_loop
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.crews import Crew, CrewCreate, CrewFields, CrewUpdate, WholeCrew
-from kasal_jupyter.schemas.rules.readiness import content_faults
+from kasal_jupyter.schemas.readiness import content_faults
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.store.store import Store
 
@@ -50,7 +50,7 @@ class Crews:
 
     async def read(self, crew_id: str, owner: str) -> WholeCrew:
         """Give a crew as :meth:`whole` does; a large one is read in a thread, in turn by who asks for it."""
-        return await aside(lambda: self.whole(crew_id), size=self.size(crew_id), owner=owner)
+        return await beside_loop(lambda: self.whole(crew_id), size=self.size(crew_id), owner=owner)
 
     def size(self, crew_id: str) -> int:
         """Give how many agents and tasks a crew has."""
@@ -74,7 +74,7 @@ class Crews:
             With every fault by field; nothing was stored.
         """
         size = len(body.agents) + len(body.tasks)
-        made = await aside(lambda: made_of(body, new_id("crew"), owner), size=size, owner=owner)
+        made = await beside_loop(lambda: made_of(body, new_id("crew"), owner), size=size, owner=owner)
 
         def insert() -> None:
             self.store.crews.insert(made.crew)

@@ -12,7 +12,7 @@ from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, NotFound
 from kasal_jupyter.schemas.agents import Agent, AgentCreate, AgentUpdate
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.crews import WholeCrew
-from kasal_jupyter.schemas.rules.context import read_contexts
+from kasal_jupyter.schemas.readiness import read_contexts
 from kasal_jupyter.schemas.tasks import Task, TaskCreate, TaskUpdate
 
 N = TypeVar("N", Agent, Task)

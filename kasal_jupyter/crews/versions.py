@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kasal_jupyter.errors import NotFound
-from kasal_jupyter.schemas.crews import Crew, WholeCrew
-from kasal_jupyter.schemas.versions import (
+from kasal_jupyter.schemas.crews import (
     MOST_VERSION_BYTES,
     MOST_VERSIONS,
+    Crew,
     CrewVersion,
     CrewVersionBody,
     Source,
+    WholeCrew,
 )
 from kasal_jupyter.store.quota import trim_versions
 

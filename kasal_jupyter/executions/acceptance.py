@@ -175,6 +175,7 @@ def queued_execution(
     attempt
         Which attempt at the run it is.
     """
+    now = utc_now()
     return Execution(
         id=spec.job_id,
         crew_id=spec.crew.id,
@@ -185,7 +186,9 @@ def queued_execution(
         status="queued",
         progress=0,
         inputs=spec.inputs,
-        created_at=utc_now(),
+        created_at=now,
+        # A replay uses nothing, and its crew has nothing to remember of it: the books are done with it.
+        booked=now[:10] if verb == "replay" else None,
         estimated_duration=expected,
         budget=spec.budget,
         models=models,

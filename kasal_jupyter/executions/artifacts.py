@@ -2,7 +2,7 @@
 
 What a run writes is other people's: an agent may leave a link there that leads to the server's own keys. No
 link is followed, at no place of a path and not in between two looks (see
-:mod:`kasal_jupyter.tools.open_folder`).
+:mod:`kasal_jupyter.tools.workspace`).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kasal_jupyter.errors import Conflict, NotFound
-from kasal_jupyter.schemas.artifacts import ArtifactInfo
-from kasal_jupyter.tools.open_folder import Folder
+from kasal_jupyter.schemas.executions import ArtifactInfo
+from kasal_jupyter.tools.workspace import Folder
 from kasal_jupyter.wellformed import well_formed
 
 INTERNAL = frozenset({"output.log"})
@@ -98,7 +98,7 @@ def open_artifact(folder: Path, name: str) -> OpenArtifact:
     with suppress(OSError), ExitStack() as opened:
         below = opened.enter_context(Folder(folder))
         for part in folders:
-            below = opened.enter_context(below.below(part))
+            below = opened.enter_context(below.subfolder(part))
         # Looked at before as well: to open a device may already do something.
         if _is_file(below.look(last)):
             file = opened.enter_context(below.read(last))
@@ -175,7 +175,7 @@ def _walk(folder: Folder, prefix: str, depth: int) -> Iterator[tuple[str, os.sta
             if _is_file(about):
                 yield f"{prefix}{name}", about
             elif stat.S_ISDIR(about.st_mode) and depth < MAX_DEPTH:
-                with folder.below(name) as below:
+                with folder.subfolder(name) as below:
                     yield from _walk(below, f"{prefix}{name}/", depth + 1)
 
 

@@ -12,10 +12,9 @@ from kasal_jupyter.models.catalog import ModelCatalog, ModelUnavailable
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.crews import WholeCrew
 from kasal_jupyter.schemas.executions import Budget, CrewRemark
-from kasal_jupyter.schemas.mcp_run import McpTool, RunMcpServer
-from kasal_jupyter.schemas.rules.context import read_contexts
-from kasal_jupyter.schemas.rules.placeholders import fill, names, texts_of
-from kasal_jupyter.schemas.rules.readiness import content_faults
+from kasal_jupyter.schemas.mcp import McpTool, RunMcpServer
+from kasal_jupyter.schemas.placeholders import fill, names, texts_of
+from kasal_jupyter.schemas.readiness import content_faults, read_contexts
 from kasal_jupyter.schemas.spec import RunMemory, RunModel, RunSpec, RunTask
 from kasal_jupyter.schemas.tasks import is_inside
 from kasal_jupyter.schemas.tools import ClientTool, RunTool

@@ -11,11 +11,10 @@ from functools import partial
 from pathlib import Path
 
 from kasal_jupyter.memory import tables
-from kasal_jupyter.memory.embedder import BATCH, SECONDS, EmbedderFailed, RemoteEmbedder
 from kasal_jupyter.memory.findable import fill, not_found_yet, sweep
 from kasal_jupyter.memory.recall import Found, Recall
-from kasal_jupyter.memory.record import KINDS, Kind
-from kasal_jupyter.memory.vectors import pack
+from kasal_jupyter.memory.tables import KINDS, Kind
+from kasal_jupyter.memory.vectors import BATCH, SECONDS, EmbedderFailed, RemoteEmbedder, pack
 from kasal_jupyter.models.catalog import ModelCatalog, ModelUnavailable
 from kasal_jupyter.places import MEMORIES
 from kasal_jupyter.schemas.crews import Crew, WholeCrew, managing_agent

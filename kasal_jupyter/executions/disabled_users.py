@@ -9,7 +9,6 @@ import time
 from kasal_jupyter.errors import Conflict, KasalError, NotFound
 from kasal_jupyter.events.event import ErrorInfo
 from kasal_jupyter.executions.service import Runs
-from kasal_jupyter.store.collections import USERS
 
 AGAIN_SECONDS = 30.0
 """How long after a change of users runs are looked for: a request that was let in before it may start one."""
@@ -30,14 +29,14 @@ class DisabledOwners:
 
     def __init__(self, runs: Runs) -> None:
         self._runs = runs
-        self._version: tuple[int, ...] | None = None
+        self._version: int | None = None
         self._until = 0.0
         self._disabled: list[str] = []
 
     async def stop_runs(self) -> None:
         """Stop what runs or waits of them. It costs microseconds as long as no user has changed."""
         store = self._runs.store
-        version = store.versions(USERS)
+        version = store.users.version()
         if version != self._version:
             self._disabled = [user.id for user in store.users.find() if user.disabled]
             self._version = version

@@ -7,11 +7,11 @@ from typing import Any
 
 from kasal_jupyter.crews.crews import made_of
 from kasal_jupyter.errors import MOST_FAULTS, Fault
-from kasal_jupyter.executions.books.estimate import estimate, estimate_duration
 from kasal_jupyter.executions.check import check_run, placeholders
+from kasal_jupyter.executions.ledger import estimate, estimate_duration
 from kasal_jupyter.executions.service import Runs
 from kasal_jupyter.models.listing import doubts
-from kasal_jupyter.places import aside
+from kasal_jupyter.places import beside_loop
 from kasal_jupyter.schemas.crews import CrewChecked, CrewCreate, CrewFault, WholeCrew
 from kasal_jupyter.schemas.executions import CrewRemark
 from kasal_jupyter.schemas.tools import ClientTool
@@ -88,7 +88,7 @@ async def draft(body: CrewCreate, owner: str) -> WholeCrew:
         It could not be stored; with every fault by field.
     """
     size = len(body.agents) + len(body.tasks)
-    return await aside(lambda: made_of(body, "crew_draft", owner), size=size, owner=owner)
+    return await beside_loop(lambda: made_of(body, "crew_draft", owner), size=size, owner=owner)
 
 
 async def draft_faults(runs: Runs, whole: WholeCrew) -> list[Fault]:
@@ -109,4 +109,4 @@ async def draft_faults(runs: Runs, whole: WholeCrew) -> list[Fault]:
             "", whole, inputs, catalog=runs.catalog.of(owner), toolbox=runs.toolbox(owner), folder=""
         ).faults
 
-    return await aside(faults, size=whole.size, owner=owner)
+    return await beside_loop(faults, size=whole.size, owner=owner)

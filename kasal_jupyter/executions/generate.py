@@ -22,12 +22,12 @@ from kasal_jupyter.models.sandbox.crew import CREW_TASK, REQUEST
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.base import utc_now
 from kasal_jupyter.schemas.crews import Crew, CrewCreate, WholeCrew
-from kasal_jupyter.schemas.generate import MOST_OF_AN_ANSWER, CrewGenerate
-from kasal_jupyter.schemas.mcp_run import RunMcpServer
-from kasal_jupyter.schemas.rules.placeholders import literal
+from kasal_jupyter.schemas.exchange import MOST_OF_AN_ANSWER, CrewGenerate
+from kasal_jupyter.schemas.mcp import RunMcpServer
+from kasal_jupyter.schemas.placeholders import literal
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.toolbox.toolbox import ToolUnavailable
-from kasal_jupyter.tools.catalog import builtin_tools
+from kasal_jupyter.tools.tool import builtin_tools
 
 ATTEMPTS = 3
 """How often the model is asked: once, and twice with the faults of what it has said."""

@@ -12,13 +12,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from kasal_jupyter.errors import Conflict
-from kasal_jupyter.schemas.crews import Webhook, WholeCrew
+from kasal_jupyter.schemas.crews import WholeCrew
 from kasal_jupyter.schemas.executions import ENDED, Budget, Execution, ExecutionResume
-from kasal_jupyter.schemas.mcp_run import RunMcpServer
+from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.schemas.run_requests import RunRequest
 from kasal_jupyter.schemas.spec import RunEmbedder, RunSearch, RunSpec
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import ClientTool
+from kasal_jupyter.schemas.webhooks import Webhook
 from kasal_jupyter.store.store import Store
 
 MOST_ATTEMPTS = 3

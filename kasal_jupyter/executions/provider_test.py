@@ -19,7 +19,7 @@ from kasal_jupyter.places import MODEL_SERVERS
 from kasal_jupyter.schemas.agents import Agent, ModelSettings
 from kasal_jupyter.schemas.base import utc_now
 from kasal_jupyter.schemas.crews import Crew, WholeCrew
-from kasal_jupyter.schemas.providers import ProviderTested
+from kasal_jupyter.schemas.models import ProviderTested
 from kasal_jupyter.schemas.spec import RunSearch
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.tools.guard import HostGuard

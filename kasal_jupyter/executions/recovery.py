@@ -12,9 +12,9 @@ import orjson
 
 from kasal_jupyter.errors import NotFound, StoreError
 from kasal_jupyter.events.summary import RunSummary
-from kasal_jupyter.executions.books.ledger import settle
 from kasal_jupyter.executions.feed import Feed, event_of
 from kasal_jupyter.executions.files import RunFiles
+from kasal_jupyter.executions.ledger import settle
 from kasal_jupyter.schemas.base import utc_now
 from kasal_jupyter.schemas.executions import ENDED
 from kasal_jupyter.store.store import Store

@@ -29,11 +29,10 @@ import orjson
 from kasal_jupyter.errors import KasalError, WorkerLost
 from kasal_jupyter.events.event import AFTER_END, ErrorInfo
 from kasal_jupyter.executions.backends.backend import Backend, Exit, RunHandle
-from kasal_jupyter.executions.chores import Chores
 from kasal_jupyter.executions.client_calls import ClientCalls
 from kasal_jupyter.executions.feed import Feed, event_of
 from kasal_jupyter.executions.recovery import interrupted_event
-from kasal_jupyter.places import DISK
+from kasal_jupyter.places import DISK, Chores
 from kasal_jupyter.schemas.executions import ENDED
 from kasal_jupyter.schemas.spec import RunMessage, RunSpec, RunToolAnswer
 

@@ -24,14 +24,12 @@ from kasal_jupyter.executions.acceptance import (
     started_with,
 )
 from kasal_jupyter.executions.backends.backend import Backend
-from kasal_jupyter.executions.books.estimate import estimate_duration, models_of
-from kasal_jupyter.executions.books.ledger import book_past_runs, settle
 from kasal_jupyter.executions.check import Checked, check_run
-from kasal_jupyter.executions.chores import Chores
 from kasal_jupyter.executions.crew_memories import CrewMemories
 from kasal_jupyter.executions.feed import POLL_SECONDS, Feed, Feeds
-from kasal_jupyter.executions.files import RunFiles
+from kasal_jupyter.executions.files import Presence, RunFiles, take_in_files
 from kasal_jupyter.executions.journal import Journal
+from kasal_jupyter.executions.ledger import book_past_runs, estimate_duration, models_of, settle
 from kasal_jupyter.executions.lineage import (
     asked_of,
     attempts_at,
@@ -44,15 +42,13 @@ from kasal_jupyter.executions.lineage import (
     require_resumable,
     whole_of,
 )
-from kasal_jupyter.executions.old_files import take_in_files
 from kasal_jupyter.executions.once import answering, digest_of, told_why
-from kasal_jupyter.executions.presence import Presence
 from kasal_jupyter.executions.queue import RETRY_SECONDS, RunLimits, RunQueue
 from kasal_jupyter.executions.recovery import INTERRUPTED, forget_requests, left_over, recover
 from kasal_jupyter.executions.run import Run
-from kasal_jupyter.executions.webhooks.delivery import Webhooks
+from kasal_jupyter.executions.webhooks import Webhooks
 from kasal_jupyter.models.catalog import ModelCatalog
-from kasal_jupyter.places import DISK, aside
+from kasal_jupyter.places import DISK, Chores, beside_loop
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.crews import Crew, WholeCrew
 from kasal_jupyter.schemas.executions import (
@@ -67,7 +63,6 @@ from kasal_jupyter.schemas.run_requests import RunRequest
 from kasal_jupyter.schemas.spec import RunSource
 from kasal_jupyter.schemas.tasks import TaskState
 from kasal_jupyter.schemas.tools import ClientTool
-from kasal_jupyter.store.collections import STOP_REQUESTS
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.toolbox.toolbox import Toolbox
 
@@ -218,7 +213,7 @@ class Runs:
             return first, False
         asked = Asked(whole, inputs, owner, tools, budget, once=True)
         await self.put_away(whole.crew.id)
-        checked = await aside(
+        checked = await beside_loop(
             lambda: self._check(new_id("job"), asked), size=whole.size + _size(inputs), owner=owner
         )
         found = answering(self.store, digest_of(checked.required(), owner), budget)
@@ -409,7 +404,7 @@ class Runs:
         with self._queue.admitted(owner):
             await self.put_away(crew_id)
             job_id = new_id("job")
-            made = await aside(lambda: prepare(job_id), size=size, owner=owner)
+            made = await beside_loop(lambda: prepare(job_id), size=size, owner=owner)
             try:
                 run, execution = await self._accept(made, keyed)
             except OSError as error:
@@ -826,11 +821,11 @@ class Runs:
 
     async def _mind_stop_requests(self) -> None:
         """Stop runs that another server on the folder was asked to stop."""
-        seen: tuple[int, ...] | None = None
+        seen: int | None = None
         while self._runs:
             # One that hangs, or cannot be looked for, holds up none of the others.
             with suppress(StoreError):
-                version = self.store.versions(STOP_REQUESTS)
+                version = self.store.stop_requests.version()
                 if version != seen and not self._stop_requested():
                     seen = version
             await asyncio.sleep(2 * POLL_SECONDS)

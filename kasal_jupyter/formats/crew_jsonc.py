@@ -8,7 +8,7 @@ from typing import Any
 
 from kasal_jupyter.formats.crewai_fields import agent_fields, crew_fields, task_fields
 from kasal_jupyter.formats.document import Document, Path, read_json
-from kasal_jupyter.formats.found_crew import Imported, Intake, Member
+from kasal_jupyter.formats.found_crew import Imported, ImportNotes, Member
 from kasal_jupyter.formats.yaml_text import named
 from kasal_jupyter.schemas.crews import MOST_AGENTS
 
@@ -50,20 +50,20 @@ def read_crew_jsonc(
     InvalidRequest
         With every fault, each with its file, its line and its field.
     """
-    intake = Intake(tools)
+    notes = ImportNotes(tools)
     document = read_json(file, files[file])
-    intake.refuse_code(document)
+    notes.refuse_code(document)
     folder = PurePosixPath(file).parent
-    agents = _agents(intake, files, document, folder)
+    agents = _agents(notes, files, document, folder)
     manager = document.data.get("manager_agent")
     if isinstance(manager, str) and manager not in {agent.key for agent in agents}:
-        agents += _from_files(intake, files, document, folder, [((("manager_agent",)), manager)])
-    intake.require_few(document, ("agents",), len(agents), MOST_AGENTS)
-    tasks = _tasks(intake, document)
-    head = crew_fields(intake, document, document.data)
+        agents += _from_files(notes, files, document, folder, [((("manager_agent",)), manager)])
+    notes.require_few(document, ("agents",), len(agents), MOST_AGENTS)
+    tasks = _tasks(notes, document)
+    head = crew_fields(notes, document, document.data)
     head["name"] = name or head.get("name") or _name(folder)
-    crew = intake.crew(document, head, agents, tasks)
-    return Imported(crew, "jsonc", intake.remarks)
+    crew = notes.crew(document, head, agents, tasks)
+    return Imported(crew, "jsonc", notes.remarks)
 
 
 def _name(folder: PurePosixPath) -> str:
@@ -71,14 +71,14 @@ def _name(folder: PurePosixPath) -> str:
 
 
 def _agents(
-    intake: Intake, files: Mapping[str, str], document: Document, folder: PurePosixPath
+    notes: ImportNotes, files: Mapping[str, str], document: Document, folder: PurePosixPath
 ) -> list[Member]:
     given = document.data.get("agents")
     if isinstance(given, dict):
         within = [(("agents", key), key, body) for key, body in given.items()]
-        return [_within(intake, document, *each) for each in within]
+        return [_within(notes, document, *each) for each in within]
     if not isinstance(given, list):
-        intake.fault(
+        notes.fault(
             document, ("agents",), "a list of agents' names is expected here, or agents by their names"
         )
         return []
@@ -86,24 +86,24 @@ def _agents(
     for place, each in enumerate(given):
         path: Path = ("agents", place)
         if isinstance(called := named(each), str):
-            members += _from_files(intake, files, document, folder, [(path, called)])
+            members += _from_files(notes, files, document, folder, [(path, called)])
         elif isinstance(each, dict) and isinstance(called := named(each.get("name")), str):
-            members.append(_within(intake, document, path, called, each))
+            members.append(_within(notes, document, path, called, each))
         elif isinstance(each, dict) and len(each) == 1:
             ((key, body),) = each.items()
-            members.append(_within(intake, document, (*path, key), key, body))
+            members.append(_within(notes, document, (*path, key), key, body))
         else:
-            intake.fault(document, path, "an agent's name is expected here, or an agent with a name")
+            notes.fault(document, path, "an agent's name is expected here, or an agent with a name")
     return members
 
 
-def _within(intake: Intake, document: Document, path: Path, key: str, body: object) -> Member:
-    fields = intake.mapping(document, path, body, "an object of the agent's fields is")
-    return Member(document, path, key, agent_fields(intake, document, path, fields))
+def _within(notes: ImportNotes, document: Document, path: Path, key: str, body: object) -> Member:
+    fields = notes.mapping(document, path, body, "an object of the agent's fields is")
+    return Member(document, path, key, agent_fields(notes, document, path, fields))
 
 
 def _from_files(
-    intake: Intake,
+    notes: ImportNotes,
     files: Mapping[str, str],
     document: Document,
     folder: PurePosixPath,
@@ -115,26 +115,26 @@ def _from_files(
         places = [str(folder / "agents" / f"{key}{ending}") for ending in (".jsonc", ".json")]
         found = next((each for each in places if each in files), None)
         if found is None:
-            intake.fault(
+            notes.fault(
                 document, path, f"the agent {key!r} has no file; there is no {' and no '.join(places)}"
             )
             continue
         own = read_json(found, files[found])
-        intake.refuse_code(own)
-        fields: dict[str, Any] = agent_fields(intake, own, ("agents", key), own.data)
+        notes.refuse_code(own)
+        fields: dict[str, Any] = agent_fields(notes, own, ("agents", key), own.data)
         members.append(Member(own, (), key, fields))
     return members
 
 
-def _tasks(intake: Intake, document: Document) -> list[Member]:
+def _tasks(notes: ImportNotes, document: Document) -> list[Member]:
     given = document.data.get("tasks")
     if not isinstance(given, list):
-        intake.fault(document, ("tasks",), "a list of tasks is expected here")
+        notes.fault(document, ("tasks",), "a list of tasks is expected here")
         return []
     members = []
     for place, each in enumerate(given):
         path: Path = ("tasks", place)
-        body = intake.mapping(document, path, each, "an object of the task's fields is")
+        body = notes.mapping(document, path, each, "an object of the task's fields is")
         key = str(body.get("name") or f"task_{place + 1}")
-        members.append(Member(document, path, key, task_fields(intake, document, path, body)))
+        members.append(Member(document, path, key, task_fields(notes, document, path, body)))
     return members

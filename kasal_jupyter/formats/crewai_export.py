@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import keyword
 import re
-from collections.abc import Iterator, Mapping
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString
 
-from kasal_jupyter.formats.crewai_braces import to_crewai
-from kasal_jupyter.formats.crewai_texts import CONDITIONS, MAIN, NOT_CARRIED, PYPROJECT, README
-from kasal_jupyter.formats.identifiers import class_name, identifiers, package_name
+from kasal_jupyter.formats.crewai_fields import to_crewai
 from kasal_jupyter.formats.outline import Exported, outline, with_texts
 from kasal_jupyter.formats.yaml_source import ENDLESS
 from kasal_jupyter.schemas.agents import CrewAgent, ModelSettings, SandboxSettings
@@ -353,3 +354,212 @@ def _safe(value: Any) -> Any:
     if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
         return value
     return DoubleQuotedScalarString(value)
+
+
+# -- names ----------------------------------------------------------------------------------------------
+
+# Names as Python takes them: what a crew's members are called in a project's code.
+
+_TAKEN = frozenset(
+    {
+        # Methods and attributes of CrewAI's base of a crew.
+        *("agents", "tasks", "crew", "agents_config", "tasks_config", "llms", "name", "usage_metrics"),
+        *("base_directory", "load_configurations", "load_yaml", "close_mcp_server", "get_mcp_tools"),
+        *("map_all_agent_variables", "map_all_task_variables", "mcp_server_params", "mcp_connect_timeout"),
+        *("is_crew_class", "original_agents_config_path", "original_tasks_config_path", "self"),
+        # The marks that the methods of a crew's class have: one of that name would take a mark's place.
+        *("agent", "task", "llm"),
+        # What YAML 1.1, which CrewAI reads, takes for something else than a text.
+        *("yes", "no", "on", "off", "true", "false", "null", "y", "n"),
+    }
+)
+
+
+def identifiers(names: Iterable[str], *, kind: str, taken: set[str]) -> dict[str, str]:
+    """Give every name an identifier of its own, as near to it as can be.
+
+    Parameters
+    ----------
+    names
+        The names.
+    kind
+        What an identifier begins with where the name has nothing to begin one with.
+    taken
+        Identifiers that are used already; those that are made are added.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        base = _identifier(name, kind)
+        made, number = base, 1
+        while made in taken or made in _TAKEN:
+            number += 1
+            made = f"{base}_{number}"
+        taken.add(made)
+        found[name] = made
+    return found
+
+
+def package_name(name: str) -> str:
+    """Give a crew's name as a package's, which is none that Python or CrewAI has."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    base = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")[:50].rstrip("_")
+    if not base or base[0].isdigit() or keyword.iskeyword(base):
+        base = f"crew_{base}".rstrip("_")
+    # With the ending it is no module of anybody's.
+    return base if base.endswith("_crew") and base not in sys.stdlib_module_names else f"{base}_crew"
+
+
+def class_name(package: str) -> str:
+    """Give a package's name as a class's: ``market_research_crew`` → ``MarketResearchCrew``."""
+    return "".join(part.capitalize() for part in package.split("_"))
+
+
+def _identifier(name: str, kind: str) -> str:
+    # Python reads identifiers in this form, and would not find a method by another one.
+    text = unicodedata.normalize("NFKC", name.casefold())
+    text = re.sub(r"\W+", "_", text).strip("_")[:60].rstrip("_")
+    if not text.isidentifier():
+        text = f"{kind}_{text}".rstrip("_")
+    if not text.isidentifier() or unicodedata.normalize("NFKC", text) != text:
+        text = kind
+    return f"{text}_{kind}" if keyword.iskeyword(text) or keyword.issoftkeyword(text) else text
+
+
+# -- fixed parts ----------------------------------------------------------------------------------------
+
+# The fixed parts of a CrewAI project: what is the same in each that is written.
+
+PYPROJECT = """\
+[project]
+name = {package}
+version = "0.1.0"
+description = {summary}
+readme = "README.md"
+requires-python = ">=3.10,<3.14"
+dependencies = [{crewai}]
+
+[project.scripts]
+{package_key} = "{package_key}.main:run"
+run_crew = "{package_key}.main:run"
+
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[tool.hatch.build.targets.wheel]
+packages = ["src/{package_key}"]
+
+[tool.crewai]
+type = "crew"
+
+[tool.kasal]
+name = {name}
+description = {description}
+"""
+
+MAIN = '''\
+"""Runs the crew: `crewai run`, or `python src/{package}/main.py{example}`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from {package}.crew import {crew_class}  # noqa: E402 - found without being installed
+
+INPUTS = {inputs}
+
+
+def run():
+    inputs = dict(INPUTS)
+    for word in sys.argv[1:]:
+        name, equals, value = word.partition("=")
+        if equals:
+            inputs[name] = value
+    missing = [name for name, value in inputs.items() if not value]
+    if missing:
+        sys.exit("Give " + ", ".join(missing) + ": as name=value, or in INPUTS")
+    print({crew_class}().crew().kickoff(inputs=inputs or None))
+
+
+if __name__ == "__main__":
+    run()
+'''
+
+CONDITIONS = '''\
+"""Whether a conditional task is done: what the result before it must be like."""
+
+import json
+import re
+
+_MISSING = object()
+
+
+def holds(output, *, contains=None, lacks=None, matches=None, field=None, equals=None):
+    """Say whether all that is given holds of a result; `field` has dots between levels."""
+    value = output.raw
+    if field is not None:
+        structured = json.loads(output.pydantic.model_dump_json()) if output.pydantic else _parsed(value)
+        value = _at(structured, field)
+        if value is _MISSING:
+            return False
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if contains is not None and contains.casefold() not in text.casefold():
+        return False
+    if lacks is not None and lacks.casefold() in text.casefold():
+        return False
+    if matches is not None and re.search(matches, text) is None:
+        return False
+    return equals is None or _equal(value, equals)
+
+
+def _at(value, path):
+    for step in path.split("."):
+        if isinstance(value, dict) and step in value:
+            value = value[step]
+        elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return _MISSING
+    return value
+
+
+def _equal(value, wanted):
+    if isinstance(value, str):
+        if isinstance(wanted, str):
+            return value.strip() == wanted.strip()
+        value = _parsed(value)
+    if isinstance(value, bool) or isinstance(wanted, bool):
+        return value is wanted
+    return value == wanted
+
+
+def _parsed(text):
+    try:
+        return json.loads(text)
+    except ValueError:
+        return _MISSING
+'''
+
+README = """\
+# {name}
+
+{description}
+
+A project of CrewAI's, which needs nothing else.
+
+    pip install {crewai}
+    python src/{package}/main.py{example}
+
+`crewai run` does as well. Its agents and tasks stand in `src/{package}/config`; what binds them stands in
+`src/{package}/crew.py`. A model's key is read from the environment, e.g. `OPENAI_API_KEY`; `MODEL` names the
+model of agents that name none.
+"""
+
+NOT_CARRIED = """
+## What is not here
+
+Some of what the crew has elsewhere has no place in a CrewAI project, or another one:
+
+{remarks}
+"""

@@ -1,18 +1,24 @@
-"""The fields of CrewAI's agents, tasks and crews, in our words; and those that there are none for here."""
+"""CrewAI's words in ours: the fields of agents, tasks and crews, the tools' names, the braces of inputs.
+
+Those that there are none for here are named as well.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-from kasal_jupyter.formats.crewai_braces import from_crewai
-from kasal_jupyter.formats.crewai_tools import tool_here
 from kasal_jupyter.formats.document import Document, Path
-from kasal_jupyter.formats.found_crew import Intake
+from kasal_jupyter.formats.found_crew import ImportNotes
 from kasal_jupyter.formats.yaml_text import is_own_key
-from kasal_jupyter.schemas.agents import ModelSettings
-from kasal_jupyter.schemas.rules.placeholders import AGENT_TEXTS
-from kasal_jupyter.schemas.rules.readiness import UNWRITTEN
+from kasal_jupyter.schemas.agents import CrewAgent, ModelSettings
+from kasal_jupyter.schemas.crews import CrewCreate
+from kasal_jupyter.schemas.exchange import Remark
+from kasal_jupyter.schemas.placeholders import AGENT_TEXTS, rewrite
+from kasal_jupyter.schemas.readiness import UNWRITTEN
+from kasal_jupyter.schemas.tasks import CrewTask
 
 _TRACE = "what happens is in the run's trace in any case"
 _NO_CALLBACKS = "no code is called; the crew's webhook, or the run's events, tell of it"
@@ -116,7 +122,9 @@ _CREW_LEFT: dict[str, tuple[tuple[object, ...], str]] = {
 _SETTINGS = set(ModelSettings.model_fields)
 
 
-def agent_fields(intake: Intake, document: Document, path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+def agent_fields(
+    notes: ImportNotes, document: Document, path: Path, given: Mapping[str, Any]
+) -> dict[str, Any]:
     """Give an agent's fields in our words; what is left out is noted."""
     merged = dict(given)
     settings = merged.pop("settings", None)
@@ -124,29 +132,31 @@ def agent_fields(intake: Intake, document: Document, path: Path, given: Mapping[
         # What CrewAI's JSON agents have under `settings` is the agent's as if it stood beside.
         merged |= settings
     fields = _taken(
-        intake, path, merged, _AGENT, _AGENT_LEFT, other={"name", "llm", "tools", "max_tokens", "type"}
+        notes, path, merged, _AGENT, _AGENT_LEFT, other={"name", "llm", "tools", "max_tokens", "type"}
     )
     fields |= {name: from_crewai(fields[name]) for name in AGENT_TEXTS if name in fields}
-    _ask_for(intake, path, merged, fields, ("role", "goal"))
+    _ask_for(notes, path, merged, fields, ("role", "goal"))
     if merged.get("name"):
         fields["name"] = merged["name"]
-    _kind(intake, document, path, merged, ("agent", "Agent", "crewai.Agent", "crewai.agent.core.Agent"))
-    fields |= model_fields(intake, (*path, "llm"), merged.get("llm"))
+    _kind(notes, document, path, merged, ("agent", "Agent", "crewai.Agent", "crewai.agent.core.Agent"))
+    fields |= model_fields(notes, (*path, "llm"), merged.get("llm"))
     if merged.get("max_tokens") is not None:
         fields["settings"] = {**fields.get("settings", {}), "max_tokens": merged["max_tokens"]}
-    fields |= tool_fields(intake, (*path, "tools"), merged.get("tools"))
+    fields |= tool_fields(notes, (*path, "tools"), merged.get("tools"))
     return fields
 
 
-def task_fields(intake: Intake, document: Document, path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+def task_fields(
+    notes: ImportNotes, document: Document, path: Path, given: Mapping[str, Any]
+) -> dict[str, Any]:
     """Give a task's fields in our words; what is left out is noted."""
     fields = _taken(
-        intake, path, given, _TASK, _TASK_LEFT, other={"name", "tools", "context", "type", "condition"}
+        notes, path, given, _TASK, _TASK_LEFT, other={"name", "tools", "context", "type", "condition"}
     )
-    _ask_for(intake, path, given, fields, ("description", "expected_output"))
+    _ask_for(notes, path, given, fields, ("description", "expected_output"))
     if isinstance(file := fields.get("output_file"), str) and "\\" in file:
         fields["output_file"] = file.replace("\\", "/")
-        intake.remark((*path, "output_file"), "its backslashes are slashes here, on every system")
+        notes.remark((*path, "output_file"), "its backslashes are slashes here, on every system")
     for name in ("description", "expected_output", "output_file"):
         if name in fields:
             fields[name] = from_crewai(fields[name])
@@ -163,50 +173,50 @@ def task_fields(intake: Intake, document: Document, path: Path, given: Mapping[s
         "crewai.tasks.conditional_task.ConditionalTask",
     }
     if not conditional:
-        _kind(intake, document, path, given, ("task", "Task", "crewai.Task", "crewai.task.Task"))
+        _kind(notes, document, path, given, ("task", "Task", "crewai.Task", "crewai.task.Task"))
     condition = given.get("condition")
     if isinstance(condition, Mapping):
         fields["condition"] = dict(condition)
     elif conditional or condition is not None:
-        intake.remark(
+        notes.remark(
             (*path, "condition"),
             f"{condition or 'what CrewAI takes'} is code: the task is always done; give it a condition",
         )
     guardrail = fields.get("guardrail")
     if guardrail is not None and not isinstance(guardrail, str):
         del fields["guardrail"]
-        intake.remark((*path, "guardrail"), "it is no text; say in words what the result must be like")
-    return fields | tool_fields(intake, (*path, "tools"), given.get("tools"))
+        notes.remark((*path, "guardrail"), "it is no text; say in words what the result must be like")
+    return fields | tool_fields(notes, (*path, "tools"), given.get("tools"))
 
 
-def crew_fields(intake: Intake, document: Document, given: Mapping[str, Any]) -> dict[str, Any]:
+def crew_fields(notes: ImportNotes, document: Document, given: Mapping[str, Any]) -> dict[str, Any]:
     """Give a crew's own fields in our words; what is left out is noted."""
     del document
     other = {"agents", "tasks", "name", "manager_llm", "planning_llm"}
-    fields = _taken(intake, (), given, _CREW, _CREW_LEFT, other=other)
+    fields = _taken(notes, (), given, _CREW, _CREW_LEFT, other=other)
     if given.get("name"):
         fields["name"] = given["name"]
     for theirs, ours in (("manager_llm", "manager_model"), ("planning_llm", "planning_model")):
-        found = model_fields(intake, (theirs,), given.get(theirs))
+        found = model_fields(notes, (theirs,), given.get(theirs))
         if "model" in found:
             fields[ours] = found["model"]
         for setting in found.get("settings", ()):
-            intake.remark((theirs, setting), "the crew's own models have no settings here")
+            notes.remark((theirs, setting), "the crew's own models have no settings here")
     memory = fields.get("memory")
     if memory is not None and not isinstance(memory, bool):
         fields["memory"] = True
-        intake.remark(("memory",), "how a crew remembers is the server's to set; it does remember")
+        notes.remark(("memory",), "how a crew remembers is the server's to set; it does remember")
     return fields
 
 
-def model_fields(intake: Intake, path: Path, llm: object) -> dict[str, Any]:
+def model_fields(notes: ImportNotes, path: Path, llm: object) -> dict[str, Any]:
     """Give a model and its settings; a mapping is a model with its settings, as CrewAI writes one."""
     if llm is None or llm == "":
         return {}
     if isinstance(llm, str):
         return {"model": llm}
     if not isinstance(llm, Mapping) or not isinstance(llm.get("model"), str):
-        intake.remark(path, f"{llm} names no model by a text; the server's default is asked")
+        notes.remark(path, f"{llm} names no model by a text; the server's default is asked")
         return {}
     settings = {}
     for key, value in llm.items():
@@ -215,13 +225,13 @@ def model_fields(intake: Intake, path: Path, llm: object) -> dict[str, Any]:
         if key in _SETTINGS:
             settings[key] = value
         elif "key" in key or "token" in key or key in {"base_url", "api_base"}:
-            intake.remark((*path, key), "keys and addresses are the provider's: PUT /v1/providers/{provider}")
+            notes.remark((*path, key), "keys and addresses are the provider's: PUT /v1/providers/{provider}")
         else:
-            intake.remark((*path, key), f"{_NO_SETTING}{intake.nearest(key, _SETTINGS)}")
+            notes.remark((*path, key), f"{_NO_SETTING}{notes.nearest(key, _SETTINGS)}")
     return {"model": llm["model"], **({"settings": settings} if settings else {})}
 
 
-def tool_fields(intake: Intake, path: Path, tools: object) -> dict[str, Any]:
+def tool_fields(notes: ImportNotes, path: Path, tools: object) -> dict[str, Any]:
     """Give the tools that there are here, each by our name; the others are noted."""
     if not tools:
         return {}
@@ -231,37 +241,37 @@ def tool_fields(intake: Intake, path: Path, tools: object) -> dict[str, Any]:
     for place, tool in enumerate(tools):
         where = (*path, place)
         if not isinstance(tool, str):
-            intake.remark(
+            notes.remark(
                 where, f"{_short(tool)} is left out; register it: POST /v1/tools/custom or /v1/tools/mcp"
             )
             continue
-        known = intake.tools
+        known = notes.tools
         if known is not None and tool in known:
             found.append(tool)
         elif (ours := tool_here(tool)) is not None:
             if ours not in found:
                 found.append(ours)
-            intake.remark(where, f"{ours} does here what {tool} does")
+            notes.remark(where, f"{ours} does here what {tool} does")
         elif known is None:
             found.append(tool)
         else:
-            hint = intake.nearest(tool, known)
-            intake.remark(where, f"there is no tool {tool!r} here{hint}; it is left out")
+            hint = notes.nearest(tool, known)
+            notes.remark(where, f"there is no tool {tool!r} here{hint}; it is left out")
     return {"tools": found} if found else {}
 
 
 def _ask_for(
-    intake: Intake, path: Path, given: Mapping[str, Any], fields: dict[str, Any], names: tuple[str, ...]
+    notes: ImportNotes, path: Path, given: Mapping[str, Any], fields: dict[str, Any], names: tuple[str, ...]
 ) -> None:
     """Put down which texts are empty and have to be written; until then the crew is ``configuring``."""
     for name in names:
         if name in given and name not in fields:
             fields[name] = UNWRITTEN
-            intake.remark((*path, name), "it is empty; write it before the crew is run")
+            notes.remark((*path, name), "it is empty; write it before the crew is run")
 
 
 def _taken(
-    intake: Intake,
+    notes: ImportNotes,
     path: Path,
     given: Mapping[str, Any],
     same: set[str],
@@ -285,20 +295,195 @@ def _taken(
         if value in ("", [], {}) or any(value is each or value == each for each in without_loss):
             continue
         if not reason:
-            reason = f"no field of that name is known{intake.nearest(key, [*same, *other])}; it is left out"
-        intake.remark((*path, key), reason)
+            reason = f"no field of that name is known{notes.nearest(key, [*same, *other])}; it is left out"
+        notes.remark((*path, key), reason)
     return fields
 
 
 def _kind(
-    intake: Intake, document: Document, path: Path, given: Mapping[str, Any], plain: tuple[str, ...]
+    notes: ImportNotes, document: Document, path: Path, given: Mapping[str, Any], plain: tuple[str, ...]
 ) -> None:
     kind = given.get("type")
     # {"python": …} is refused as a reference to code, with its name.
     if isinstance(kind, str) and kind not in plain:
-        intake.fault(document, (*path, "type"), f"there is no type {kind!r}; leave it out")
+        notes.fault(document, (*path, "type"), f"there is no type {kind!r}; leave it out")
 
 
 def _short(value: object) -> str:
     text = str(value)
     return text if len(text) < 80 else f"{text[:79]}…"
+
+
+# -- tools ----------------------------------------------------------------------------------------------
+
+# What CrewAI's and Kasal's tools are called here.
+#
+# The names are those of the ``crewai_tools`` package, and the numbers those that Kasal's own seeds give its
+# tools (``src/backend/src/seeds/tools.py`` of databrickslabs/kasal).
+
+_HERE = {
+    "web_search": (
+        "SerperDev",
+        "BraveSearch",
+        "TavilySearch",
+        "EXASearch",
+        "LinkupSearch",
+        "SerplyWebSearch",
+        "SerpApiGoogleSearch",
+        "DuckDuckGoSearch",
+    ),
+    "web_page": (
+        "ScrapeWebsite",
+        "ScrapeElementFromWebsite",
+        "FirecrawlScrapeWebsite",
+        "SerplyWebpageToMarkdown",
+        "TavilyExtractor",
+    ),
+    "file_reader": ("FileRead",),
+    "file_writer": ("FileWriter", "FileWrite"),
+    "directory_list": ("DirectoryRead",),
+    "python": ("CodeInterpreter",),
+}
+"""Our built-in tools, each with those of CrewAI that do the same."""
+
+KASAL_TOOLS = {
+    6: "Dall-E Tool",
+    16: "SerperDevTool",
+    26: "ScrapeWebsiteTool",
+    31: "PerplexityTool",
+    35: "GenieTool",
+    36: "DatabricksKnowledgeSearchTool",
+    69: "MCPTool",
+    70: "DatabricksJobsTool",
+    71: "AgentBricksTool",
+    72: "Power BI Comprehensive Analysis Tool",
+    73: "Measure Conversion Pipeline",
+    74: "M-Query Conversion Pipeline",
+    75: "Power BI Relationships Tool",
+    76: "Power BI Hierarchies Tool",
+    77: "Power BI Field Parameters & Calculation Groups Tool",
+    78: "Power BI Report References Tool",
+    79: "Power BI Semantic Model Fetcher",
+    80: "Power BI Semantic Model DAX Generator",
+    81: "Power BI Metadata Reducer",
+    82: "Power BI DAX Executor",
+    85: "DAX to SQL Translator",
+    86: "UC Metric View Generator",
+    87: "PBI Measure Allocator",
+    88: "Metric View Deployer",
+    89: "Config Generator",
+    90: "Pipeline Config Generator",
+    91: "Metric View Validator",
+    92: "Genie Space Generator",
+    93: "UCMV Genie Space Config Generator",
+    94: "PBI Visual-UCMV Mapper",
+    95: "Databricks Dashboard Creator",
+}
+"""Kasal's tools by the numbers that a canvas has for them."""
+
+IN_KASAL = {"web_search": "16", "web_page": "26"}
+"""Our built-in tools that Kasal has one for."""
+
+
+def tool_here(name: str) -> str | None:
+    """Give our built-in tool that does what one of CrewAI's does; None where there is none.
+
+    Parameters
+    ----------
+    name
+        As CrewAI takes it: ``SerperDevTool``, ``SerperDev``, ``serper_dev``.
+    """
+    return _BY_NAME.get(_plain(name))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"_|tool$", "", name.lower())
+
+
+_BY_NAME = {_plain(theirs): ours for ours, names in _HERE.items() for theirs in names}
+
+
+# -- braces ---------------------------------------------------------------------------------------------
+
+# Braces as CrewAI reads them: around a name of ASCII letters one pair is the input's, all others are text.
+#
+# CrewAI has no word for the text ``{topic}`` itself (see :mod:`kasal_jupyter.schemas.placeholders` for
+# ours).
+
+_TASK_TEXTS = ("description", "expected_output", "output_file")
+
+M = TypeVar("M", CrewAgent, CrewTask)
+
+
+def from_crewai(text: object) -> object:
+    """Give a text of CrewAI's with its braces as ours; what is no text, as it is."""
+    if not isinstance(text, str):
+        return text
+
+    def ours(name: str, depth: int) -> int:
+        return 2 * depth - 1 if name.isascii() else 2 * depth
+
+    return rewrite(text, ours)
+
+
+def to_crewai(crew: CrewCreate, remarks: list[Remark], given: str) -> tuple[CrewCreate, dict[str, str]]:
+    """Write a crew's texts with CrewAI's braces.
+
+    Parameters
+    ----------
+    crew
+        The crew.
+    remarks
+        Takes what CrewAI cannot say.
+    given
+        What is to be said of a name in braces that is plain text: to CrewAI it is an input.
+
+    Returns
+    -------
+    crew
+        The crew.
+    inputs
+        Those that it takes there, each with its value where that is always the same: what stands in braces
+        as plain text has to be given as what it is, ``{name}``.
+    """
+    made = _Written(remarks, given)
+    agents = [made.member(agent, AGENT_TEXTS, f"agents[{place}]") for place, agent in enumerate(crew.agents)]
+    tasks = [made.member(task, _TASK_TEXTS, f"tasks[{place}]") for place, task in enumerate(crew.tasks)]
+    literal = {name: f"{{{name}}}" for name in made.literal if name not in made.inputs}
+    return crew.model_copy(update={"agents": agents, "tasks": tasks}), made.inputs | literal
+
+
+@dataclass(slots=True)
+class _Written:
+    remarks: list[Remark]
+    given: str
+    inputs: dict[str, str] = field(default_factory=dict)
+    literal: dict[str, None] = field(default_factory=dict)
+
+    def member(self, member: M, names: tuple[str, ...], where: str) -> M:
+        texts = {name: text for name in names if (text := getattr(member, name)) is not None}
+        update = {name: self._text(text, f"{where}.{name}") for name, text in texts.items()}
+        return member.model_copy(update=update)
+
+    def _text(self, text: str, where: str) -> str:
+        literal: dict[str, None] = {}
+        foreign: dict[str, None] = {}
+
+        def theirs(name: str, depth: int) -> int:
+            pairs, filled = divmod(depth, 2)
+            if not name.isascii():
+                foreign.update(dict.fromkeys([name] if filled else ()))
+            elif filled:
+                self.inputs[name] = ""
+            else:
+                literal[name] = None
+            return pairs + filled
+
+        written = rewrite(text, theirs)
+        self.literal |= literal
+        for name in literal:
+            self.remarks.append(Remark(field=where, reason=f"{{{name}}} is an input there, {self.given}"))
+        for name in foreign:
+            reason = f"CrewAI takes ASCII letters alone in an input's name, and leaves {{{name}}} as it is"
+            self.remarks.append(Remark(field=where, reason=reason))
+        return written

@@ -1,27 +1,27 @@
 """CrewAI's projects: ``agents.yaml`` and ``tasks.yaml``, and what their ``crew.py`` binds them with.
 
 The YAML has the texts; which agent does which task may stand in ``tasks.yaml``, else it stands in
-``crew.py``, which is read as :mod:`~kasal_jupyter.formats.crew_py` says, and never executed. Where neither
-tells, nothing is guessed without a remark.
+``crew.py``, which is read as data and never executed. Where neither tells, nothing is guessed without a
+remark.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import tomllib
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
 from kasal_jupyter.errors import Fault, InvalidRequest, listed
 from kasal_jupyter.formats.bundle import MESSAGE
-from kasal_jupyter.formats.crew_py import CrewPy, Made, Written, read_crew_py
 from kasal_jupyter.formats.crewai_fields import agent_fields, crew_fields, task_fields
 from kasal_jupyter.formats.document import Document, read_yaml
-from kasal_jupyter.formats.found_crew import Imported, Intake, Member
-from kasal_jupyter.formats.yaml_text import is_own_key
+from kasal_jupyter.formats.found_crew import Imported, ImportNotes, Member
+from kasal_jupyter.formats.yaml_text import is_exact, is_own_key
 from kasal_jupyter.schemas.crews import MOST_AGENTS, MOST_TASKS
 
 AGENTS = ("agents.yaml", "agents.yml")
@@ -60,13 +60,13 @@ def read_project(
     InvalidRequest
         With every fault, each with its file, its line and its field.
     """
-    return _Project(files, Intake(tools)).read(name)
+    return _Project(files, ImportNotes(tools)).read(name)
 
 
 @dataclass(slots=True)
 class _Project:
     files: Mapping[str, str]
-    intake: Intake
+    notes: ImportNotes
 
     def read(self, name: str | None) -> Imported:
         agents_file, tasks_file = self._config_files()
@@ -74,13 +74,13 @@ class _Project:
         agents_yaml = read_yaml(agents_file, self.files[agents_file], _EXPECTED.format(what="agents"))
         tasks_yaml = read_yaml(tasks_file, self.files[tasks_file], _EXPECTED.format(what="tasks"))
         for document in (agents_yaml, tasks_yaml):
-            self.intake.refuse_code(document)
+            self.notes.refuse_code(document)
         crew_py = self._crew_py(folder)
         agents = self._agents(agents_yaml, crew_py)
         head = self._head(agents_yaml, crew_py, agents)
-        self.intake.require_few(agents_yaml, (), len(agents), MOST_AGENTS)
+        self.notes.require_few(agents_yaml, (), len(agents), MOST_AGENTS)
         tasks = self._tasks(tasks_yaml, crew_py)
-        self.intake.require_few(tasks_yaml, (), len(tasks), MOST_TASKS)
+        self.notes.require_few(tasks_yaml, (), len(tasks), MOST_TASKS)
         for task in tasks:
             schema = folder / f"{task.key}.schema.json"
             if str(schema) in self.files:
@@ -90,8 +90,8 @@ class _Project:
         head["name"] = name or head.get("name") or title
         if description and not head.get("description"):
             head["description"] = description
-        crew = self.intake.crew(tasks_yaml, head, agents, tasks)
-        return Imported(crew, "crewai", self.intake.remarks)
+        crew = self.notes.crew(tasks_yaml, head, agents, tasks)
+        return Imported(crew, "crewai", self.notes.remarks)
 
     def _config_files(self) -> tuple[str, str]:
         """Find the two files of the one crew that there is."""
@@ -117,17 +117,17 @@ class _Project:
             try:
                 found = read_crew_py(text)
             except ValueError as error:
-                self.intake.remark(("crew.py",), f"{error}; the YAML alone counts")
+                self.notes.remark(("crew.py",), f"{error}; the YAML alone counts")
                 return CrewPy()
             for method in found.unread:
-                self.intake.remark(
+                self.notes.remark(
                     ("crew.py", method),
                     "what it makes is not written out, and is not executed; look at it yourself",
                 )
             if found.crew is None:
-                self.intake.remark(("process",), "crew.py does not show it; the crew is sequential")
+                self.notes.remark(("process",), "crew.py does not show it; the crew is sequential")
             return found
-        self.intake.remark(("process",), "there is no crew.py that tells; the crew is sequential")
+        self.notes.remark(("process",), "there is no crew.py that tells; the crew is sequential")
         return CrewPy()
 
     def _agents(self, document: Document, crew_py: CrewPy) -> list[Member]:
@@ -140,7 +140,7 @@ class _Project:
                 body["llm"] = self._plain(("agents", key, "llm"), crew_py.llms[maker].arguments)
             plain = self._plain(("agents", key), body)
             shown = ("agents", key)
-            members.append(Member(document, path, key, agent_fields(self.intake, document, shown, plain)))
+            members.append(Member(document, path, key, agent_fields(self.notes, document, shown, plain)))
         return members
 
     def _tasks(self, document: Document, crew_py: CrewPy) -> list[Member]:
@@ -149,7 +149,7 @@ class _Project:
             self._resolve(body, crew_py)
             plain = self._plain(("tasks", key), body)
             shown = ("tasks", key)
-            members.append(Member(document, path, key, task_fields(self.intake, document, shown, plain)))
+            members.append(Member(document, path, key, task_fields(self.notes, document, shown, plain)))
         return members
 
     def _bodies(
@@ -161,7 +161,7 @@ class _Project:
         """
         if not bound:
             return [
-                (key, (key,), dict(self.intake.mapping(document, (key,), body, "a mapping of its fields is")))
+                (key, (key,), dict(self.notes.mapping(document, (key,), body, "a mapping of its fields is")))
                 for key, body in document.data.items()
                 if not is_own_key(key)
             ]
@@ -171,14 +171,14 @@ class _Project:
             key = one.config or method
             used.add(key)
             body = document.data.get(key, {}) if one.config else {}
-            fields = dict(self.intake.mapping(document, (key,), body, "a mapping of its fields is"))
+            fields = dict(self.notes.mapping(document, (key,), body, "a mapping of its fields is"))
             if one.config and key not in document.data:
-                self.intake.fault(document, (key,), f"crew.py takes {key!r} from here, and it is not there")
+                self.notes.fault(document, (key,), f"crew.py takes {key!r} from here, and it is not there")
             kind = {"type": "ConditionalTask"} if one.kind == "ConditionalTask" else {}
             found.append((method, (key,), {**fields, **one.arguments, **kind}))
         for key in document.data:
             if key not in used and not is_own_key(key):
-                self.intake.remark((what, key), "crew.py makes nothing of it; it is left out")
+                self.notes.remark((what, key), "crew.py makes nothing of it; it is left out")
         return found
 
     def _resolve(self, body: dict[str, Any], crew_py: CrewPy) -> None:
@@ -206,7 +206,7 @@ class _Project:
                 ]
             elif isinstance(value, Written) or (isinstance(value, list) and _has_code(value)):
                 shown = value if isinstance(value, Written) else ", ".join(map(str, value))
-                self.intake.remark(
+                self.notes.remark(
                     (*path, key), f"crew.py has {shown} for it, which is not executed; it is left out"
                 )
             elif isinstance(value, dict) and _has_code(list(value.values())):
@@ -230,13 +230,13 @@ class _Project:
                 del given[key]
             elif isinstance(llm, Written) and llm.called in crew_py.llms:
                 given[key] = self._plain((key,), crew_py.llms[llm.called].arguments)
-        fields = crew_fields(self.intake, document, self._plain((), given))
+        fields = crew_fields(self.notes, document, self._plain((), given))
         if manager is not None:
             called = manager.called if isinstance(manager, Written) else None
             if called in {agent.key for agent in agents}:
                 fields["manager_agent"] = called
             else:
-                self.intake.remark(("manager_agent",), f"{manager} is not executed; name one of the agents")
+                self.notes.remark(("manager_agent",), f"{manager} is not executed; name one of the agents")
         return fields
 
     def _bind(self, agents: list[Member], tasks: list[Member], *, hierarchical: bool) -> None:
@@ -253,20 +253,20 @@ class _Project:
         else:
             names = listed(agent.name for agent in agents)
             for task in open_tasks:
-                self.intake.remark(
+                self.notes.remark(
                     ("tasks", task.key, "agent"),
                     f"no file names its agent; give it one before the crew is run: {names}",
                 )
             return
         for task, agent in pairs:
             task.fields["agent"] = agent.key
-            self.intake.remark(("tasks", task.key, "agent"), why.format(agent=agent.name))
+            self.notes.remark(("tasks", task.key, "agent"), why.format(agent=agent.name))
 
     def _schema(self, path: str) -> Any:
         try:
             return json.loads(self.files[path])
         except (ValueError, RecursionError) as error:
-            self.intake.faults.append(Fault(path, f"{path}: it is no JSON: {error}"))
+            self.notes.faults.append(Fault(path, f"{path}: it is no JSON: {error}"))
             return None
 
     def _title(self, folder: PurePosixPath) -> tuple[str, str]:
@@ -279,12 +279,12 @@ class _Project:
             return fallback, ""
         path = str(root / "pyproject.toml")
         if len(self.files[path]) > MOST_OF_TOML:
-            self.intake.remark(("pyproject.toml",), f"it has more than {MOST_OF_TOML:,} characters")
+            self.notes.remark(("pyproject.toml",), f"it has more than {MOST_OF_TOML:,} characters")
             return fallback, ""
         try:
             about = tomllib.loads(self.files[path])
         except (ValueError, ArithmeticError, LookupError, RecursionError) as error:
-            self.intake.remark(("pyproject.toml",), f"it cannot be read: {error}")
+            self.notes.remark(("pyproject.toml",), f"it cannot be read: {error}")
             return fallback, ""
         ours = _table(_table(about, "tool"), "kasal")
         project = _table(about, "project")
@@ -323,3 +323,201 @@ def _wrong(field: str, reason: str) -> InvalidRequest:
 def _text(value: object) -> str:
     """Give a text; nothing for what is none: of a number with thousands of digits Python makes none."""
     return value if isinstance(value, str) else ""
+
+
+# -- crew.py --------------------------------------------------------------------------------------------
+
+# What a CrewAI project's ``crew.py`` shows without being executed: its syntax tree, read as data.
+#
+# CrewAI binds the texts of ``agents.yaml`` and ``tasks.yaml`` to agents and tasks by methods that are marked
+# ``@agent``, ``@task``, ``@llm`` and ``@crew``. Where such a method gives an ``Agent(…)``, a ``Task(…)``, an
+# ``LLM(…)`` or a ``Crew(…)`` its arguments can be read, as far as they are written out.
+
+MARKS = ("agent", "task", "llm", "crew")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An expression that only running it would give the value of.
+
+    Attributes
+    ----------
+    text
+        As it is written: ``SerperDevTool()``, ``self.writer()``.
+    """
+
+    text: str
+
+    @property
+    def called(self) -> str | None:
+        """The name of the class or the method that is called, if it is a call of one."""
+        name, bracket, _ = self.text.partition("(")
+        name = name.removeprefix("self.").rpartition(".")[2]
+        return name if bracket and name.isidentifier() else None
+
+    @property
+    def last(self) -> str:
+        """The last part of a dotted name: ``hierarchical`` of ``Process.hierarchical``."""
+        return self.text.rpartition(".")[2]
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(slots=True)
+class Made:
+    """What a marked method makes.
+
+    Attributes
+    ----------
+    method
+        The method's name.
+    kind
+        What is made: ``Agent``, ``Task``, ``ConditionalTask``, ``LLM``, ``Crew``.
+    arguments
+        Its keyword arguments; those that are no plain values as :class:`Written`.
+    config
+        The key of the YAML whose fields it takes, if it takes any.
+    line
+        Its line.
+    """
+
+    method: str
+    kind: str
+    arguments: dict[str, Any]
+    config: str | None
+    line: int
+
+
+@dataclass(slots=True)
+class CrewPy:
+    """A ``crew.py``.
+
+    Attributes
+    ----------
+    agents, tasks, llms
+        What its marked methods make, by the methods' names, in their order.
+    crew
+        Its crew's keyword arguments; None where there is no such method that can be read.
+    unread
+        Marked methods of which nothing can be read.
+    """
+
+    agents: dict[str, Made] = field(default_factory=dict)
+    tasks: dict[str, Made] = field(default_factory=dict)
+    llms: dict[str, Made] = field(default_factory=dict)
+    crew: Made | None = None
+    helpers: dict[str, Made] = field(default_factory=dict)
+    """Agents of methods that are not marked: managers."""
+    unread: list[str] = field(default_factory=list)
+
+
+def read_crew_py(text: str) -> CrewPy:
+    """Read a ``crew.py`` without executing any of it.
+
+    Raises
+    ------
+    ValueError
+        It is no Python.
+    """
+    try:
+        # What parses may still nest too deep to be looked through: a()()()… is a call of a call.
+        return _read(ast.parse(text))
+    except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
+        raise ValueError(f"it is no Python that can be read: {error or type(error).__name__}") from None
+
+
+def _read(tree: ast.Module) -> CrewPy:
+    found = CrewPy()
+    for method in _methods(tree):
+        marks = [_name(mark) for mark in method.decorator_list]
+        mark = next((each for each in MARKS if each in marks), None)
+        made = _made(method)
+        if mark is None:
+            if made is not None and made.kind.endswith("Agent"):
+                found.helpers[method.name] = made
+        elif made is None:
+            found.unread.append(method.name)
+        elif mark == "agent":
+            found.agents[method.name] = made
+        elif mark == "task":
+            found.tasks[method.name] = made
+        elif mark == "llm":
+            found.llms[method.name] = made
+        else:
+            found.crew = made
+    return found
+
+
+def _methods(tree: ast.Module) -> Iterator[ast.FunctionDef]:
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            yield from (each for each in node.body if isinstance(each, ast.FunctionDef))
+
+
+def _made(method: ast.FunctionDef) -> Made | None:
+    """Find what a method gives, itself or by a name that it was bound to before."""
+    bound: dict[str, ast.expr] = {}
+    for statement in method.body:
+        if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+            target = statement.targets[0]
+            if isinstance(target, ast.Name):
+                bound[target.id] = statement.value
+        elif isinstance(statement, ast.Return):
+            value = statement.value
+            if isinstance(value, ast.Name):
+                value = bound.get(value.id)
+            if not isinstance(value, ast.Call):
+                return None
+            arguments = {each.arg: _value(each.value) for each in value.keywords if each.arg is not None}
+            config = arguments.pop("config", None)
+            return Made(method.name, _name(value.func), arguments, _config(config), method.lineno)
+    return None
+
+
+def _value(node: ast.expr) -> Any:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str | int | float | bool | None):
+        if isinstance(node.value, int) and not is_exact(node.value):
+            raise ValueError(f"line {node.lineno}: a number has more than 64 bits")
+        return node.value
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_value(each) for each in node.elts]
+    if isinstance(node, ast.Dict) and all(isinstance(key, ast.Constant) for key in node.keys):
+        pairs = zip(node.keys, node.values, strict=True)
+        return {str(key.value): _value(each) for key, each in pairs if isinstance(key, ast.Constant)}
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        inner = _value(node.operand)
+        if isinstance(inner, int | float):
+            return -inner
+    if isinstance(node, ast.Lambda) and (condition := _condition(node.body)) is not None:
+        return condition
+    return Written(ast.unparse(node))
+
+
+def _condition(node: ast.expr) -> dict[str, Any] | None:
+    """Give a condition that an export of ours has written: ``holds(output, contains="yes")``."""
+    if not (isinstance(node, ast.Call) and _name(node.func) == "holds"):
+        return None
+    found = {each.arg: _value(each.value) for each in node.keywords if each.arg is not None}
+    return None if any(isinstance(each, Written) for each in found.values()) else found
+
+
+def _config(value: object) -> str | None:
+    """Give the key in ``self.agents_config["writer"]``."""
+    if not isinstance(value, Written):
+        return None
+    try:
+        node = ast.parse(value.text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+        return str(node.slice.value)
+    return None
+
+
+def _name(node: ast.expr) -> str:
+    if isinstance(node, ast.Call):
+        return _name(node.func)
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""

@@ -77,7 +77,7 @@ class Member:
 
 
 @dataclass(slots=True)
-class Intake:
+class ImportNotes:
     """The faults and the remarks of one import, as they are found.
 
     Attributes

@@ -19,8 +19,7 @@ from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.formats.bundle import MESSAGE, files_of_mapping, files_of_zip
 from kasal_jupyter.formats.outline import Exported
 from kasal_jupyter.schemas.crews import CrewCreate
-from kasal_jupyter.schemas.exchange import CrewImport, CrewRead, ExportFormat, Remark
-from kasal_jupyter.schemas.generate import CrewGenerate
+from kasal_jupyter.schemas.exchange import CrewGenerate, CrewImport, CrewRead, ExportFormat, Remark
 
 T = TypeVar("T")
 
@@ -109,7 +108,7 @@ class Exchange:
 
 def read(given: bytes) -> bytes:
     """Read a crew, as :meth:`Exchange.read` says."""
-    from kasal_jupyter.formats.importing import import_crew
+    from kasal_jupyter.formats.conversion import import_crew
 
     asked = orjson.loads(given)
     body = CrewImport.model_validate(asked["body"], strict=True)
@@ -130,7 +129,7 @@ def read(given: bytes) -> bytes:
 
 def write(given: bytes) -> bytes:
     """Write a crew, as :meth:`Exchange.write` says."""
-    from kasal_jupyter.formats.exporting import export_crew
+    from kasal_jupyter.formats.conversion import export_crew
 
     asked = orjson.loads(given)
     found = export_crew(_crew(asked["crew"]), asked["format"])
@@ -148,7 +147,7 @@ def compare(given: bytes) -> bytes:
 
 def understand(given: bytes) -> bytes:
     """Read a model's answer, as :meth:`Exchange.understand` says."""
-    from kasal_jupyter.formats.yaml_answer import crew_of_answer
+    from kasal_jupyter.formats.yaml_crew import crew_of_answer
 
     asked = orjson.loads(given)
     return _answer(crew_of_answer(asked["answer"], CrewGenerate.model_validate(asked["request"])))
@@ -159,7 +158,7 @@ def _answer(crew: CrewCreate, **more: Any) -> bytes:
 
 
 def _yaml(crew: CrewCreate) -> str:
-    from kasal_jupyter.formats.exporting import export_yaml
+    from kasal_jupyter.formats.conversion import export_yaml
 
     return export_yaml(crew).only[1]
 

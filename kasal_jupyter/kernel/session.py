@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from kasal_jupyter.client.client import Client
     from kasal_jupyter.client.connection import Connection
     from kasal_jupyter.kernel.crews.stored_crews import Hand, Put
-    from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
+    from kasal_jupyter.schemas.crews import ChangeQuery, CrewCreate, CrewDetails, Writer
     from kasal_jupyter.schemas.executions import ExecutionStatus
-    from kasal_jupyter.schemas.versions import ChangeQuery, Writer
 
 KEPT = 50
 """Runs of a notebook that are remembered."""
@@ -261,7 +260,7 @@ def the_session() -> Session:
 
 def notebook_change(source: Writer, origin: str | None = None) -> ChangeQuery:
     """Say for a crew's history where a change comes from; ``origin`` is this notebook, by default."""
-    from kasal_jupyter.schemas.versions import ChangeQuery
+    from kasal_jupyter.schemas.crews import ChangeQuery
 
     return ChangeQuery(source=source, origin=origin or notebook_origin())
 
@@ -275,7 +274,7 @@ def notebook_origin() -> str | None:
     """
     from IPython.core.getipython import get_ipython
 
-    from kasal_jupyter.schemas.versions import MOST_ORIGIN
+    from kasal_jupyter.schemas.crews import MOST_ORIGIN
 
     shell = get_ipython()
     path = notebook_path(shell.user_ns if shell is not None else {}) or ""
@@ -350,3 +349,27 @@ def show(what: object) -> None:
     from IPython.display import display
 
     display(what)  # type: ignore[no-untyped-call]
+
+
+def connect(url: str | None = None, token: str | None = None) -> str:
+    """Talk to another server from now on, in the magics as well.
+
+    Parameters
+    ----------
+    url
+        The server's base URL, without ``/v1``, or an address copied from the browser; without it the server
+        is found as at the start.
+    token
+        Jupyter's token or a Kasal one; ``KASAL_TOKEN`` where it is not given.
+
+    Returns
+    -------
+    str
+        The base URL of the server that is used now.
+
+    Raises
+    ------
+    KasalError
+        It cannot be reached, or does not let us in; the one before is used on.
+    """
+    return the_session().connect(url, token).url

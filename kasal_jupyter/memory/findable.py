@@ -6,17 +6,35 @@ changes of a batch each, so that nobody else's waits for all of it.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
 from kasal_jupyter.memory import tables
-from kasal_jupyter.memory.record import Record
-from kasal_jupyter.schemas.knowledge import Passage
-from kasal_jupyter.schemas.memory import Memory
-from kasal_jupyter.store.codec import decode
+from kasal_jupyter.memory.tables import Record
+from kasal_jupyter.schemas.memory import Memory, Passage
+from kasal_jupyter.store.file import Schema
+from kasal_jupyter.store.layout import decode
 from kasal_jupyter.store.repository import Repository
 from kasal_jupyter.store.store import Store
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    """Make the tables in a store's file, anew if they are there, and note the crews that have documents."""
+    for name in ("crews", "sources", "texts", "words", "parts", "vectors"):
+        connection.execute(f"DROP TABLE IF EXISTS memory_{name}")
+    tables.create_tables(connection)
+    for collection in ("doc_memories", "doc_passages"):
+        connection.execute(
+            f"INSERT OR IGNORE INTO memory_crews (crew_id, state) SELECT DISTINCT crew_id, ? "  # noqa: S608
+            f"FROM {collection} WHERE typeof(crew_id) = 'text'",
+            (tables.State.COMING,),
+        )
+
+
+SCHEMAS = (Schema("memory", (_make_tables,)),)
+"""What this room keeps for itself in the store's file: whoever opens a store brings it."""
 
 
 def memory_record(memory: Memory) -> Record:

@@ -24,9 +24,58 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Literal, Self
 
-from kasal_jupyter.memory.record import KINDS, Kind, Record
+import orjson
+
 from kasal_jupyter.memory.words import parts_of, telling
+
+# What is remembered, as it is searched.
+
+Kind = Literal["short_term", "long_term", "knowledge"]
+"""Memories of two types, and the passages of what a crew was given to know."""
+
+KINDS: tuple[Kind, ...] = ("short_term", "long_term", "knowledge")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A memory, or a passage of a crew's knowledge.
+
+    Attributes
+    ----------
+    category
+        A long-term memory's; the source's name for knowledge.
+    time
+        When it was stored, see :func:`kasal_jupyter.schemas.base.utc_now`.
+    """
+
+    id: str
+    kind: Kind
+    content: str
+    category: str | None
+    time: str
+
+    @property
+    def text(self) -> str:
+        """What it is found by."""
+        return f"{self.category}: {self.content}" if self.category else self.content
+
+    def dump(self) -> bytes:
+        """Give it as JSON."""
+        return orjson.dumps([self.id, self.kind, self.content, self.category, self.time])
+
+    @classmethod
+    def load(cls, data: bytes) -> Self:
+        """Read what :meth:`dump` gave.
+
+        Raises
+        ------
+        ValueError
+            It is something else.
+        """
+        return cls(*orjson.loads(data))
+
 
 BATCH = 100
 """Most texts that are written in one change: others wait for it."""
@@ -138,19 +187,6 @@ def create_tables(connection: sqlite3.Connection) -> None:
     """Make the tables, in a file that has none of them."""
     for table in _TABLES:
         connection.execute(table)
-
-
-def make_memory(connection: sqlite3.Connection) -> None:
-    """Make the tables in a store's file, anew if they are there, and note the crews that have documents."""
-    for name in ("crews", "sources", "texts", "words", "parts", "vectors"):
-        connection.execute(f"DROP TABLE IF EXISTS memory_{name}")
-    create_tables(connection)
-    for collection in ("doc_memories", "doc_passages"):
-        connection.execute(
-            f"INSERT OR IGNORE INTO memory_crews (crew_id, state) SELECT DISTINCT crew_id, ? "  # noqa: S608
-            f"FROM {collection} WHERE typeof(crew_id) = 'text'",
-            (State.COMING,),
-        )
 
 
 def number_of(crew_number: int, kind: Kind, place: int) -> int:

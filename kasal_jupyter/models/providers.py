@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from kasal_jupyter.hiding import MIN_WORD, unhidden_among
 from kasal_jupyter.schemas import spec
-from kasal_jupyter.schemas.providers import Source
+from kasal_jupyter.schemas.models import Source
 
 Kind = Literal["models", "search"]
 

@@ -5,15 +5,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import urlsplit
 
+import orjson
+
 from kasal_jupyter.errors import TooManyRequests, Unavailable
-from kasal_jupyter.models.ollama import installed
-from kasal_jupyter.models.small_requests import Asker, AskFailed, too_slow
+from kasal_jupyter.outward import NoWayOut, authorities_for, client_options, proxy_for
 from kasal_jupyter.places import MODEL_SERVERS
-from kasal_jupyter.tools.guard import HostGuard
+from kasal_jupyter.tools.guard import HostGuard, HostRefused
+from kasal_jupyter.wellformed import well_formed_json
+
+if TYPE_CHECKING:
+    import httpx
+
 
 TIME_LIMIT = 3.0
 """Seconds that a server may take for its list."""
@@ -193,3 +201,204 @@ def _usable(listed: Iterable[tuple[Any, int | None]]) -> tuple[ServedModel, ...]
 def _window(model: dict[str, Any]) -> int | None:
     found = (model.get(name) for name in _WINDOWS)
     return next((size for size in found if type(size) is int and size > 0), None)
+
+
+# What an Ollama server has installed, with how much each model takes in.
+
+MOST_SHOWN = 200
+"""Models whose details are asked for: one question each."""
+
+_AT_ONCE = 8
+
+
+def installed(asker: Asker) -> Iterator[tuple[str, int | None]]:
+    """Give the models that are installed and can be talked to, with the tokens that they take.
+
+    Parameters
+    ----------
+    asker
+        Asks the server, by its root.
+
+    Raises
+    ------
+    AskFailed
+        It does not say what is installed.
+    """
+    names = _names(asker.ask("/api/tags"))
+    loaded = _loaded(asker)
+
+    def details(name: str) -> dict[str, Any]:
+        try:
+            found = asker.ask("/api/show", {"model": name})
+        except AskFailed:
+            # It is installed all the same.
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="ollama") as pool:
+        shown = list(pool.map(details, names[:MOST_SHOWN]))
+    for place, name in enumerate(names):
+        about = shown[place] if place < len(shown) else {}
+        capabilities = about.get("capabilities")
+        if isinstance(capabilities, list) and "completion" not in capabilities:
+            continue  # It makes vectors.
+        # What a loaded one was given, else what it could take at most.
+        yield name, loaded.get(name) or _longest(about)
+
+
+def _names(answer: Any) -> list[str]:
+    listed = answer.get("models") if isinstance(answer, dict) else None
+    if not isinstance(listed, list):
+        raise AskFailed("it did not answer with a list of models")
+    found = (model.get("name") or model.get("model") for model in listed if isinstance(model, dict))
+    return [name for name in found if isinstance(name, str)]
+
+
+def _loaded(asker: Asker) -> dict[str, int]:
+    try:
+        answer = asker.ask("/api/ps")
+    except AskFailed:
+        return {}
+    listed = answer.get("models") if isinstance(answer, dict) else None
+    return {
+        model["name"]: model["context_length"]
+        for model in (listed if isinstance(listed, list) else ())
+        if isinstance(model, dict)
+        and isinstance(model.get("name"), str)
+        and type(model.get("context_length")) is int
+        and model["context_length"] > 0
+    }
+
+
+def _longest(about: dict[str, Any]) -> int | None:
+    info = about.get("model_info")
+    if not isinstance(info, dict):
+        return None
+    sizes = (value for name, value in info.items() if str(name).endswith(".context_length"))
+    return next((size for size in sizes if type(size) is int and size > 0), None)
+
+
+# Asking a server of models something small: within a time, up to a size, and without a word of keys.
+
+MOST_BYTES = 4_000_000
+"""Where an answer is given up: the longest list that is known, OpenRouter's, has 0.6 MB."""
+
+
+class AskFailed(Exception):
+    """There is no answer; the text says why, without keys and addresses.
+
+    Attributes
+    ----------
+    reached
+        Whether somebody has answered, though not with what was asked for: the rest of it may work.
+    """
+
+    def __init__(self, message: str, *, reached: bool = False) -> None:
+        super().__init__(message)
+        self.reached = reached
+
+
+def too_slow(seconds: float) -> str:
+    """Say that a server took too long."""
+    return f"it did not answer within {seconds:g} seconds"
+
+
+class Asker:
+    """Asks one server, from a thread.
+
+    Parameters
+    ----------
+    base_url
+        Its address; what is asked for is appended.
+    api_key
+        Sent to that server alone; None to send none.
+    seconds
+        How long everything may take together.
+    guard
+        Which hosts may be called; None for any.
+    """
+
+    def __init__(self, base_url: str, api_key: str | None, seconds: float, guard: HostGuard | None) -> None:
+        # httpx takes 50 ms to import, so it is there only for those who need it.
+        import httpx
+
+        self._base_url = base_url.rstrip("/")
+        self._seconds = seconds
+        self._until = time.monotonic() + seconds
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        try:
+            # No redirects: the key is for this server.
+            way = (
+                {"transport": self._transport(guard), "trust_env": False}
+                if guard
+                else client_options(base_url)
+            )
+            self._client = httpx.Client(timeout=seconds, headers=headers, **way)
+        except UnicodeEncodeError:
+            raise AskFailed("it cannot be asked: its key has characters that no key has") from None
+        except NoWayOut as error:
+            raise AskFailed(f"it cannot be asked: {error}") from None
+
+    def _transport(self, guard: HostGuard) -> httpx.BaseTransport:
+        from kasal_jupyter.tools.guarded_transport import Deadline, GuardedTransport
+
+        return GuardedTransport(guard, Deadline(self._seconds), authorities_for(self._base_url))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Give what the server answers, read as JSON.
+
+        Parameters
+        ----------
+        path
+            What is asked for, e.g. ``/models``.
+        body
+            What is posted; None to get.
+
+        Raises
+        ------
+        AskFailed
+            It does not answer, not in time, not with 200, or not in JSON.
+        """
+        import httpcore
+        import httpx
+
+        try:
+            with self._client.stream(
+                "GET" if body is None else "POST", f"{self._base_url}{path}", json=body
+            ) as answer:
+                if answer.status_code != 200:
+                    refused = answer.status_code in {401, 403}
+                    raise AskFailed(f"it answered with status {answer.status_code}", reached=not refused)
+                return orjson.loads(well_formed_json(self._body(answer)))
+        except (httpx.TimeoutException, httpcore.TimeoutException):
+            raise AskFailed(too_slow(self._seconds)) from None
+        except (httpx.ConnectError, httpcore.ConnectError):
+            proxy = proxy_for(self._base_url)
+            through = f" through the proxy {proxy.shown}" if proxy is not None else ""
+            raise AskFailed(f"it cannot be reached{through}") from None
+        except HostRefused as error:
+            raise AskFailed(f"it may not be called: {error}") from None
+        except (httpx.HTTPError, httpx.InvalidURL, httpcore.ProtocolError, httpcore.NetworkError):
+            raise AskFailed("it cannot be asked: look at its base_url and its key") from None
+        except (ValueError, RecursionError):
+            raise AskFailed("it did not answer with a list of models", reached=True) from None
+
+    def _body(self, answer: httpx.Response) -> bytes:
+        """Read an answer whole, within the limits of its size and of the time it takes in all."""
+        body = bytearray()
+        for piece in answer.iter_bytes():
+            body += piece
+            if len(body) > MOST_BYTES:
+                raise ValueError("too large")
+            if time.monotonic() > self._until:
+                # httpx itself limits the time between two pieces only.
+                raise AskFailed(too_slow(self._seconds))
+        return bytes(body)

@@ -7,7 +7,18 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
-from kasal_jupyter.schemas.base import WHOLE, Document, Given, ListQuery, LongText, Model, Name, Text
+from kasal_jupyter.schemas.base import (
+    WHOLE,
+    Document,
+    Given,
+    Listed,
+    ListQuery,
+    LongText,
+    Model,
+    Name,
+    Text,
+    called,
+)
 
 
 class ModelSettings(Model):
@@ -149,13 +160,8 @@ class AgentSummary(Model):
     role: str
 
 
-class AgentList(Model):
+class AgentList(Listed[AgentSummary], alias_generator=called("agents")):
     """The answer of ``GET /agents``."""
-
-    agents: list[AgentSummary]
-    total: int
-    page: int
-    per_page: int
 
 
 class AgentCreated(Model):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
@@ -17,6 +17,8 @@ ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 ID_LENGTH = 12
 """Characters behind an id's prefix: 60 random bits."""
 
+
+T = TypeVar("T")
 
 _BUILDING = threading.RLock()
 
@@ -84,6 +86,41 @@ class ListQuery(Query):
         """Items before the page."""
         return (self.page - 1) * self.per_page
 
+    def part(self, items: Sequence[T]) -> list[T]:
+        """Give those of all items that are on the page."""
+        return list(items[self.offset : self.offset + self.per_page])
+
+
+class Listed(Model, Generic[T]):
+    """A page of a list. In JSON, its items stand under a name that says what they are, see :func:`called`."""
+
+    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
+
+    items: list[T]
+    total: int
+    page: int
+    per_page: int
+
+    @classmethod
+    def of(cls, query: ListQuery, items: list[T], total: int) -> Self:
+        """Give the page that a query asks for.
+
+        Parameters
+        ----------
+        query
+            The query.
+        items
+            What is on the page.
+        total
+            How many there are on all pages.
+        """
+        return cls(items=items, total=total, page=query.page, per_page=query.per_page)
+
+
+def called(name: str) -> Callable[[str], str]:
+    """Have the items of a page be called something in JSON, by ``class CrewList(…, alias_generator=…)``."""
+    return lambda field: name if field == "items" else field
+
 
 class Updated(Model):
     """The answer to a change, as the reference's *Update crew configuration* has it."""
@@ -99,8 +136,6 @@ Name = Annotated[
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=100_000, pattern=r"\S")]
 """A prompt text that may not be blank, at most 100,000 characters."""
-
-T = TypeVar("T")
 
 
 def _not_null(value: object) -> object:

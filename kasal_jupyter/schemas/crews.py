@@ -1,19 +1,29 @@
-"""Crews: the reference's *Crew Management*."""
+"""Crews: the reference's *Crew Management*, and the versions that each change leaves."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from kasal_jupyter.errors import nearest
 from kasal_jupyter.schemas.agents import Agent, AgentName, CrewAgent, agent_places
-from kasal_jupyter.schemas.base import Document, Given, ListQuery, LongText, Model, Name
-from kasal_jupyter.schemas.estimate import Estimate
-from kasal_jupyter.schemas.executions import KINDS, CrewRemark
+from kasal_jupyter.schemas.base import (
+    Document,
+    Given,
+    Listed,
+    ListQuery,
+    LongText,
+    Model,
+    Name,
+    Query,
+    called,
+)
+from kasal_jupyter.schemas.executions import CrewRemark
 from kasal_jupyter.schemas.tasks import CrewTask, Task
-from kasal_jupyter.schemas.tools import ClientTool, endpoint
+from kasal_jupyter.schemas.tools import ClientTool
+from kasal_jupyter.schemas.usage import Estimate
+from kasal_jupyter.schemas.webhooks import Webhook
 
 MOST_AGENTS, MOST_TASKS = 200, 1_000
 """Of one crew."""
@@ -22,26 +32,6 @@ Process = Literal["sequential", "hierarchical"]
 
 CrewStatus = Literal["configuring", "active"]
 """``configuring`` until the crew's content could run (see ``readiness``), ``active`` from then on."""
-
-
-def _known_event(name: str) -> str:
-    known = sorted(KINDS.keys() | frozenset().union(*KINDS.values()))
-    if name not in known:
-        hint = nearest(name, known) or f"; there are {', '.join(known)}"
-        raise ValueError(f"there is no event {name!r}{hint}")
-    return name
-
-
-class Webhook(Model):
-    """Where a crew's runs are reported to, signed as *Standard Webhooks* has it."""
-
-    url: Annotated[str, AfterValidator(endpoint), Field(max_length=2_000)]
-    events: list[Annotated[str, AfterValidator(_known_event)]] = Field(
-        default_factory=lambda: ["task_complete", "task_failed", "execution_status"],
-        min_length=1,
-        max_length=64,
-        description="Kinds or types of event.",
-    )
 
 
 class CrewFields(Model):
@@ -151,13 +141,8 @@ class CrewSummary(Model):
     owner: str = Field(description="Whose it is: a user's id, or the server's owner.")
 
 
-class CrewList(Model):
+class CrewList(Listed[CrewSummary], alias_generator=called("crews")):
     """The answer of ``GET /crews``."""
-
-    crews: list[CrewSummary]
-    total: int
-    page: int
-    per_page: int
 
 
 class CrewConfiguration(Model):
@@ -222,3 +207,106 @@ class CrewChecked(Model):
     )
     estimated_duration: int = Field(description="Seconds, from the crew's own past runs where there are any.")
     estimate: Estimate = Field(description="What it may take, as far as past runs tell.")
+
+
+# The versions of crews: what each change has made of one, who made it, when, and from where.
+
+MOST_VERSIONS = 200
+"""How many versions of one crew are kept."""
+
+MOST_VERSION_BYTES = 4_000_000
+"""How many bytes the versions of one crew have together; the newest is kept whatever it has."""
+
+MOST_ORIGIN = 300
+"""Characters of what names where a change comes from."""
+
+Writer = Literal["api", "cell", "editor", "python", "terminal", "import", "generate"]
+"""What a client may say that a change comes from."""
+
+Source = Literal["api", "cell", "editor", "python", "terminal", "import", "generate", "restore", "unknown"]
+"""What a version comes from; ``unknown`` where it was made before versions were kept."""
+
+
+class ChangeQuery(Query):
+    """The query of what changes a crew: where the change comes from, for its history."""
+
+    source: Writer = Field("api", description="What the change comes from.")
+    origin: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MOST_ORIGIN,
+        pattern=r"^[^\x00-\x1f\x7f]*$",
+        description="Which notebook, file … that is; the same text for the same one.",
+    )
+
+
+class CrewVersionInfo(Model):
+    """A version as a list shows it."""
+
+    version: int
+    created_at: str
+    author: str = Field(description="Who made it.")
+    source: Source = Field(description="What it comes from.")
+    origin: str | None = Field(None, description="Which notebook or file that was, where that was said.")
+    restored: int | None = Field(None, description="The version that it brought back.")
+    ran: bool = Field(False, description="Whether an execution was started with it.")
+
+
+class CrewVersion(CrewVersionInfo, Document):
+    """What is stored of a version besides the crew itself, so that a list reads nothing large."""
+
+    id: str
+    crew_id: str
+    size: int = Field(ge=0, description="Characters of its crew as JSON.")
+
+
+class CrewVersionBody(Document):
+    """The crew as it was in one version."""
+
+    id: str
+    crew_id: str
+    crew: Crew
+    agents: list[Agent]
+    tasks: list[Task]
+
+    def whole(self) -> WholeCrew:
+        """Give the crew with its agents and tasks."""
+        return WholeCrew.model_construct(crew=self.crew, agents=self.agents, tasks=self.tasks)
+
+
+class VersionQuery(ListQuery):
+    """The query of ``GET /crews/{crew_id}/versions``."""
+
+    sort: Literal["created_at", "-created_at"] = "-created_at"
+
+
+class CrewVersionList(Listed[CrewVersionInfo], alias_generator=called("versions")):
+    """The answer of ``GET /crews/{crew_id}/versions``."""
+
+
+class CrewVersionDetails(CrewVersionInfo):
+    """The answer of ``GET /crews/{crew_id}/versions/{version}``."""
+
+    crew: CrewDetails = Field(description="The crew as it was.")
+
+
+class DiffQuery(Query):
+    """The query of ``GET /crews/{crew_id}/versions/{version}/diff``."""
+
+    to: int | None = Field(None, ge=1, le=10**9, description="The other version; else the present one.")
+
+
+class CrewVersionDiff(Model):
+    """The answer of ``GET /crews/{crew_id}/versions/{version}/diff``."""
+
+    version: int
+    to: int
+    diff: str = Field(description="What changes from one to the other, as a unified diff of their YAML.")
+
+
+class CrewRestored(Model):
+    """The answer of ``POST /crews/{crew_id}/versions/{version}/restore``."""
+
+    id: str
+    version: int = Field(description="The crew's version now.")
+    restored: int = Field(description="The one that was brought back.")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import TypedDict  # pydantic reads no other on Python 3.11
 
-from kasal_jupyter.schemas.base import WHOLE, Document, Given, ListQuery, Model, Name, Query
+from kasal_jupyter.schemas.base import WHOLE, Document, Given, Listed, ListQuery, Model, Name, Query, called
 from kasal_jupyter.schemas.tasks import TaskState
 from kasal_jupyter.schemas.tools import ClientTool
 from kasal_jupyter.schemas.usage import Usage, UsageBreakdown
@@ -230,7 +230,9 @@ class Execution(Document):
     usage_by: UsageBreakdown = Field(default_factory=UsageBreakdown)
     budget: Budget | None = None
     models: list[str] = Field(default_factory=list, description="Those its crew named as it was accepted.")
-    booked: str | None = Field(None, description="The day on which the books have it; null before its end.")
+    booked: str | None = Field(
+        None, description="The day on which the books have it; null before its end, but for a replay."
+    )
     task_states: dict[str, TaskState] = Field(
         default_factory=dict, description="How each task fared, by its id."
     )
@@ -390,10 +392,30 @@ class EventPage(Model):
     )
 
 
-class ExecutionList(Model):
+class ExecutionList(Listed[ExecutionStatus], alias_generator=called("executions")):
     """The answer of ``GET /executions``."""
 
-    executions: list[ExecutionStatus]
-    total: int
-    page: int
-    per_page: int
+
+# Artifacts: the files that a run has written.
+
+
+class ArtifactInfo(Model):
+    """A file in a run's folder."""
+
+    name: str = Field(description="Its path below the run's folder, with slashes.")
+    size: int = Field(description="Bytes.")
+    media_type: str = Field(description="By the name's ending.")
+    modified: str
+
+
+class ArtifactQuery(ListQuery):
+    """The query of ``GET /executions/{job_id}/artifacts``."""
+
+    format: Literal["json", "zip"] | None = Field(
+        None, description="zip: all files in one archive, as `Accept: application/zip` asks for as well."
+    )
+    sort: Literal["name", "-name", "size", "-size", "modified", "-modified"] = "name"
+
+
+class ArtifactList(Listed[ArtifactInfo], alias_generator=called("artifacts")):
+    """The answer of ``GET /executions/{job_id}/artifacts``."""

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from kasal_jupyter.schemas.base import Document
-from kasal_jupyter.schemas.crews import Webhook
+from kasal_jupyter.schemas.webhooks import Webhook
 
 
 class RunRequest(Document):

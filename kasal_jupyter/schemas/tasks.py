@@ -14,9 +14,9 @@ from pydantic import (
 )
 
 from kasal_jupyter.schemas.agents import AgentName
-from kasal_jupyter.schemas.base import WHOLE, Document, Given, ListQuery, Model, Name, Text
+from kasal_jupyter.schemas.base import WHOLE, Document, Given, Listed, ListQuery, Model, Name, Text, called
 from kasal_jupyter.schemas.json_schema import ObjectSchema
-from kasal_jupyter.schemas.rules.placeholders import fill
+from kasal_jupyter.schemas.placeholders import fill
 
 TaskState = Literal["created", "running", "completed", "skipped", "failed", "stopped"]
 """How a task fared in its crew's latest execution; ``created`` before the first."""
@@ -214,13 +214,8 @@ class TaskSummary(Model):
     crew_id: str
 
 
-class TaskList(Model):
+class TaskList(Listed[TaskSummary], alias_generator=called("tasks")):
     """The answer of ``GET /tasks``."""
-
-    tasks: list[TaskSummary]
-    total: int
-    page: int
-    per_page: int
 
 
 class TaskCreated(Model):

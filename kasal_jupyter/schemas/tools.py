@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, WithJsonSchema
 
 from kasal_jupyter.hiding import credentials_of, too_short
-from kasal_jupyter.schemas.base import Document, Given, ListQuery, Model, Name, Query
+from kasal_jupyter.schemas.base import Document, Given, Listed, ListQuery, Model, Name, Query, called
 from kasal_jupyter.schemas.json_schema import OBJECT_SCHEMA_FORM, known_schema
 
 AuthType = Literal["none", "bearer", "api_key", "basic"]
@@ -326,22 +326,12 @@ class CustomToolQuery(ListQuery):
     sort: Literal["created_at", "-created_at", "updated_at", "-updated_at", "name", "-name"] = "created_at"
 
 
-class ToolList(Model):
+class ToolList(Listed[ToolInfo], alias_generator=called("tools")):
     """The answer of ``GET /tools``."""
 
-    tools: list[ToolInfo]
-    total: int
-    page: int
-    per_page: int
 
-
-class CustomToolList(Model):
+class CustomToolList(Listed[CustomToolDetails], alias_generator=called("tools")):
     """The answer of ``GET /tools/custom``."""
-
-    tools: list[CustomToolDetails]
-    total: int
-    page: int
-    per_page: int
 
 
 class ToolRegistered(Model):

@@ -5,11 +5,14 @@ https://www.standardwebhooks.com
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from kasal_jupyter.errors import nearest
 from kasal_jupyter.schemas.base import Document, Model
+from kasal_jupyter.schemas.executions import KINDS
+from kasal_jupyter.schemas.tools import endpoint
 
 
 class WebhookSecret(Model):
@@ -73,3 +76,23 @@ class WebhookReport(Model):
     failed: int = Field(description="Events that could not be delivered, or were left out after too many.")
     deliveries: list[Delivery] = Field(description="The latest 100, in order.")
     remark: str | None = Field(None, description="What else there is to know of it.")
+
+
+def _known_event(name: str) -> str:
+    known = sorted(KINDS.keys() | frozenset().union(*KINDS.values()))
+    if name not in known:
+        hint = nearest(name, known) or f"; there are {', '.join(known)}"
+        raise ValueError(f"there is no event {name!r}{hint}")
+    return name
+
+
+class Webhook(Model):
+    """Where a crew's runs are reported to, signed as *Standard Webhooks* has it."""
+
+    url: Annotated[str, AfterValidator(endpoint), Field(max_length=2_000)]
+    events: list[Annotated[str, AfterValidator(_known_event)]] = Field(
+        default_factory=lambda: ["task_complete", "task_failed", "execution_status"],
+        min_length=1,
+        max_length=64,
+        description="Kinds or types of event.",
+    )

@@ -9,25 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
-from kasal_jupyter.memory.tables import make_memory
 from kasal_jupyter.schemas.agents import Agent
-from kasal_jupyter.schemas.auth import ApiKey, Session
 from kasal_jupyter.schemas.base import Document
-from kasal_jupyter.schemas.crews import Crew
+from kasal_jupyter.schemas.crews import Crew, CrewVersion, CrewVersionBody
 from kasal_jupyter.schemas.executions import Execution, StopRequest
-from kasal_jupyter.schemas.knowledge import KnowledgeSource, Passage
-from kasal_jupyter.schemas.maintenance import Maintenance
 from kasal_jupyter.schemas.mcp import McpServer
-from kasal_jupyter.schemas.memory import Memory
-from kasal_jupyter.schemas.providers import StoredProvider
+from kasal_jupyter.schemas.memory import KnowledgeSource, Memory, Passage
+from kasal_jupyter.schemas.models import StoredProvider
 from kasal_jupyter.schemas.run_requests import RunRequest
+from kasal_jupyter.schemas.server import Maintenance
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import CustomTool
 from kasal_jupyter.schemas.usage import LedgerEntry
-from kasal_jupyter.schemas.users import User
-from kasal_jupyter.schemas.versions import CrewVersion, CrewVersionBody
+from kasal_jupyter.schemas.users import ApiKey, Session, User
 from kasal_jupyter.schemas.webhooks import HookState, SigningSecret
-from kasal_jupyter.store.file import Schema
 from kasal_jupyter.store.layout import Layout
 from kasal_jupyter.store.migrations import DocumentSteps
 
@@ -225,6 +220,3 @@ LAYOUTS: dict[str, Layout] = {collection.name: collection.layout for collection 
 
 STEPS: dict[str, DocumentSteps] = {collection.name: collection.steps for collection in CATALOG}
 """What brings each collection's documents up to date."""
-
-SCHEMAS: tuple[Schema, ...] = (Schema("memory", (make_memory,)),)
-"""Tables that rooms keep for themselves, in the same file."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from tinydb.table import Document
 
 from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, StoreError
-from kasal_jupyter.memory.tables import make_memory
 from kasal_jupyter.store.collections import CATALOG
+from kasal_jupyter.store.file import Schema
 from kasal_jupyter.store.folder import FILE_NAME
 from kasal_jupyter.store.rows import Row, decoded
 from kasal_jupyter.store.storage import SqliteStorage
@@ -57,7 +57,9 @@ def export_json(folder: Path, file: Path) -> dict[str, int]:
     return {name: len(rows) for name, rows in tables.items()}
 
 
-def import_json(folder: Path, file: Path, *, replace: bool = False) -> dict[str, int]:
+def import_json(
+    folder: Path, file: Path, schemas: Sequence[Schema] = (), *, replace: bool = False
+) -> dict[str, int]:
     """Take a file that :func:`export_json` or TinyDB wrote into a data folder.
 
     Every document of Kasal's own collections must be valid; tables of other names are
@@ -69,6 +71,8 @@ def import_json(folder: Path, file: Path, *, replace: bool = False) -> dict[str,
         The data folder; it is created if it is not there.
     file
         The JSON file.
+    schemas
+        See :meth:`Store.open`.
     replace
         Whether everything that the store holds is to go.
 
@@ -87,7 +91,7 @@ def import_json(folder: Path, file: Path, *, replace: bool = False) -> dict[str,
         If the store can't be opened or written.
     """
     tables = _checked(_read(file))
-    with Store.open(folder) as store:
+    with Store.open(folder, schemas) as store:
 
         def fill() -> None:
             if any(len(store.db.table(name)) for name in store.db.tables()):
@@ -101,7 +105,7 @@ def import_json(folder: Path, file: Path, *, replace: bool = False) -> dict[str,
                 store.db.table(name).insert_multiple(
                     Document(document, doc_id) for doc_id, document in sorted(documents.items())
                 )
-            make_memory(store.connection)
+            store.remake()
 
         store.change_now(fill)
     return {name: len(documents) for name, documents in tables.items()}

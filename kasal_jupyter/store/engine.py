@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import sys
 import threading
+import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TypeVar
 
 from kasal_jupyter.errors import StoreError
@@ -24,7 +28,6 @@ from kasal_jupyter.store.file import (
 )
 from kasal_jupyter.store.layout import Layout
 from kasal_jupyter.store.migrations import DocumentSteps, Migration
-from kasal_jupyter.store.turnstile import POLL_SECONDS, Turnstile
 
 IDLE_READERS = 4
 """Readers' connections that are kept open while nobody reads."""
@@ -65,6 +68,35 @@ class Job:
     touched: dict[str, bool] = field(default_factory=dict)
 
 
+Seen = Mapping[str, int]
+"""The versions of all tables, as one look has seen them."""
+
+
+class _OfThread(threading.local):
+    """What a thread has under way: the connection of its snapshot, and the look that all its reads go by."""
+
+    reader: sqlite3.Connection | None = None
+    seen: Seen | None = None
+
+
+class _OneLook:
+    """See :meth:`Engine.one_look`."""
+
+    __slots__ = ("_engine", "_seen")
+
+    def __init__(self, engine: Engine, seen: Seen | None) -> None:
+        self._engine = engine
+        self._seen = seen
+
+    def __enter__(self) -> Seen:
+        seen = self._seen or self._engine.look()
+        self._engine.of_thread.seen = seen
+        return seen
+
+    def __exit__(self, *_: object) -> None:
+        self._engine.of_thread.seen = None
+
+
 class Engine:
     """The database under TinyDB's two seams.
 
@@ -98,19 +130,19 @@ class Engine:
         self._writer_thread: int | None = None
         self._job: Job | None = None
         self._broken: BaseException | None = None
-        self._local = threading.local()
+        self.of_thread = _OfThread()
         self._idle: deque[sqlite3.Connection] = deque()
         self._looking = threading.Lock()
-        self._seen: int | None = None
-        self._versions: dict[str, int] = {}
+        self._data_version: int | None = None
+        self._versions: Seen = {}
         self._remembered: OrderedDict[Any, tuple[int, Any]] = OrderedDict()
         self._closed = False
         create_file(path)
         with store_errors(path):
             self.writing_connection = connect(path)
             try:
-                migration = Migration(path, self.layouts, steps or {}, schemas)
-                prepare(self.writing_connection, path, migration.is_current, migration.run)
+                self.migration = Migration(path, self.layouts, steps or {}, schemas)
+                prepare(self.writing_connection, path, self.migration.is_current, self.migration.run)
                 # SQLite would wait for its lock in steps of up to 100 ms.
                 self.writing_connection.execute("PRAGMA busy_timeout = 0")
                 self._looking_connection = connect(path, reads=True)
@@ -137,7 +169,7 @@ class Engine:
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Give what a statement finds: within a change what it has made, else what is committed."""
-        held: sqlite3.Connection | None = getattr(self._local, "reader", None)
+        held = self.of_thread.reader
         if self.in_transaction:
             held = self.writing_connection
         try:
@@ -154,7 +186,7 @@ class Engine:
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
         """Let several reads of this thread see one moment. Nobody waits for it."""
-        held: sqlite3.Connection | None = getattr(self._local, "reader", None)
+        held = self.of_thread.reader
         if self.in_transaction:
             held = self.writing_connection
         if held is not None:
@@ -167,10 +199,10 @@ class Engine:
                 connection.execute("BEGIN")
                 # The moment is that of the first look.
                 connection.execute("SELECT 1 FROM schemas").fetchone()
-            self._local.reader = connection
+            self.of_thread.reader = connection
             yield connection
         finally:
-            self._local.reader = None
+            self.of_thread.reader = None
             try:
                 connection.rollback()
             finally:
@@ -192,39 +224,36 @@ class Engine:
 
     # -- what has changed ----------------------------------------------------------------------------
 
-    @contextmanager
-    def one_look(self) -> Iterator[None]:
+    def one_look(self, seen: Seen | None = None) -> AbstractContextManager[Seen]:
         """Let several looks of this thread for what has changed be one; no ``await`` inside.
 
         A look is a system call or two.
+
+        Parameters
+        ----------
+        seen
+            What a look has seen that is good enough: what was changed since may not be noticed.
         """
-        self._look()
-        self._local.looked = True
-        try:
-            yield
-        finally:
-            self._local.looked = False
+        return _OneLook(self, seen)
 
     def version(self, name: str) -> int:
         """Give a number that grows whenever the table changes, by whichever process."""
         return self.versions((name,))[0]
 
-    def versions(self, names: Iterable[str]) -> tuple[int, ...]:
+    def versions(self, names: Sequence[str]) -> tuple[int, ...]:
         """Give the versions of several tables, for the price of one look."""
         if self.in_transaction:
             known = dict(self.rows("SELECT name, version FROM collections"))
             return tuple(known.get(name.encode(), 0) for name in names)
-        if not getattr(self._local, "looked", False):
-            self._look()
-        versions = self._versions
-        return tuple([versions.get(name, 0) for name in names])
+        seen = self.of_thread.seen or self.look()
+        return tuple([seen.get(name, 0) for name in names])
 
     def remembered(self, name: str, key: Any, make: Callable[[], T]) -> T:
         """Give what is made of a table, remembered until the table changes.
 
         The one memory of what was read. What is not committed, or of another moment, is never remembered.
         """
-        if self.in_transaction or getattr(self._local, "reader", None) is not None:
+        if self.in_transaction or self.of_thread.reader is not None:
             return make()
         # Taken before anything is read: what is remembered may be newer than it says, never older.
         version, key = self.version(name), (name, key)
@@ -241,16 +270,18 @@ class Engine:
                 break
         return value
 
-    def _look(self) -> None:
+    def look(self) -> Seen:
+        """Give the versions of all tables as they are now."""
         # The version is taken before the rows, as above.
         try:
             with self._looking:
                 connection = self._looking_connection
-                (seen,) = connection.execute("PRAGMA data_version").fetchone()
-                if seen != self._seen:
+                (data_version,) = connection.execute("PRAGMA data_version").fetchone()
+                if data_version != self._data_version:
                     rows = connection.execute("SELECT name, version FROM collections").fetchall()
                     self._versions = {name.decode(): version for name, version in rows}
-                    self._seen = seen
+                    self._data_version = data_version
+                return self._versions
         except sqlite3.Error as error:
             raise store_error(self.path, error) from error
 
@@ -281,7 +312,7 @@ class Engine:
 
         An exception from inside undoes everything; so does a failing commit, as :class:`StoreError`.
         """
-        if getattr(self._local, "reader", None) is not None:
+        if self.of_thread.reader is not None:
             raise RuntimeError("what a snapshot shows may be old: leave it before changing anything")
         with self._writing:
             try:
@@ -372,3 +403,66 @@ class Engine:
         except StoreError as another:
             # The next transaction tries it again.
             error.add_note(f"It could not be undone either: {another.message}")
+
+
+# Whose turn it is to write, among processes.
+
+if sys.platform != "win32":
+    import fcntl
+
+POLL_SECONDS = 0.000_2
+"""How long to wait between two looks; a commit takes about as long."""
+
+
+class Turnstile:
+    """Lets one process after the other ask for SQLite's write lock.
+
+    SQLite has no queue: a process that writes without a pause takes its lock again
+    before one that waits has looked, which then waited for two seconds. Whoever wants
+    to write stands in here first, and leaves when the lock is theirs; the one who just
+    had it finds the place taken, and so is the next but one.
+
+    It is about turns only: where it does not work (on Windows, or if the one in front is
+    suspended), nothing is less safe.
+
+    Parameters
+    ----------
+    folder
+        The folder of the file to write; processes stand in line at the folder itself.
+    patience
+        Seconds after which not to wait any more, and to ask for the lock all the same.
+    """
+
+    def __init__(self, folder: Path, patience: float) -> None:
+        self._patience = patience
+        if sys.platform != "win32":
+            self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+    def __enter__(self) -> None:
+        if sys.platform != "win32":
+            deadline = time.monotonic() + self._patience
+            while not self._try() and time.monotonic() < deadline:
+                time.sleep(POLL_SECONDS)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if sys.platform != "win32":
+            with suppress(OSError):
+                fcntl.flock(self._folder, fcntl.LOCK_UN)
+
+    def _try(self) -> bool:
+        if sys.platform != "win32":
+            try:
+                fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            except OSError:
+                # No more locks, say.
+                return True
+        return True
+
+    def close(self) -> None:
+        """Leave for good."""
+        if sys.platform != "win32":
+            os.close(self._folder)

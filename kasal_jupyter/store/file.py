@@ -64,8 +64,9 @@ class Schema:
     name
         The room's; its tables' names begin so.
     steps
-        Step *n* takes the tables from version *n* to the next, in a transaction. One that has been in a
-        release is never changed: another is added.
+        Step *n* takes the tables from version *n* to the next, in a transaction. The first makes them of the
+        documents that are there, anew where they are there already. One that has been in a release is never
+        changed: another is added.
     """
 
     name: str

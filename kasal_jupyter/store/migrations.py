@@ -14,9 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kasal_jupyter.store.codec import decode, encode
 from kasal_jupyter.store.file import SCHEMA, Schema, too_new
-from kasal_jupyter.store.layout import Layout, create, sql_name, text_columns
+from kasal_jupyter.store.layout import Layout, create, decode, encode, sql_name, text_columns
 
 DocumentSteps = tuple[Callable[[dict[str, Any]], dict[str, Any]], ...]
 """Step *n* makes a document of version *n* + 1 one of the next version."""
@@ -102,6 +101,15 @@ class Migration:
             connection.execute("DELETE FROM stored_bytes")
             for name, layout in self._layouts.items():
                 _count_bytes(connection, name, layout.counted)
+        for schema in self._schemas:
+            self._make_schema(connection, schema)
+
+    def remake(self, connection: sqlite3.Connection) -> None:
+        """Make the tables that rooms keep for themselves anew, within a transaction.
+
+        Those of rooms that are not known here are made by whoever opens the file next with them.
+        """
+        connection.execute("DELETE FROM schemas")
         for schema in self._schemas:
             self._make_schema(connection, schema)
 

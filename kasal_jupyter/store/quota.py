@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from kasal_jupyter.errors import QuotaExceeded
+from kasal_jupyter.schemas.crews import MOST_VERSION_BYTES, MOST_VERSIONS
 from kasal_jupyter.schemas.usage import Stored
-from kasal_jupyter.schemas.versions import MOST_VERSION_BYTES, MOST_VERSIONS
 from kasal_jupyter.store.collections import CREWS, LAYOUTS, VERSIONS
 from kasal_jupyter.store.engine import Job
 
 if TYPE_CHECKING:
-    from kasal_jupyter.store.store import Store
+    import sqlite3
+
+    from kasal_jupyter.schemas.crews import Crew, CrewVersion, CrewVersionBody
+    from kasal_jupyter.schemas.users import User
+    from kasal_jupyter.store.repository import Repository
 
 T = TypeVar("T")
 
 _USER_ID = "user_"
+
+
+class Counted(Protocol):
+    """What is looked at of the store."""
+
+    users: Repository[User]
+    crews: Repository[Crew]
+    crew_versions: Repository[CrewVersion]
+    crew_version_bodies: Repository[CrewVersionBody]
+
+    def read(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Give a connection that reads one moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +55,7 @@ class Quota:
     most_crews: int = 0
     everybody: bool = False
 
-    def within(self, store: Store, job: Callable[[], Job], work: Callable[[], T]) -> T:
+    def within(self, store: Counted, job: Callable[[], Job], work: Callable[[], T]) -> T:
         """Do a change, and refuse it where an owner has more then than before, and too much.
 
         Parameters
@@ -63,13 +80,13 @@ class Quota:
                     self._require(store, owner, job())
         return result
 
-    def _holds_for(self, store: Store, owner: str) -> bool:
+    def _holds_for(self, store: Counted, owner: str) -> bool:
         if not owner.startswith(_USER_ID):
             return self.everybody
         user = store.users.readable(owner)
         return user is None or user.role != "admin"
 
-    def stored(self, store: Store, owner: str) -> Stored:
+    def stored(self, store: Counted, owner: str) -> Stored:
         """Say how much an owner has stored, and may have."""
         holds = self._holds_for(store, owner)
         return Stored(
@@ -79,7 +96,7 @@ class Quota:
             most_crews=(holds and self.most_crews) or None,
         )
 
-    def _make_room(self, store: Store, owner: str, job: Job) -> None:
+    def _make_room(self, store: Counted, owner: str, job: Job) -> None:
         """Have a crew's history yield to what the crew is to become, where there is no room for both."""
         if not self.most_bytes:
             return
@@ -87,7 +104,7 @@ class Quota:
             if (over := used_bytes(store, owner, job) - self.most_bytes) > 0:
                 trim_versions(store, crew_id, free=over)
 
-    def _require(self, store: Store, owner: str, job: Job) -> None:
+    def _require(self, store: Counted, owner: str, job: Job) -> None:
         used = used_bytes(store, owner, job)
         if self.most_bytes and used > self.most_bytes and more_bytes(store, owner, job) > 0:
             raise QuotaExceeded(
@@ -113,7 +130,7 @@ SELECT ifnull((SELECT bytes FROM stored_bytes WHERE field = 'owner' AND value = 
 """
 
 
-def used_bytes(store: Store, owner: str, job: Job | None = None) -> int:
+def used_bytes(store: Counted, owner: str, job: Job | None = None) -> int:
     """Give the bytes that an owner's documents have as they are stored, with what a change has added.
 
     It reads running sums, one for each of the owner's crews.
@@ -123,7 +140,7 @@ def used_bytes(store: Store, owner: str, job: Job | None = None) -> int:
     return int(used) + (more_bytes(store, owner, job) if job else 0)
 
 
-def more_bytes(store: Store, owner: str, job: Job) -> int:
+def more_bytes(store: Counted, owner: str, job: Job) -> int:
     """Give the bytes that a change has added to what an owner has stored."""
     more = 0
     for (table, value), size in job.bytes.items():
@@ -132,7 +149,7 @@ def more_bytes(store: Store, owner: str, job: Job) -> int:
     return more
 
 
-def _owners(store: Store, job: Job) -> set[str]:
+def _owners(store: Counted, job: Job) -> set[str]:
     """Give the owners who have got something by a change."""
     found = {
         value if LAYOUTS[table].counted == "owner" else _owner_of(store, value)
@@ -141,12 +158,12 @@ def _owners(store: Store, job: Job) -> set[str]:
     return {owner for owner in found if owner is not None}
 
 
-def _owner_of(store: Store, crew_id: str) -> str | None:
+def _owner_of(store: Counted, crew_id: str) -> str | None:
     crew = store.crews.readable(crew_id)
     return None if crew is None else crew.owner
 
 
-def trim_versions(store: Store, crew_id: str, *, free: int = 0) -> None:
+def trim_versions(store: Counted, crew_id: str, *, free: int = 0) -> None:
     """Let go of what is over the limits: the oldest, those last that executions were started with.
 
     Within a change of the store.

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
 from kasal_jupyter.errors import Conflict, DocumentDamaged, NotFound
-from kasal_jupyter.store.codec import decode, encode
 from kasal_jupyter.store.collections import Collection, D, Order
 from kasal_jupyter.store.engine import Engine
-from kasal_jupyter.store.layout import sort_column
+from kasal_jupyter.store.layout import decode, encode, sort_column
 from kasal_jupyter.store.rows import Condition, Row, Rows
 from kasal_jupyter.store.selection import Selection
-
-REMEMBERED_PAGE = 100
-"""So long may a page be that is remembered until the collection changes."""
 
 R = TypeVar("R")
 
@@ -147,19 +143,22 @@ class Repository(Generic[D]):
         """Give a part of the documents that fit, made of what is stored, and how many fit.
 
         Nothing is decoded but by `read`: for answers that are made of the stored bytes. It raises what
-        pydantic raises for a document that is damaged. A short part is made once, until the collection
-        changes.
+        pydantic raises for a document that is damaged.
         """
-        wanted = self._rows.having(criteria)
         order = self._sql("newest" if newest else "created")
+        return self._part(self._rows.having(criteria), order, offset, limit, read)
 
-        def part() -> tuple[list[R], int]:
-            return self._part(wanted, order, offset, limit, read)
+    def remembered(self, key: Hashable, make: Callable[[], R]) -> R:
+        """Give what is made of the collection alone, which is made once until the collection changes.
 
-        if limit is None or limit > REMEMBERED_PAGE:
-            return part()
-        key = (wanted.sql, wanted.parameters, order, offset, limit, read)
-        return self._engine.remembered(self._collection.name, key, part)
+        Parameters
+        ----------
+        key
+            What it is, among all that is made of the collection.
+        make
+            Makes it. It must be short: several hundred are kept.
+        """
+        return self._engine.remembered(self._collection.name, key, make)
 
     def select(
         self, wanted: Selection, newer: Mapping[str, D] | None = None, **criteria: Criterion

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from kasal_jupyter.store.codec import decode
 from kasal_jupyter.store.engine import Engine, Job
-from kasal_jupyter.store.layout import Layout, column_value, folded, sql_name
+from kasal_jupyter.store.layout import Layout, column_value, decode, folded, sql_name
 from kasal_jupyter.store.migrations import find_table, insert_statement, make_table, put_texts
 
 Row = tuple[int, bytes]

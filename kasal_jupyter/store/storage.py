@@ -9,10 +9,9 @@ from typing import Any
 from tinydb.storages import Storage
 
 from kasal_jupyter.errors import StoreError
-from kasal_jupyter.store.codec import decode, encode
 from kasal_jupyter.store.engine import Engine
 from kasal_jupyter.store.file import Schema
-from kasal_jupyter.store.layout import Layout
+from kasal_jupyter.store.layout import Layout, decode, encode
 from kasal_jupyter.store.migrations import DocumentSteps
 from kasal_jupyter.store.rows import Rows, decoded
 

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from tinydb import TinyDB
 
 from kasal_jupyter.errors import DocumentDamaged, StoreError
 from kasal_jupyter.schemas.agents import Agent
-from kasal_jupyter.schemas.auth import ApiKey, Session
-from kasal_jupyter.schemas.crews import Crew
+from kasal_jupyter.schemas.crews import Crew, CrewVersion, CrewVersionBody
 from kasal_jupyter.schemas.executions import Execution, StopRequest
-from kasal_jupyter.schemas.knowledge import KnowledgeSource, Passage
-from kasal_jupyter.schemas.maintenance import Maintenance
 from kasal_jupyter.schemas.mcp import McpServer
-from kasal_jupyter.schemas.memory import Memory
-from kasal_jupyter.schemas.providers import StoredProvider
+from kasal_jupyter.schemas.memory import KnowledgeSource, Memory, Passage
+from kasal_jupyter.schemas.models import StoredProvider
 from kasal_jupyter.schemas.run_requests import RunRequest
+from kasal_jupyter.schemas.server import Maintenance
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import CustomTool
 from kasal_jupyter.schemas.usage import LedgerEntry, Stored
-from kasal_jupyter.schemas.users import User
-from kasal_jupyter.schemas.versions import CrewVersion, CrewVersionBody
+from kasal_jupyter.schemas.users import ApiKey, Session, User
 from kasal_jupyter.schemas.webhooks import HookState, SigningSecret
 from kasal_jupyter.store.collections import (
     AGENTS,
@@ -44,7 +41,6 @@ from kasal_jupyter.store.collections import (
     PASSAGES,
     PROVIDERS,
     RUN_REQUESTS,
-    SCHEMAS,
     SESSIONS,
     SETTINGS,
     SIGNING_SECRETS,
@@ -58,12 +54,13 @@ from kasal_jupyter.store.collections import (
     Collection,
     D,
 )
-from kasal_jupyter.store.database import Database
-from kasal_jupyter.store.file import store_errors
+from kasal_jupyter.store.engine import Seen
+from kasal_jupyter.store.file import Schema, store_errors
 from kasal_jupyter.store.folder import FILE_NAME, make_private_folder
 from kasal_jupyter.store.quota import Quota
 from kasal_jupyter.store.repository import Repository
 from kasal_jupyter.store.storage import SqliteStorage
+from kasal_jupyter.store.table import Database
 from kasal_jupyter.store.writer import Writer
 
 T = TypeVar("T")
@@ -124,8 +121,16 @@ class Store:
         self.settings: Repository[Maintenance] = self.repository(SETTINGS)
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: Path, schemas: Sequence[Schema] = ()) -> Self:
         """Open the store in a data folder, both of which are created if they are not there.
+
+        Parameters
+        ----------
+        folder
+            The data folder.
+        schemas
+            Tables that rooms keep for themselves in the same file. Whoever changes what they are made of has
+            to bring them.
 
         Raises
         ------
@@ -137,7 +142,7 @@ class Store:
         make_private_folder(folder)
         path = folder / FILE_NAME
         try:
-            return cls(Database(path, layouts=LAYOUTS, steps=STEPS, schemas=SCHEMAS))
+            return cls(Database(path, layouts=LAYOUTS, steps=STEPS, schemas=schemas))
         except OSError as error:
             raise StoreError(f"The store {path} can't be opened: {error.strerror}.") from error
 
@@ -168,6 +173,10 @@ class Store:
         """Carry out a change of tables that a room keeps for itself, as :meth:`change` does."""
         return await self.change(lambda: job(self.connection))
 
+    def remake(self) -> None:
+        """Make the tables that rooms keep for themselves anew, of what there is; within a change."""
+        self._engine.migration.remake(self.connection)
+
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Let several reads see one moment: a crew and its agents, say.
@@ -177,15 +186,19 @@ class Store:
         with self._engine.snapshot():
             yield
 
-    @contextmanager
-    def one_look(self) -> Iterator[None]:
-        """Let several reads make do with one look for what others have changed; no ``await`` inside."""
-        with self._engine.one_look():
-            yield
+    def one_look(self, seen: Seen | None = None) -> AbstractContextManager[Seen]:
+        """Let several reads make do with one look for what others have changed; no ``await`` inside.
 
-    def versions(self, *collections: Collection[Any]) -> tuple[int, ...]:
+        Parameters
+        ----------
+        seen
+            What another look of this store has seen, where that is good enough.
+        """
+        return self._engine.one_look(seen)
+
+    def versions(self, names: Sequence[str]) -> tuple[int, ...]:
         """Give a number for each collection that is another one whenever it has changed, by whomever."""
-        return self._engine.versions(collection.name for collection in collections)
+        return self._engine.versions(names)
 
     def stored_by(self, owner: str) -> Stored:
         """Say how much an owner has stored, and may have."""

@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
+from tinydb import TinyDB
 from tinydb.queries import QueryLike
 from tinydb.storages import Storage
 from tinydb.table import Document, Table
 
-from kasal_jupyter.store.codec import decode, encode
+from kasal_jupyter.store.layout import decode, encode
 from kasal_jupyter.store.rows import Row, Rows, decoded
 from kasal_jupyter.store.storage import SqliteStorage, TableView
 
@@ -302,3 +303,13 @@ class TableDraft(MutableMapping[int, dict[str, Any]]):
         if doc_id not in self._before:
             self._before[doc_id] = self._rows.body(doc_id)
         return self._before[doc_id]
+
+
+class Database(TinyDB):
+    """A TinyDB that is durable, fast at any size, and safe between processes.
+
+    ``Database("notes.db").insert({"text": "…"})`` returns once the document is on the disk.
+    """
+
+    table_class = SqliteTable
+    default_storage_class = SqliteStorage  # type: ignore[assignment]  # declared as a JSONStorage

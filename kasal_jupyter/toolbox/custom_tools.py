@@ -11,10 +11,9 @@ from kasal_jupyter.schemas.spec import RunToolSettings
 from kasal_jupyter.schemas.tools import IN_PATH, CustomTool, CustomToolCreate, CustomToolUpdate
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.toolbox.secrets import SecretBox
-from kasal_jupyter.toolbox.tool_use import require_tool_unused
-from kasal_jupyter.toolbox.toolbox import ServedTool, Toolbox
-from kasal_jupyter.tools.catalog import builtin_tools
+from kasal_jupyter.toolbox.toolbox import ServedTool, Toolbox, require_tool_unused
 from kasal_jupyter.tools.guard import HostGuard, HostRefused, origin_of
+from kasal_jupyter.tools.tool import builtin_tools
 
 INVALID_TOOL = "Invalid tool"
 

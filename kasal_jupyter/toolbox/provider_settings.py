@@ -17,15 +17,8 @@ from kasal_jupyter.models.providers import (
     provider_named,
 )
 from kasal_jupyter.schemas.base import new_id, utc_now
-from kasal_jupyter.schemas.providers import (
-    NAME_FORM,
-    ProviderSet,
-    Scope,
-    SealedProvider,
-    Source,
-    StoredProvider,
-)
-from kasal_jupyter.store.codec import decode
+from kasal_jupyter.schemas.models import NAME_FORM, ProviderSet, Scope, SealedProvider, Source, StoredProvider
+from kasal_jupyter.store.layout import decode
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.toolbox.secrets import SecretBox, SecretLost
 from kasal_jupyter.tools.guard import HostGuard, HostRefused

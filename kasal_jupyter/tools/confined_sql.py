@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from kasal_jupyter.confined import TooMuch, confined
 from kasal_jupyter.hiding import beginning
-from kasal_jupyter.tools.portions import MAX_CHARACTERS
+from kasal_jupyter.tools.tool import MAX_CHARACTERS
 from kasal_jupyter.tools.workspace import PathRefused, Workspace
 
 if TYPE_CHECKING:

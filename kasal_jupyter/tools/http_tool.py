@@ -14,8 +14,7 @@ from kasal_jupyter.hiding import Hider, beginning
 from kasal_jupyter.schemas.tools import DEFAULT_HEADER, FREE_PARAMETERS, IN_PATH, RunTool
 from kasal_jupyter.tools.fetch import Answer, fetch
 from kasal_jupyter.tools.guard import HostGuard
-from kasal_jupyter.tools.portions import MAX_CHARACTERS, status_text
-from kasal_jupyter.tools.tool import Tool, ToolContext, always, never
+from kasal_jupyter.tools.tool import MAX_CHARACTERS, Tool, ToolContext, always, never, status_text
 from kasal_jupyter.version import __version__
 
 MAX_BYTES = 2_000_000

@@ -1,4 +1,4 @@
-"""An MCP server's tools as the catalogue has them: names that every model takes, schemas within bounds."""
+"""Which tools an MCP server has, and what goes wrong with it: without the ``mcp`` package, which is heavy."""
 
 from __future__ import annotations
 
@@ -12,8 +12,26 @@ from typing import Any
 
 from kasal_jupyter.schemas.base import Deferred
 from kasal_jupyter.schemas.json_schema import object_schema
-from kasal_jupyter.schemas.mcp import McpLeftOut
-from kasal_jupyter.schemas.mcp_run import McpTool
+from kasal_jupyter.schemas.mcp import McpLeftOut, McpTool
+
+
+class McpFailed(ValueError):
+    """A server cannot be reached, is none, or did not do what it was asked.
+
+    Parameters
+    ----------
+    text
+        What happened.
+    field
+        The field of its registration that is to blame: ``command`` or ``url``, where one is.
+    """
+
+    def __init__(self, text: str, *, field: str | None = None) -> None:
+        super().__init__(text)
+        self.field = field
+
+
+# An MCP server's tools as the catalogue has them: names that every model takes, schemas within bounds.
 
 MAX_TOOLS = 500
 """Tools of one server; more would fill a model's context by themselves."""

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from typing import NoReturn
 
 from pydantic import Field, ValidationError
@@ -21,9 +22,8 @@ from kasal_jupyter.confined import NICE
 from kasal_jupyter.environment import CERTIFICATES, plain_environment
 from kasal_jupyter.hiding import Hider, beginning
 from kasal_jupyter.schemas.base import Deferred
-from kasal_jupyter.schemas.mcp_run import RunMcpServer
-from kasal_jupyter.tools.mcp_failure import McpFailed
-from kasal_jupyter.tools.mcp_listing import RemoteTool
+from kasal_jupyter.schemas.mcp import RunMcpServer
+from kasal_jupyter.tools.mcp_listing import McpFailed, RemoteTool
 from kasal_jupyter.warden import END_SECONDS, stand_back, under_warden
 
 PROBE_SECONDS = 90.0
@@ -31,6 +31,9 @@ PROBE_SECONDS = 90.0
 
 LIST_SECONDS = 20.0
 """How long the server may take to list its tools."""
+
+COMMAND: Sequence[str] = (sys.executable, "-m", "kasal_jupyter.tools.mcp_probe")
+"""What a process is started by."""
 
 _LAST_BYTES = 4_000
 """Bytes of what a program printed that are kept."""
@@ -73,9 +76,8 @@ def probe(server: RunMcpServer, allowed_hosts: list[str] | None) -> Finding:
         The server cannot be reached, or is none; its text does not repeat the server's secrets.
     """
     question = Question(server=server, allowed_hosts=allowed_hosts).model_dump_json().encode()
-    command = [sys.executable, "-m", "kasal_jupyter.tools.mcp_probe"]
     with subprocess.Popen(  # noqa: S603 - our own program
-        command,
+        COMMAND,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -13,7 +13,7 @@ import re
 import time
 
 from kasal_jupyter.confined import TooMuch, confined
-from kasal_jupyter.tools.portions import MAX_CHARACTERS
+from kasal_jupyter.tools.tool import MAX_CHARACTERS
 
 MAX_PAGES = 200
 """Most pages of a PDF that are read."""

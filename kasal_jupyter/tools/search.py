@@ -20,7 +20,7 @@ from kasal_jupyter.hiding import Hider, beginning
 from kasal_jupyter.outward import NoWayOut, proxy_for
 from kasal_jupyter.schemas.spec import RunSearch
 from kasal_jupyter.tools.guard import HostGuard, HostRefused
-from kasal_jupyter.tools.portions import status_text
+from kasal_jupyter.tools.tool import status_text
 from kasal_jupyter.version import __version__
 
 TIMEOUT = 20.0

@@ -5,10 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from http import HTTPStatus
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
+from kasal_jupyter.errors import NotFound
+from kasal_jupyter.hiding import here
 from kasal_jupyter.schemas.spec import RunToolSettings
+from kasal_jupyter.tools import builtin
 from kasal_jupyter.tools.guard import NO_HOSTS, HostGuard
 
 
@@ -137,3 +144,79 @@ class Tool:
             raise ValueError(reason)
         given = {name: value for name, value in arguments.items() if value is not None}
         return self.function(context, **given)
+
+
+# How tools give a model what is long: a portion at a time, with where to go on.
+
+MAX_CHARACTERS = 50_000
+"""Most of a text that is given to a model at once."""
+
+
+def portion(text: str, start: int = 0, *, complete: bool = True, most: int = MAX_CHARACTERS) -> str:
+    """Give a part of a text, and say where the next begins.
+
+    Parameters
+    ----------
+    text
+        The text, as far as it is known.
+    start
+        The first character that is wanted.
+    complete
+        Whether the text is all there is.
+    most
+        Characters to give at the most.
+
+    Raises
+    ------
+    ValueError
+        It ends before that character.
+    """
+    # Whole, so that every part of it is counted alike.
+    text = here().hide(text) if complete else here().split(text)[0]
+    if start >= len(text) and start > 0:
+        raise ValueError(f"It has {len(text):,} characters only; start must be smaller.")
+    part = text[start : start + most]
+    end = start + len(part)
+    if end < len(text):
+        return f"{part}\n[It goes on: {len(text):,} characters in all. start={end} gives what follows.]"
+    if not complete:
+        return f"{part}\n[It goes on, but no more of it is read.]"
+    return part
+
+
+def status_text(status: int) -> str:
+    """Write an HTTP status with its phrase."""
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)
+
+
+# The tools that come with the product. Each is one module of :mod:`kasal_jupyter.tools.builtin`.
+
+
+@cache
+def builtin_tools() -> tuple[Tool, ...]:
+    """Give every built-in tool, by name: the ``TOOL`` of each module in ``builtin``."""
+    modules = (import_module(f"{builtin.__name__}.{found.name}") for found in iter_modules(builtin.__path__))
+    return tuple(sorted((module.TOOL for module in modules), key=lambda tool: tool.name))
+
+
+@cache
+def builtin_names() -> frozenset[str]:
+    """Give the built-in tools' names, without loading any: each is its module's."""
+    return frozenset(found.name for found in iter_modules(builtin.__path__))
+
+
+def find_tool(name: str) -> Tool:
+    """Give the tool of that name.
+
+    Raises
+    ------
+    NotFound
+        There is none.
+    """
+    for tool in builtin_tools():
+        if tool.name == name:
+            return tool
+    raise NotFound(f"There is no tool named {name!r}.")

@@ -38,6 +38,7 @@ from openai.lib._parsing import type_to_response_format_param
 from pydantic import BaseModel
 
 from kasal_jupyter.events.event import RequestedToolCall
+from kasal_jupyter.worker.models.answer_text import ending_of
 from kasal_jupyter.worker.models.chat_answer import (
     FORM_TOOL,
     AnswerReader,
@@ -47,7 +48,6 @@ from kasal_jupyter.worker.models.chat_answer import (
 )
 from kasal_jupyter.worker.models.chat_body import NotAnAnswer, objects
 from kasal_jupyter.worker.models.chat_calls import AskedCall
-from kasal_jupyter.worker.models.endings import ending_of
 
 if TYPE_CHECKING:
     # At run time, each of them loads an SDK that most runs do not need.
@@ -503,8 +503,30 @@ class OpenAIAnswers(AnsweringLLM, OpenAICompletion):
         params.pop("seed", None)  # Which this API does not know.
         return params
 
-    def _call_completions(  # noqa: PLR0917 - CrewAI's signature
+    def _call_completions(self, *args: Any, **request: Any) -> Any:
+        return self._ask(self._completions, *args, **request)
+
+    def _call_responses(self, *args: Any, **request: Any) -> Any:
+        return self._ask(self._responses, *args, **request)
+
+    def _completions(
+        self, messages: list[Any], tools: list[dict[str, Any]] | None, form: type[BaseModel] | None
+    ) -> tuple[Any, dict[str, Any], Callable[..., AnswerReader]]:
+        """Give the API, what it is sent, and what reads its answers."""
+        params = self._prepare_completion_params(messages=messages, tools=tools)
+        if form is not None:
+            params["response_format"] = type_to_response_format_param(form)
+        return self._get_sync_client().chat.completions, params, ChatReader
+
+    def _responses(
+        self, messages: list[Any], tools: list[dict[str, Any]] | None, form: type[BaseModel] | None
+    ) -> tuple[Any, dict[str, Any], Callable[..., AnswerReader]]:
+        params = self._prepare_responses_params(messages, tools, form)
+        return self._get_sync_client().responses, params, ResponseReader
+
+    def _ask(  # noqa: PLR0917 - CrewAI's signature
         self,
+        prepare: Callable[..., tuple[Any, dict[str, Any], Callable[..., AnswerReader]]],
         messages: list[Any],
         tools: list[dict[str, Any]] | None = None,
         available_functions: dict[str, Any] | None = None,
@@ -513,31 +535,9 @@ class OpenAIAnswers(AnsweringLLM, OpenAICompletion):
         response_model: type[BaseModel] | None = None,
     ) -> Any:
         del available_functions  # Tools are called by the agent's executor alone.
-        params = self._prepare_completion_params(messages=messages, tools=tools)
-        if response_model is not None:
-            params["response_format"] = type_to_response_format_param(response_model)
-        reader = ChatReader(params.get("tools") or (), len(messages))
-        api = self._get_sync_client().chat.completions
-        return self._ask(api, params, reader, messages, from_task=from_task, from_agent=from_agent)
-
-    def _call_responses(  # noqa: PLR0917 - CrewAI's signature
-        self,
-        messages: list[Any],
-        tools: list[dict[str, Any]] | None = None,
-        available_functions: dict[str, Any] | None = None,
-        from_task: Any | None = None,
-        from_agent: Any | None = None,
-        response_model: type[BaseModel] | None = None,
-    ) -> Any:
-        del available_functions
-        params = self._prepare_responses_params(messages, tools, response_model)
-        reader = ResponseReader(params.get("tools") or (), len(messages))
-        api = self._get_sync_client().responses
-        return self._ask(api, params, reader, messages, from_task=from_task, from_agent=from_agent)
-
-    def _ask(
-        self, api: Any, params: dict[str, Any], reader: AnswerReader, messages: list[Any], **asked_by: Any
-    ) -> Any:
+        api, params, made = prepare(messages, tools, response_model)
+        reader = made(params.get("tools") or (), len(messages))
+        asked_by: dict[str, Any] = {"from_task": from_task, "from_agent": from_agent}
         try:
             with api.with_streaming_response.create(**params) as response:
                 address = str(response.http_request.url)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 from tinydb import where
 
+from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.store.store import Store
 from tests.accounts import log_in
 from tests.sample_crews import crew_body, new_crew, start, wait_for
@@ -18,7 +19,11 @@ TOOL = {"description": "Query", "endpoint": "https://api.example.com/", "auth_ty
 @pytest.fixture(scope="module")
 def house(live_server):
     """A user with two of everything, and a second way into the store."""
-    with log_in(live_server) as ada, log_in(live_server) as bob, Store.open(live_server.folder) as store:
+    with (
+        log_in(live_server) as ada,
+        log_in(live_server) as bob,
+        Store.open(live_server.folder, SCHEMAS) as store,
+    ):
         yield SimpleNamespace(ada=ada, bob=bob, store=store)
 
 

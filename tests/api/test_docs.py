@@ -36,7 +36,34 @@ def operation(page, name):
     return box
 
 
-def test_all_operations_are_shown(page, live_server):
+def answered(box):
+    """Send an operation's request as it stands there, and give the answer as it is shown."""
+    box.locator(".execute").click()
+    answer = box.locator(".live-responses-table .response").first
+    answer.wait_for()
+    return answer
+
+
+def me_as_the_page_sees_it(page):
+    """Call ``GET /auth/me`` on the page, and give the answer's text."""
+    box = operation(page, "get_me")
+    box.locator(".try-out__btn").click()
+    said = answered(box).inner_text()
+    # As it was, for another time.
+    box.locator(".btn-clear").click()
+    box.locator(".try-out__btn").click()
+    box.locator(".opblock-summary").click()
+    return said
+
+
+def create_a_crew(page):
+    """Send the example of ``POST /crews``, and give the answer's status."""
+    box = operation(page, "create_crew")
+    box.locator(".try-out__btn").click()
+    return answered(box).locator(".response-col_status").inner_text().split()[0]
+
+
+def test_all_operations_are_shown_and_called_with_a_token(page, live_server):
     document = httpx.get(f"{live_server.url}/v1/openapi.json").json()
     open_docs(page, live_server.url)
     shown = page.locator(".opblock-tag").all_inner_texts()
@@ -44,19 +71,13 @@ def test_all_operations_are_shown(page, live_server):
     methods = [method for item in document["paths"].values() for method in item.keys() - {"parameters"}]
     assert page.locator(".opblock").count() == len(methods)
     assert page.locator(".opblock-summary-path", has_text="/crews/").first.is_visible()
-    example = (
-        operation(page, "create_crew")
-        .locator(".opblock-section-request-body .body-param__example")
-        .inner_text()
-    )
+    box = operation(page, "create_crew")
+    example = box.locator(".opblock-section-request-body .body-param__example").inner_text()
     assert "Content Writer" in example
     assert example.index('"name"') < example.index('"agents"')
-
-
-def test_it_calls_the_api_with_a_token(page, live_server):
+    box.locator(".opblock-summary").click()
     with log_in(live_server, "editor") as client:
         token = client.headers["Authorization"].removeprefix("Bearer ")
-        open_docs(page, live_server.url)
         page.locator(".btn.authorize").first.click()
         page.locator("#auth-bearer-value").fill(token)
         page.locator(".auth-container", has_text="bearer").get_by_role(
@@ -64,69 +85,30 @@ def test_it_calls_the_api_with_a_token(page, live_server):
         ).click()
         page.keyboard.press("Escape")
         page.locator(".btn-done").first.click()
-        box = operation(page, "create_crew")
-        box.locator(".try-out__btn").click()
-        box.locator(".execute").click()
-        answer = box.locator(".live-responses-table .response").first
-        answer.wait_for()
-        assert answer.locator(".response-col_status").inner_text().startswith("201")
+        assert create_a_crew(page) == "201"
         assert [crew["name"] for crew in client.get("/crews").json()["crews"]] == ["Marketing Crew"]
 
 
-def test_whom_jupyter_has_let_in_needs_no_token(page, live_server):
-    entered = page.context.request.get(f"{live_server.url}/login?token={live_server.token}")
-    assert entered.ok
-    open_docs(page, live_server.url)
-    box = operation(page, "create_crew")
-    box.locator(".try-out__btn").click()
-    box.locator(".execute").click()
-    answer = box.locator(".live-responses-table .response").first
-    answer.wait_for()
-    assert answer.locator(".response-col_status").inner_text().startswith("201")
-
-
-def test_who_logs_in_there_goes_on_with_the_token(page, live_server):
-    with log_in(live_server, "viewer") as client:
-        email = client.get("/auth/me").json()["email"]
-    open_docs(page, live_server.url)
-    box = operation(page, "login")
-    box.locator(".try-out__btn").click()
-    box.locator("textarea").fill(f'{{"email": "{email}", "password": "secure_password"}}')
-    box.locator(".execute").click()
-    box.locator(".live-responses-table .response").first.wait_for()
-    box = operation(page, "get_me")
-    box.locator(".try-out__btn").click()
-    box.locator(".execute").click()
-    answer = box.locator(".live-responses-table .response").first
-    answer.wait_for()
-    assert email in answer.inner_text()
-
-
-def me_as_the_page_sees_it(page):
-    """Call ``GET /auth/me`` on the page, and give the answer's text."""
-    box = operation(page, "get_me")
-    box.locator(".try-out__btn").click()
-    box.locator(".execute").click()
-    answer = box.locator(".live-responses-table .response").first
-    answer.wait_for()
-    return answer.inner_text()
-
-
-def test_the_token_in_its_address_is_used_when_the_visitor_says_so(page, live_server):
-    with log_in(live_server, "viewer") as client:
-        email = client.get("/auth/me").json()["email"]
-        token = client.headers["Authorization"].removeprefix("Bearer ")
+def test_the_token_in_its_address_is_used_when_the_visitor_says_so_until_somebody_logs_in(page, live_server):
+    with log_in(live_server, "viewer") as first, log_in(live_server, "viewer") as second:
+        token = first.headers["Authorization"].removeprefix("Bearer ")
+        sent, logged_in = (client.get("/auth/me").json()["email"] for client in (first, second))
     page.goto(f"{live_server.url}/v1/docs?token={token}")
     offer = page.locator("#offer")
     offer.wait_for()
     assert "token" not in page.url
-    assert email in offer.inner_text()
+    assert sent in offer.inner_text()
     offer.get_by_role("button", name="Yes").click()
     page.locator(".btn.authorize.locked").wait_for()
-    assert email in me_as_the_page_sees_it(page)
+    assert sent in me_as_the_page_sees_it(page)
+    box = operation(page, "login")
+    box.locator(".try-out__btn").click()
+    box.locator("textarea").fill(f'{{"email": "{logged_in}", "password": "secure_password"}}')
+    answered(box)
+    assert logged_in in me_as_the_page_sees_it(page)
 
 
-def test_a_link_signs_nobody_in_as_somebody_else(page, live_server):
+def test_whom_jupyter_has_let_in_needs_no_token_and_is_signed_in_as_nobody_else_by_a_link(page, live_server):
     with log_in(live_server, "viewer") as client:
         foreign = client.get("/auth/me").json()["email"]
         token = client.headers["Authorization"].removeprefix("Bearer ")
@@ -140,6 +122,7 @@ def test_a_link_signs_nobody_in_as_somebody_else(page, live_server):
     page.locator("#offer").get_by_role("button", name="No").click()
     assert page.locator("#offer").count() == 0
     assert page.locator(".btn.authorize.locked").count() == 0
+    assert create_a_crew(page) == "201"
 
 
 def test_only_its_own_scripts_may_run(live_server):

@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from kasal_jupyter.formats.importing import import_crew
+from kasal_jupyter.formats.conversion import import_crew
 from tests.sample_crews import crew_body, new_crew
 
 JSON = {"Accept": "application/json"}

@@ -121,26 +121,34 @@ def test_faults_go_back_to_the_model_which_corrects_them(api):
     assert "agents[1].model" in third
 
 
+NEVER = {
+    "prose": ("I would rather write a poem.", "yaml"),
+    "broken": ("```yaml\nagents: [\n```", "yaml"),
+    "tool": (GOOD.replace("[calculator]", "[teleporter]"), "agents[0].tools[0]"),
+    "input": (GOOD.replace("{topic}", "it"), "inputs.topic"),
+    "webhook": (f"{GOOD}webhook:\n  url: https://example.com/steal\n", "webhook"),
+    "code": (
+        GOOD.replace("role: Writer", "role: !!python/object/apply:os.system [id]"),
+        "agents.writer.role",
+    ),
+    "alias": (GOOD.replace("goal: Write clearly", "goal: &a [*a, *a]"), "yaml"),
+    "endless": (f"{GOOD}# {'and-so-on' * 12_000}", "yaml"),
+}
+"""Answers that are no crew that could run, and what is blamed."""
+
+
 @pytest.mark.parametrize(
-    ("text", "field"),
-    [
-        ("I would rather write a poem.", "yaml"),
-        ("```yaml\nagents: [\n```", "yaml"),
-        (GOOD.replace("[calculator]", "[teleporter]"), "agents[0].tools[0]"),
-        (GOOD.replace("{topic}", "it"), "inputs.topic"),
-        (f"{GOOD}webhook:\n  url: https://example.com/steal\n", "webhook"),
-        (GOOD.replace("role: Writer", "role: !!python/object/apply:os.system [id]"), "agents.writer.role"),
-        (GOOD.replace("goal: Write clearly", "goal: &a [*a, *a]"), "yaml"),
-        (f"{GOOD}# {'and-so-on' * 12_000}", "yaml"),
-    ],
-    ids=["prose", "broken", "tool", "input", "webhook", "code", "alias", "endless"],
+    "kinds", [("prose", "broken", "tool"), ("input", "webhook", "code"), ("alias", "input", "endless")]
 )
-def test_an_answer_that_is_never_a_crew_is_refused_with_its_faults(api, text, field):
-    with provider(api, Reply(text)) as server:
+def test_answers_that_are_never_a_crew_are_refused_with_their_faults(api, kinds):
+    with provider(api, *(Reply(NEVER[kind][0]) for kind in kinds)) as server:
         error = generate(api, 422, inputs=["topic"])["error"]
     assert len(server.requests) == 3
+    # What was wrong with each stands in the next question, and of the last in the refusal.
+    for at, kind in enumerate(kinds[:-1], 1):
+        assert f"{NEVER[kind][1]}: " in prompt(server, at).rpartition(NEVER[kind][0].strip()[-40:])[2]
     assert error["code"] == "CREW_NOT_GENERATED"
-    assert error["details"]["field"] == field
+    assert error["details"]["field"] == NEVER[kinds[-1]][1]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +179,7 @@ def newest(api):
 def test_one_that_takes_too_long_is_stopped(api):
     with provider(api, Reply("hm", hang=True)) as server:
         error = generate(api, 502, timeout=2)["error"]
-        assert server.gone.wait(30)
+        assert server.gone.wait(120)
     assert error["code"] == "MODEL_TIMEOUT"
     assert newest(api)["status"] == "stopped"
 
@@ -185,8 +193,8 @@ def test_whoever_goes_away_stops_it(api):
                 timeout=httpx.Timeout(30, read=3),
             )
         assert server.asked.is_set()
-        assert server.gone.wait(30)
-    end = time.monotonic() + 30
+        assert server.gone.wait(120)
+    end = time.monotonic() + 120
     while newest(api)["status"] != "stopped":
         assert time.monotonic() < end, newest(api)
         time.sleep(0.05)

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from kasal_jupyter.formats.exporting import as_zip
+from kasal_jupyter.formats.conversion import as_zip
 from tests.accounts import log_in
 from tests.sample_crews import new_crew, start, wait_for
 

@@ -216,8 +216,6 @@ def keyed(models, tmp_path_factory):
         "--KasalApp.allowed_hosts=127.0.0.1",
         "--KasalApp.embedder=openai/embed",
         "--ServerApp.log_level=DEBUG",
-        # JupyterLab's own manager of extensions prints the address of the proxy, with its password.
-        "--LabApp.extension_manager=readonly",
         environ={
             "OPENAI_API_KEY": ENVIRONMENTS,
             "OPENAI_BASE_URL": f"{models.url}/streams",

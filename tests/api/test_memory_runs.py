@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.memory.memories import Memories
 from kasal_jupyter.store.store import Store
 from tests.sample_crews import new_crew, wait_for
@@ -134,7 +135,7 @@ def test_a_crew_without_memory_remembers_nothing_but_knows_what_it_was_given(api
 def test_what_another_server_on_the_folder_writes_is_recalled(api, live_server):
     crew_id = new_crew(api, crew())
     run(api, crew_id)
-    with Store.open(live_server.folder) as store:
+    with Store.open(live_server.folder, SCHEMAS) as store:
         theirs = Memories(store)
         asyncio.run(theirs.remember_long(crew_id, "sources", "Solar figures are in the yearbook"))
     (recalled,) = of(run(api, crew_id), "memory_recalled")

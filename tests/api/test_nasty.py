@@ -14,7 +14,7 @@ from kasal_jupyter.api.endpoints import endpoints
 from kasal_jupyter.api.routes import RESOURCES
 from kasal_jupyter.errors import InvalidRequest
 from kasal_jupyter.formats.bundle import files_of_mapping, files_of_zip
-from kasal_jupyter.formats.importing import import_crew
+from kasal_jupyter.formats.conversion import import_crew
 from tests.api import nasty
 from tests.sample_crews import crew_body, new_crew
 from tests.server import start_server

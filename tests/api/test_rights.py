@@ -13,6 +13,7 @@ import pytest
 import websocket
 
 from kasal_jupyter.auth.accounts import Accounts
+from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.schemas.users import UserUpdate
 from kasal_jupyter.store.store import Store
 from tests.accounts import PASSWORD, log_in
@@ -76,7 +77,7 @@ def close_code(connection):
 
 def change_by_another_server(server, user, update):
     """Change a user as another server of the data folder does, or ``jupyter kasal user``."""
-    with Store.open(server.folder) as store:
+    with Store.open(server.folder, SCHEMAS) as store:
         accounts = Accounts.open(store, server.folder)
         asyncio.run(accounts.users.update(user, update))
         accounts.close()

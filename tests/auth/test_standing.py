@@ -3,12 +3,11 @@ from contextlib import nullcontext
 
 import pytest
 
-from kasal_jupyter.auth.caller import SERVER_OWNER, Caller
+from kasal_jupyter.auth.gate import SERVER_OWNER, Caller
 from kasal_jupyter.auth.rates import Senders
 from kasal_jupyter.auth.standing import Standing, Watch
 from kasal_jupyter.errors import TooManyRequests, Unauthorized
-from kasal_jupyter.schemas.auth import ACCESS_SECONDS
-from kasal_jupyter.schemas.users import UserUpdate
+from kasal_jupyter.schemas.users import ACCESS_SECONDS, UserUpdate
 
 
 @pytest.fixture

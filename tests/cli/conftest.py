@@ -1,5 +1,7 @@
 """What tests of the commands share."""
 
+import io
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +9,7 @@ import threading
 
 import pytest
 
+from kasal_jupyter.cli import main
 from tests.private import end_servers, lonely
 from tests.store.conftest import new_crew  # noqa: F401
 
@@ -66,20 +69,37 @@ class Terminal:
             text=True,
         )
 
-    def run(self, *words, typed=None):
-        """Carry a command out; give its exit status, its output, and what it says beside that."""
-        ended = subprocess.run(
-            [sys.executable, "-m", "kasal_jupyter.cli", *words],
-            cwd=self.folder,
-            env=lonely(self.folder),
-            input=typed or "",
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=TIMEOUT,
-        )
-        assert "Traceback" not in ended.stderr, ended.stderr
-        return ended.returncode, ended.stdout, ended.stderr
+    def run(self, *words, typed=""):
+        """Carry a command out as its process would, but in this one: give its exit status, and both outputs.
+
+        A process of its own takes half a second to begin, and there are hundreds of commands; what concerns
+        processes is asked of `start`, `screen` and `apart`.
+        """
+        streams = {name: io.TextIOWrapper(io.BytesIO(), "utf-8", newline="") for name in ("stdout", "stderr")}
+        with pytest.MonkeyPatch.context() as patch:
+            environment = lonely(self.folder)
+            for name in set(os.environ) - set(environment):
+                patch.delenv(name)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            patch.chdir(self.folder)
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed.encode()), "utf-8"))
+            for name, stream in streams.items():
+                patch.setattr(sys, name, stream)
+            try:
+                status = main(words)
+            except SystemExit as ended:
+                status = ended.code
+        for stream in streams.values():
+            stream.flush()
+        return status, *(stream.buffer.getvalue().decode() for stream in streams.values())
+
+    def apart(self, *words):
+        """Carry a command out in a process of its own; give the same."""
+        process = self.start(*words)
+        out, err = process.communicate(timeout=TIMEOUT)
+        assert "Traceback" not in err, err
+        return process.returncode, out, err
 
     def screen(self, *words, keys=None, **more):
         """Carry a command out on a real terminal; give its exit status and all that was written there.
@@ -119,9 +139,26 @@ class Terminal:
         return process.wait(TIMEOUT), written.decode(errors="replace")
 
 
-@pytest.fixture(scope="module")
-def terminal(tmp_path_factory):
-    """A terminal; the private server that its first command starts is ended after the module's tests."""
+@pytest.fixture(scope="session")
+def shared_terminal(tmp_path_factory):
+    """A terminal, one for all tests; the private server that its first command starts is ended with them."""
     folder = tmp_path_factory.mktemp("terminal")
     yield Terminal(folder)
     end_servers(folder)
+
+
+@pytest.fixture(scope="module")
+def terminal(shared_terminal):
+    """The terminal, on whose server there is nothing that other modules have left."""
+    run = shared_terminal.run
+    jobs = json.loads(run("ps", "--json", "-n", "500")[1])
+    for job in jobs:
+        if job["status"] in {"queued", "running"}:
+            run("stop", job["job_id"])
+    names = [each["job_id"] for each in jobs] + [each["id"] for each in json.loads(run("crews", "--json")[1])]
+    if names:
+        status, _, err = run("rm", *names)
+        assert status == 0, err
+    for server in json.loads(run("mcp", "--json")[1]):
+        assert run("mcp", "remove", server["name"])[0] == 0
+    return shared_terminal

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from kasal_jupyter.cli import db as db_command
+from kasal_jupyter.cli import data_folder as db_command
 from kasal_jupyter.store.folder import default_data_folder
 from kasal_jupyter.store.store import Store
 
@@ -12,7 +12,7 @@ from kasal_jupyter.store.store import Store
 def run(tmp_path, monkeypatch):
     monkeypatch.setenv("KASAL_DATA_DIR", str(tmp_path / "default"))
     parser = argparse.ArgumentParser()
-    db_command.register(parser.add_subparsers(required=True))
+    db_command.add_db(parser.add_subparsers(required=True))
 
     def call(*arguments):
         args = parser.parse_args(["db", *map(str, arguments)])

@@ -3,6 +3,17 @@
 import json
 
 import psutil
+import pytest
+
+from tests.cli.conftest import Terminal
+from tests.private import end_servers
+
+
+@pytest.fixture
+def terminal(tmp_path):
+    """A terminal of its own: its server comes and goes."""
+    yield Terminal(tmp_path)
+    end_servers(tmp_path)
 
 
 def test_private_servers_are_listed_and_stopped(terminal):

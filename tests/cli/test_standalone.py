@@ -2,7 +2,7 @@ import httpx
 import pytest
 import websocket
 
-from kasal_jupyter.cli.server_process import ServerProcess
+from kasal_jupyter.cli.demo import ServerProcess
 
 
 @pytest.fixture(scope="module")

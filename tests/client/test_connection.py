@@ -102,9 +102,10 @@ def test_server_that_has_gone_is_not_taken(monkeypatch, nowhere):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         write_server(nowhere, 42, f"http://127.0.0.1:{free.getsockname()[1]}/", "of-the-past")
-    monkeypatch.setenv("JPY_PARENT_PID", "42")
-    with pytest.raises(Unavailable, match="The Jupyter server of this kernel does not answer"):
-        find_server(start=False)
+        monkeypatch.setenv("JPY_PARENT_PID", "42")
+        # While it is bound, nobody else can listen there.
+        with pytest.raises(Unavailable, match="The Jupyter server of this kernel does not answer"):
+            find_server(start=False)
 
 
 def test_half_written_file_names_no_server(monkeypatch, nowhere):

@@ -127,6 +127,18 @@ def test_other_kernels_join_it_and_are_told_nothing(shared):
         assert out == f"at {server.connection.url}\n", err
     assert [process.pid for process in servers_of(room)] == [server.pid]
     assert [each.pid for each in running_servers()] == [server.pid]
+    assert find_server(start=False) == server.connection
+
+
+def test_keys_set_after_its_start_are_told_of_once(shared, monkeypatch):
+    server, _, _ = shared
+    said = []
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    find_server(say=said.append)
+    find_server(say=said.append)
+
+    assert [line.split(";")[0] for line in said] == ["The private server was started without OPENAI_API_KEY"]
+    assert "sk-secret" not in server.path.read_text()
 
 
 def test_several_that_need_one_at_once_start_one(room):
@@ -163,7 +175,7 @@ def test_it_survives_the_kernel_and_is_started_again_when_it_has_gone(room, caps
     client.close()
 
 
-def test_a_file_that_names_a_foreign_process_is_no_server(room):
+def test_a_file_that_names_a_foreign_process_is_no_server(room, monkeypatch):
     class Foreign(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_error(404)
@@ -187,8 +199,12 @@ def test_a_file_that_names_a_foreign_process_is_no_server(room):
     path.write_text(json.dumps(said))
     assert list(running_servers()) == []
 
+    # A relative folder is the kernel's, wherever the server works.
+    monkeypatch.chdir(room)
+    monkeypatch.setenv("KASAL_DATA_DIR", "data")
     found = find_server()
 
+    assert read_announcement(path).data_folder == str(room / "data")
     assert found.url != f"http://127.0.0.1:{foreign.server_port}"
     assert answer(found, "/crews", **found.headers).status_code == 200
     foreign.shutdown()
@@ -207,20 +223,15 @@ def test_other_data_and_other_versions_have_servers_of_their_own(room, monkeypat
     assert announcement_path("0.0.1") != mine
     monkeypatch.setenv("KASAL_DATA_DIR", str(room / "other"))
     assert announcement_path() != mine
-    # A relative folder is the kernel's, wherever the server works.
     monkeypatch.chdir(room)
     monkeypatch.setenv("KASAL_DATA_DIR", "data")
     assert announcement_path() == mine
-    find_server()
-    assert read_announcement(mine).data_folder == str(room / "data")
 
 
 def test_where_none_may_be_started_none_is(room):
     with pytest.raises(Unavailable, match="%kasal connect"):
         find_server(start=False)
     assert servers_of(room) == []
-    started = find_server()
-    assert find_server(start=False) == started
 
 
 def test_what_its_user_configured_for_others_does_not_open_it(room):
@@ -264,8 +275,6 @@ def test_one_that_does_not_start_says_why(room, monkeypatch):
         find_server()
 
     assert servers_of(room) == []
-    monkeypatch.delenv("PYTHONPATH")
-    assert find_server().private
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")
@@ -277,19 +286,6 @@ def test_interrupted_as_it_starts_it_leaves_nothing_behind(room):
     assert "KeyboardInterrupt" in kernel.communicate(timeout=TIMEOUT)[1]
     assert servers_of(room) == []
     assert find_server().private
-
-
-def test_keys_set_after_its_start_are_told_of_once(room, monkeypatch):
-    said = []
-    find_server(say=said.append)
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    find_server(say=said.append)
-    find_server(say=said.append)
-
-    assert [line.split(";")[0] for line in said[1:]] == [
-        "The private server was started without OPENAI_API_KEY"
-    ]
-    assert "sk-secret" not in announcement_path().read_text()
 
 
 def test_unused_it_ends_but_not_while_somebody_listens_or_a_run_goes_on(room):

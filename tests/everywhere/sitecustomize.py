@@ -1,28 +1,33 @@
-"""Read by every Python that tests start: its zygotes come from `tests.shared_zygote`.
+"""Read by every Python that tests start: what it would start is had from processes that are warm already.
 
 Not those of pytest's own processes, where tests say for themselves whether they borrow one.
 """
 
 import os
 import sys
+from importlib import import_module
 from importlib.machinery import PathFinder
+
+LENT = {
+    "kasal_jupyter.executions.backends.zygote": "tests.shared_zygote",
+    "kasal_jupyter.confined": "tests.shared_programs",
+    "kasal_jupyter.tools.mcp_probe": "tests.shared_programs",
+}
+"""The modules that start processes, and who lends them."""
 
 
 class _Sharing:
-    """Has the module that starts zygotes borrow them, once somebody imports it."""
+    """Has a module that starts processes borrow them, once somebody imports it."""
 
     def find_spec(self, name, path=None, target=None):
-        if name != "kasal_jupyter.executions.backends.zygote":
+        if name not in LENT:
             return None
-        sys.meta_path.remove(self)
         spec = PathFinder.find_spec(name, path, target)
         execute = spec.loader.exec_module
 
         def execute_and_share(module):
             execute(module)
-            from tests.shared_zygote import borrowing
-
-            module.Zygote._popen = borrowing(module.Zygote._popen)
+            import_module(LENT[name]).lend_to(module)
 
         spec.loader.exec_module = execute_and_share
         return spec

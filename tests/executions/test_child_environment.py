@@ -14,15 +14,15 @@ from kasal_jupyter.confined import confined
 from kasal_jupyter.executions.backends import child as worker
 from kasal_jupyter.executions.backends.child import worker_environment
 from kasal_jupyter.executions.backends.spares import SpareNursery
-from kasal_jupyter.executions.backends.zygote import ZygoteNursery
-from kasal_jupyter.schemas.mcp_run import RunMcpServer
+from kasal_jupyter.executions.backends.zygote import Zygote, ZygoteNursery
+from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.schemas.spec import RunToolSettings
 from kasal_jupyter.tools.builtin import python
-from kasal_jupyter.tools.mcp_failure import McpFailed
+from kasal_jupyter.tools.mcp_listing import McpFailed
 from kasal_jupyter.tools.mcp_probe import probe
 from kasal_jupyter.tools.tool import ToolContext
 from kasal_jupyter.warden import MARK
-from kasal_jupyter.worker.process.switches import SWITCHES
+from kasal_jupyter.worker.process.setup import SWITCHES
 
 HOSTILE = dict.fromkeys(
     [
@@ -77,7 +77,11 @@ def test_a_worker_gets_what_is_on_the_list_and_what_the_deployer_names(environ, 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("nursery", [ZygoteNursery, SpareNursery])
-def test_a_runs_process_has_that_environment(environ, tmp_path, nursery):
+def test_a_runs_process_has_that_environment(environ, tmp_path, nursery, monkeypatch):
+    # Whatever is started, it is given the same.
+    monkeypatch.setattr(Zygote, "program", "tests.light_zygote")
+    monkeypatch.setattr(SpareNursery, "program", "tests.light_spare")
+
     async def started_with():
         workers = nursery(tmp_path, passed=["HF_HOME"])
         try:

@@ -9,9 +9,10 @@ import pytest
 from kasal_jupyter.crews.crews import Crews
 from kasal_jupyter.executions.crew_memories import CrewMemories
 from kasal_jupyter.memory import tables
-from kasal_jupyter.memory.embedder import BATCH
+from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.memory.knowledge import Knowledge
 from kasal_jupyter.memory.memories import Memories
+from kasal_jupyter.memory.vectors import BATCH
 from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.schemas.memory import MemoryCreate
 from kasal_jupyter.schemas.spec import RunEmbedder
@@ -45,7 +46,7 @@ class Remembering:
     """A crew, and what it remembers, by an embedder that can be set."""
 
     def __init__(self, folder):
-        self.store = Store.open(folder)
+        self.store = Store.open(folder, SCHEMAS)
         self.embedder = RunEmbedder()
         self.memories = CrewMemories(self.store, folder, Settings(self), HostGuard())
         whole = asyncio.run(Crews(self.store).create(CrewCreate.model_validate(CREW), "ada"))
@@ -197,7 +198,7 @@ def test_a_damaged_document_is_in_nobody_s_way(house):
 
 def unfind(house):
     """Leave the documents, and make of the tables what a migration makes of them."""
-    house.store.change_now(lambda: tables.make_memory(house.store.connection))
+    house.store.change_now(house.store.remake)
 
 
 @pytest.fixture
@@ -258,13 +259,13 @@ def test_a_server_that_ends_in_the_middle_is_followed_by_the_next(old, tmp_path,
 
 def test_what_was_imported_is_found(old, tmp_path):
     export_json(tmp_path, tmp_path / "all.json")
-    import_json(tmp_path / "other", tmp_path / "all.json")
+    import_json(tmp_path / "other", tmp_path / "all.json", SCHEMAS)
     for _ in range(2):
         other = Remembering(tmp_path / "other")
         other.crew = old.crew
         assert len(other.contents("tea")) == 7
         other.store.close()
-        import_json(tmp_path / "other", tmp_path / "all.json", replace=True)
+        import_json(tmp_path / "other", tmp_path / "all.json", SCHEMAS, replace=True)
 
 
 def test_a_file_where_the_old_folder_was_stops_nobody(house):

@@ -25,8 +25,8 @@ from kasal_jupyter.executions.journal import Journal
 from kasal_jupyter.executions.queue import RunLimits
 from kasal_jupyter.executions.run import Keeper
 from kasal_jupyter.executions.service import Runs
-from kasal_jupyter.executions.webhooks.delivery import Webhooks
-from kasal_jupyter.executions.webhooks.signing import SigningSecrets
+from kasal_jupyter.executions.webhooks import SigningSecrets, Webhooks
+from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.schemas.executions import ENDED
@@ -287,7 +287,7 @@ def test_every_run_ends_whatever_fails(seam, tmp_path, monkeypatch):
         return reached
 
     async def rounds():
-        with Store.open(tmp_path) as store:
+        with Store.open(tmp_path, SCHEMAS) as store:
             whole = await Crews(store).create(body(), "ada")
             calls = await round_(store, whole, range(0), None)
             for number in range(1, min(calls, most) + 1):

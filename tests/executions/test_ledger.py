@@ -5,20 +5,22 @@ import asyncio
 import pytest
 
 from kasal_jupyter.events.summary import summarise
-from kasal_jupyter.executions.books.ledger import book_past_runs, settle
-from kasal_jupyter.executions.books.usage_report import Span, booked, usage_list
+from kasal_jupyter.executions.ledger import book_past_runs, settle
 from kasal_jupyter.executions.recovery import recover
+from kasal_jupyter.executions.usage_report import Span, booked, usage_list
+from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.schemas.executions import Execution
 from kasal_jupyter.schemas.usage import LedgerEntry, Usage, UsageBreakdown, UsageQuery, UsageShare
-from kasal_jupyter.store import codec, table
+from kasal_jupyter.store import layout as codec
+from kasal_jupyter.store import table
 from kasal_jupyter.store.store import Store
 from tests.events.samples import answer, queued, span, status, usage
 
 
 @pytest.fixture
 def store(tmp_path):
-    with Store.open(tmp_path) as opened:
+    with Store.open(tmp_path, SCHEMAS) as opened:
         yield opened
 
 

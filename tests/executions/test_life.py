@@ -16,10 +16,11 @@ from kasal_jupyter.errors import Conflict, StoreError, TooManyRequests, Unavaila
 from kasal_jupyter.executions import journal as journal_module
 from kasal_jupyter.executions import run as run_module
 from kasal_jupyter.executions.acceptance import KeyedRequest
-from kasal_jupyter.executions.books.usage_report import usage_of
 from kasal_jupyter.executions.disabled_users import USER_DISABLED
 from kasal_jupyter.executions.journal import Journal
 from kasal_jupyter.executions.recovery import SURE_SECONDS
+from kasal_jupyter.executions.usage_report import usage_of
+from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.schemas.executions import ENDED, Budget, ExecutionQuery
 from kasal_jupyter.schemas.usage import UsageQuery
 from kasal_jupyter.store.repository import Page
@@ -57,7 +58,7 @@ def live(work, folder):
     """Do something in a world of its own, and close all that was opened."""
 
     async def lived():
-        with Store.open(folder) as store:
+        with Store.open(folder, SCHEMAS) as store:
             world = World(folder, store, await Crews(store).create(body(), "ada"))
             try:
                 async with asyncio.timeout(60):

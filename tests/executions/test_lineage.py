@@ -11,7 +11,7 @@ from kasal_jupyter.events.summary import summarise
 from kasal_jupyter.executions.lineage import changed_budget, replay_spec, request_of
 from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.schemas.executions import Budget, ExecutionResume
-from kasal_jupyter.schemas.mcp_run import McpTool, RunMcpServer
+from kasal_jupyter.schemas.mcp import McpTool, RunMcpServer
 from kasal_jupyter.schemas.spec import RunEmbedder, RunModel, RunSearch, RunToolSettings
 from kasal_jupyter.schemas.tasks import TaskCondition
 from kasal_jupyter.schemas.tools import ClientTool, RunTool

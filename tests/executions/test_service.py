@@ -9,6 +9,7 @@ from kasal_jupyter.errors import StoreError
 from kasal_jupyter.executions.backends.local import LocalBackend
 from kasal_jupyter.executions.journal import Journal
 from kasal_jupyter.executions.service import Runs
+from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.store.store import Store
@@ -98,7 +99,7 @@ def test_what_cannot_be_accepted_leaves_nothing_behind(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     async def start():
-        with Store.open(tmp_path) as store:
+        with Store.open(tmp_path, SCHEMAS) as store:
             whole = await Crews(store).create(CrewCreate.model_validate(crew_body()), "jupyter")
             runs = Runs(store, tmp_path, LocalBackend(tmp_path), ModelCatalog(environ={}))
             with monkeypatch.context() as patch:
@@ -115,7 +116,7 @@ def test_what_cannot_be_accepted_leaves_nothing_behind(tmp_path, monkeypatch):
 def test_a_run_that_waits_for_the_engine_is_stopped_at_once(tmp_path):
     async def stop_cold():
         backend = LocalBackend(tmp_path)
-        with Store.open(tmp_path) as store:
+        with Store.open(tmp_path, SCHEMAS) as store:
             whole = await Crews(store).create(CrewCreate.model_validate(crew_body()), "jupyter")
             runs = Runs(store, tmp_path, backend, ModelCatalog(environ={}))
             job_id = (await runs.start(whole, {"topic": "tea"}, "jupyter")).id

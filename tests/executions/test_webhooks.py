@@ -13,13 +13,13 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from kasal_jupyter.errors import Conflict, StoreError
 from kasal_jupyter.executions.feed import Feed
+from kasal_jupyter.executions.files import Presence
 from kasal_jupyter.executions.journal import Journal
-from kasal_jupyter.executions.presence import Presence
-from kasal_jupyter.executions.webhooks.delivery import AT_ONCE, EACH_RECEIVER, GIVE_UP, Webhooks
-from kasal_jupyter.executions.webhooks.signing import SigningSecrets
+from kasal_jupyter.executions.webhooks import AT_ONCE, EACH_RECEIVER, GIVE_UP, SigningSecrets, Webhooks
+from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.schemas.crews import Crew
-from kasal_jupyter.schemas.crews import Webhook as WebhookOfCrew
 from kasal_jupyter.schemas.executions import Execution
+from kasal_jupyter.schemas.webhooks import Webhook as WebhookOfCrew
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.toolbox.secrets import SecretBox
 from kasal_jupyter.tools.guard import HostGuard
@@ -39,7 +39,7 @@ def receiver():
 def bench(tmp_path):
     """A data folder with a run's journal, and what delivers its events."""
     (tmp_path / "runs").mkdir()
-    with Store.open(tmp_path) as store:
+    with Store.open(tmp_path, SCHEMAS) as store:
         yield Bench(tmp_path, store)
 
 
@@ -472,7 +472,7 @@ class FullDisk:
 
 
 def test_a_full_disk_neither_loses_nor_repeats(bench, receiver, monkeypatch, caplog):
-    monkeypatch.setattr("kasal_jupyter.executions.webhooks.delivery.KEEP_PAUSES", (0.01,))
+    monkeypatch.setattr("kasal_jupyter.executions.webhooks.KEEP_PAUSES", (0.01,))
 
     async def run():
         webhooks, feed = bench.webhooks(), bench.feed()

@@ -6,9 +6,8 @@ import json
 import pytest
 
 from kasal_jupyter.errors import InvalidRequest
-from kasal_jupyter.formats.canvas import read_canvas
-from kasal_jupyter.formats.canvas_export import export_canvas
-from kasal_jupyter.formats.importing import import_crew
+from kasal_jupyter.formats.canvas import export_canvas, read_canvas
+from kasal_jupyter.formats.conversion import import_crew
 from kasal_jupyter.schemas.crews import CrewCreate
 
 BLANK = {

@@ -3,8 +3,8 @@
 import pytest
 
 from kasal_jupyter.errors import InvalidRequest
+from kasal_jupyter.formats.conversion import import_crew
 from kasal_jupyter.formats.document import blanked, read_json
-from kasal_jupyter.formats.importing import import_crew
 
 CREW = """\
 {

@@ -10,8 +10,7 @@ import pytest
 
 from kasal_jupyter.errors import InvalidRequest
 from kasal_jupyter.formats.bundle import files_of, files_of_mapping, files_of_zip
-from kasal_jupyter.formats.exporting import as_zip, export_crew
-from kasal_jupyter.formats.importing import import_crew
+from kasal_jupyter.formats.conversion import as_zip, export_crew, import_crew
 from kasal_jupyter.schemas.crews import CrewCreate
 from tests.servers.openai_server import OpenAIServer, Reply
 

@@ -14,15 +14,16 @@ from ruamel.yaml import YAML
 from kasal_jupyter import errors
 from kasal_jupyter.confined import confined
 from kasal_jupyter.errors import MOST_FAULTS, InvalidRequest
-from kasal_jupyter.formats import bundle, yaml_answer
+from kasal_jupyter.formats import bundle, yaml_crew
 from kasal_jupyter.formats import limited as elsewhere
+from kasal_jupyter.formats.conversion import import_crew
 from kasal_jupyter.formats.found_crew import MOST_REMARKS
-from kasal_jupyter.formats.importing import import_crew
 from kasal_jupyter.formats.yaml_crew import load_crew
 from kasal_jupyter.formats.yaml_edit import rewrite
 from kasal_jupyter.formats.yaml_text import MOST_MERGES, parse_mapping, plain
 from kasal_jupyter.kernel.editor.draft import Draft
-from kasal_jupyter.schemas.generate import MOST_OF_AN_ANSWER
+from kasal_jupyter.schemas.exchange import MOST_OF_AN_ANSWER
+from tests.thorough import some_or_all
 
 PROJECT = {"agents.yaml": "a: {}", "tasks.yaml": "t: {}"}
 
@@ -87,7 +88,7 @@ def test_keys_that_are_texts_and_a_few_merges_are_taken():
     assert plain(parse_mapping(text, "a crew"))["plain"] == {"llm": "sandbox", "a": 1}
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", some_or_all(range(1), range(8)))
 @pytest.mark.filterwarnings("ignore::ruamel.yaml.error.ReusedAnchorWarning")
 def test_whatever_is_drawn_is_read_or_refused(seed):
     bits = [
@@ -173,11 +174,15 @@ def test_many_changes_of_one_kind_take_one_look(loads, change):
     ],
 )
 def test_what_stands_in_fences_that_are_closed(answer, found):
-    assert list(yaml_answer._fenced(answer)) == found
+    assert list(yaml_crew._fenced(answer)) == found
 
 
 @pytest.mark.parametrize(
-    "unit", ["```\n", "~~~x\n", "```\n~~~\n", "`" * 3 + "a", " \t```\n", "```yaml\na: b\n"]
+    "unit",
+    [
+        *("```\n~~~\n", "```yaml\na: b\n"),
+        *some_or_all((), ("```\n", "~~~x\n", "`" * 3 + "a", " \t```\n")),
+    ],
 )
 def test_an_answer_of_fences_ends(unit):
     answer = (unit * MOST_OF_AN_ANSWER)[:MOST_OF_AN_ANSWER]

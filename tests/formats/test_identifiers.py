@@ -4,7 +4,7 @@ import keyword
 
 import pytest
 
-from kasal_jupyter.formats.identifiers import class_name, identifiers, package_name
+from kasal_jupyter.formats.crewai_export import class_name, identifiers, package_name
 
 
 def names(*given, kind="agent"):

@@ -9,10 +9,9 @@ import pytest
 from kasal_jupyter.crews.crews import made_of
 from kasal_jupyter.errors import InvalidRequest
 from kasal_jupyter.formats.bundle import files_of_mapping, files_of_zip
-from kasal_jupyter.formats.exporting import export_crew
-from kasal_jupyter.formats.importing import import_crew
+from kasal_jupyter.formats.conversion import export_crew, import_crew
 from kasal_jupyter.formats.yaml_crew import dump_crew, load_crew
-from kasal_jupyter.schemas.rules.readiness import UNWRITTEN, content_faults
+from kasal_jupyter.schemas.readiness import UNWRITTEN, content_faults
 
 AGENTS = """\
 x-shared: &shared

@@ -3,8 +3,7 @@
 import pytest
 import yaml
 
-from kasal_jupyter.formats.exporting import export_crew
-from kasal_jupyter.formats.importing import import_crew
+from kasal_jupyter.formats.conversion import export_crew, import_crew
 from kasal_jupyter.schemas.crews import CrewCreate
 from tests.formats.crews import TOOLS, crew
 

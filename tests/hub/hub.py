@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -19,6 +21,8 @@ import httpx
 import websocket
 
 from tests.processes import end
+from tests.server import LAB
+from tests.shared_zygote import VARIABLE
 
 USERS = ("alice", "bob")
 PASSWORD = "everybody's"
@@ -59,7 +63,7 @@ c.JupyterHub.load_roles = [
 c.JupyterHub.spawner_class = "jupyterhub.spawner.SimpleLocalProcessSpawner"
 c.SimpleLocalProcessSpawner.home_dir_template = str(room / "{username}")
 c.Spawner.cmd = [sys.executable, "-m", "jupyterhub.singleuser"]
-extensions = {"kasal_jupyter": True, "jupyterlab": False}
+extensions = {"kasal_jupyter": True} | dict.fromkeys(json.loads(os.environ["HUB_LAB"]), False)
 c.Spawner.args = ["--allow-root", f"--ServerApp.jpserver_extensions={extensions}"]
 c.Spawner.ip = "127.0.0.1"
 # There may be no JupyterLab; any page will do that sends who is not known to the hub.
@@ -167,6 +171,8 @@ def start_hub(room: Path, proxy: str) -> Hub:
             stderr=subprocess.STDOUT,
             env={
                 **environ,
+                "HUB_LAB": json.dumps(LAB),
+                VARIABLE: os.environ.get(VARIABLE, ""),
                 "HUB_ROOM": str(room),
                 "HUB_PORTS": json.dumps(ports),
                 "HUB_PROXY": proxy,
@@ -200,7 +206,7 @@ def _start_servers(hub: Hub) -> None:
 
 
 def _wait(hub: Hub, what: str, ready: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while time.monotonic() < end:
         assert hub.process.poll() is None, f"the hub ended at once:\n{hub.log.read_text()}"
         if ready():
@@ -217,11 +223,12 @@ def _status(api: httpx.Client, path: str) -> int:
 
 
 def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+    """Give ports below those that systems give away: until the hub has them, nobody gets one by chance."""
+    free = []
+    for port in random.sample(range(20_000, 32_000), 1_000):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            free.append(port)
+        if len(free) == count:
+            return free
+    raise AssertionError("no port is free")

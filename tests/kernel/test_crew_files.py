@@ -1,8 +1,7 @@
 """Crews in files of this machine: by the magics, by Python, and by the terminal."""
 
 import json
-import subprocess
-import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,6 +9,7 @@ from kasal_jupyter.formats.yaml_crew import load_crew
 from kasal_jupyter.kernel.crews.crew import Agent, Crew, Task
 from kasal_jupyter.kernel.failure import CellError
 from tests.api.test_import import AGENTS, TASKS
+from tests.cli.conftest import Terminal
 from tests.formats.test_canvas import CANVAS
 from tests.kernels import kernel_of
 
@@ -80,20 +80,12 @@ def test_a_fault_names_the_file(tmp_path):
 
 
 def test_the_terminal_imports_and_exports(live_server, tmp_path):
+    terminal = Terminal(tmp_path)
+
     def kasal(*words, status=0):
-        ran = subprocess.run(
-            [
-                *(sys.executable, "-m", "kasal_jupyter.cli", *words),
-                *("--url", live_server.url, "--token", live_server.token),
-            ],
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            cwd=tmp_path,
-        )
-        assert ran.returncode == status, ran.stderr
-        return ran
+        ended, out, err = terminal.run(*words, "--url", live_server.url, "--token", live_server.token)
+        assert ended == status, err
+        return SimpleNamespace(stdout=out, stderr=err)
 
     project(tmp_path, package="by_terminal")
     (tmp_path / "canvas.json").write_text(json.dumps({**CANVAS, "name": "terminal_prices"}))

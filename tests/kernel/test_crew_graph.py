@@ -10,8 +10,8 @@ from kasal_jupyter.kernel.crews.demo import demo_crew
 from kasal_jupyter.kernel.crews.graph import graph_html, graph_text
 from kasal_jupyter.kernel.crews.plan import inputs_of, plan_of
 from kasal_jupyter.schemas.crews import CrewChecked, CrewFault
-from kasal_jupyter.schemas.estimate import Estimate
 from kasal_jupyter.schemas.executions import CrewRemark
+from kasal_jupyter.schemas.usage import Estimate
 from tests.kernel.test_views import HOSTILE
 
 MANAGED = """

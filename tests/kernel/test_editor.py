@@ -9,14 +9,12 @@ import pytest
 from kasal_jupyter.client.client import Client
 from kasal_jupyter.client.connection import Connection
 from kasal_jupyter.errors import KasalError
-from kasal_jupyter.kernel.editor import action_order as lane
-from kasal_jupyter.kernel.editor import edit, opening
-from kasal_jupyter.kernel.editor.choices import Choices, model_facts
-from kasal_jupyter.kernel.editor.pickers import ListControl, ModelControl
+from kasal_jupyter.kernel.editor import controls, edit, saving
+from kasal_jupyter.kernel.editor.pickers import Choices, ListControl, ModelControl, model_facts
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.functions import notebook_tools
 from kasal_jupyter.schemas.models import ModelInfo, ModelPrice
-from kasal_jupyter.tools.catalog import builtin_names
+from kasal_jupyter.tools.tool import builtin_names
 from tests.sample_crews import crew_body, new_crew, wait_for
 from tests.server import start_server
 
@@ -391,7 +389,7 @@ def test_comments_are_there_again_when_the_crew_is_opened_again(editor, client, 
     again = edit(client, crew_id, {})
     assert "goal: Mine  # because" in again.draft.text
     again.review.save()
-    opening._texts.clear()
+    saving._texts.clear()
     assert "# because" not in edit(client, crew_id, {}).draft.text
 
 
@@ -459,8 +457,8 @@ def test_what_a_page_sends_goes_to_one_thread(editor):
     """A click may not overtake what was typed just before it."""
     choose(editor, "Agent · Researcher")
     press(editor.widget, "Save …")
-    widgets = list(lane._walk(editor.widget))
-    widgets += [each for form in editor.form.forms.values() for each in lane._walk(form.box)]
+    widgets = list(controls._walk(editor.widget))
+    widgets += [each for form in editor.form.forms.values() for each in controls._walk(form.box)]
     assert len(widgets) > 100
     for each in widgets:
         assert each.comm._reply_subshell_for({}, "the page's") == "the page's"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.kernel.test_browser import APPS, code_cell, notebook, run_all, show
+from tests.kernel.test_browser import ONE_APP, code_cell, notebook, run_all, show, window  # noqa: F401
 from tests.sample_crews import crew_body, new_crew, wait_for
 
 SECONDS = 60_000
@@ -15,8 +15,9 @@ SECONDS = 60_000
 
 
 @pytest.fixture
-def page(browser):
-    page = browser.new_page(viewport={"width": 1180, "height": 1100})
+def page(window):  # noqa: F811 - the fixture
+    page = window.new_page()
+    page.set_viewport_size({"width": 1180, "height": 1100})
     page.set_default_timeout(SECONDS)
     expect.set_options(timeout=SECONDS)
     yield page
@@ -57,7 +58,7 @@ def choose(editor, line):
     outline.select_option(label=outline.locator("option", has_text=line).inner_text())
 
 
-@pytest.mark.parametrize("app", APPS)
+@pytest.mark.parametrize("app", ONE_APP)
 def test_a_crew_is_edited_saved_and_run(app, page, live_server, api, pictures):
     crew = f"Edited in {app}"
     crew_id = new_crew(api, crew_body(crew))
@@ -143,37 +144,29 @@ def test_a_crew_is_edited_saved_and_run(app, page, live_server, api, pictures):
     page.screenshot(path=pictures / f"editor-{app}-trace.png")
 
 
-@pytest.mark.parametrize("width", [900, 560, 360])
-def test_the_editor_fits_the_page_and_the_theme(page, live_server, api, pictures, width):
-    dark = width == 900
-    crew = f"Narrow {width}"
-    new_crew(api, crew_body(crew))
-    page.set_viewport_size({"width": width, "height": 1100})
-    _, editor = open_editor(page, live_server, "notebook", crew, f"narrow-{width}.ipynb", dark=dark)
-    choose(editor, "Agent · Researcher")
-    expect(editor.get_by_label("Goal")).to_have_value("Find what matters about {topic}")
-    page.screenshot(path=pictures / f"editor-{width}.png")
-    require_inside(editor)
-    choose(editor, "Task 2")
-    for fold in ("tools, order, result", "what the result must be like", "when it is done at all"):
-        editor.get_by_role("button", name=fold).click()
-    editor.get_by_label("It equals (JSON)").wait_for()
-    page.screenshot(path=pictures / f"editor-task-{width}.png", full_page=True)
-    require_inside(editor)
+def test_the_editor_is_reached_by_the_keyboard_and_fits_every_page(page, live_server, api, pictures):
+    new_crew(api, crew_body("Narrow"))
+    _, editor = open_editor(page, live_server, "notebook", "Narrow", "narrow.ipynb", dark=True)
+    require_the_keyboard(page, editor)
+    for width in (900, 560, 360):
+        page.set_viewport_size({"width": width, "height": 1100})
+        choose(editor, "Agent · Researcher")
+        expect(editor.get_by_label("Goal")).to_have_value("Find what matters about {topic}")
+        page.screenshot(path=pictures / f"editor-{width}.png")
+        require_inside(editor)
+        choose(editor, "Task 2")
+        for name in ("tools, order, result", "what the result must be like", "when it is done at all"):
+            fold = editor.get_by_role("button", name=name)
+            fold.wait_for()
+            if fold.get_attribute("aria-expanded") == "false":
+                fold.click()
+        editor.get_by_label("It equals (JSON)").wait_for()
+        page.screenshot(path=pictures / f"editor-task-{width}.png", full_page=True)
+        require_inside(editor)
 
 
-def require_inside(editor):
-    """No control is wider than the editor, or beside it."""
-    box = editor.bounding_box()
-    for control in editor.locator("input:visible, textarea:visible, select:visible, button:visible").all():
-        place = control.bounding_box()
-        assert place["x"] >= box["x"]
-        assert place["x"] + place["width"] <= box["x"] + box["width"] + 1, control.inner_text()
-
-
-def test_every_control_is_labelled_and_reached_by_the_keyboard(page, live_server, api):
-    new_crew(api, crew_body("By keyboard"))
-    _, editor = open_editor(page, live_server, "notebook", "By keyboard", "keyboard.ipynb")
+def require_the_keyboard(page, editor):
+    """Every control is labelled, and reached in order; the notebook's own keys do nothing there."""
     outline = editor.get_by_label("Crew, agents, tasks")
     outline.focus()
     page.keyboard.press("ArrowDown")
@@ -199,6 +192,15 @@ def test_every_control_is_labelled_and_reached_by_the_keyboard(page, live_server
     assert unlabelled == []
 
 
+def require_inside(editor):
+    """No control is wider than the editor, or beside it."""
+    box = editor.bounding_box()
+    for control in editor.locator("input:visible, textarea:visible, select:visible, button:visible").all():
+        place = control.bounding_box()
+        assert place["x"] >= box["x"]
+        assert place["x"] + place["width"] <= box["x"] + box["width"] + 1, control.inner_text()
+
+
 def test_a_saved_notebook_shows_the_crew_without_a_kernel(page, live_server, api, pictures):
     new_crew(api, crew_body("Kept in the file"))
     path, editor = open_editor(page, live_server, "lab", "Kept in the file", "kept.ipynb")
@@ -219,9 +221,9 @@ def test_a_saved_notebook_shows_the_crew_without_a_kernel(page, live_server, api
     page.screenshot(path=pictures / "editor-saved.png")
 
 
-def test_a_screen_reader_hears_of_tabs_folds_and_faults(page, live_server, api, pictures):
-    new_crew(api, crew_body("Heard of"))
-    _, editor = open_editor(page, live_server, "lab", "Heard of", "heard.ipynb")
+def test_a_screen_reader_hears_of_faults_and_what_is_begun_is_quiet(page, live_server, api, pictures):
+    crew_id = new_crew(api, crew_body("Heard of"))
+    _, editor = open_editor(page, live_server, "notebook", "Heard of", "heard.ipynb")
     expect(page.get_by_role("group", name="Crew editor")).to_be_visible()
     views = editor.get_by_role("tablist", name="Views of the crew")
     expect(views.get_by_role("tab", name="Form", selected=True)).to_be_visible()
@@ -269,10 +271,11 @@ def test_a_screen_reader_hears_of_tabs_folds_and_faults(page, live_server, api, 
     for role in ("textbox", "combobox", "listbox", "checkbox", "button", "spinbutton"):
         assert all(heard(role)), (role, heard(role))
 
+    require_quiet_beginnings(page, editor, api, crew_id, pictures)
 
-def test_what_is_begun_is_quiet_and_a_model_has_room(page, live_server, api, pictures):
-    crew_id = new_crew(api, crew_body("Begun"))
-    _, editor = open_editor(page, live_server, "lab", "Begun", "begun.ipynb")
+
+def require_quiet_beginnings(page, editor, api, crew_id, pictures):
+    """What is begun is no fault, a model has room, and a run is started by Enter."""
     press(editor, "+ Agent")
     expect(editor.locator(".kasal-state")).to_contain_text("2 fields to fill in")
     expect(editor.locator(".kasal-fault")).to_have_count(0)

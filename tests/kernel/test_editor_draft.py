@@ -8,10 +8,11 @@ from kasal_jupyter.kernel.crews.plan import faults_by_name
 from kasal_jupyter.kernel.editor import fields
 from kasal_jupyter.kernel.editor.draft import Draft
 from kasal_jupyter.kernel.editor.fields import FIELDS, number_of
-from kasal_jupyter.kernel.editor.remarks import Remarks, not_ready, place_of
+from kasal_jupyter.kernel.editor.form import Remarks, not_ready, place_of
 from kasal_jupyter.schemas.agents import AgentFields, ModelSettings, SandboxSettings
-from kasal_jupyter.schemas.crews import CrewFields, Webhook
+from kasal_jupyter.schemas.crews import CrewFields
 from kasal_jupyter.schemas.tasks import TaskCondition, TaskFields
+from kasal_jupyter.schemas.webhooks import Webhook
 
 TEXT = """\
 # The tea crew

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from playwright.sync_api import expect
 
-from tests.kernel.test_browser import CARD, code_cell, notebook, run_all, show
+from tests.kernel.test_browser import CARD, code_cell, notebook, run_all, show, window  # noqa: F401
 from tests.sample_crews import crew_body, new_crew, run, wait_for
 
 SECONDS = 60_000
@@ -26,9 +26,10 @@ def crews(live_server):
 
 
 @pytest.fixture
-def tab(browser, crews):
+def tab(window, crews):  # noqa: F811 - the fixture
     """A page of the browser."""
-    opened = browser.new_page(viewport={"width": 1180, "height": 900})
+    opened = window.new_page()
+    opened.set_viewport_size({"width": 1180, "height": 900})
     opened.set_default_timeout(SECONDS)
     expect.set_options(timeout=SECONDS)
     yield opened
@@ -76,9 +77,7 @@ def test_a_question_is_answered_in_the_cell_that_waits(tab, live_server):
     expect(card).to_contain_text("→ Green, please")
 
 
-def test_a_page_that_was_closed_tells_until_when_it_knows_and_how_the_run_is_picked_up(
-    tab, browser, live_server
-):
+def test_a_page_that_was_closed_tells_until_when_it_knows_and_how_the_run_is_picked_up(tab, live_server):
     path = run_cells(
         tab, live_server, "closed.ipynb", "%load_ext kasal_jupyter", "%kasal run Meeting that lasts topic=tea"
     )
@@ -90,7 +89,7 @@ def test_a_page_that_was_closed_tells_until_when_it_knows_and_how_the_run_is_pic
 
     kept = path.with_name("closed-kept.ipynb")
     kept.write_text(saved.replace('"name": "python3"', '"name": "none"'))
-    with browser.new_page(viewport={"width": 1180, "height": 900}) as again:
+    with tab.context.new_page() as again:
         show(again, live_server, "lab", kept)
         told = again.locator(".jp-OutputArea").last
         expect(told).to_contain_text(re.compile(r"as it stood at .* last event at \d\d:\d\d:\d\d UTC"))

@@ -14,13 +14,11 @@ import pytest
 
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.frames import row_filter
-from kasal_jupyter.kernel.frames.frame_sql import StatementRefused
-from kasal_jupyter.kernel.frames.frame_tools import FrameTools, tools_of
-from kasal_jupyter.kernel.frames.frames import is_frame, read_frame, table_text
-from kasal_jupyter.kernel.frames.profile import CARD_BYTES, profile_card
+from kasal_jupyter.kernel.frames.frame_tools import FrameTools, StatementRefused, tools_of
+from kasal_jupyter.kernel.frames.frames import CARD_BYTES, is_frame, profile_card, read_frame, table_text
 from kasal_jupyter.kernel.frames.row_filter import ConditionRefused, read_condition
-from kasal_jupyter.kernel.functions.tool_results import result_text
-from kasal_jupyter.kernel.runs.inputs import read_values
+from kasal_jupyter.kernel.functions.notebook_tools import result_text
+from kasal_jupyter.kernel.runs.runner import read_values
 from kasal_jupyter.schemas.crews import CrewDetails
 from tests.engine import TIME
 

@@ -6,9 +6,8 @@ import pytest
 from kasal_jupyter.events.trace import build_trace
 from kasal_jupyter.kernel.views.rows import recalled_note
 from kasal_jupyter.kernel.views.view_html import render_html
-from kasal_jupyter.kernel.views.view_lines import LineView
 from kasal_jupyter.kernel.views.view_live import render_live
-from kasal_jupyter.kernel.views.view_text import render_text
+from kasal_jupyter.kernel.views.view_text import LineView, render_text
 from tests.kernel.test_views import HOSTILE, events
 from tests.kernels import kernel_of
 from tests.sample_crews import crew_body, run

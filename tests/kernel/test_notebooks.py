@@ -16,10 +16,9 @@ QUIETLY = ("-p", "no:cacheprovider", "-q", "-o", "addopts=")
 each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 
 
-@each_notebook
-def test_a_notebook_runs_from_top_to_bottom(notebook, live_server, tmp_path):
+def test_the_notebooks_run_from_top_to_bottom(live_server, tmp_path):
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "--nbval-lax", *QUIETLY, str(notebook)],
+        [sys.executable, "-m", "pytest", "--nbval-lax", *QUIETLY, *map(str, NOTEBOOKS)],
         env={
             **os.environ,
             "KASAL_URL": live_server.url,

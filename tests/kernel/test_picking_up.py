@@ -3,8 +3,8 @@
 import pytest
 
 from kasal_jupyter.errors import Unavailable
-from kasal_jupyter.kernel.runs.follower import Follower
 from kasal_jupyter.kernel.runs.result import RunResult
+from kasal_jupyter.kernel.runs.runner import Follower
 from kasal_jupyter.kernel.views.live import LiveView
 from tests.kernel.test_views import events
 from tests.kernels import kernel_of

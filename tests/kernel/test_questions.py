@@ -1,6 +1,8 @@
 """Questions of agents in the notebook: asked by the kernel's input, answered by a command, or by nobody."""
 
 import json
+from contextlib import suppress
+from queue import Empty
 
 import pytest
 
@@ -29,9 +31,18 @@ def kernel(live_server, tmp_path_factory):
         yield running
 
 
-def prompt(kernel):
-    """Wait until the kernel asks for input; give what it asks with."""
-    return kernel.client.get_stdin_msg(timeout=SECONDS)["content"]["prompt"]
+def prompt(kernel, cell):
+    """Wait until a cell asks for input; give what it asks with. One that has ended will not."""
+    asked = []
+
+    def is_over():
+        with suppress(Empty):
+            asked.append(kernel.client.get_stdin_msg(timeout=0.1)["content"]["prompt"])
+        return asked or cell.ended
+
+    kernel.until(is_over)
+    assert asked, (cell.text, cell.error, cell.updates[-1:])
+    return asked[0]
 
 
 def open_question(api, job_id):
@@ -114,9 +125,9 @@ def test_what_an_agent_asks_cannot_act_on_a_terminal():
 
 def test_while_a_run_blocks_the_notebook_asks_until_it_has_an_answer(kernel):
     cell = kernel.start(f"result = %kasal run Asking {INPUTS}")
-    assert prompt(kernel) == "Asker asks: Which tea?\n  1. Green\n  2. Black\nAnswer: "
+    assert prompt(kernel, cell) == "Asker asks: Which tea?\n  1. Green\n  2. Black\nAnswer: "
     kernel.client.input("oolong")
-    assert prompt(kernel) == "One of these, or its number: "
+    assert prompt(kernel, cell) == "One of these, or its number: "
     kernel.until(lambda: any("Waiting for an answer" in str(each) for each in cell.updates))
     kernel.client.input("2")
     kernel.until(lambda: cell.ended)
@@ -129,7 +140,7 @@ def test_while_a_run_blocks_the_notebook_asks_until_it_has_an_answer(kernel):
 
 def test_an_answer_from_elsewhere_ends_the_asking(kernel, api):
     cell = kernel.start(f"result = %kasal run Asking {INPUTS}")
-    prompt(kernel)
+    prompt(kernel, cell)
     job_id = api.get("/executions", params={"per_page": 1}).json()["executions"][0]["job_id"]
     assert answer(api, job_id, open_question(api, job_id)["call_id"], result="Green").status_code == 200
     kernel.until(lambda: cell.ended)
@@ -140,7 +151,7 @@ def test_an_answer_from_elsewhere_ends_the_asking(kernel, api):
 
 def test_the_interrupt_stops_a_run_that_asks(kernel):
     cell = kernel.start(f"result = %kasal run Asking {INPUTS}")
-    prompt(kernel)
+    prompt(kernel, cell)
     kernel.interrupt()
     kernel.until(lambda: cell.ended)
     assert "was stopped, on the server as well" in cell.error

@@ -5,8 +5,7 @@ import pytest
 from kasal_jupyter.events.trace import build_trace
 from kasal_jupyter.kernel.views.figures import answered_text, calls_text, lineage_text
 from kasal_jupyter.kernel.views.view_html import render_html
-from kasal_jupyter.kernel.views.view_lines import LineView
-from kasal_jupyter.kernel.views.view_text import render_text
+from kasal_jupyter.kernel.views.view_text import LineView, render_text
 from kasal_jupyter.schemas.executions import Calls
 
 PARENT = "job_4t9k2m0x7q1z"

@@ -9,10 +9,9 @@ import pytest
 
 from kasal_jupyter.client.client import Client
 from kasal_jupyter.client.connection import Connection
-from kasal_jupyter.kernel.functions.call_thread import CallThread
 from kasal_jupyter.kernel.functions.notebook_tools import make_tool
 from kasal_jupyter.kernel.functions.own_loop import OwnLoop, TimeLimitReached, time_limit
-from kasal_jupyter.kernel.functions.tool_calls import RunTools, ToolCall
+from kasal_jupyter.kernel.functions.tool_calls import CallThread, RunTools, ToolCall
 from kasal_jupyter.schemas.crews import CrewCreate
 from tests.client.test_client import FOREVER, breaking_line
 

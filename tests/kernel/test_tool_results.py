@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from kasal_jupyter.kernel.functions.tool_results import error_text, result_text
+from kasal_jupyter.kernel.functions.notebook_tools import error_text, result_text
 from tests.kernel.test_frames import FRAMES
 
 

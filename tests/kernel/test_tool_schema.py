@@ -12,7 +12,7 @@ from kasal_jupyter.kernel.functions import notebook_tools
 from kasal_jupyter.kernel.functions.notebook_tools import make_tool, registered, tool
 from kasal_jupyter.kernel.functions.tool_schema import ArgumentsRefused
 from kasal_jupyter.schemas.tools import ClientTool
-from kasal_jupyter.tools.catalog import builtin_tools
+from kasal_jupyter.tools.tool import builtin_tools
 
 
 class Unit(enum.Enum):

@@ -6,8 +6,7 @@ import sys
 
 import pytest
 
-from kasal_jupyter.kernel.runs.usage_table import UsageTable
-from kasal_jupyter.kernel.views.usage_plot import MOST_BARS, UsagePlot, bar_text
+from kasal_jupyter.kernel.runs.usage import MOST_BARS, UsagePlot, UsageTable, bar_text
 from kasal_jupyter.schemas.usage import Stored, UsageGroup, UsageList, UsageTotal
 
 DAYS = {"2026-11-02": (0.5, 1_000), "2026-11-05": (0.25, 3_000)}

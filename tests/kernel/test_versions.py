@@ -7,7 +7,6 @@ import pytest
 from kasal_jupyter.kernel.crews.stored_crews import UNNAMED
 from tests.kernels import Cell, kernel_of
 from tests.sample_crews import crew_body, new_crew, run
-from tests.server import start_server
 
 CELL = """\
 %%kasal crew {words}
@@ -24,14 +23,6 @@ tasks:
 """
 
 HERE = "import os; os.environ['JPY_SESSION_NAME'] = {path!r}"
-
-
-@pytest.fixture(scope="module")
-def live_server(tmp_path_factory):
-    """A server of these tests' own: they count crews, and run none but the demo's."""
-    server = start_server(tmp_path_factory.mktemp("server"))
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="module")

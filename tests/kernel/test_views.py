@@ -11,12 +11,11 @@ import pytest
 from kasal_jupyter.events.trace import build_trace
 from kasal_jupyter.kernel.runs.result import RunResult
 from kasal_jupyter.kernel.views.clean import clean
+from kasal_jupyter.kernel.views.html_parts import drawn_bytes
 from kasal_jupyter.kernel.views.html_rows import axis_ticks
-from kasal_jupyter.kernel.views.html_texts import drawn_bytes
 from kasal_jupyter.kernel.views.view_html import render_html
-from kasal_jupyter.kernel.views.view_lines import LineView
 from kasal_jupyter.kernel.views.view_live import render_live
-from kasal_jupyter.kernel.views.view_text import render_text
+from kasal_jupyter.kernel.views.view_text import LineView, render_text
 
 MARKDOWN = {
     *("p", "strong", "em", "s", "br", "hr", "code", "blockquote"),

@@ -1,12 +1,10 @@
 """What a crew plans, skips and refuses, as the notebook's and the terminal's views say it."""
 
 from kasal_jupyter.events.trace import build_trace
-from kasal_jupyter.kernel.views.rows import build_rows
-from kasal_jupyter.kernel.views.span_texts import Section, sections
+from kasal_jupyter.kernel.views.rows import Section, build_rows, sections
 from kasal_jupyter.kernel.views.view_html import render_html
-from kasal_jupyter.kernel.views.view_lines import LineView
 from kasal_jupyter.kernel.views.view_live import render_live
-from kasal_jupyter.kernel.views.view_text import render_text
+from kasal_jupyter.kernel.views.view_text import LineView, render_text
 from tests.kernel.test_views import HOSTILE, clock
 
 USAGE = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}

@@ -7,7 +7,7 @@ import pytest
 
 from kasal_jupyter.memory import tables
 from kasal_jupyter.memory.recall import Recall, reading
-from kasal_jupyter.memory.record import Record
+from kasal_jupyter.memory.tables import Record
 from kasal_jupyter.schemas.spec import RunEmbedder
 from tests.store.conftest import new_crew, other, store  # noqa: F401
 

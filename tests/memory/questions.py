@@ -7,7 +7,7 @@ first five is recall@5, which `benchmarks/memory.py` prints and a test holds.
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from kasal_jupyter.memory.chunks import passages_of
+from kasal_jupyter.memory.parse import passages_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -21,6 +21,7 @@ from kasal_jupyter.store import repository as repository_module
 REMEMBER = """
 import asyncio, sys
 from pathlib import Path
+from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.memory.memories import Memories
 from kasal_jupyter.store.store import Store
 
@@ -30,7 +31,7 @@ async def main(memories, crew):
         await memories.remember_short(crew, f"{crew} {number}")
         await memories.remember_long(crew, crew, str(number))
 
-with Store.open(Path(sys.argv[1])) as store:
+with Store.open(Path(sys.argv[1]), SCHEMAS) as store:
     print("ready", flush=True)
     asyncio.run(main(Memories(store), sys.argv[2]))
 """
@@ -367,11 +368,12 @@ KILLED = """
 import asyncio, os, sys
 from pathlib import Path
 from kasal_jupyter.memory import tables
+from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.memory.knowledge import Knowledge
 from kasal_jupyter.store.store import Store
 
 tables.BATCH = 3
-store = Store.open(Path(sys.argv[1]))
+store = Store.open(Path(sys.argv[1]), SCHEMAS)
 changes, real = [], store.change
 
 async def change(work, **how):

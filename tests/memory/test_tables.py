@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from kasal_jupyter.memory import tables
-from kasal_jupyter.memory.record import KINDS, Record
+from kasal_jupyter.memory.tables import KINDS, Record
 from tests.memory.conftest import TIME, records
 from tests.memory.retrieval import KNOWN
 

@@ -6,7 +6,7 @@ import pytest
 
 from kasal_jupyter.models.sandbox.model import GUARDRAIL, SandboxRequest, answer, count_tokens
 from kasal_jupyter.schemas.agents import SandboxSettings
-from kasal_jupyter.tools.catalog import find_tool
+from kasal_jupyter.tools.tool import find_tool
 
 SYSTEM = {
     "role": "system",

@@ -13,6 +13,7 @@ import anyio
 import httpx
 import websocket
 
+from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.memory.memories import Memories
 from kasal_jupyter.store.store import Store
 from tests.reference.examples import TOKEN, Example, Names
@@ -136,7 +137,7 @@ class World:
     def remember(self) -> None:
         """Have the crew remember: in a store of another process on the same folder."""
         crew_id = self.names.fill("crew_abc123")
-        store = Store.open(self.server.folder)
+        store = Store.open(self.server.folder, SCHEMAS)
         memories = Memories(store)
 
         async def write() -> None:

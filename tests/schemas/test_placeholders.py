@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from kasal_jupyter.formats.crewai_braces import from_crewai, to_crewai
+from kasal_jupyter.formats.crewai_fields import from_crewai, to_crewai
 from kasal_jupyter.schemas.crews import CrewCreate
-from kasal_jupyter.schemas.rules.placeholders import fill, literal, names
+from kasal_jupyter.schemas.placeholders import fill, literal, names
 from kasal_jupyter.schemas.tasks import task_title
 
 INPUTS = {"topic": "tea {secret}", "secret": "s3cret", "größe": 1.5, "n": 2**70}

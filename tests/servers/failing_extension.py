@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.operation import operation
-from kasal_jupyter.schemas.auth import LoginRequest
+from kasal_jupyter.schemas.users import LoginRequest
 
 
 class FailingHandler(ApiHandler):

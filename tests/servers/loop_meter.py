@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kasal_jupyter.api.warming import warmed
+from kasal_jupyter.api.starting import warmed
 
 SHORTEST = 0.001
 

@@ -85,6 +85,8 @@ class ModelServer(Loopback):
         Lets what hangs or drips end.
     gone
         Set once a client has left what hangs or drips.
+    departed
+        Released by each that has.
     """
 
     handler: ClassVar[type[ModelHandler]]
@@ -99,10 +101,16 @@ class ModelServer(Loopback):
         self.asked = threading.Event()
         self.released = threading.Event()
         self.gone = threading.Event()
+        self.departed = threading.Semaphore(0)
         super().__init__(type("Handler", (self.handler,), {"model": self}))
 
     def next_reply(self) -> Reply:
         return self.replies.popleft() if len(self.replies) > 1 else self.replies[0]
+
+    def depart(self) -> None:
+        """Take down that a client has left."""
+        self.gone.set()
+        self.departed.release()
 
     def __exit__(self, *error: object) -> None:
         self.released.set()
@@ -216,7 +224,7 @@ class ModelHandler(BaseHTTPRequestHandler):
             try:
                 send()
             except OSError:
-                self.model.gone.set()
+                self.model.depart()
                 return
 
     def hang(self) -> None:
@@ -225,12 +233,12 @@ class ModelHandler(BaseHTTPRequestHandler):
         while not self.model.released.is_set():
             try:
                 if not self.connection.recv(1):
-                    self.model.gone.set()
+                    self.model.depart()
                     break
             except TimeoutError:
                 continue
             except OSError:
-                self.model.gone.set()
+                self.model.depart()
                 break
         self.close_connection = True
 

@@ -1,25 +1,26 @@
 import pytest
 
+from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.base import new_id
 from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.schemas.executions import Execution
-from kasal_jupyter.store.database import Database
 from kasal_jupyter.store.store import Store
+from kasal_jupyter.store.table import Database
 
 TIMES = {"created_at": "2024-01-15T10:30:00Z", "updated_at": "2024-01-15T10:30:00Z"}
 
 
 @pytest.fixture
 def store(tmp_path):
-    with Store.open(tmp_path / "data") as opened:
+    with Store.open(tmp_path / "data", SCHEMAS) as opened:
         yield opened
 
 
 @pytest.fixture
 def other(store, tmp_path):
     """The same folder, opened once more: what another server does."""
-    with Store.open(tmp_path / "data") as opened:
+    with Store.open(tmp_path / "data", SCHEMAS) as opened:
         yield opened
 
 

@@ -7,6 +7,7 @@ from tinydb import JSONStorage, TinyDB, where
 
 from kasal_jupyter.errors import Conflict, InvalidRequest, StoreError
 from kasal_jupyter.store.dump import export_json, import_json
+from kasal_jupyter.store.file import Schema
 from kasal_jupyter.store.store import Store
 
 
@@ -145,3 +146,19 @@ def test_a_store_that_is_not_empty_is_replaced_only_if_asked(filled, tmp_path, n
         # A server that is running has it at once.
         assert [crew.id for crew in serving.crews.find()] == ["crew_5"]
         assert serving.db.tables() == {"crews"}
+
+
+@pytest.mark.parametrize("brought", [True, False])
+def test_what_rooms_keep_for_themselves_is_made_of_what_was_imported(filled, tmp_path, brought):
+    """At once, or by whoever opens the store next with them."""
+
+    def named(connection):
+        connection.execute("DROP TABLE IF EXISTS names_all")
+        connection.execute("CREATE TABLE names_all AS SELECT body ->> 'name' AS name FROM doc_crews")
+
+    schemas = [Schema("names", (named,))]
+    with Store.open(tmp_path / "new", schemas):
+        export_json(filled, tmp_path / "all.json")
+        import_json(tmp_path / "new", tmp_path / "all.json", schemas if brought else ())
+    with Store.open(tmp_path / "new", schemas) as store, store.read() as connection:
+        assert connection.execute("SELECT count(*) FROM names_all").fetchone() == (store.crews.count(),)

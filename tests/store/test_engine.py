@@ -3,9 +3,8 @@ import threading
 import pytest
 
 from kasal_jupyter.errors import StoreError
-from kasal_jupyter.store.database import Database
-from kasal_jupyter.store.engine import IDLE_READERS, REMEMBERED
-from kasal_jupyter.store.table import SqliteTable
+from kasal_jupyter.store.engine import IDLE_READERS, REMEMBERED, Turnstile
+from kasal_jupyter.store.table import Database, SqliteTable
 from tests.store.lookups import count, ids
 
 
@@ -239,6 +238,17 @@ def test_several_reads_make_do_with_one_look(engine, other):
     assert engine.version("notes") != before
 
 
+def test_what_one_look_has_seen_is_good_enough_for_more_reads_where_that_is_said(engine, other):
+    with engine.one_look() as seen:
+        before = engine.version("notes")
+    asked = looks_of(engine)
+    other.table("notes").insert({"owner": "ada"})
+    with engine.one_look(seen):
+        assert engine.version("notes") == before
+    assert not asked
+    assert engine.version("notes") != before
+
+
 def test_what_is_remembered_is_bounded_and_void_once_the_table_changes(notes, engine):
     made = []
 
@@ -291,3 +301,29 @@ def test_an_error_that_undoes_the_whole_transaction_fails_its_whole_group(db, en
         with pytest.raises(StoreError, match="undone others"), engine.work():
             db.insert({"n": 2})
     assert [document["n"] for document in db] == [document["n"] for document in other] == [0]
+
+
+def test_one_stands_in_at_a_time(tmp_path):
+    first, second = Turnstile(tmp_path, patience=60), Turnstile(tmp_path, patience=60)
+    order = []
+
+    def follow():
+        with second:
+            order.append("second")
+
+    with first:
+        following = threading.Thread(target=follow)
+        following.start()
+        order.append("first")
+    following.join()
+    assert order == ["first", "second"]
+    first.close()
+    second.close()
+
+
+def test_nobody_waits_for_ever_behind_one_that_does_not_move(tmp_path):
+    first, second = Turnstile(tmp_path, patience=60), Turnstile(tmp_path, patience=0)
+    with first, second:
+        pass
+    first.close()
+    second.close()

@@ -168,7 +168,7 @@ def test_while_a_write_waits_for_the_disk_nobody_who_reads_does(store, other, ne
                 assert repository.page(order="newest").total == repository.count() == 0
                 assert repository.get("nobody") is None
             with each.snapshot():
-                assert each.versions(*CATALOG)
+                assert each.versions([collection.name for collection in CATALOG])
             # As well from another thread, which is where long lists are read.
             assert await asyncio.to_thread(each.crews.select, Selection(sort="name")) is not None
         assert not change.done()

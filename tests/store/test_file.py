@@ -5,9 +5,9 @@ import stat
 import pytest
 
 from kasal_jupyter.errors import StoreError, StoreTooNew
-from kasal_jupyter.store.database import Database
 from kasal_jupyter.store.file import FORMAT
 from kasal_jupyter.store.store import Store
+from kasal_jupyter.store.table import Database
 
 posix = pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
 

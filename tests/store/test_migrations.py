@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from kasal_jupyter.errors import StoreError, StoreTooNew
-from kasal_jupyter.executions.old_files import take_in_files
+from kasal_jupyter.executions.files import take_in_files
 from kasal_jupyter.executions.recovery import forget_requests
 from kasal_jupyter.store.collections import CATALOG, TOOLS
-from kasal_jupyter.store.database import Database
 from kasal_jupyter.store.file import FORMAT, Schema
 from kasal_jupyter.store.layout import Layout
 from kasal_jupyter.store.quota import used_bytes
 from kasal_jupyter.store.selection import Selection
 from kasal_jupyter.store.store import Store
+from kasal_jupyter.store.table import Database
 from tests.store.lookups import ids
 
 LANDED = Path(__file__).parent / "landed"
@@ -76,17 +76,15 @@ def test_a_damaged_document_of_an_old_folder_is_kept_and_in_nobodys_way(landed):
     connection.close()
 
 
-def test_a_migration_that_fails_leaves_the_folder_as_it_was(landed, monkeypatch):
+def test_a_migration_that_fails_leaves_the_folder_as_it_was(landed):
     before = (landed / "kasal.db").read_bytes()
 
     def step(connection):
         assert connection.execute("SELECT count(*) FROM doc_crews").fetchone()[0] == 2
         raise sqlite3.OperationalError("disk I/O error")
 
-    with monkeypatch.context() as patch:
-        patch.setattr("kasal_jupyter.store.store.SCHEMAS", (Schema("words", (step,)),))
-        with pytest.raises(StoreError, match="disk I/O error"):
-            Store.open(landed)
+    with pytest.raises(StoreError, match="disk I/O error"):
+        Store.open(landed, [Schema("words", (step,))])
     assert (landed / "kasal.db").read_bytes() == before
     with Store.open(landed) as store:
         assert store.crews.count() == 2

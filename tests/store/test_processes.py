@@ -10,8 +10,8 @@ from collections import Counter
 
 import pytest
 
-from kasal_jupyter.store.database import Database
 from kasal_jupyter.store.store import Store
+from kasal_jupyter.store.table import Database
 
 ROUNDS = 50
 WRITERS = 2
@@ -19,7 +19,7 @@ WRITERS = 2
 # On "start", forks a process that writes pairs for ever, and says so once they are durable.
 WRITE_PAIRS = """
 import os, sys
-from kasal_jupyter.store.database import Database
+from kasal_jupyter.store.table import Database
 
 def write(path, name):
     database = Database(path)
@@ -151,7 +151,7 @@ def test_processes_writing_at_once_lose_nothing_and_see_each_other(tmp_path, new
 OPEN_AT_ONCE = """
 import sys
 from pathlib import Path
-from kasal_jupyter.store.database import Database
+from kasal_jupyter.store.table import Database
 
 print("ready", flush=True)
 for name in sys.stdin:

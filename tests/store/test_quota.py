@@ -6,6 +6,7 @@ import pytest
 
 from kasal_jupyter.crews.crews import Crews
 from kasal_jupyter.errors import QuotaExceeded
+from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.memory.knowledge import Knowledge
 from kasal_jupyter.memory.memories import Memories, keep_run
 from kasal_jupyter.schemas.crews import CrewCreate, CrewUpdate
@@ -81,7 +82,7 @@ def test_sums_are_those_of_what_is_stored_whatever_happens(users, tmp_path):
     with pytest.raises(ZeroDivisionError):
         users.change_now(lambda: (users.crews.delete(crew_id), 1 // 0))
     assert used(users) == summed(users)
-    with Store.open(tmp_path / "data") as again:
+    with Store.open(tmp_path / "data", SCHEMAS) as again:
         assert used(again) == used(users)
         again.change_now(lambda: again.memories.delete_where(crew_id=crew_id))
         assert used(again) == used(users) == summed(users)

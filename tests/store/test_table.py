@@ -8,8 +8,7 @@ from tinydb.table import Document
 from kasal_jupyter.store import rows as rows_module
 from kasal_jupyter.store import storage as storage_module
 from kasal_jupyter.store import table as table_module
-from kasal_jupyter.store.database import Database
-from kasal_jupyter.store.table import SqliteTable
+from kasal_jupyter.store.table import Database, SqliteTable
 from tests.store.lookups import count, ids
 
 

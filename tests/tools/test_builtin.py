@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
+import jsonschema
 import pytest
 
-from kasal_jupyter.tools.catalog import find_tool
-from kasal_jupyter.tools.tool import Question, ToolContext
+from kasal_jupyter.errors import NotFound
+from kasal_jupyter.tools.tool import Question, ToolContext, builtin_tools, find_tool
 
 
 @pytest.fixture
@@ -68,3 +69,38 @@ def test_a_question_that_makes_no_sense_is_not_asked(context, arguments, reason)
 def test_where_nobody_can_be_asked_the_agent_is_told(context):
     with pytest.raises(ValueError, match="Nobody can be asked"):
         find_tool("ask_human").run(context, question="Go on?")
+
+
+# -- What tools there are, and how they are found ------------------------------------------------------
+
+
+def test_it_is_known_which_calls_may_be_made_twice():
+    pure = {tool.name for tool in builtin_tools() if tool.idempotent({})}
+    assert {tool.name for tool in builtin_tools()} - pure == {"python"}
+    request, writer = find_tool("http_request"), find_tool("file_writer")
+    assert request.idempotent({"method": "HEAD"})
+    assert not request.idempotent({"method": "POST"})
+    assert not writer.idempotent({"append": True})
+
+
+def test_every_tool_has_a_valid_schema_and_a_description():
+    for tool in builtin_tools():
+        jsonschema.Draft202012Validator.check_schema(tool.parameters)
+        assert tool.parameters["type"] == "object"
+        assert tool.description
+        assert tool.name == tool.name.lower()
+
+
+def test_names_are_unique_and_sorted():
+    names = [tool.name for tool in builtin_tools()]
+    assert names == sorted(set(names))
+    assert {"calculator", "file_reader", "wait"} <= set(names)
+
+
+def test_a_tool_is_found_by_its_name():
+    assert find_tool("calculator").category == "computation"
+
+
+def test_an_unknown_tool_is_named_in_the_error():
+    with pytest.raises(NotFound, match="'abacus'"):
+        find_tool("abacus")

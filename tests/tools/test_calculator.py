@@ -6,8 +6,7 @@ import pytest
 
 from kasal_jupyter.tools.builtin import calculator
 from kasal_jupyter.tools.builtin.calculator import MAX_BITS, MAX_COUNT, calculate
-from kasal_jupyter.tools.catalog import find_tool
-from kasal_jupyter.tools.tool import ToolContext
+from kasal_jupyter.tools.tool import ToolContext, find_tool
 
 
 @pytest.mark.parametrize(

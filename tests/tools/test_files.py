@@ -9,10 +9,9 @@ from dataclasses import replace
 import pytest
 
 from kasal_jupyter.schemas.spec import RunToolSettings
-from kasal_jupyter.tools import open_folder as folders
 from kasal_jupyter.tools import readable, workspace
-from kasal_jupyter.tools.catalog import find_tool
-from kasal_jupyter.tools.tool import ToolContext
+from kasal_jupyter.tools import workspace as folders
+from kasal_jupyter.tools.tool import ToolContext, find_tool
 from kasal_jupyter.tools.workspace import PathRefused, Workspace
 from tests.servers.site_server import pdf
 

@@ -16,13 +16,12 @@ from mcp.types import (
     TextResourceContents,
 )
 
-from kasal_jupyter.schemas.mcp_run import RunMcpServer
+from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.tools.guard import HostGuard
-from kasal_jupyter.tools.mcp_content import text_of
-from kasal_jupyter.tools.mcp_failure import McpFailed
-from kasal_jupyter.tools.mcp_http import _Events
+from kasal_jupyter.tools.mcp_listing import McpFailed
 from kasal_jupyter.tools.mcp_probe import probe
-from kasal_jupyter.tools.mcp_session import McpSession
+from kasal_jupyter.tools.mcp_session import McpSession, text_of
+from kasal_jupyter.tools.mcp_streams import _Events
 from tests.servers.mcp_server import McpNotes, http_mcp_server, stdio
 
 
@@ -78,7 +77,7 @@ def test_a_look_at_a_program_leaves_nothing_that_has_detached_itself(tmp_path):
     notes = McpNotes(tmp_path / "notes")
     server = RunMcpServer(name="calc", tools=[], **stdio(notes.path, "detaching"))
     assert "add" in {tool.name for tool in probe(server, []).tools}
-    end = time.monotonic() + 10
+    end = time.monotonic() + 120
     while psutil.pid_exists(int(notes.wait_for("detached"))):
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -9,8 +9,7 @@ import pytest
 
 from kasal_jupyter.schemas.spec import RunToolSettings
 from kasal_jupyter.tools import limited_python
-from kasal_jupyter.tools.catalog import find_tool
-from kasal_jupyter.tools.tool import ToolContext
+from kasal_jupyter.tools.tool import ToolContext, find_tool
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="only there can a process be limited")
 
@@ -100,7 +99,7 @@ def alive(folder: Path) -> list[str]:
 
 
 def none_left(folder: Path) -> bool:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while time.monotonic() < end:
         if not alive(folder):
             return True

@@ -1,6 +1,7 @@
 """`web_search` by each engine, against servers on loopback that speak as the engines do."""
 
 import socket
+from contextlib import suppress
 
 import ddgs.engines
 import pytest
@@ -8,9 +9,8 @@ from ddgs.engines.duckduckgo import Duckduckgo
 
 from kasal_jupyter.schemas.spec import RunSearch, RunToolSettings
 from kasal_jupyter.tools import search
-from kasal_jupyter.tools.catalog import find_tool
 from kasal_jupyter.tools.guard import HostGuard
-from kasal_jupyter.tools.tool import ToolContext
+from kasal_jupyter.tools.tool import ToolContext, find_tool
 from tests.servers.endpoint_server import redirect, reply
 from tests.servers.search_server import KEY, search_server
 
@@ -184,11 +184,17 @@ def test_without_the_internet_the_agent_is_told(keyless, monkeypatch):
 def test_public_engines_that_do_not_answer_are_given_up_with_their_process(keyless, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.getsockname()[1]}")
-        monkeypatch.setattr(search, "TIMEOUT", 3.0)
-        with pytest.raises(ValueError, match="nothing that can be read within 3 seconds"):
-            keyless()
+        proxy.settimeout(0)
+        # Where the machine is busy, its process may not have begun to ask within three seconds.
+        for seconds in (3.0, 30.0):
+            monkeypatch.setattr(search, "TIMEOUT", seconds)
+            with pytest.raises(ValueError, match=f"nothing that can be read within {seconds:.0f} seconds"):
+                keyless()
+            with suppress(BlockingIOError):
+                connection, _ = proxy.accept()
+                break
         # Somebody has come, and is gone.
-        connection, _ = proxy.accept()
+        connection.settimeout(60)
         with connection:
             while connection.recv(4_096):
                 pass

@@ -11,8 +11,7 @@ import pytest
 
 from kasal_jupyter.schemas.spec import RunToolSettings
 from kasal_jupyter.tools import confined_sql
-from kasal_jupyter.tools.catalog import find_tool
-from kasal_jupyter.tools.tool import ToolContext
+from kasal_jupyter.tools.tool import ToolContext, find_tool
 
 
 @pytest.fixture
@@ -161,7 +160,7 @@ def test_without_duckdb_it_says_what_to_install():
         "import sys; sys.modules['duckdb'] = None\n"
         "import importlib.util as u; find = u.find_spec\n"
         "u.find_spec = lambda name, *more: None if name == 'duckdb' else find(name, *more)\n"
-        "from kasal_jupyter.tools.catalog import find_tool\n"
+        "from kasal_jupyter.tools.tool import find_tool\n"
         "from kasal_jupyter.schemas.spec import RunToolSettings\n"
         "print(find_tool('sql_query').unavailable(RunToolSettings()))"
     )

@@ -6,9 +6,8 @@ import pytest
 
 from kasal_jupyter.tools import readable
 from kasal_jupyter.tools.builtin import http_request, web_page
-from kasal_jupyter.tools.catalog import find_tool
 from kasal_jupyter.tools.guard import HostGuard
-from kasal_jupyter.tools.tool import ToolContext
+from kasal_jupyter.tools.tool import ToolContext, find_tool
 from tests.servers.endpoint_server import redirect, reply
 from tests.servers.hostile_server import hostile_server
 from tests.servers.site_server import site_server

@@ -12,12 +12,15 @@ import logging
 import pkgutil
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from kasal_jupyter.worker.process.switches import import_crewai
+from kasal_jupyter.worker.process.setup import import_crewai
 
 CONTRACT = Path(__file__).with_name("crewai_contract.txt")
 
@@ -39,16 +42,18 @@ def named_elsewhere() -> list[str]:
 
 def _own_names(cls: type) -> set[str]:
     """Give the names that a class defines, and those that it takes of itself and of what is above it."""
-    module = ast.parse(Path(inspect.getfile(cls)).read_text())
-    found = [
-        node for node in ast.walk(module) if isinstance(node, ast.ClassDef) and node.name == cls.__name__
-    ]
+    found = [node for node in _defined_in(inspect.getfile(cls)) if node.name == cls.__name__]
     return {
         node.attr if isinstance(node, ast.Attribute) else node.name
         for each in found
         for node in ast.walk(each)
         if isinstance(node, (ast.Attribute, ast.FunctionDef))
     }
+
+
+@cache
+def _defined_in(file: str) -> list[ast.ClassDef]:
+    return [node for node in ast.walk(ast.parse(Path(file).read_text())) if isinstance(node, ast.ClassDef)]
 
 
 def _crewais_private_names(cls: type) -> set[str]:
@@ -105,6 +110,38 @@ def retries_can_be_left_out() -> bool:
 
     wrapped = Retried.call.__wrapped__  # type: ignore[attr-defined]
     return once(Retried(model="m")) is wrapped is not Retried.call and once(Plain(model="m")) is Plain.call
+
+
+def no_sdk_starts_a_thread() -> bool:
+    """A fork would lose it. What only some runs need is loaded in the zygote, too."""
+    from kasal_jupyter.worker.process.warm import load_rest
+
+    for name in ("mcp", "openai", "anthropic", "gemini", "azure", "bedrock"):
+        load_rest(name)
+    return len(threading.enumerate()) == 1
+
+
+def what_is_filled_in_is_not_filled_in_again_here_alone() -> bool:
+    """CrewAI fills in one text after the other; where it does so once by itself, ``FilledOnce`` can go."""
+    from crewai.agents.agent_executor import AgentExecutor
+    from crewai.utilities.prompts import Prompts
+
+    from kasal_jupyter.worker.crewai_seams import CrewExecutor, FilledOnce
+
+    said = SimpleNamespace(goal="{role} {input}", role="R {backstory}", backstory="B {tools}", skills=None)
+    given = {"input": "I {tools} {tool_names}", "tool_names": "N", "tools": "T"}
+
+    def told(prompts: Any, executor: Any) -> str:
+        made = prompts(agent=said, has_tools=True).task_execution().prompt
+        return str(executor._format_prompt(made, given))
+
+    ours = told(FilledOnce, CrewExecutor)
+    return (
+        "goal is: R B T I T N" in told(Prompts, AgentExecutor)
+        and "You are R {backstory}. B {tools}\nYour personal goal is: {role} {input}" in ours
+        and "I {tools} {tool_names}" in ours
+        and "NEVER make up tools that are not listed here:\n\nT" in ours
+    )
 
 
 def the_event_bus_has_what_is_reset() -> bool:
@@ -186,7 +223,7 @@ def how_work_ends_is_looked_up_where_it_is_replaced() -> bool:
     from crewai.agents.agent_executor import AgentExecutor
     from crewai.utilities import agent_utils, converter
 
-    from kasal_jupyter.worker.crew.outcome import last_answer, object_of
+    from kasal_jupyter.worker.crew.task import last_answer, object_of
 
     def parameters(function: Callable[..., object]) -> list[str]:
         return list(inspect.signature(function).parameters)
@@ -284,6 +321,8 @@ def whole_crews_run() -> bool:
 
 
 FACTS = (
+    no_sdk_starts_a_thread,
+    what_is_filled_in_is_not_filled_in_again_here_alone,
     the_answers_of_each_provider_go_through_what_is_replaced,
     anthropics_way_to_ask_for_an_object_is_at_hand,
     geminis_sdk_asks_by_what_is_replaced,
@@ -305,11 +344,12 @@ FACTS = (
 def main() -> None:
     """Print what is so."""
     with tempfile.TemporaryDirectory() as folder:
-        import crewai.utilities.task_output_storage_handler as handler
-
-        original = handler.KickoffTaskOutputsSQLiteStorage
+        # First of all: it leaves out what takes seconds to import.
         import_crewai(Path(folder))
-        handler.KickoffTaskOutputsSQLiteStorage = original  # type: ignore[misc]
+        import crewai.utilities.task_output_storage_handler as handler
+        from crewai.memory.storage.kickoff_task_outputs_storage import KickoffTaskOutputsSQLiteStorage
+
+        handler.KickoffTaskOutputsSQLiteStorage = KickoffTaskOutputsSQLiteStorage  # type: ignore[misc]
         lines = overridden()
         if "--write" in sys.argv:
             CONTRACT.write_text("\n".join(lines) + "\n")

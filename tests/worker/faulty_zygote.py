@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from kasal_jupyter.worker.process import zygote
-from kasal_jupyter.worker.process.switches import import_crewai
-from kasal_jupyter.worker.process.zygote_warden import fostered
+from kasal_jupyter.worker.process.setup import import_crewai
+from kasal_jupyter.worker.process.zygote import fostered
 
 ERRORS = {
     "ENOSPC": lambda: OSError(errno.ENOSPC, "No space left on device"),
@@ -28,7 +28,7 @@ ERRORS = {
     "memory": MemoryError,
 }
 
-ROOM = "kasal_jupyter.worker"
+PROCESS, CREW = "kasal_jupyter.worker.process", "kasal_jupyter.worker.crew"
 
 SEAMS = {
     # What its socket is asked to do, and what comes on it.
@@ -38,31 +38,42 @@ SEAMS = {
     # Everything else by where it is, and what it is called there.
     "Hider.split": ("kasal_jupyter.hiding", "Hider"),
     "Hider.found": ("kasal_jupyter.hiding", "Hider"),
-    "Outbox.emit": (f"{ROOM}.outbox", "Outbox"),
-    "Outbox.mute": (f"{ROOM}.outbox", "Outbox"),
-    "Outbox.close": (f"{ROOM}.outbox", "Outbox"),
-    "encode": (f"{ROOM}.outbox",),
-    "fitted": (f"{ROOM}.outbox",),
-    "describe": (f"{ROOM}.run",),
-    "Report.__call__": (f"{ROOM}.report", "Report"),
-    "Report.run_failed": (f"{ROOM}.report", "Report"),
-    "Spans.open": (f"{ROOM}.spans", "Spans"),
-    "Spans.end": (f"{ROOM}.spans", "Spans"),
-    "ClientCalls.answer": (f"{ROOM}.client_tool", "ClientCalls"),
-    "StopSignal.stop": (f"{ROOM}.stop", "StopSignal"),
-    "StopSignal.fail": (f"{ROOM}.stop", "StopSignal"),
-    "Keepsakes.event": (f"{ROOM}.memory", "Keepsakes"),
-    "McpServers.close": (f"{ROOM}.mcp", "McpServers"),
-    "build_crew": (f"{ROOM}.run",),
-    "hold_own_addresses": (f"{ROOM}.run",),
-    "_told": (f"{ROOM}.run",),
-    "RunLog.close": (f"{ROOM}.run_log", "RunLog"),
-    "_HalvedFile.write": (f"{ROOM}.run_log", "_HalvedFile"),
+    "Outbox.emit": (f"{PROCESS}.outbox", "Outbox"),
+    "Outbox.mute": (f"{PROCESS}.outbox", "Outbox"),
+    "Outbox.close": (f"{PROCESS}.outbox", "Outbox"),
+    "encode": (f"{PROCESS}.outbox",),
+    "fitted": (f"{PROCESS}.outbox",),
+    "describe": (f"{PROCESS}.run",),
+    "Report.__call__": (f"{CREW}.report", "Report"),
+    "Report.run_failed": (f"{CREW}.report", "Report"),
+    "Spans.open": (f"{CREW}.spans", "Spans"),
+    "Spans.end": (f"{CREW}.spans", "Spans"),
+    "ClientCalls.answer": (f"{CREW}.client_tool", "ClientCalls"),
+    "StopSignal.stop": (f"{PROCESS}.stop", "StopSignal"),
+    "StopSignal.fail": (f"{PROCESS}.stop", "StopSignal"),
+    "Keepsakes.event": (f"{CREW}.remembering", "Keepsakes"),
+    "McpServers.close": (f"{CREW}.mcp_sessions", "McpServers"),
+    "build_crew": (f"{PROCESS}.run",),
+    "hold_own_addresses": (f"{PROCESS}.run",),
+    "_told": (f"{PROCESS}.run",),
+    "RunLog.close": (f"{PROCESS}.setup", "RunLog"),
+    "_HalvedFile.write": (f"{PROCESS}.setup", "_HalvedFile"),
     "open": ("os",),
     "pipe": ("os",),
     "write": ("os",),
     "Thread.start": ("threading", "Thread"),
 }
+
+STUMBLES = (
+    "json.loads('{')",
+    "b'\\xff'.decode()",
+    "raise errors.Unavailable('It is away')",
+    "raise ValueError('too many tokens')",
+    "raise type('ReadError', (Exception,), {'status_code': 503})('It broke off')",
+    "int('x')",
+    "__import__('kasal_jupyter.schemas.spec').schemas.spec.RunMessage.model_validate({'stop': []})",
+)
+"""Code of ours that fails with what a provider's SDK might raise, or might say."""
 
 
 class Faults:
@@ -152,6 +163,15 @@ def left_behind(kind: str) -> None:
     run._told, Outbox._send, run.McpServers.close = tell_late, sent, close_late  # type: ignore[method-assign]
 
 
+def stumble(code: str) -> None:
+    """Have our own reading of any model's answer fail."""
+    from kasal_jupyter.worker.models.llm import ReportedLLM
+
+    there: dict[str, Any] = {"__name__": ReportedLLM.__module__}
+    exec(f"import json\nfrom kasal_jupyter import errors\ndef ending(llm, event):\n    {code}", there)
+    ReportedLLM.ending = there["ending"]  # type: ignore[method-assign]
+
+
 def served(real: Any) -> Any:
     def serve(sock: socket.socket) -> None:
         head = b""
@@ -165,6 +185,8 @@ def served(real: Any) -> Any:
                 else:
                     sock = FaultySocket(fileno=sock.detach())
                     sock.faults, sock.seam = faults, seam
+            case ["stumble", number]:
+                stumble(STUMBLES[int(number)])
             case ["left", *words]:
                 left_behind(" ".join(words))
             case _:

@@ -16,7 +16,7 @@ from tests.servers.openai_server import USAGE, OpenAIServer, Reply
 SCRIPT = """
 import contextvars, json, os, socket, sys
 from pathlib import Path
-from kasal_jupyter.worker.process.switches import import_crewai
+from kasal_jupyter.worker.process.setup import import_crewai
 import_crewai(Path(sys.argv[1]))
 from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.worker.crew.client_tool import ClientCalls

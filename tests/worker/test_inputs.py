@@ -1,8 +1,6 @@
 """Inputs on their way into a crew's prompts: each filled in once, wherever CrewAI fills in something."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -74,33 +72,3 @@ def test_a_task_gets_the_results_that_it_is_said_to_get(engine, tmp_path):
         for call in record.of("llm_call")
     ]
     assert seen == [[], ["A"], [], ["A"], ["A", "B", "C", "D"]]
-
-
-_TRIED = """
-import json
-from types import SimpleNamespace
-
-from crewai.agents.agent_executor import AgentExecutor
-from crewai.utilities.prompts import Prompts
-
-from kasal_jupyter.worker.crewai_seams import CrewExecutor, FilledOnce
-
-said = SimpleNamespace(goal="{role} {input}", role="R {backstory}", backstory="B {tools}", skills=None)
-given = {"input": "I {tools} {tool_names}", "tool_names": "N", "tools": "T"}
-for prompts, executor in ((Prompts, AgentExecutor), (FilledOnce, CrewExecutor)):
-    made = prompts(agent=said, has_tools=True).task_execution().prompt
-    print(json.dumps(executor._format_prompt(made, given)))
-"""
-
-
-def test_crewai_fills_in_one_after_the_other_which_is_why_it_is_done_here():
-    """Where a release of CrewAI fills in once by itself, ``FilledOnce`` can go."""
-    done = subprocess.run(
-        [sys.executable, "-c", _TRIED], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    theirs, ours = map(json.loads, done.stdout.splitlines()[-2:])
-    assert "goal is: R B T I T N" in theirs
-    assert "You are R {backstory}. B {tools}\nYour personal goal is: {role} {input}" in ours
-    assert "I {tools} {tool_names}" in ours
-    assert "NEVER make up tools that are not listed here:\n\nT" in ours

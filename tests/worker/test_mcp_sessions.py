@@ -10,11 +10,11 @@ import psutil
 import pytest
 
 from kasal_jupyter.environment import plain_environment
-from kasal_jupyter.schemas.mcp_run import RunMcpServer
+from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.schemas.spec import RunModel
 from kasal_jupyter.tools.mcp_listing import RemoteTool, list_tools
 from kasal_jupyter.warden import MARK
-from kasal_jupyter.worker.process.switches import SWITCHES
+from kasal_jupyter.worker.process.setup import SWITCHES
 from tests.engine import agent, crew, task
 from tests.servers.endpoint_server import endpoint_server, redirect, reply
 from tests.servers.mcp_server import HOSTILE_TOOLS, McpNotes, http_mcp_server, stdio
@@ -88,7 +88,7 @@ def results(record):
 
 def gone(pid):
     """Wait until a process is no more."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while time.monotonic() < end:
         try:
             if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:

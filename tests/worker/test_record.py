@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from kasal_jupyter.events.event import is_event
-from kasal_jupyter.memory.record import Record
+from kasal_jupyter.memory.tables import Record
 from kasal_jupyter.schemas.executions import Budget
 from kasal_jupyter.schemas.spec import RunMemory, RunToolSettings
 from tests.engine import TIMEOUT, agent, crew, openai_model, task

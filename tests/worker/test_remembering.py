@@ -6,9 +6,8 @@ import pytest
 
 from kasal_jupyter.events.trace import build_trace
 from kasal_jupyter.memory import tables
-from kasal_jupyter.memory.embedder import RemoteEmbedder
-from kasal_jupyter.memory.record import Record
-from kasal_jupyter.memory.vectors import pack
+from kasal_jupyter.memory.tables import Record
+from kasal_jupyter.memory.vectors import RemoteEmbedder, pack
 from kasal_jupyter.schemas.spec import RunEmbedder, RunMemory
 from tests.engine import TIMEOUT, agent, crew, openai_model, task
 from tests.memory.conftest import Known

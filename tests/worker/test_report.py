@@ -12,7 +12,7 @@ from tests.engine import agent, crew, task
 SCRIPT = """
 import contextvars, json, socket, sys, threading
 from pathlib import Path
-from kasal_jupyter.worker.process.switches import import_crewai
+from kasal_jupyter.worker.process.setup import import_crewai
 import_crewai(Path(sys.argv[1]))
 from crewai.events.stream_context import add_stream_sink
 from kasal_jupyter.schemas.spec import RunSpec

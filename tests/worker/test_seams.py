@@ -14,6 +14,7 @@ from kasal_jupyter.executions import run as run_module
 from kasal_jupyter.executions.backends import zygote as zygote_module
 from kasal_jupyter.executions.backends.local import LocalBackend
 from kasal_jupyter.executions.journal import Journal
+from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.schemas.executions import ENDED
 from kasal_jupyter.schemas.spec import RunToolAnswer
@@ -42,7 +43,11 @@ ROUNDS = some_or_all([(1, 1), (3, 1_000_000)], [(1, 1), (2, 2), (3, 1_000_000), 
 def house(tmp_path_factory):
     """A server's runs over real processes that have faults, on a loop of its own."""
     folder = tmp_path_factory.mktemp("house")
-    with asyncio.Runner() as runner, Store.open(folder) as store, pytest.MonkeyPatch.context() as patch:
+    with (
+        asyncio.Runner() as runner,
+        Store.open(folder, SCHEMAS) as store,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setattr(zygote_module.Zygote, "program", "tests.worker.faulty_zygote")
         backend = LocalBackend(folder)
         runs = bench(folder, store, backend, running=PLACES, running_per_user=PLACES)

@@ -20,11 +20,12 @@ from kasal_jupyter.executions.backends.child import (
     START_TIMEOUT,
     Child,
     kill_group,
+    last_words,
+    open_engine_log,
     over,
     started,
     worker_environment,
 )
-from kasal_jupyter.executions.backends.engine_log import last_words, open_engine_log
 from kasal_jupyter.warden import MARK
 
 
@@ -40,6 +41,8 @@ class SpareNursery:
     passed
         The names of more variables of this process's environment that runs get.
     """
+
+    program = "kasal_jupyter.worker.process.spare"
 
     def __init__(self, data_folder: Path, *, memory: int = 0, passed: Collection[str] = ()) -> None:
         self._folder = data_folder
@@ -170,7 +173,7 @@ def _popen(
 ) -> subprocess.Popen[bytes]:
     storage = folder / "crewai"
     storage.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "kasal_jupyter.worker.process.spare"]
+    command = [sys.executable, "-m", SpareNursery.program]
     arguments = [str(storage.absolute()), str(memory)]
     if sys.platform == "win32":
         process = subprocess.Popen(  # noqa: S603

@@ -23,12 +23,13 @@ from kasal_jupyter.executions.backends.child import (
     Child,
     kill_group,
     kill_marked,
+    last_words,
+    open_engine_log,
     over,
     started,
     worker_environment,
 )
-from kasal_jupyter.executions.backends.engine_log import last_words, open_engine_log
-from kasal_jupyter.warden import MARK
+from kasal_jupyter.warden import MARK, kill
 
 FORK_SECONDS = 30.0
 """How long the zygote may take to fork: it may be loading what some runs need. Past it, it is replaced."""
@@ -248,7 +249,7 @@ class Zygote:
                 # Its runs live on, below its warden.
                 self._give_up()
                 if self.pid is not None:
-                    _kill(self.pid)
+                    kill(self.pid)
         return forked.result()
 
     def _stopped(self) -> bool:
@@ -306,7 +307,7 @@ class Zygote:
             case "forked":
                 pid, exited = message["pid"], self._loop.create_future()
                 if self._forked is None or self._forked.done():
-                    _kill(pid)  # It comes too late.
+                    kill(pid)  # It comes too late.
                 else:
                     self._children[pid] = exited
                     self._forked.set_result((pid, exited))
@@ -364,11 +365,6 @@ class Zygote:
 def _refused(reason: OSError | str) -> Unavailable:
     words = reason if isinstance(reason, str) else reason.strerror or str(reason)
     return Unavailable(f"No process can be started for the run: {words}")
-
-
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, signal.SIGKILL)
 
 
 def _unwanted(forking: asyncio.Task[Child]) -> None:

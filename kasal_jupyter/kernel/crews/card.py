@@ -12,10 +12,10 @@ from kasal_jupyter.kernel.views import html_parts as parts
 from kasal_jupyter.kernel.views.cards import Checked
 from kasal_jupyter.kernel.views.clean import clean, escape, one_line
 from kasal_jupyter.kernel.views.figures import counted, moment_text
-from kasal_jupyter.kernel.views.html_texts import labelled_text
+from kasal_jupyter.kernel.views.html_parts import labelled_text
 from kasal_jupyter.schemas.agents import AgentFields
 from kasal_jupyter.schemas.crews import CrewChecked, CrewCreate, CrewDetails
-from kasal_jupyter.schemas.rules.readiness import content_faults
+from kasal_jupyter.schemas.readiness import content_faults
 
 if TYPE_CHECKING:
     from kasal_jupyter.client.client import Client
@@ -205,7 +205,7 @@ def check_crew(client: Client, crew: CrewDetails, values: dict[str, Any]) -> Che
 
 def _as_run(crew: CrewDetails, values: dict[str, Any]) -> tuple[dict[str, Any], list[ClientTool]]:
     """Give the inputs and the notebook's tools that a run would be started with."""
-    from kasal_jupyter.kernel.runs.inputs import read_values
+    from kasal_jupyter.kernel.runs.runner import read_values
 
     given = read_values(values, crew)
     return given.inputs, given.definitions

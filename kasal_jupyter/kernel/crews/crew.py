@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kasal_jupyter.errors import InvalidRequest, NotFound
-from kasal_jupyter.kernel.crews.body import CrewBody
-from kasal_jupyter.kernel.crews.members import Agent, Task, checked, one_model
+from kasal_jupyter.kernel.crews.members import Agent, CrewBody, Task, checked, one_model
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.session import notebook_change, show, the_session
 from kasal_jupyter.kernel.views.clean import clean
 from kasal_jupyter.schemas.agents import CrewAgent
-from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails, Webhook
+from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
 from kasal_jupyter.schemas.tasks import CrewTask
+from kasal_jupyter.schemas.webhooks import Webhook
 
 if TYPE_CHECKING:
     from kasal_jupyter.client.client import Client

@@ -14,8 +14,8 @@ from kasal_jupyter.whole_file import write_whole
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from kasal_jupyter.formats.conversion import Wanted
     from kasal_jupyter.formats.found_crew import Imported
-    from kasal_jupyter.formats.importing import Wanted
     from kasal_jupyter.formats.outline import Exported
     from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
     from kasal_jupyter.schemas.exchange import ExportFormat, Remark
@@ -69,7 +69,7 @@ def read_crew(
         With every fault, each with its file, its line and its field.
     """
     from kasal_jupyter.formats.bundle import files_of
-    from kasal_jupyter.formats.importing import import_crew
+    from kasal_jupyter.formats.conversion import import_crew
 
     source = source_of(path)
     return import_crew(files_of(source), wanted=wanted, name=name, tools=tools)
@@ -86,7 +86,7 @@ def placed(faults: Iterable[Fault], path: Path) -> list[Fault]:
 
 def export(crew: CrewCreate | CrewDetails, wanted: ExportFormat) -> Exported:
     """Write a crew in a format."""
-    from kasal_jupyter.formats.exporting import export_crew
+    from kasal_jupyter.formats.conversion import export_crew
     from kasal_jupyter.formats.outline import whole_body
     from kasal_jupyter.schemas.crews import CrewDetails
 
@@ -110,7 +110,7 @@ def save(found: Exported, path: Path, *, force: bool = False) -> None:
     InvalidRequest
         It is there already, or cannot be written; nothing is half there then.
     """
-    from kasal_jupyter.formats.exporting import as_zip
+    from kasal_jupyter.formats.conversion import as_zip
 
     try:
         if path.suffix.lower() == ".zip":

@@ -11,8 +11,7 @@ from kasal_jupyter.schemas.tasks import CrewTask
 
 if TYPE_CHECKING:
     from kasal_jupyter.client.client import Client
-    from kasal_jupyter.schemas.crews import CrewDetails
-    from kasal_jupyter.schemas.versions import ChangeQuery
+    from kasal_jupyter.schemas.crews import ChangeQuery, CrewDetails
 
 INPUTS = {"topic": "electric bicycles"}
 """What the crew is asked about."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from kasal_jupyter.kernel.crews.plan import Plan, Step, condition_words, plan_of
 from kasal_jupyter.kernel.views import html_parts as parts
 from kasal_jupyter.kernel.views.clean import escape, one_line
-from kasal_jupyter.kernel.views.html_texts import labelled_text, remark
+from kasal_jupyter.kernel.views.html_parts import labelled_text, remark
 from kasal_jupyter.kernel.views.rows import STATUS_MARKS
 from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
 
@@ -225,7 +225,7 @@ def _inside(step: Step) -> str:
     if task.guardrail is not None:
         texts.append(labelled_text("what its result must be like", task.guardrail))
     if task.output_schema is not None:
-        from kasal_jupyter.kernel.views.span_texts import as_json
+        from kasal_jupyter.kernel.views.rows import as_json
 
         texts.append(labelled_text("schema of the result", as_json(task.output_schema)))
     return f'<div style="margin-top:6px">{"".join(texts)}</div>'

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from difflib import unified_diff
 from typing import TYPE_CHECKING, overload
 
+from kasal_jupyter.kernel.views import html_parts as parts
 from kasal_jupyter.kernel.views.cards import Shown
 from kasal_jupyter.kernel.views.clean import clean, escape, one_line
 from kasal_jupyter.kernel.views.figures import moment_text
 
 if TYPE_CHECKING:
     from kasal_jupyter.client.client import Client
-    from kasal_jupyter.schemas.crews import CrewDetails
-    from kasal_jupyter.schemas.versions import CrewVersionInfo
+    from kasal_jupyter.schemas.crews import CrewDetails, CrewVersionInfo
 
 SOURCE_WORDS = {
     "api": "the API",
@@ -27,7 +27,7 @@ SOURCE_WORDS = {
     "unknown": "before there was a history",
 }
 
-HEADS = ["version", "when", "who", "from", "ran"]
+VERSION_HEADS = ["version", "when", "who", "from", "ran"]
 
 
 class Difference:
@@ -61,7 +61,6 @@ class Difference:
         return clean(f"{self.title}\n{self.text or 'Nothing is different.'}")
 
     def _repr_html_(self) -> str:
-        from kasal_jupyter.kernel.editor.changes import diff_html
 
         box = diff_html(self.before, self.after, what=self.title)
         return f'<div><div style="font-weight:600">{escape(self.title)}</div>{box}</div>'
@@ -110,12 +109,12 @@ class History(Sequence["CrewVersionInfo"]):
         name = one_line(self.crew.name, 80)
         title = f"{name} is at version {self.crew.version}"
         if not self._versions:
-            return Shown(f"{title}; none before is kept", HEADS, [])
-        return Shown(title, HEADS, [version_row(each) for each in self._versions])
+            return Shown(f"{title}; none before is kept", VERSION_HEADS, [])
+        return Shown(title, VERSION_HEADS, [version_row(each) for each in self._versions])
 
 
 def version_row(version: CrewVersionInfo) -> list[str]:
-    """Give a version as a row of :data:`HEADS`."""
+    """Give a version as a row of :data:`VERSION_HEADS`."""
     return [
         str(version.version),
         moment_text(version.created_at),
@@ -152,3 +151,47 @@ def where_from(version: CrewVersionInfo) -> str:
 def place_of(origin: str | None) -> str:
     """Give an origin without the cell: a notebook's cells are one hand."""
     return (origin or "").partition("#")[0]
+
+
+# -- differences of texts -------------------------------------------------------------------------------
+
+# What is different between two texts, as lines in colour.
+
+_BOX = (
+    "margin:4px 0;padding:6px 0;border:1px solid rgba(127,127,127,0.25);border-radius:4px;overflow:auto;"
+    "max-height:340px;font-family:var(--jp-code-font-family,monospace);font-size:12px;line-height:1.5"
+)
+_LINE = "white-space:pre-wrap;overflow-wrap:anywhere;padding:0 10px"
+_COLOURS = {"+": "background:rgba(42,140,63,0.16)", "-": "background:rgba(220,58,58,0.14)"}
+
+
+def changed_lines(before: str, after: str) -> tuple[int, int]:
+    """Give how many lines were added and how many taken out."""
+    lines = list(unified_diff(before.splitlines(), after.splitlines(), n=0, lineterm=""))[2:]
+    return sum(line.startswith("+") for line in lines), sum(line.startswith("-") for line in lines)
+
+
+def diff_html(before: str, after: str, *, what: str) -> str:
+    """Draw what changes from one text to another, with three lines around it.
+
+    Each changed line begins with its sign: the colour is not needed to read it.
+
+    Parameters
+    ----------
+    before, after
+        The texts.
+    what
+        What the box is, for who cannot see it.
+    """
+    lines = list(unified_diff(before.splitlines(), after.splitlines(), lineterm=""))[2:]
+    if not lines:
+        return f'<div style="{parts.MUTED}">Nothing is different.</div>'
+    rows: list[str] = []
+    for line in lines:
+        sign = line[:1]
+        if line.startswith("@@"):
+            rows.append(f'<div style="{_LINE};{parts.MUTED}">{"⋯" if rows else ""}</div>' if rows else "")
+            continue
+        style = f"{_LINE};{_COLOURS.get(sign, '')}"
+        rows.append(f'<div style="{style}">{escape(f"{sign} {line[1:]}")}</div>')
+    return f'<div role="group" tabindex="0" aria-label="{escape(what)}" style="{_BOX}">{"".join(rows)}</div>'

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from kasal_jupyter.errors import Fault
 from kasal_jupyter.schemas.agents import Agent, AgentFields, CrewAgent, agent_places
 from kasal_jupyter.schemas.crews import CrewConfiguration, CrewCreate, CrewDetails
-from kasal_jupyter.schemas.rules.placeholders import names, texts_of
+from kasal_jupyter.schemas.placeholders import names, texts_of
 from kasal_jupyter.schemas.tasks import CrewTask, Task, TaskCondition, TaskFields
 
 _BY_PLACE = re.compile(r"^(agents|tasks)\[(\d{1,6})\](.*)$")

@@ -19,8 +19,7 @@ from kasal_jupyter.kernel.views.figures import counted, moment_text
 
 if TYPE_CHECKING:
     from kasal_jupyter.client.client import Client
-    from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails, CrewSummary
-    from kasal_jupyter.schemas.versions import ChangeQuery, CrewVersionInfo
+    from kasal_jupyter.schemas.crews import ChangeQuery, CrewCreate, CrewDetails, CrewSummary, CrewVersionInfo
 
 NOTEBOOK = "%kasal"
 TERMINAL = "jupyter kasal"

@@ -32,20 +32,20 @@ def edit(client: Client, crew_name: str, namespace: Mapping[str, Any]) -> Editor
     KasalError
         The server does not answer, or several crews have that name.
     """
-    from kasal_jupyter.kernel.editor import opening
+    from kasal_jupyter.kernel.editor import saving
     from kasal_jupyter.kernel.editor.draft import Draft
     from kasal_jupyter.kernel.editor.editor import Editor
 
-    details = opening.find_crew(client, crew_name)
+    details = saving.find_crew(client, crew_name)
     key = (client.url, details.id if details is not None else f"new {crew_name}")
     before = _latest.get(key)
     unsaved = before is not None and before.has_edits
     if details is None:
-        editor = Editor(client, Draft(opening.new_text(crew_name)), None, namespace)
+        editor = Editor(client, Draft(saving.new_text(crew_name)), None, namespace)
     else:
         # Unsaved edits go on from the crew that they were made to: whoever has changed it since is seen.
         stored = before.stored if before is not None and unsaved else None
-        stored = stored or opening.opened(client, details)
+        stored = stored or saving.opened(client, details)
         editor = Editor(client, Draft(stored.text, stored.ids), stored, namespace)
     if before is not None:
         editor.running.take_up(before.running)

@@ -7,13 +7,15 @@ goes, and a screen reader reads it with the field.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ParamSpec
 
 import ipywidgets as widgets
 
-from kasal_jupyter.kernel.editor.action_order import in_lane
+from kasal_jupyter.errors import Fault, KasalError
 from kasal_jupyter.kernel.editor.fields import FieldSpec, number_of
+from kasal_jupyter.kernel.views import html_parts as parts
 from kasal_jupyter.kernel.views.clean import clean, escape
 
 Change = Callable[[FieldSpec, Any], None]
@@ -37,7 +39,7 @@ class FieldControl:
         self._showing = False
         self.control: Any = self._build()
         self.control.add_class("kasal-field")
-        self.control.observe(in_lane(self._observed), "value")
+        self.control.observe(one_at_a_time(self._observed), "value")
         self.parts: list[Any] = [self.control]
 
     def show(self, value: Any, fault: str = "", note: str = "") -> None:
@@ -181,7 +183,7 @@ def caption(html: str = "") -> Any:
 def button(text: str, pressed: Callable[[], object], *, style: str = "", about: str = "") -> Any:
     """Give a button that says what it does."""
     made = widgets.Button(description=text, tooltip=about or text, button_style=style)
-    made.on_click(in_lane(lambda _: pressed()))
+    made.on_click(one_at_a_time(lambda _: pressed()))
     return made
 
 
@@ -224,3 +226,127 @@ def row(*children: Any, kind: str = "kasal-bar") -> Any:
     box = widgets.HBox(children)
     box.add_class(kind)
     return box
+
+
+# -- one lane -------------------------------------------------------------------------------------------
+
+# One lane for what is done in the page: in the order it was done, and one after the other.
+#
+# A JupyterLab sends what its user does in widgets to a thread of the kernel beside the one of the cells.
+# Newer ipykernels answer with a thread for each widget: the one that has updated it last. Two widgets then
+# have two threads, and a click on *Save* overtakes the text that was typed just before it.
+
+P = ParamSpec("P")
+
+_lock = threading.RLock()
+
+
+def one_at_a_time(work: Callable[P, object]) -> Callable[P, None]:
+    """Give a callback that waits until another has ended: two pages may show the same editor."""
+
+    def wait_and_work(*args: P.args, **kwargs: P.kwargs) -> None:
+        with _lock:
+            work(*args, **kwargs)
+
+    return wait_and_work
+
+
+def keep_order(widget: Any) -> None:
+    """Have what is done in a widget, and in those inside it, go where the page sends it: to one thread.
+
+    The attribute is what an ipykernel asks for the thread; one that does not ask has but one anyway.
+    """
+    for each in _walk(widget):
+        if each.comm is not None:
+            each.comm._reply_subshell_for = _as_sent  # noqa: SLF001 - it has no public name
+
+
+def _as_sent(data: Any, sent_to: str | None) -> str | None:
+    del data
+    return sent_to
+
+
+def _walk(widget: Any) -> Iterator[Any]:
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from _walk(child)
+
+
+# -- the panel ------------------------------------------------------------------------------------------
+
+# The place below the toolbar where one thing is asked or told at a time: it never covers the crew.
+
+_CODE = "font-family:var(--jp-code-font-family,monospace);font-size:12px"
+
+
+class Panel:
+    """The panel; empty and unseen until something is shown in it."""
+
+    def __init__(self) -> None:
+        self._told = widgets.HTML()
+        self._told.add_class("kasal-told")
+        self.box = widgets.VBox([], layout={"display": "none"})
+        self.box.add_class("kasal-panel")
+        self.subject = ""
+        """What it is about at the moment: ``save``, ``run`` …; nothing while it is closed."""
+
+    def show(
+        self, subject: str, title: str, *content: Any, buttons: Sequence[Any] = (), alarm: bool = False
+    ) -> None:
+        """Show something, in place of what was there.
+
+        Parameters
+        ----------
+        subject
+            What it is about.
+        title
+            A sentence, as HTML.
+        content
+            HTML texts and controls.
+        buttons
+            What can be answered.
+        alarm
+            Whether something went wrong.
+        """
+        self.subject = subject
+        self._told.value = (
+            f'<div role="{"alert" if alarm else "status"}" style="font-weight:600">{title}</div>'
+        )
+        shown = [widgets.HTML(each) if isinstance(each, str) else each for each in content]
+        (self.box.add_class if alarm else self.box.remove_class)("kasal-alarm")
+        self.box.children = [self._told, *shown, *([row(*buttons)] if buttons else [])]
+        keep_order(self.box)
+        self.box.layout.display = "flex"
+
+    def close(self, subject: str | None = None) -> None:
+        """Empty it; with a subject, only where it is about that."""
+        if subject is None or subject == self.subject:
+            self.subject = ""
+            self.box.children = []
+            self.box.layout.display = "none"
+
+
+def faults_html(faults: Iterable[Fault]) -> str:
+    """Give faults as a list, each with its field and its line."""
+    items = "".join(
+        f'<li style="margin:1px 0"><span style="{_CODE}">{escape(fault.field)}</span> — '
+        f"{escape(fault.reason)}</li>"
+        for fault in faults
+    )
+    return f'<ul style="margin:2px 0;padding-left:20px">{items}</ul>' if items else ""
+
+
+def error_html(error: KasalError) -> str:
+    """Give an error's message, and its faults where they say more."""
+    faults = [fault for fault in error.faults if fault.reason not in error.message or len(error.faults) > 1]
+    return f"<div>{escape(error.message)}</div>{faults_html(faults)}"
+
+
+def quiet(text: str) -> str:
+    """Give a sentence that may be passed over."""
+    return f'<div style="{parts.MUTED};font-size:12px">{escape(text)}</div>'
+
+
+def folded(title: str, html: str) -> str:
+    """Give something that opens at a click."""
+    return f'<details><summary style="cursor:pointer">{escape(title)}</summary>{html}</details>'

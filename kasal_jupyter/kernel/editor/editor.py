@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
+from importlib.resources import files
 from typing import Any
 
 import ipywidgets as widgets
@@ -11,20 +13,22 @@ from kasal_jupyter.client.client import Client
 from kasal_jupyter.errors import Fault
 from kasal_jupyter.formats.yaml_text import names_in
 from kasal_jupyter.kernel.crews.graph import graph_html
-from kasal_jupyter.kernel.editor import opening
-from kasal_jupyter.kernel.editor.action_order import in_lane, keep_order
-from kasal_jupyter.kernel.editor.changes import diff_html
-from kasal_jupyter.kernel.editor.choices import Choices
-from kasal_jupyter.kernel.editor.controls import button, row
+from kasal_jupyter.kernel.crews.history import diff_html
+from kasal_jupyter.kernel.editor import saving
+from kasal_jupyter.kernel.editor.actions import CellOutputs, Review, Running, state_html, to_fill_in
+from kasal_jupyter.kernel.editor.controls import (
+    Panel,
+    button,
+    faults_html,
+    keep_order,
+    one_at_a_time,
+    quiet,
+    row,
+)
 from kasal_jupyter.kernel.editor.draft import Draft
-from kasal_jupyter.kernel.editor.form import Form
-from kasal_jupyter.kernel.editor.panel import Panel, faults_html, quiet
-from kasal_jupyter.kernel.editor.remarks import Remarks, not_ready, without_line
-from kasal_jupyter.kernel.editor.review import Review, state_html, to_fill_in
-from kasal_jupyter.kernel.editor.running import Running
+from kasal_jupyter.kernel.editor.form import Form, Remarks, not_ready, without_line
+from kasal_jupyter.kernel.editor.pickers import Choices
 from kasal_jupyter.kernel.editor.saving import Stored
-from kasal_jupyter.kernel.editor.static_view import Below
-from kasal_jupyter.kernel.editor.style import ROOT, style_html
 from kasal_jupyter.kernel.magics.command_line import quoted
 from kasal_jupyter.kernel.views.clean import clean, escape, one_line
 from kasal_jupyter.kernel.views.figures import counted
@@ -60,7 +64,7 @@ class Editor:
         self.panel = Panel()
         self.review = Review(self)
         self.running = Running(self)
-        self.below = Below()
+        self.outputs = CellOutputs()
         self.form = Form(draft, self.refresh)
         self.form.offer(self.choices)
         self._refreshing = False
@@ -96,10 +100,10 @@ class Editor:
     def saved(self, stored: Stored) -> None:
         """Take note of what the server has now."""
         self.stored = stored
-        opening.remember(self.client, stored)
+        saving.remember(self.client, stored)
         self.choices = Choices.of(self.client)
         self.form.offer(self.choices)
-        self.below.show_crew(stored.crew)
+        self.outputs.show_crew(stored.crew)
         self.refresh()
 
     def take_up(self, before: Editor) -> None:
@@ -163,7 +167,7 @@ class Editor:
         )
         self._text.add_class("kasal-field")
         self._text.add_class("kasal-yaml")
-        self._text.observe(in_lane(self._typed), "value")
+        self._text.observe(one_at_a_time(self._typed), "value")
         self._faults = widgets.HTML()
         hint = widgets.HTML(
             quiet(
@@ -182,7 +186,7 @@ class Editor:
         # Not ipywidgets' Tab: the keyboard does not reach its tabs.
         self.tabs = widgets.ToggleButtons(options=["Form", "YAML", "Changes"], description="")
         self.tabs.add_class("kasal-tabs")
-        self.tabs.observe(in_lane(lambda _: self._draw()), "index")
+        self.tabs.observe(one_at_a_time(lambda _: self._draw()), "index")
         self._graph = widgets.HTML()
         self._graph.add_class("kasal-graph")
         self.widget = widgets.VBox(
@@ -259,7 +263,7 @@ class Editor:
         bundle["text/plain"] = clean(repr(self))
         bundle["text/html"] = f'<div style="opacity:.7">{escape(repr(self))}</div>'
         display(bundle, raw=True)  # type: ignore[no-untyped-call]
-        self.below.display(self.stored.crew if self.stored is not None else None)
+        self.outputs.display(self.stored.crew if self.stored is not None else None)
 
 
 # *Copy as cell*: the crew as the cell that would make it.
@@ -304,3 +308,23 @@ def show_cell(editor: Editor) -> None:
         *([quiet(told)] if told else []),
         buttons=[widgets.HTML(_COPY), button("Close", editor.panel.close)],
     )
+
+
+# -- its looks ------------------------------------------------------------------------------------------
+
+# How the editor looks: quiet, in the notebook's own colours, on one screen's width or on half of one.
+
+ROOT = "kasal-editor"
+"""The class of the editor's outermost box; every rule begins with it."""
+
+
+def style_html() -> str:
+    """Give the rules, and what the page does by itself, for an HTML widget in the editor.
+
+    That is: it keeps the editor's keys from the notebook, and tells screen readers of tabs, folds and faults.
+    Static output has its styles inline and does nothing; these widgets live only with a kernel.
+    """
+    here = files(__package__)
+    rules = here.joinpath("editor.css").read_text(encoding="utf-8")
+    script = here.joinpath("editor.js").read_text(encoding="utf-8")
+    return f'<style onload="{html.escape(script)}">{rules}</style>'

@@ -14,8 +14,9 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel
 
 from kasal_jupyter.schemas.agents import AgentFields, ModelSettings, SandboxSettings
-from kasal_jupyter.schemas.crews import CrewFields, Process, Webhook
+from kasal_jupyter.schemas.crews import CrewFields, Process
 from kasal_jupyter.schemas.tasks import TaskCondition, TaskFields
+from kasal_jupyter.schemas.webhooks import Webhook
 
 Kind = Literal["crew", "agents", "tasks"]
 """The crew itself, or one of its lists."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import ipywidgets as widgets
 
 from kasal_jupyter.errors import Fault, InvalidRequest
-from kasal_jupyter.kernel.editor import edits, fields
-from kasal_jupyter.kernel.editor.action_order import in_lane, keep_order
-from kasal_jupyter.kernel.editor.choices import Choices
+from kasal_jupyter.kernel.crews.plan import faults_by_name
+from kasal_jupyter.kernel.editor import fields
 from kasal_jupyter.kernel.editor.controls import (
     ChoiceControl,
     FieldControl,
@@ -21,14 +23,19 @@ from kasal_jupyter.kernel.editor.controls import (
     TextControl,
     button,
     caption,
+    keep_order,
     label_html,
+    one_at_a_time,
     row,
 )
-from kasal_jupyter.kernel.editor.draft import Draft
-from kasal_jupyter.kernel.editor.fields import FieldSpec, Kind
-from kasal_jupyter.kernel.editor.pickers import ListControl, ModelControl
-from kasal_jupyter.kernel.editor.remarks import Remarks, place_of
+from kasal_jupyter.kernel.editor.draft import Draft, Values, members
+from kasal_jupyter.kernel.editor.fields import SPELLINGS, FieldSpec, Kind
+from kasal_jupyter.kernel.editor.pickers import Choices, ListControl, ModelControl
 from kasal_jupyter.kernel.views.clean import one_line
+from kasal_jupyter.schemas.agents import Agent
+from kasal_jupyter.schemas.crews import CrewCreate
+from kasal_jupyter.schemas.readiness import content_faults
+from kasal_jupyter.schemas.tasks import Task
 
 NAME = FieldSpec("name", "Name", "line", required=True)
 """What an agent or a task is called by: its key in the YAML."""
@@ -120,13 +127,13 @@ class MemberForm:
         self.controls["name"].show(name, reason)
 
     def _offer(self, control: FieldControl, draft: Draft, name: str, choices: Choices) -> None:
-        agents = edits.members(draft.values, "agents")
+        agents = members(draft.values, "agents")
         if isinstance(control, ListControl) and control.spec.control == "tools":
             control.offer(choices.tool_rows())
         elif isinstance(control, ListControl) and control.spec.control == "models":
             control.offer(choices.model_rows())
         elif isinstance(control, ListControl):
-            tasks = list(edits.members(draft.values, "tasks"))
+            tasks = list(members(draft.values, "tasks"))
             earlier = tasks[: tasks.index(name)] if name in tasks else []
             control.offer(
                 [(f"{place} · {one_line(task, 60)}", task) for place, task in enumerate(earlier, 1)],
@@ -161,7 +168,7 @@ class Form:
         }
         self.outline = widgets.Select(rows=10, description="Crew, agents, tasks")
         self.outline.add_class("kasal-field")
-        self.outline.observe(in_lane(self._chosen), "index")
+        self.outline.observe(one_at_a_time(self._chosen), "index")
         self._buttons = {
             "agent": button("+ Agent", lambda: self._add("agents"), about="Add an agent"),
             "task": button("+ Task", lambda: self._add("tasks"), about="Add a task behind the chosen one"),
@@ -207,7 +214,7 @@ class Form:
     def go(self, place: tuple[Kind, str] | None) -> None:
         """Choose a place in the outline; where it is not there, the crew. None stays."""
         kind, name = place or self.place
-        there = kind == "crew" or name in edits.members(self.draft.values, kind)
+        there = kind == "crew" or name in members(self.draft.values, kind)
         self.place = (kind, name) if there else ("crew", "")
 
     def refresh(self, faults: Remarks, notes: Remarks) -> None:
@@ -231,8 +238,8 @@ class Form:
     def _list(self, faults: Remarks, notes: Remarks) -> list[tuple[Kind, str]]:
         values = self.draft.values
         places: list[tuple[Kind, str]] = [("crew", "")]
-        places += [("agents", name) for name in edits.members(values, "agents")]
-        places += [("tasks", name) for name in edits.members(values, "tasks")]
+        places += [("agents", name) for name in members(values, "agents")]
+        places += [("tasks", name) for name in members(values, "tasks")]
         lines = []
         numbers = {"agents": 0, "tasks": 0, "crew": 0}
         for kind, name in places:
@@ -255,8 +262,8 @@ class Form:
         values = self.draft.values
         return [
             ("crew", ""),
-            *(("agents", name) for name in edits.members(values, "agents")),
-            *(("tasks", name) for name in edits.members(values, "tasks")),
+            *(("agents", name) for name in members(values, "agents")),
+            *(("tasks", name) for name in members(values, "tasks")),
         ]
 
     def _chosen(self, change: Any) -> None:
@@ -303,7 +310,7 @@ class Form:
 
     def _remove(self) -> None:
         kind, name = self.place
-        names = list(edits.members(self.draft.values, kind))
+        names = list(members(self.draft.values, kind))
         self.draft.remove(kind, name)
         left = [each for each in names if each != name]
         self.place = (kind, left[min(names.index(name), len(left) - 1)]) if left else ("crew", "")
@@ -344,3 +351,108 @@ def _control(kind: Kind, spec: FieldSpec, changed: Callable[[FieldSpec, Any], No
             )
     assert spec.control == "line", kind
     return FieldControl(spec, changed)
+
+
+# -- what is wrong --------------------------------------------------------------------------------------
+
+# What is wrong with a crew, put where it belongs: at its field, at its agent or task, or above all.
+#
+# A fault keeps the crew from being saved. A note does not: an unfinished crew may be stored, and a model may
+# get its key later.
+
+_LINE = re.compile(r"^line (\d+): ")
+_KEYS = {spelling: key for key, spellings in SPELLINGS.items() for spelling in spellings}
+
+
+@dataclass(slots=True)
+class Remarks:
+    """Remarks by the place they are about: the list, the name in it, and the field; all may be empty."""
+
+    _by_place: dict[tuple[Kind, str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, faults: Iterable[Fault], values: Values) -> Remarks:
+        """Take in faults of a crew with those values."""
+        for fault in faults:
+            place = place_of(fault.field, values)
+            if (reason := without_line(fault.reason)) not in self._by_place[place]:
+                self._by_place[place].append(reason)
+        return self
+
+    def at(self, kind: Kind, name: str, key: str) -> str:
+        """Give what is said of a field, and of what is inside it, in one line."""
+        found = [
+            reason
+            for (each, of, where), reasons in self._by_place.items()
+            if (each, of) == (kind, name) and (where == key or where.startswith(f"{key}."))
+            for reason in reasons
+        ]
+        return "; ".join(found)
+
+    def elsewhere(self, kind: Kind, name: str, keys: Iterable[str]) -> str:
+        """Give what is said of a member besides what is said of those fields of it."""
+        shown = tuple(keys)
+        found = [
+            f"{where}: {reason}" if where else reason
+            for (each, of, where), reasons in self._by_place.items()
+            if (each, of) == (kind, name)
+            and not any(where == key or where.startswith(f"{key}.") for key in shown)
+            for reason in reasons
+        ]
+        return "; ".join(found)
+
+    def any_of(self, kind: Kind, name: str) -> bool:
+        """Say whether anything is said of a member."""
+        return any(
+            reasons and (each, of) == (kind, name) for (each, of, _), reasons in self._by_place.items()
+        )
+
+    def count(self) -> int:
+        """Give how many remarks there are."""
+        return sum(map(len, self._by_place.values()))
+
+
+def place_of(path: str, values: Values) -> tuple[Kind, str, str]:
+    """Give the place that a fault's path names; a name in it may contain dots."""
+    kinds: tuple[Kind, ...] = ("agents", "tasks")
+    for kind in kinds:
+        if not path.startswith(f"{kind}."):
+            continue
+        rest = path.removeprefix(f"{kind}.")
+        for name in sorted(members(values, kind), key=len, reverse=True):
+            if rest == name or rest.startswith(f"{name}."):
+                return kind, name, _key(rest.removeprefix(name).removeprefix("."))
+        name, _, key = rest.partition(".")
+        return kind, name, _key(key)
+    return "crew", "", _key(path)
+
+
+def without_line(reason: str) -> str:
+    """Give a reason without its line: beside a field it is the field's."""
+    return _LINE.sub("", reason)
+
+
+def line_of(reason: str) -> int | None:
+    """Give the line that a reason names, counted from 1."""
+    found = _LINE.match(reason)
+    return int(found[1]) if found else None
+
+
+def not_ready(crew: CrewCreate) -> list[Fault]:
+    """Find what keeps a crew from running that may well be saved: the API's own rules, by field."""
+    agents = [
+        Agent.model_construct(**agent.model_dump(exclude={"id"}), id=agent.name or "")
+        for agent in crew.agents
+    ]
+    tasks = [
+        Task.model_construct(
+            **task.model_dump(exclude={"id", "agent"}), id=f"/{place}", agent_id=task.agent, position=place
+        )
+        for place, task in enumerate(crew.tasks)
+    ]
+    return list(faults_by_name(content_faults(crew, agents, tasks), crew))
+
+
+def _key(written: str) -> str:
+    head, dot, rest = written.partition(".")
+    head = head.partition("[")[0]
+    return f"{_KEYS.get(head, head)}{dot}{rest}"

@@ -15,8 +15,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from kasal_jupyter.schemas.agents import AgentFields, ModelSettings, SandboxSettings
-from kasal_jupyter.schemas.crews import CrewFields, Webhook
+from kasal_jupyter.schemas.crews import CrewFields
 from kasal_jupyter.schemas.tasks import TaskCondition, TaskFields
+from kasal_jupyter.schemas.webhooks import Webhook
 
 _KEY = re.compile(r"( *)(?:- +)?([^\s:#'\"][^:#]*):(?:\s|$)")
 """A line that begins with a key."""

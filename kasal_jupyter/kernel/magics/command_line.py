@@ -10,7 +10,7 @@ from datetime import date
 from io import StringIO
 from typing import Any, NoReturn, Self
 
-from kasal_jupyter.errors import nearest
+from kasal_jupyter.errors import nearest, nearest_word
 from kasal_jupyter.kernel.failure import CellError
 
 
@@ -159,8 +159,10 @@ class Parser(argparse.ArgumentParser):
     def _hint(self, word: str) -> str:
         """Say what may have been meant by an option that there is not."""
         name = word.partition("=")[0]
-        if near := nearest(name, self.options):
-            return near
+        # The dashes, which all have, would make anything short look alike.
+        named = {option.lstrip("-"): option for option in self.options}
+        if (near := nearest_word(name.lstrip("-"), named)) is not None:
+            return f"; did you mean {named[near]!r}?"
         if self.takes_inputs:
             return f"; an input is written without dashes: {name.lstrip('-')}=value"
         return f"; there are {', '.join(self.options)}"

@@ -190,7 +190,7 @@ COMMANDS: dict[str, Command] = {
         ),
         Command(
             "mcp",
-            "mcp",
+            "server",
             "List the MCP servers, whose tools agents can use; or show one with its tools.",
             ("%kasal mcp", "%kasal mcp files"),
         ),
@@ -202,13 +202,13 @@ COMMANDS: dict[str, Command] = {
         ),
         Command(
             "providers",
-            "providers",
+            "server",
             "List who serves models and searches the web, and what each needs to be used.",
             ("%kasal providers", "%kasal providers anthropic"),
         ),
         Command(
             "provider",
-            "providers",
+            "server",
             "Ask a provider something small: whether its key, its address and a model work.",
             ("%kasal provider test openai", "%kasal provider test ollama --model llama3.2"),
         ),
@@ -256,7 +256,7 @@ COMMANDS: dict[str, Command] = {
         ),
         Command(
             "generate",
-            "generate",
+            "files",
             "Have a model make a crew of a sentence; its YAML comes in a new cell.",
             (
                 '%kasal generate "Research a topic on the web and write a report" --input topic',

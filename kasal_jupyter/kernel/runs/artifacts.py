@@ -17,9 +17,9 @@ from kasal_jupyter.whole_file import whole_file
 
 if TYPE_CHECKING:
     from kasal_jupyter.client.client import Client
-    from kasal_jupyter.schemas.artifacts import ArtifactInfo
+    from kasal_jupyter.schemas.executions import ArtifactInfo
 
-HEADS = ["file", "size", "type", "written"]
+FILE_HEADS = ["file", "size", "type", "written"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class Artifacts(Sequence[Artifact]):
             [each.name, size_text(each.size), each.media_type, moment_text(each.modified)]
             for each in self._artifacts
         ]
-        return Shown("" if rows else f"{self.job_id} has written no files", HEADS, rows)
+        return Shown("" if rows else f"{self.job_id} has written no files", FILE_HEADS, rows)
 
 
 def artifacts_of(client: Client, job_id: str) -> Artifacts:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kasal_jupyter.events.event import Event
 from kasal_jupyter.events.trace import Span, Trace
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.views.figures import place_text
-from kasal_jupyter.kernel.views.html_head import pick_up
-from kasal_jupyter.kernel.views.view_html import render_html
+from kasal_jupyter.kernel.views.rows import spans_within
+from kasal_jupyter.kernel.views.view_html import pick_up, render_html
 from kasal_jupyter.kernel.views.view_live import render_live
 from kasal_jupyter.kernel.views.view_text import header_line, render_text
 
@@ -167,8 +168,6 @@ class RunResult:
         CellError
             pandas is not installed in this kernel.
         """
-        from kasal_jupyter.kernel.runs.tables import task_table
-
         with self._lock:
             return task_table(self.trace)
 
@@ -189,8 +188,6 @@ class RunResult:
         CellError
             pandas is not installed in this kernel.
         """
-        from kasal_jupyter.kernel.runs.tables import span_table
-
         with self._lock:
             return span_table(self.trace)
 
@@ -265,7 +262,7 @@ class RunResult:
         CellError
             It could not be written there.
         """
-        from kasal_jupyter.kernel.views.page import save_page
+        from kasal_jupyter.kernel.views.view_html import save_page
 
         with self._lock:
             return save_page(self.trace, path)
@@ -326,3 +323,154 @@ class RunFailed(CellError):
     """
 
     result: RunResult | None = None
+
+
+# -- tables ---------------------------------------------------------------------------------------------
+
+# Runs as tables: one row a run, and of one run one row a task, or one row a span.
+
+_TABLE_TYPES = {
+    "span_id": "int64",
+    "parent_id": "Int64",
+    "depth": "int64",
+    "progress": "int64",
+    "duration": "float64",
+    "prompt_tokens": "int64",
+    "completion_tokens": "int64",
+    "tokens": "int64",
+    "cost": "float64",
+    "llm_calls": "int64",
+    "tool_calls": "int64",
+}
+"""The types of the columns that hold figures: also of a run that has none yet."""
+
+_TASK_COLUMNS = (
+    *("task", "agent", "state", "start", "duration", "prompt_tokens", "completion_tokens", "tokens", "cost"),
+    *("llm_calls", "tool_calls", "result", "error"),
+)
+_SPAN_COLUMNS = (
+    *("span_id", "parent_id", "depth", "kind", "name", "task", "agent", "model", "tool", "state", "start"),
+    *("duration", "prompt_tokens", "completion_tokens", "tokens", "cost", "arguments", "messages"),
+    *("result", "text", "error"),
+)
+
+
+def task_table(trace: Trace) -> pd.DataFrame:
+    """Give one row a task: those that ran in the order they began, then those that did not.
+
+    Raises
+    ------
+    CellError
+        pandas is not installed.
+    """
+    # The crew's planner is none.
+    tasks = [span for span in trace.roots if span.kind == "task"]
+    begun = {span.opened.get("task_id") for span in tasks}
+    rows = [_task_row(span) for span in tasks]
+    states = trace.summary.task_states
+    rows += [
+        {
+            **dict.fromkeys(_TASK_COLUMNS),
+            "task": task["title"],
+            "agent": task["agent"],
+            "state": states.get(task["id"], "created"),
+            **dict.fromkeys(("prompt_tokens", "completion_tokens", "tokens", "llm_calls", "tool_calls"), 0),
+            "cost": 0.0,
+        }
+        for task in trace.queued.get("tasks", ())
+        if task["id"] not in begun
+    ]
+    return table_of(rows, _TASK_COLUMNS)
+
+
+def span_table(trace: Trace) -> pd.DataFrame:
+    """Give one row a span, in the order they began, parents first.
+
+    Raises
+    ------
+    CellError
+        pandas is not installed.
+    """
+    return table_of([_span_row(span, depth) for depth, span in trace.walk()], _SPAN_COLUMNS)
+
+
+def _figures(span: Span) -> dict[str, Any]:
+    return {
+        "state": span.state,
+        "start": span.opened["time"],
+        "duration": span.duration,
+        "prompt_tokens": span.prompt_tokens,
+        "completion_tokens": span.completion_tokens,
+        "tokens": span.total_tokens,
+        "cost": span.cost,
+        "error": span.error,
+    }
+
+
+def _task_row(span: Span) -> dict[str, Any]:
+    kinds = [inner.kind for inner in spans_within(span)]
+    return {
+        **_figures(span),
+        "task": span.name,
+        "agent": span.agent,
+        "llm_calls": kinds.count("llm"),
+        "tool_calls": kinds.count("tool"),
+        "result": span.closed.get("result"),
+    }
+
+
+def _span_row(span: Span, depth: int) -> dict[str, Any]:
+    model = span.kind == "llm"
+    return {
+        **_figures(span),
+        "span_id": span.id,
+        "parent_id": span.parent_id,
+        "depth": depth,
+        "kind": span.kind,
+        "name": span.name,
+        "task": span.task,
+        "agent": span.agent,
+        "model": span.name if model else None,
+        "tool": span.name if span.kind == "tool" else None,
+        "arguments": span.opened.get("arguments"),
+        "messages": span.opened.get("messages"),
+        "result": span.closed.get("result"),
+        "text": (span.closed.get("text") or span.text or None) if model else None,
+    }
+
+
+def table_of(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
+    """Make a table; whatever a column holds stays what it is."""
+    try:
+        import pandas as pd
+    except ImportError:
+        raise CellError(
+            "A DataFrame needs pandas, which is not installed in this kernel: %pip install pandas"
+        ) from None
+    # By column: from rows, pandas would make a date or a number of what an agent happened to say.
+    table = pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in columns})
+    for name in {"start", "created"}.intersection(columns):
+        table[name] = pd.to_datetime(table[name], utc=True, format="ISO8601")
+    return table.astype({name: kind for name, kind in _TABLE_TYPES.items() if name in columns})
+
+
+def inputs_again(
+    job_id: str, inputs: Mapping[str, Any], changes: Mapping[str, Any], word: str = "run --again"
+) -> dict[str, Any]:
+    """Give a run's inputs for the next, with some changed; ``word`` is what that is asked for by.
+
+    Raises
+    ------
+    CellError
+        One was a frame, of which nothing but its description is known.
+    """
+    from kasal_jupyter.kernel.frames.frames import is_card
+
+    given = {**inputs, **changes}
+    for name, value in given.items():
+        if name not in changes and is_card(value, name):
+            raise CellError(
+                f"{name} was a frame of a notebook, of which {job_id} had a description and tools; give it "
+                f"again: %kasal {word} {job_id} {name}=…"
+            )
+    return given

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
 from pydantic import ValidationError
 
-from kasal_jupyter.errors import nearest
+from kasal_jupyter.errors import NotFound, nearest
 from kasal_jupyter.kernel.failure import CellError
-from kasal_jupyter.kernel.runs.result import RunResult
+from kasal_jupyter.kernel.magics.command_line import bound, count, one_of, phrase
+from kasal_jupyter.kernel.runs.result import RunResult, inputs_again, table_of
+from kasal_jupyter.kernel.session import the_session
 from kasal_jupyter.kernel.views.cards import Shown
 from kasal_jupyter.kernel.views.clean import escape, one_line
 from kasal_jupyter.kernel.views.figures import (
     calls_text,
     cost_text,
+    counted,
     duration_text,
     lineage_text,
     moment_text,
@@ -24,6 +28,8 @@ from kasal_jupyter.kernel.views.rows import STATUS_MARKS
 from kasal_jupyter.schemas.base import MOST_LISTED
 from kasal_jupyter.schemas.executions import (
     ENDED,
+    KINDS,
+    MOST_STEPS,
     Budget,
     Calls,
     CrewRemark,
@@ -38,7 +44,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from kasal_jupyter.client.client import Client
-    from kasal_jupyter.schemas.executions import ExecutionStatus
+    from kasal_jupyter.events.summary import RunSummary
+    from kasal_jupyter.schemas.executions import ExecutionResult, ExecutionStatus
 
 HEADS = ["#", "job", "crew", "status", "inputs", "progress", "time", "tokens", "cost", "created"]
 
@@ -118,7 +125,7 @@ class Run:
             status=state.status,
             progress=state.progress,
             inputs=state.inputs,
-            output=state.result if state.result is not None else state.partial_result,
+            output=answer_of(state),
             error=state.error,
             usage=state.usage,
             created_at=state.created_at,
@@ -180,7 +187,6 @@ class Run:
             It cannot run; with everything that keeps it from that.
         """
         from kasal_jupyter.kernel.runs.runner import launch
-        from kasal_jupyter.kernel.session import the_session
 
         inputs = inputs_again(self.job_id, self.inputs, values)
         return launch(
@@ -320,8 +326,6 @@ class Runs(Sequence[Run]):
         CellError
             pandas is not installed in this kernel.
         """
-        from kasal_jupyter.kernel.runs.tables import run_table
-
         return run_table(self._runs)
 
     def __repr__(self) -> str:
@@ -359,28 +363,6 @@ def latest_runs(
     return Runs([Run.of(client, each, number) for number, each in enumerate(found, 1)])
 
 
-def inputs_again(
-    job_id: str, inputs: Mapping[str, Any], changes: Mapping[str, Any], word: str = "run --again"
-) -> dict[str, Any]:
-    """Give a run's inputs for the next, with some changed; ``word`` is what that is asked for by.
-
-    Raises
-    ------
-    CellError
-        One was a frame, of which nothing but its description is known.
-    """
-    from kasal_jupyter.kernel.frames.profile import is_card
-
-    given = {**inputs, **changes}
-    for name, value in given.items():
-        if name not in changes and is_card(value, name):
-            raise CellError(
-                f"{name} was a frame of a notebook, of which {job_id} had a description and tools; give it "
-                f"again: %kasal {word} {job_id} {name}=…"
-            )
-    return given
-
-
 def trace_cells(row: TraceRow) -> list[str]:
     """Give a step of a run as a row of a list; see ``STEP_HEADS``."""
     took = duration_text(row.duration_ms / 1000) if row.duration_ms is not None else ""
@@ -392,6 +374,17 @@ def trace_cells(row: TraceRow) -> list[str]:
         row.result,
         took,
     ]
+
+
+def answer_of(found: ExecutionStatus | ExecutionResult | RunSummary) -> str | None:
+    """Give what came of a run; of one that ended before its time, what there is."""
+    return found.result if found.result is not None else found.partial_result
+
+
+def outcome(job_id: str, found: ExecutionStatus | ExecutionResult | RunSummary, where: str = "") -> str:
+    """Say in a line how a run stands, and why it failed; ``where`` stands before the reason."""
+    why = f": {found.error.code}: {found.error.message}" if found.error else ""
+    return f"{job_id} is {found.status}{where}{why}"
 
 
 def inputs_text(inputs: Mapping[str, Any]) -> str:
@@ -418,3 +411,143 @@ def read_budget(bounds: Mapping[str, float | None] | None) -> Budget | None:
         name = ".".join(map(str, first["loc"]))
         hint = nearest(name, Budget.model_fields) if first["type"] == "extra_forbidden" else ""
         raise CellError(f"The budget's {name}: {first['msg']}{hint}") from None
+
+
+_RUN_COLUMNS = (
+    *("job_id", "crew", "crew_id", "status", "progress", "created", "duration", "prompt_tokens"),
+    *("completion_tokens", "tokens", "cost", "llm_calls", "tool_calls", "inputs", "output", "error"),
+)
+
+
+def run_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """Give one row a run.
+
+    Raises
+    ------
+    CellError
+        pandas is not installed.
+    """
+    rows = [
+        {
+            "job_id": run.job_id,
+            "crew": run.crew_name,
+            "crew_id": run.crew_id,
+            "status": run.status,
+            "progress": run.progress,
+            "created": run.created_at,
+            "duration": run.duration,
+            "prompt_tokens": run.usage.prompt_tokens,
+            "completion_tokens": run.usage.completion_tokens,
+            "tokens": run.usage.total_tokens,
+            "cost": run.usage.cost,
+            "llm_calls": run.usage.llm_calls,
+            "tool_calls": run.usage.tool_calls,
+            "inputs": run.inputs,
+            "output": run.output,
+            "error": run.error.message if run.error is not None else None,
+        }
+        for run in runs
+    ]
+    return table_of(rows, _RUN_COLUMNS)
+
+
+def runs(limit: int = 20, *, crew: str | None = None, status: Status | None = None) -> Runs:
+    """Give the latest runs, newest first, wherever they were started.
+
+    Parameters
+    ----------
+    limit
+        How many, at most 500.
+    crew
+        One crew's, by its name or id.
+    status
+        Those in one state: ``queued``, ``running``, ``completed``, ``failed``, ``stopped``, ``interrupted``.
+
+    Returns
+    -------
+    Runs
+        A list of :class:`~kasal_jupyter.kernel.runs.run_list.Run`, which a notebook shows as a table;
+        ``kasal.runs()[0].result()`` is the latest one whole, with its trace, ``.again()`` repeats it, and
+        ``kasal.runs().df()`` is a row a run.
+    """
+    session = the_session()
+    crew_id = session.crew(crew).id if crew is not None else None
+    found = latest_runs(session.client, limit, crew_id=crew_id, status=status)
+    session.listed = [run.job_id for run in found]
+    return found
+
+
+# -- the words of a command line, in a cell and in a terminal ---------------------------------------------
+
+
+def add_budget(parser: ArgumentParser) -> None:
+    """Have a parser take what a run may use up; see :func:`budget_of`."""
+    parser.add_argument("--max-cost", metavar="DOLLARS", type=bound, help="end before it costs more")
+    parser.add_argument("--max-tokens", metavar="N", type=count, help="end before it uses more tokens")
+    parser.add_argument("--max-seconds", metavar="S", type=bound, help="end before it takes longer")
+
+
+def budget_of(words: Namespace) -> Budget | None:
+    """Give what the words let a run use up; None: any amount."""
+    return read_budget({name: getattr(words, name) for name in Budget.model_fields})
+
+
+def add_step_search(parser: ArgumentParser) -> None:
+    """Have a parser take which of a run's steps are looked for; see :func:`found_steps`."""
+    parser.add_argument(
+        "--kind",
+        metavar="KIND",
+        type=one_of(KINDS, many=True),
+        help=f"steps of these kinds, separated by commas: {', '.join(KINDS)}",
+    )
+    parser.add_argument("--agent", metavar="NAME", type=phrase, help="one agent's steps")
+    parser.add_argument("--task", metavar="NAME", type=phrase, help="one task's steps, by its name or id")
+    parser.add_argument(
+        "--find", metavar="TEXT", type=phrase, help="steps whose answer, arguments or result have it"
+    )
+    parser.add_argument("--failed", action="store_true", help="steps that failed")
+    parser.add_argument("--limit", metavar="N", type=count, default=200, help="how many; by default 200")
+    parser.add_argument("--after", metavar="N", type=count, help="those behind the step of this number")
+
+
+def searches_steps(words: Namespace) -> bool:
+    """Say whether the words look for some of a run's steps."""
+    return bool(words.kind or words.agent or words.task or words.find or words.failed or words.after)
+
+
+def found_steps(client: Client, job_id: str, words: Namespace) -> tuple[list[TraceRow], str]:
+    """Give the steps that are looked for, and what is to be said of them: why there are none, or not all."""
+    only = {name: getattr(words, name) for name in ("kind", "agent", "task", "find", "after")}
+    only["failed"] = "true" if words.failed else None
+    # One more than is shown tells whether there is more.
+    rows = client.traces(job_id, **only, limit=min(words.limit + 1, MOST_STEPS))
+    if not rows:
+        return [], _why_none(client, job_id, words)
+    if len(rows) <= words.limit:
+        return rows, ""
+    shown = rows[: words.limit]
+    return shown, f"{counted(words.limit, 'step')}, not all; --after {shown[-1].seq} shows the next"
+
+
+def _why_none(client: Client, job_id: str, words: Namespace) -> str:
+    """Say why no step is shown, with the nearest agent and task where a name is misspelt."""
+    if words.after:
+        return f"{job_id} has no such steps behind number {words.after}"
+    if not searches_steps(words):
+        return f"{job_id} has no steps yet"
+    try:
+        crew = client.crew(client.execution(job_id).crew_id)
+    except NotFound:
+        return f"{job_id} has no such steps"
+    agents = [agent.name for agent in crew.agents]
+    tasks = [task.title() for task in crew.tasks]
+    if words.agent and words.agent not in agents:
+        return f"There is no agent {words.agent!r}{nearest(words.agent, agents) or _there_are(agents)}"
+    if words.task and words.task not in {*tasks, *(task.id for task in crew.tasks)}:
+        return f"There is no task {words.task!r}{nearest(words.task, tasks) or _there_are(tasks)}"
+    alone = words.failed and not (words.kind or words.agent or words.task or words.find)
+    return f"No step of {job_id} failed" if alone else f"{job_id} has no such steps"
+
+
+def _there_are(names: list[str]) -> str:
+    return f"; there {'is' if len(names) == 1 else 'are'} {', '.join(names)}"

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from kasal_jupyter.client.client import Client
+from kasal_jupyter.client.client import Client, Waiting
 from kasal_jupyter.client.connection import print_line
 from kasal_jupyter.errors import Conflict, KasalError, NotFound
 from kasal_jupyter.kernel.crews.plan import faults_by_name
 from kasal_jupyter.kernel.failure import CellError
+from kasal_jupyter.kernel.frames.frames import is_frame
+from kasal_jupyter.kernel.functions.notebook_tools import NotebookTool, registered
 from kasal_jupyter.kernel.functions.own_loop import OwnLoop
-from kasal_jupyter.kernel.functions.tool_calls import RunTools
-from kasal_jupyter.kernel.runs.follower import Follower
-from kasal_jupyter.kernel.runs.inputs import read_values
-from kasal_jupyter.kernel.runs.result import RunFailed, RunResult
-from kasal_jupyter.kernel.runs.run_list import inputs_again
+from kasal_jupyter.kernel.functions.tool_calls import RunTools, Serve, call_thread
+from kasal_jupyter.kernel.plain_values import NotPlain, plain
+from kasal_jupyter.kernel.runs.result import RunFailed, RunResult, inputs_again
 from kasal_jupyter.kernel.views.cards import remark_line
 from kasal_jupyter.kernel.views.figures import answered_text
 from kasal_jupyter.kernel.views.live import View, view_of
 from kasal_jupyter.schemas.crews import CrewDetails
 from kasal_jupyter.schemas.executions import Budget, ExecutionAccepted, ExecutionRecorded, ExecutionResume
+from kasal_jupyter.schemas.placeholders import names, texts_of
+from kasal_jupyter.schemas.tools import ClientTool
 
 T = TypeVar("T")
 
@@ -399,3 +402,189 @@ def failure_text(result: RunResult) -> str:
     where = f" in task {span.name!r}" if span is not None else ""
     by = f" of {span.agent}" if span is not None and span.agent else ""
     return f"{result.job_id} {result.status}{where}{by}: {error.code}: {error.message}"
+
+
+# -- the thread that follows ----------------------------------------------------------------------------
+
+# The thread that follows a run from the notebook.
+
+
+class Follower(threading.Thread):
+    """Follows a run: draws it, and takes in the calls of the notebook's tools.
+
+    A thread of its own, so that the view goes on, and the server's pings are answered, while a tool keeps
+    the thread of the cell busy.
+
+    Parameters
+    ----------
+    client
+        The server.
+    result
+        Takes the run's events.
+    view
+        Shows them; it is used by this thread alone.
+    tools
+        The tools that this kernel answers for; None where it only looks on.
+    """
+
+    def __init__(self, client: Client, result: RunResult, view: View, tools: RunTools | None) -> None:
+        super().__init__(name=f"kasal-{result.job_id}", daemon=True)
+        self.lost: KasalError | None = None
+        self._broken: Exception | None = None
+        self._client = client
+        self._result = result
+        result.server_url = client.url
+        self._view = view
+        self._tools = tools
+        self._serve: Serve | None = None
+        self._waiting = Waiting(client, result.trace)
+        # What is printed or displayed meanwhile belongs to the cell that asked for it.
+        self._context = contextvars.copy_context()
+        if tools is not None:
+            tools.reopen()
+            result.frames = tools.frames
+
+    def in_background(self, serve: Serve) -> None:
+        """Have the calls done by the kernel's thread for them, rather than by whoever asks for the next."""
+        self._serve = serve
+
+    def run(self) -> None:
+        """Follow; see :class:`threading.Thread`."""
+        self._context.run(self._follow)
+
+    def check(self) -> None:
+        """Raise what kept the run from being followed to its end.
+
+        Raises
+        ------
+        KasalError
+            The connection was lost for good, or the server refuses.
+        """
+        if self.lost is not None:
+            raise self.lost
+        if self._broken is not None:
+            raise self._broken
+
+    def _follow(self) -> None:
+        tools = self._tools
+        if self._serve is not None:
+            call_thread.open()
+        try:
+            for event in self._client.follow(
+                self._result.job_id,
+                on_idle=self._idle,
+                serve=tools is not None and tools.serves,
+                on_connect=tools.connected if tools is not None else None,
+            ):
+                if tools is not None:
+                    tools.take(event)
+                    self._hand_on()
+                self._view.feed(event)
+        except KasalError as error:
+            self.lost = error
+            self._view.cut_off(f"Not followed any further: {error.message}")
+        except Exception as error:
+            # The border of a thread: told to whoever waits for it; in the background, nobody does.
+            self._broken = error
+            if self._serve is not None:
+                raise
+        finally:
+            if tools is not None:
+                tools.end()
+            if self._serve is not None:
+                call_thread.close()
+
+    def _idle(self) -> None:
+        if self._tools is not None:
+            self._tools.caught_up()
+            self._hand_on()
+        self._waiting.look()
+        self._result.queue_position = self._waiting.position
+        self._view.tick()
+
+    def _hand_on(self) -> None:
+        if self._serve is not None and self._tools is not None:
+            for call in self._tools.waiting():
+                call_thread.submit(call, self._serve)
+            call_thread.mind()
+
+
+# -- inputs ---------------------------------------------------------------------------------------------
+
+# The values of a notebook as the inputs of a run: what JSON can say, and descriptions of frames.
+
+
+@dataclass(slots=True)
+class GivenInputs:
+    """What a run is started with.
+
+    Attributes
+    ----------
+    inputs
+        By name, as JSON knows them. A frame's is its profile card.
+    tools
+        The notebook's tools that go along, by name: those that the crew names, and those for the frames.
+    bound
+        Names of those for the frames.
+    """
+
+    inputs: dict[str, Any] = field(default_factory=dict)
+    tools: dict[str, NotebookTool] = field(default_factory=dict)
+    bound: set[str] = field(default_factory=set)
+
+    @property
+    def definitions(self) -> list[ClientTool]:
+        """What the server is told of the tools."""
+        return [tool.definition for tool in self.tools.values()]
+
+
+def read_values(values: Mapping[str, Any], crew: CrewDetails | None) -> GivenInputs:
+    """Turn a notebook's values into a run's inputs, and choose the notebook's tools that go along.
+
+    Texts, numbers, lists and what else JSON can say are sent as they are; for all else see
+    :func:`~kasal_jupyter.kernel.plain_values.plain`. Of a frame or a column (pandas, polars, pyarrow,
+    anything with the dataframe interchange or Arrow's stream) the run gets a description of at most 2 kB and
+    tools to look into it, never the rows.
+
+    Parameters
+    ----------
+    values
+        By name.
+    crew
+        The crew that they are for: it takes the tools along that its agents and tasks name, and a frame that
+        none of its texts mentions is described by a tool. None: it is not known.
+
+    Raises
+    ------
+    CellError
+        One cannot be sent; the message names it, and says what to do.
+    """
+    agents, tasks = (crew.agents, crew.tasks) if crew is not None else ([], [])
+    named = {name for agent in agents for name in agent.tools}
+    named |= {name for task in tasks for name in task.tools}
+    given = GivenInputs(tools={name: tool for name, tool in registered().items() if name in named})
+    for name, value in values.items():
+        if not is_frame(value):
+            try:
+                given.inputs[name] = plain(value, name)
+            except NotPlain as error:
+                raise CellError(str(error)) from None
+            continue
+        from kasal_jupyter.kernel.frames.frame_tools import tools_of
+        from kasal_jupyter.kernel.frames.frames import profile_card, read_frame
+
+        frame = read_frame(value, name)
+        card = given.inputs[name] = profile_card(frame, name)
+        # Of these two, agents see nothing.
+        unseen = (".guardrail", ".output_file")
+        texts = texts_of(agents, tasks)
+        shown = any(name in names(text) for text, where in texts if not where.endswith(unseen))
+        for tool in tools_of(frame, name, None if shown else card):
+            if tool.name in given.tools:
+                raise CellError(
+                    f"The tools for {name} would be called as another input's or the notebook's own; "
+                    f"rename one of them ({tool.name})"
+                )
+            given.tools[tool.name] = tool
+            given.bound.add(tool.name)
+    return given

@@ -9,8 +9,8 @@ from kasal_jupyter.kernel.crews.plan import field_by_name
 from kasal_jupyter.kernel.views.clean import clean, one_line
 from kasal_jupyter.kernel.views.figures import cost_text, counted, duration_text
 from kasal_jupyter.schemas.crews import CrewChecked, CrewDetails
-from kasal_jupyter.schemas.estimate import Estimate, Range
 from kasal_jupyter.schemas.executions import CrewRemark
+from kasal_jupyter.schemas.usage import Estimate, Range
 
 WHOLE = 28
 """Characters of a cell that are kept on one line."""

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from kasal_jupyter.events.event import Event
 from kasal_jupyter.kernel.runs.result import RunResult
 from kasal_jupyter.kernel.views.clean import escape, one_line
-from kasal_jupyter.kernel.views.html_head import pick_up
-from kasal_jupyter.kernel.views.view_lines import LineView
+from kasal_jupyter.kernel.views.view_html import pick_up
+from kasal_jupyter.kernel.views.view_text import LineView
 
 REDRAW_SECONDS = 0.12
 """Time between two redraws while events go on coming. Who feeds a view ticks it every 50 ms: an event is seen

@@ -7,10 +7,12 @@ own span would only repeat it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 from kasal_jupyter.events.trace import Span, Trace
 from kasal_jupyter.kernel.views.clean import one_line
@@ -144,7 +146,7 @@ def _rows_of(spans: list[Span], depth: int, wanted: AbstractSet[int] | None) -> 
     return rows, gap
 
 
-def below(span: Span) -> Iterator[Span]:
+def spans_within(span: Span) -> Iterator[Span]:
     """Give a span and all in it, in any order, however deep agents delegated to agents."""
     stack = [span]
     while stack:
@@ -155,7 +157,7 @@ def below(span: Span) -> Iterator[Span]:
 
 def steps_in(spans: Iterable[Span]) -> int:
     """Count spans with all below them."""
-    return sum(1 for span in spans for _ in below(span))
+    return sum(1 for span in spans for _ in spans_within(span))
 
 
 def step_note(span: Span) -> str:
@@ -208,7 +210,7 @@ def _task_note(span: Span, plans: dict[str, dict[str, Any]]) -> str:
         parts.append("failed")
     elif span.state == "stopped":
         parts.append("stopped")
-    elif errors := sum(inner.state == "failed" for inner in below(span)):
+    elif errors := sum(inner.state == "failed" for inner in spans_within(span)):
         parts.append(f"{counted(errors, 'error')}{' recovered' if span.state == 'completed' else ''}")
     return " · ".join(parts)
 
@@ -314,3 +316,200 @@ def memories_text(event: Mapping[str, Any]) -> str:
     if remark := event.get("remark"):
         lines.append(str(remark))
     return "\n".join(lines)
+
+
+# -- which steps are drawn ------------------------------------------------------------------------------
+
+# Which steps of a long run a view draws: not the first ones only, but some of every task.
+#
+# The whole is in the result's ``spans()``; a saved notebook has room for some of it.
+
+FAILED_SHARE = 0.2
+"""Share of the room that failed steps take before any others."""
+
+
+def fair_choice(trace: Trace, most: int) -> set[int] | None:
+    """Choose about ``most`` spans of a run that is over: failed ones, and of each parent its first and last.
+
+    Returns
+    -------
+    set of int or None
+        Ids, with those of all spans around the chosen ones; None where there is room for all.
+    """
+    if len(trace.spans) <= most:
+        return None
+    failed = (span for span in trace.spans.values() if span.state == "failed")
+    chosen = _with_those_around(trace, islice(failed, round(most * FAILED_SHARE)))
+    families = [trace.roots, *(span.children for span in trace.spans.values() if span.children)]
+    room = most - len(chosen)
+    quota = _quota([len(family) for family in families], room)
+    if quota:
+        steps = (span for family in families for span in _ends(family, quota))
+        return _cut(trace, chosen | _with_those_around(trace, steps), 2 * most)
+    # More parents than there is room for: spans stand in the order in which they began, parents first.
+    return _cut(trace, chosen | set(islice(trace.spans, room)), most)
+
+
+def latest_choice(trace: Trace, most: int) -> set[int]:
+    """Choose about ``most`` spans of a run that goes on: what runs, what began last, what is around it."""
+    spans = trace.spans
+    running = [span for span in spans.values() if span.end is None]
+    # What runs deepest began last.
+    chosen = _with_those_around(trace, running[-most // 2 :])
+    for task in islice(reversed(trace.roots), most // 3):
+        chosen.add(task.id)
+    for span in reversed(spans.values()):
+        if len(chosen) >= most:
+            break
+        chosen |= _with_those_around(trace, (span,))
+    return _cut(trace, chosen, 2 * most)
+
+
+def _quota(sizes: list[int], room: int) -> int:
+    """Give the most that each family may have so that all fit; 0 where not one of each does."""
+    low, high = 0, max(sizes, default=0)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if sum(min(size, middle) for size in sizes) <= room:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _ends(family: list[Span], quota: int) -> list[Span]:
+    """Give the first of a family, and its last, which mostly says how it ended."""
+    return family if len(family) <= quota else [*family[: quota - 1], family[-1]]
+
+
+def _cut(trace: Trace, chosen: set[int], most: int) -> set[int]:
+    """Keep what began first where agents that delegate to agents made the choice too large."""
+    return (
+        chosen if len(chosen) <= most else set(islice((span for span in trace.spans if span in chosen), most))
+    )
+
+
+def _with_those_around(trace: Trace, spans: Iterable[Span]) -> set[int]:
+    found: set[int] = set()
+    for span in spans:
+        above: Span | None = span
+        while above is not None and above.id not in found:
+            found.add(above.id)
+            above = trace.spans.get(above.parent_id) if above.parent_id is not None else None
+    return found
+
+
+# -- what a row opens to --------------------------------------------------------------------------------
+
+# What a span opens to: its prompt, messages, arguments, result and error, as labelled texts.
+
+
+class Section(NamedTuple):
+    """A labelled text of a span; a label alone is a remark.
+
+    ``bad`` marks an error, ``answer`` what people read: it may be Markdown.
+    """
+
+    label: str
+    text: str = ""
+    bad: bool = False
+    answer: bool = False
+
+
+def sections(row: Row) -> list[Section]:
+    """Give what the row's span holds, in reading order; nothing that is empty."""
+    span = row.span
+    match span.kind:
+        case "llm":
+            found = _model_call(span, row.before)
+        case "tool":
+            found = _tool_call(span)
+        case _:
+            found = [*_text("plan", row.plan), *_work(span, row.work)]
+    if span.error:
+        found.append(Section("error", span.error, bad=True))
+    return found
+
+
+def _work(span: Span, work: Span | None) -> list[Section]:
+    agent = work or span
+    found = [
+        *_text("skipped", span.opened.get("reason")),
+        *_text("recalled", memories_text(agent.recalled)),
+        *_text("prompt", agent.opened.get("prompt")),
+        *_text("tools", ", ".join(agent.opened.get("tools") or ())),
+    ]
+    if result := span.closed.get("result"):
+        found.append(Section("result", result, answer=True))
+    found += _remark(span)
+    for check in span.checks:
+        said = "accepts it" if check.accepted else "refuses it"
+        found.append(
+            Section(f"guardrail, attempt {check.attempt}: {said}", check.feedback, bad=not check.accepted)
+        )
+    if "structured" in span.closed:
+        found.append(Section("result as JSON", as_json(span.closed["structured"])))
+    return found
+
+
+def _tool_call(span: Span) -> list[Section]:
+    arguments = span.opened.get("arguments")
+    return [
+        *_text("arguments", as_json(arguments) if arguments else None),
+        *_text("result", span.closed.get("result")),
+    ]
+
+
+def _model_call(span: Span, before: Span | None) -> list[Section]:
+    messages = span.opened.get("messages") or []
+    known = _shared(before.opened.get("messages") or [], messages) if before else 0
+    found = [Section(f"{counted(known, 'message')} as in the call before")] if known else []
+    for message in messages[known:]:
+        found += _text(str(message.get("role", "message")), _said(message))
+    found += _text("tools offered", ", ".join(span.opened.get("tools") or ()))
+    if settings := span.opened.get("settings"):
+        found.append(Section("settings", as_json(settings)))
+    found += _text("reasoning", span.closed.get("reasoning"))
+    found += _text("answer", span.closed.get("text") or span.text)
+    for call in span.closed.get("tool_calls") or ():
+        found += _text("asks for a tool", f"{call['name']} {call['arguments']}")
+    if (reason := span.closed.get("finish_reason")) not in {None, "stop", "tool_calls"}:
+        found += _text("finish reason", reason)
+    return found + _remark(span)
+
+
+def _remark(span: Span) -> list[Section]:
+    """Say what is wrong with an answer that is not whole."""
+    remark = span.closed.get("remark")
+    return [Section("remark", remark, bad=True)] if remark else []
+
+
+def _text(label: str, text: str | None) -> list[Section]:
+    return [Section(label, text)] if text else []
+
+
+def _shared(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> int:
+    """Count the messages that both calls begin with."""
+    known = 0
+    for earlier, later in zip(before, now, strict=False):
+        if earlier != later:
+            break
+        known += 1
+    return known
+
+
+def _said(message: dict[str, Any]) -> str:
+    content = message.get("content")
+    parts = [] if content is None else [content if isinstance(content, str) else as_json(content)]
+    parts.extend(
+        f"{call.get('function', {}).get('name', 'tool')} {call.get('function', {}).get('arguments', '')}"
+        for call in message.get("tool_calls") or []
+        if isinstance(call, dict)
+    )
+    return "\n".join(parts)
+
+
+def as_json(value: object) -> str:
+    """Write a value as JSON: on one line where it is short."""
+    line = json.dumps(value, ensure_ascii=False, default=str)
+    return line if len(line) <= 100 else json.dumps(value, ensure_ascii=False, indent=2, default=str)

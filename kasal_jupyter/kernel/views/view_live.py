@@ -11,10 +11,9 @@ from kasal_jupyter.events.trace import Trace
 from kasal_jupyter.kernel.views import html_rows
 from kasal_jupyter.kernel.views.clean import escape, one_line
 from kasal_jupyter.kernel.views.figures import counted, place_text, span_cost_text
-from kasal_jupyter.kernel.views.html_head import crew_title, header, outcome, pick_up, progress, questions
 from kasal_jupyter.kernel.views.html_parts import CARD, MUTED, NO_FORMULAS, SMALL, hidden
-from kasal_jupyter.kernel.views.rows import Row, build_rows
-from kasal_jupyter.kernel.views.selection import latest_choice
+from kasal_jupyter.kernel.views.rows import Row, build_rows, latest_choice
+from kasal_jupyter.kernel.views.view_html import crew_title, header, outcome, pick_up, progress, questions
 
 LIVE_ROWS = 40
 """Steps that are drawn: with more, a redraw takes the time and the channel that other cells need."""

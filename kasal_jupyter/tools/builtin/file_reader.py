@@ -6,9 +6,8 @@ from typing import IO
 
 from kasal_jupyter.hiding import here
 from kasal_jupyter.tools.builtin.directory_list import listing
-from kasal_jupyter.tools.portions import MAX_CHARACTERS, portion
 from kasal_jupyter.tools.readable import is_pdf, read_pdf
-from kasal_jupyter.tools.tool import Tool, ToolContext, always
+from kasal_jupyter.tools.tool import MAX_CHARACTERS, Tool, ToolContext, always, portion
 from kasal_jupyter.tools.workspace import Workspace
 
 MAX_PDF_BYTES = 20_000_000

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kasal_jupyter.hiding import beginning
 from kasal_jupyter.tools.builtin.web_page import web_address
-from kasal_jupyter.tools.portions import portion, status_text
-from kasal_jupyter.tools.tool import Tool, ToolContext, without_network
+from kasal_jupyter.tools.tool import Tool, ToolContext, portion, status_text, without_network
 from kasal_jupyter.version import __version__
 
 if TYPE_CHECKING:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kasal_jupyter.hiding import beginning
-from kasal_jupyter.tools.portions import portion, status_text
 from kasal_jupyter.tools.readable import html_charset, is_pdf, read_page, read_pdf
-from kasal_jupyter.tools.tool import Tool, ToolContext, always, without_network
+from kasal_jupyter.tools.tool import Tool, ToolContext, always, portion, status_text, without_network
 from kasal_jupyter.version import __version__
 
 if TYPE_CHECKING:

@@ -12,16 +12,19 @@ from crewai.utilities.i18n import I18N_DEFAULT
 
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.crews import managing_agent
-from kasal_jupyter.schemas.rules.placeholders import AGENT_TEXTS, fill
+from kasal_jupyter.schemas.placeholders import AGENT_TEXTS, fill
 from kasal_jupyter.schemas.spec import RunSpec, RunTask
 from kasal_jupyter.worker.crew.agent import CrewAgent
 from kasal_jupyter.worker.crew.client_tool import ClientCalls
-from kasal_jupyter.worker.crew.conditional_task import CrewConditionalTask
-from kasal_jupyter.worker.crew.guardrail import WordedGuardrail
-from kasal_jupyter.worker.crew.outcome import last_answer, object_of
 from kasal_jupyter.worker.crew.planning import PlannedCrew
 from kasal_jupyter.worker.crew.record import RunRecord
-from kasal_jupyter.worker.crew.result_file import ResultFile
+from kasal_jupyter.worker.crew.task import (
+    CrewConditionalTask,
+    ResultFile,
+    WordedGuardrail,
+    last_answer,
+    object_of,
+)
 from kasal_jupyter.worker.crew.tool import Toolset, model_of
 from kasal_jupyter.worker.crewai_seams import end_by
 from kasal_jupyter.worker.models.run_models import Models

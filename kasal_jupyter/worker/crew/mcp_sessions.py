@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from crewai.tools.tool_failure import ToolFailure
 
 from kasal_jupyter.hiding import Hider
-from kasal_jupyter.schemas.mcp_run import McpTool, RunMcpServer
+from kasal_jupyter.schemas.mcp import McpTool, RunMcpServer
 from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.tools.guard import HostGuard
-from kasal_jupyter.tools.portions import MAX_CHARACTERS
+from kasal_jupyter.tools.tool import MAX_CHARACTERS
 from kasal_jupyter.worker.crew.mcp_arguments import given
 from kasal_jupyter.worker.process.stop import StopSignal
 
@@ -89,7 +89,7 @@ class McpServers:
             self._signal.changed.wait_for(lambda: closing.done() or self._signal.stopped, LEAVE_SECONDS)
 
     async def _called(self, server: str, remote_name: str, arguments: dict[str, Any]) -> tuple[str, bool]:
-        from kasal_jupyter.tools.mcp_content import text_of
+        from kasal_jupyter.tools.mcp_session import text_of
 
         sessions = await asyncio.wrap_future(self._sessions)
         result = await sessions[server].call(remote_name, arguments)

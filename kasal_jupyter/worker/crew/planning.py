@@ -10,7 +10,7 @@ from crewai.utilities.planning_handler import PlannerTaskPydanticOutput
 
 from kasal_jupyter.models.sandbox.model import PLANNED_TASK
 from kasal_jupyter.worker.crew.agent import CrewAgent
-from kasal_jupyter.worker.crew.between_tasks import PlanMade, publish
+from kasal_jupyter.worker.crew.task import PlanMade, publish
 from kasal_jupyter.worker.crewai_seams import PlannersTexts, SeamedCrew
 from kasal_jupyter.worker.process.failures import AnswerUnreadable, ModelFailed
 

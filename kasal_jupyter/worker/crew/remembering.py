@@ -30,9 +30,8 @@ from kasal_jupyter.memory.insights import (
     question,
     read_answer,
 )
-from kasal_jupyter.memory.recall import Found, Hit, Recall, reading
-from kasal_jupyter.memory.record import KINDS, Record
-from kasal_jupyter.memory.wording import reminder
+from kasal_jupyter.memory.recall import Found, Hit, Recall, reading, reminder
+from kasal_jupyter.memory.tables import KINDS, Record
 from kasal_jupyter.schemas.base import new_id
 from kasal_jupyter.schemas.spec import RunEmbedder, RunMemory, RunSpec, RunTask
 from kasal_jupyter.tools.guard import HostGuard

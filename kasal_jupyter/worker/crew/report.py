@@ -14,13 +14,18 @@ from crewai.utilities.string_utils import sanitize_tool_name
 from kasal_jupyter.events.event import ErrorInfo, TokenUsage
 from kasal_jupyter.hiding import here
 from kasal_jupyter.worker.crew.agent import CrewAgent
-from kasal_jupyter.worker.crew.between_tasks import course_readers
 from kasal_jupyter.worker.crew.build import BuiltCrew
 from kasal_jupyter.worker.crew.spans import OpenSpan, Spans
+from kasal_jupyter.worker.crew.task import task_event_readers
 from kasal_jupyter.worker.crew.time_limit import time_is_up
 from kasal_jupyter.worker.models.llm import answered, asked
-from kasal_jupyter.worker.models.model_call import current_attempt, given_up
-from kasal_jupyter.worker.models.retry import AskedAgain, CallGiven, CallLeft
+from kasal_jupyter.worker.models.model_call import (
+    AskedAgain,
+    CallGiven,
+    CallLeft,
+    current_call,
+    given_up,
+)
 from kasal_jupyter.worker.process.failures import describe
 from kasal_jupyter.worker.process.sizes import shortened
 
@@ -88,7 +93,7 @@ class Report:
             "kasal_llm_left": self._llm_left,
             "kasal_llm_given": self._llm_given,
             "kasal_llm_retry": self._llm_retried,
-            **course_readers(built.tasks, spans),
+            **task_event_readers(built.tasks, spans),
         }
 
     def __call__(self, source: Any, event: Any) -> None:
@@ -212,7 +217,7 @@ class Report:
 
     def _llm_failed(self, source: Any, event: Any) -> None:
         if span := self._calls.pop(event.call_id, None):
-            if (attempt := current_attempt()) is not None and attempt.unpaid:
+            if (attempt := current_call()) is not None and attempt.unpaid:
                 span.unfinished = _taken(None, 0.0)
             self._spans.fail(span, _error(event, code="MODEL_ERROR", model=getattr(source, "label", None)))
 
@@ -297,7 +302,7 @@ class Report:
 
 def _key() -> dict[str, str]:
     """Give the identity of the call that this thread makes, as its events have it."""
-    attempt = current_attempt()
+    attempt = current_call()
     return {} if attempt is None or attempt.key is None else {"key": attempt.key}
 
 

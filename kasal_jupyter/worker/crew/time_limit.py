@@ -12,7 +12,7 @@ from crewai.hooks.dispatch import HookAborted
 T = TypeVar("T")
 
 
-class Aside(Generic[T]):
+class BackgroundWork(Generic[T]):
     """Work that goes on beside whoever waits for it; it begins at once.
 
     Parameters
@@ -94,7 +94,7 @@ def within(seconds: int, work: Callable[[], Any]) -> Any:
     lapsed = threading.Event()
     context = contextvars.copy_context()
     context.run(_lapsed.set, (*_lapsed.get(), lapsed))
-    timed = Aside(lambda: context.run(work), "timed")
+    timed = BackgroundWork(lambda: context.run(work), "timed")
     if not timed.wait(seconds):
         lapsed.set()
         raise TaskTimedOut(seconds, code="TASK_TIMEOUT")

@@ -17,13 +17,12 @@ from crewai.utilities.pydantic_schema_utils import create_model_from_schema
 from crewai.utilities.string_utils import sanitize_tool_name
 from pydantic import BaseModel, PrivateAttr
 
-from kasal_jupyter.schemas.mcp_run import McpTool
+from kasal_jupyter.schemas.mcp import McpTool
 from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.schemas.tools import ClientTool
-from kasal_jupyter.tools.catalog import find_tool
 from kasal_jupyter.tools.guard import HostGuard
 from kasal_jupyter.tools.http_tool import http_tool
-from kasal_jupyter.tools.tool import Tool, ToolContext, always, never
+from kasal_jupyter.tools.tool import Tool, ToolContext, always, find_tool, never
 from kasal_jupyter.wellformed import text_of, well_formed
 from kasal_jupyter.worker.crew.client_tool import ClientCalls
 from kasal_jupyter.worker.crew.mcp_arguments import arguments_of

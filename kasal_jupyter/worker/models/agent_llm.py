@@ -31,21 +31,26 @@ from kasal_jupyter.worker.crewai_seams import (
     requested_calls,
     unwrapped,
 )
+from kasal_jupyter.worker.models.answer_text import (
+    Heard,
+    NotTheObject,
+    in_words,
+    not_the_object,
+    read_object,
+    spoken,
+)
 from kasal_jupyter.worker.models.budget import Ledger
-from kasal_jupyter.worker.models.endings import Heard
 from kasal_jupyter.worker.models.llm import ReportedLLM, estimated_tokens
-from kasal_jupyter.worker.models.model_call import Attempt
-from kasal_jupyter.worker.models.object_answer import NotTheObject, in_words, not_the_object, read_object
-from kasal_jupyter.worker.models.provider_errors import FORM, TOOLS, Place
-from kasal_jupyter.worker.models.retry import (
+from kasal_jupyter.worker.models.model_call import (
     AskedAgain,
     CallGiven,
     CallLeft,
+    ModelCall,
     asks_again,
     final_words,
     seconds_until_retry,
 )
-from kasal_jupyter.worker.models.spoken import spoken
+from kasal_jupyter.worker.models.provider_errors import FORM, TOOLS, Place
 from kasal_jupyter.worker.process.failures import (
     AnswerUnreadable,
     FailedBefore,
@@ -263,7 +268,7 @@ class AgentLLM(ObservedLLM):
         calls = tries = 0
         while True:
             calls, tries = calls + 1, tries + 1
-            attempt = Attempt()
+            attempt = ModelCall()
             try:
                 return self._once(llm, attempt, question)
             except ModelFailed as failure:
@@ -316,7 +321,7 @@ class AgentLLM(ObservedLLM):
             )
         return well_formed(spoken(answer).said) if isinstance(answer, str) else answer
 
-    def _once(self, llm: ReportedLLM, attempt: Attempt, question: _Question) -> Any:
+    def _once(self, llm: ReportedLLM, attempt: ModelCall, question: _Question) -> Any:
         request = self._request(llm, question)
         call: Asked | None = None
         if self._record is not None:
@@ -347,7 +352,7 @@ class AgentLLM(ObservedLLM):
             "settings": {name: value for name, value in settings.items() if value is not None},
         }
 
-    def _given(self, llm: ReportedLLM, attempt: Attempt, request: _Request, given: Given) -> Any:
+    def _given(self, llm: ReportedLLM, attempt: ModelCall, request: _Request, given: Given) -> Any:
         """Give what an earlier run was answered.
 
         Raises
@@ -375,7 +380,7 @@ class AgentLLM(ObservedLLM):
         return recorded_calls(answer["tool_calls"]) if answer["tool_calls"] else answer["text"]
 
     def _within_budget(
-        self, llm: ReportedLLM, attempt: Attempt, request: _Request
+        self, llm: ReportedLLM, attempt: ModelCall, request: _Request
     ) -> AbstractContextManager[None]:
         assert self._ledger is not None
 
@@ -385,7 +390,7 @@ class AgentLLM(ObservedLLM):
         limit = int(self.max_tokens) if self.max_tokens is not None else None
         return self._ledger.call(llm, attempt, prompt, limit)
 
-    def _live(self, llm: ReportedLLM, attempt: Attempt, request: _Request, call: Asked | None) -> Any:
+    def _live(self, llm: ReportedLLM, attempt: ModelCall, request: _Request, call: Asked | None) -> Any:
         """Make a call that has no answer yet."""
 
         def ask() -> Any:
@@ -395,8 +400,9 @@ class AgentLLM(ObservedLLM):
             if self._record is not None and call is not None:
                 self._record.check_live(call)
             try:
-                here = not llm.aside
-                return attempt.here(ask) if here else attempt.aside(ask, llm.patience, self.signal)
+                if not llm.leavable:
+                    return attempt.in_this_thread(ask)
+                return attempt.in_thread(ask, llm.patience, self.signal)
             except HookAborted:
                 raise
             except MemoryError as error:
@@ -408,7 +414,7 @@ class AgentLLM(ObservedLLM):
                 self._leave(llm, attempt, failure)
                 raise failure from error
 
-    def _remember_words(self, attempt: Attempt, calls: list[Any], question: _Question) -> None:
+    def _remember_words(self, attempt: ModelCall, calls: list[Any], question: _Question) -> None:
         """Keep what was said beside tool calls: CrewAI leaves it out of the conversation."""
         for call in requested_calls(calls[:1]):
             self._words[id(question.request.get("from_agent")), call["id"]] = attempt.heard.text
@@ -471,7 +477,7 @@ class AgentLLM(ObservedLLM):
         error = ErrorInfo(code=failure.failure_code, message=str(failure))
         publish_stream_event(self, AskedAgain(call_id, following.label, attempt, round(wait, 3), error))
 
-    def _leave(self, llm: ReportedLLM, attempt: Attempt, failure: ModelFailed) -> None:
+    def _leave(self, llm: ReportedLLM, attempt: ModelCall, failure: ModelFailed) -> None:
         """End a call that has failed in the trace, with what it took."""
         attempt.turned_down = failure.unpaid
         if attempt.usage is not None or attempt.answered:

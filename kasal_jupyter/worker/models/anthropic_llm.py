@@ -13,9 +13,8 @@ from kasal_jupyter.models import prices
 from kasal_jupyter.schemas.agents import ModelSettings
 from kasal_jupyter.schemas.spec import RunModel
 from kasal_jupyter.worker.crewai_seams import AnthropicAnswers
-from kasal_jupyter.worker.models.chat_answer import AnswerReader, word
+from kasal_jupyter.worker.models.chat_answer import AnswerReader, anthropic_counts, word
 from kasal_jupyter.worker.models.llm import CALL_SECONDS, ReportedLLM
-from kasal_jupyter.worker.models.token_usage import anthropic_counts
 from kasal_jupyter.worker.process.stop import StopSignal
 
 

@@ -20,7 +20,7 @@ from kasal_jupyter.worker.crewai_seams import BedrockAnswers
 from kasal_jupyter.worker.models.chat_answer import AnswerReader, word
 from kasal_jupyter.worker.models.chat_body import NotAnAnswer, body_words, objects, whole
 from kasal_jupyter.worker.models.llm import CALL_SECONDS, CONNECT_SECONDS, ReportedLLM
-from kasal_jupyter.worker.models.model_call import current_attempt
+from kasal_jupyter.worker.models.model_call import current_call
 from kasal_jupyter.worker.process.stop import StopSignal
 
 _STREAM = "application/vnd.amazon.eventstream"
@@ -126,8 +126,8 @@ class BedrockLLM(ReportedLLM, BedrockAnswers, BedrockCompletion):
 
 def _note_address(request: Any, **_about: Any) -> None:
     # The SDK's errors do not say where it has asked.
-    if attempt := current_attempt():
-        attempt.address = str(request.url)
+    if call := current_call():
+        call.address = str(request.url)
 
 
 class ConverseReader(AnswerReader):

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 
 from kasal_jupyter.events.event import ErrorInfo, TokenUsage
 from kasal_jupyter.schemas.executions import Budget
-from kasal_jupyter.worker.crew.time_limit import Aside
+from kasal_jupyter.worker.crew.time_limit import BackgroundWork
 from kasal_jupyter.worker.models.llm import ReportedLLM
-from kasal_jupyter.worker.models.model_call import Attempt
+from kasal_jupyter.worker.models.model_call import ModelCall
 from kasal_jupyter.worker.process.stop import RunFailed, StopSignal
 
 BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
@@ -34,7 +34,7 @@ def in_time(budget: Budget | None, signal: StopSignal, work: Callable[[], str]) 
     """
     if budget is None or budget.max_seconds is None:
         return work()
-    crew = Aside(work, "crew")
+    crew = BackgroundWork(work, "crew")
     if not crew.wait(budget.max_seconds):
         seconds = f"{budget.max_seconds:g} second{'' if budget.max_seconds == 1 else 's'}"
         error = ErrorInfo(code=BUDGET_EXCEEDED, message=f"The {seconds} of the budget are over.")
@@ -87,7 +87,7 @@ class Ledger:
 
     @contextmanager
     def call(
-        self, llm: ReportedLLM, attempt: Attempt, prompt: Callable[[], int], answer_tokens: int | None
+        self, llm: ReportedLLM, call: ModelCall, prompt: Callable[[], int], answer_tokens: int | None
     ) -> Iterator[None]:
         """Make a call within the budget.
 
@@ -95,7 +95,7 @@ class Ledger:
         ----------
         llm
             Who is asked.
-        attempt
+        call
             The call; what it took is booked afterwards.
         prompt
             Estimates the prompt's tokens.
@@ -125,8 +125,8 @@ class Ledger:
             with self._lock:
                 self._reserved.tokens -= expected.tokens
                 self._reserved.cost -= expected.cost or 0.0
-                if not attempt.unpaid:
-                    self._book(llm, attempt, estimate, expected)
+                if not call.unpaid:
+                    self._book(llm, call, estimate, expected)
 
     def _expected(self, llm: ReportedLLM, estimate: int, answer: int) -> _Expected:
         prompt = self._counted.get(llm.label, _Counted()).corrected(estimate)
@@ -155,15 +155,15 @@ class Ledger:
             )
         return None
 
-    def _book(self, llm: ReportedLLM, attempt: Attempt, estimate: int, expected: _Expected) -> None:
-        if attempt.usage is not None:
-            self._used.tokens += attempt.usage["total_tokens"]
+    def _book(self, llm: ReportedLLM, call: ModelCall, estimate: int, expected: _Expected) -> None:
+        if call.usage is not None:
+            self._used.tokens += call.usage["total_tokens"]
             counted = self._counted.setdefault(llm.label, _Counted())
             counted.estimated += estimate
-            counted.counted += attempt.usage["prompt_tokens"]
+            counted.counted += call.usage["prompt_tokens"]
         else:
             self._used.tokens += expected.tokens
-        cost = attempt.cost if attempt.cost is not None else expected.cost
+        cost = call.cost if call.cost is not None else expected.cost
         self._used.cost += cost or 0.0
 
 

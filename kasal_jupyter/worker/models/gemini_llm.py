@@ -14,9 +14,9 @@ from kasal_jupyter.schemas.agents import ModelSettings
 from kasal_jupyter.schemas.spec import RunModel
 from kasal_jupyter.schemas.usage import is_count
 from kasal_jupyter.worker.crewai_seams import GeminiAnswers
-from kasal_jupyter.worker.models.endings import Heard
+from kasal_jupyter.worker.models.answer_text import Heard
 from kasal_jupyter.worker.models.llm import CALL_SECONDS, ReportedLLM
-from kasal_jupyter.worker.models.model_call import current_attempt
+from kasal_jupyter.worker.models.model_call import current_call
 from kasal_jupyter.worker.process.stop import StopSignal
 
 _COUNTS = "usageMetadata"
@@ -72,12 +72,12 @@ class GeminiLLM(ReportedLLM, GeminiAnswers, GeminiCompletion):
         if not candidates and (feedback := response.prompt_feedback) is not None and feedback.block_reason:
             reason = feedback.block_reason.name  # There is no answer to such a prompt, and so no end of one.
         content = candidates[0].content if candidates else None
-        if attempt := current_attempt():
-            said = [attempt.heard.text], [attempt.heard.reasoning]
+        if call := current_call():
+            said = [call.heard.text], [call.heard.reasoning]
             for part in (content and content.parts) or ():
                 said[bool(part.thought)].append(part.text or "")
             text, reasoning = map("".join, said)
-            attempt.heard = Heard(text, reasoning, streamed=self.streams)
+            call.heard = Heard(text, reasoning, streamed=self.streams)
         return reason
 
     def sound(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -91,5 +91,5 @@ class GeminiLLM(ReportedLLM, GeminiAnswers, GeminiCompletion):
 
 
 def _note_address(request: Any) -> None:
-    if attempt := current_attempt():
-        attempt.address = str(request.url)
+    if call := current_call():
+        call.address = str(request.url)

@@ -21,12 +21,10 @@ from kasal_jupyter.models.sandbox.model import count_tokens
 from kasal_jupyter.wellformed import well_formed
 from kasal_jupyter.worker.crew.time_limit import time_is_up
 from kasal_jupyter.worker.crewai_seams import ObservedLLM, once, requested_calls
-from kasal_jupyter.worker.models.chat_answer import ChatAnswer
-from kasal_jupyter.worker.models.endings import Heard, emptiness, remark_on
-from kasal_jupyter.worker.models.model_call import Attempt, CallGivenUp, current_attempt, given_up
+from kasal_jupyter.worker.models.answer_text import Heard, LiveSpeech, emptiness, remark_on, spoken
+from kasal_jupyter.worker.models.chat_answer import ChatAnswer, token_usage
+from kasal_jupyter.worker.models.model_call import CallGivenUp, ModelCall, current_call, given_up
 from kasal_jupyter.worker.models.provider_errors import FORM
-from kasal_jupyter.worker.models.spoken import LiveSpeech, spoken
-from kasal_jupyter.worker.models.token_usage import token_usage
 from kasal_jupyter.worker.process.failures import ModelFailed
 from kasal_jupyter.worker.process.stop import StopSignal
 
@@ -133,7 +131,7 @@ class ReportedLLM(ObservedLLM):
         def supports_function_calling(self) -> bool:
             """Say whether tools are called natively. All of CrewAI's LLMs do, but for their base."""
 
-    aside: ClassVar[bool] = True
+    leavable: ClassVar[bool] = True
     """Whether a call waits for somebody else, and so is made in a thread that can be left."""
 
     def ask(self, messages: str | list[Any], **request: Any) -> Any:
@@ -180,8 +178,8 @@ class ReportedLLM(ObservedLLM):
     @contextmanager
     def beginning(self, messages: str | list[Any], call_id: str) -> Iterator[None]:
         """Keep the messages for the report of the call."""
-        if attempt := current_attempt():
-            attempt.call_id = call_id
+        if call := current_call():
+            call.call_id = call_id
         token = asked.set([{"role": "user", "content": messages}] if isinstance(messages, str) else messages)
         try:
             yield
@@ -190,8 +188,8 @@ class ReportedLLM(ObservedLLM):
 
     def sending(self) -> None:
         """Take down that a request is made: it may have to be paid for."""
-        if attempt := current_attempt():
-            attempt.sent = True
+        if call := current_call():
+            call.sent = True
 
     def go_on(self) -> None:
         """Leave a call that nobody waits for any more."""
@@ -201,12 +199,12 @@ class ReportedLLM(ObservedLLM):
     def shown(self, piece: str) -> str:
         """Give what of a piece is no thought, as far as can be told before the answer is whole."""
         piece = well_formed(piece)
-        attempt = current_attempt()
-        if attempt is None:
+        call = current_call()
+        if call is None:
             return piece
-        if attempt.live is None:
-            attempt.live = LiveSpeech(thinks=THOUGHTS in self.lacks)
-        return attempt.live.add(piece)
+        if call.live is None:
+            call.live = LiveSpeech(thinks=THOUGHTS in self.lacks)
+        return call.live.add(piece)
 
     def cut_at_stops(self, text: str, cut: Callable[[str], str]) -> str:
         """Give an answer up to the words that it is to stop at, which may be spoken of in a thought."""
@@ -242,23 +240,23 @@ class ReportedLLM(ObservedLLM):
         event |= {name: _said(event.get(name)) for name in ("finish_reason", "response_id")}
         response, reason = event.get("response"), event["finish_reason"]
         cost = self.cost(counted, datetime.now(UTC))
-        attempt = current_attempt() or Attempt()
-        attempt.settle(counted, cost)
-        attempt.heard = _without_thoughts(attempt.heard)
-        self._show_rest(attempt, event)
+        call = current_call() or ModelCall()
+        call.settle(counted, cost)
+        call.heard = _without_thoughts(call.heard)
+        self._show_rest(call, event)
         if isinstance(response, str):
             answer_text = spoken(well_formed(response))
             event["response"] = response = answer_text.said
-            if answer_text.thought and not attempt.heard.reasoning:
-                attempt.heard = replace(attempt.heard, reasoning=answer_text.thought)
+            if answer_text.thought and not call.heard.reasoning:
+                call.heard = replace(call.heard, reasoning=answer_text.thought)
             if not response.strip():
-                raise self._empty_answer(attempt, response, reason)
+                raise self._empty_answer(call, response, reason)
         answer = Answered(
             counted,
             cost,
             tuple(requested_calls(response)),
-            attempt.heard,
-            remark_on(reason, attempt.heard, most=self.most_tokens),
+            call.heard,
+            remark_on(reason, call.heard, most=self.most_tokens),
         )
         token = answered.set(answer)
         try:
@@ -266,11 +264,11 @@ class ReportedLLM(ObservedLLM):
         finally:
             answered.reset(token)
 
-    def _show_rest(self, attempt: Attempt, event: Mapping[str, Any]) -> None:
+    def _show_rest(self, call: ModelCall, event: Mapping[str, Any]) -> None:
         """Show what was held back of an answer that came in pieces."""
-        if (live := attempt.live) is None:
+        if (live := call.live) is None:
             return
-        attempt.live = None
+        call.live = None
         if live.overheard:
             # The next time it is waited for the end of the thought.
             self.lacks.add(THOUGHTS)
@@ -279,12 +277,12 @@ class ReportedLLM(ObservedLLM):
 
     def hear(self, answer: ChatAnswer) -> None:
         """Take down what CrewAI has no place for in the answer that this thread reads."""
-        if attempt := current_attempt():
-            attempt.heard = Heard(answer.text, answer.reasoning, answer.refusal, streamed=answer.streamed)
+        if call := current_call():
+            call.heard = Heard(answer.text, answer.reasoning, answer.refusal, streamed=answer.streamed)
 
-    def _empty_answer(self, attempt: Attempt, text: str, reason: str | None) -> ModelFailed:
-        reasoned = attempt.usage.get("reasoning_tokens", 0) if attempt.usage is not None else 0
-        empty = emptiness(text, reason, attempt.heard, reasoned=reasoned, most=self.most_tokens)
+    def _empty_answer(self, call: ModelCall, text: str, reason: str | None) -> ModelFailed:
+        reasoned = call.usage.get("reasoning_tokens", 0) if call.usage is not None else 0
+        empty = emptiness(text, reason, call.heard, reasoned=reasoned, most=self.most_tokens)
         message = "the answer is empty." if empty is None else empty.message
         helps = empty is None or empty.helps
         return ModelFailed(f"{self.label}: {message}", code="MODEL_ERROR", passing=helps, tries=EMPTY_TRIES)

@@ -1,7 +1,8 @@
 """What an exception of a provider's SDK means: which failure it is, and whether it may pass.
 
 All SDKs are read alike, by the names of their exceptions, the HTTP status and the word that the provider has
-for the error: only one of them is loaded in most runs, and none has to be to read another's.
+for the error: only one of them is loaded in most runs, and none has to be to read another's. Only what an SDK
+raises is read so: an error of our own, whatever it is called and whatever it says, is not the provider's.
 """
 
 from __future__ import annotations
@@ -216,6 +217,21 @@ _GARBLED = frozenset(
 """What an SDK, or CrewAI, makes of an answer that is not what the API says it is."""
 
 
+_SDKS = frozenset(
+    {
+        *("openai", "anthropic", "azure", "google", "boto3", "botocore"),
+        # What they ask by.
+        *("httpx", "httpcore", "h11", "urllib3", "requests", "aiohttp"),
+        # Which reads what they give, and has exceptions for it.
+        "crewai",
+    }
+)
+"""The packages whose exceptions tell of a provider."""
+
+_CALLED_BY_ANY = frozenset({"pydantic", "pydantic_core", "orjson", "jiter"})
+"""Packages whose exceptions are the fault of whoever has called them, as those of Python's own are."""
+
+
 def failure_of(chain: Sequence[BaseException], asked: Place | None = None) -> ProviderFailure | None:
     """Read an exception of a provider's SDK.
 
@@ -231,6 +247,8 @@ def failure_of(chain: Sequence[BaseException], asked: Place | None = None) -> Pr
     ProviderFailure or None
         None where it tells of nothing that a provider does.
     """
+    if _began_here(chain):
+        return None
     place = (asked or Place()).within(chain)
     for error in chain:
         if type(error).__name__ == "LLMContextLengthExceededError":
@@ -242,7 +260,7 @@ def failure_of(chain: Sequence[BaseException], asked: Place | None = None) -> Pr
             return known
         if isinstance(error, NotAnAnswer):
             return _no_answer(error, place)
-    names = {kind.__name__ for error in chain for kind in type(error).__mro__}
+    names = {kind.__name__ for error in chain for kind in type(error).__mro__ if _tells_of_a_provider(kind)}
     if names & _TIMEOUTS:
         # Whoever has waited as long as a call may take does not wait once more: a fallback may be quicker.
         unpaid = bool(names & _NOT_CONNECTED)
@@ -258,6 +276,24 @@ def failure_of(chain: Sequence[BaseException], asked: Place | None = None) -> Pr
         # An error in the middle of a stream, without a status and without a word that is known.
         return ProviderFailure("MODEL_ERROR", said(chain[-1]), passing=True)
     return None
+
+
+def _tells_of_a_provider(kind: type) -> bool:
+    """Say whether exceptions of a class do: an SDK's, and our own for what was not done in time."""
+    return kind.__module__.partition(".")[0] in _SDKS or kind.__name__ == "CallTimedOut"
+
+
+def _began_here(chain: Sequence[BaseException]) -> bool:
+    """Say whether it is a fault of our own, whatever CrewAI and the SDKs have made of it around it.
+
+    What the system answers where our own ways to the network lead is none, nor what we say of a provider.
+    """
+    first = chain[-1]
+    return (
+        is_ours(first)
+        and not isinstance(first, (NotAnAnswer, NoWayOut, OSError))
+        and not any(map(_tells_of_a_provider, type(first).__mro__))
+    )
 
 
 def _through(chain: Sequence[BaseException]) -> str:
@@ -280,8 +316,10 @@ def garbled(chain: Sequence[BaseException]) -> ProviderFailure | None:
     Only for what was raised while a model was asked, and only where an SDK says so itself: what goes wrong in
     a program, an ``AttributeError`` say, is no fault of the provider's.
     """
-    for error in chain:
-        if {kind.__name__ for kind in type(error).__mro__} & _GARBLED:
+    for error in () if _began_here(chain) else chain:
+        kinds = type(error).__mro__
+        sdks = any(map(_tells_of_a_provider, kinds)) or _raised_in(error) in _SDKS
+        if sdks and {kind.__name__ for kind in kinds} & _GARBLED:
             what = f"{type(error).__name__}: {said(error)}"
             return ProviderFailure(
                 "MODEL_ERROR", f"the provider's answer makes no sense ({what}).", passing=True
@@ -290,13 +328,18 @@ def garbled(chain: Sequence[BaseException]) -> ProviderFailure | None:
 
 
 def is_ours(error: BaseException) -> bool:
-    """Say whether an exception was raised in code of this package, or in what that calls of Python's own."""
+    """Say whether an exception was raised in code of this package, or in what that calls of general use."""
+    return _raised_in(error) == __name__.partition(".")[0]
+
+
+def _raised_in(error: BaseException) -> str:
+    """Give the package that an exception was raised in, of those that could have done otherwise."""
     raised_in = ""
     for frame, _line in walk_tb(error.__traceback__):
-        module = str(frame.f_globals.get("__name__", ""))
-        if module.partition(".")[0] not in sys.stdlib_module_names:
-            raised_in = module
-    return raised_in.partition(".")[0] == __name__.partition(".")[0]
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package not in sys.stdlib_module_names and package not in _CALLED_BY_ANY:
+            raised_in = package
+    return raised_in
 
 
 def said(error: BaseException) -> str:
@@ -391,6 +434,8 @@ def _overflow() -> ProviderFailure:
 
 def _answered(error: BaseException, place: Place) -> ProviderFailure | None:
     """Read an error that the provider has answered with."""
+    if not (isinstance(error, NotAnAnswer) or any(map(_tells_of_a_provider, type(error).__mro__))):
+        return None
     status = _status(error)
     word = next((word for word in _words(error) if word in _WORDS or word in _USED_UP), None)
     if status in {None, 200} and word is None:

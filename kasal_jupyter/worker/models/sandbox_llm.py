@@ -19,8 +19,8 @@ from kasal_jupyter.models.sandbox.model import (
     SandboxRequest,
     answer,
     count_tokens,
+    message_text,
 )
-from kasal_jupyter.models.sandbox.transcript import message_text
 from kasal_jupyter.schemas.agents import SandboxSettings
 from kasal_jupyter.worker.crewai_seams import AnsweringLLM
 from kasal_jupyter.worker.models.chat_answer import ChatAnswer
@@ -40,7 +40,7 @@ class SandboxLLM(ReportedLLM, AnsweringLLM):
         The run's inputs.
     """
 
-    aside: ClassVar[bool] = False
+    leavable: ClassVar[bool] = False
 
     llm_type: str = "sandbox"
     settings: SandboxSettings = Field(default_factory=SandboxSettings)

@@ -155,7 +155,7 @@ def model_failure(error: BaseException, model: str, asked: Place | None = None) 
     if found := failure_of(chain, asked):
         return _failed(found, model)
     # Of an answer that is not in its schema, pydantic says where it is wrong but not what is.
-    if any("pydantic" in type(one).__module__ or _not_json(one) for one in chain):
+    if any(("pydantic" in type(one).__module__ or _not_json(one)) and not is_ours(one) for one in chain):
         return AnswerUnreadable.of(model)
     if found := garbled(chain):
         return _failed(found, model)

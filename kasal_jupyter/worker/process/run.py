@@ -34,17 +34,16 @@ from kasal_jupyter.worker.crew.client_tool import ClientCalls
 from kasal_jupyter.worker.crew.mcp_sessions import McpServers
 from kasal_jupyter.worker.crew.remembering import Keepsakes, Reminders
 from kasal_jupyter.worker.crew.report import Report
-from kasal_jupyter.worker.crew.result_file import write_whole
 from kasal_jupyter.worker.crew.spans import Spans
-from kasal_jupyter.worker.crew.time_limit import Aside, check_time
+from kasal_jupyter.worker.crew.task import write_whole
+from kasal_jupyter.worker.crew.time_limit import BackgroundWork, check_time
 from kasal_jupyter.worker.models.budget import LAST_SECONDS, in_time
-from kasal_jupyter.worker.models.own_addresses import hold_own_addresses
+from kasal_jupyter.worker.models.run_models import hold_own_addresses
 from kasal_jupyter.worker.process.failures import ModelFailed, describe
 from kasal_jupyter.worker.process.outbox import Outbox, say_end
-from kasal_jupyter.worker.process.run_log import RunLog
+from kasal_jupyter.worker.process.setup import LineReader, RunLog
 from kasal_jupyter.worker.process.sizes import MOST_RESULT, shortened
 from kasal_jupyter.worker.process.stop import StopSignal
-from kasal_jupyter.worker.process.wire import LineReader
 
 LOG_NAME = "output.log"
 """Where what CrewAI and the tools print goes, in the run's folder."""
@@ -235,7 +234,7 @@ def _learn(
     report = Report(built, spans)
     model = built.models.llm(keepsakes.model, persistent=False)
     work = partial(_observed, report, stop, outbox.hider, lambda: keepsakes.learnt(model))
-    asked = Aside(lambda: contextvars.Context().run(work), "learning")
+    asked = BackgroundWork(lambda: contextvars.Context().run(work), "learning")
     insights: list[Insight] = []
     failure: BaseException | None = None
     try:
@@ -360,6 +359,8 @@ def leave(outbox: Outbox, printed: RunLog, *, status: int) -> NoReturn:
         printed.close(STOP_GRACE)
     except BaseException:
         log.exception("The process could not put away all it has.")
+        # Whether the server has the run's end, nobody knows.
+        status = status or UNSENT
     finally:
         os._exit(status)
 

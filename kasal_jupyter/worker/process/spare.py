@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from kasal_jupyter.warden import under_warden
-from kasal_jupyter.worker.process.switches import give_way, import_crewai, limit_memory
+from kasal_jupyter.worker.process.setup import give_way, import_crewai, limit_memory
 
 
 def main(run: socket.socket, storage: Path, memory: int) -> NoReturn:

@@ -80,7 +80,6 @@ def load_rest(name: str) -> None:
     """
     try:
         if name == "mcp":
-            import kasal_jupyter.tools.mcp_content
             import kasal_jupyter.tools.mcp_session  # noqa: F401
         else:
             provider_module(name)

@@ -27,11 +27,10 @@ from kasal_jupyter.kernel.views.figures import counted, moment_text
 if TYPE_CHECKING:
     from kasal_jupyter.client.client import Client
     from kasal_jupyter.kernel.crews.history import Difference, History
-    from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
+    from kasal_jupyter.schemas.crews import ChangeQuery, CrewCreate, CrewDetails, CrewSummary, CrewVersionInfo
     from kasal_jupyter.schemas.executions import ExecutionStatus
-    from kasal_jupyter.schemas.versions import ChangeQuery, CrewVersionInfo
 
-HEADS = ["crew", "status", "agents", "version", "changed", "id"]
+CREW_HEADS = ("crew", "status", "agents", "version", "changed", "owner", "id")
 
 
 def crew_arguments(parser: Parser) -> None:
@@ -98,22 +97,18 @@ def crews_command(session: Session, words: Namespace, cell: str | None) -> Shown
     """List the crews."""
     del words, cell
     found = session.client.crews()
-    heads, owners = list(HEADS), len({each.owner for each in found}) > 1
-    rows = [
-        [
-            each.name,
-            each.status,
-            str(each.agents_count),
-            str(each.version),
-            moment_text(each.updated_at),
-            *([each.owner] if owners else []),
-            each.id,
-        ]
-        for each in found
-    ]
-    if owners:
-        heads.insert(-1, "owner")
+    table = [list(CREW_HEADS), *map(crew_row, found)]
+    if len({each.owner for each in found}) <= 1:
+        owner = CREW_HEADS.index("owner")
+        table = [[*row[:owner], *row[owner + 1 :]] for row in table]
+    heads, *rows = table
     return Shown("" if rows else "No crews yet: %kasal demo makes one, %%kasal crew NAME yours", heads, rows)
+
+
+def crew_row(crew: CrewSummary) -> list[str]:
+    """Give a crew as a row of a list; see ``CREW_HEADS``."""
+    agents, when = str(crew.agents_count), moment_text(crew.updated_at)
+    return [crew.name, crew.status, agents, str(crew.version), when, crew.owner, crew.id]
 
 
 show_arguments = add_crew

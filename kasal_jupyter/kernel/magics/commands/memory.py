@@ -165,7 +165,7 @@ def _clear(client: Client, crew: CrewDetails, kind: str) -> None:
 
 
 def _give(client: Client, crew: CrewDetails, words: Namespace) -> Shown:
-    from kasal_jupyter.schemas.knowledge import KnowledgeCreate
+    from kasal_jupyter.schemas.memory import KnowledgeCreate
 
     rows = []
     paths = [Path(each).expanduser() for each in words.add]

@@ -11,45 +11,47 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, get_args
 
-from kasal_jupyter.errors import KasalError, NotFound, nearest
+from kasal_jupyter.errors import KasalError, NotFound
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.magics.command_line import (
     Parser,
     add_inputs,
     add_job,
-    bound,
     count,
-    day,
     one_of,
     phrase,
 )
 from kasal_jupyter.kernel.magics.crew_words import which_crew
 from kasal_jupyter.kernel.magics.notebook_values import read_cell, read_inputs
-from kasal_jupyter.kernel.runs.result import RunFailed, RunResult
+from kasal_jupyter.kernel.runs.result import RunFailed, RunResult, inputs_again
 from kasal_jupyter.kernel.runs.run_list import (
     STEP_HEADS,
     Runs,
-    inputs_again,
+    add_budget,
+    add_step_search,
+    answer_of,
+    budget_of,
+    found_steps,
     latest_runs,
-    read_budget,
+    outcome,
     trace_cells,
 )
 from kasal_jupyter.kernel.runs.runner import follow, follow_in_background, launch, replay, resume
+from kasal_jupyter.kernel.runs.usage import add_usage_options, usage_table
 from kasal_jupyter.kernel.session import Session, notebook_change
 from kasal_jupyter.kernel.views.cards import Shown
 from kasal_jupyter.kernel.views.clean import clean, escape
 from kasal_jupyter.kernel.views.figures import calls_text, counted, moment_text
 from kasal_jupyter.kernel.views.html_parts import MUTED, NO_FORMULAS
 from kasal_jupyter.kernel.views.markdown import answer_html
-from kasal_jupyter.schemas.executions import KINDS, MOST_STEPS, Status
+from kasal_jupyter.schemas.executions import Status
 from kasal_jupyter.schemas.usage import GroupBy
 
 if TYPE_CHECKING:
     from kasal_jupyter.client.client import Client
-    from kasal_jupyter.kernel.runs.usage_table import UsageTable
-    from kasal_jupyter.kernel.views.usage_plot import UsagePlot
+    from kasal_jupyter.kernel.runs.usage import UsagePlot, UsageTable
     from kasal_jupyter.schemas.crews import CrewDetails
-    from kasal_jupyter.schemas.executions import Budget, ExecutionStatus
+    from kasal_jupyter.schemas.executions import ExecutionStatus
 
 
 def demo_command(session: Session, words: Namespace, cell: str | None) -> RunResult:
@@ -72,7 +74,7 @@ def run_arguments(parser: Parser) -> None:
     parser.add_argument("crew", nargs="?", metavar="NAME", help="the crew's name or id")
     add_inputs(parser)
     _add_background(parser)
-    _add_bounds(parser)
+    add_budget(parser)
     parser.add_argument(
         "--once",
         action="store_true",
@@ -93,16 +95,6 @@ def run_arguments(parser: Parser) -> None:
 def _add_background(parser: Parser) -> None:
     parser.add_argument("--bg", action="store_true", help="go on at once; the view goes on updating")
     parser.add_argument("-o", "--output", metavar="NAME", help="the variable that takes the result")
-
-
-def _add_bounds(parser: Parser) -> None:
-    parser.add_argument("--max-cost", metavar="DOLLARS", type=bound, help="end before it costs more")
-    parser.add_argument("--max-tokens", metavar="N", type=count, help="end before it uses more tokens")
-    parser.add_argument("--max-seconds", metavar="S", type=bound, help="end before it takes longer")
-
-
-def _bounds(words: Namespace) -> Budget | None:
-    return read_budget({name: getattr(words, name) for name in ("max_cost", "max_tokens", "max_seconds")})
 
 
 def run_command(session: Session, words: Namespace, cell: str | None) -> RunResult:
@@ -128,7 +120,7 @@ def run_command(session: Session, words: Namespace, cell: str | None) -> RunResu
             crew,
             values,
             background=words.bg,
-            budget=_bounds(words),
+            budget=budget_of(words),
             once=words.once and not words.fresh,
             on_start=session.note_job,
         )
@@ -160,7 +152,7 @@ def resume_arguments(parser: Parser) -> None:
     add_job(parser)
     add_inputs(parser)
     _add_background(parser)
-    _add_bounds(parser)
+    add_budget(parser)
     parser.add_argument(
         "--model", metavar="MODEL", help="ask this model from now on, whatever the crew names"
     )
@@ -182,7 +174,7 @@ def resume_command(session: Session, words: Namespace, cell: str | None) -> RunR
             job_id,
             inputs.values,
             model=words.model,
-            budget=_bounds(words),
+            budget=budget_of(words),
             background=words.bg,
             on_start=session.note_job,
         )
@@ -340,10 +332,7 @@ def result_command(session: Session, words: Namespace, cell: str | None) -> Answ
     check_variable(words.output)
     job_id = session.job(words.job)
     found = session.client.result(job_id)
-    why = f"{job_id} is {found.status}" + (
-        f": {found.error.code}: {found.error.message}" if found.error else ""
-    )
-    text = found.result if found.result is not None else found.partial_result
+    why, text = outcome(job_id, found), answer_of(found)
     if text is None:
         raise CellError(f"{why}{'' if found.error else ', without a result'}")
     if found.status != "completed":
@@ -371,53 +360,19 @@ def stop_command(session: Session, words: Namespace, cell: str | None) -> None:
 def traces_arguments(parser: Parser) -> None:
     """Have a parser take what stands behind ``%kasal traces``."""
     add_job(parser)
-    parser.add_argument(
-        "--kind",
-        metavar="KIND",
-        type=one_of(KINDS, many=True),
-        help=f"steps of these kinds, separated by commas: {', '.join(KINDS)}",
-    )
-    parser.add_argument("--agent", metavar="NAME", type=phrase, help="one agent's steps")
-    parser.add_argument("--task", metavar="NAME", type=phrase, help="one task's steps, by its name or id")
-    parser.add_argument(
-        "--find", metavar="TEXT", type=phrase, help="steps whose answer, arguments or result have it"
-    )
-    parser.add_argument("--failed", action="store_true", help="steps that failed")
-    parser.add_argument("--limit", metavar="N", type=count, default=200, help="how many; by default 200")
-    parser.add_argument("--after", metavar="N", type=count, help="those behind the step of this number")
+    add_step_search(parser)
 
 
 def traces_command(session: Session, words: Namespace, cell: str | None) -> Shown:
     """List what a run's agents did, a row a step."""
     del cell
-    client, job_id = session.client, session.job(words.job)
-    only = {"kind": words.kind, "agent": words.agent, "task": words.task, "find": words.find}
-    only |= {"failed": "true" if words.failed else None, "after": words.after}
-    # One more than is shown tells whether there is more.
-    rows = client.traces(job_id, **only, limit=min(words.limit + 1, MOST_STEPS))
-    title = ""
-    if not rows:
-        title = _why_none(client, job_id, words)
-    elif len(rows) > words.limit:
-        last = rows[words.limit - 1].seq
-        title = f"{counted(words.limit, 'step')}, not all; --after {last} shows the next"
-    return Shown(title, STEP_HEADS, [trace_cells(row) for row in rows[: words.limit]])
+    rows, title = found_steps(session.client, session.job(words.job), words)
+    return Shown(title, STEP_HEADS, [trace_cells(row) for row in rows])
 
 
 def usage_arguments(parser: Parser) -> None:
     """Have a parser take what stands behind ``%kasal usage``."""
-    groups = get_args(GroupBy)
-    parser.add_argument(
-        "--by",
-        metavar="WHAT",
-        type=one_of(groups),
-        help=f"what it is told apart by: {', '.join(groups)}; by default day",
-    )
-    parser.add_argument("--crew", metavar="NAME", type=phrase, help="one crew's")
-    parser.add_argument(
-        "--since", metavar="DAY", type=day, help="the first day, 2024-01-15; by default 30 days are shown"
-    )
-    parser.add_argument("--until", metavar="DAY", type=day, help="the last day; by default today")
+    add_usage_options(parser)
     parser.add_argument(
         "--plot", action="store_true", help="draw cost and tokens; by default by day, model and crew"
     )
@@ -426,8 +381,6 @@ def usage_arguments(parser: Parser) -> None:
 def usage_command(session: Session, words: Namespace, cell: str | None) -> UsageTable | UsagePlot:
     """Show what runs have used, or draw it."""
     del cell
-    from kasal_jupyter.kernel.runs.usage_table import usage_table
-
     crew_id = session.crew(words.crew).id if words.crew else None
     by: GroupBy = words.by or "day"
     table = usage_table(session.client, by, since=words.since, until=words.until, crew_id=crew_id)
@@ -473,30 +426,6 @@ def check_variable(name: str | None) -> None:
     """Refuse a name for a variable that is none, before anything has cost something."""
     if name is not None and (not name.isidentifier() or keyword.iskeyword(name)):
         raise CellError(f"-o {name}: that is no name for a variable; use letters, digits and underscores")
-
-
-def _why_none(client: Client, job_id: str, words: Namespace) -> str:
-    """Say why no step is shown, with the nearest agent and task where a name is misspelt."""
-    if words.after:
-        return f"{job_id} has no such steps behind number {words.after}"
-    if not (words.kind or words.agent or words.task or words.find or words.failed):
-        return f"{job_id} has no steps yet"
-    try:
-        crew = client.crew(client.execution(job_id).crew_id)
-    except NotFound:
-        return f"{job_id} has no such steps"
-    agents = [agent.name for agent in crew.agents]
-    tasks = [task.title() for task in crew.tasks]
-    if words.agent and words.agent not in agents:
-        return f"There is no agent {words.agent!r}{nearest(words.agent, agents) or _there_are(agents)}"
-    if words.task and words.task not in {*tasks, *(task.id for task in crew.tasks)}:
-        return f"There is no task {words.task!r}{nearest(words.task, tasks) or _there_are(tasks)}"
-    alone = words.failed and not (words.kind or words.agent or words.task or words.find)
-    return f"No step of {job_id} failed" if alone else f"{job_id} has no such steps"
-
-
-def _there_are(names: list[str]) -> str:
-    return f"; there {'is' if len(names) == 1 else 'are'} {', '.join(names)}"
 
 
 def _assigned_name(namespace: Mapping[str, Any]) -> str | None:

@@ -1,4 +1,4 @@
-"""`%kasal connect, tools, models`."""
+"""`%kasal connect, tools, models, providers, provider, mcp`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from kasal_jupyter.errors import nearest
 from kasal_jupyter.kernel.failure import CellError
-from kasal_jupyter.kernel.magics.command_line import Parser, add_optional
+from kasal_jupyter.kernel.magics.command_line import Parser, add_optional, one_of
 from kasal_jupyter.kernel.session import Session
 from kasal_jupyter.kernel.views.cards import Shown
+from kasal_jupyter.kernel.views.clean import clean
 from kasal_jupyter.kernel.views.figures import counted
 
 if TYPE_CHECKING:
-    from kasal_jupyter.schemas.models import ModelInfo, ModelPrice
+    from kasal_jupyter.schemas.mcp import McpServerDetails
+    from kasal_jupyter.schemas.models import ModelInfo, ModelPrice, ProviderInfo, ProviderTested
 
 TOOL_HEADS = ["tool", "where", "what it does"]
 ARGUMENT_HEADS = ["argument", "type", "", "what it is"]
@@ -149,3 +151,127 @@ def _arguments(parameters: dict[str, Any]) -> list[list[str]]:
         kind = str(schema.get("type") or json.dumps({k: v for k, v in schema.items() if k != "description"}))
         rows.append([name, kind, needed, str(schema.get("description", ""))])
     return rows
+
+
+# -- providers ------------------------------------------------------------------------------------------
+
+# `%kasal providers` and `%kasal provider`.
+
+HEADS = ["", "provider", "for", "set by", "what it needs"]
+
+_SET_BY = {"user": "you", "server": "an administrator", "environment": "the server's environment"}
+
+
+providers_arguments = add_optional("provider", "part of the names to show")
+
+
+def providers_command(session: Session, words: Namespace, cell: str | None) -> Shown:
+    """List the providers: those that are ready first. Keys are set in a terminal, never in a notebook."""
+    del cell
+    providers = session.client.providers()
+    wanted = [each for each in providers if not words.provider or words.provider.lower() in each.name]
+    if not wanted:
+        near = nearest(words.provider, [each.name for each in providers])
+        raise CellError(f"There is no provider with {words.provider!r} in its name{near}")
+    wanted.sort(key=lambda each: not each.ready)
+    ready = sum(each.ready for each in wanted)
+    title = (
+        f"{counted(ready, 'provider')} can be used; %kasal provider test NAME asks one. "
+        "In a terminal, `jupyter kasal provider set NAME` asks for a key, which the server stores encrypted"
+    )
+    return Shown(title, HEADS, [_cells(each) for each in wanted])
+
+
+def provider_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal provider``."""
+    parser.add_argument("action", metavar="test", type=one_of(("test",)), help="the only thing to do here")
+    parser.add_argument("name", metavar="NAME", help="the provider, as %%kasal providers lists it")
+    parser.add_argument("--model", metavar="MODEL", help="the model to ask; else one that it serves")
+
+
+def provider_command(session: Session, words: Namespace, cell: str | None) -> Tested:
+    """Test a provider; what does not work fails the cell, with what to do."""
+    del cell
+    found = session.client.test_provider(words.name, words.model)
+    if not found.works:
+        raise CellError(found.message)
+    return Tested(found)
+
+
+class Tested:
+    """What the test of a provider has shown."""
+
+    def __init__(self, found: ProviderTested) -> None:
+        self.found = found
+
+    def __repr__(self) -> str:
+        return clean(self.found.told)
+
+
+def _cells(provider: ProviderInfo) -> list[str]:
+    return [
+        "✔" if provider.ready else "✖",
+        provider.name if provider.name == provider.title else f"{provider.name} ({provider.title})",
+        "models" if provider.kind == "models" else "searching the web",
+        _SET_BY.get(provider.source or "", ""),
+        "; ".join(filter(None, [provider.lack, provider.remark])),
+    ]
+
+
+# -- MCP servers ----------------------------------------------------------------------------------------
+
+# `%kasal mcp`: the MCP servers, and the tools of one.
+
+SERVER_HEADS = ["server", "what it is", "where", "tools"]
+MCP_TOOL_HEADS = ["tool", "there", "what it does"]
+
+NO_SERVERS = (
+    "There are no MCP servers yet; `jupyter kasal mcp add NAME -- COMMAND` or `… add NAME URL` in a terminal "
+    "registers one"
+)
+
+
+mcp_arguments = add_optional("server", "one server, with its tools")
+
+
+def mcp_command(session: Session, words: Namespace, cell: str | None) -> Shown:
+    """List the MCP servers, or show the tools of one."""
+    del cell
+    servers = {each.name: each for each in session.client.mcp_servers()}
+    if words.server is None:
+        return Shown(
+            "" if servers else NO_SERVERS, SERVER_HEADS, [server_cells(each) for each in servers.values()]
+        )
+    if words.server not in servers:
+        near = nearest(words.server, servers)
+        raise CellError(f"There is no MCP server {words.server!r}{near or '; `%kasal mcp` lists them'}")
+    server = servers[words.server]
+    return Shown(
+        f"{server.name}: {server.description or server.version or place_of(server)}",
+        MCP_TOOL_HEADS,
+        tool_cells(server),
+    )
+
+
+def server_cells(server: McpServerDetails) -> list[str]:
+    """Give a server's row."""
+    what = server.description or server.version or ""
+    count = counted(len(server.tools), "tool")
+    if server.left_out:
+        count += f", {len(server.left_out)} left out"
+    return [server.name, what, place_of(server), count]
+
+
+def tool_cells(server: McpServerDetails) -> list[list[str]]:
+    """Give the rows of a server's tools: what agents call them, what the server does, what they do."""
+    rows = [[tool.name, tool.remote_name, tool.description] for tool in server.tools]
+    return [*rows, *(["(left out)", each.remote_name, each.reason] for each in server.left_out)]
+
+
+def place_of(server: McpServerDetails) -> str:
+    """Say how a server is reached; of one that is shared by another, that it is."""
+    if server.url is not None:
+        return server.url
+    if server.command is not None:
+        return " ".join([server.command, *server.args])
+    return "shared"

@@ -1,1 +1,0 @@
-"""The books: what runs have used, and what the next may."""

@@ -1,1 +1,0 @@
-"""Webhooks: a run's events posted to the crew's receiver, signed."""

@@ -1,1 +1,0 @@
-"""Rules of crews that both sides of the wire follow."""
