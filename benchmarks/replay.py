@@ -138,7 +138,7 @@ class Run:
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
-        self.seconds = 0.0
+        self.seconds = self.cpu = 0.0
         self._began = time.perf_counter()
         self._exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
 
@@ -146,8 +146,12 @@ class Run:
     async def of(cls, backend: LocalBackend, described: RunSpec) -> Run:
         """Do a run."""
         run = cls()
-        await backend.launch(described, run._take, run._exited.set_result)
+        handle = await backend.launch(described, run._take, run._exited.set_result)
+        # Its children that are gone count with the zygote.
+        zygote = psutil.Process(psutil.Process(handle.pid).ppid())
+        before = sum(zygote.cpu_times()[:4])
         await run._exited
+        run.cpu = sum(zygote.cpu_times()[:4]) - before
         assert run.events[-1].get("status") == "completed", run.events[-1]
         return run
 
@@ -195,11 +199,9 @@ async def measure(folder: Path, tasks: int, rounds: int) -> dict[str, float]:
     with model() as url:
         live = await Run.of(backend, spec(folder / "job_live", url, tasks))
         _Model.seconds = 0.0
-        zygote = next(child for child in psutil.Process().children() if "zygote" in " ".join(child.cmdline()))
-        before = sum(zygote.cpu_times()[:4])
-        for at in range(rounds):
-            await Run.of(backend, spec(folder / f"job_cpu{at}", url, tasks))
-        cpu = (sum(zygote.cpu_times()[:4]) - before) / rounds
+        cpu = statistics.median(
+            [(await Run.of(backend, spec(folder / f"job_cpu{at}", url, tasks))).cpu for at in range(rounds)]
+        )
         asked = _Model.asked
         source = live.journal(folder / "job_live.jsonl")
         replays = [
@@ -210,6 +212,7 @@ async def measure(folder: Path, tasks: int, rounds: int) -> dict[str, float]:
     await backend.close()
     assert all(replay.count("llm_call") == live.count("llm_call") == tasks * TURNS for replay in replays)
     replayed = statistics.median(replay.seconds for replay in replays)
+    replayed_cpu = statistics.median(replay.cpu for replay in replays)
     described = spec(folder / "job_described", "http://127.0.0.1:9", tasks)
     return {
         "calls": tasks * TURNS,
@@ -217,6 +220,7 @@ async def measure(folder: Path, tasks: int, rounds: int) -> dict[str, float]:
         "replay": replayed,
         "times": live.seconds / replayed,
         "cpu": cpu,
+        "replay_cpu": replayed_cpu,
         # Of the smallest run, the system may have counted no hundredth of a second yet.
         "recording": 100 * telling_apart(folder, described, live.events) / max(cpu, 0.01),
     }
@@ -256,7 +260,9 @@ async def main() -> None:
     with tempfile.TemporaryDirectory(prefix="kasal-benchmark-") as folder:
         figures = await measure(Path(folder), *((1, 1) if options.tiny else (10, options.rounds)))
     print(f"{figures['calls']} calls: live {figures['live']:.2f} s, replayed {figures['replay']:.2f} s")
-    print(f"CPU of the run without waiting: {1000 * figures['cpu']:.0f} ms; {TARGETS}")
+    print(
+        f"CPU: live {1000 * figures['cpu']:.0f} ms, replayed {1000 * figures['replay_cpu']:.0f} ms; {TARGETS}"
+    )
     print(
         "| a run of 100 calls of a model that takes 200 ms, and its replay (`replay.py`) "
         f"| {figures['live']:.1f} s, {figures['replay']:.1f} s: {figures['times']:.0f} times as fast |"

@@ -16,7 +16,7 @@ from kasal_jupyter.schemas.crews import WholeCrew
 from kasal_jupyter.schemas.executions import ENDED, Budget, Execution, ExecutionResume
 from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.schemas.run_requests import RunRequest
-from kasal_jupyter.schemas.spec import RunEmbedder, RunModel, RunSearch, RunSpec
+from kasal_jupyter.schemas.spec import RunEmbedder, RunSearch, RunSpec
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import ClientTool
 from kasal_jupyter.schemas.webhooks import Webhook
@@ -66,11 +66,8 @@ def request_of(
 
 
 def _entrusted_to_nobody(spec: RunSpec) -> RunSpec:
-    """Leave out what is for the run's process alone: keys, and the addresses that may hold some."""
-    models = {
-        name: RunModel(name=model.name, provider=model.provider, model=model.model)
-        for name, model in spec.models.items()
-    }
+    """Leave out what is for the run's process alone: keys, and what of addresses may be one."""
+    models = {name: model.entrusted_to_nobody() for name, model in spec.models.items()}
     servers = [
         RunMcpServer(name=server.name, transport=server.transport, timeout=server.timeout, tools=server.tools)
         for server in spec.mcp_servers

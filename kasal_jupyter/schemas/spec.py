@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field
 
@@ -64,6 +65,16 @@ class RunModel(Model):
         """Give what must never be seen of it."""
         hidden = [self.api_key, password_of(self.base_url), *secrets_among(self.options.items())]
         return [secret for secret in hidden if secret]
+
+    def entrusted_to_nobody(self) -> Self:
+        """Give what may be stored of it: how a model is asked hangs on its address, in a replay too."""
+        parts = urlsplit(self.base_url or "")
+        address = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        secrets = set(secrets_among(self.options.items()))
+        options = {name: value for name, value in self.options.items() if value not in secrets}
+        return self.model_copy(
+            update={"api_key": None, "base_url": address or None, "options": options, "address_set_by": None}
+        )
 
 
 class RunSearch(Model):

@@ -70,8 +70,8 @@ def test_what_is_kept_of_a_run_holds_no_secret_and_starts_a_replay(tmp_path):
                         provider="azure",
                         model="gpt-4.1",
                         api_key=SECRET,
-                        base_url=f"https://ada:{SECRET}@models.test",
-                        options={"aws_secret_access_key": SECRET},
+                        base_url=f"https://ada:{SECRET}@models.test/openai?key={SECRET}",
+                        options={"aws_secret_access_key": SECRET, "api_version": "2024-10-21"},
                     )
                 },
                 "tools": [RunTool(**custom, auth_type="bearer", secret=SECRET)],
@@ -98,7 +98,11 @@ def test_what_is_kept_of_a_run_holds_no_secret_and_starts_a_replay(tmp_path):
         assert (again.job_id, again.folder, again.inputs) == ("job_new", "/new", {"topic": "tea"})
         assert again.secrets() == []
         # Whom an agent's model is one of decides on how it is asked: that is part of what was asked.
-        assert [(each.provider, each.model) for each in again.models.values()] == [("azure", "gpt-4.1")]
+        model = again.models["gpt-4"]
+        assert (model.provider, model.model, model.base_url, model.options) == (
+            *("azure", "gpt-4.1", "https://models.test/openai"),
+            {"api_version": "2024-10-21"},
+        )
         assert [tool.name for tool in again.tools] == ["crm"]
         assert again.mcp_servers[0].tools == [served]
         assert again.client_tools == [TOOL]

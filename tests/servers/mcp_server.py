@@ -150,7 +150,7 @@ def _friendly(note: Any, extra: Path) -> Any:
 
     server = Growing("friendly", lifespan=_lifespan(note))
 
-    @server.tool()
+    @server.tool(annotations=types.ToolAnnotations(readOnlyHint=True))
     def add(
         a: int = Field(description="One", examples=[2]),
         b: int = Field(examples=[3]),

@@ -74,6 +74,15 @@ def test_where_nobody_can_be_asked_the_agent_is_told(context):
 # -- What tools there are, and how they are found ------------------------------------------------------
 
 
+def test_it_is_known_which_calls_may_be_made_twice():
+    pure = {tool.name for tool in builtin_tools() if tool.idempotent({})}
+    assert {tool.name for tool in builtin_tools()} - pure == {"python"}
+    request, writer = find_tool("http_request"), find_tool("file_writer")
+    assert request.idempotent({"method": "HEAD"})
+    assert not request.idempotent({"method": "POST"})
+    assert not writer.idempotent({"append": True})
+
+
 def test_every_tool_has_a_valid_schema_and_a_description():
     for tool in builtin_tools():
         jsonschema.Draft202012Validator.check_schema(tool.parameters)

@@ -28,6 +28,19 @@ def definition(server, path="/tool", **fields):
     return RunTool(name="lookup", description="Looks up", endpoint=f"{server.url}{path}", **fields)
 
 
+@pytest.mark.parametrize(
+    ("fields", "twice"),
+    [
+        ({"method": "GET"}, True),
+        ({"method": "POST"}, False),
+        ({"method": "POST", "idempotent": True}, True),
+        ({"method": "GET", "idempotent": False}, False),
+    ],
+)
+def test_it_is_known_whether_a_call_may_be_made_twice(server, fields, twice):
+    assert http_tool(definition(server, **fields), HostGuard()).idempotent({}) is twice
+
+
 def parameters(*names, required=()):
     return {
         "type": "object",

@@ -35,6 +35,8 @@ def test_a_server_that_was_started_anew_gets_a_new_session(tmp_path):
             session = McpSession(server, HostGuard(["127.0.0.1"]), str(tmp_path))
             assert await add(session) == "5"
             assert await add(session) == "5"
+            # What the server says of its tools: that one only reads, and the others may do anything.
+            assert [tool.name for tool in await session.tools() if tool.idempotent] == ["add"]
         assert len(first.notes.lines("session")) == 1
         # While it is away, calls fail in words; one is not made up for later.
         with pytest.raises(McpFailed, match=r"The connection to 127\.0\.0\.1 failed"):

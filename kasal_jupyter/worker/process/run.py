@@ -254,10 +254,12 @@ def _take_over_files(source: RunSource, folder: Path) -> None:
     theirs = Path(source.journal).with_suffix("")
     if not theirs.is_dir():
         return
+
+    def internal(within: str, _names: list[str]) -> list[str]:
+        return [LOG_NAME] if Path(within) == theirs else []
+
     try:
-        shutil.copytree(
-            theirs, folder, symlinks=True, ignore=shutil.ignore_patterns(LOG_NAME), dirs_exist_ok=True
-        )
+        shutil.copytree(theirs, folder, symlinks=True, ignore=internal, dirs_exist_ok=True)
     except (shutil.Error, OSError):
         log.exception("Not all files of %s could be taken over.", source.job_id)
 
