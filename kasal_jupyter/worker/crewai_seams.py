@@ -875,7 +875,7 @@ def number_equals(calls: Iterable[Any]) -> None:
 
 
 def end_by(object_of: Callable[..., Any], last_answer: Callable[..., Any]) -> None:
-    """Have CrewAI make a task's object, and an answer after the last turn, as ``worker/crew/outcome`` does.
+    """Have CrewAI make a task's object, and an answer after the last turn, as ``worker/crew/task`` does.
 
     Both are looked up by their names in the modules that call them.
     """
