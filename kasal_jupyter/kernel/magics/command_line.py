@@ -159,10 +159,9 @@ class Parser(argparse.ArgumentParser):
     def _hint(self, word: str) -> str:
         """Say what may have been meant by an option that there is not."""
         name = word.partition("=")[0]
-        # The dashes, which all have, would make anything short look alike.
-        named = {option.lstrip("-"): option for option in self.options}
-        if (near := nearest_word(name.lstrip("-"), named)) is not None:
-            return f"; did you mean {named[near]!r}?"
+        # The dashes, which all have, make short ones look alike.
+        if (near := nearest_word(name, self.options, cutoff=0.7)) is not None:
+            return f"; did you mean {near!r}?"
         if self.takes_inputs:
             return f"; an input is written without dashes: {name.lstrip('-')}=value"
         return f"; there are {', '.join(self.options)}"
