@@ -109,6 +109,8 @@ if (["queued", "running"].includes(status) && asked < 240) {
 STATUSES: Mapping[str, Sequence[int]] = {
     # It may have ended by itself.
     "stop_execution": (409,),
+    # The collection's own run has completed.
+    "resume_execution": (409,),
     # The collection's own run calls no tool of a client's, and has ended.
     "answer_execution_tool_call": (404, 409),
     # Its crew names no address to be told of it at.
