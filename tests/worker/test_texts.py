@@ -2,7 +2,9 @@
 
 import json
 
+import httpx
 import pytest
+from openai import APIStatusError
 
 from kasal_jupyter.worker.models.provider_errors import failure_of
 from tests.engine import agent, crew, openai_model, task
@@ -211,13 +213,10 @@ def test_a_server_without_tools_is_asked_in_words_from_then_on(engine, tmp_path)
     assert ["tools" in request for request in server.requests] == [True, False, False, False, False]
 
 
-class Refused(Exception):
-    """What an SDK raises where the provider answers with a status and a text."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status_code = status
-        self.body = {"error": {"message": text}}
+def refused(status, text):
+    """Give what OpenAI's SDK raises where the provider answers with a status and a text."""
+    response = httpx.Response(status, request=httpx.Request("POST", "http://127.0.0.1/v1/chat/completions"))
+    return APIStatusError(text, response=response, body={"message": text})
 
 
 @pytest.mark.parametrize(
@@ -248,7 +247,7 @@ class Refused(Exception):
     ],
 )
 def test_what_a_server_lacks_is_read_from_its_own_words(status, text, lacks):
-    failure = failure_of([Refused(status, text)])
+    failure = failure_of([refused(status, text)])
     assert failure is not None
     assert failure.setting == lacks
 
