@@ -114,21 +114,13 @@ def pytest_collection_finish():
 
 
 LONG = (
-    *("outside/test_schemathesis", "test_faults", "kernel/test_browser", "test_benchmarks"),
-    *("executions/test_local", "executions/test_faults", "hub/test_hub", "api/test_docs"),
-    *("kernel/test_notebooks", "kernel/test_runners", "kernel/test_editor_browser"),
-    *("client/test_private_server", "worker/test_seams", "api/test_nasty", "cli/test_demo"),
-    *(
-        "api/test_mcp",
-        "kernel/test_mcp",
-        "cli/test_mcp",
-        "worker/test_run",
-        "cli/test_run",
-        "cli/test_server",
-    ),
-    *("test_app", "api/test_key_hygiene"),
+    *("test_benchmarks", "outside/test_schemathesis", "worker/test_providers", "client/test_private_server"),
+    *("kernel/test_browser", "test_app", "kernel/test_editor_browser", "worker/test_answers", "test_faults"),
+    *("executions/test_faults", "api/test_docs", "kernel/test_frames", "worker/test_mcp_sessions"),
+    *("worker/test_seams", "kernel/test_runners", "kernel/test_notebooks", "executions/test_local"),
+    *("tools/test_sql_query", "kernel/test_first_meeting", "hub/test_hub", "executions/test_life"),
 )
-"""Files of tests, from the longest on: more than ten seconds each."""
+"""Files of tests, from the longest on: more than 25 seconds each."""
 
 HERE = Path(__file__).parent
 
