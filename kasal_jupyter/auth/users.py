@@ -39,10 +39,7 @@ class Users:
         NotFound
             There is no such user.
         """
-        user = self._store.users.get(user_id)
-        if user is None:
-            raise NotFound(f"There is no user {user_id}")
-        return user
+        return self._store.users.required(user_id, "user")
 
     def details(self, user: User) -> UserDetails:
         """Give what may be shown of a user. It takes a look for each of their crews."""

@@ -157,7 +157,7 @@ class Members:
         """
 
         def change() -> Task:
-            task = self._task(task_id)
+            task = self.store.tasks.required(task_id, "task")
             whole = self.crews.whole(task.crew_id)
             _refuse_taken(body.name, [other for other in whole.tasks if other.id != task_id], "task")
             if body.agent_id is not None and body.agent_id not in {agent.id for agent in whole.agents}:
@@ -186,7 +186,7 @@ class Members:
         """
 
         def delete() -> None:
-            task = self._task(task_id)
+            task = self.store.tasks.required(task_id, "task")
             whole = self.crews.whole(task.crew_id)
             _refuse_needed(task, whole.tasks, "stands")
             self.store.tasks.delete(task_id)
@@ -200,12 +200,6 @@ class Members:
             text = f"There is no agent {agent_id}"
             raise NotFound(text, faults=[Fault(field, text)] if field else [])
         return agent
-
-    def _task(self, task_id: str) -> Task:
-        task = self.store.tasks.get(task_id)
-        if task is None:
-            raise NotFound(f"There is no task {task_id}")
-        return task
 
     def _touch(
         self,

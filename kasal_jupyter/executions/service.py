@@ -630,10 +630,7 @@ class Runs:
         NotFound
             There is none with this id.
         """
-        execution = self.store.executions.get(job_id)
-        if execution is None:
-            raise NotFound(f"There is no execution {job_id}")
-        return await self._current(execution)
+        return await self._current(self.store.executions.required(job_id, "execution"))
 
     async def current(self, executions: Iterable[Execution]) -> list[Execution]:
         """Bring stored summaries up to date."""

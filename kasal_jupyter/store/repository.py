@@ -84,6 +84,28 @@ class Repository(Generic[D]):
         found = self._by_id(document_id)
         return self._strictly(*found) if found else None
 
+    def required(self, document_id: str, what: str) -> D:
+        """Give the document with the id.
+
+        Parameters
+        ----------
+        document_id
+            The id.
+        what
+            What it is to whoever asks for it, in words: ``user``, say.
+
+        Raises
+        ------
+        DocumentDamaged
+            It does not fit its type.
+        NotFound
+            There is none.
+        """
+        found = self.get(document_id)
+        if found is None:
+            raise NotFound(f"There is no {what} {document_id}")
+        return found
+
     def readable(self, document_id: str) -> D | None:
         """Give the document with the id; None as well where it does not fit its type."""
         found = self._by_id(document_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, NotFound
+from kasal_jupyter.errors import Conflict, Fault, InvalidRequest
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.spec import RunToolSettings
 from kasal_jupyter.schemas.tools import IN_PATH, CustomTool, CustomToolCreate, CustomToolUpdate
@@ -60,10 +60,7 @@ class CustomTools:
         NotFound
             There is no such tool.
         """
-        tool = self.store.tools.get(tool_id)
-        if tool is None:
-            raise NotFound(f"There is no tool {tool_id}")
-        return tool
+        return self.store.tools.required(tool_id, "tool")
 
     def toolbox(self, owner: str) -> Toolbox:
         """Give what an owner's crews can use."""

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from kasal_jupyter.errors import Conflict, Fault, Forbidden, InvalidRequest, NotFound
+from kasal_jupyter.errors import Conflict, Fault, Forbidden, InvalidRequest
 from kasal_jupyter.places import PROBES, PROGRAMS
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.mcp import (
@@ -69,10 +69,7 @@ class McpServers:
         NotFound
             There is no such server.
         """
-        server = self.store.mcp_servers.get(server_id)
-        if server is None:
-            raise NotFound(f"There is no MCP server {server_id}")
-        return server
+        return self.store.mcp_servers.required(server_id, "MCP server")
 
     def usable(self, owner: str) -> list[McpServer]:
         """Give the servers that an owner's crews can use: the owner's, and shared ones of other names."""
