@@ -10,8 +10,8 @@ from typing import Any
 
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from kasal_jupyter.errors import Fault, InvalidRequest
-from kasal_jupyter.formats.bundle import MESSAGE
+from kasal_jupyter.errors import InvalidRequest
+from kasal_jupyter.formats.bundle import refused
 from kasal_jupyter.formats.yaml_text import DEEPEST, MOST_NODES, is_exact, line_of, parse_mapping, plain
 from kasal_jupyter.wellformed import well_formed
 
@@ -79,11 +79,11 @@ def read_yaml(file: str, text: str, expected: str) -> Document:
         It is none, or too large; with the file and the line.
     """
     if len(text) > MOST_OF_YAML:
-        raise _unreadable(file, f"it has more than {MOST_OF_YAML:,} characters, which no crew's YAML has")
+        raise refused(file, f"it has more than {MOST_OF_YAML:,} characters, which no crew's YAML has")
     try:
         root = parse_mapping(text, expected)
     except InvalidRequest as error:
-        raise _unreadable(file, error.faults[0].reason) from None
+        raise refused(file, error.faults[0].reason) from None
     lines: dict[Path, int] = {}
     tags: dict[Path, str] = {}
     _note(root, (), lines, tags)
@@ -107,11 +107,11 @@ def read_json(file: str, text: str) -> Document:
             text, parse_constant=_no_constant, object_pairs_hook=_object, parse_int=_whole_number
         )
     except json.JSONDecodeError as error:
-        raise _unreadable(file, f"line {error.lineno}: {error.msg}") from None
+        raise refused(file, f"line {error.lineno}: {error.msg}") from None
     except (ValueError, RecursionError) as error:
-        raise _unreadable(file, str(error)) from None
+        raise refused(file, str(error)) from None
     if not isinstance(data, dict):
-        raise _unreadable(file, "line 1: a JSON object is expected")
+        raise refused(file, "line 1: a JSON object is expected")
     return Document(file, well_formed(data), lines)
 
 
@@ -233,7 +233,3 @@ def _note(node: object, path: Path, lines: dict[Path, int], tags: dict[Path, str
     elif isinstance(node, Mapping | list):
         for step, value in node.items() if isinstance(node, Mapping) else enumerate(node):
             _note(value, (*path, step), lines, tags)
-
-
-def _unreadable(file: str, reason: str) -> InvalidRequest:
-    return InvalidRequest(f"{MESSAGE}: {file}: {reason}", faults=[Fault(file, reason)])
