@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from kasal_jupyter.hiding import password_of, secrets_among
+from kasal_jupyter.hiding import password_of
 from kasal_jupyter.schemas.executions import ENDED, Budget, CrewRemark, Execution
 from kasal_jupyter.schemas.spec import RunModel, RunSpec
 from kasal_jupyter.store.store import Store
@@ -122,11 +122,10 @@ def _tools(spec: RunSpec) -> Iterator[str]:
 
 def _settled(model: RunModel) -> dict[str, Any]:
     """Give what an answer hangs on of a model: not its key."""
-    secrets = set(secrets_among(model.options.items()))
     password = password_of(model.base_url)
     return {
         "provider": model.provider,
         "model": model.model,
         "address": (model.base_url or "").replace(password, "") if password else model.base_url,
-        "options": {name: value for name, value in model.options.items() if value not in secrets},
+        "options": model.open_options,
     }

@@ -26,7 +26,18 @@ Provider = Literal["sandbox", "openai", "anthropic", "gemini", "azure", "bedrock
 """Who serves a model; ``openai`` is everybody who speaks OpenAI's API."""
 
 
-class RunModel(Model):
+class KeyedAddress(Model):
+    """An address, and the key that opens it."""
+
+    api_key: str | None = Field(None, repr=False)
+    base_url: str | None = None
+
+    def secrets(self) -> list[str]:
+        """Give what must never be seen of it."""
+        return [secret for secret in (self.api_key, password_of(self.base_url)) if secret]
+
+
+class RunModel(KeyedAddress):
     """A model's name resolved: whom to ask, how it is called there, and with which key.
 
     The key is for the run's process alone; nothing writes this object down.
@@ -42,8 +53,6 @@ class RunModel(Model):
     name: str = Field(description="As the agent says it, e.g. gpt-4.")
     provider: Provider
     model: str = Field(description="As the provider spells it; of a retired one, its successor.")
-    api_key: str | None = Field(None, repr=False)
-    base_url: str | None = None
     options: dict[str, str] = Field(
         default_factory=dict,
         repr=False,
@@ -63,33 +72,31 @@ class RunModel(Model):
 
     def secrets(self) -> list[str]:
         """Give what must never be seen of it."""
-        hidden = [self.api_key, password_of(self.base_url), *secrets_among(self.options.items())]
+        hidden = [*super().secrets(), *secrets_among(self.options.items())]
         return [secret for secret in hidden if secret]
+
+    @property
+    def open_options(self) -> dict[str, str]:
+        """Those of its options that may be seen."""
+        secrets = set(secrets_among(self.options.items()))
+        return {name: value for name, value in self.options.items() if value not in secrets}
 
     def entrusted_to_nobody(self) -> Self:
         """Give what may be stored of it: how a model is asked hangs on its address, in a replay too."""
         parts = urlsplit(self.base_url or "")
         address = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-        secrets = set(secrets_among(self.options.items()))
-        options = {name: value for name, value in self.options.items() if value not in secrets}
-        return self.model_copy(
-            update={"api_key": None, "base_url": address or None, "options": options, "address_set_by": None}
-        )
+        hidden = {"api_key": None, "address_set_by": None}
+        return self.model_copy(update={**hidden, "base_url": address or None, "options": self.open_options})
 
 
-class RunSearch(Model):
+class RunSearch(KeyedAddress):
     """Who searches the web for ``web_search``."""
 
     engine: Literal["ddgs", "searxng", "tavily", "brave"] = "ddgs"
     base_url: str | None = Field(None, description="SearXNG's, or another address of the engine's.")
-    api_key: str | None = Field(None, repr=False)
     guarded: bool = Field(
         True, description="Whether its address is held to the rules of tools' addresses: a user has given it."
     )
-
-    def secrets(self) -> list[str]:
-        """Give what must never be seen of it."""
-        return [secret for secret in (self.api_key, password_of(self.base_url)) if secret]
 
 
 class RunToolSettings(Model):
@@ -103,18 +110,12 @@ class RunToolSettings(Model):
     network: bool = Field(True, description="Whether agents may call addresses; the sandbox's may not.")
 
 
-class RunEmbedder(Model):
+class RunEmbedder(KeyedAddress):
     """What makes vectors of texts."""
 
     provider: Literal["offline", "openai", "ollama"] = "offline"
     model: str = ""
-    api_key: str | None = Field(None, repr=False)
-    base_url: str | None = None
     guarded: bool = Field(False, description="As of a RunModel.")
-
-    def secrets(self) -> list[str]:
-        """Give what must never be seen of it."""
-        return [secret for secret in (self.api_key, password_of(self.base_url)) if secret]
 
 
 class RunMemory(Model):
