@@ -11,8 +11,7 @@ from kasal_jupyter.executions.feed import event_of
 from kasal_jupyter.schemas.base import utc_now, utc_now_precise
 from kasal_jupyter.schemas.crews import Crew, WholeCrew
 from kasal_jupyter.schemas.executions import Budget, CrewRemark, Execution, Verb
-from kasal_jupyter.schemas.run_requests import RunRequest
-from kasal_jupyter.schemas.spec import RunSpec
+from kasal_jupyter.schemas.spec import RunRequest, RunSpec
 from kasal_jupyter.schemas.tools import ClientTool
 from kasal_jupyter.store.store import Store
 

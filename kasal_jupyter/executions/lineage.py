@@ -15,8 +15,7 @@ from kasal_jupyter.errors import Conflict
 from kasal_jupyter.schemas.crews import WholeCrew
 from kasal_jupyter.schemas.executions import ENDED, Budget, Execution, ExecutionResume
 from kasal_jupyter.schemas.mcp import RunMcpServer
-from kasal_jupyter.schemas.run_requests import RunRequest
-from kasal_jupyter.schemas.spec import RunEmbedder, RunSearch, RunSpec
+from kasal_jupyter.schemas.spec import RunEmbedder, RunRequest, RunSearch, RunSpec
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import ClientTool
 from kasal_jupyter.schemas.webhooks import Webhook

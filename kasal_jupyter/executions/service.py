@@ -59,8 +59,7 @@ from kasal_jupyter.schemas.executions import (
     ExecutionResume,
     StopRequest,
 )
-from kasal_jupyter.schemas.run_requests import RunRequest
-from kasal_jupyter.schemas.spec import RunSource
+from kasal_jupyter.schemas.spec import RunRequest, RunSource
 from kasal_jupyter.schemas.tasks import TaskState
 from kasal_jupyter.schemas.tools import ClientTool
 from kasal_jupyter.store.store import Store

@@ -1,4 +1,4 @@
-"""What a run's process is told: the whole run in one message, and later messages."""
+"""What a run's process is told: the whole run in one message, and later messages; what is kept of that."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pydantic import Field
 
 from kasal_jupyter.hiding import password_of, secrets_among
 from kasal_jupyter.schemas.agents import Agent
-from kasal_jupyter.schemas.base import Model, clock_anchor
+from kasal_jupyter.schemas.base import Document, Model, clock_anchor
 from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.schemas.executions import Budget
 from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import ClientTool, RunTool
+from kasal_jupyter.schemas.webhooks import Webhook
 
 FAILED_TO_START = 70
 """The exit status of a run's process that could not even begin (``EX_SOFTWARE``)."""
@@ -204,6 +205,23 @@ class RunSpec(Model):
         if self.memory is not None:
             holders.append(self.memory.embedder)
         return [secret for holder in holders for secret in holder.secrets()]
+
+
+class RunRequest(Document):
+    """What one run was asked; its inputs stand in its execution. It goes when that goes."""
+
+    id: str = Field(description="The execution's.")
+    owner: str
+    spec: dict[str, Any] = Field(
+        description="The message that has started it, without inputs, keys, addresses and what is of one run."
+    )
+    webhook: Webhook | None = Field(None, description="Who was told of its events.")
+    root: str = Field(description="The first attempt at the run: it itself, where it resumes no other.")
+    parent: str | None = Field(None, description="The execution whose record it uses.")
+    digest: str | None = Field(
+        None, description="Of all that its answer depends on; null where the answer hangs on more."
+    )
+    once: bool = Field(False, description="Whether it answers for whoever asks for the same meanwhile.")
 
 
 class RunToolAnswer(Model):

@@ -19,8 +19,8 @@ from kasal_jupyter.schemas.executions import Execution, StopRequest
 from kasal_jupyter.schemas.mcp import McpServer
 from kasal_jupyter.schemas.memory import KnowledgeSource, Memory, Passage
 from kasal_jupyter.schemas.models import StoredProvider
-from kasal_jupyter.schemas.run_requests import RunRequest
 from kasal_jupyter.schemas.server import Maintenance
+from kasal_jupyter.schemas.spec import RunRequest
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import CustomTool
 from kasal_jupyter.schemas.usage import LedgerEntry, Stored
