@@ -28,6 +28,7 @@ from kasal_jupyter.api.exchange import CrewExportHandler, CrewGenerateHandler, C
 from kasal_jupyter.api.executions import (
     ExecutionHandler,
     ExecutionsHandler,
+    QuestionsHandler,
     ReplayHandler,
     ResultHandler,
     ResumeHandler,
@@ -94,6 +95,7 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/agents", AgentsHandler),
     ("/agents/{agent_id}", AgentHandler),
     ("/executions", ExecutionsHandler),
+    ("/questions", QuestionsHandler),
     ("/executions/{job_id}", ExecutionHandler),
     ("/executions/{job_id}/traces", TracesHandler),
     ("/executions/{job_id}/events", EventsHandler),

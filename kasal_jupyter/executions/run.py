@@ -136,7 +136,9 @@ class Run:
         self.feed = feed
         self.replays = spec.source is not None and spec.source.verb == "replay"
         """Whether nothing is done in it but to give a record again."""
-        self.calls = ClientCalls(() if self.replays else spec.client_tools, self._send_answer)
+        self.calls = ClientCalls(
+            () if self.replays else spec.client_tools, self._send_answer, self._decide, self._fail
+        )
         """The calls that the run's client is to answer."""
         self.phase = Phase.QUEUED
         self.saved = asyncio.Event()
@@ -165,9 +167,9 @@ class Run:
         return self.phase in {Phase.ENDED, Phase.STORED}
 
     @property
-    def asks(self) -> bool:
-        """Whether the run waits for a person."""
-        return bool(self.feed.summary.questions)
+    def waits(self) -> bool:
+        """Whether the run does nothing but wait for a person."""
+        return self.feed.summary.waits
 
     # -- what others ask of it -----------------------------------------------------------------------
 
@@ -295,6 +297,11 @@ class Run:
         self._gone = True
         self._silent.set()
 
+    def _decide(self, answer: dict[str, Any]) -> None:
+        """Take the answer to a question into the journal."""
+        kind = answer.pop("type")
+        self._write([event_of(self.feed.now(), kind, **answer)])
+
     def _send_answer(self, answer: RunToolAnswer) -> None:
         if self._handle is None:
             return
@@ -359,7 +366,7 @@ class Run:
     def _write(self, lines: list[bytes]) -> None:
         """Take events in, and make the transitions that they tell of."""
         summary = self.feed.summary
-        before = (self.phase, self.asks)
+        before = (self.phase, self.waits)
         self.feed.append(lines)
         if summary.ended and not self.ended:
             self._ended()
@@ -371,7 +378,7 @@ class Run:
                 self.calls.end()
         except Exception:
             log.exception("the calls of %s could not be taken in", self.spec.job_id)
-        if (self.phase, self.asks) != before:
+        if (self.phase, self.waits) != before:
             self._tell(self._keeper.changed)
         if self.feed.journal.held and not self.ended:
             self._hold()

@@ -59,7 +59,7 @@ from kasal_jupyter.schemas.executions import (
     ExecutionResume,
     StopRequest,
 )
-from kasal_jupyter.schemas.spec import RunRequest, RunSource
+from kasal_jupyter.schemas.spec import RunRequest, RunSource, RunToolAnswer
 from kasal_jupyter.schemas.tasks import TaskState
 from kasal_jupyter.schemas.tools import ClientTool
 from kasal_jupyter.store.store import Store
@@ -599,7 +599,7 @@ class Runs:
         await asyncio.to_thread(take_in_files, self.store, self.folder)
 
     async def _recover_all(self) -> None:
-        for status in ("queued", "running"):
+        for status in ("queued", "running", "waiting_for_input"):
             for execution in self.store.executions.find(status=status):
                 await self._current(execution)
 
@@ -699,6 +699,43 @@ class Runs:
             return run
         raise Conflict(f"Execution {job_id} runs on another server; ask the one that started it")
 
+    async def answer(self, job_id: str, answer: RunToolAnswer, by: str, *, asked_only: bool = False) -> None:
+        """Answer a call of an execution's client, or a question; it is on disk then.
+
+        Parameters
+        ----------
+        job_id
+            The execution.
+        answer
+            The answer.
+        by
+            Who gives it.
+        asked_only
+            Whether it may be to a question alone.
+
+        Raises
+        ------
+        InvalidRequest
+            It is none that the question takes.
+        NotFound
+            There is no such call.
+        Conflict
+            Another was quicker, its time is over, or the execution has ended or is another server's.
+        """
+        run = await self.running(job_id)
+        if run.calls.answer(answer, by, asked_only=asked_only):
+            await DISK.do(run.feed.journal.sync)
+
+    async def asking(self) -> list[Execution]:
+        """Give the executions that ask something."""
+        found = [
+            execution
+            for status in ("waiting_for_input", "running")
+            for execution in self.store.executions.find(status=status)
+            if execution.questions or execution.id in self._runs
+        ]
+        return [each for each in await self.current(found) if each.questions]
+
     async def task_states(self, crew_ids: Iterable[str]) -> dict[str, TaskState]:
         """Say how each task of some crews fared in its crew's latest execution, by the task's id."""
         states: dict[str, TaskState] = {}
@@ -745,7 +782,7 @@ class Runs:
         """Share out the places anew."""
         if run.ended:
             self._queue.leave(run)
-        elif run.asks:
+        elif run.waits:
             self._queue.ask(run)
         else:
             self._queue.answered(run)

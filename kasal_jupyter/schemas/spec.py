@@ -225,11 +225,14 @@ class RunRequest(Document):
 
 
 class RunToolAnswer(Model):
-    """What became of a ``tool_request``: exactly one of ``result`` and ``error``."""
+    """What became of a ``tool_request`` or an ``input_request``: exactly one of ``result`` and ``error``."""
 
     call_id: str
     result: str | None = None
     error: str | None = None
+    arguments: dict[str, Any] | None = Field(
+        None, description="Of an approval: what the call is made with, where that was changed."
+    )
 
 
 class RunMessage(Model):

@@ -11,11 +11,18 @@ import orjson
 
 from kasal_jupyter.schemas.spec import RunSource
 
-CallKind = Literal["model", "tool", "memory"]
+CallKind = Literal["model", "tool", "memory", "person"]
 
-_KINDS: Mapping[str, CallKind] = {"llm_call": "model", "tool_call": "tool", "memory_recalled": "memory"}
-_ENDS = frozenset({"llm_response", "llm_failed", "tool_result", "tool_failed", "memory_recalled"})
-_READ = (b'"key"', b'"llm_retry"', b'"memory_stored"', b'"llm_call"')
+_KINDS: Mapping[str, CallKind] = {
+    "llm_call": "model",
+    "tool_call": "tool",
+    "memory_recalled": "memory",
+    "input_request": "person",
+}
+_ENDS = frozenset(
+    {"llm_response", "llm_failed", "tool_result", "tool_failed", "memory_recalled", "input_answer"}
+)
+_READ = (b'"key"', b'"llm_retry"', b'"memory_stored"', b'"llm_call"', b'"tool_approved"')
 """What stands in the lines that are looked at; most others are pieces of answers."""
 
 _OF_THE_RUN = frozenset(
@@ -39,6 +46,8 @@ class Given:
         Seconds that were waited before the call was made again; None where it was not.
     went_on
         Whether its agent has asked a model after it.
+    held
+        Whether it was not made: a person was asked about it first, and has not allowed it.
     """
 
     call: Mapping[str, Any]
@@ -46,6 +55,7 @@ class Given:
     answered: str | None
     wait: float | None = None
     went_on: bool = False
+    held: bool = False
 
     @property
     def cut(self) -> int:
@@ -64,6 +74,7 @@ class _Place:
     ends: tuple[int, int] | None = None
     wait: float | None = None
     went_on: bool = False
+    held: bool = False
 
 
 class EarlierRun:
@@ -117,6 +128,7 @@ class EarlierRun:
             answered=ended.get("type"),
             wait=place.wait,
             went_on=place.went_on,
+            held=place.held,
         )
 
     def _read(self, where: tuple[int, int]) -> dict[str, Any]:
@@ -124,6 +136,12 @@ class EarlierRun:
         self._file.seek(begin)
         event: dict[str, Any] = orjson.loads(self._file.read(length).replace(*self._folders))
         return event
+
+    @staticmethod
+    def _hold(call: _Place | None, question: Mapping[str, Any]) -> None:
+        """Note that a call waits for leave: it is made when that is there."""
+        if call is not None and question.get("kind") == "approval":
+            call.held = True
 
     def _index(self) -> None:
         failed: dict[int | None, list[_Place]] = {}
@@ -143,14 +161,19 @@ class EarlierRun:
                     place.went_on = True
                 self.models.add(str(event.get("model")))
             if kind in _KINDS and isinstance(key, str):
-                place = _Place(_KINDS[kind], event.get("task"), event.get("agent"), where)
-                self._places[key] = of_span[event["span_id"]] = place
+                place = self._places[key] = _Place(_KINDS[kind], event.get("task"), event.get("agent"), where)
+                if kind == "input_request":
+                    self._hold(of_span.get(event["span_id"]), event)
+                else:
+                    of_span[event["span_id"]] = place
             if kind in _ENDS and isinstance(key, str) and (known := self._places.get(key)):
                 known.ends = where
                 if kind == "llm_failed":
                     failed.setdefault(event.get("parent_id"), []).append(known)
             elif kind == "llm_retry" and (known := of_span.get(event["span_id"])):
                 known.wait = event["wait"]
+            elif kind == "tool_approved" and (known := of_span.get(event["span_id"])):
+                known.held = False
             elif kind == "memory_stored":
                 self.stored |= {memory["content"] for memory in event["memories"]}
 

@@ -20,8 +20,9 @@ from crewai.tools.tool_failure import ToolFailure
 
 from kasal_jupyter.events.event import ErrorInfo
 from kasal_jupyter.hiding import here
-from kasal_jupyter.schemas.spec import RunSpec
-from kasal_jupyter.tools.tool import Ask, Question
+from kasal_jupyter.schemas.spec import RunSpec, RunToolAnswer
+from kasal_jupyter.tools.tool import Question
+from kasal_jupyter.worker.crew.client_tool import said
 from kasal_jupyter.worker.crew.earlier import CallKind, EarlierRun, Given, canonical
 from kasal_jupyter.worker.crew.miss import difference
 from kasal_jupyter.worker.crew.spans import OpenSpan, Spans
@@ -36,6 +37,9 @@ REPLAY_MISS = "REPLAY_MISS"
 
 AGAIN, WITHOUT = "call it again", "do without it"
 """What a human may answer of a call of which nobody knows whether it was made."""
+
+_NOT_ASKED = frozenset({"on_timeout"})
+"""What of a question says what becomes of it, and not what it is."""
 
 _FOLDER = b"{folder}"
 
@@ -75,13 +79,13 @@ class RunRecord:
     signal
         Ends the run where it may ask nobody.
     ask
-        Asks a human.
+        Asks a person a question that has a key, or takes the answer that is given with it.
     """
 
     spec: RunSpec
     spans: Spans
     signal: StopSignal
-    ask: Ask
+    ask: Callable[[Question, str, RunToolAnswer | None], RunToolAnswer]
     earlier: EarlierRun | None = field(init=False, default=None)
     _asked: Counter[str] = field(default_factory=Counter)
     _reading: threading.Lock = field(default_factory=threading.Lock)
@@ -150,7 +154,9 @@ class RunRecord:
         """Say which call of a tool has begun."""
         return self._counted(self._tool(tool, arguments)).key
 
-    def tool(self, name: str, call: Callable[[], Any], *, idempotent: bool) -> Any:
+    def tool(
+        self, name: str, call: Callable[[], Any], *, idempotent: bool, leave: Callable[[], Any] | None = None
+    ) -> Any:
         """Give what a tool has answered, or have it called.
 
         Parameters
@@ -161,6 +167,8 @@ class RunRecord:
             Calls it.
         idempotent
             Whether that may be done without asking where nobody knows whether it was done before.
+        leave
+            Asks a person for leave, and calls it with what they say; None where none is needed.
 
         Raises
         ------
@@ -179,13 +187,13 @@ class RunRecord:
         elif self.replays:
             arguments = given.call["arguments"] if given is not None else span.arguments
             raise self._miss(Asked(span.key, self._tool(name, arguments), given))
-        elif given is not None and not idempotent and not self._again(name, span, given):
+        elif given is not None and not given.held and not idempotent and not self._again(name, span, given):
             answer = ToolFailure(
                 message=f"{name} was called with these arguments before, and nobody knows what became of it. "
                 "It was not called again; go on without its result."
             )
         else:
-            answer = call()
+            answer = call() if leave is None else leave()
         span.answered = True
         if isinstance(answer, str):
             span.said = answer
@@ -203,10 +211,34 @@ class RunRecord:
         arguments = here().hide(encode(span.arguments)).decode()
         shown = arguments if len(arguments) <= 400 else f"{arguments[:400]}…"
         question = Question(f"The call {name}({shown}) {why}. Is it to be made again?", (AGAIN, WITHOUT))
-        try:
-            return self.ask(question).strip().casefold() == AGAIN
-        except ValueError:
-            return False  # Nobody has said so.
+        return (self.person(question).result or "").strip().casefold() == AGAIN
+
+    # -- people ----------------------------------------------------------------------------------------------
+
+    def answer_of(self, question: Question) -> str:
+        """Ask a person; see :data:`kasal_jupyter.tools.tool.Ask`."""
+        return said(self.person(question))
+
+    def person(self, question: Question) -> RunToolAnswer:
+        """Ask a person, unless the answer is recorded, and give it.
+
+        Raises
+        ------
+        RunStopped, RunFailed
+            The run must end: nobody may be asked in a replay, say.
+        """
+        about = {name: value for name, value in question.about.items() if name not in _NOT_ASKED}
+        about["form"] = about.pop("kind", "question")
+        asked = {"question": question.text, "choices": list(question.choices), **about}
+        call = self._counted(self._whole("person", asked))
+        found = self._found([call.key]) if self.earlier is not None else None
+        given = None
+        if found is not None and found.answered is not None and not found.cut:
+            said_then = {name: found.answer.get(name) for name in ("result", "error", "arguments")}
+            given = RunToolAnswer(call_id="", **said_then)
+        else:
+            self.check_live(replace(call, found=found))
+        return self.ask(question, call.key, given)
 
     # -- memory ----------------------------------------------------------------------------------------------
 

@@ -32,11 +32,13 @@ from kasal_jupyter.warden import end_children
 from kasal_jupyter.worker.crew.build import BuiltCrew, build_crew
 from kasal_jupyter.worker.crew.client_tool import ClientCalls
 from kasal_jupyter.worker.crew.mcp_sessions import McpServers
+from kasal_jupyter.worker.crew.people import Reviews
 from kasal_jupyter.worker.crew.remembering import Keepsakes, Reminders
 from kasal_jupyter.worker.crew.report import Report
 from kasal_jupyter.worker.crew.spans import Spans
 from kasal_jupyter.worker.crew.task import write_whole
 from kasal_jupyter.worker.crew.time_limit import BackgroundWork, check_time
+from kasal_jupyter.worker.crewai_seams import review_by
 from kasal_jupyter.worker.models.budget import LAST_SECONDS, in_time
 from kasal_jupyter.worker.models.run_models import hold_own_addresses
 from kasal_jupyter.worker.process.failures import ModelFailed, describe
@@ -111,7 +113,7 @@ class _Process:
         self._outbox = Outbox(sock, hider, Clock(spec.clock), most=spec.journal_bytes)
         self._outbox.on_full = partial(_end_of_record, spec, self._stop)
         self._outbox.on_broken = self._cut_short
-        self._calls = ClientCalls(Spans(self._outbox), self._stop)
+        self._calls = ClientCalls(Spans(self._outbox), self._stop, job_id=spec.job_id)
         threading.Thread(target=self._obey, name="control", daemon=True).start()
 
     def run(self) -> NoReturn:
@@ -197,7 +199,8 @@ def execute(spec: RunSpec, outbox: Outbox, stop: StopSignal, calls: ClientCalls)
         context = contextvars.Context()
         # A replay takes no time that anybody has set bounds to.
         budget = None if built.record.replays else spec.budget
-        result = in_time(budget, stop, lambda: context.run(_kickoff, built, report, stop, outbox.hider))
+        work = partial(context.run, _kickoff, built, report, stop, outbox.hider)
+        result = in_time(budget, stop, work, spans.waited)
     except BaseException as error:  # The border of the process; a tool may even raise SystemExit.
         log.exception("The run failed.")
         if not stop.stopped:
@@ -233,7 +236,7 @@ def _learn(
     assert keepsakes.model is not None, "there is a model to ask"
     report = Report(built, spans)
     model = built.models.llm(keepsakes.model, persistent=False)
-    work = partial(_observed, report, stop, outbox.hider, lambda: keepsakes.learnt(model))
+    work = partial(_observed, report, stop, outbox.hider, lambda: keepsakes.learnt(model), built)
     asked = BackgroundWork(lambda: contextvars.Context().run(work), "learning")
     insights: list[Insight] = []
     failure: BaseException | None = None
@@ -274,11 +277,11 @@ def _built(spec: RunSpec, stop: StopSignal, calls: ClientCalls) -> BuiltCrew:
 
 
 def _kickoff(built: BuiltCrew, report: Report, stop: StopSignal, hider: Hider) -> str:
-    output: Any = _observed(report, stop, hider, built.crew.kickoff)
+    output: Any = _observed(report, stop, hider, built.crew.kickoff, built)
     return str(output.raw)
 
 
-def _observed(report: Report, stop: StopSignal, hider: Hider, work: Callable[[], T]) -> T:
+def _observed(report: Report, stop: StopSignal, hider: Hider, work: Callable[[], T], built: BuiltCrew) -> T:
     """Do what asks models or calls tools: all of it is reported, and ends where the run does."""
     add_stream_sink(report)
     hooks: dict[InterceptionPoint, list[Any]] = {
@@ -287,6 +290,8 @@ def _observed(report: Report, stop: StopSignal, hider: Hider, work: Callable[[],
     }
     for point, hook in hiding_hooks(hider).items():
         hooks.setdefault(point, []).append(hook)
+    if built.record is not None:
+        review_by(Reviews(built.tasks, built.record))
     with scoped_hooks(hooks):
         return work()
 

@@ -44,7 +44,7 @@ from kasal_jupyter.kernel.views.clean import clean, escape
 from kasal_jupyter.kernel.views.figures import calls_text, counted, moment_text
 from kasal_jupyter.kernel.views.html_parts import MUTED, NO_FORMULAS
 from kasal_jupyter.kernel.views.markdown import answer_html
-from kasal_jupyter.schemas.executions import Status
+from kasal_jupyter.schemas.executions import ENDED, Status
 from kasal_jupyter.schemas.usage import GroupBy
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ def status_command(session: Session, words: Namespace, cell: str | None) -> RunR
     client, job_id = session.client, session.job(words.job)
     if restarted and (others := [each for each in session.runs_before() if each.job_id != job_id]):
         print(_told_of(others))  # noqa: T201 - it is part of the answer
-    if client.execution(job_id).status in {"queued", "running"}:
+    if client.execution(job_id).status not in ENDED:
         return follow_in_background(client, job_id)
     return whole_run(client, job_id)
 
