@@ -74,6 +74,8 @@ class RunSummary:
     """Failed spans and errors, those the run recovered from included."""
     waited: float = 0.0
     """Seconds that it has done nothing but wait for people, not counting how long it does so now."""
+    rests: bool = False
+    """Whether it waits for people, or has done nothing since but to be answered: so it can be put away."""
     _asking: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     _waits_since: str | None = None
     _under_way: dict[int, Mapping[str, Any]] = field(default_factory=dict)
@@ -149,6 +151,13 @@ class RunSummary:
         """US dollars of the model calls; None as soon as one's is unknown."""
         return self.tally.cost
 
+    def worked(self, now: str) -> float:
+        """Give the seconds since its start that it has not waited for people."""
+        if self.started_at is None:
+            return 0.0
+        passed = (parse_time(self._waits_since or now) - parse_time(self.started_at)).total_seconds()
+        return max(0.0, passed + self._set_back - self.waited)
+
     def usage(self) -> Usage:
         """Give the tokens, the calls and the cost so far."""
         return self.tally.usage()
@@ -168,6 +177,8 @@ class RunSummary:
         What comes after the end is what the crew learns of the run: it costs, and changes nothing else.
         """
         self._take(event)
+        if not self.rests or not _leaves_at_rest(event):
+            self.rests = self.waits
         if self.waits:
             self._waits_since = self._waits_since or event["time"]
         elif self._waits_since is not None:
@@ -294,7 +305,8 @@ class RunSummary:
             self.tasks_total = len(event.get("tasks", ()))
             self.task_states = {task["id"]: "created" for task in event.get("tasks", ())}
         elif self.status == "running":
-            self.started_at = event["time"]
+            # One that was put away is told to run again when it is brought back.
+            self.started_at = self.started_at or event["time"]
         elif self.status in ENDED:
             self.ended_at = event["time"]
             if self.status == "failed":
@@ -333,6 +345,13 @@ class RunSummary:
         before = self.task_states.get(task_id)
         self.task_states[task_id] = state
         return before
+
+
+def _leaves_at_rest(event: Event) -> bool:
+    """Say whether an event does not wake a run that rests: it is answered, or gets a process again."""
+    return event["type"] == "input_answer" or (
+        event["type"] == "execution_status" and event["status"] == "running"
+    )
 
 
 def question_of(event: InputRequest) -> OpenQuestion:

@@ -24,7 +24,9 @@ from kasal_jupyter.store.store import Store
 MOST_ATTEMPTS = 3
 """Attempts at a run that may fail at one and the same call."""
 
-_OF_ONE_RUN = frozenset({"job_id", "inputs", "folder", "clock", "source", "journal_bytes", "unrepeated"})
+_OF_ONE_RUN = frozenset(
+    {"job_id", "inputs", "folder", "clock", "source", "own", "journal_bytes", "unrepeated"}
+)
 """Fields of the message that are not stored: they are another run's, or stand in the execution."""
 
 

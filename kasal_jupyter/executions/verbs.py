@@ -16,7 +16,7 @@ from kasal_jupyter.executions.acceptance import (
     queued_execution,
     started_with,
 )
-from kasal_jupyter.executions.check import Checked, check_run
+from kasal_jupyter.executions.check import Checked
 from kasal_jupyter.executions.ledger import estimate_duration, models_of
 from kasal_jupyter.executions.lineage import (
     asked_of,
@@ -90,7 +90,7 @@ async def start(
     asked, job_id = Asked(whole, inputs, owner, tools, budget, unrepeated=unrepeated), new_id("job")
 
     def prepare() -> Prepared:
-        return _prepared(runs, asked, _checked(runs, job_id, asked), request)
+        return _prepared(runs, asked, runs.checked(job_id, asked), request)
 
     return (await runs.begin(job_id, prepare, owner, whole.crew.id, size=_size(asked), keyed=request))[0]
 
@@ -122,7 +122,7 @@ async def once(
         return first, False
     asked, job_id = Asked(whole, inputs, owner, tools, budget, once=True), new_id("job")
     await runs.put_away(whole.crew.id)
-    checked = await beside_loop(lambda: _checked(runs, job_id, asked), size=_size(asked), owner=owner)
+    checked = await beside_loop(lambda: runs.checked(job_id, asked), size=_size(asked), owner=owner)
     found = answering(runs.store, digest_of(checked.required(), owner), budget)
     earlier = (await runs.current([found]))[0] if found is not None else None
     if earlier is not None and (earlier.status == "completed" or earlier.status not in ENDED):
@@ -231,7 +231,7 @@ async def resume(
     )
 
     def prepare() -> Prepared:
-        checked = _checked(runs, made, again)
+        checked = runs.checked(made, again)
         spec = checked.required().model_copy(update=_of_one_run(runs, made, "resume", job_id))
         execution = queued_execution(
             spec,
@@ -248,22 +248,6 @@ async def resume(
         return Prepared(spec, execution, kept, told=whole.crew)
 
     return (await runs.begin(made, prepare, owner, source.crew_id, size=_weight(asked, source)))[0]
-
-
-def _checked(runs: Runs, job_id: str, asked: Asked) -> Checked:
-    whole = asked.whole
-    return check_run(
-        job_id,
-        _without_webhook(whole),
-        asked.inputs,
-        catalog=runs.catalog.of(whole.crew.owner),
-        toolbox=runs.toolbox(whole.crew.owner),
-        folder=str(runs.files.workspace(job_id)),
-        client_tools=asked.tools,
-        budget=asked.budget,
-        recall=runs.memories.of if runs.memories is not None else None,
-        model=asked.model,
-    )
 
 
 def _prepared(runs: Runs, asked: Asked, checked: Checked, request: KeyedRequest | None) -> Prepared:
@@ -311,8 +295,3 @@ def _weight(asked: RunRequest, source: Execution) -> int:
 def _length(inputs: Mapping[str, Any]) -> int:
     """Give how much inputs are: each counts, and each of their texts' 10,000 characters."""
     return len(inputs) + sum(len(each) // 10_000 for each in inputs.values() if isinstance(each, str))
-
-
-def _without_webhook(whole: WholeCrew) -> WholeCrew:
-    """Keep the receiver's address, which may be a secret, from the run: the server alone calls it."""
-    return whole.model_copy(update={"crew": whole.crew.model_copy(update={"webhook": None})})

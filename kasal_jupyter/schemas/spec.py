@@ -141,6 +141,16 @@ class RunSource(Model):
     until: int | None = Field(None, description="The last event that counts; None: all do.")
 
 
+class RunOwnRecord(Model):
+    """What a run has done already, which was put away while it waited for people."""
+
+    journal: str = Field(description="Its journal, absolute; it is only read.")
+    until: int = Field(description="The last event that its process finds there.")
+    tokens: int = Field(0, description="Tokens of its budget that are used.")
+    cost: float = Field(0.0, description="US dollars of its budget that are used.")
+    seconds: float = Field(0.0, description="Seconds of its budget that are used.")
+
+
 class RunTask(Task):
     """A task with its ``context`` told apart."""
 
@@ -185,6 +195,9 @@ class RunSpec(Model):
     unrepeated: bool = Field(False, description="Whether a model that fails is not asked again.")
     source: RunSource | None = Field(
         None, description="The run whose answers it takes; None: every call is live."
+    )
+    own: RunOwnRecord | None = Field(
+        None, description="What it has done already; None: this is its first process."
     )
     journal_bytes: int = Field(200_000_000, description="Bytes of events that it may record.")
     clock: float = Field(default_factory=clock_anchor, description="What tells the time of its events.")

@@ -48,6 +48,8 @@ class Given:
         Whether its agent has asked a model after it.
     held
         Whether it was not made: a person was asked about it first, and has not allowed it.
+    own
+        Whether it was made by this very run, in a process before.
     """
 
     call: Mapping[str, Any]
@@ -56,6 +58,7 @@ class Given:
     wait: float | None = None
     went_on: bool = False
     held: bool = False
+    own: bool = False
 
     @property
     def cut(self) -> int:
@@ -90,9 +93,12 @@ class EarlierRun:
     folders
         That run's working folder, and the one of the run that reads: what was said of the one, is said of the
         other.
+    own
+        Whether the run that reads is the same.
     """
 
-    def __init__(self, source: RunSource, folders: tuple[bytes, bytes]) -> None:
+    def __init__(self, source: RunSource, folders: tuple[bytes, bytes], *, own: bool = False) -> None:
+        self._own = own
         self._file = Path(source.journal).open("rb")  # noqa: SIM115 - the run's own end closes it
         self._until = source.until
         self._folders = folders
@@ -129,6 +135,7 @@ class EarlierRun:
             wait=place.wait,
             went_on=place.went_on,
             held=place.held,
+            own=self._own,
         )
 
     def _read(self, where: tuple[int, int]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from crewai.tools.tool_failure import ToolFailure
 
 from kasal_jupyter.events.event import ErrorInfo
 from kasal_jupyter.hiding import here
-from kasal_jupyter.schemas.spec import RunSpec, RunToolAnswer
+from kasal_jupyter.schemas.spec import RunSource, RunSpec, RunToolAnswer
 from kasal_jupyter.tools.tool import Question
 from kasal_jupyter.worker.crew.client_tool import said
 from kasal_jupyter.worker.crew.earlier import CallKind, EarlierRun, Given, canonical
@@ -87,6 +87,7 @@ class RunRecord:
     signal: StopSignal
     ask: Callable[[Question, str, RunToolAnswer | None], RunToolAnswer]
     earlier: EarlierRun | None = field(init=False, default=None)
+    _own: EarlierRun | None = field(init=False, default=None)
     _asked: Counter[str] = field(default_factory=Counter)
     _reading: threading.Lock = field(default_factory=threading.Lock)
     _titles: dict[str, int] = field(init=False)
@@ -95,6 +96,9 @@ class RunRecord:
     def __post_init__(self) -> None:
         self._titles = _numbered((task.id, task.title()) for task in self.spec.tasks)
         self._folder = encode(self.spec.folder)[1:-1]
+        if (own := self.spec.own) is not None:
+            before = RunSource(verb="resume", job_id=self.spec.job_id, journal=own.journal, until=own.until)
+            self._own = EarlierRun(before, (self._folder, self._folder), own=True)
         if (source := self.spec.source) is not None:
             theirs = encode(str(Path(source.journal).with_suffix("")))[1:-1]
             self.earlier = EarlierRun(source, (theirs, self._folder))
@@ -119,10 +123,12 @@ class RunRecord:
         """
         whole = self._whole("model", {**asked, "messages": canonical(asked["messages"])})
         call = self._counted(whole)
-        if self.earlier is None:
+        records = self._records()
+        if not records:
             return call
         ordinal = call.key.rpartition(":")[2]
-        others = [*line, *(() if self.replays else sorted(self.earlier.models))]
+        known = () if self.replays else sorted(model for record in records for model in record.models)
+        others = [*line, *known]
         keys = [call.key] + [
             f"{self._identity({**whole, 'model': other})}:{ordinal}"
             for other in dict.fromkeys(others)
@@ -146,7 +152,7 @@ class RunRecord:
         """Say whether an answer is taken: a failure that has ended the run is not, where it is to go on."""
         if given.answered is None or given.cut:
             return False
-        return self.replays or given.answered != "llm_failed" or given.went_on
+        return self.replays or given.own or given.answered != "llm_failed" or given.went_on
 
     # -- tools -----------------------------------------------------------------------------------------------
 
@@ -179,7 +185,7 @@ class RunRecord:
         if span is None or span.key is None:
             # A thread that was left behind: whatever it does is nobody's any more.
             return ToolFailure(message="The run has ended") if self.replays else call()
-        given = self._found([span.key]) if self.earlier is not None else None
+        given = self._found([span.key])
         if given is not None and given.answered is not None and not given.cut:
             self.signal.check()
             span.recorded = True
@@ -231,7 +237,7 @@ class RunRecord:
         about["form"] = about.pop("kind", "question")
         asked = {"question": question.text, "choices": list(question.choices), **about}
         call = self._counted(self._whole("person", asked))
-        found = self._found([call.key]) if self.earlier is not None else None
+        found = self._found([call.key])
         given = None
         if found is not None and found.answered is not None and not found.cut:
             said_then = {name: found.answer.get(name) for name in ("result", "error", "arguments")}
@@ -251,7 +257,7 @@ class RunRecord:
             It is not, and memories may not be looked up.
         """
         call = self._counted(self._whole("memory", asked) | {"agent": agent})
-        given = self._found([call.key]) if self.earlier is not None else None
+        given = self._found([call.key])
         if given is not None and not given.cut:
             return call.key, given
         self.check_live(replace(call, found=given))
@@ -284,10 +290,14 @@ class RunRecord:
         written = here().json(encode(what, orjson.OPT_SORT_KEYS).replace(self._folder, _FOLDER))
         return f"{VERSION}:{hashlib.sha256(written).hexdigest()[:32]}"
 
-    def _found(self, keys: Iterable[str]) -> Given | None:
-        assert self.earlier is not None
+    def _records(self) -> list[EarlierRun]:
+        """Give where answers are looked for: in what this run has done before, then in its source."""
+        return [record for record in (self._own, self.earlier) if record is not None]
+
+    def _found(self, keys: Sequence[str]) -> Given | None:
         with self._reading:
-            return next((given for key in keys if (given := self.earlier.find(key)) is not None), None)
+            found = (record.find(key) for record in self._records() for key in keys)
+            return next((given for given in found if given is not None), None)
 
     def _miss(self, call: Asked) -> RunFailed:
         """End a run that asks what is not recorded."""

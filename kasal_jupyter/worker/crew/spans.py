@@ -179,12 +179,15 @@ class Spans:
                 self._asking[span.id] -= 1
                 self._look()
 
-    def waited(self) -> tuple[float, bool]:
-        """Give the seconds that all tasks under way have waited for people, and whether they do now."""
+    def waited(self, spent: float = 0.0) -> tuple[float, bool]:
+        """Give the seconds that all tasks under way have waited for people, and whether they do now.
+
+        Those that were ``spent`` before by the run's other processes are taken from them.
+        """
         with self._lock:
             since = self._waits_since
             now = time.monotonic() - since if since is not None else 0.0
-            return self._waited + now, since is not None
+            return self._waited + now - spent, since is not None
 
     def _look(self) -> None:
         """Note whether every task under way waits for a person."""

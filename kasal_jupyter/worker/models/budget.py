@@ -47,7 +47,7 @@ def in_time(
     if budget is None or budget.max_seconds is None:
         return work()
     crew = BackgroundWork(work, "crew")
-    begun, left = time.monotonic(), budget.max_seconds
+    begun, left = time.monotonic(), budget.max_seconds + waited()[0]
     while left > 0 and not crew.wait(left):
         seconds_waited, waits = waited()
         left = budget.max_seconds + seconds_waited - (time.monotonic() - begun)
@@ -102,6 +102,10 @@ class Ledger:
     _reserved: _Sums = field(default_factory=_Sums)
     _counted: dict[str, _Counted] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def begin_with(self, tokens: int, cost: float) -> None:
+        """Count what the run has used before."""
+        self._used = _Sums(tokens, cost)
 
     @contextmanager
     def call(

@@ -41,6 +41,7 @@ from kasal_jupyter.worker.crew.time_limit import BackgroundWork, check_time
 from kasal_jupyter.worker.crewai_seams import review_by
 from kasal_jupyter.worker.models.budget import LAST_SECONDS, in_time
 from kasal_jupyter.worker.models.run_models import hold_own_addresses
+from kasal_jupyter.worker.process.continued import Continued
 from kasal_jupyter.worker.process.failures import ModelFailed, describe
 from kasal_jupyter.worker.process.outbox import Outbox, say_end
 from kasal_jupyter.worker.process.setup import LineReader, RunLog
@@ -111,6 +112,8 @@ class _Process:
         self._stop = StopSignal()
         self._done = threading.Event()
         self._outbox = Outbox(sock, hider, Clock(spec.clock), most=spec.journal_bytes)
+        if spec.own is not None:
+            self._outbox.passing = Continued(spec.own)
         self._outbox.on_full = partial(_end_of_record, spec, self._stop)
         self._outbox.on_broken = self._cut_short
         self._calls = ClientCalls(Spans(self._outbox), self._stop, job_id=spec.job_id)
@@ -193,14 +196,15 @@ def execute(spec: RunSpec, outbox: Outbox, stop: StopSignal, calls: ClientCalls)
         keepsakes = Keepsakes(spec, built.crew, built.tasks, built.record)
         if spec.memory is not None:
             Reminders(spec.memory, spec.crew.id, spec.allowed_hosts, built.record).give_to(built.crew)
-        if spec.source is not None:
+        if spec.source is not None and spec.own is None:
             _take_over_files(spec.source, Path(spec.folder))
         # In a fresh context, since CrewAI keeps its sinks, scopes and counters in context variables.
         context = contextvars.Context()
         # A replay takes no time that anybody has set bounds to.
         budget = None if built.record.replays else spec.budget
         work = partial(context.run, _kickoff, built, report, stop, outbox.hider)
-        result = in_time(budget, stop, work, spans.waited)
+        spent = spec.own.seconds if spec.own is not None else 0.0
+        result = in_time(budget, stop, work, lambda: spans.waited(spent))
     except BaseException as error:  # The border of the process; a tool may even raise SystemExit.
         log.exception("The run failed.")
         if not stop.stopped:

@@ -1,0 +1,123 @@
+"""Runs that wait for people: without a process, beside others, and longer than their server lives."""
+
+import os
+import signal
+import time
+
+import psutil
+
+from tests.api.test_tool_calls import answer
+from tests.sample_crews import new_crew, wait_for
+from tests.server import start_server
+
+CREW = {
+    "name": "Careful",
+    "agents": [
+        {"role": "Counter", "goal": "Count", "model": "sandbox", "tools": ["calculator"]},
+        {
+            "role": "Writer",
+            "goal": "Write",
+            "model": "sandbox",
+            "needs_approval": ["calculator"],
+            "tools": ["calculator"],
+        },
+    ],
+    "tasks": [
+        {"description": "Count", "expected_output": "A sum", "agent": "Counter"},
+        {"description": "Draft", "expected_output": "A text", "agent": "Counter", "human_input": True},
+        {"description": "Write", "expected_output": "A text", "agent": "Writer"},
+    ],
+}
+OPTIONS = ("--KasalApp.put_away_seconds=0", "--KasalApp.max_running=1")
+
+
+def waiting(api, kind, job_id=None):
+    """Start a run, or go on with one, and give it as it waits for a person, without a process."""
+    if job_id is None:
+        body = {
+            "crew_id": new_crew(api, CREW),
+            "inputs": {"expression": "1 + 1"},
+            "budget": {"max_seconds": 60},
+        }
+        job_id = api.post("/executions", json=body).json()["job_id"]
+    while True:
+        state = wait_for(api, job_id, "waiting_for_input", "failed")
+        assert state["status"] == "waiting_for_input", state
+        if state["questions"][0]["kind"] == kind:
+            return job_id, state["questions"][0]["call_id"]
+
+
+def story(api, job_id):
+    events = api.get(f"/executions/{job_id}/events").json()["events"]
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert len({event["job_id"] for event in events}) == 1
+    opened = [event["span_id"] for event in events if event["type"] in OPENS]
+    closed = [event["span_id"] for event in events if event["type"] in CLOSES]
+    assert len(opened) == len(set(opened))
+    assert sorted(opened) == sorted(closed)
+    return [event["type"] for event in events if event["type"] not in {"llm_chunk"} | RUNS]
+
+
+RUNS = {"execution_status"}
+OPENS = {"task_start", "agent_start", "llm_call", "tool_call"}
+CLOSES = {"task_complete", "agent_complete", "llm_response", "tool_result"}
+
+
+def at_work(server):
+    """Say whether any process of the server's is a run's: it writes what is printed into the run's folder."""
+    return any(_is_runs(each) for each in psutil.Process(server.process.pid).children(recursive=True))
+
+
+def _is_runs(process):
+    try:
+        return any("job_" in file.path for file in process.open_files())
+    except psutil.Error:
+        return False
+
+
+def answered(api, job_id, asked):
+    """Answer both questions of a run, and give what it has told then."""
+    for kind, call_id in asked:
+        if call_id is None:
+            _, call_id = waiting(api, kind, job_id)
+        assert answer(api, job_id, call_id, result="approve").status_code == 200
+        assert answer(api, job_id, call_id, result="reject").status_code == 409
+    state = wait_for(api, job_id)
+    assert state["status"] == "completed", state
+    return story(api, job_id), state["result"], state["usage"], state["calls"]
+
+
+def test_a_run_that_was_put_away_goes_on_as_if_nothing_had_been(tmp_path, live_server):
+    with live_server.client() as api:
+        # Its process waits.
+        undisturbed = answered(api, waiting(api, "review")[0], [("review", None), ("approval", None)])
+    server = start_server(tmp_path / "room", *OPTIONS)
+
+    def next_one(ends):
+        os.kill(server.process.pid, ends)
+        server.process.wait()
+        return start_server(tmp_path / f"room{ends}", *OPTIONS, folder=server.folder)
+
+    try:
+        with server.client() as api:
+            job_id, call_id = waiting(api, "review")
+            # In the only place that there is.
+            other, _ = waiting(api, "review")
+            while at_work(server):
+                time.sleep(0.05)
+            assert answered(api, other, [("review", None), ("approval", None)]) == undisturbed
+        server = next_one(signal.SIGKILL)
+        with server.client() as api:
+            assert api.get(f"/executions/{job_id}").json()["status"] == "waiting_for_input"
+            assert answer(api, job_id, call_id, result="approve").status_code == 200
+            assert answer(api, job_id, call_id, result="reject").status_code == 409
+            _, call_id = waiting(api, "approval", job_id)
+        server = next_one(signal.SIGTERM)
+        with server.client() as api:
+            assert answered(api, job_id, [("approval", call_id)]) == undisturbed
+            stopped, _ = waiting(api, "review")
+            assert api.post(f"/executions/{stopped}/stop").json()["status"] == "stopped"
+            partial = api.get(f"/executions/{stopped}").json()["partial_result"]
+            assert "calculator says: 2" in partial
+    finally:
+        server.close()
