@@ -313,9 +313,9 @@ class Run:
             self._mind_time()
             if self.waits:
                 loop = asyncio.get_running_loop()
-                self._put_away_timer = loop.call_later(self._put_away_seconds, self._put_away)
+                self._put_away_timer = loop.call_later(self._put_away_seconds, self._let_go)
 
-    def _put_away(self) -> None:
+    def _let_go(self) -> None:
         """End the process of a run that rests."""
         if self.phase is not Phase.RUNNING or not self.feed.summary.rests or self.stopping:
             return

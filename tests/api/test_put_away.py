@@ -75,11 +75,16 @@ def _is_runs(process):
         return False
 
 
+def begun(api, job_id):
+    """Give how many processes a run has had."""
+    events = api.get(f"/executions/{job_id}/events", params={"kind": "status"}).json()["events"]
+    return [event["status"] for event in events].count("running")
+
+
 def answered(api, job_id, asked):
     """Answer both questions of a run, and give what it has told then."""
-    for kind, call_id in asked:
-        if call_id is None:
-            _, call_id = waiting(api, kind, job_id)
+    for kind, known in asked:
+        call_id = known or waiting(api, kind, job_id)[1]
         assert answer(api, job_id, call_id, result="approve").status_code == 200
         assert answer(api, job_id, call_id, result="reject").status_code == 409
     state = wait_for(api, job_id)
@@ -90,7 +95,9 @@ def answered(api, job_id, asked):
 def test_a_run_that_was_put_away_goes_on_as_if_nothing_had_been(tmp_path, live_server):
     with live_server.client() as api:
         # Its process waits.
-        undisturbed = answered(api, waiting(api, "review")[0], [("review", None), ("approval", None)])
+        job_id, _ = waiting(api, "review")
+        undisturbed = answered(api, job_id, [("review", None), ("approval", None)])
+        assert begun(api, job_id) == 1
     server = start_server(tmp_path / "room", *OPTIONS)
 
     def next_one(ends):
@@ -106,6 +113,7 @@ def test_a_run_that_was_put_away_goes_on_as_if_nothing_had_been(tmp_path, live_s
             while at_work(server):
                 time.sleep(0.05)
             assert answered(api, other, [("review", None), ("approval", None)]) == undisturbed
+            assert begun(api, other) > 1
         server = next_one(signal.SIGKILL)
         with server.client() as api:
             assert api.get(f"/executions/{job_id}").json()["status"] == "waiting_for_input"
@@ -115,6 +123,7 @@ def test_a_run_that_was_put_away_goes_on_as_if_nothing_had_been(tmp_path, live_s
         server = next_one(signal.SIGTERM)
         with server.client() as api:
             assert answered(api, job_id, [("approval", call_id)]) == undisturbed
+            assert begun(api, job_id) == 3
             stopped, _ = waiting(api, "review")
             assert api.post(f"/executions/{stopped}/stop").json()["status"] == "stopped"
             partial = api.get(f"/executions/{stopped}").json()["partial_result"]
