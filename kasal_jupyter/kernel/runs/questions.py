@@ -7,9 +7,9 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kasal_jupyter.events.summary import question_of
 from kasal_jupyter.kernel.failure import CellError
@@ -198,8 +198,21 @@ def _interrupt_main() -> None:
         _thread.interrupt_main()
 
 
-def answer_open(client: Client, job_id: str, text: str) -> OpenQuestion:
+def answer_open(
+    client: Client, job_id: str, text: str, arguments: Mapping[str, Any] | None = None
+) -> OpenQuestion:
     """Answer the question of a run that has been open for longest; give that question.
+
+    Parameters
+    ----------
+    client
+        The server.
+    job_id
+        The run.
+    text
+        What somebody has typed.
+    arguments
+        With an approval: what the call is made with.
 
     Raises
     ------
@@ -213,6 +226,8 @@ def answer_open(client: Client, job_id: str, text: str) -> OpenQuestion:
     if answer is None:
         which = ", ".join(question.choices)
         raise CellError(f"Answer one of these: {which}" if which else "An answer is needed")
+    if arguments is not None:
+        answer = answer.model_copy(update={"arguments": dict(arguments)})
     client.answer_tool(job_id, question.call_id, answer)
     return question
 
