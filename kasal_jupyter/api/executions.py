@@ -285,7 +285,9 @@ class QuestionsHandler(ApiHandler):
             if _may_answer(self.caller, each)
             for question in each.questions
         ]
-        found.sort(key=lambda question: question.asked_at)
+        if query.search is not None:
+            found = [each for each in found if query.search.casefold() in each.question.casefold()]
+        found.sort(key=lambda question: question.asked_at, reverse=query.sort.startswith("-"))
         self.answer(QuestionList.of(query, query.part(found), len(found)))
 
 

@@ -237,6 +237,8 @@ class PendingQuestion(OpenQuestion):
 class QuestionQuery(ListQuery):
     """The query of ``GET /questions``."""
 
+    sort: Literal["asked_at", "-asked_at"] = "asked_at"
+
 
 class QuestionList(Listed[PendingQuestion], alias_generator=called("questions")):
     """The answer of ``GET /questions``: the oldest first."""

@@ -92,6 +92,26 @@ def answered(api, job_id, asked):
     return story(api, job_id), state["result"], state["usage"], state["calls"]
 
 
+def two_at_once(api):
+    """Have two tasks wait at the same time, and answer them one after the other."""
+    tasks = [
+        {"description": text, "expected_output": "A text", "agent": who, "human_input": True, **later}
+        for text, who, later in (("One", "Counter", {"async_execution": True}), ("Two", "Other", {}))
+    ]
+    agents = [{"role": who, "goal": "Work", "model": "sandbox"} for who in ("Counter", "Other")]
+    crew = {"name": "Both", "agents": agents, "tasks": tasks}
+    job_id = api.post("/executions", json={"crew_id": new_crew(api, crew)}).json()["job_id"]
+    asked = []
+    while len(asked) < 2:
+        asked = wait_for(api, job_id, "waiting_for_input", "failed")["questions"]
+    for question in asked:
+        assert answer(api, job_id, question["call_id"], result="approve").status_code == 200
+        state = wait_for(api, job_id, "waiting_for_input", "completed", "failed")
+    assert wait_for(api, job_id)["status"] == "completed", state
+    assert story(api, job_id).count("input_request") == 2
+    assert begun(api, job_id) > 1
+
+
 def test_a_run_that_was_put_away_goes_on_as_if_nothing_had_been(tmp_path, live_server):
     with live_server.client() as api:
         # Its process waits.
@@ -114,6 +134,7 @@ def test_a_run_that_was_put_away_goes_on_as_if_nothing_had_been(tmp_path, live_s
                 time.sleep(0.05)
             assert answered(api, other, [("review", None), ("approval", None)]) == undisturbed
             assert begun(api, other) > 1
+            two_at_once(api)
         server = next_one(signal.SIGKILL)
         with server.client() as api:
             assert api.get(f"/executions/{job_id}").json()["status"] == "waiting_for_input"

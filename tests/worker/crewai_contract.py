@@ -309,7 +309,7 @@ def what_is_said_beside_calls_is_left_out() -> bool:
 
 
 def a_result_is_reviewed_by_the_contexts_provider_alone() -> bool:
-    """An executor asks the provider that is set, with its answer, and takes what that gives for the result."""
+    """An executor asks the provider that is set, with its answer, and takes what that gives."""
     from crewai.agents.agent_executor import AgentExecutor
     from crewai.core.providers import human_input
 

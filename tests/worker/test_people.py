@@ -1,8 +1,12 @@
 """People in the loop, with real CrewAI: reviews of results, and leave for calls of tools."""
 
+import os
+import time
+
 import pytest
 
-from kasal_jupyter.schemas.spec import RunMessage, RunToolAnswer
+from kasal_jupyter.schemas.executions import Budget
+from kasal_jupyter.schemas.spec import RunMessage, RunOwnRecord, RunToolAnswer
 from tests.engine import TIMEOUT, agent, crew, openai_model, task
 from tests.replaying import following, journal, live_calls, told
 from tests.servers.openai_server import OpenAIServer, Reply
@@ -161,3 +165,22 @@ def test_an_answer_that_was_given_before_the_run_was_cut_off_counts(engine, tmp_
     assert cut == 1
     assert second.end["status"] == "completed", second.end
     assert len(server.requests) == 2
+
+
+def test_the_seconds_of_a_budget_stand_still_while_people_are_waited_for(engine, tmp_path):
+    spec = crew(tmp_path / "job_1", [agent("Writer")], [task("a", "writer", "Write", human_input=True)])
+    # Without standing still it would be over as soon as it is answered.
+    spent = RunOwnRecord(journal=os.devnull, until=0, seconds=-1.0)
+    seconds = 1.0
+    spec = spec.model_copy(update={"budget": Budget(max_seconds=seconds), "own": spent})
+    record = engine.launch(spec)
+    asked = record.wait_for("input_request")
+    begun = time.monotonic()
+    while time.monotonic() - begun < 2.5 * seconds:
+        with record.seen:
+            record.seen.wait_for(lambda: len(record.of("execution_status")) > 1, 0.1)
+        assert len(record.of("execution_status")) == 1, record.end
+    given = RunToolAnswer(call_id=asked["call_id"], result="approve")
+    engine.send(record, RunMessage(type="tool_answer", answer=given))
+    record.exited.result(TIMEOUT)
+    assert record.end["status"] == "completed", record.end

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from kasal_jupyter.events.summary import question_of
 from kasal_jupyter.kernel.failure import CellError
-from kasal_jupyter.kernel.views.clean import clean, one_line
+from kasal_jupyter.kernel.views.clean import one_line
+from kasal_jupyter.kernel.views.rows import asked_text
 from kasal_jupyter.schemas.people import APPROVE, AskedKind
 
 if TYPE_CHECKING:
@@ -63,21 +64,6 @@ class HumanQuestion:
     def seconds_left(self) -> float:
         """How long it may take still."""
         return self.deadline - time.monotonic()
-
-
-def asked_text(question: OpenQuestion) -> str:
-    """Write who asks, what, and what it is about: a task's result, or a call."""
-    lines = [f"{one_line(question.agent or 'An agent', 60)} asks: {clean(question.question)}"]
-    if question.output is not None:
-        lines.append(clean(question.output))
-    if question.arguments is not None:
-        arguments = (f"{name}={_json(value)}" for name, value in question.arguments.items())
-        lines.append(clean(f"{question.tool}({', '.join(arguments)})"))
-    return "\n".join(lines)
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 _ELSE = {

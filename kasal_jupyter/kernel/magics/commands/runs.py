@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from kasal_jupyter.client.client import Client
     from kasal_jupyter.kernel.runs.usage import UsagePlot, UsageTable
     from kasal_jupyter.schemas.crews import CrewDetails
-    from kasal_jupyter.schemas.executions import ExecutionStatus
+    from kasal_jupyter.schemas.executions import ExecutionStatus, OpenQuestion
 
 
 def demo_command(session: Session, words: Namespace, cell: str | None) -> RunResult:
@@ -311,13 +311,19 @@ def answer_command(session: Session, words: Namespace, cell: str | None) -> Show
     job_id = session.job(said.pop(0) if said and said[0].startswith("job_") else None)
     if not said:
         rows = [
-            [each.agent or "", each.question, " / ".join(each.choices), moment_text(each.asked_at)]
+            [each.agent or "", _with_about(each), " / ".join(each.choices), moment_text(each.asked_at)]
             for each in open_questions(session.client, job_id)
         ]
         return Shown("", ["agent", "question", "choices", "asked"], rows)
     asked = answer_open(session.client, job_id, " ".join(said))
     print(f"Answered {asked.agent or 'an agent'}: {asked.question}")  # noqa: T201 - it is the answer
     return None
+
+
+def _with_about(question: OpenQuestion) -> str:
+    from kasal_jupyter.kernel.views.rows import about_text
+
+    return " ".join(filter(None, [question.question, about_text(question)]))
 
 
 def result_arguments(parser: Parser) -> None:
