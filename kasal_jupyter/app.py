@@ -6,12 +6,15 @@ import asyncio
 import logging
 import os
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, cast
 
 from jupyter_server.base.handlers import AuthenticatedFileHandler
@@ -22,14 +25,13 @@ from tornado.ioloop import PeriodicCallback
 from tornado.web import RequestHandler
 from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, default
 
+from kasal_jupyter.api.base import Doors, Parts
 from kasal_jupyter.api.fanout import Fanouts
 from kasal_jupyter.api.logged import CredentialFilter, count_run, show_runs
-from kasal_jupyter.api.parts import Doors, Parts
 from kasal_jupyter.api.routes import serve
 from kasal_jupyter.api.starting import UnusableStore, warm_up
 from kasal_jupyter.api.websocket import EventSocket
-from kasal_jupyter.auth.accounts import Accounts
-from kasal_jupyter.auth.gate import MaintenanceMode
+from kasal_jupyter.auth.gate import Accounts, MaintenanceMode
 from kasal_jupyter.auth.rates import Senders
 from kasal_jupyter.auth.standing import ASK_SECONDS, LOOK_SECONDS, Watch
 from kasal_jupyter.confined import ConfinedPool
@@ -49,7 +51,6 @@ from kasal_jupyter.memory.knowledge import Knowledge
 from kasal_jupyter.memory.memories import Memories
 from kasal_jupyter.models.catalog import ModelCatalog, SandboxCatalog
 from kasal_jupyter.schemas.spec import RunToolSettings
-from kasal_jupyter.stop_signals import StopSignals
 from kasal_jupyter.store.folder import default_data_folder
 from kasal_jupyter.store.quota import Quota
 from kasal_jupyter.store.store import Store
@@ -59,6 +60,50 @@ from kasal_jupyter.toolbox.provider_settings import Providers
 from kasal_jupyter.toolbox.secrets import SecretBox
 from kasal_jupyter.tools.guard import HostGuard
 from kasal_jupyter.version import __version__
+
+# Signals that end a server: it ends its runs, tells who follows them, and goes.
+
+
+class StopSignals:
+    """Ends a Jupyter server by SIGTERM, by SIGHUP, and without a terminal by SIGINT as well.
+
+    Jupyter leaves SIGHUP, and SIGINT where there is no terminal to ask at, to the system and to Python: the
+    process would be gone at once, and what its extensions do at the end would not be done. What somebody
+    else has decided stays: a signal that is ignored (`nohup`), and a handler that is not Jupyter's own.
+
+    A second signal ends the process at once. Its runs' processes end with it, and are recorded as interrupted
+    by the next server.
+
+    Parameters
+    ----------
+    server
+        The server, which runs in the main thread.
+    """
+
+    def __init__(self, server: ServerApp) -> None:
+        self._server = server
+        self._told = False
+        if threading.current_thread() is not threading.main_thread():
+            return
+        known: list[Any] = [signal.SIG_DFL, signal.default_int_handler, server._signal_stop]  # noqa: SLF001
+        for name in ("SIGTERM", "SIGHUP", "SIGINT"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) in known:
+                signal.signal(number, self._stop)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - what a handler is given
+        if not self._told:
+            self._told = True
+            self._server.log.critical("received signal %s, stopping", number)
+            self._server.stop(from_signal=True)
+            return
+        self._server.log.critical("received signal %s again, ending at once", number)
+        self._server.remove_server_info_file()
+        self._server.remove_browser_open_files()
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(128 + number)
+
 
 WARM_SECONDS = 0.2
 """How long after its start a server fetches what first requests need."""

@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from kasal_jupyter.environment import plain_environment
 from kasal_jupyter.errors import Fault, InvalidRequest
+from kasal_jupyter.hiding import plain_environment
 from kasal_jupyter.places import WAITING, Places
 from kasal_jupyter.warden import stand_back
 

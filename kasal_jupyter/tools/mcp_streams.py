@@ -20,8 +20,7 @@ from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCError, JSONRPCMessage, JSONRPCResponse
 from pydantic import ValidationError
 
-from kasal_jupyter.environment import plain_environment
-from kasal_jupyter.hiding import Hider, beginning
+from kasal_jupyter.hiding import Hider, beginning, plain_environment
 from kasal_jupyter.outward import NoWayOut, authorities_for
 from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.tools.guard import HostGuard, origin_of
