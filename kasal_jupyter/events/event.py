@@ -231,6 +231,9 @@ class LlmCall(SpanEvent, Keyed):
     type: Literal["llm_call"]
     model: str
     messages: list[dict[str, Any]]
+    """Those that no earlier call of the run has; all, where there is no ``whole``."""
+    whole: NotRequired[list[list[int]]]
+    """All that is asked, in runs of messages: ``[span_id, first, count]``, see :mod:`kasal_jupyter.events.prompts`."""
     tools: list[str]
     """Names of the tools offered with the call."""
     settings: NotRequired[dict[str, Any]]
