@@ -6,6 +6,8 @@
   model that takes 200 ms, from the launch to the end;
 - *replay*: the same crew with that run's journal for its source, and no model;
 - *recording*: what it takes to tell a run's calls apart, against the CPU of the whole run;
+- *journal*: the bytes of a run whose one agent goes on and on in one conversation, and what they would be if each
+  call said again what was said before;
 - *once*: a run that was asked for before, from the request to the answer, as a client of a server sees it.
 """
 
@@ -48,6 +50,7 @@ class _Model(BaseHTTPRequestHandler):
     """Calls the calculator until it was called often enough in its conversation, and answers then."""
 
     seconds: ClassVar[float] = 0.2
+    turns: ClassVar[int] = TURNS
     asked: ClassVar[int] = 0
     protocol_version = "HTTP/1.1"
 
@@ -56,7 +59,7 @@ class _Model(BaseHTTPRequestHandler):
         time.sleep(self.seconds)
         type(self).asked += 1
         called = sum(message["role"] == "tool" for message in asked["messages"])
-        if called < TURNS - 1:
+        if called < self.turns - 1:
             arguments = json.dumps({"expression": f"{called} + 1"})
             function = {"name": "calculator", "arguments": arguments}
             message = {"tool_calls": [{"id": f"call_{called}", "type": "function", "function": function}]}
@@ -103,7 +106,7 @@ def spec(folder: Path, url: str, tasks: int, source: RunSource | None = None) ->
         "model": "gpt",
         "tools": ["calculator"],
         "settings": {"stream": False},
-        "max_iter": 2 * TURNS,
+        "max_iter": 2 * _Model.turns,
         **of_crew,
     }
     return RunSpec.model_validate(
@@ -138,6 +141,8 @@ class Run:
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
+        self.bytes = self.said_again = 0
+        self._prompts = Prompts(lambda _span: None, most=inf, calls=inf)
         self.seconds = self.cpu = 0.0
         self._began = time.perf_counter()
         self._exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
@@ -157,7 +162,11 @@ class Run:
 
     def _take(self, lines: list[bytes]) -> None:
         self.seconds = time.perf_counter() - self._began
-        self.events += [orjson.loads(line) for line in lines]
+        for line in lines:
+            whole = self._prompts.line(line)
+            self.bytes += len(line)
+            self.said_again += len(whole)
+            self.events.append(orjson.loads(line))
 
     def journal(self, path: Path) -> RunSource:
         """Write the journal, as a server does."""

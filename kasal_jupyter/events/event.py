@@ -208,6 +208,8 @@ class AgentStart(SpanEvent):
 
     type: Literal["agent_start"]
     prompt: str
+    quotes: NotRequired[list[int]]
+    """What stands in the prompt besides, see :mod:`kasal_jupyter.events.prompts`."""
     tools: list[str]
 
 
@@ -233,7 +235,7 @@ class LlmCall(SpanEvent, Keyed):
     messages: list[dict[str, Any]]
     """Those that no earlier call of the run has; all, where there is no ``whole``."""
     whole: NotRequired[list[list[int]]]
-    """All that is asked, in runs of messages: ``[span_id, first, count]``, see :mod:`kasal_jupyter.events.prompts`."""
+    """All that is asked, in runs of messages, see :mod:`kasal_jupyter.events.prompts`."""
     tools: list[str]
     """Names of the tools offered with the call."""
     settings: NotRequired[dict[str, Any]]

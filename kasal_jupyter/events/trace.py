@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Literal, cast
 
 from kasal_jupyter.events.event import COMPLETING, FAILING, OPENING, Event, TokenUsage
@@ -127,7 +128,8 @@ class Trace:
     _prompts: Prompts = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._prompts = Prompts(self._call)
+        # The spans have them anyway.
+        self._prompts = Prompts(lambda _span: None, most=inf, calls=inf)
 
     def feed(self, event: Event) -> Event:
         """Take in the next event, and give it: a model's call has whole messages."""
@@ -180,10 +182,6 @@ class Trace:
             depth, span = stack.pop()
             yield depth, span
             stack.extend((depth + 1, child) for child in reversed(span.children))
-
-    def _call(self, span_id: int) -> dict[str, Any] | None:
-        span = self.spans.get(span_id)
-        return span.opened if span is not None and span.kind == "llm" else None
 
     def _seconds(self, time: str) -> float:
         stamp = parse_time(time).timestamp()

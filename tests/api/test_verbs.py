@@ -19,7 +19,7 @@ _OF_A_MOMENT = {"time", "seq", "job_id", "span_id", "parent_id", "duration_ms", 
 
 def told(api, job_id):
     """Give what a run has told, but for when, and in which run; pieces of answers are a live run's."""
-    events = api.get(f"/executions/{job_id}/events").json()["events"]
+    events = api.get(f"/executions/{job_id}/events", params={"expand": True}).json()["events"]
     kept = [{name: each[name] for name in each.keys() - _OF_A_MOMENT} for each in events]
     return [each for each in kept if each["type"] != "llm_chunk"]
 

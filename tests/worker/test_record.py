@@ -404,7 +404,7 @@ def test_another_model_goes_on_with_the_answers_of_the_one_before(engine, tmp_pa
 def cut_off(record, spec, kind):
     """Write the journal of a run that was cut off behind the first event of a type."""
     at = next(at for at, event in enumerate(record.events) if event["type"] == kind)
-    return journal(Cut(events=record.events[: at + 1]), spec)
+    return journal(Cut(raw=record.raw[: at + 1]), spec)
 
 
 @pytest.mark.parametrize("style", ["native", "react"])

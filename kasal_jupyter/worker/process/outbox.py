@@ -193,8 +193,7 @@ class Outbox:
         self._held.clear()
 
     def _queue(self, event: Mapping[str, Any]) -> None:
-        if event["type"] == "llm_call":
-            event = self._said.named(event)
+        event = self._said.named(event)
         line = encode(event)
         if self.hider.found(line):
             line = self._without_secrets(event)
