@@ -58,7 +58,8 @@ class SubscribeMessage(Model):
     job_id: str
     after: int = Field(0, ge=0, description="The seq of the last event already known.")
     expand: bool = Field(
-        False, description="Whether each model call comes with all that it was asked, and not with what is new."
+        False,
+        description="Whether each model call comes with all that it was asked, and not with what is new.",
     )
     serve: bool = Field(
         False, description="Whether this connection's client answers the calls of tools that it brought."
@@ -343,7 +344,7 @@ class EventSocket(BaseHandler, WebSocketHandler):
                 return
 
     async def _follow_whole(self, job_id: str, after: int) -> None:
-        """Send the same with whole prompts, each event as it is taken: few ask for them, and they are long."""
+        """Send the same with whole prompts, each event as it is taken: few ask for that, and it is much."""
         feed = await self.parts.runs.feed(job_id)
         prompts, news = feed.journal.prompts(), asyncio.Event()
         unsubscribe = feed.subscribe(lambda *_: news.set())

@@ -1,13 +1,13 @@
 """Prompts: what an earlier call of a run was asked as well is named in its journal, and not written again.
 
-Of an ``llm_call`` event, ``messages`` are those that no earlier call has. Where it has others as well, ``whole``
-says in which order they stand: ``[span_id, first, count]`` is a run of ``count`` messages from the ``first`` on,
-of all that the call of that span was asked, or, where the span is its own, of its ``messages``.
+Of an ``llm_call`` event, ``messages`` are those that no earlier call has. Where it has others as well,
+``whole`` says in which order they stand: ``[span_id, first, count]`` is a run of ``count`` messages from the
+``first`` on, of all that the call of that span was asked, or, where the span is its own, of its ``messages``.
 
 A new message may have a long text in it that an earlier one has, such as the results of the tasks before. Its
-``quotes``, ``[at, span_id, index, first, count]``, say that before the character ``at`` of its ``content`` stand
-``count`` characters, from the ``first`` on, of the message ``index`` among the ``messages`` of that span's call. The
-``prompt`` of an ``agent_start`` event has the same.
+``quotes``, ``[at, span_id, index, first, count]``, say that before the character ``at`` of its ``content``
+stand ``count`` characters, from the ``first`` on, of the message ``index`` among the ``messages`` of that
+span's call. The ``prompt`` of an ``agent_start`` event has the same.
 
 So what a run takes in its journal grows with what is said in it, and not with how often that is said again.
 """
@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 
 RECENT_CHARACTERS = 8_000_000
-"""About how much text of whole prompts is kept at hand: most calls say again what one of the last has said."""
+"""About how much text of whole prompts is kept at hand: most calls say again what a late one has said."""
 
 RECENT_CALLS = 64
 

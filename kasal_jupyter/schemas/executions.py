@@ -379,7 +379,8 @@ class EventsQuery(CursorQuery):
     """Which part of a run's events is asked for, and in which form."""
 
     expand: bool = Field(
-        False, description="Whether each model call comes with all that it was asked, and not with what is new."
+        False,
+        description="Whether each model call comes with all that it was asked, and not with what is new.",
     )
 
 

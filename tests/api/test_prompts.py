@@ -1,4 +1,4 @@
-"""Prompts are stored once, and whoever asks for whole ones gets them: by page, as a stream, on a WebSocket."""
+"""Prompts are stored once, and whoever asks for whole ones gets them, on every way."""
 
 import json
 import threading

@@ -121,7 +121,9 @@ def test_a_text_is_in_the_journal_once():
 
 def test_changed_beginnings_and_equal_messages_take_a_word_each():
     again = said("I could not do it.")
-    events = [call(at, said(f"It is {at} o'clock", "system"), *[again] * at, said("Go on")) for at in range(1, 90)]
+    events = [
+        call(at, said(f"It is {at} o'clock", "system"), *[again] * at, said("Go on")) for at in range(1, 90)
+    ]
     named = [orjson.loads(line).get("whole", []) for line in written(events)]
     assert max(map(len, named)) <= 5
 
@@ -160,7 +162,9 @@ def test_a_key_is_hidden_before_anything_is_named():
     key = "sk-secret-1234567890"
     events = [
         call(1, said(f"{'a' * 3_000} {key} {'b' * 3_000}")),
-        call(2, said(f"{'a' * 3_000} {key} {'b' * 3_000}"), said(f"Yes {'a' * 3_000} {key} {'b' * 3_000} no")),
+        call(
+            2, said(f"{'a' * 3_000} {key} {'b' * 3_000}"), said(f"Yes {'a' * 3_000} {key} {'b' * 3_000} no")
+        ),
     ]
     hider = Hider([key])
     lines = written(events, hider)

@@ -122,9 +122,7 @@ def _common(text: str, earlier: str, middle: int) -> tuple[int, int, int]:
     at = text.find(anchor, max(0, middle - LONG))
     if at < 0 and (at := text.find(anchor)) < 0:
         return 0, 0, 0
-    before = _most(
-        min(at, middle), lambda count: text[at - count : at] == earlier[middle - count : middle]
-    )
+    before = _most(min(at, middle), lambda count: text[at - count : at] == earlier[middle - count : middle])
     behind = _most(
         min(len(text) - at, len(earlier) - middle),
         lambda count: text[at : at + count] == earlier[middle : middle + count],
