@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 import pytest
 
+from kasal_jupyter.events.prompts import Prompts
 from kasal_jupyter.executions.backends.backend import Exit
 from kasal_jupyter.executions.backends.local import LocalBackend, LocalRun, StartMethod
 from kasal_jupyter.executions.backends.zygote import Zygote
@@ -113,7 +114,7 @@ def openai_model(url: str, key: str = "sk-test-1234567890abcdef") -> dict[str, d
 
 @dataclass
 class Record:
-    """A run as the server saw it."""
+    """A run as the server saw it: ``raw`` as it came, and its ``events`` with whole prompts."""
 
     events: list[dict[str, Any]] = field(default_factory=list)
     raw: list[bytes] = field(default_factory=list)
@@ -122,10 +123,18 @@ class Record:
     seen: threading.Condition = field(default_factory=threading.Condition)
     handle: LocalRun | None = None
 
+    def __post_init__(self) -> None:
+        self._prompts = Prompts(self._call)
+
+    def _call(self, span_id: int) -> dict[str, Any] | None:
+        calls = (event for event in self.of("llm_call") if event["span_id"] == span_id)
+        return next(calls, None)
+
     def take(self, lines: list[bytes]) -> None:
         with self.seen:
             self.raw.extend(lines)
-            self.events.extend(orjson.loads(line) for line in lines)
+            for line in lines:
+                self.events.append(self._prompts.event(orjson.loads(line)))
             self.seen.notify_all()
 
     def end_with(self, ended: Exit) -> None:

@@ -208,6 +208,8 @@ class AgentStart(SpanEvent):
 
     type: Literal["agent_start"]
     prompt: str
+    quotes: NotRequired[list[int]]
+    """What stands in the prompt besides, see :mod:`kasal_jupyter.events.prompts`."""
     tools: list[str]
 
 
@@ -231,6 +233,9 @@ class LlmCall(SpanEvent, Keyed):
     type: Literal["llm_call"]
     model: str
     messages: list[dict[str, Any]]
+    """Those that no earlier call of the run has; all, where there is no ``whole``."""
+    whole: NotRequired[list[list[int]]]
+    """All that is asked, in runs of messages, see :mod:`kasal_jupyter.events.prompts`."""
     tools: list[str]
     """Names of the tools offered with the call."""
     settings: NotRequired[dict[str, Any]]

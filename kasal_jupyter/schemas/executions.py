@@ -375,6 +375,15 @@ class CursorQuery(Query):
     failed: bool = Field(False, description="Those that failed.")
 
 
+class EventsQuery(CursorQuery):
+    """Which part of a run's events is asked for, and in which form."""
+
+    expand: bool = Field(
+        False,
+        description="Whether each model call comes with all that it was asked, and not with what is new.",
+    )
+
+
 class TraceRows(Model):
     """The answer of ``GET /executions/{job_id}/traces``."""
 

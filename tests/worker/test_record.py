@@ -3,6 +3,7 @@
 import json
 from contextlib import closing
 
+import orjson
 import pytest
 
 from kasal_jupyter.events.event import is_event
@@ -293,6 +294,24 @@ def changed(spec, **fields):
     return {"agents": [spec.agents[0].model_copy(update=fields)]}
 
 
+def test_a_journal_of_before_prompts_were_named_is_gone_on_with(engine, tmp_path):
+    with OpenAIServer(SUM, Reply("Five."), SUM, Reply("Six.")) as server:
+        spec = counting(tmp_path, server.url, tasks=2)
+        record = engine.run(spec)
+        assert any(b'"whole":[[' in line for line in record.raw)
+        before = Cut(events=record.events, raw=[orjson.dumps(event) for event in record.events])
+        assert all(b'"whole":[[' not in line for line in before.raw)
+        for recorded in (record, before):
+            second = engine.run(following(spec, journal(recorded, spec)))
+            assert second.end["result"] == record.end["result"]
+            assert told(second.events) == told(record.events)
+            cut = cut_off(recorded, spec, "task_complete")
+            third = engine.run(following(spec, cut, "resume"))
+            assert third.end["status"] == "completed", third.end
+            missed = engine.run(following(spec, cut, **changed(spec, goal="Count differently")))
+            assert "and said “" in missed.end["error"]["message"], missed.end
+
+
 def test_a_changed_crew_is_a_miss_that_says_in_what(engine, tmp_path):
     with OpenAIServer(SUM, Reply("Five.")) as server:
         spec = counting(tmp_path, server.url, settings={"temperature": 0.5})
@@ -404,7 +423,7 @@ def test_another_model_goes_on_with_the_answers_of_the_one_before(engine, tmp_pa
 def cut_off(record, spec, kind):
     """Write the journal of a run that was cut off behind the first event of a type."""
     at = next(at for at, event in enumerate(record.events) if event["type"] == kind)
-    return journal(Cut(events=record.events[: at + 1]), spec)
+    return journal(Cut(raw=record.raw[: at + 1]), spec)
 
 
 @pytest.mark.parametrize("style", ["native", "react"])

@@ -93,8 +93,7 @@ class RunResult:
     def feed(self, event: Event) -> None:
         """Take in the next event."""
         with self._lock:
-            self.events.append(event)
-            self.trace.feed(event)
+            self.events.append(self.trace.feed(event))
 
     @property
     def crew(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 
 import orjson
 
+from kasal_jupyter.events.prompts import Prompts
 from kasal_jupyter.schemas.spec import RunSource
 
 CallKind = Literal["model", "tool", "memory"]
@@ -86,6 +87,8 @@ class EarlierRun:
         self._until = source.until
         self._folders = folders
         self._places: dict[str, _Place] = {}
+        self._calls: dict[int, tuple[int, int]] = {}
+        self._prompts = Prompts(self._call)
         self.models: set[str] = set()
         """The models that were asked."""
         self.stored: set[str] = set()
@@ -106,24 +109,35 @@ class EarlierRun:
         """Give the calls of an agent in a task, as their first events have them; messages are canonical."""
         for place in self._places.values():
             if (place.kind, place.task, place.agent) == (kind, task, agent):
-                call = _said(self._read(place.begins))
+                call = _said(self._begun(place))
                 yield call | {"messages": canonical(call.get("messages", ()))}
 
     def _given(self, place: _Place) -> Given:
-        ended = self._read(place.ends) if place.ends is not None else {}
+        ended = self._here(self._read(place.ends)) if place.ends is not None else {}
         return Given(
-            call=_said(self._read(place.begins)),
+            call=_said(self._begun(place)),
             answer=_said(ended),
             answered=ended.get("type"),
             wait=place.wait,
             went_on=place.went_on,
         )
 
-    def _read(self, where: tuple[int, int]) -> dict[str, Any]:
+    def _begun(self, place: _Place) -> dict[str, Any]:
+        return self._here(orjson.dumps(self._prompts.event(orjson.loads(self._read(place.begins)))))
+
+    def _here(self, line: bytes) -> dict[str, Any]:
+        """Read an event as this run says it: of a text that is whole, since its folder may be longer."""
+        event: dict[str, Any] = orjson.loads(line.replace(*self._folders))
+        return event
+
+    def _call(self, span_id: int) -> dict[str, Any] | None:
+        where = self._calls.get(span_id)
+        return orjson.loads(self._read(where)) if where is not None else None
+
+    def _read(self, where: tuple[int, int]) -> bytes:
         begin, length = where
         self._file.seek(begin)
-        event: dict[str, Any] = orjson.loads(self._file.read(length).replace(*self._folders))
-        return event
+        return self._file.read(length)
 
     def _index(self) -> None:
         failed: dict[int | None, list[_Place]] = {}
@@ -141,6 +155,7 @@ class EarlierRun:
             if kind == "llm_call":
                 for place in failed.pop(event.get("parent_id"), ()):
                     place.went_on = True
+                self._calls[event["span_id"]] = where
                 self.models.add(str(event.get("model")))
             if kind in _KINDS and isinstance(key, str):
                 place = _Place(_KINDS[kind], event.get("task"), event.get("agent"), where)

@@ -19,6 +19,7 @@ from kasal_jupyter.hiding import Hider
 from kasal_jupyter.schemas.base import Clock
 from kasal_jupyter.wellformed import text_of, well_formed
 from kasal_jupyter.worker.process.failures import describe
+from kasal_jupyter.worker.process.said_once import SaidOnce
 from kasal_jupyter.worker.process.sizes import LEAST, MOST_TEXT, fitted
 
 CHUNK_WINDOW = 0.05
@@ -72,6 +73,7 @@ class Outbox:
         self._full = False
         # Characters of each answer that were streamed so far.
         self._streamed: Counter[int] = Counter()
+        self._said = SaidOnce(encode, self.hider.json)
         self._changed = threading.Condition()
         self._lines: deque[bytes] = deque()
         self._waiting = 0
@@ -191,6 +193,7 @@ class Outbox:
         self._held.clear()
 
     def _queue(self, event: Mapping[str, Any]) -> None:
+        event = self._said.named(event)
         line = encode(event)
         if self.hider.found(line):
             line = self._without_secrets(event)
