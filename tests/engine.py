@@ -17,7 +17,7 @@ import pytest
 from kasal_jupyter.executions.backends.backend import Exit
 from kasal_jupyter.executions.backends.local import LocalBackend, LocalRun, StartMethod
 from kasal_jupyter.executions.backends.zygote import Zygote
-from kasal_jupyter.schemas.spec import RunMessage, RunSpec
+from kasal_jupyter.schemas.spec import NOTE, RunMessage, RunSpec
 from tests.processes import PATIENCE
 from tests.shared_zygote import borrowing
 
@@ -121,12 +121,19 @@ class Record:
     exit: Exit | None = None
     seen: threading.Condition = field(default_factory=threading.Condition)
     handle: LocalRun | None = None
+    notes: bool = True
+    """Whether it is kept: a run that is told so waits for that before it does what is done once."""
 
     def take(self, lines: list[bytes]) -> None:
+        events = [line for line in lines if not line.startswith(NOTE)]
         with self.seen:
-            self.raw.extend(lines)
-            self.events.extend(orjson.loads(line) for line in lines)
+            self.raw.extend(events)
+            self.events.extend(orjson.loads(line) for line in events)
             self.seen.notify_all()
+        for line in lines:
+            if line.startswith(NOTE) and self.notes:
+                assert self.handle is not None
+                self.handle.send(RunMessage(type="noted", **orjson.loads(line)))
 
     def end_with(self, ended: Exit) -> None:
         self.exit = ended
@@ -165,7 +172,11 @@ class Engine:
     def launch(self, spec: RunSpec) -> Record:
         """Start a run."""
         record = Record()
-        record.handle = self.call(self.backend.launch(spec, record.take, record.end_with))
+
+        async def launch() -> None:
+            record.handle = await self.backend.launch(spec, record.take, record.end_with)
+
+        self.call(launch())
         return record
 
     def run(self, spec: RunSpec) -> Record:
