@@ -121,19 +121,29 @@ class Record:
     exit: Exit | None = None
     seen: threading.Condition = field(default_factory=threading.Condition)
     handle: LocalRun | None = None
-    notes: bool = True
-    """Whether it is kept: a run that is told so waits for that before it does what is done once."""
+    keeps: bool = True
+    """Whether it is told at once that what it says is recorded."""
+    unkept: list[bytes] = field(default_factory=list)
 
     def take(self, lines: list[bytes]) -> None:
         events = [line for line in lines if not line.startswith(NOTE)]
         with self.seen:
             self.raw.extend(events)
             self.events.extend(orjson.loads(line) for line in events)
+            self.unkept += [line for line in lines if line.startswith(NOTE)]
             self.seen.notify_all()
-        for line in lines:
-            if line.startswith(NOTE) and self.notes:
-                assert self.handle is not None
-                self.handle.send(RunMessage(type="noted", **orjson.loads(line)))
+        if self.keeps:
+            self.keep()
+
+    def keep(self) -> None:
+        """Say that all it has told is recorded, as a server does: it waits for that before what is done once.
+
+        On the loop of its engine.
+        """
+        for line in self.unkept:
+            assert self.handle is not None
+            self.handle.send(RunMessage(type="noted", **orjson.loads(line)))
+        self.unkept = []
 
     def end_with(self, ended: Exit) -> None:
         self.exit = ended
@@ -169,9 +179,9 @@ class Engine:
         """Run a coroutine on the backend's loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(TIMEOUT)
 
-    def launch(self, spec: RunSpec) -> Record:
+    def launch(self, spec: RunSpec, *, keeps: bool = True) -> Record:
         """Start a run."""
-        record = Record()
+        record = Record(keeps=keeps)
 
         async def launch() -> None:
             record.handle = await self.backend.launch(spec, record.take, record.end_with)
@@ -189,6 +199,10 @@ class Engine:
         """Send a run a message."""
         assert record.handle is not None
         self._loop.call_soon_threadsafe(record.handle.send, message)
+
+    def keep(self, record: Record) -> None:
+        """Tell a run that what it has said is recorded."""
+        self._loop.call_soon_threadsafe(record.keep)
 
     def stop(self, record: Record) -> None:
         """Stop a run."""

@@ -24,7 +24,7 @@ UNSENT = 74
 """The exit status of a run's process whose words the server has not taken (``EX_IOERR``)."""
 
 NOTE = b'{"note":'
-"""How a line of a run's process begins that is no event: it asks to be told its number when all is recorded."""
+"""How a line of a run's process begins that is no event: it asks to hear its number when all is recorded."""
 
 Provider = Literal["sandbox", "openai", "anthropic", "gemini", "azure", "bedrock", "ollama"]
 """Who serves a model; ``openai`` is everybody who speaks OpenAI's API."""
@@ -144,11 +144,11 @@ class RunSource(Model):
     until: int | None = Field(None, description="The last event that counts; None: all do.")
     lineage: str | None = Field(
         None,
-        description="The first attempt at the run, which this one goes on with; None: it goes on with none.",
+        description="The first attempt at the run that it goes on with; None: with none.",
     )
     before: RunSource | None = Field(
         None,
-        description="What that run took its own answers from: cut off early, it has not given them all again.",
+        description="What that run took its answers from: cut off early, it has not given all again.",
     )
 
 
