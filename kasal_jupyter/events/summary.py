@@ -71,6 +71,8 @@ class RunSummary:
     """What is wrong with tasks' results, that one was cut off, say, by task: its title, and the remark."""
     errors: int = 0
     """Failed spans and errors, those the run recovered from included."""
+    resuming: bool = False
+    """Whether another run goes on with this one, which was cut off."""
     _under_way: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     _failing: Mapping[str, Any] | None = None
     _latest: str = ""
@@ -271,6 +273,7 @@ class RunSummary:
             self.started_at = event["time"]
         elif self.status in ENDED:
             self.ended_at = event["time"]
+            self.resuming = event.get("resuming", False)
             if self.status in {"failed", "interrupted"}:
                 self.failed_at = self._failed_call(event)
             self._leave_calls()

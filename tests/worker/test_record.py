@@ -471,7 +471,7 @@ ORDER = {
 
 
 def test_what_is_done_once_has_a_key_that_stays_and_is_recorded_before(engine, tmp_path):
-    """A custom tool, MCP servers over both ways, and the same once more: each is keyed alike by all attempts."""
+    """A custom tool, MCP servers over both ways, each of them twice: keyed alike by all attempts."""
     notes = McpNotes(tmp_path / "notes")
     with endpoint_server() as endpoint, http_mcp_server(tmp_path / "web") as web:
         tools = ["order_tea", "stock_keyed", "web_keyed"]
@@ -505,7 +505,7 @@ def test_what_is_done_once_has_a_key_that_stays_and_is_recorded_before(engine, t
         first = keys()
         assert len(set(first)) == len(first) == 6
         assert "None" not in first
-        # The first attempt and those that go on with it; in the last one, with a record that was cut off early.
+        # The first attempt, and one that goes on with it.
         path = cut_off(record, spec, "tool_call")
         again = following(spec, path, "resume")
         again = altered(again, source=again.source.model_copy(update={"lineage": "job_1"}))
