@@ -20,6 +20,7 @@ import hashlib
 import http.server
 import json
 import random
+import sys
 import tempfile
 import threading
 import time
@@ -377,5 +378,6 @@ def _rounds(told: Told, victim: str, count: int, rounds: int, chance: random.Ran
         for number in range(rounds):
             world.disturbed(victim, number, runs)
             world.settled(told)
+            print(f"{victim}, {count}: round {told.rounds}, {told.runs} runs", file=sys.stderr, flush=True)
         for server in started:
             server.end()
