@@ -41,6 +41,7 @@ from kasal_jupyter.errors import StoreError
 from kasal_jupyter.executions.backends.child import worker_environment
 from kasal_jupyter.executions.backends.local import LocalBackend, StartMethod
 from kasal_jupyter.executions.crew_memories import CrewMemories
+from kasal_jupyter.executions.cut_off import CutOffRuns
 from kasal_jupyter.executions.disabled_users import DisabledOwners
 from kasal_jupyter.executions.queue import RunLimits
 from kasal_jupyter.executions.service import Runs
@@ -324,6 +325,13 @@ class KasalApp(ExtensionApp):
         "'auto' forks wherever the system can.",
     ).tag(config=True)
 
+    resume_on_start = Bool(
+        False,
+        help="Whether runs that a crash of their server has cut off are resumed when this one finds them: at "
+        "its start, or while another server on the folder is gone. They keep within what is left of their "
+        "budget, and are not resumed where their crew is gone, where their user was disabled, or where three "
+        "attempts have ended at the same call.",
+    ).tag(config=True)
     with_jupyter = Bool(
         False,
         help="Whether a standalone server serves Jupyter's kernels, files and terminals as well as the API.",
@@ -377,6 +385,7 @@ class KasalApp(ExtensionApp):
     _activity: PeriodicCallback | None = None
     _looking: PeriodicCallback | None = None
     _disabled: DisabledOwners | None = None
+    _cut_off: CutOffRuns | None = None
     _looks = 0
     _waking: asyncio.Future[None] | None = None
     _again: asyncio.Future[None] | None = None
@@ -452,6 +461,8 @@ class KasalApp(ExtensionApp):
             )
             self.parts = self._workspace(store, folder, catalog, MaintenanceMode(store))
             self._disabled = DisabledOwners(self.parts.runs)
+            maintenance = self.parts.maintenance
+            self._cut_off = CutOffRuns(self.parts.runs, lambda: not maintenance.state.enabled)
             self._sandbox_lock = asyncio.Lock()
         except (StoreError, OSError) as error:
             store.close()
@@ -554,6 +565,7 @@ class KasalApp(ExtensionApp):
                 toolbox=tools.toolbox,
                 webhooks=webhooks,
                 memories=recall,
+                resumes=self.resume_on_start and not isinstance(catalog, SandboxCatalog),
             ),
             webhooks=webhooks,
             fanouts=Fanouts(self._doors.watch.one_look),
@@ -633,7 +645,9 @@ class KasalApp(ExtensionApp):
         assert self._disabled is not None
         assert self.parts is not None
         self._doors.watch.look()
+        assert self._cut_off is not None
         await self._disabled.stop_runs()
+        await self._cut_off.go_on()
         await self.parts.runs.clear_away()
         self._looks += 1
         if self._looks % int(ASK_SECONDS / LOOK_SECONDS) == 0:

@@ -109,6 +109,10 @@ MCP_SECONDS = 120.0
 """How long an answer may take before which an MCP server is started, or downloaded and started."""
 
 TEST_SECONDS = 120.0
+
+SUCCESSOR_SECONDS = 60.0
+"""How long is waited for an execution that goes on with one that was cut off."""
+
 """How long the test of a provider may take: a model's answer, behind what waits in the queue."""
 
 
@@ -427,6 +431,19 @@ class Client:
 
         following = Following(job_id, after, serve=serve, on_idle=on_idle, on_connect=on_connect)
         return follow_events(self._connection, following)
+
+    def successor(self, job_id: str) -> str | None:
+        """Give the execution that goes on with one that was cut off and is resumed, as its end tells.
+
+        It is waited for, and may not come: None, then.
+        """
+        end = time.monotonic() + SUCCESSOR_SECONDS
+        while time.monotonic() < end:
+            with suppress(errors.Unavailable):
+                if (by := self.execution(job_id).resumed_by) is not None:
+                    return by
+            time.sleep(0.5)
+        return None
 
     def tools(self) -> list[ToolInfo]:
         """Give the tools that the server's agents can use."""

@@ -146,6 +146,8 @@ class ExecutionStatusEvent(EventBase):
     """Where the whole result is in the run's folder, where it is longer."""
     error: NotRequired[ErrorInfo]
     """On ``failed`` and ``interrupted``; on ``stopped`` where that was not its caller's own wish."""
+    resuming: NotRequired[bool]
+    """On ``interrupted``: another execution is about to go on with it; its status tells which."""
 
 
 class TaskStart(SpanEvent):

@@ -189,6 +189,7 @@ async def resume(
     change: ExecutionResume,
     *,
     sees: Callable[[Crew], bool] = lambda _crew: True,
+    unasked: bool = False,
 ) -> Execution:
     """Go on with a run that has ended before its time: what is recorded of it is not asked again.
 
@@ -204,6 +205,8 @@ async def resume(
         What is other than it was.
     sees
         Says whether the crew may be run still, as it was: with its owner's keys and tools.
+    unasked
+        Whether a server does so of itself, since a crash has cut the run off.
 
     Raises
     ------
@@ -232,7 +235,9 @@ async def resume(
 
     def prepare() -> Prepared:
         checked = _checked(runs, made, again)
-        spec = checked.required().model_copy(update=_of_one_run(runs, made, "resume", job_id))
+        spec = checked.required().model_copy(
+            update=_of_one_run(runs, made, "resume", job_id, lineage=asked.root)
+        )
         execution = queued_execution(
             spec,
             owner,
@@ -245,7 +250,7 @@ async def resume(
             attempt=1 + max(each.attempt for each in (source, *attempts)),
         )
         kept = request_of(spec, owner, webhook=asked.webhook, root=asked.root)
-        return Prepared(spec, execution, kept, told=whole.crew)
+        return Prepared(spec, execution, kept, told=whole.crew, unasked=unasked)
 
     return (await runs.begin(made, prepare, owner, source.crew_id, size=_weight(asked, source)))[0]
 
@@ -287,15 +292,29 @@ def _prepared(runs: Runs, asked: Asked, checked: Checked, request: KeyedRequest 
     return Prepared(spec, execution, kept, noted=whole, told=whole.crew)
 
 
-def _of_one_run(runs: Runs, job_id: str, verb: Literal["replay", "resume"], parent: str) -> dict[str, Any]:
+def _of_one_run(
+    runs: Runs, job_id: str, verb: Literal["replay", "resume"], parent: str, *, lineage: str | None = None
+) -> dict[str, Any]:
     """Give the fields of the message that starts a run from another's record."""
-    journal = str(runs.files.journal(parent).absolute())
+    source = _source(runs, verb, parent, before=verb == "resume")
     return {
         "job_id": job_id,
         "folder": str(runs.files.workspace(job_id)),
         "journal_bytes": runs.limits.journal_bytes,
-        "source": RunSource(verb=verb, job_id=parent, journal=journal),
+        "source": source.model_copy(update={"lineage": lineage}),
     }
+
+
+def _source(runs: Runs, verb: Literal["replay", "resume"], job_id: str, *, before: bool) -> RunSource:
+    """Give a run as what another takes its answers from; with ``before``, what it took its own from, too."""
+    journal = str(runs.files.journal(job_id).absolute())
+    source = RunSource(verb=verb, job_id=job_id, journal=journal)
+    execution = runs.store.executions.readable(job_id) if before else None
+    if execution is None or execution.verb == "run" or execution.parent is None:
+        return source
+    if not runs.files.journal(execution.parent).exists():
+        return source
+    return source.model_copy(update={"before": _source(runs, verb, execution.parent, before=True)})
 
 
 def _size(asked: Asked) -> int:

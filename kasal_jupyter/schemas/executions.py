@@ -152,7 +152,7 @@ class Calls(Model):
 
 
 class FailedCall(Model):
-    """The call that a run has failed at."""
+    """The call that a run has failed at, or was cut off in."""
 
     call: str = Field(description="What is asked by it, as a digest: equal in all attempts at the run.")
     words: str = Field(description="Whom, and in which task.")
@@ -242,6 +242,10 @@ class Execution(Document):
     attempt: int = Field(1, ge=1, description="Which attempt at its run it is.")
     calls: Calls = Field(default_factory=Calls)
     failed_at: FailedCall | None = None
+    to_resume: bool = Field(
+        False, description="Whether a server is to go on with it, since a crash of its own has cut it off."
+    )
+    resumed_by: str | None = Field(None, description="The execution that goes on with it: the latest.")
     idempotency_key: str | None = Field(None, description="The owner and the key it was asked for with.")
     request_digest: str | None = Field(None, description="Of what was asked for with that key.")
 
@@ -300,6 +304,7 @@ class ExecutionStatus(Model):
     verb: Verb = Field("run", description="What it is: a run of its own, or one that uses an earlier record.")
     parent: str | None = Field(None, description="The execution whose record it uses.")
     attempt: int = Field(1, description="Which attempt at its run it is: each resumption is one more.")
+    resumed_by: str | None = Field(None, description="The execution that goes on with it, where one does.")
     calls: Calls = Field(
         default_factory=Calls, description="How many calls a record has answered, and what that has saved."
     )

@@ -23,6 +23,9 @@ FAILED_TO_START = 70
 UNSENT = 74
 """The exit status of a run's process whose words the server has not taken (``EX_IOERR``)."""
 
+NOTE = b'{"note":'
+"""How a line of a run's process begins that is no event: it asks to hear its number when all is recorded."""
+
 Provider = Literal["sandbox", "openai", "anthropic", "gemini", "azure", "bedrock", "ollama"]
 """Who serves a model; ``openai`` is everybody who speaks OpenAI's API."""
 
@@ -139,6 +142,14 @@ class RunSource(Model):
     job_id: str
     journal: str = Field(description="That run's journal, absolute; it is only read.")
     until: int | None = Field(None, description="The last event that counts; None: all do.")
+    lineage: str | None = Field(
+        None,
+        description="The first attempt at the run that it goes on with; None: with none.",
+    )
+    before: RunSource | None = Field(
+        None,
+        description="What that run took its answers from: cut off early, it has not given all again.",
+    )
 
 
 class RunTask(Task):
@@ -190,6 +201,11 @@ class RunSpec(Model):
     clock: float = Field(default_factory=clock_anchor, description="What tells the time of its events.")
 
     @property
+    def lineage(self) -> str:
+        """The first attempt at the run: what is done in all of them together is done once."""
+        return (self.source.lineage if self.source is not None else None) or self.job_id
+
+    @property
     def size(self) -> int:
         """How many agents, tasks and inputs it has."""
         return len(self.agents) + len(self.tasks) + len(self.inputs)
@@ -235,9 +251,10 @@ class RunToolAnswer(Model):
 class RunMessage(Model):
     """What the server sends a run's process, one JSON line each.
 
-    ``run`` comes first, then any number of ``tool_answer``, and ``stop`` at most once.
+    ``run`` comes first, then any number of ``tool_answer`` and ``noted``, and ``stop`` at most once.
     """
 
-    type: Literal["run", "tool_answer", "stop"]
+    type: Literal["run", "tool_answer", "noted", "stop"]
     spec: RunSpec | None = None
     answer: RunToolAnswer | None = None
+    note: int | None = Field(None, description="All that came before this note is recorded.")

@@ -84,6 +84,10 @@ class RunTools:
         """Whether there are tools of this kernel's that the run may call."""
         return bool(self._tools)
 
+    def again(self) -> RunTools:
+        """Give the same for a run that goes on with this one."""
+        return RunTools(self._tools, self._bound)
+
     # -- on the thread that follows the run ------------------------------------------------------------
 
     def reopen(self) -> None:

@@ -11,6 +11,7 @@ import orjson
 
 from kasal_jupyter.events.prompts import Prompts
 from kasal_jupyter.schemas.spec import RunSource
+from kasal_jupyter.worker.process.outbox import encode
 
 CallKind = Literal["model", "tool", "memory"]
 
@@ -49,6 +50,11 @@ class Given:
     went_on: bool = False
 
     @property
+    def settled(self) -> bool:
+        """Whether it has an answer that its agent has gone on with, or can."""
+        return self.answered is not None and (self.answered != "llm_failed" or self.went_on)
+
+    @property
     def cut(self) -> int:
         """How many characters of the answer are not recorded."""
         return int(self.answer.get("cut", 0))
@@ -76,16 +82,17 @@ class EarlierRun:
     Parameters
     ----------
     source
-        The run.
-    folders
-        That run's working folder, and the one of the run that reads: what was said of the one, is said of the
-        other.
+        The run. Where it had a source of its own, that is read as well: cut off early, a run has not told
+        again all that it could have been given.
+    folder
+        The working folder of the run that reads: what was said of that run's, is said of this one.
     """
 
-    def __init__(self, source: RunSource, folders: tuple[bytes, bytes]) -> None:
+    def __init__(self, source: RunSource, folder: bytes) -> None:
+        self._before = EarlierRun(source.before, folder) if source.before is not None else None
         self._file = Path(source.journal).open("rb")  # noqa: SIM115 - the run's own end closes it
         self._until = source.until
-        self._folders = folders
+        self._folders = encode(str(Path(source.journal).with_suffix("")))[1:-1], folder
         self._places: dict[str, _Place] = {}
         self._calls: dict[int, tuple[int, int]] = {}
         self._prompts = Prompts(self._call)
@@ -94,16 +101,19 @@ class EarlierRun:
         self.stored: set[str] = set()
         """What the crew was to remember of it."""
         self._index()
-
-    @property
-    def has_memories(self) -> bool:
-        """Whether agents were reminded."""
-        return any(place.kind == "memory" for place in self._places.values())
+        if self._before is not None:
+            self.models |= self._before.models
+            self.stored |= self._before.stored
 
     def find(self, key: str) -> Given | None:
         """Give a call by its key."""
         place = self._places.get(key)
-        return self._given(place) if place is not None else None
+        given = self._given(place) if place is not None else None
+        if self._before is None or (given is not None and given.settled):
+            return given
+        # What had begun once more when the run was cut off may have been answered before.
+        before = self._before.find(key)
+        return before if given is None or (before is not None and before.settled) else given
 
     def alike(self, kind: CallKind, task: str | None, agent: str | None) -> Iterator[Mapping[str, Any]]:
         """Give the calls of an agent in a task, as their first events have them; messages are canonical."""
@@ -111,6 +121,8 @@ class EarlierRun:
             if (place.kind, place.task, place.agent) == (kind, task, agent):
                 call = _said(self._begun(place))
                 yield call | {"messages": canonical(call.get("messages", ()))}
+        if self._before is not None:
+            yield from self._before.alike(kind, task, agent)
 
     def _given(self, place: _Place) -> Given:
         ended = self._here(self._read(place.ends)) if place.ends is not None else {}
