@@ -56,6 +56,15 @@ class SpanEvent(EventBase):
     """The agent's name."""
 
 
+class Edited(TypedDict):
+    """What a user has put in the place of what was asked or answered, by forking a run."""
+
+    call: str
+    """The call's key, as it was."""
+    what: Literal["prompt", "answer", "result"]
+    by: str
+
+
 class Keyed(TypedDict):
     """What the events that begin a recorded call carry."""
 
@@ -65,6 +74,8 @@ class Keyed(TypedDict):
     The digest is of the task, the agent and all that is asked; the ordinal counts, from 1, the calls of the
     run that ask the same.
     """
+    edited: NotRequired[Edited]
+    """Whose text it is that stands in this event: a model's last message, its answer, or a tool's result."""
 
 
 class Answering(Keyed):
@@ -139,7 +150,9 @@ class ExecutionStatusEvent(EventBase):
     parent: NotRequired[str]
     """The run whose answers it takes; a job id."""
     at: NotRequired[int]
-    """The last event of its parent that counts."""
+    """Of a fork: the event of its parent that it begins at."""
+    edits: NotRequired[list[Edited]]
+    """What users have changed of it; the texts stand where they are used."""
     result: NotRequired[str]
     """On ``completed``; on ``failed``, what the last task that was done has given. A very long one is cut."""
     result_file: NotRequired[str]

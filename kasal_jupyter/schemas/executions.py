@@ -18,8 +18,9 @@ TIME_PATTERN = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"
 
 Status = Literal["queued", "running", "completed", "failed", "stopped", "interrupted"]
 
-Verb = Literal["run", "replay", "resume"]
-"""What an execution is: a run of its own, an earlier one's record again, or an earlier one that goes on."""
+Verb = Literal["run", "replay", "resume", "fork"]
+"""What an execution is: a run of its own, an earlier one's record again, an earlier one that goes on, or one
+that goes another way from some place on."""
 
 KINDS: Mapping[str, frozenset[str]] = {
     "task": frozenset({"task_start", "task_complete", "task_skipped", "task_failed", "guardrail", "plan"}),
