@@ -15,6 +15,7 @@ from kasal_jupyter.api.listing import LISTED, list_page
 from kasal_jupyter.api.long_answer import PouredAnswer
 from kasal_jupyter.api.operation import operation
 from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, NotFound
+from kasal_jupyter.executions import verbs
 from kasal_jupyter.executions.acceptance import KeyedRequest
 from kasal_jupyter.executions.artifacts import open_artifact
 from kasal_jupyter.places import FILES
@@ -102,9 +103,9 @@ class ExecutionsHandler(ApiHandler):
         given: Any = {"request": self._keyed(body), "tools": body.tools, "budget": body.budget}
         runs, owner, earlier = self.parts.runs, self.caller.owner, False
         if body.once:
-            execution, earlier = await runs.once(whole, body.inputs, owner, **given)
+            execution, earlier = await verbs.once(runs, whole, body.inputs, owner, **given)
         else:
-            execution = await runs.start(whole, body.inputs, owner, **given)
+            execution = await verbs.start(runs, whole, body.inputs, owner, **given)
         if earlier:
             self.answer(_recorded(execution, runs.position(execution.id)))
             return
@@ -204,7 +205,7 @@ class ReplayHandler(ApiHandler):
         is not in the record, it fails with `REPLAY_MISS`.
         """
         await execution_of(self, job_id)
-        self.answer(_begun(await self.parts.runs.replay(job_id, self.caller.owner)), 202)
+        self.answer(_begun(await verbs.replay(self.parts.runs, job_id, self.caller.owner)), 202)
 
 
 class ResumeHandler(ApiHandler):
@@ -228,7 +229,9 @@ class ResumeHandler(ApiHandler):
         """
         body = self.body(ExecutionResume)
         await execution_of(self, job_id)
-        execution = await self.parts.runs.resume(job_id, self.caller.owner, body, sees=self.caller.sees)
+        execution = await verbs.resume(
+            self.parts.runs, job_id, self.caller.owner, body, sees=self.caller.sees
+        )
         self.answer(_begun(execution), 202)
 
 

@@ -10,6 +10,7 @@ from kasal_jupyter.errors import Conflict
 from kasal_jupyter.events.event import ErrorInfo
 from kasal_jupyter.events.summary import RunSummary
 from kasal_jupyter.executions.service import Runs
+from kasal_jupyter.executions.verbs import start
 from kasal_jupyter.schemas.crews import WholeCrew
 
 REQUEST_ENDED = ErrorInfo(
@@ -37,7 +38,7 @@ async def asked(
         Whether a model that fails is not asked again.
     """
     # Not to be cut off in between: an execution that was started must be known, to be stopped.
-    starting = asyncio.ensure_future(runs.start(whole, {}, owner, unrepeated=unrepeated))
+    starting = asyncio.ensure_future(start(runs, whole, {}, owner, unrepeated=unrepeated))
     try:
         execution = await asyncio.shield(starting)
     except asyncio.CancelledError:

@@ -6,6 +6,7 @@ import pytest
 
 from kasal_jupyter.crews.crews import Crews
 from kasal_jupyter.errors import StoreError
+from kasal_jupyter.executions import verbs
 from kasal_jupyter.executions.backends.local import LocalBackend
 from kasal_jupyter.executions.journal import Journal
 from kasal_jupyter.executions.service import Runs
@@ -105,7 +106,7 @@ def test_what_cannot_be_accepted_leaves_nothing_behind(tmp_path, monkeypatch):
             with monkeypatch.context() as patch:
                 patch.setattr(Journal, "append", full)
                 with pytest.raises(StoreError, match="No space"):
-                    await runs.start(whole, {"topic": "tea"}, "jupyter")
+                    await verbs.start(runs, whole, {"topic": "tea"}, "jupyter")
             left = (list(runs.folder.iterdir()), runs.active, store.executions.find())
             await runs.close()
             return left
@@ -119,7 +120,7 @@ def test_a_run_that_waits_for_the_engine_is_stopped_at_once(tmp_path):
         with Store.open(tmp_path, SCHEMAS) as store:
             whole = await Crews(store).create(CrewCreate.model_validate(crew_body()), "jupyter")
             runs = Runs(store, tmp_path, backend, ModelCatalog(environ={}))
-            job_id = (await runs.start(whole, {"topic": "tea"}, "jupyter")).id
+            job_id = (await verbs.start(runs, whole, {"topic": "tea"}, "jupyter")).id
             stopped = await runs.stop(job_id)
             # Loading takes seconds: nobody has waited for it.
             seen = (stopped.status, backend.warm)
