@@ -26,6 +26,8 @@ from kasal_jupyter.schemas.executions import (
     ExecutionAccepted,
     ExecutionBegun,
     ExecutionCreate,
+    ExecutionFork,
+    ExecutionForked,
     ExecutionList,
     ExecutionQuery,
     ExecutionRecorded,
@@ -33,6 +35,7 @@ from kasal_jupyter.schemas.executions import (
     ExecutionResume,
     ExecutionStatus,
     ExecutionStopped,
+    ForkPreview,
     Recorded,
     ToolAnswer,
     ToolAnswered,
@@ -233,6 +236,37 @@ class ResumeHandler(ApiHandler):
             self.parts.runs, job_id, self.caller.owner, body, sees=self.caller.sees
         )
         self.answer(_begun(execution), 202)
+
+
+class ForkHandler(ApiHandler):
+    """``POST /executions/{job_id}/fork``."""
+
+    tag = "Execution Management"
+    message = "Invalid fork"
+
+    @operation(
+        "Fork execution",
+        access="editor",
+        body=ExecutionFork,
+        answers={202: ExecutionForked, 200: ForkPreview},
+        errors=(404, 409),
+    )
+    async def post(self, job_id: str) -> None:
+        """Leave an execution that has ended at a step, and go another way from there, as one of its own.
+
+        What comes before the step is given from its record, and what is changed of it here is what the new
+        one sees there; models and humans are asked anew from there on. With `dry_run` nothing is started:
+        the answer says what would be, and has the texts that can be changed; its status is 200.
+        """
+        body = self.body(ExecutionFork)
+        await execution_of(self, job_id)
+        runs, owner, sees = self.parts.runs, self.caller.owner, self.caller.sees
+        if body.dry_run:
+            self.answer(await verbs.preview_fork(runs, job_id, owner, body, sees=sees))
+            return
+        execution, estimate = await verbs.fork(runs, job_id, owner, body, sees=sees)
+        begun = _begun(execution).model_dump()
+        self.answer(ExecutionForked(**begun, at=execution.at or 0, estimate=estimate), 202)
 
 
 class ToolCallHandler(ApiHandler):

@@ -28,6 +28,7 @@ from kasal_jupyter.api.exchange import CrewExportHandler, CrewGenerateHandler, C
 from kasal_jupyter.api.executions import (
     ExecutionHandler,
     ExecutionsHandler,
+    ForkHandler,
     ReplayHandler,
     ResultHandler,
     ResumeHandler,
@@ -104,6 +105,7 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/executions/{job_id}/stop", StopHandler),
     ("/executions/{job_id}/replay", ReplayHandler),
     ("/executions/{job_id}/resume", ResumeHandler),
+    ("/executions/{job_id}/fork", ForkHandler),
     ("/executions/{job_id}/tool_calls/{call_id}", ToolCallHandler),
     ("/usage", UsageHandler),
     ("/webhooks/secret", SecretHandler),

@@ -30,7 +30,7 @@ from typing import Any, Literal, NotRequired, TypeGuard, get_args, get_origin
 
 from typing_extensions import TypedDict, get_type_hints  # pydantic reads no others on Python 3.11
 
-from kasal_jupyter.schemas.executions import Status, Verb
+from kasal_jupyter.schemas.executions import EditKind, Status, Verb
 
 
 class EventBase(TypedDict):
@@ -61,7 +61,7 @@ class Edited(TypedDict):
 
     call: str
     """The call's key, as it was."""
-    what: Literal["prompt", "answer", "result"]
+    what: EditKind
     by: str
 
 

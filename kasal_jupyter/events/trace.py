@@ -14,7 +14,7 @@ from kasal_jupyter.schemas.base import parse_time
 SpanKind = Literal["task", "agent", "llm", "tool"]
 SpanState = Literal["running", "completed", "skipped", "failed", "stopped"]
 
-_KINDS: dict[str, SpanKind] = {
+SPAN_KINDS: dict[str, SpanKind] = {
     "task_start": "task",
     "task_skipped": "task",
     "agent_start": "agent",
@@ -185,7 +185,7 @@ class Trace:
         return self.last_time
 
     def _open(self, event: dict[str, Any], at: float) -> None:
-        kind = _KINDS[event["type"]]
+        kind = SPAN_KINDS[event["type"]]
         name = {
             "task": event.get("task"),
             "agent": event.get("agent"),

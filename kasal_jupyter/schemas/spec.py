@@ -12,7 +12,7 @@ from kasal_jupyter.hiding import password_of, secrets_among
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.base import Document, Model, clock_anchor
 from kasal_jupyter.schemas.crews import Crew
-from kasal_jupyter.schemas.executions import Budget
+from kasal_jupyter.schemas.executions import Budget, EditKind
 from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import ClientTool, RunTool
@@ -154,7 +154,7 @@ class RunEdit(Model):
     """What a user has put in the place of what a run was asked, or was answered."""
 
     call: str = Field(description="The call, by the ``key`` that its events have.")
-    what: Literal["prompt", "answer", "result"]
+    what: EditKind
     text: str
     by: str = Field(description="Who has done so.")
 

@@ -120,6 +120,19 @@ COMMANDS: dict[str, Command] = {
             ),
         ),
         Command(
+            "fork",
+            "forks",
+            "Leave a run at a step and go another way, with its prompt, answer or tool's result changed.",
+            (
+                "%kasal fork job_4t9k2m0x7q1z",
+                "%kasal fork job_4t9k2m0x7q1z 5",
+                '%kasal fork job_4t9k2m0x7q1z 5 result="No results" -o result',
+                "%kasal fork job_4t9k2m0x7q1z 5 prompt --edit",
+                "%kasal fork last 5 --model gpt-4.1",
+            ),
+            "may",
+        ),
+        Command(
             "ps",
             "runs",
             "List the latest runs, newest first.",

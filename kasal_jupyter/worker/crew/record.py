@@ -181,6 +181,7 @@ class RunRecord:
             # A thread that was left behind: whatever it does is nobody's any more.
             return ToolFailure(message="The run has ended") if self.replays else call()
         given = self._found([span.key]) if self.earlier is not None else None
+        answer: Any
         anew = given is not None and _is_called_anew(given, idempotent=idempotent)
         if (edit := self._edits.get(span.key)) is not None:
             self.signal.check()

@@ -19,6 +19,7 @@ from crewai.utilities.exceptions.context_window_exceeding_exception import LLMCo
 from pydantic import BaseModel, Field, PrivateAttr
 
 from kasal_jupyter.events.event import ErrorInfo
+from kasal_jupyter.events.steps import prompt_place
 from kasal_jupyter.schemas.agents import ModelSettings
 from kasal_jupyter.wellformed import well_formed
 from kasal_jupyter.worker.crew.earlier import Given
