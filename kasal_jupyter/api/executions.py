@@ -18,8 +18,10 @@ from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, NotFound
 from kasal_jupyter.executions import verbs
 from kasal_jupyter.executions.acceptance import KeyedRequest
 from kasal_jupyter.executions.artifacts import open_artifact
-from kasal_jupyter.places import FILES
+from kasal_jupyter.executions.traces import compared
+from kasal_jupyter.places import FILES, LISTS
 from kasal_jupyter.schemas.base import parse_time, utc_now
+from kasal_jupyter.schemas.difference import ExecutionDiff
 from kasal_jupyter.schemas.executions import (
     ENDED,
     Execution,
@@ -267,6 +269,25 @@ class ForkHandler(ApiHandler):
         execution, estimate = await verbs.fork(runs, job_id, owner, body, sees=sees)
         begun = _begun(execution).model_dump()
         self.answer(ExecutionForked(**begun, at=execution.at or 0, estimate=estimate), 202)
+
+
+class DiffHandler(ApiHandler):
+    """``GET /executions/{job_id}/diff/{other_id}``."""
+
+    tag = "Execution Management"
+
+    @operation("Compare two executions", access="viewer", answers={200: ExecutionDiff}, errors=(404,))
+    async def get(self, job_id: str, other_id: str) -> None:
+        """Say in what two executions differ: the first call in which they part, its texts side by side.
+
+        Calls are laid side by side by their task and their agent, of crews that differ as well as can be.
+        One that goes on is compared as far as it has come.
+        """
+        journals = []
+        for each in (job_id, other_id):
+            await execution_of(self, each)
+            journals.append((await self.parts.runs.feed(each)).journal)
+        self.answer(await LISTS.do(lambda: compared(*journals), owner=self.caller.owner))
 
 
 class ToolCallHandler(ApiHandler):

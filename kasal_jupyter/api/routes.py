@@ -26,6 +26,7 @@ from kasal_jupyter.api.crews import CrewCheckHandler, CrewHandler, CrewsHandler
 from kasal_jupyter.api.docs import DocsFileHandler, DocsHandler, OpenApiHandler, PostmanHandler, describe
 from kasal_jupyter.api.exchange import CrewExportHandler, CrewGenerateHandler, CrewImportHandler
 from kasal_jupyter.api.executions import (
+    DiffHandler,
     ExecutionHandler,
     ExecutionsHandler,
     ForkHandler,
@@ -106,6 +107,7 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/executions/{job_id}/replay", ReplayHandler),
     ("/executions/{job_id}/resume", ResumeHandler),
     ("/executions/{job_id}/fork", ForkHandler),
+    ("/executions/{job_id}/diff/{other_id}", DiffHandler),
     ("/executions/{job_id}/tool_calls/{call_id}", ToolCallHandler),
     ("/usage", UsageHandler),
     ("/webhooks/secret", SecretHandler),

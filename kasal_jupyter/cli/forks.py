@@ -1,4 +1,4 @@
-"""``jupyter kasal fork``: another way from a step of an execution on."""
+"""``jupyter kasal fork`` and ``diff``: another way from a step of an execution on, and in what two differ."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from kasal_jupyter.cli import WrongUsage
 from kasal_jupyter.cli.connect import (
     EXIT_STATUS,
     add_job,
+    add_server_options,
     ended_by_signals,
     job_of,
     say,
@@ -21,6 +22,7 @@ from kasal_jupyter.client.client import Client
 from kasal_jupyter.events.trace import build_trace
 from kasal_jupyter.kernel.runs.forks import STEP_HEADS, read_change, steps_table
 from kasal_jupyter.kernel.runs.run_list import add_budget, budget_of
+from kasal_jupyter.kernel.views.difference import RunDifference
 from kasal_jupyter.kernel.views.figures import preview_text
 from kasal_jupyter.schemas.executions import EDITS, ExecutionFork
 
@@ -100,3 +102,33 @@ def _list_steps(client: Client, job_id: str) -> int:
     if table.rows:
         print_rows(console_of(sys.stdout), STEP_HEADS, table.rows, spare=SPARE)
     return 0 if table.rows else 1
+
+
+def add_diff(subparsers: Subparsers) -> None:
+    """Add ``diff`` to the parser of `jupyter kasal`."""
+    diff = subparsers.add_parser(
+        "diff",
+        help="show in what two executions differ",
+        description="Show in what two executions differ: the first call in which they part, with its texts.",
+        epilog="Exit status, as diff has it: 0 they do not differ; 1 they do, or something was refused; "
+        "2 wrong usage.",
+    )
+    add_job(diff, numbers=True)
+    diff.add_argument("other", nargs="?", metavar="OTHER", help="another; else the one that JOB is from")
+    diff.add_argument("--json", action="store_true", help="as JSON, for programs")
+    add_server_options(diff)
+    diff.set_defaults(handler=run_diff)
+
+
+def run_diff(args: argparse.Namespace) -> int:
+    """Carry out ``diff``; give the exit status."""
+    with server_of(args) as client:
+        one, other = job_of(client, args.job), args.other
+        if other is None:
+            parent = client.execution(one).parent
+            if parent is None:
+                raise WrongUsage(f"{one} is a run of its own; say with which other it is compared")
+            one, other = parent, one
+        found = client.diff(one, job_of(client, other))
+    print(found.model_dump_json() if args.json else repr(RunDifference(found)))
+    return 0 if found.same else 1

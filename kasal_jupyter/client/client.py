@@ -33,6 +33,7 @@ from kasal_jupyter.schemas.crews import (
     CrewVersionInfo,
     CrewVersionList,
 )
+from kasal_jupyter.schemas.difference import ExecutionDiff
 from kasal_jupyter.schemas.exchange import (
     CrewExported,
     CrewGenerate,
@@ -282,6 +283,12 @@ class Client(MemoryRequests):
         """Say where a fork would begin, what it may take, and what can be changed there."""
         asked = change.model_copy(update={"dry_run": True})
         return self._send(ForkPreview, "POST", f"/executions/{quote(job_id, safe='')}/fork", asked)
+
+    def diff(self, job_id: str, other_id: str) -> ExecutionDiff:
+        """Say in what two executions differ."""
+        return self._get(
+            ExecutionDiff, f"/executions/{quote(job_id, safe='')}/diff/{quote(other_id, safe='')}"
+        )
 
     def usage(
         self,

@@ -98,6 +98,12 @@ class Span:
         return None if self.end is None else self.end - self.start
 
     @property
+    def edited(self) -> str:
+        """What a user has changed of a call, in a fork: its prompt, answer or result; else nothing."""
+        edit = self.closed.get("edited") or self.opened.get("edited") or {}
+        return str(edit.get("what", ""))
+
+    @property
     def total_tokens(self) -> int:
         """Tokens of the span and everything below it."""
         return self.prompt_tokens + self.completion_tokens

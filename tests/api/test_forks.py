@@ -91,7 +91,7 @@ def test_a_run_that_failed_is_forked_at_the_call_that_failed(api, lab):  # noqa:
         ({"span": 3, "prompt": ""}, "prompt", ""),
         ({"span": 0}, "span", ""),
         ({}, "span", ""),
-        ({"span": 3, "prompt": "Go", "answer": "Gone"}, "", "one of prompt, answer and result"),
+        ({"span": 3, "prompt": "Go", "answer": "Gone"}, "body", "one of prompt, answer and result"),
         ({"span": 3, "inputs": {"topic": "coffee"}}, "inputs", ""),
     ],
 )

@@ -133,6 +133,12 @@ COMMANDS: dict[str, Command] = {
             "may",
         ),
         Command(
+            "diff",
+            "forks",
+            "Show in what two runs differ: the first call in which they part, side by side.",
+            ("%kasal diff job_4t9k2m0x7q1z job_7q1z4t9k2m0x", "%kasal diff 2 1", "%kasal diff last"),
+        ),
+        Command(
             "ps",
             "runs",
             "List the latest runs, newest first.",

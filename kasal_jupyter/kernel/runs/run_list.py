@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from kasal_jupyter.client.client import Client
     from kasal_jupyter.events.summary import RunSummary
+    from kasal_jupyter.kernel.views.difference import RunDifference
     from kasal_jupyter.schemas.executions import ExecutionResult, ExecutionStatus
 
 HEADS = ["#", "job", "crew", "status", "inputs", "progress", "time", "tokens", "cost", "created"]
@@ -297,6 +298,19 @@ class Run:
         change, _ = read_change(step, values, model=model, budget=read_budget(budget))
         note = the_session().note_job
         return fork(self._client, self.job_id, change, frames, background=background, on_start=note)
+
+    def diff(self, other: Run | RunResult | str) -> RunDifference:
+        """Give in what another run differs from it: the first call in which they part, side by side.
+
+        Parameters
+        ----------
+        other
+            That run, or its id.
+        """
+        from kasal_jupyter.kernel.views.difference import RunDifference
+
+        other_id = other if isinstance(other, str) else other.job_id
+        return RunDifference(self._client.diff(self.job_id, other_id))
 
     def stop(self) -> Run:
         """Stop it, and give it as it is then; its processes are gone by then."""

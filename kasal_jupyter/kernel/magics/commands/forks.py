@@ -1,4 +1,4 @@
-"""`%kasal fork`: another way from a step of a run on."""
+"""`%kasal fork, diff`: another way from a step of a run on, and in what two runs differ."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from kasal_jupyter.kernel.runs.run_list import add_budget, budget_of
 from kasal_jupyter.kernel.runs.runner import fork
 from kasal_jupyter.kernel.session import Session
 from kasal_jupyter.kernel.views.cards import Shown
+from kasal_jupyter.kernel.views.difference import RunDifference
 from kasal_jupyter.schemas.executions import EDITS
 
 
@@ -59,6 +60,24 @@ def fork_command(session: Session, words: Namespace, cell: str | None) -> RunRes
     if words.output:
         session.namespace[words.output] = result
     return result
+
+
+def diff_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal diff``."""
+    parser.add_argument("first", metavar="A", help="a run: its id, its number in the latest list, or last")
+    parser.add_argument("second", nargs="?", metavar="B", help="another; else the run that A is from")
+
+
+def diff_command(session: Session, words: Namespace, cell: str | None) -> RunDifference:
+    """Show in what two runs differ; of one alone, in what it does from the one whose record it uses."""
+    del cell
+    client, first = session.client, session.job(words.first)
+    if words.second is not None:
+        return RunDifference(client.diff(first, session.job(words.second)))
+    parent = client.execution(first).parent
+    if parent is None:
+        raise CellError(f"{first} is a run of its own; say which other it is compared with: %kasal diff A B")
+    return RunDifference(client.diff(parent, first))
 
 
 def _edit(session: Session, job_id: str, step: str, bare: list[str]) -> None:
