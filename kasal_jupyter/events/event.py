@@ -65,6 +65,13 @@ class Edited(TypedDict):
     by: str
 
 
+class Editable(TypedDict):
+    """What the events carry that have a text which a user may have changed."""
+
+    edited: NotRequired[Edited]
+    """Whose text it is: a model's last prompt, its answer, or a tool's result."""
+
+
 class Keyed(TypedDict):
     """What the events that begin a recorded call carry."""
 
@@ -74,8 +81,6 @@ class Keyed(TypedDict):
     The digest is of the task, the agent and all that is asked; the ordinal counts, from 1, the calls of the
     run that ask the same.
     """
-    edited: NotRequired[Edited]
-    """Whose text it is that stands in this event: a model's last message, its answer, or a tool's result."""
 
 
 class Answering(Keyed):
@@ -238,7 +243,7 @@ class AgentFailed(SpanEvent):
     error: ErrorInfo
 
 
-class LlmCall(SpanEvent, Keyed):
+class LlmCall(SpanEvent, Keyed, Editable):
     """A model is asked."""
 
     type: Literal["llm_call"]
@@ -271,7 +276,7 @@ class RequestedToolCall(TypedDict):
     """Why the arguments could not be read, so that the tool was not called."""
 
 
-class LlmResponse(SpanEvent, Answering):
+class LlmResponse(SpanEvent, Answering, Editable):
     """A model answered."""
 
     type: Literal["llm_response"]
@@ -382,7 +387,7 @@ class MemoryStored(EventBase):
     """Why nothing was learnt, where the model that was to distil the run failed."""
 
 
-class ToolResult(SpanEvent, Answering):
+class ToolResult(SpanEvent, Answering, Editable):
     """A tool answered."""
 
     type: Literal["tool_result"]
