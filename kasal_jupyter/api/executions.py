@@ -20,8 +20,10 @@ from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, NotFound
 from kasal_jupyter.executions import verbs
 from kasal_jupyter.executions.acceptance import KeyedRequest
 from kasal_jupyter.executions.artifacts import list_artifacts, open_artifact, zip_artifacts
-from kasal_jupyter.places import FILES
+from kasal_jupyter.executions.traces import compared
+from kasal_jupyter.places import FILES, LISTS
 from kasal_jupyter.schemas.base import parse_time, utc_now
+from kasal_jupyter.schemas.difference import ExecutionDiff
 from kasal_jupyter.schemas.executions import (
     ENDED,
     ArtifactList,
@@ -30,6 +32,8 @@ from kasal_jupyter.schemas.executions import (
     ExecutionAccepted,
     ExecutionBegun,
     ExecutionCreate,
+    ExecutionFork,
+    ExecutionForked,
     ExecutionList,
     ExecutionQuery,
     ExecutionRecorded,
@@ -37,6 +41,7 @@ from kasal_jupyter.schemas.executions import (
     ExecutionResume,
     ExecutionStatus,
     ExecutionStopped,
+    ForkPreview,
     Recorded,
     ToolAnswer,
     ToolAnswered,
@@ -237,6 +242,56 @@ class ResumeHandler(ApiHandler):
             self.parts.runs, job_id, self.caller.owner, body, sees=self.caller.sees
         )
         self.answer(_begun(execution), 202)
+
+
+class ForkHandler(ApiHandler):
+    """``POST /executions/{job_id}/fork``."""
+
+    tag = "Execution Management"
+    message = "Invalid fork"
+
+    @operation(
+        "Fork execution",
+        access="editor",
+        body=ExecutionFork,
+        answers={202: ExecutionForked, 200: ForkPreview},
+        errors=(404, 409),
+    )
+    async def post(self, job_id: str) -> None:
+        """Leave an execution that has ended at a step, and go another way from there, as one of its own.
+
+        What comes before the step is given from its record, and what is changed of it here is what the new
+        one sees there; models and humans are asked anew from there on. With `dry_run` nothing is started:
+        the answer says what would be, and has the texts that can be changed; its status is 200.
+        """
+        body = self.body(ExecutionFork)
+        await execution_of(self, job_id)
+        runs, owner, sees = self.parts.runs, self.caller.owner, self.caller.sees
+        if body.dry_run:
+            self.answer(await verbs.preview_fork(runs, job_id, owner, body, sees=sees))
+            return
+        execution, estimate = await verbs.fork(runs, job_id, owner, body, sees=sees)
+        begun = _begun(execution).model_dump()
+        self.answer(ExecutionForked(**begun, at=execution.at or 0, estimate=estimate), 202)
+
+
+class DiffHandler(ApiHandler):
+    """``GET /executions/{job_id}/diff/{other_id}``."""
+
+    tag = "Execution Management"
+
+    @operation("Compare two executions", access="viewer", answers={200: ExecutionDiff}, errors=(404,))
+    async def get(self, job_id: str, other_id: str) -> None:
+        """Say in what two executions differ: the first call in which they part, its texts side by side.
+
+        Calls are laid side by side by their task and their agent, of crews that differ as well as can be.
+        One that goes on is compared as far as it has come.
+        """
+        journals = []
+        for each in (job_id, other_id):
+            await execution_of(self, each)
+            journals.append((await self.parts.runs.feed(each)).journal)
+        self.answer(await LISTS.do(lambda: compared(*journals), owner=self.caller.owner))
 
 
 class ToolCallHandler(ApiHandler):

@@ -34,6 +34,7 @@ from kasal_jupyter.schemas.crews import (
     CrewVersionInfo,
     CrewVersionList,
 )
+from kasal_jupyter.schemas.difference import ExecutionDiff
 from kasal_jupyter.schemas.exchange import (
     CrewExported,
     CrewGenerate,
@@ -50,12 +51,15 @@ from kasal_jupyter.schemas.executions import (
     ExecutionAccepted,
     ExecutionBegun,
     ExecutionCreate,
+    ExecutionFork,
+    ExecutionForked,
     ExecutionList,
     ExecutionRecorded,
     ExecutionResult,
     ExecutionResume,
     ExecutionStatus,
     ExecutionStopped,
+    ForkPreview,
     ToolAnswer,
     ToolAnswered,
     TraceRow,
@@ -289,6 +293,21 @@ class Client:
     def resume(self, job_id: str, change: ExecutionResume) -> ExecutionBegun:
         """Go on with an execution that has ended before its time."""
         return self._send(ExecutionBegun, "POST", f"/executions/{quote(job_id, safe='')}/resume", change)
+
+    def fork(self, job_id: str, change: ExecutionFork) -> ExecutionForked:
+        """Leave an execution that has ended at a step, and go another way from there."""
+        return self._send(ExecutionForked, "POST", f"/executions/{quote(job_id, safe='')}/fork", change)
+
+    def preview_fork(self, job_id: str, change: ExecutionFork) -> ForkPreview:
+        """Say where a fork would begin, what it may take, and what can be changed there."""
+        asked = change.model_copy(update={"dry_run": True})
+        return self._send(ForkPreview, "POST", f"/executions/{quote(job_id, safe='')}/fork", asked)
+
+    def diff(self, job_id: str, other_id: str) -> ExecutionDiff:
+        """Say in what two executions differ."""
+        return self._get(
+            ExecutionDiff, f"/executions/{quote(job_id, safe='')}/diff/{quote(other_id, safe='')}"
+        )
 
     def usage(
         self,

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from kasal_jupyter.auth.gate import SERVER_OWNER
 from kasal_jupyter.errors import Conflict
 from kasal_jupyter.events.summary import RunSummary
+from kasal_jupyter.executions.acceptance import Asked
 from kasal_jupyter.schemas.crews import WholeCrew
-from kasal_jupyter.schemas.executions import ENDED, Budget, Execution, ExecutionResume
+from kasal_jupyter.schemas.executions import ENDED, Budget, Execution, ExecutionChange, ExecutionResume
 from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.schemas.spec import RunEmbedder, RunRequest, RunSearch, RunSpec
 from kasal_jupyter.schemas.tasks import Task
@@ -62,6 +63,7 @@ def request_of(
         webhook=webhook,
         root=root or spec.job_id,
         parent=spec.source.job_id if spec.source is not None else None,
+        place=spec.source.place if spec.source is not None else None,
         digest=digest,
         once=once,
     )
@@ -151,6 +153,17 @@ def changed_inputs(source: Execution, change: ExecutionResume) -> dict[str, Any]
     return {**source.inputs, **change.inputs}
 
 
+def changed(
+    whole: WholeCrew, before: RunSpec, inputs: dict[str, Any], owner: str, change: ExecutionChange
+) -> Asked:
+    """Give what is asked by who goes on with a run: all as it was, but for what is changed."""
+    tools, budget = (
+        changed_tools(before.client_tools, change.tools),
+        changed_budget(before.budget, change.budget),
+    )
+    return Asked(whole, inputs, owner, tools, budget, model=change.model)
+
+
 def changed_budget(before: Budget | None, change: Budget | None) -> Budget | None:
     """Give the budget of a resumption: what is given changes, null takes a bound away."""
     if change is None:
@@ -168,7 +181,7 @@ def changed_tools(before: Sequence[ClientTool], given: Sequence[ClientTool]) -> 
 def attempts_at(store: Store, request: RunRequest) -> list[Execution]:
     """Give all attempts at the run of a request, oldest first, as they are stored."""
     found = (store.executions.readable(each.id) for each in store.run_requests.find(root=request.root))
-    return [each for each in found if each is not None and each.verb in {"run", "resume"}]
+    return [each for each in found if each is not None and each.verb != "replay"]
 
 
 def require_resumable(source: Execution, attempts: Sequence[Execution], change: ExecutionResume) -> None:

@@ -20,10 +20,16 @@ from kasal_jupyter.kernel.functions.tool_calls import RunTools, Serve, call_thre
 from kasal_jupyter.kernel.plain_values import NotPlain, plain
 from kasal_jupyter.kernel.runs.result import RunFailed, RunResult, inputs_again
 from kasal_jupyter.kernel.views.cards import remark_line
-from kasal_jupyter.kernel.views.figures import answered_text
+from kasal_jupyter.kernel.views.figures import answered_text, preview_text
 from kasal_jupyter.kernel.views.live import View, view_of
 from kasal_jupyter.schemas.crews import CrewDetails
-from kasal_jupyter.schemas.executions import Budget, ExecutionAccepted, ExecutionRecorded, ExecutionResume
+from kasal_jupyter.schemas.executions import (
+    Budget,
+    ExecutionAccepted,
+    ExecutionFork,
+    ExecutionRecorded,
+    ExecutionResume,
+)
 from kasal_jupyter.schemas.placeholders import names, texts_of
 from kasal_jupyter.schemas.tools import ClientTool
 
@@ -153,6 +159,49 @@ def resume(
         error.faults = faults_by_name(error.faults, crew) if crew is not None else error.faults
         raise
     started = _Started(client, accepted, run_tools, crew)
+    return started.followed(background=background, interrupted=interrupted, on_start=on_start)
+
+
+def fork(
+    client: Client,
+    job_id: str,
+    change: ExecutionFork,
+    frames: Mapping[str, Any],
+    *,
+    background: bool = False,
+    on_start: Callable[[str], object] | None = None,
+) -> RunResult:
+    """Leave an execution at a step, say what that may take, and watch where it goes under the cell.
+
+    The notebook's tools that its crew names go along as they are now.
+
+    Parameters
+    ----------
+    client, job_id
+        The execution, and the server that runs it.
+    change
+        The step, and what is other there.
+    frames
+        The inputs that were frames, once more: agents look into them by tools.
+    background, on_start
+        See :func:`launch`, as for what is raised.
+    """
+    before = client.execution(job_id)
+    inputs_again(job_id, before.inputs, frames, "fork")
+    if other := [name for name, value in frames.items() if not is_frame(value)]:
+        raise CellError(
+            f"{', '.join(other)}: a fork has the inputs of its run, and takes frames alone, once more; "
+            "what is changed is one of prompt, answer and result"
+        )
+    try:
+        crew = client.crew(before.crew_id)
+    except NotFound:
+        crew = None
+    given = read_values(frames, crew)
+    change = change.model_copy(update={"tools": given.definitions})
+    print_line(preview_text(client.preview_fork(job_id, change)))
+    accepted, interrupted = _undisturbed(lambda: client.fork(job_id, change))
+    started = _Started(client, accepted, RunTools(given.tools, bound=frozenset(given.bound)), crew)
     return started.followed(background=background, interrupted=interrupted, on_start=on_start)
 
 

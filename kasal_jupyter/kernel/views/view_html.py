@@ -159,7 +159,7 @@ class _View:
         texts = [sections(row) for row in rows]
         if not self.whole:
             self.slim = sum(map(len, texts)) > SLIM_TEXTS
-            room = ROWS_BYTES - self.size - len(rows) * (1_000 if self.axis.tracked else 860)
+            room = ROWS_BYTES - self.size - len(rows) * (1_150 if self.axis.tracked else 1_010)
             room -= self.pages.room
             self.most = _text_limit(texts, room, SLIM_FRAME if self.slim else FRAME)
         opened = _opened(top, len(rows))
@@ -211,6 +211,8 @@ class _View:
             room -= saved_bytes(piece)
         if not pieces:
             return ""
+        if not self.slim and self.trace.summary.ended and "key" in row.span.opened:
+            pieces.append(html_rows.fork_line(self.trace.job_id, row.span))
         left = row.depth * html_rows.INDENT + 36
         return f'<div style="margin:1px 0 6px {left}px;white-space:normal;line-height:1.5">{"".join(pieces)}</div>'
 

@@ -17,7 +17,7 @@ CallKind = Literal["model", "tool", "memory"]
 
 _KINDS: Mapping[str, CallKind] = {"llm_call": "model", "tool_call": "tool", "memory_recalled": "memory"}
 _ENDS = frozenset({"llm_response", "llm_failed", "tool_result", "tool_failed", "memory_recalled"})
-_READ = (b'"key"', b'"llm_retry"', b'"memory_stored"', b'"llm_call"')
+_READ = (b'"key"', b'"llm_retry"', b'"memory_stored"', b'"llm_call"', b'"input_request"')
 """What stands in the lines that are looked at; most others are pieces of answers."""
 
 _OF_THE_RUN = frozenset(
@@ -41,6 +41,10 @@ class Given:
         Seconds that were waited before the call was made again; None where it was not.
     went_on
         Whether its agent has asked a model after it.
+    asked_human
+        Whether a human was asked within it.
+    stands
+        Where it stands, seen from the place that a fork begins at.
     """
 
     call: Mapping[str, Any]
@@ -48,6 +52,8 @@ class Given:
     answered: str | None
     wait: float | None = None
     went_on: bool = False
+    asked_human: bool = False
+    stands: Literal["before", "at", "behind"] = "before"
 
     @property
     def settled(self) -> bool:
@@ -71,6 +77,8 @@ class _Place:
     ends: tuple[int, int] | None = None
     wait: float | None = None
     went_on: bool = False
+    asked_human: bool = False
+    stands: Literal["before", "at", "behind"] = "before"
 
 
 class EarlierRun:
@@ -91,7 +99,7 @@ class EarlierRun:
     def __init__(self, source: RunSource, folder: bytes) -> None:
         self._before = EarlierRun(source.before, folder) if source.before is not None else None
         self._file = Path(source.journal).open("rb")  # noqa: SIM115 - the run's own end closes it
-        self._until = source.until
+        self._fork = source.place
         self._folders = encode(str(Path(source.journal).with_suffix("")))[1:-1], folder
         self._places: dict[str, _Place] = {}
         self._calls: dict[int, tuple[int, int]] = {}
@@ -132,6 +140,8 @@ class EarlierRun:
             answered=ended.get("type"),
             wait=place.wait,
             went_on=place.went_on,
+            asked_human=place.asked_human,
+            stands=place.stands,
         )
 
     def _begun(self, place: _Place) -> dict[str, Any]:
@@ -161,8 +171,6 @@ class EarlierRun:
             event = _event(line)
             if event is None:
                 continue
-            if self._until is not None and event.get("seq", 0) > self._until:
-                break
             kind, key = str(event.get("type")), event.get("key")
             if kind == "llm_call":
                 for place in failed.pop(event.get("parent_id"), ()):
@@ -171,6 +179,8 @@ class EarlierRun:
                 self.models.add(str(event.get("model")))
             if kind in _KINDS and isinstance(key, str):
                 place = _Place(_KINDS[kind], event.get("task"), event.get("agent"), where)
+                if self._fork is not None and self._fork.is_behind(event):
+                    place.stands = "at" if event["seq"] == self._fork.at else "behind"
                 self._places[key] = of_span[event["span_id"]] = place
             if kind in _ENDS and isinstance(key, str) and (known := self._places.get(key)):
                 known.ends = where
@@ -178,6 +188,8 @@ class EarlierRun:
                     failed.setdefault(event.get("parent_id"), []).append(known)
             elif kind == "llm_retry" and (known := of_span.get(event["span_id"])):
                 known.wait = event["wait"]
+            elif kind == "input_request" and (known := of_span.get(event["span_id"])):
+                known.asked_human = True
             elif kind == "memory_stored":
                 self.stored |= {memory["content"] for memory in event["memories"]}
 

@@ -17,9 +17,9 @@ from typing import Any
 import orjson
 from crewai.tools.tool_failure import ToolFailure
 
-from kasal_jupyter.events.event import ErrorInfo
+from kasal_jupyter.events.event import Edited, ErrorInfo
 from kasal_jupyter.hiding import here
-from kasal_jupyter.schemas.spec import RunSpec
+from kasal_jupyter.schemas.spec import RunEdit, RunSpec
 from kasal_jupyter.tools.tool import Ask, Question
 from kasal_jupyter.worker.crew.earlier import CallKind, EarlierRun, Given, canonical
 from kasal_jupyter.worker.crew.miss import difference
@@ -53,12 +53,15 @@ class Asked:
         The call as an earlier run has recorded it.
     given
         The same, where its answer can be given.
+    edit
+        The prompt that a user has put in the place of the last one: that is to be asked.
     """
 
     key: str
     what: Mapping[str, Any]
     found: Given | None = None
     given: Given | None = None
+    edit: RunEdit | None = None
 
 
 @dataclass(slots=True)
@@ -85,6 +88,7 @@ class RunRecord:
     ask: Ask
     noted: Callable[[], bool]
     earlier: EarlierRun | None = field(init=False, default=None)
+    _edits: dict[str, RunEdit] = field(init=False)
     _asked: Counter[str] = field(default_factory=Counter)
     _reading: threading.Lock = field(default_factory=threading.Lock)
     _titles: dict[str, int] = field(init=False)
@@ -93,6 +97,7 @@ class RunRecord:
     def __post_init__(self) -> None:
         self._titles = _numbered((task.id, task.title()) for task in self.spec.tasks)
         self._folder = encode(self.spec.folder)[1:-1]
+        self._edits = {edit.call: edit for edit in self.spec.edits}
         if (source := self.spec.source) is not None:
             self.earlier = EarlierRun(source, self._folder)
 
@@ -125,6 +130,10 @@ class RunRecord:
             for other in dict.fromkeys(others)
             if other != asked["model"]
         ]
+        if (edit := next((self._edits[key] for key in keys if key in self._edits), None)) is not None:
+            if edit.what == "prompt":
+                return replace(call, edit=edit)
+            return replace(call, given=_edited_answer(whole, edit, self._found([edit.call])))
         found = self._found(keys)
         return replace(call, found=found, given=found if found is not None and self._counts(found) else None)
 
@@ -141,7 +150,9 @@ class RunRecord:
 
     def _counts(self, given: Given) -> bool:
         """Say whether an answer is taken: a failure that has ended the run is not, where it is to go on."""
-        return given.answered is not None and not given.cut and (self.replays or given.settled)
+        if given.answered is None or given.cut or given.stands != "before":
+            return False
+        return self.replays or given.settled
 
     # -- tools -----------------------------------------------------------------------------------------------
 
@@ -171,14 +182,20 @@ class RunRecord:
             # A thread that was left behind: what it did would stand nowhere, and be done again.
             return ToolFailure(message="The run has ended")
         given = self._found([span.key]) if self.earlier is not None else None
-        if given is not None and given.answered is not None and not given.cut:
+        answer: Any
+        anew = given is not None and _is_called_anew(given, idempotent=idempotent)
+        if (edit := self._edits.get(span.key)) is not None:
+            self.signal.check()
+            span.recorded, span.edited = True, edited(edit)
+            answer = edit.text
+        elif given is not None and given.answered is not None and not given.cut and not anew:
             self.signal.check()
             span.recorded = True
             answer = _tool_answer(given)
         elif self.replays:
             arguments = given.call["arguments"] if given is not None else span.arguments
             raise self._miss(Asked(span.key, self._tool(name, arguments), given))
-        elif given is not None and not idempotent and not self._again(name, span, given):
+        elif given is not None and not (anew or idempotent or self._again(name, span, given)):
             answer = ToolFailure(
                 message=f"{name} was called with these arguments before, and nobody knows what became of it. "
                 "It was not called again; go on without its result."
@@ -226,7 +243,7 @@ class RunRecord:
         """
         call = self._counted(self._whole("memory", asked) | {"agent": agent})
         given = self._found([call.key]) if self.earlier is not None else None
-        if given is not None and not given.cut:
+        if given is not None and not given.cut and given.stands == "before":
             return call.key, given
         self.check_live(replace(call, found=given))
         return call.key, None
@@ -273,6 +290,38 @@ class RunRecord:
         error = ErrorInfo(code=REPLAY_MISS, message=message)
         self.signal.fail(error)
         return RunFailed(error)
+
+
+def edited(edit: RunEdit) -> Edited:
+    """Give what events tell of a user's change."""
+    return Edited(call=edit.call, what=edit.what, by=edit.by)
+
+
+def _is_called_anew(given: Given, *, idempotent: bool) -> bool:
+    """Say whether a tool is called again that has been called in the run that this one is a fork of.
+
+    Behind the place, the world is looked at anew, and humans are asked again; what has changed the world is
+    not done twice. The call at the place is the one that somebody wants made again.
+    """
+    return given.stands == "at" or (given.stands == "behind" and (idempotent or given.asked_human))
+
+
+def _edited_answer(asked: Mapping[str, Any], edit: RunEdit, found: Given | None) -> Given:
+    """Give a user's text as the answer of a model, which was asked this."""
+    shown = {name: asked[name] for name in ("model", "messages", "settings")}
+    names = [tool.get("function", tool).get("name") for tool in asked["tools"] or ()]
+    call = found.call if found is not None else {**shown, "tools": names}
+    nothing = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    before = found.answer if found is not None else {}
+    answer = {
+        "text": edit.text,
+        "tool_calls": [],
+        "usage": before.get("usage") or nothing,
+        "cost": before.get("cost", 0.0),
+        "finish_reason": "stop",
+        "edited": edited(edit),
+    }
+    return Given(call=call, answer=answer, answered="llm_response")
 
 
 def _numbered(titles: Iterable[tuple[str, str]]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from kasal_jupyter.events.event import ErrorInfo
+from kasal_jupyter.events.event import Edited, ErrorInfo
 from kasal_jupyter.events.trace import SpanKind
 from kasal_jupyter.worker.process.outbox import Outbox
 
@@ -38,6 +38,8 @@ class OpenSpan:
         Whether the tool has answered: what else ends the call is no answer of its.
     recorded
         Whether it was an earlier run's tool that has.
+    edited
+        Who has put another result in the place of its.
     said
         What it has given, where that is a text.
     """
@@ -54,6 +56,7 @@ class OpenSpan:
     arguments: dict[str, Any] = field(default_factory=dict)
     answered: bool = False
     recorded: bool = False
+    edited: Edited | None = None
     said: str | None = None
 
     def failed(self, error: ErrorInfo) -> dict[str, Any]:

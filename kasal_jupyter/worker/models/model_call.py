@@ -15,7 +15,7 @@ from typing import Any
 
 from crewai.hooks.dispatch import HookAborted
 
-from kasal_jupyter.events.event import ErrorInfo, FailureDetails, TokenUsage
+from kasal_jupyter.events.event import Edited, ErrorInfo, FailureDetails, TokenUsage
 from kasal_jupyter.worker.crew.earlier import Given
 from kasal_jupyter.worker.crew.time_limit import BackgroundWork
 from kasal_jupyter.worker.models.answer_text import Heard, LiveSpeech
@@ -45,6 +45,8 @@ class ModelCall:
         CrewAI's id of it; None before it has begun.
     key
         Its identity; None where nothing is recorded.
+    edited
+        Who has put another prompt in the place of the last one.
     answered
         Whether the model has answered.
     usage, cost
@@ -64,6 +66,7 @@ class ModelCall:
     def __init__(self) -> None:
         self.call_id: str | None = None
         self.key: str | None = None
+        self.edited: Edited | None = None
         self.answered = False
         self.usage: TokenUsage | None = None
         self.cost: float | None = None
