@@ -63,7 +63,7 @@ class RunSummary:
     answers: Answers = field(default_factory=Answers)
     """How its calls were answered: live, or from an earlier run's record."""
     failed_at: FailedCall | None = None
-    """The call that a run has failed at, where it was one."""
+    """The call that a run has failed at, or was cut off in, where it was one."""
     days: dict[str, Breakdown] = field(default_factory=dict)
     """The same by the day of UTC, and there by task, agent and model."""
     remembered: list[Remembered] = field(default_factory=list)
@@ -78,6 +78,8 @@ class RunSummary:
     """Whether it waits for people, or has done nothing since but to be answered: so it can be put away."""
     _asking: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     _waits_since: str | None = None
+    resuming: bool = False
+    """Whether another run goes on with this one, which was cut off."""
     _under_way: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     _failing: Mapping[str, Any] | None = None
     _latest: str = ""
@@ -109,6 +111,11 @@ class RunSummary:
     def standing(self) -> Status:
         """The status of its execution."""
         return "waiting_for_input" if self.waits else self.status
+
+    @property
+    def under_way(self) -> FailedCall | None:
+        """The call that has begun and not ended; of several, the one that has begun last."""
+        return _worded(next(reversed(self._under_way.values()), None))
 
     @property
     def partial_result(self) -> str | None:
@@ -309,7 +316,8 @@ class RunSummary:
             self.started_at = self.started_at or event["time"]
         elif self.status in ENDED:
             self.ended_at = event["time"]
-            if self.status == "failed":
+            self.resuming = event.get("resuming", False)
+            if self.status in {"failed", "interrupted"}:
                 self.failed_at = self._failed_call(event)
             self._leave_calls()
             self.questions.clear()
@@ -323,16 +331,13 @@ class RunSummary:
                     self.task_states[task_id] = "stopped"
 
     def _failed_call(self, end: ExecutionStatusEvent) -> FailedCall | None:
-        """Give the call that was under way as the run failed, else the one that has failed last before."""
-        call = next(reversed(self._under_way.values()), self._failing)
+        """Give the call that was under way as the run ended; of a failure, else the last that has failed."""
         error = self.error or end.get("error")
         code = error.code if isinstance(error, ExecutionError) else error["code"] if error else None
-        if call is None or code == "BUDGET_EXCEEDED" or not (key := call.get("key")):
+        if code == "BUDGET_EXCEEDED":
             return None
-        what = f"the model {call['model']}" if call["type"] == "llm_call" else f"the tool {call.get('tool')}"
-        where = f" in task {call['task']!r}" if call.get("task") else ""
-        # The same request has another number where it was asked more often before.
-        return FailedCall(call=key.rpartition(":")[0], words=f"{what}{where}")
+        failing = self._failing if self.status == "failed" and not self._under_way else None
+        return _worded(failing) if failing is not None else self.under_way
 
     def _error(self, event: ErrorEvent) -> None:
         self.errors += 1
@@ -372,6 +377,15 @@ def question_of(event: InputRequest) -> OpenQuestion:
         digest=event.get("digest"),
         crew_version=event.get("crew_version"),
     )
+
+
+def _worded(call: Mapping[str, Any] | None) -> FailedCall | None:
+    if call is None or not (key := call.get("key")):
+        return None
+    what = f"the model {call['model']}" if call["type"] == "llm_call" else f"the tool {call.get('tool')}"
+    where = f" in task {call['task']!r}" if call.get("task") else ""
+    # The same request has another number where it was asked more often before.
+    return FailedCall(call=key.rpartition(":")[0], words=f"{what}{where}")
 
 
 def add_costs(one: float | None, other: float | None) -> float | None:

@@ -23,7 +23,7 @@ from kasal_jupyter.executions.feed import POLL_SECONDS, Feed, Feeds
 from kasal_jupyter.executions.files import Presence, RunFiles, take_in_files
 from kasal_jupyter.executions.journal import Journal
 from kasal_jupyter.executions.ledger import book_past_runs, settle
-from kasal_jupyter.executions.lineage import asked_of, require_alone, whole_of
+from kasal_jupyter.executions.lineage import asked_of, follow_up, require_alone, source_of, whole_of
 from kasal_jupyter.executions.once import answering
 from kasal_jupyter.executions.queue import RETRY_SECONDS, RunLimits, RunQueue
 from kasal_jupyter.executions.recovery import INTERRUPTED, forget_requests, left_over, recover
@@ -34,7 +34,7 @@ from kasal_jupyter.places import DISK, Chores, beside_loop
 from kasal_jupyter.schemas.base import utc_now
 from kasal_jupyter.schemas.crews import WholeCrew
 from kasal_jupyter.schemas.executions import ENDED, Execution, ExecutionError, StopRequest
-from kasal_jupyter.schemas.spec import RunSource, RunSpec, RunToolAnswer
+from kasal_jupyter.schemas.spec import RunSpec, RunToolAnswer
 from kasal_jupyter.schemas.tasks import TaskState
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.toolbox.toolbox import Toolbox
@@ -72,6 +72,8 @@ class Runs:
         Delivers events to the crews' receivers; nobody does, where nothing is given.
     memories
         What crews recall in their runs; nothing, where nothing is given.
+    resumes
+        Whether runs that a crash of another server has cut off are to be gone on with.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Runs:
         toolbox: Callable[[str], Toolbox] | None = None,
         webhooks: Webhooks | None = None,
         memories: CrewMemories | None = None,
+        resumes: bool = False,
     ) -> None:
         self.store = store
         self.folder = folder / "runs"
@@ -96,6 +99,7 @@ class Runs:
         self.limits = limits or RunLimits()
         self.webhooks = webhooks
         self.memories = memories
+        self.resumes = resumes
         self.presence = Presence(folder / "servers")
         self._runs: dict[str, Run] = {}
         self._queue: RunQueue[Run] = RunQueue(self.limits)
@@ -187,6 +191,8 @@ class Runs:
                 first = answering(self.store, made.asked.digest, spec.budget)
             if first is None:
                 require_alone(self.store, made.asked)
+                if spec.source is not None and spec.source.verb == "resume":
+                    follow_up(self.store, spec.source.job_id, job_id, unasked=made.unasked)
                 self.store.executions.insert(execution)
                 self.store.run_requests.insert(made.asked)
                 if made.noted is not None:
@@ -358,7 +364,7 @@ class Runs:
 
         What cannot be settled now is left to the next who asks for it, and to the next start.
         """
-        for step in (self._take_in_files, self._recover_all, self._book_all, self._take_over, self._sweep):
+        for step in (self._take_in_files, self.recover_all, self._book_all, self._take_over, self._sweep):
             try:
                 await step()
             except Exception:
@@ -367,10 +373,12 @@ class Runs:
     async def _take_in_files(self) -> None:
         await asyncio.to_thread(take_in_files, self.store, self.folder)
 
-    async def _recover_all(self) -> None:
+    async def recover_all(self) -> None:
+        """End what servers that are gone have left unfinished."""
         for status in ("queued", "running", "waiting_for_input"):
             for execution in self.store.executions.find(status=status):
-                await self._current(execution)
+                if not self.presence.alive(execution.server):
+                    await self._current(execution)
 
     async def _book_all(self) -> None:
         try:
@@ -535,20 +543,18 @@ class Runs:
         """Give what a run is told as it was accepted, with the keys and tools of today."""
         job_id = run.spec.job_id
         execution = self.store.executions.required(job_id, "execution")
-        whole, before = whole_of(asked_of(self.store, execution), execution)
+        kept = asked_of(self.store, execution)
+        whole, before = whole_of(kept, execution)
         asked = Asked(whole, execution.inputs, run.owner, before.client_tools, before.budget)
         checked = await beside_loop(lambda: self.checked(job_id, asked), size=whole.size, owner=run.owner)
         bytes_left = max(1, self.limits.journal_bytes - run.feed.journal.path.stat().st_size)
-        return checked.required().model_copy(
-            update={"source": self._source(execution), "journal_bytes": bytes_left}
-        )
-
-    def _source(self, execution: Execution) -> RunSource | None:
-        """Give the run that an execution goes on from."""
-        if execution.parent is None:
-            return None
-        journal = str(self.files.journal(execution.parent).absolute())
-        return RunSource(verb="resume", job_id=execution.parent, journal=journal)
+        source = None
+        if execution.verb != "run" and execution.parent is not None:
+            source = source_of(self.store, self.files, execution.verb, execution.parent, kept.place)
+            lineage = kept.root if execution.verb == "resume" else None
+            source = source.model_copy(update={"lineage": lineage})
+        own = {"source": source, "edits": before.edits, "journal_bytes": bytes_left}
+        return checked.required().model_copy(update=own)
 
     def checked(self, job_id: str, asked: Asked) -> Checked:
         """Check what is asked for whole; it blocks.
@@ -707,7 +713,9 @@ class Runs:
         """End an execution whose server is gone; where that cannot be written now, tell it at least."""
         try:
             await self.store.change(
-                lambda: recover(self.store, self.files.journal(execution.id), execution.id)
+                lambda: recover(
+                    self.store, self.files.journal(execution.id), execution.id, resumes=self.resumes
+                )
             )
         except (KasalError, OSError):
             log.exception("the end of %s cannot be stored at the moment", execution.id)

@@ -28,8 +28,21 @@ NOBODY = "Nobody is here to answer"
 _WATCH_SECONDS = 0.2
 
 
+class Pending:
+    """What an agent waits for, by this kernel's clock."""
+
+    __slots__ = ()
+
+    deadline: float
+
+    @property
+    def seconds_left(self) -> float:
+        """How long it may take still."""
+        return self.deadline - time.monotonic()
+
+
 @dataclass(slots=True, eq=False)
-class HumanQuestion:
+class HumanQuestion(Pending):
     """A question that an agent has asked.
 
     Attributes
@@ -59,11 +72,6 @@ class HumanQuestion:
             time.monotonic() + event["timeout"],
             event.get("kind", "question"),
         )
-
-    @property
-    def seconds_left(self) -> float:
-        """How long it may take still."""
-        return self.deadline - time.monotonic()
 
 
 _ELSE = {

@@ -27,8 +27,8 @@ REJECTED = "REJECTED"
 class Call(Protocol):
     """Calls a tool with arguments, which may be other than its agent has given."""
 
-    def __call__(self, arguments: dict[str, Any], *, changed: bool) -> Any:
-        """Give what the tool answers."""
+    def __call__(self, arguments: dict[str, Any], call_key: str, *, changed: bool) -> Any:
+        """Give what the tool answers, called under a key of the call's own."""
         ...
 
 
@@ -59,7 +59,7 @@ class Approvals:
         own = self._of_agents.get(span.agent or "", []) if span is not None else []
         return rule_for([*self._of_all, *own], tool, arguments, parameters) is not None
 
-    def call(self, tool: str, arguments: dict[str, Any], call: Call) -> Any:
+    def call(self, tool: str, arguments: dict[str, Any], call: Call, call_key: str) -> Any:
         """Ask for leave, and make the call where it is given; else give why it was not made.
 
         Raises
@@ -83,7 +83,10 @@ class Approvals:
         given = answer.arguments
         taken = arguments if given is None else given
         self._record.spans.add(span, {"type": "tool_approved", "tool": tool, "arguments": taken})
-        made = call(taken, changed=given is not None)
+        if not self._record.noted():
+            # Whoever goes on with the run could not know that it was made.
+            return ToolFailure(message=f"{tool} was not called: the call could not be recorded")
+        made = call(taken, call_key, changed=given is not None)
         if given is None or not isinstance(made, str):
             return made
         return f"A person has changed this call's arguments to {encode(given).decode()}. Its result:\n{made}"

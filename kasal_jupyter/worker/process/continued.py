@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,9 @@ class Continued:
         self._ids: dict[int, int] = {}
         self._last = 0
         with Path(own.journal).open("rb") as lines:
-            for line in lines:
-                event = orjson.loads(line)
-                if event["seq"] > own.until:
-                    break
-                self._take(event)
+            # Line n is event n; the last one may still be written.
+            for line in islice(lines, own.until):
+                self._take(orjson.loads(line))
 
     def __call__(self, event: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Give an event as the journal takes it; None where that has it."""
