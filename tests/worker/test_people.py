@@ -3,6 +3,7 @@
 import os
 import time
 
+import orjson
 import pytest
 
 from kasal_jupyter.schemas.executions import Budget
@@ -21,7 +22,7 @@ def decide(engine, record, nth, **said):
         assert record.seen.wait_for(lambda: len(record.of("input_request")) >= nth, TIMEOUT), record.events
         asked = record.of("input_request")[nth - 1]
         about = {name: asked[name] for name in KEPT}
-        record.events.append({**about, "type": "input_answer", **said, "by": "ada"})
+        record.take([orjson.dumps({**about, "type": "input_answer", **said, "by": "ada"})])
     engine.send(
         record, RunMessage(type="tool_answer", answer=RunToolAnswer(call_id=asked["call_id"], **said))
     )
@@ -160,7 +161,7 @@ def test_an_answer_that_was_given_before_the_run_was_cut_off_counts(engine, tmp_
         cut = len(record.of("input_request"))
         asked = record.of("input_request")[0]
         said = {"type": "input_answer", "result": "approve", "by": "ada"}
-        record.events.append({**{name: asked[name] for name in KEPT}, **said})
+        record.take([orjson.dumps({**{name: asked[name] for name in KEPT}, **said})])
         second = engine.run(following(spec, journal(record, spec), "resume"))
     assert cut == 1
     assert second.end["status"] == "completed", second.end
