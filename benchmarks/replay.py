@@ -6,8 +6,8 @@
   model that takes 200 ms, from the launch to the end;
 - *replay*: the same crew with that run's journal for its source, and no model;
 - *recording*: what it takes to tell a run's calls apart, against the CPU of the whole run;
-- *journal*: the bytes of a run whose one agent calls a tool again and again, up to 100 times in a task, and what
-  they would be if each call said again what was said before;
+- *journal*: the bytes of a run whose one agent calls a tool again and again, up to 100 times in a task, and
+  what they would be if each call said again what was said before;
 - *once*: a run that was asked for before, from the request to the answer, as a client of a server sees it.
 """
 
