@@ -191,7 +191,7 @@ def telling_apart(folder: Path, described: RunSpec, events: list[dict[str, Any]]
     tool = find_tool("calculator")
     function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
     nowhere = cast("Any", SimpleNamespace(around=lambda: None))
-    record = RunRecord(described, nowhere, StopSignal(), lambda _question: "")
+    record = RunRecord(described, nowhere, StopSignal(), lambda _question: "", lambda: True)
     said = SaidOnce(encode, lambda line: line)
     began = time.process_time()
     for event in events:

@@ -13,11 +13,10 @@ from pydantic import Field
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.websocket import WebSocketHandler
 
-from kasal_jupyter.api.base import BaseHandler
+from kasal_jupyter.api.base import BaseHandler, Parts
 from kasal_jupyter.api.body import read_body
 from kasal_jupyter.api.fanout import frame
 from kasal_jupyter.api.handler import require
-from kasal_jupyter.api.parts import Parts
 from kasal_jupyter.api.traces import whole_line
 from kasal_jupyter.auth.gate import Caller
 from kasal_jupyter.auth.standing import Standing

@@ -16,7 +16,7 @@ from kasal_jupyter.schemas.base import parse_time
 SpanKind = Literal["task", "agent", "llm", "tool"]
 SpanState = Literal["running", "completed", "skipped", "failed", "stopped"]
 
-_KINDS: dict[str, SpanKind] = {
+SPAN_KINDS: dict[str, SpanKind] = {
     "task_start": "task",
     "task_skipped": "task",
     "agent_start": "agent",
@@ -98,6 +98,12 @@ class Span:
     def duration(self) -> float | None:
         """Seconds; None while it runs."""
         return None if self.end is None else self.end - self.start
+
+    @property
+    def edited(self) -> str:
+        """What a user has changed of a call, in a fork: its prompt, answer or result; else nothing."""
+        edit = self.closed.get("edited") or self.opened.get("edited") or {}
+        return str(edit.get("what", ""))
 
     @property
     def total_tokens(self) -> int:
@@ -194,7 +200,7 @@ class Trace:
         return self.last_time
 
     def _open(self, event: dict[str, Any], at: float) -> None:
-        kind = _KINDS[event["type"]]
+        kind = SPAN_KINDS[event["type"]]
         name = {
             "task": event.get("task"),
             "agent": event.get("agent"),
