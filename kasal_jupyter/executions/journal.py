@@ -221,7 +221,7 @@ class Journal:
                 yield cast("Event", prompts.event(orjson.loads(line)))
 
     def event(self, seq: int, prompts: Prompts | None = None) -> dict[str, Any]:
-        """Give the event of a number, parsed, and with its whole prompt; of several, by the same ``prompts``."""
+        """Give an event by its number, parsed, and with its whole prompt; several by the same ``prompts``."""
         (line,) = self.read(seq - 1, 1)
         return (prompts or self.prompts()).event(orjson.loads(line))
 

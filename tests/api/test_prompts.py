@@ -99,7 +99,7 @@ def test_whole_prompts_are_what_the_model_was_asked(api, live_server, counted):
 
 def test_a_fork_is_shown_the_prompt_that_it_changes(api, counted):
     job_id, asked = counted
-    calls = [event for event in by_page(api, job_id, kind="llm_call")]
+    calls = by_page(api, job_id, kind="llm_call")
     for call, messages in zip(calls, asked, strict=True):
         answer = api.post(f"/executions/{job_id}/fork", json={"span": call["span_id"], "dry_run": True})
         prompt = [each["content"] for each in messages if each["role"] == "user"][-1]

@@ -8,7 +8,6 @@ from kasal_jupyter.errors import NotFound
 from kasal_jupyter.executions import journal as module
 from kasal_jupyter.executions.feed import Feed
 from kasal_jupyter.executions.journal import STRIDE, Journal
-from kasal_jupyter.executions.traces import compared
 from tests.events.test_prompts import conversation, written
 
 
@@ -60,19 +59,6 @@ def test_prompts_are_whole_wherever_a_reader_begins(tmp_path):
         assert journal.event(seq) == {"seq": seq, "job_id": "job_1", **events[seq - 2]}
     assert [event["messages"] for event in journal.events()][1:] == [event["messages"] for event in events]
     journal.close()
-
-
-def test_a_difference_is_of_whole_prompts(tmp_path):
-    both = []
-    for name, said in (("job_1", "It is 9."), ("job_2", "It is 10.")):
-        *events, last = conversation(30)
-        last["messages"][-1] = {"role": "tool", "content": said}
-        both.append(Journal.create(tmp_path / f"{name}.jsonl"))
-        both[-1].append(written([*events, last]))
-    found = compared(*both)
-    assert "message 60 (tool)" in [text.label for text in found.texts]
-    for journal in both:
-        journal.close()
 
 
 def test_an_older_journal_is_read_as_it_is(tmp_path):
