@@ -13,9 +13,11 @@ import httpx
 import pytest
 from playwright.sync_api import sync_playwright
 
+from kasal_jupyter import confined
 from tests.engine import borrowed_zygotes, warm_engine
 from tests.server import start_server
-from tests.shared_zygote import shared
+from tests.shared_programs import lend_to
+from tests.shared_zygote import VARIABLE, shared
 from tests.skips import refused
 
 # Where it is set, each of a thousand processes compiles the product anew, which takes a second.
@@ -55,6 +57,14 @@ def engine(tmp_path_factory):
         with borrowed_zygotes():
             running = stack.enter_context(warm_engine(tmp_path_factory.mktemp("engine")))
         yield running
+
+
+@pytest.fixture
+def lent_programs(monkeypatch):
+    """Have the limited processes that a test starts be borrowed, see `tests.shared_programs`."""
+    if os.environ.get(VARIABLE):
+        monkeypatch.setattr(confined, "COMMAND", confined.COMMAND)
+        lend_to(confined)
 
 
 @pytest.fixture(scope="session")

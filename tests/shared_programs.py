@@ -21,7 +21,7 @@ NAME = "programs"
 """The socket's, in the folder that is shared."""
 
 NEEDED = {
-    "kasal_jupyter.confined": ("kasal_jupyter.formats.limited", "kasal_jupyter.memory.parse"),
+    "kasal_jupyter.confined": ("kasal_jupyter.formats.limited", "kasal_jupyter.memory.parse", "duckdb"),
     "kasal_jupyter.tools.mcp_probe": ("anyio", "httpx", "mcp", "kasal_jupyter.tools.mcp_session"),
 }
 """What a program imports besides itself, sooner or later."""
