@@ -54,6 +54,10 @@ END_SECONDS = 60.0
 """How long a run may go on once all is well again: the slow ones take two seconds."""
 
 CLOSE_SECONDS = 12.0
+
+STARTERS = 3
+"""Who start runs, one after the other, while something breaks."""
+
 LISTS = (
     "/crews",
     "/agents",
@@ -342,7 +346,7 @@ class World:
                 if chance.random() < 0.2:
                     self.look()
 
-        threads = [threading.Thread(target=work, args=(self.random.random(),)) for _ in range(3)]
+        threads = [threading.Thread(target=work, args=(self.random.random(),)) for _ in range(STARTERS)]
         for thread in threads:
             thread.start()
         end = time.monotonic() + seconds

@@ -41,8 +41,8 @@ def borrow(path, *command):
         line.connect(path)
         wish = {"command": command, "folder": os.getcwd(), "environment": dict(os.environ)}  # noqa: PTH109 - pathlib takes long
         socket.send_fds(line, [json.dumps(wish).encode()], [0, 1, 2])
-        told = line.recv(16)
-    status = int(told) if told else 1
+        told = line.recv(_LARGE)
+    status = json.loads(told)["status"] if told else 1
     if status < 0:
         signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
@@ -110,7 +110,7 @@ class Lender:
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if at is not None:
             with contextlib.suppress(OSError), self._lines.pop(at) as line:
-                line.send(b"%d" % status)
+                line.send(json.dumps({"status": status}).encode())
 
 
 def become(wish, fds):

@@ -6,6 +6,9 @@ forked from a process that is warm already, and do what they always do. Who star
 only its parent is another. `OWN` is for tests of just that, and nothing is shared where what the environment
 says could matter to the warming up, or where there is no Linux.
 
+Scripts that load CrewAI for themselves can be run in a fork, too: those whose command lines have the word
+that `WARM` names in their environment.
+
 A Python that tests start comes here by `tests/everywhere/sitecustomize.py`. The process begins and ends with
 the tests, and is warm from when the first wants something of it.
 """
@@ -17,6 +20,7 @@ import gc
 import importlib
 import json
 import os
+import runpy
 import select
 import signal
 import socket
@@ -34,6 +38,9 @@ from kasal_jupyter.executions.backends.child import worker_environment
 
 VARIABLE = "KASAL_TESTS_ZYGOTE"
 """Names the folder of the process in which zygotes are shared."""
+
+WARM = "KASAL_TESTS_WARM"
+"""Names a word: of the Pythons that are started, those are forked whose command lines have it."""
 
 OWN = {VARIABLE: ""}
 """What the environment of a server says that starts a zygote of its own."""
@@ -244,18 +251,18 @@ class Lender:
 
     def _hear(self, line: socket.socket) -> None:
         try:
-            data, fds, _, _ = socket.recv_fds(line, _LARGE, 2)
+            data, fds, _, _ = socket.recv_fds(line, _LARGE, 3)
         except ConnectionError:
             data, fds = b"", []
         if not data:  # It is gone.
             line.close()
             return
         wish = json.loads(data)
-        if "program" in wish:
+        if "program" in wish or "command" in wish:
             if not self._warm:
                 warm_up(self._folder)
                 self._warm = True
-            self._lend(line, wish, *fds)
+            self._lend(line, wish, fds)
         elif "end" in wish:
             self._end(line)
         else:
@@ -263,7 +270,7 @@ class Lender:
             with contextlib.suppress(OSError), line:
                 line.send(json.dumps(found).encode())
 
-    def _lend(self, line: socket.socket, wish: dict[str, Any], control: int, log: int) -> None:
+    def _lend(self, line: socket.socket, wish: dict[str, Any], fds: list[int]) -> None:
         who, _, _ = struct.unpack("3i", line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         pid = os.fork()
         if pid == 0:
@@ -276,12 +283,20 @@ class Lender:
                 each.close()
             for handle in (self._owner, *self._lent):
                 os.close(handle)
-            _become(wish, control, log)
-        os.close(control)
-        os.close(log)
+            os.setsid()
+            os.chdir(wish["folder"])
+            os.environ.clear()
+            os.environ.update(wish["environment"])
+            tempfile.tempdir = None  # It knows where the former environment said.
+            if "command" in wish:
+                _run_script(wish["command"], fds)
+            _become(wish, *fds)
+        for each_fd in fds:
+            os.close(each_fd)
         self._lent[os.pidfd_open(pid)] = (pid, who, line)
-        with contextlib.suppress(OSError):  # It may not want to know.
-            line.send(json.dumps({"pid": pid}).encode())
+        if "program" in wish:
+            with contextlib.suppress(OSError):  # It may not want to know.
+                line.send(json.dumps({"pid": pid}).encode())
 
     def _has_ended(self, handle: int) -> None:
         pid, _, line = self._lent.pop(handle)
@@ -302,14 +317,9 @@ class Lender:
 
 def _become(wish: dict[str, Any], control: int, log: int) -> NoReturn:
     """Be the warden that a server would have started, and below it its zygote."""
-    os.setsid()
-    os.chdir(wish["folder"])
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
-    os.environ.clear()
-    os.environ.update(wish["environment"])
-    tempfile.tempdir = None  # It knows where the former environment said.
     from kasal_jupyter.worker.process import zygote
     from kasal_jupyter.worker.process.zygote import fostered
 
@@ -318,6 +328,31 @@ def _become(wish: dict[str, Any], control: int, log: int) -> NoReturn:
     if wish["program"] != zygote.__name__:
         importlib.import_module(wish["program"]).adapt()
     zygote.main(sock, Path(wish["storage"]), births, wish["memory"])
+
+
+def _run_script(command: list[str], fds: list[int]) -> NoReturn:
+    """Be a Python that was told to run a text or a file."""
+    for number, fd in enumerate(fds):
+        os.dup2(fd, number)
+        os.close(fd)
+    lend_to(importlib.import_module("kasal_jupyter.executions.backends.zygote"))
+    status: Any = 0
+    try:
+        if command[0] == "-c":
+            sys.argv = ["-c", *command[2:]]
+            exec(command[1], {"__name__": "__main__"})
+        else:
+            sys.argv = command
+            sys.path.insert(0, str(Path(command[0]).parent))
+            runpy.run_path(command[0], run_name="__main__")
+    except SystemExit as end:
+        status = end.code or 0
+    except BaseException:  # noqa: BLE001 - told as it would be
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else 1)
 
 
 def main(door: socket.socket, folder: Path, owner: int) -> NoReturn:

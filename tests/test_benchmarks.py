@@ -3,15 +3,20 @@
 import pytest
 
 from benchmarks.__main__ import BENCHMARKS, HERE, known, rows, rows_of
+from tests.shared_zygote import WARM
 
 PRINTED = {}
+
+LOADING = {"engine": "import_crewai", "replay": "replay.py", "memory": "--crewai"}
+"""What the command lines have of those of their processes that load CrewAI themselves."""
 
 # What breaks runs has a test of its own: see test_faults.py.
 TINY = [name for name in BENCHMARKS if name != "faults"]
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_a_benchmark_runs(name):
+def test_a_benchmark_runs(name, monkeypatch):
+    monkeypatch.setenv(WARM, LOADING.get(name, ""))
     PRINTED.update(rows_of(name, "--tiny"))
 
 
