@@ -336,6 +336,8 @@ def _run_script(command: list[str], fds: list[int]) -> NoReturn:
         os.dup2(fd, number)
         os.close(fd)
     lend_to(importlib.import_module("kasal_jupyter.executions.backends.zygote"))
+    warm = importlib.import_module("kasal_jupyter.worker.process.warm")
+    warm.warm_up = warm.really_warm_up
     status: Any = 0
     try:
         if command[0] == "-c":
@@ -365,10 +367,9 @@ def warm_up(folder: Path) -> None:
     from kasal_jupyter.worker.process.setup import import_crewai
 
     import_crewai(folder)  # Before anything else imports it.
-    from kasal_jupyter.worker.process import warm
-
+    warm: Any = importlib.import_module("kasal_jupyter.worker.process.warm")
     warm.warm_up()
-    warm.warm_up = lambda: None
+    warm.really_warm_up, warm.warm_up = warm.warm_up, lambda: None
     # Otherwise each zygote would load it for itself once nothing is to do, and each run before.
     for name in ("mcp", "anthropic", "gemini", "azure", "bedrock"):
         warm.load_rest(name)
