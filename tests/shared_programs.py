@@ -21,7 +21,10 @@ NAME = "programs"
 """The socket's, in the folder that is shared."""
 
 NEEDED = {
-    "kasal_jupyter.confined": ("kasal_jupyter.formats.limited", "kasal_jupyter.memory.parse"),
+    "kasal_jupyter.confined": (
+        *("kasal_jupyter.formats.limited", "kasal_jupyter.memory.parse"),
+        *("kasal_jupyter.tools.confined_sql", "duckdb"),
+    ),
     "kasal_jupyter.tools.mcp_probe": ("anyio", "httpx", "mcp", "kasal_jupyter.tools.mcp_session"),
 }
 """What a program imports besides itself, sooner or later."""
