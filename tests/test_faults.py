@@ -1,36 +1,53 @@
 """What becomes of runs when things break: a round of the benchmark that breaks them."""
 
+from importlib import import_module
+from pathlib import Path
+
 import psutil
 import pytest
 
-from benchmarks import faults
 from tests.shared_zygote import lent_to
 
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
-class Server(faults.Server):
-    """A server whose zygote is none of its children, where it has borrowed one: see `tests.shared_zygote`."""
 
-    def look_below(self):
-        super().look_below()
+@pytest.fixture
+def faults(monkeypatch):
+    """The benchmark, whose servers have borrowed their zygotes: see `tests.shared_zygote`."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    server = import_module("mortal_server").Server
+    look_below, zygote = server.look_below, server.zygote
+
+    def lent(self):
         for warden in lent_to(self.process.pid):
             try:
-                found = [(lent := psutil.Process(warden)), *lent.children(recursive=True)]
+                yield (process := psutil.Process(warden)), process.children(recursive=True)
             except psutil.NoSuchProcess:
                 continue
-            self.below |= {each.pid: each for each in found}
+
+    def look_below_and_beside(self):
+        look_below(self)
+        self.below |= {each.pid: each for warden, below in lent(self) for each in (warden, *below)}
         return [each for each in self.below.values() if each.is_running()]
 
-    def zygote(self):
-        for warden in lent_to(self.process.pid):
-            for child in psutil.Process(warden).children():
-                return child
-        return super().zygote()
+    def its_zygote(self):
+        return next((below[0] for _, below in lent(self) if below), None) or zygote(self)
+
+    monkeypatch.setattr(server, "look_below", look_below_and_beside)
+    monkeypatch.setattr(server, "zygote", its_zygote)
+    benchmark = import_module("faults")
+    monkeypatch.setattr(benchmark, "STARTERS", 1)
+    return benchmark
 
 
 @pytest.mark.parametrize("kind", ["kills", "damage"])
-def test_a_round_of_faults(kind, monkeypatch):
-    monkeypatch.setattr(faults, "Server", Server)
-    monkeypatch.setattr(faults, "STARTERS", 1)
+def test_a_round_of_faults(faults, kind):
     accepted, broken = faults.measure(kind, 1, 1)
     assert broken == []
     assert accepted
+
+
+def test_a_round_of_cut_offs(faults):
+    runs, broken, _ = faults.measure_cut_offs(1, 1, tiny=True)
+    assert broken == []
+    assert runs

@@ -29,7 +29,7 @@ def dry_run(
     tools: Sequence[ClientTool],
     doubted: Mapping[str, str],
 ) -> CrewChecked:
-    """Check a crew as :meth:`Runs.start` does.
+    """Check a crew as :func:`~kasal_jupyter.executions.verbs.start` does.
 
     Parameters
     ----------

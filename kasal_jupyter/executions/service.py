@@ -1,13 +1,13 @@
-"""Executions from the request to the end: accepted, queued, run, stopped, remembered."""
+"""Executions from their acceptance to the end: queued, run, stopped, remembered."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -15,53 +15,24 @@ from kasal_jupyter.crews.versions import note_run
 from kasal_jupyter.errors import Conflict, KasalError, NotFound, StoreError, Unavailable
 from kasal_jupyter.events.event import ErrorInfo
 from kasal_jupyter.events.summary import RunSummary
-from kasal_jupyter.executions.acceptance import (
-    Asked,
-    KeyedRequest,
-    Prepared,
-    queued_event,
-    queued_execution,
-    started_with,
-)
+from kasal_jupyter.executions.acceptance import KeyedRequest, Prepared, queued_event, started_with
 from kasal_jupyter.executions.backends.backend import Backend
-from kasal_jupyter.executions.check import Checked, check_run
 from kasal_jupyter.executions.crew_memories import CrewMemories
 from kasal_jupyter.executions.feed import POLL_SECONDS, Feed, Feeds
 from kasal_jupyter.executions.files import Presence, RunFiles, take_in_files
 from kasal_jupyter.executions.journal import Journal
-from kasal_jupyter.executions.ledger import book_past_runs, estimate_duration, models_of, settle
-from kasal_jupyter.executions.lineage import (
-    asked_of,
-    attempts_at,
-    changed_budget,
-    changed_inputs,
-    changed_tools,
-    replay_spec,
-    request_of,
-    require_alone,
-    require_resumable,
-    whole_of,
-)
-from kasal_jupyter.executions.once import answering, digest_of, told_why
+from kasal_jupyter.executions.ledger import book_past_runs, settle
+from kasal_jupyter.executions.lineage import follow_up, require_alone
+from kasal_jupyter.executions.once import answering
 from kasal_jupyter.executions.queue import RETRY_SECONDS, RunLimits, RunQueue
 from kasal_jupyter.executions.recovery import INTERRUPTED, forget_requests, left_over, recover
 from kasal_jupyter.executions.run import Run
 from kasal_jupyter.executions.webhooks import Webhooks
 from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.places import DISK, Chores, beside_loop
-from kasal_jupyter.schemas.base import new_id, utc_now
-from kasal_jupyter.schemas.crews import Crew, WholeCrew
-from kasal_jupyter.schemas.executions import (
-    ENDED,
-    Budget,
-    Execution,
-    ExecutionError,
-    ExecutionResume,
-    StopRequest,
-)
-from kasal_jupyter.schemas.spec import RunRequest, RunSource
+from kasal_jupyter.schemas.base import utc_now
+from kasal_jupyter.schemas.executions import ENDED, Execution, ExecutionError, StopRequest
 from kasal_jupyter.schemas.tasks import TaskState
-from kasal_jupyter.schemas.tools import ClientTool
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.toolbox.toolbox import Toolbox
 
@@ -98,6 +69,8 @@ class Runs:
         Delivers events to the crews' receivers; nobody does, where nothing is given.
     memories
         What crews recall in their runs; nothing, where nothing is given.
+    resumes
+        Whether runs that a crash of another server has cut off are to be gone on with.
     """
 
     def __init__(
@@ -111,6 +84,7 @@ class Runs:
         toolbox: Callable[[str], Toolbox] | None = None,
         webhooks: Webhooks | None = None,
         memories: CrewMemories | None = None,
+        resumes: bool = False,
     ) -> None:
         self.store = store
         self.folder = folder / "runs"
@@ -122,6 +96,7 @@ class Runs:
         self.limits = limits or RunLimits()
         self.webhooks = webhooks
         self.memories = memories
+        self.resumes = resumes
         self.presence = Presence(folder / "servers")
         self._runs: dict[str, Run] = {}
         self._queue: RunQueue[Run] = RunQueue(self.limits)
@@ -138,272 +113,49 @@ class Runs:
 
     # -- the life of a run ---------------------------------------------------------------------------
 
-    async def start(
-        self,
-        whole: WholeCrew,
-        inputs: dict[str, Any],
-        owner: str,
-        *,
-        request: KeyedRequest | None = None,
-        tools: Sequence[ClientTool] = (),
-        budget: Budget | None = None,
-        unrepeated: bool = False,
-    ) -> Execution:
-        """Accept an execution: checked whole, on disk, and queued.
-
-        Parameters
-        ----------
-        whole
-            The crew.
-        inputs
-            Values for its ``{placeholders}``.
-        owner
-            Whose execution it is.
-        request
-            The key that the client sent along: a request that comes again with it gives the execution
-            that the first has started.
-        tools
-            Those that the client brings along and answers for.
-        budget
-            What it may use up.
-        unrepeated
-            Whether a model that fails is not asked again.
-
-        Raises
-        ------
-        NotRunnable
-            The crew cannot run like this; every fault is named, and nothing was stored.
-        Conflict
-            The key was used for something else.
-        TooManyRequests
-            The owner has as many executions waiting as one may have.
-        Unavailable
-            The queue is full, or the server is shutting down.
-        StoreError
-            It cannot be written; nothing was stored.
-        """
-        asked = Asked(whole, inputs, owner, tools, budget, unrepeated=unrepeated)
-        return (await self._start(asked, request))[0]
-
-    async def once(
-        self,
-        whole: WholeCrew,
-        inputs: dict[str, Any],
-        owner: str,
-        *,
-        request: KeyedRequest | None = None,
-        tools: Sequence[ClientTool] = (),
-        budget: Budget | None = None,
-    ) -> tuple[Execution, bool]:
-        """Give a run that was asked for the same; where there is none, :meth:`start` one.
-
-        Returns
-        -------
-        tuple
-            The execution, and whether it is such an earlier one. That has completed, or was asked for by
-            this method as well, and goes on.
-
-        Raises
-        ------
-        KasalError
-            As :meth:`start` does.
-        """
-        if request is not None and (first := started_with(self.store, request)):
-            return first, False
-        asked = Asked(whole, inputs, owner, tools, budget, once=True)
-        await self.put_away(whole.crew.id)
-        checked = await beside_loop(
-            lambda: self._check(new_id("job"), asked), size=whole.size + _size(inputs), owner=owner
-        )
-        found = answering(self.store, digest_of(checked.required(), owner), budget)
-        earlier = await self._current(found) if found is not None else None
-        if earlier is not None and (earlier.status == "completed" or earlier.status not in ENDED):
-            return earlier, True
-        execution, new = await self._start(asked, request)
-        return execution, not new
-
-    async def _start(self, asked: Asked, request: KeyedRequest | None) -> tuple[Execution, bool]:
-        """Start what is asked; say as well whether that has started it, and no request before."""
-        if request is not None and (first := started_with(self.store, request)):
-            return first, False
-        whole, owner = asked.whole, asked.owner
-
-        def prepare(job_id: str) -> Prepared:
-            checked = self._check(job_id, asked)
-            spec = checked.required().model_copy(
-                update={"journal_bytes": self.limits.journal_bytes, "unrepeated": asked.unrepeated}
-            )
-            execution = queued_execution(
-                spec,
-                owner,
-                self.presence.server_id,
-                crew_version=whole.crew.version if self.store.crews.has(whole.crew.id) else None,
-                expected=estimate_duration(self.store, whole),
-                models=models_of(whole, self.catalog.default_model),
-                remarks=[*checked.told(), *(told_why(spec) if asked.once else ())],
-                request=request,
-            )
-            kept = request_of(
-                spec, owner, webhook=whole.crew.webhook, digest=digest_of(spec, owner), once=asked.once
-            )
-            return Prepared(spec, execution, kept, noted=whole, told=whole.crew)
-
-        size = whole.size + _size(asked.inputs)
-        return await self._begin(prepare, owner, whole.crew.id, size=size, keyed=request)
-
-    async def replay(self, job_id: str, owner: str) -> Execution:
-        """Have an earlier run's record run through again: nothing is asked, called, booked or remembered.
-
-        Parameters
-        ----------
-        job_id
-            The earlier run.
-        owner
-            Whose execution it is.
-
-        Raises
-        ------
-        NotFound
-            There is none with this id.
-        Conflict
-            It goes on, or was run by an older version.
-        KasalError
-            As :meth:`start` does.
-        """
-        source = await self.execution(job_id)
-        if source.status not in ENDED:
-            raise Conflict(f"{job_id} is {source.status}; it can be replayed when it has ended")
-        asked = asked_of(self.store, source)
-
-        def prepare(new_id: str) -> Prepared:
-            spec = replay_spec(asked, source, **self._of_one_run(new_id, "replay", job_id))
-            if spec.memory is not None:
-                # The folder may have moved.
-                file = str(self.store.path.absolute())
-                spec = spec.model_copy(update={"memory": spec.memory.model_copy(update={"file": file})})
-            execution = queued_execution(
-                spec,
-                owner,
-                self.presence.server_id,
-                crew_version=source.crew_version,
-                expected=1,
-                models=source.models,
-                verb="replay",
-                attempt=source.attempt,
-            )
-            return Prepared(spec, execution, request_of(spec, owner, webhook=None))
-
-        return (await self._begin(prepare, owner, source.crew_id, size=_weight(asked, source)))[0]
-
-    async def resume(
+    async def begin(
         self,
         job_id: str,
-        owner: str,
-        change: ExecutionResume,
-        *,
-        sees: Callable[[Crew], bool] = lambda _crew: True,
-    ) -> Execution:
-        """Go on with a run that has ended before its time: what is recorded of it is not asked again.
-
-        Parameters
-        ----------
-        job_id
-            That run.
-        owner
-            Whose execution it is.
-        change
-            What is other than it was.
-        sees
-            Says whether the crew may be run still, as it was: with its owner's keys and tools.
-
-        Raises
-        ------
-        NotFound
-            There is none with this id, or its crew is nobody's business any more.
-        Conflict
-            It has completed, goes on, was run by an older version, or has failed too often at the same call.
-        KasalError
-            As :meth:`start` does.
-        """
-        source = await self.execution(job_id)
-        asked = asked_of(self.store, source)
-        attempts = await self.current(attempts_at(self.store, asked))
-        require_resumable(source, attempts, change)
-        whole, before = whole_of(asked, source)
-        if not sees(whole.crew):
-            raise NotFound(f"There is no crew {whole.crew.id}")
-        again = Asked(
-            whole,
-            changed_inputs(source, change),
-            owner,
-            changed_tools(before.client_tools, change.tools),
-            changed_budget(before.budget, change.budget),
-            model=change.model,
-        )
-
-        def prepare(new_id: str) -> Prepared:
-            checked = self._check(new_id, again)
-            spec = checked.required().model_copy(update=self._of_one_run(new_id, "resume", job_id))
-            execution = queued_execution(
-                spec,
-                owner,
-                self.presence.server_id,
-                crew_version=source.crew_version,
-                expected=source.estimated_duration,
-                models=[change.model] if change.model else source.models,
-                remarks=checked.told(),
-                verb="resume",
-                attempt=1 + max(each.attempt for each in (source, *attempts)),
-            )
-            kept = request_of(spec, owner, webhook=asked.webhook, root=asked.root)
-            return Prepared(spec, execution, kept, told=whole.crew)
-
-        return (await self._begin(prepare, owner, source.crew_id, size=_weight(asked, source)))[0]
-
-    def _of_one_run(self, job_id: str, verb: Literal["replay", "resume"], parent: str) -> dict[str, Any]:
-        """Give the fields of the message that starts a run from another's record."""
-        journal = str(self.files.journal(parent).absolute())
-        return {
-            "job_id": job_id,
-            "folder": str(self.files.workspace(job_id)),
-            "journal_bytes": self.limits.journal_bytes,
-            "source": RunSource(verb=verb, job_id=parent, journal=journal),
-        }
-
-    def _check(self, job_id: str, asked: Asked) -> Checked:
-        whole = asked.whole
-        return check_run(
-            job_id,
-            _without_webhook(whole),
-            asked.inputs,
-            catalog=self.catalog.of(whole.crew.owner),
-            toolbox=self.toolbox(whole.crew.owner),
-            folder=str(self.files.workspace(job_id)),
-            client_tools=asked.tools,
-            budget=asked.budget,
-            recall=self.memories.of if self.memories is not None else None,
-            model=asked.model,
-        )
-
-    async def _begin(
-        self,
-        prepare: Callable[[str], Prepared],
+        prepare: Callable[[], Prepared],
         owner: str,
         crew_id: str,
         *,
         size: int,
         keyed: KeyedRequest | None = None,
     ) -> tuple[Execution, bool]:
-        """Accept the run that is made under a new id, and queue it.
+        """Accept a run, and queue it.
 
-        Of a request that was started already nothing is begun: then its execution is given, and False.
+        Parameters
+        ----------
+        job_id
+            Its id.
+        prepare
+            Checks it, and gives what is kept of it; it is called beside the loop.
+        owner
+            Whose execution it is.
+        crew_id
+            The crew.
+        size
+            How much there is to check.
+        keyed
+            The key that the client sent along.
+
+        Returns
+        -------
+        tuple
+            The execution, and whether this has begun it: not where a request with the same key has before,
+            nor where an equal run answers that was asked for with ``once``.
+
+        Raises
+        ------
+        KasalError
+            It is not accepted; nothing of it was stored.
         """
         if self._closing:
             raise Unavailable("The server is shutting down; try again when it is back", retry_after=10)
         with self._queue.admitted(owner):
             await self.put_away(crew_id)
-            job_id = new_id("job")
-            made = await beside_loop(lambda: prepare(job_id), size=size, owner=owner)
+            made = await beside_loop(prepare, size=size, owner=owner)
             try:
                 run, execution = await self._accept(made, keyed)
             except OSError as error:
@@ -435,6 +187,8 @@ class Runs:
                 first = answering(self.store, made.asked.digest, spec.budget)
             if first is None:
                 require_alone(self.store, made.asked)
+                if spec.source is not None and spec.source.verb == "resume":
+                    follow_up(self.store, spec.source.job_id, job_id, unasked=made.unasked)
                 self.store.executions.insert(execution)
                 self.store.run_requests.insert(made.asked)
                 if made.noted is not None:
@@ -589,7 +343,7 @@ class Runs:
 
         What cannot be settled now is left to the next who asks for it, and to the next start.
         """
-        for step in (self._take_in_files, self._recover_all, self._book_all, self._take_over, self._sweep):
+        for step in (self._take_in_files, self.recover_all, self._book_all, self._take_over, self._sweep):
             try:
                 await step()
             except Exception:
@@ -598,10 +352,12 @@ class Runs:
     async def _take_in_files(self) -> None:
         await asyncio.to_thread(take_in_files, self.store, self.folder)
 
-    async def _recover_all(self) -> None:
+    async def recover_all(self) -> None:
+        """End what servers that are gone have left unfinished."""
         for status in ("queued", "running"):
             for execution in self.store.executions.find(status=status):
-                await self._current(execution)
+                if not self.presence.alive(execution.server):
+                    await self._current(execution)
 
     async def _book_all(self) -> None:
         try:
@@ -804,7 +560,9 @@ class Runs:
         """End an execution whose server is gone; where that cannot be written now, tell it at least."""
         try:
             await self.store.change(
-                lambda: recover(self.store, self.files.journal(execution.id), execution.id)
+                lambda: recover(
+                    self.store, self.files.journal(execution.id), execution.id, resumes=self.resumes
+                )
             )
         except (KasalError, OSError):
             log.exception("the end of %s cannot be stored at the moment", execution.id)
@@ -878,16 +636,6 @@ def _fitting(execution: Execution, fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _size(inputs: Mapping[str, Any]) -> int:
-    """Give how much inputs are: each counts, and each of their texts' 10,000 characters."""
-    return len(inputs) + sum(len(each) // 10_000 for each in inputs.values() if isinstance(each, str))
-
-
-def _weight(asked: RunRequest, source: Execution) -> int:
-    """Give how much a run is, by what was stored of it."""
-    return len(asked.spec.get("agents", ())) + len(asked.spec.get("tasks", ())) + _size(source.inputs)
-
-
 def _overlay(execution: Execution, feed: Feed) -> Execution:
     """Give a stored summary the state that the run's events tell."""
     stored, fields = execution.dump(), feed.summary.fields()
@@ -895,8 +643,3 @@ def _overlay(execution: Execution, feed: Feed) -> Execution:
         return Execution.model_validate({**stored, **fields})
     except ValidationError:
         return Execution.model_validate({**stored, **_fitting(execution, fields)})
-
-
-def _without_webhook(whole: WholeCrew) -> WholeCrew:
-    """Keep the receiver's address, which may be a secret, from the run: the server alone calls it."""
-    return whole.model_copy(update={"crew": whole.crew.model_copy(update={"webhook": None})})

@@ -25,6 +25,7 @@ from kasal_jupyter.executions.journal import Journal
 from kasal_jupyter.executions.queue import RunLimits
 from kasal_jupyter.executions.run import Keeper
 from kasal_jupyter.executions.service import Runs
+from kasal_jupyter.executions.verbs import start
 from kasal_jupyter.executions.webhooks import SigningSecrets, Webhooks
 from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.models.catalog import ModelCatalog
@@ -182,7 +183,7 @@ async def started(runs, whole, follower):
     """Start a run; give its id, or None where it was refused, of which nothing may stay."""
     known = {execution.id for execution in runs.store.executions.find()}
     try:
-        execution = await runs.start(whole, {"topic": "tea"}, "ada")
+        execution = await start(runs, whole, {"topic": "tea"}, "ada")
     except (KasalError, OSError, RuntimeError):
         left = {execution.id for execution in runs.store.executions.find()} - known
         # Where even taking it back failed, it is ended by whoever looks.

@@ -20,6 +20,7 @@ from kasal_jupyter.executions.disabled_users import USER_DISABLED
 from kasal_jupyter.executions.journal import Journal
 from kasal_jupyter.executions.recovery import SURE_SECONDS
 from kasal_jupyter.executions.usage_report import usage_of
+from kasal_jupyter.executions.verbs import start
 from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.schemas.executions import ENDED, Budget, ExecutionQuery
 from kasal_jupyter.schemas.usage import UsageQuery
@@ -42,7 +43,7 @@ class World:
         return runs
 
     async def start(self, runs, owner="ada", **options):
-        return (await runs.start(self.whole, {"topic": "tea"}, owner, **options)).id
+        return (await start(runs, self.whole, {"topic": "tea"}, owner, **options)).id
 
     async def state(self, runs, job_id, *states):
         async with asyncio.timeout(30):

@@ -9,6 +9,7 @@ import pytest
 from kasal_jupyter.errors import Conflict, NotFound, NotRunnable
 from kasal_jupyter.events.summary import summarise
 from kasal_jupyter.executions.lineage import changed_budget, replay_spec, request_of
+from kasal_jupyter.executions.verbs import replay, resume
 from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.schemas.executions import Budget, ExecutionResume
 from kasal_jupyter.schemas.mcp import McpTool, RunMcpServer
@@ -130,7 +131,7 @@ def test_a_replay_tells_books_and_remembers_nothing(tmp_path):
         # The crew has changed since, and is gone; nobody has a key.
         await world.store.change(lambda: world.store.crews.delete(world.whole.crew.id))
         runs.catalog = ModelCatalog(environ={})
-        made = await runs.replay(source.id, "ada")
+        made = await replay(runs, source.id, "ada")
         assert (made.verb, made.parent, made.attempt) == ("replay", source.id, 1)
         assert (made.inputs, made.crew_version) == (source.inputs, source.crew_version)
         ended = await world.state(runs, made.id)
@@ -146,7 +147,7 @@ def test_a_replay_tells_books_and_remembers_nothing(tmp_path):
         assert world.store.memories.count(crew_id=world.whole.crew.id) == 0
         assert world.store.ledger.find() == before
         # It is a record as any other.
-        assert (await runs.replay(made.id, "ada")).parent == made.id
+        assert (await replay(runs, made.id, "ada")).parent == made.id
         first = world.events(runs, made.id)[0]
         assert (first["verb"], first["parent"]) == ("replay", source.id)
 
@@ -157,7 +158,7 @@ def test_nothing_answers_for_a_client_that_a_replay_does_not_need(tmp_path):
     async def work(world):
         runs = world.runs(completes, goes_on)
         source = await world.state(runs, await world.start(runs, tools=[TOOL]))
-        made = await runs.replay(source.id, "ada")
+        made = await replay(runs, source.id, "ada")
         await world.state(runs, made.id, "running")
         assert (await runs.running(made.id)).calls._timer is None
         await runs.stop(made.id)
@@ -184,7 +185,7 @@ def test_a_resumption_is_of_the_crew_as_it_was_with_what_is_changed(tmp_path):
                 "tools": [other.model_dump(), more.model_dump()],
             }
         )
-        made = await runs.resume(source.id, "ada", change)
+        made = await resume(runs, source.id, "ada", change)
         assert (made.verb, made.parent, made.attempt) == ("resume", source.id, 2)
         ended = await world.state(runs, made.id)
         spec = spec_of(runs, made.id)
@@ -197,7 +198,7 @@ def test_a_resumption_is_of_the_crew_as_it_was_with_what_is_changed(tmp_path):
         # Its receiver is told of it, as of the run that it goes on with.
         assert set(world.store.deliveries.ids()) == {source.id, made.id}
         # What it goes on with is its own.
-        third = await runs.resume(made.id, "ada", ExecutionResume())
+        third = await resume(runs, made.id, "ada", ExecutionResume())
         assert (third.inputs, third.budget, third.attempt) == ({"topic": "coffee"}, spec.budget, 3)
 
     live(work, tmp_path)
@@ -217,36 +218,36 @@ def test_a_resumption_asks_another_model_in_the_place_of_all(tmp_path):
         # The key of the model that has failed is gone.
         runs.catalog = ModelCatalog(environ={"OPENAI_API_KEY": ""})
         with pytest.raises(NotRunnable, match="OPENAI_API_KEY"):
-            await runs.resume(source.id, "ada", ExecutionResume())
-        made = await runs.resume(source.id, "ada", ExecutionResume(model="sandbox"))
+            await resume(runs, source.id, "ada", ExecutionResume())
+        made = await resume(runs, source.id, "ada", ExecutionResume(model="sandbox"))
         await world.state(runs, made.id)
         spec = spec_of(runs, made.id)
         assert [(agent.model, agent.fallbacks) for agent in spec.agents] == [("sandbox", [])] * 2
         assert list(spec.models) == ["sandbox"]
         with pytest.raises(NotRunnable) as refused:
-            await runs.resume(made.id, "ada", ExecutionResume(model="nobodys/model"))
+            await resume(runs, made.id, "ada", ExecutionResume(model="nobodys/model"))
         assert {fault.field for fault in refused.value.faults} == {"model"}
 
     live(work, tmp_path)
 
 
-@pytest.mark.parametrize("verb", ["replay", "resume"])
-def test_what_goes_on_or_is_not_there_is_no_record(tmp_path, verb):
+@pytest.mark.parametrize(
+    ("act", "more"), [(replay, ()), (resume, (ExecutionResume(),))], ids=["replay", "resume"]
+)
+def test_what_goes_on_or_is_not_there_is_no_record(tmp_path, act, more):
     async def work(world):
         runs = world.runs(goes_on)
         job_id = await world.start(runs)
         await world.state(runs, job_id, "running")
-        more = (ExecutionResume(),) if verb == "resume" else ()
-        act = getattr(runs, verb)
         with pytest.raises(Conflict, match=f"{job_id} is running"):
-            await act(job_id, "ada", *more)
+            await act(runs, job_id, "ada", *more)
         with pytest.raises(NotFound):
-            await act("job_none", "ada", *more)
+            await act(runs, "job_none", "ada", *more)
         await runs.stop(job_id)
         # One of an older version has nothing that it was asked.
         await world.store.change(lambda: world.store.run_requests.delete(job_id))
         with pytest.raises(Conflict, match="by an older version"):
-            await act(job_id, "ada", *more)
+            await act(runs, job_id, "ada", *more)
 
     live(work, tmp_path)
 
@@ -259,9 +260,9 @@ def test_what_another_version_has_kept_is_refused_in_words(tmp_path):
             lambda: world.store.run_requests.update(source.id, {"spec": {"crew": {}, "models": 3}})
         )
         with pytest.raises(Conflict, match="does not fit this one"):
-            await runs.replay(source.id, "ada")
+            await replay(runs, source.id, "ada")
         with pytest.raises(Conflict, match="does not fit this one"):
-            await runs.resume(source.id, "ada", ExecutionResume())
+            await resume(runs, source.id, "ada", ExecutionResume())
 
     live(work, tmp_path)
 
@@ -271,19 +272,19 @@ def test_only_what_has_ended_before_its_time_is_resumed_and_once_at_a_time(tmp_p
         runs = world.runs(completes, failing(), goes_on, running=2)
         completed = await world.state(runs, await world.start(runs))
         with pytest.raises(Conflict, match="nothing is left"):
-            await runs.resume(completed.id, "ada", ExecutionResume())
+            await resume(runs, completed.id, "ada", ExecutionResume())
         failed = await world.state(runs, await world.start(runs))
         resumed = await asyncio.gather(
-            *(runs.resume(failed.id, "ada", ExecutionResume()) for _ in range(5)), return_exceptions=True
+            *(resume(runs, failed.id, "ada", ExecutionResume()) for _ in range(5)), return_exceptions=True
         )
         (going,) = (each for each in resumed if not isinstance(each, Conflict))
         assert all(going.id in str(each) for each in resumed if each is not going)
         with pytest.raises(Conflict, match=going.id):
-            await runs.resume(failed.id, "ada", ExecutionResume())
+            await resume(runs, failed.id, "ada", ExecutionResume())
         await runs.stop(going.id)
         # What was stopped goes on like what has failed; a replay is no attempt.
-        await runs.stop((await runs.replay(failed.id, "ada")).id)
-        assert (await runs.resume(going.id, "ada", ExecutionResume())).attempt == 3
+        await runs.stop((await replay(runs, failed.id, "ada")).id)
+        assert (await resume(runs, going.id, "ada", ExecutionResume())).attempt == 3
 
     live(work, tmp_path)
 
@@ -292,10 +293,10 @@ def test_a_replay_is_not_resumed(tmp_path):
     async def work(world):
         runs = world.runs(completes, failing())
         source = await world.state(runs, await world.start(runs))
-        made = await runs.replay(source.id, "ada")
+        made = await replay(runs, source.id, "ada")
         await world.state(runs, made.id)
         with pytest.raises(Conflict, match=f"replay of {source.id}"):
-            await runs.resume(made.id, "ada", ExecutionResume())
+            await resume(runs, made.id, "ada", ExecutionResume())
 
     live(work, tmp_path)
 
@@ -306,13 +307,13 @@ def test_attempts_that_fail_at_one_call_come_to_an_end(tmp_path):
         latest = await world.state(runs, await world.start(runs))
         first = latest
         for _ in range(3):
-            made = await runs.resume(latest.id, "ada", ExecutionResume())
+            made = await resume(runs, latest.id, "ada", ExecutionResume())
             latest = await world.state(runs, made.id)
         for source in (latest, first):
             with pytest.raises(Conflict, match="3 attempts have failed at the same call, the model m"):
-                await runs.resume(source.id, "ada", ExecutionResume())
+                await resume(runs, source.id, "ada", ExecutionResume())
         # Something else is something else.
-        made = await runs.resume(latest.id, "ada", ExecutionResume(model="sandbox"))
+        made = await resume(runs, latest.id, "ada", ExecutionResume(model="sandbox"))
         assert made.attempt == 5
 
     live(work, tmp_path)
@@ -323,7 +324,7 @@ def test_a_budget_that_is_used_up_is_no_fault_of_a_call(tmp_path):
         runs = world.runs(failing(code="BUDGET_EXCEEDED"))
         latest = await world.state(runs, await world.start(runs))
         for _ in range(4):
-            latest = await world.state(runs, (await runs.resume(latest.id, "ada", ExecutionResume())).id)
+            latest = await world.state(runs, (await resume(runs, latest.id, "ada", ExecutionResume())).id)
         assert latest.attempt == 5
 
     live(work, tmp_path)
@@ -344,13 +345,13 @@ def test_a_record_that_is_read_is_not_deleted(tmp_path):
     async def work(world):
         runs = world.runs(failing(), goes_on)
         source = await world.state(runs, await world.start(runs))
-        made = await runs.resume(source.id, "ada", ExecutionResume())
+        made = await resume(runs, source.id, "ada", ExecutionResume())
         with pytest.raises(Conflict, match=made.id):
             await runs.delete(source.id)
         await runs.stop(made.id)
         await runs.delete(source.id)
         # What it has taken over stands in its own record.
-        assert (await runs.resume(made.id, "ada", ExecutionResume())).parent == made.id
+        assert (await resume(runs, made.id, "ada", ExecutionResume())).parent == made.id
 
     live(work, tmp_path)
 
@@ -360,7 +361,7 @@ def test_a_crew_that_nobody_may_run_any_more_is_not_run_by_resuming(tmp_path):
         runs = world.runs(failing())
         source = await world.state(runs, await world.start(runs, owner="admin"))
         with pytest.raises(NotFound, match="crew"):
-            await runs.resume(source.id, "admin", ExecutionResume(), sees=lambda crew: crew.owner == "admin")
+            await resume(runs, source.id, "admin", ExecutionResume(), sees=lambda crew: crew.owner == "admin")
 
     live(work, tmp_path)
 

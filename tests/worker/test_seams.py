@@ -14,6 +14,7 @@ from kasal_jupyter.executions import run as run_module
 from kasal_jupyter.executions.backends import zygote as zygote_module
 from kasal_jupyter.executions.backends.local import LocalBackend
 from kasal_jupyter.executions.journal import Journal
+from kasal_jupyter.executions.verbs import start
 from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.schemas.executions import ENDED
@@ -63,7 +64,7 @@ def house(tmp_path_factory):
 
 async def lived(runs, whole, topic, act=None):
     """Have a run live to its end; give its execution."""
-    job_id = (await runs.start(whole, {"topic": topic}, "ada")).id
+    job_id = (await start(runs, whole, {"topic": topic}, "ada")).id
     run = runs._runs[job_id]
     await until(lambda: run.asks or run.ended, 200)
     if not run.ended:
@@ -139,7 +140,7 @@ def test_a_run_ends_whatever_thread_it_leaves_behind(house, left, monkeypatch):
 
     async def both():
         async with asyncio.timeout(120):
-            job_id = (await runs.start(whole, {"topic": f"left {left}"}, "ada")).id
+            job_id = (await start(runs, whole, {"topic": f"left {left}"}, "ada")).id
             run = runs._runs[job_id]
             await until(lambda: run.asks)
             run.calls.answer(RunToolAnswer(call_id=_question(run), result="Yes"))

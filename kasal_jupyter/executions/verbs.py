@@ -1,0 +1,452 @@
+"""What can be asked for of an execution: a run, an equal one's answer, a replay, a resumption, a fork.
+
+Each is checked whole, made ready, and given to :meth:`Runs.begin`, which accepts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kasal_jupyter.errors import Conflict, NotFound
+from kasal_jupyter.executions.acceptance import (
+    Asked,
+    KeyedRequest,
+    Prepared,
+    queued_execution,
+    started_with,
+)
+from kasal_jupyter.executions.check import Checked, check_run
+from kasal_jupyter.executions.forks import Fork, plan_fork
+from kasal_jupyter.executions.journal import Journal
+from kasal_jupyter.executions.ledger import estimate_duration, models_of
+from kasal_jupyter.executions.lineage import (
+    asked_of,
+    attempts_at,
+    changed,
+    changed_inputs,
+    replay_spec,
+    request_of,
+    require_resumable,
+    whole_of,
+)
+from kasal_jupyter.executions.once import answering, digest_of, told_why
+from kasal_jupyter.executions.service import Runs
+from kasal_jupyter.places import LISTS, beside_loop
+from kasal_jupyter.schemas.base import new_id
+from kasal_jupyter.schemas.crews import Crew, WholeCrew
+from kasal_jupyter.schemas.executions import (
+    ENDED,
+    Budget,
+    Execution,
+    ExecutionFork,
+    ExecutionResume,
+    ForkEstimate,
+    ForkPreview,
+)
+from kasal_jupyter.schemas.spec import ForkPlace, RecordVerb, RunRequest, RunSource, RunSpec
+from kasal_jupyter.schemas.tools import ClientTool
+
+
+async def start(
+    runs: Runs,
+    whole: WholeCrew,
+    inputs: dict[str, Any],
+    owner: str,
+    *,
+    request: KeyedRequest | None = None,
+    tools: Sequence[ClientTool] = (),
+    budget: Budget | None = None,
+    unrepeated: bool = False,
+) -> Execution:
+    """Accept an execution: checked whole, on disk, and queued.
+
+    Parameters
+    ----------
+    runs
+        Where it runs.
+    whole
+        The crew.
+    inputs
+        Values for its ``{placeholders}``.
+    owner
+        Whose execution it is.
+    request
+        The key that the client sent along: a request that comes again with it gives the execution
+        that the first has started.
+    tools
+        Those that the client brings along and answers for.
+    budget
+        What it may use up.
+    unrepeated
+        Whether a model that fails is not asked again.
+
+    Raises
+    ------
+    NotRunnable
+        The crew cannot run like this; every fault is named, and nothing was stored.
+    Conflict
+        The key was used for something else.
+    TooManyRequests
+        The owner has as many executions waiting as one may have.
+    Unavailable
+        The queue is full, or the server is shutting down.
+    StoreError
+        It cannot be written; nothing was stored.
+    """
+    if request is not None and (first := started_with(runs.store, request)):
+        return first
+    asked, job_id = Asked(whole, inputs, owner, tools, budget, unrepeated=unrepeated), new_id("job")
+
+    def prepare() -> Prepared:
+        return _prepared(runs, asked, _checked(runs, job_id, asked), request)
+
+    return (await runs.begin(job_id, prepare, owner, whole.crew.id, size=_size(asked), keyed=request))[0]
+
+
+async def once(
+    runs: Runs,
+    whole: WholeCrew,
+    inputs: dict[str, Any],
+    owner: str,
+    *,
+    request: KeyedRequest | None = None,
+    tools: Sequence[ClientTool] = (),
+    budget: Budget | None = None,
+) -> tuple[Execution, bool]:
+    """Give a run that was asked for the same; where there is none, :func:`start` one.
+
+    Returns
+    -------
+    tuple
+        The execution, and whether it is such an earlier one. That has completed, or was asked for by
+        this function as well, and goes on.
+
+    Raises
+    ------
+    KasalError
+        As :func:`start` does.
+    """
+    if request is not None and (first := started_with(runs.store, request)):
+        return first, False
+    asked, job_id = Asked(whole, inputs, owner, tools, budget, once=True), new_id("job")
+    await runs.put_away(whole.crew.id)
+    checked = await beside_loop(lambda: _checked(runs, job_id, asked), size=_size(asked), owner=owner)
+    found = answering(runs.store, digest_of(checked.required(), owner), budget)
+    earlier = (await runs.current([found]))[0] if found is not None else None
+    if earlier is not None and (earlier.status == "completed" or earlier.status not in ENDED):
+        return earlier, True
+
+    def prepare() -> Prepared:
+        return _prepared(runs, asked, checked, request)
+
+    execution, new = await runs.begin(job_id, prepare, owner, whole.crew.id, size=_size(asked), keyed=request)
+    return execution, not new
+
+
+async def replay(runs: Runs, job_id: str, owner: str) -> Execution:
+    """Have an earlier run's record run through again: nothing is asked, called, booked or remembered.
+
+    Parameters
+    ----------
+    runs
+        Where it runs.
+    job_id
+        The earlier run.
+    owner
+        Whose execution it is.
+
+    Raises
+    ------
+    NotFound
+        There is none with this id.
+    Conflict
+        It goes on, or was run by an older version.
+    KasalError
+        As :func:`start` does.
+    """
+    source = await runs.execution(job_id)
+    if source.status not in ENDED:
+        raise Conflict(f"{job_id} is {source.status}; it can be replayed when it has ended")
+    asked, made = asked_of(runs.store, source), new_id("job")
+
+    def prepare() -> Prepared:
+        spec = replay_spec(asked, source, **_of_one_run(runs, made, "replay", job_id))
+        if spec.memory is not None:
+            # The folder may have moved.
+            file = str(runs.store.path.absolute())
+            spec = spec.model_copy(update={"memory": spec.memory.model_copy(update={"file": file})})
+        execution = queued_execution(
+            spec,
+            owner,
+            runs.presence.server_id,
+            crew_version=source.crew_version,
+            expected=1,
+            models=source.models,
+            verb="replay",
+            attempt=source.attempt,
+        )
+        return Prepared(spec, execution, request_of(spec, owner, webhook=None))
+
+    return (await runs.begin(made, prepare, owner, source.crew_id, size=_weight(asked, source)))[0]
+
+
+async def resume(
+    runs: Runs,
+    job_id: str,
+    owner: str,
+    change: ExecutionResume,
+    *,
+    sees: Callable[[Crew], bool] = lambda _crew: True,
+    unasked: bool = False,
+) -> Execution:
+    """Go on with a run that has ended before its time: what is recorded of it is not asked again.
+
+    Parameters
+    ----------
+    runs
+        Where it runs.
+    job_id
+        That run.
+    owner
+        Whose execution it is.
+    change
+        What is other than it was.
+    sees
+        Says whether the crew may be run still, as it was: with its owner's keys and tools.
+    unasked
+        Whether a server does so of itself, since a crash has cut the run off.
+
+    Raises
+    ------
+    NotFound
+        There is none with this id, or its crew is nobody's business any more.
+    Conflict
+        It has completed, goes on, was run by an older version, or has failed too often at the same call.
+    KasalError
+        As :func:`start` does.
+    """
+    source = await runs.execution(job_id)
+    asked, made = asked_of(runs.store, source), new_id("job")
+    attempts = await runs.current(attempts_at(runs.store, asked))
+    require_resumable(source, attempts, change)
+    whole, before = whole_of(asked, source)
+    if not sees(whole.crew):
+        raise NotFound(f"There is no crew {whole.crew.id}")
+    again = changed(whole, before, changed_inputs(source, change), owner, change)
+
+    def prepare() -> Prepared:
+        checked = _checked(runs, made, again)
+        of_one_run = _of_one_run(runs, made, "resume", job_id, lineage=asked.root)
+        spec = checked.required().model_copy(update={**of_one_run, "edits": before.edits})
+        execution = queued_execution(
+            spec,
+            owner,
+            runs.presence.server_id,
+            crew_version=source.crew_version,
+            expected=source.estimated_duration,
+            models=[change.model] if change.model else source.models,
+            remarks=checked.told(),
+            verb="resume",
+            attempt=1 + max(each.attempt for each in (source, *attempts)),
+        )
+        kept = request_of(spec, owner, webhook=asked.webhook, root=asked.root)
+        return Prepared(spec, execution, kept, told=whole.crew, unasked=unasked)
+
+    return (await runs.begin(made, prepare, owner, source.crew_id, size=_weight(asked, source)))[0]
+
+
+async def fork(
+    runs: Runs,
+    job_id: str,
+    owner: str,
+    change: ExecutionFork,
+    *,
+    sees: Callable[[Crew], bool] = lambda _crew: True,
+) -> tuple[Execution, ForkEstimate]:
+    """Leave a run that has ended at one of its steps, and go another way from there, as a run of its own.
+
+    Parameters
+    ----------
+    runs, job_id, owner, sees
+        As of :func:`resume`.
+    change
+        The step, and what is other there.
+
+    Returns
+    -------
+    tuple
+        The execution, and what it may take.
+
+    Raises
+    ------
+    NotFound
+        There is none with this id, or its crew is nobody's business any more.
+    Conflict
+        It goes on, or was run by an older version.
+    InvalidRequest
+        There is no such step, or it cannot be changed so.
+    KasalError
+        As :func:`start` does.
+    """
+    way, made = await _way(runs, job_id, owner, change, sees), new_id("job")
+    source, asked = way.source, way.asked
+    again = changed(way.whole, way.before, source.inputs, owner, change)
+
+    def prepare() -> Prepared:
+        checked = _checked(runs, made, again)
+        of_one_run = _of_one_run(runs, made, "fork", job_id, place=way.fork.place)
+        spec = checked.required().model_copy(update={**of_one_run, "edits": way.fork.edits})
+        execution = queued_execution(
+            spec,
+            owner,
+            runs.presence.server_id,
+            crew_version=source.crew_version,
+            expected=source.estimated_duration,
+            models=[change.model] if change.model else source.models,
+            remarks=checked.told(),
+            verb="fork",
+        )
+        return Prepared(spec, execution, request_of(spec, owner, webhook=asked.webhook), told=way.whole.crew)
+
+    size = _weight(asked, source)
+    execution, _ = await runs.begin(made, prepare, owner, source.crew_id, size=size)
+    return execution, way.fork.preview.estimate
+
+
+async def preview_fork(
+    runs: Runs,
+    job_id: str,
+    owner: str,
+    change: ExecutionFork,
+    *,
+    sees: Callable[[Crew], bool] = lambda _crew: True,
+) -> ForkPreview:
+    """Say where a fork would begin, what it may take, and which texts can be changed there.
+
+    Raises
+    ------
+    KasalError
+        As :func:`fork` does.
+    """
+    return (await _way(runs, job_id, owner, change, sees)).fork.preview
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """What a fork leaves, and where."""
+
+    source: Execution
+    asked: RunRequest
+    whole: WholeCrew
+    before: RunSpec
+    fork: Fork
+
+
+async def _way(
+    runs: Runs, job_id: str, owner: str, change: ExecutionFork, sees: Callable[[Crew], bool]
+) -> _Way:
+    source = await runs.execution(job_id)
+    if source.status not in ENDED:
+        raise Conflict(f"{job_id} is {source.status}; it can be forked when it has ended")
+    asked = asked_of(runs.store, source)
+    whole, before = whole_of(asked, source)
+    if not sees(whole.crew):
+        raise NotFound(f"There is no crew {whole.crew.id}")
+
+    def plan() -> Fork:
+        return plan_fork(Journal.open(runs.files.journal(job_id)), before, source, change, owner)
+
+    return _Way(source, asked, whole, before, await LISTS.do(plan, owner=owner))
+
+
+def _checked(runs: Runs, job_id: str, asked: Asked) -> Checked:
+    whole = asked.whole
+    return check_run(
+        job_id,
+        _without_webhook(whole),
+        asked.inputs,
+        catalog=runs.catalog.of(whole.crew.owner),
+        toolbox=runs.toolbox(whole.crew.owner),
+        folder=str(runs.files.workspace(job_id)),
+        client_tools=asked.tools,
+        budget=asked.budget,
+        recall=runs.memories.of if runs.memories is not None else None,
+        model=asked.model,
+    )
+
+
+def _prepared(runs: Runs, asked: Asked, checked: Checked, request: KeyedRequest | None) -> Prepared:
+    """Make a run ready that takes nothing from another."""
+    whole, owner = asked.whole, asked.owner
+    spec = checked.required().model_copy(
+        update={"journal_bytes": runs.limits.journal_bytes, "unrepeated": asked.unrepeated}
+    )
+    execution = queued_execution(
+        spec,
+        owner,
+        runs.presence.server_id,
+        crew_version=whole.crew.version if runs.store.crews.has(whole.crew.id) else None,
+        expected=estimate_duration(runs.store, whole),
+        models=models_of(whole, runs.catalog.default_model),
+        remarks=[*checked.told(), *(told_why(spec) if asked.once else ())],
+        request=request,
+    )
+    digest = digest_of(spec, owner)
+    kept = request_of(spec, owner, webhook=whole.crew.webhook, digest=digest, once=asked.once)
+    return Prepared(spec, execution, kept, noted=whole, told=whole.crew)
+
+
+def _of_one_run(
+    runs: Runs,
+    job_id: str,
+    verb: RecordVerb,
+    parent: str,
+    *,
+    lineage: str | None = None,
+    place: ForkPlace | None = None,
+) -> dict[str, Any]:
+    """Give the fields of the message that starts a run from another's record."""
+    source = _source(runs, verb, parent, place)
+    return {
+        "job_id": job_id,
+        "folder": str(runs.files.workspace(job_id)),
+        "journal_bytes": runs.limits.journal_bytes,
+        "source": source.model_copy(update={"lineage": lineage}),
+    }
+
+
+def _source(runs: Runs, verb: RecordVerb, job_id: str, place: ForkPlace | None = None) -> RunSource:
+    """Give a run as what another takes its answers from; who resumes it, also what it took its own from."""
+    source = RunSource(
+        verb=verb, job_id=job_id, journal=str(runs.files.journal(job_id).absolute()), place=place
+    )
+    execution = runs.store.executions.readable(job_id) if verb == "resume" else None
+    if execution is None or execution.verb == "run" or execution.parent is None:
+        return source
+    if not runs.files.journal(execution.parent).exists():
+        return source
+    asked = runs.store.run_requests.readable(job_id)
+    place = asked.place if asked is not None else None
+    return source.model_copy(update={"before": _source(runs, execution.verb, execution.parent, place)})
+
+
+def _size(asked: Asked) -> int:
+    """Give how much there is to check of what is asked."""
+    return asked.whole.size + _length(asked.inputs)
+
+
+def _weight(asked: RunRequest, source: Execution) -> int:
+    """Give how much a run is, by what was stored of it."""
+    return len(asked.spec.get("agents", ())) + len(asked.spec.get("tasks", ())) + _length(source.inputs)
+
+
+def _length(inputs: Mapping[str, Any]) -> int:
+    """Give how much inputs are: each counts, and each of their texts' 10,000 characters."""
+    return len(inputs) + sum(len(each) // 10_000 for each in inputs.values() if isinstance(each, str))
+
+
+def _without_webhook(whole: WholeCrew) -> WholeCrew:
+    """Keep the receiver's address, which may be a secret, from the run: the server alone calls it."""
+    return whole.model_copy(update={"crew": whole.crew.model_copy(update={"webhook": None})})
