@@ -20,10 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Started with few variables, it does not read `tests/everywhere`, which says the same. Otherwise it takes
-# three times as long to start.
-sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
-
 SERVER = Path(__file__)
 
 HOSTILE_TOOLS: list[dict[str, Any]] = [
