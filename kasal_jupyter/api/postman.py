@@ -16,8 +16,7 @@ import orjson
 from pydantic import BaseModel
 
 from kasal_jupyter.api.components import Json, examples_of, markdown, query_parameters
-from kasal_jupyter.api.endpoints import Endpoint
-from kasal_jupyter.api.openapi import HEADER_FORMS, TAGS
+from kasal_jupyter.api.openapi import HEADER_FORMS, TAGS, Endpoint
 from kasal_jupyter.api.operation import PATH_NAME
 
 SCHEMA = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
@@ -44,6 +43,8 @@ VARIABLES: Mapping[str, str] = {
     "path": "paragraph.md",
     # It comes with an event, which no answer of the collection is.
     "call_id": "call_1f6w0c2m9k3x",
+    # Whatever is compared with itself does not differ.
+    "other_id": "{{job_id}}",
     "version": "1",
 }
 """The collection's variables besides the ids of what it makes, with what they are at first."""

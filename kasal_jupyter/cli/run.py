@@ -214,6 +214,8 @@ def watch(
         prompt = Prompt(client, accepted.job_id, view) if asked_here else None
         stop = not isinstance(accepted, ExecutionRecorded)
         _follow(client, accepted.job_id, view, stop=stop, prompt=prompt)
+    if (by := _successor(client, view.trace)) is not None:
+        return watch(client, accepted.model_copy(update={"job_id": by, "remarks": []}), args)
     if file.isatty() and answer_of(view.trace.summary) is not None and not args.quiet:
         say("")
     return _tell_end(client, view.trace, answer=not args.json, error=args.quiet or args.json)
@@ -252,6 +254,10 @@ def run_wait(args: argparse.Namespace) -> int:
         with view_on(sys.stderr, quiet=True) as view:
             args.job = job_of(client, args.job)
             _follow(client, args.job, view, stop=False)
+        while (by := _successor(client, view.trace)) is not None:
+            args.job = by
+            with view_on(sys.stderr, quiet=True) as view:
+                _follow(client, args.job, view, stop=False)
         if args.json:
             print(client.execution(args.job).model_dump_json())
         return _tell_end(client, view.trace, answer=not args.json, error=True)
@@ -287,6 +293,9 @@ def run_traces(args: argparse.Namespace) -> int:
         if args.follow:
             with view_on(sys.stdout, as_json=args.json) as view:
                 _follow(client, args.job, view, stop=False)
+            if (by := _successor(client, view.trace)) is not None:
+                args.job = by
+                return run_traces(args)
             return _tell_end(client, view.trace, answer=not args.json, error=args.json)
         trace = _trace_so_far(client, args.job, as_json=args.json)
     if not args.json:
@@ -335,6 +344,14 @@ def _follow(client: Client, job_id: str, view: RunView, *, stop: bool, prompt: P
             client.stop(job_id)
         for event in client.follow(job_id, after=view.trace.summary.seq):
             view.feed(event)
+
+
+def _successor(client: Client, trace: Trace) -> str | None:
+    """Give the execution that goes on with one that was cut off with its server, and say so."""
+    by = client.successor(trace.job_id) if trace.summary.resuming else None
+    if by is not None:
+        say(f"{trace.job_id} was cut off with its server; {by} goes on with it")
+    return by
 
 
 class _CaughtUp(Exception):

@@ -164,6 +164,8 @@ class ExecutionStatusEvent(EventBase):
     """Where the whole result is in the run's folder, where it is longer."""
     error: NotRequired[ErrorInfo]
     """On ``failed`` and ``interrupted``; on ``stopped`` where that was not its caller's own wish."""
+    resuming: NotRequired[bool]
+    """On ``interrupted``: another execution is about to go on with it; its status tells which."""
 
 
 class TaskStart(SpanEvent):
@@ -226,6 +228,8 @@ class AgentStart(SpanEvent):
 
     type: Literal["agent_start"]
     prompt: str
+    quotes: NotRequired[list[int]]
+    """What stands in the prompt besides, see :mod:`kasal_jupyter.events.prompts`."""
     tools: list[str]
 
 
@@ -249,6 +253,9 @@ class LlmCall(SpanEvent, Keyed, Editable):
     type: Literal["llm_call"]
     model: str
     messages: list[dict[str, Any]]
+    """Those that no earlier call of the run has; all, where there is no ``whole``."""
+    whole: NotRequired[list[list[int]]]
+    """All that is asked, in runs of messages, see :mod:`kasal_jupyter.events.prompts`."""
     tools: list[str]
     """Names of the tools offered with the call."""
     settings: NotRequired[dict[str, Any]]

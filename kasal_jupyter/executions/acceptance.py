@@ -82,6 +82,8 @@ class Prepared:
         The crew whose version is noted as one that was run; None where that is no version of today.
     told
         The crew whose receiver is told of the run; None where nobody is.
+    unasked
+        Whether a server goes on with a run of itself: it does so once.
     """
 
     spec: RunSpec
@@ -89,6 +91,7 @@ class Prepared:
     asked: RunRequest
     noted: WholeCrew | None = None
     told: Crew | None = None
+    unasked: bool = False
 
 
 def started_with(store: Store, request: KeyedRequest) -> Execution | None:

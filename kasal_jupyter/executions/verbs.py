@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from kasal_jupyter.errors import Conflict, NotFound
 from kasal_jupyter.executions.acceptance import (
@@ -45,7 +45,7 @@ from kasal_jupyter.schemas.executions import (
     ForkEstimate,
     ForkPreview,
 )
-from kasal_jupyter.schemas.spec import ForkPlace, RunRequest, RunSource, RunSpec
+from kasal_jupyter.schemas.spec import ForkPlace, RecordVerb, RunRequest, RunSource, RunSpec
 from kasal_jupyter.schemas.tools import ClientTool
 
 
@@ -199,6 +199,7 @@ async def resume(
     change: ExecutionResume,
     *,
     sees: Callable[[Crew], bool] = lambda _crew: True,
+    unasked: bool = False,
 ) -> Execution:
     """Go on with a run that has ended before its time: what is recorded of it is not asked again.
 
@@ -214,6 +215,8 @@ async def resume(
         What is other than it was.
     sees
         Says whether the crew may be run still, as it was: with its owner's keys and tools.
+    unasked
+        Whether a server does so of itself, since a crash has cut the run off.
 
     Raises
     ------
@@ -235,7 +238,7 @@ async def resume(
 
     def prepare() -> Prepared:
         checked = _checked(runs, made, again)
-        of_one_run = _of_one_run(runs, made, "resume", job_id)
+        of_one_run = _of_one_run(runs, made, "resume", job_id, lineage=asked.root)
         spec = checked.required().model_copy(update={**of_one_run, "edits": before.edits})
         execution = queued_execution(
             spec,
@@ -249,7 +252,7 @@ async def resume(
             attempt=1 + max(each.attempt for each in (source, *attempts)),
         )
         kept = request_of(spec, owner, webhook=asked.webhook, root=asked.root)
-        return Prepared(spec, execution, kept, told=whole.crew)
+        return Prepared(spec, execution, kept, told=whole.crew, unasked=unasked)
 
     return (await runs.begin(made, prepare, owner, source.crew_id, size=_weight(asked, source)))[0]
 
@@ -293,7 +296,7 @@ async def fork(
 
     def prepare() -> Prepared:
         checked = _checked(runs, made, again)
-        of_one_run = _of_one_run(runs, made, "fork", job_id, way.fork.place)
+        of_one_run = _of_one_run(runs, made, "fork", job_id, place=way.fork.place)
         spec = checked.required().model_copy(update={**of_one_run, "edits": way.fork.edits})
         execution = queued_execution(
             spec,
@@ -398,18 +401,35 @@ def _prepared(runs: Runs, asked: Asked, checked: Checked, request: KeyedRequest 
 def _of_one_run(
     runs: Runs,
     job_id: str,
-    verb: Literal["replay", "resume", "fork"],
+    verb: RecordVerb,
     parent: str,
+    *,
+    lineage: str | None = None,
     place: ForkPlace | None = None,
 ) -> dict[str, Any]:
     """Give the fields of the message that starts a run from another's record."""
-    journal = str(runs.files.journal(parent).absolute())
+    source = _source(runs, verb, parent, place)
     return {
         "job_id": job_id,
         "folder": str(runs.files.workspace(job_id)),
         "journal_bytes": runs.limits.journal_bytes,
-        "source": RunSource(verb=verb, job_id=parent, journal=journal, place=place),
+        "source": source.model_copy(update={"lineage": lineage}),
     }
+
+
+def _source(runs: Runs, verb: RecordVerb, job_id: str, place: ForkPlace | None = None) -> RunSource:
+    """Give a run as what another takes its answers from; who resumes it, also what it took its own from."""
+    source = RunSource(
+        verb=verb, job_id=job_id, journal=str(runs.files.journal(job_id).absolute()), place=place
+    )
+    execution = runs.store.executions.readable(job_id) if verb == "resume" else None
+    if execution is None or execution.verb == "run" or execution.parent is None:
+        return source
+    if not runs.files.journal(execution.parent).exists():
+        return source
+    asked = runs.store.run_requests.readable(job_id)
+    place = asked.place if asked is not None else None
+    return source.model_copy(update={"before": _source(runs, execution.verb, execution.parent, place)})
 
 
 def _size(asked: Asked) -> int:

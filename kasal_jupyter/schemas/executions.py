@@ -235,7 +235,7 @@ class Calls(Model):
 
 
 class FailedCall(Model):
-    """The call that a run has failed at."""
+    """The call that a run has failed at, or was cut off in."""
 
     call: str = Field(description="What is asked by it, as a digest: equal in all attempts at the run.")
     words: str = Field(description="Whom, and in which task.")
@@ -326,6 +326,10 @@ class Execution(Document):
     attempt: int = Field(1, ge=1, description="Which attempt at its run it is.")
     calls: Calls = Field(default_factory=Calls)
     failed_at: FailedCall | None = None
+    to_resume: bool = Field(
+        False, description="Whether a server is to go on with it, since a crash of its own has cut it off."
+    )
+    resumed_by: str | None = Field(None, description="The execution that goes on with it: the latest.")
     idempotency_key: str | None = Field(None, description="The owner and the key it was asked for with.")
     request_digest: str | None = Field(None, description="Of what was asked for with that key.")
 
@@ -385,6 +389,7 @@ class ExecutionStatus(Model):
     parent: str | None = Field(None, description="The execution whose record it uses.")
     at: int | None = Field(None, description="Of a fork: the event of its parent that it begins at.")
     attempt: int = Field(1, description="Which attempt at its run it is: each resumption is one more.")
+    resumed_by: str | None = Field(None, description="The execution that goes on with it, where one does.")
     calls: Calls = Field(
         default_factory=Calls, description="How many calls a record has answered, and what that has saved."
     )
@@ -458,6 +463,15 @@ class CursorQuery(Query):
         description="Those with this text, in capitals or not; a row's own, not its prompt's.",
     )
     failed: bool = Field(False, description="Those that failed.")
+
+
+class EventsQuery(CursorQuery):
+    """Which part of a run's events is asked for, and in which form."""
+
+    expand: bool = Field(
+        False,
+        description="Whether each model call comes with all that it was asked, and not with what is new.",
+    )
 
 
 class TraceRows(Model):

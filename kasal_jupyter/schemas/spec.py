@@ -24,6 +24,9 @@ FAILED_TO_START = 70
 UNSENT = 74
 """The exit status of a run's process whose words the server has not taken (``EX_IOERR``)."""
 
+NOTE = b'{"note":'
+"""How a line of a run's process begins that is no event: it asks to hear its number when all is recorded."""
+
 Provider = Literal["sandbox", "openai", "anthropic", "gemini", "azure", "bedrock", "ollama"]
 """Who serves a model; ``openai`` is everybody who speaks OpenAI's API."""
 
@@ -133,6 +136,10 @@ class RunMemory(Model):
     remark: str | None = Field(None, description="Why another embedder than the one that is set is used.")
 
 
+RecordVerb = Literal["replay", "resume", "fork"]
+"""What can be done with the record of an earlier run."""
+
+
 class ForkPlace(Model):
     """Where a fork leaves the run whose record it uses."""
 
@@ -162,10 +169,18 @@ class RunEdit(Model):
 class RunSource(Model):
     """The earlier run that this one takes its answers from."""
 
-    verb: Literal["replay", "resume", "fork"]
+    verb: RecordVerb
     job_id: str
     journal: str = Field(description="That run's journal, absolute; it is only read.")
     place: ForkPlace | None = Field(None, description="Where a fork begins; None: all of it counts.")
+    lineage: str | None = Field(
+        None,
+        description="The first attempt at the run that it goes on with; None: with none.",
+    )
+    before: RunSource | None = Field(
+        None,
+        description="What that run took its answers from: cut off early, it has not given all again.",
+    )
 
 
 class RunTask(Task):
@@ -220,6 +235,11 @@ class RunSpec(Model):
     clock: float = Field(default_factory=clock_anchor, description="What tells the time of its events.")
 
     @property
+    def lineage(self) -> str:
+        """The first attempt at the run: what is done in all of them together is done once."""
+        return (self.source.lineage if self.source is not None else None) or self.job_id
+
+    @property
     def size(self) -> int:
         """How many agents, tasks and inputs it has."""
         return len(self.agents) + len(self.tasks) + len(self.inputs)
@@ -248,6 +268,7 @@ class RunRequest(Document):
     webhook: Webhook | None = Field(None, description="Who was told of its events.")
     root: str = Field(description="The first attempt at the run: it itself, where it resumes no other.")
     parent: str | None = Field(None, description="The execution whose record it uses.")
+    place: ForkPlace | None = Field(None, description="Where it has left that one; null: it is no fork.")
     digest: str | None = Field(
         None, description="Of all that its answer depends on; null where the answer hangs on more."
     )
@@ -265,9 +286,10 @@ class RunToolAnswer(Model):
 class RunMessage(Model):
     """What the server sends a run's process, one JSON line each.
 
-    ``run`` comes first, then any number of ``tool_answer``, and ``stop`` at most once.
+    ``run`` comes first, then any number of ``tool_answer`` and ``noted``, and ``stop`` at most once.
     """
 
-    type: Literal["run", "tool_answer", "stop"]
+    type: Literal["run", "tool_answer", "noted", "stop"]
     spec: RunSpec | None = None
     answer: RunToolAnswer | None = None
+    note: int | None = Field(None, description="All that came before this note is recorded.")

@@ -225,7 +225,7 @@ def test_what_agents_say_does_not_act_on_the_terminal(terminal):
 
 
 def test_an_execution_is_forked_where_somebody_agrees_and_compared(terminal):
-    status, out, _ = terminal.run("run", "crew.yaml", "-q", "topic=tea")
+    status, _, _ = terminal.run("run", "crew.yaml", "-q", "topic=tea")
     assert status == 0
     job_id = json.loads(terminal.run("ps", "--json")[1])[0]["job_id"]
     status, steps, err = terminal.run("fork", "last")

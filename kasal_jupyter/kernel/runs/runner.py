@@ -262,12 +262,26 @@ class _Started:
         if interrupted:
             _stop(client, job_id)
             raise RunFailed(f"{job_id} was stopped, on the server as well, before it began")
-        if self.tools.serves:
-            _launched[job_id] = self.tools
-            self.tools.on_end = lambda: _launched.pop(job_id, None)
+        _answer_for(job_id, self.tools)
         if background:
             return follow_in_background(client, job_id, view)
         return _watch(client, job_id, self.tools, stops=True)
+
+
+def _answer_for(job_id: str, tools: RunTools) -> None:
+    """Have this kernel answer for the tools that it has brought to a run, until the run's end."""
+    if tools.serves:
+        _launched[job_id] = tools
+        tools.on_end = lambda: _launched.pop(job_id, None)
+
+
+def _successor(client: Client, result: RunResult, tools: RunTools | None) -> str | None:
+    """Give the run that goes on with one that was cut off; this kernel answers for that, too."""
+    by = client.successor(result.job_id) if result.trace.summary.resuming else None
+    if by is not None:
+        print_line(f"{result.job_id} was cut off with its server; {by} goes on with it")
+        _answer_for(by, tools.again() if tools is not None else RunTools({}))
+    return by
 
 
 def follow(client: Client, job_id: str) -> RunResult:
@@ -306,6 +320,8 @@ class BackgroundRun(RunResult):
         self.drawn()
         self._follower: Follower | None = None
         self._view: View | None = None
+        self.successor: BackgroundRun | None = None
+        """The run that goes on with this one, where it was cut off with its server."""
 
     @property
     def lost(self) -> KasalError | None:
@@ -316,12 +332,17 @@ class BackgroundRun(RunResult):
         """Follow the run in a thread of its own."""
         self._view = view
         self._follower = Follower(client, self, view, tools)
+        self._follower.then = lambda: self._go_on(client, tools)
         if tools is not None:
             # Nobody waits at this kernel: the view says how to answer.
             tools.asks = False
             job_id = self.job_id
             self._follower.in_background(lambda call, loop: tools.serve(client, job_id, call, loop))
         self._follower.start()
+
+    def _go_on(self, client: Client, tools: RunTools | None) -> None:
+        if (by := _successor(client, self, tools)) is not None:
+            self.successor = follow_in_background(client, by)
 
     def wait(self, timeout: float | None = None) -> RunResult:
         """Wait for the end, at most ``timeout`` seconds, and give the run.
@@ -338,6 +359,8 @@ class BackgroundRun(RunResult):
             if self.lost is not None:
                 raise CellError(self.lost.message)
             self._follower.check()
+        if self.successor is not None:
+            return self.successor.wait(timeout)
         if self.trace.summary.ended:
             if self._view is not None:
                 self._view.settle()
@@ -374,6 +397,8 @@ def _watch(client: Client, job_id: str, tools: RunTools, *, stops: bool) -> RunR
             raise _failed(f"{job_id} was interrupted here, but had completed just before", result) from None
         raise _failed(f"{job_id} was stopped, on the server as well", result) from None
     follower.check()
+    if (by := _successor(client, result, tools)) is not None:
+        return _watch(client, by, _unattended(by) or RunTools({}), stops=stops)
     _check_end(result)
     return result.drawn()
 
@@ -486,6 +511,8 @@ class Follower(threading.Thread):
         self._view = view
         self._tools = tools
         self._serve: Serve | None = None
+        self.then: Callable[[], object] = lambda: None
+        """Done when the run has ended."""
         self._waiting = Waiting(client, result.trace)
         # What is printed or displayed meanwhile belongs to the cell that asked for it.
         self._context = contextvars.copy_context()
@@ -542,6 +569,8 @@ class Follower(threading.Thread):
                 tools.end()
             if self._serve is not None:
                 call_thread.close()
+        if self.lost is None and self._broken is None:
+            self.then()
 
     def _idle(self) -> None:
         if self._tools is not None:

@@ -12,7 +12,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -79,12 +78,15 @@ class RunRecord:
         Ends the run where it may ask nobody.
     ask
         Asks a human.
+    noted
+        Waits until all that the run has told is recorded, and says whether it is.
     """
 
     spec: RunSpec
     spans: Spans
     signal: StopSignal
     ask: Ask
+    noted: Callable[[], bool]
     earlier: EarlierRun | None = field(init=False, default=None)
     _edits: dict[str, RunEdit] = field(init=False)
     _asked: Counter[str] = field(default_factory=Counter)
@@ -97,8 +99,7 @@ class RunRecord:
         self._folder = encode(self.spec.folder)[1:-1]
         self._edits = {edit.call: edit for edit in self.spec.edits}
         if (source := self.spec.source) is not None:
-            theirs = encode(str(Path(source.journal).with_suffix("")))[1:-1]
-            self.earlier = EarlierRun(source, (theirs, self._folder))
+            self.earlier = EarlierRun(source, self._folder)
 
     @property
     def replays(self) -> bool:
@@ -151,7 +152,7 @@ class RunRecord:
         """Say whether an answer is taken: a failure that has ended the run is not, where it is to go on."""
         if given.answered is None or given.cut or given.stands != "before":
             return False
-        return self.replays or given.answered != "llm_failed" or given.went_on
+        return self.replays or given.settled
 
     # -- tools -----------------------------------------------------------------------------------------------
 
@@ -159,7 +160,7 @@ class RunRecord:
         """Say which call of a tool has begun."""
         return self._counted(self._tool(tool, arguments)).key
 
-    def tool(self, name: str, call: Callable[[], Any], *, idempotent: bool) -> Any:
+    def tool(self, name: str, call: Callable[[str], Any], *, idempotent: bool) -> Any:
         """Give what a tool has answered, or have it called.
 
         Parameters
@@ -167,7 +168,7 @@ class RunRecord:
         name
             The tool.
         call
-            Calls it.
+            Calls it, under a key of the call's own.
         idempotent
             Whether that may be done without asking where nobody knows whether it was done before.
 
@@ -178,8 +179,8 @@ class RunRecord:
         """
         span = self.spans.innermost("tool", within="agent")
         if span is None or span.key is None:
-            # A thread that was left behind: whatever it does is nobody's any more.
-            return ToolFailure(message="The run has ended") if self.replays else call()
+            # A thread that was left behind: what it did would stand nowhere, and be done again.
+            return ToolFailure(message="The run has ended")
         given = self._found([span.key]) if self.earlier is not None else None
         answer: Any
         anew = given is not None and _is_called_anew(given, idempotent=idempotent)
@@ -199,12 +200,19 @@ class RunRecord:
                 message=f"{name} was called with these arguments before, and nobody knows what became of it. "
                 "It was not called again; go on without its result."
             )
+        elif not idempotent and not self.noted():
+            # Whoever goes on with the run could not know that it was made.
+            return ToolFailure(message=f"{name} was not called: the call could not be recorded")
         else:
-            answer = call()
+            answer = call(self._call_key(span.key))
         span.answered = True
         if isinstance(answer, str):
             span.said = answer
         return answer
+
+    def _call_key(self, key: str) -> str:
+        """Give the key of a call, by which its receiver knows it again in whatever attempt at the run."""
+        return hashlib.sha256(f"{self.spec.lineage}/{key}".encode()).hexdigest()[:32]
 
     def _tool(self, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         return self._whole("tool", {"tool": tool, "arguments": arguments})

@@ -147,6 +147,10 @@ class Spans:
             span = OpenSpan(id=self._opened, kind=kind, parent=None, **about)
             self._outbox.emit({**event, **span.fields()})
 
+    def note(self) -> int:
+        """Ask to be told when all that was emitted is recorded; give the number that is told then."""
+        return self._outbox.note()
+
     def around(self) -> OpenSpan | None:
         """Give this thread's innermost open span."""
         return next((span for span in reversed(_stack.get()) if span.id in self._open), None)

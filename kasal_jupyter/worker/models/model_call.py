@@ -252,3 +252,9 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.0f} seconds"
     minutes = round(seconds / 60)
     return f"{minutes} minutes" if minutes < 120 else f"{round(minutes / 60)} hours"
+
+
+def note_address(request: Any, **_about: Any) -> None:
+    """Keep the address that an SDK asks: a hook, for those whose errors do not say it."""
+    if call := current_call():
+        call.address = str(request.url)
