@@ -68,6 +68,7 @@ BODIES: Mapping[str, Json] = {
     # The crew that is run is the one that was created.
     "import_crews": {"save": False},
     "create_user": {"email": "{{$randomUUID}}@example.com"},
+    "fork_execution": {"span": 1, "dry_run": True},
 }
 """Where a request says something else than its example, by the operation's id: what it says instead."""
 
