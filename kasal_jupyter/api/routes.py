@@ -28,6 +28,7 @@ from kasal_jupyter.api.exchange import CrewExportHandler, CrewGenerateHandler, C
 from kasal_jupyter.api.executions import (
     ExecutionHandler,
     ExecutionsHandler,
+    RecordHandler,
     ReplayHandler,
     ResultHandler,
     ResumeHandler,
@@ -102,6 +103,7 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/executions/{job_id}/artifacts/{path}", ArtifactHandler),
     ("/executions/{job_id}/webhooks", DeliveriesHandler),
     ("/executions/{job_id}/stop", StopHandler),
+    ("/executions/{job_id}/record", RecordHandler),
     ("/executions/{job_id}/replay", ReplayHandler),
     ("/executions/{job_id}/resume", ResumeHandler),
     ("/executions/{job_id}/tool_calls/{call_id}", ToolCallHandler),

@@ -16,7 +16,8 @@ from kasal_jupyter.executions.acceptance import (
     queued_execution,
     started_with,
 )
-from kasal_jupyter.executions.check import Checked, check_run
+from kasal_jupyter.executions.cassettes import Played
+from kasal_jupyter.executions.check import Checked, Recall, check_run
 from kasal_jupyter.executions.ledger import estimate_duration, models_of
 from kasal_jupyter.executions.lineage import (
     asked_of,
@@ -33,6 +34,7 @@ from kasal_jupyter.executions.once import answering, digest_of, told_why
 from kasal_jupyter.executions.service import Runs
 from kasal_jupyter.places import beside_loop
 from kasal_jupyter.schemas.base import new_id
+from kasal_jupyter.schemas.cassettes import Cassette
 from kasal_jupyter.schemas.crews import Crew, WholeCrew
 from kasal_jupyter.schemas.executions import ENDED, Budget, Execution, ExecutionResume
 from kasal_jupyter.schemas.spec import RunRequest, RunSource
@@ -49,6 +51,7 @@ async def start(
     tools: Sequence[ClientTool] = (),
     budget: Budget | None = None,
     unrepeated: bool = False,
+    cassette: Cassette | None = None,
 ) -> Execution:
     """Accept an execution: checked whole, on disk, and queued.
 
@@ -71,9 +74,13 @@ async def start(
         What it may use up.
     unrepeated
         Whether a model that fails is not asked again.
+    cassette
+        The cassette that it is recorded for, or takes its answers from.
 
     Raises
     ------
+    InvalidRequest
+        The cassette is none.
     NotRunnable
         The crew cannot run like this; every fault is named, and nothing was stored.
     Conflict
@@ -87,9 +94,12 @@ async def start(
     """
     if request is not None and (first := started_with(runs.store, request)):
         return first
-    asked, job_id = Asked(whole, inputs, owner, tools, budget, unrepeated=unrepeated), new_id("job")
+    asked = Asked(whole, inputs, owner, tools, budget, unrepeated=unrepeated, cassette=cassette)
+    job_id = new_id("job")
 
     def prepare() -> Prepared:
+        if cassette is not None:
+            return _taped(runs, asked, Played.read(cassette), job_id, request)
         return _prepared(runs, asked, _checked(runs, job_id, asked), request)
 
     return (await runs.begin(job_id, prepare, owner, whole.crew.id, size=_size(asked), keyed=request))[0]
@@ -232,7 +242,8 @@ async def resume(
 
     def prepare() -> Prepared:
         checked = _checked(runs, made, again)
-        spec = checked.required().model_copy(update=_of_one_run(runs, made, "resume", job_id))
+        of_one = _of_one_run(runs, made, "resume", job_id) | {"cassette": before.cassette}
+        spec = checked.required().model_copy(update=of_one)
         execution = queued_execution(
             spec,
             owner,
@@ -250,20 +261,54 @@ async def resume(
     return (await runs.begin(made, prepare, owner, source.crew_id, size=_weight(asked, source)))[0]
 
 
-def _checked(runs: Runs, job_id: str, asked: Asked) -> Checked:
+def _checked(runs: Runs, job_id: str, asked: Asked, played: Played | None = None) -> Checked:
     whole = asked.whole
+    catalog, toolbox = runs.catalog.of(whole.crew.owner), runs.toolbox(whole.crew.owner)
+    recall: Recall | None = runs.memories.of if runs.memories is not None else None
+    if played is not None:
+        catalog, toolbox = played.catalog(catalog), played.toolbox(toolbox)
+        recall = played.recall if played.strict else recall
     return check_run(
         job_id,
         _without_webhook(whole),
         asked.inputs,
-        catalog=runs.catalog.of(whole.crew.owner),
-        toolbox=runs.toolbox(whole.crew.owner),
+        catalog=catalog,
+        toolbox=toolbox,
         folder=str(runs.files.workspace(job_id)),
         client_tools=asked.tools,
         budget=asked.budget,
-        recall=runs.memories.of if runs.memories is not None else None,
+        recall=recall,
         model=asked.model,
     )
+
+
+def _taped(runs: Runs, asked: Asked, played: Played, job_id: str, request: KeyedRequest | None) -> Prepared:
+    """Make a run ready that is recorded for a cassette, or takes its answers from one."""
+    whole, owner = asked.whole, asked.owner
+    checked = _checked(runs, job_id, asked, played)
+    made = _prepared(runs, asked, checked, request)
+    source = runs.files.cassette(job_id)
+    changes = played.changes(made.spec, runs.catalog.of(whole.crew.owner), source, runs.store.path)
+    spec = made.spec.model_copy(update=changes)
+    played.write(source, spec.folder)
+    if not played.strict:
+        # What is answered by a cassette answers for no other.
+        kept = request_of(spec, owner, webhook=whole.crew.webhook)
+        parent = spec.source.job_id if spec.source is not None else None
+        execution = made.execution.model_copy(update={"parent": parent})
+        return Prepared(spec, execution, kept, noted=whole, told=whole.crew)
+    execution = queued_execution(
+        spec,
+        owner,
+        runs.presence.server_id,
+        crew_version=made.execution.crew_version,
+        expected=1,
+        models=list(spec.models),
+        remarks=checked.told(),
+        request=request,
+        verb="replay",
+    )
+    return Prepared(spec, execution, request_of(spec, owner, webhook=None))
 
 
 def _prepared(runs: Runs, asked: Asked, checked: Checked, request: KeyedRequest | None) -> Prepared:
@@ -300,7 +345,8 @@ def _of_one_run(runs: Runs, job_id: str, verb: Literal["replay", "resume"], pare
 
 def _size(asked: Asked) -> int:
     """Give how much there is to check of what is asked."""
-    return asked.whole.size + _length(asked.inputs)
+    recorded = asked.cassette.record if asked.cassette is not None else None
+    return asked.whole.size + _length(asked.inputs) + len(recorded or "") // 1_000
 
 
 def _weight(asked: RunRequest, source: Execution) -> int:

@@ -135,10 +135,19 @@ class RunMemory(Model):
 class RunSource(Model):
     """The earlier run that this one takes its answers from."""
 
-    verb: Literal["replay", "resume", "fork"]
-    job_id: str
+    verb: Literal["replay", "resume", "fork", "run"] = Field(
+        description="run: a cassette's, of which what is missed is asked live."
+    )
+    job_id: str = Field(description="That run's; of a cassette, its name.")
     journal: str = Field(description="That run's journal, absolute; it is only read.")
     until: int | None = Field(None, description="The last event that counts; None: all do.")
+
+
+class RunCassette(Model):
+    """What a run knows of the cassette that it is recorded for, or replayed from."""
+
+    varies: list[str] = Field(description="Regular expressions for what varies, see :class:`Cassette`.")
+    default_model: str | None = Field(None, description="The model of agents that name none.")
 
 
 class RunTask(Task):
@@ -185,6 +194,9 @@ class RunSpec(Model):
     unrepeated: bool = Field(False, description="Whether a model that fails is not asked again.")
     source: RunSource | None = Field(
         None, description="The run whose answers it takes; None: every call is live."
+    )
+    cassette: RunCassette | None = Field(
+        None, description="What makes its calls those of a cassette; None: it has none."
     )
     journal_bytes: int = Field(200_000_000, description="Bytes of events that it may record.")
     clock: float = Field(default_factory=clock_anchor, description="What tells the time of its events.")

@@ -20,6 +20,7 @@ from crewai.tools.tool_failure import ToolFailure
 
 from kasal_jupyter.events.event import ErrorInfo
 from kasal_jupyter.hiding import here
+from kasal_jupyter.schemas.cassettes import FOLDER, Settling
 from kasal_jupyter.schemas.spec import RunSpec
 from kasal_jupyter.tools.tool import Ask, Question
 from kasal_jupyter.worker.crew.earlier import CallKind, EarlierRun, Given, canonical
@@ -37,7 +38,7 @@ REPLAY_MISS = "REPLAY_MISS"
 AGAIN, WITHOUT = "call it again", "do without it"
 """What a human may answer of a call of which nobody knows whether it was made."""
 
-_FOLDER = b"{folder}"
+_FOLDER = FOLDER.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +88,13 @@ class RunRecord:
     _reading: threading.Lock = field(default_factory=threading.Lock)
     _titles: dict[str, int] = field(init=False)
     _folder: bytes = field(init=False)
+    _settling: Settling | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._titles = _numbered((task.id, task.title()) for task in self.spec.tasks)
         self._folder = encode(self.spec.folder)[1:-1]
+        if self.spec.cassette is not None:
+            self._settling = Settling(self.spec.cassette.varies, self.spec.folder)
         if (source := self.spec.source) is not None:
             theirs = encode(str(Path(source.journal).with_suffix("")))[1:-1]
             self.earlier = EarlierRun(source, (theirs, self._folder))
@@ -118,7 +122,9 @@ class RunRecord:
         if self.earlier is None:
             return call
         ordinal = call.key.rpartition(":")[2]
-        others = [*line, *(() if self.replays else sorted(self.earlier.models))]
+        assert self.spec.source is not None
+        goes_on = self.spec.source.verb in {"resume", "fork"}
+        others = [*line, *(sorted(self.earlier.models) if goes_on else ())]
         keys = [call.key] + [
             f"{self._identity({**whole, 'model': other})}:{ordinal}"
             for other in dict.fromkeys(others)
@@ -231,7 +237,7 @@ class RunRecord:
         """Give what is asked, by whom, and in which task."""
         span = self.spans.around()
         task_id = span.task_id if span is not None else None
-        return {
+        whole = {
             "kind": kind,
             "task": span.task if span is not None else None,
             # Of several tasks of one title.
@@ -241,6 +247,8 @@ class RunRecord:
             "among": among_equals.get(),
             **asked,
         }
+        # Of a cassette: what varies is no part of what is asked.
+        return self._settling.settled(whole) if self._settling is not None else whole
 
     def _counted(self, what: Mapping[str, Any]) -> Asked:
         identity = self._identity(what)

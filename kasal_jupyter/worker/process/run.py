@@ -252,7 +252,8 @@ def _learn(
 def _take_over_files(source: RunSource, folder: Path) -> None:
     """Have a run find the files that the earlier one has written: who has done so is not called again."""
     theirs = Path(source.journal).with_suffix("")
-    if not theirs.is_dir():
+    if theirs == folder or not theirs.is_dir():
+        # A cassette has no files: it lies beside the run's own folder.
         return
 
     def internal(within: str, _names: list[str]) -> list[str]:
