@@ -48,7 +48,7 @@ _MOST_BYTES = 200_000_000
 """What a cassette's calls may come to when each has all that it was asked."""
 
 
-# -- recording ------------------------------------------------------------------------------------------------
+# -- recording -----------------------------------------------------------------------------------------------
 
 
 def record_of(execution: Execution, request: RunRequest, journal: Path) -> Iterator[bytes]:
@@ -108,7 +108,7 @@ def _model_of(model: RunModel) -> RecordedModel:
     )
 
 
-# -- replaying ------------------------------------------------------------------------------------------------
+# -- replaying -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ with a line of its own::
     {"cassette": 1, "varies": ["\\d{4}-\\d\\d-\\d\\d"]}
     {"inputs": {"topic": "tea"}, "models": {…}, "run": "Market research"}
     {"content": "You are …", "message": "4be1a08c32d7", "role": "system"}
-    {"agent": "Writer", "answer": {…}, "ask": {…}, "call": "model", "key": "1:…", "messages": ["4be1a08c32d7"]}
+    {"agent": "Writer", "answer": {…}, "ask": {…}, "call": "model", "messages": ["4be1a08c32d7"]}
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from kasal_jupyter.client.cassette import Tape, Turn, tape_of
 from kasal_jupyter.client.client import Client, Waiting
 from kasal_jupyter.client.connection import print_line
 from kasal_jupyter.errors import Conflict, KasalError, NotFound
@@ -44,6 +45,7 @@ def launch(
     background: bool = False,
     budget: Budget | None = None,
     once: bool = False,
+    tape: Tape | None = None,
     on_start: Callable[[str], object] | None = None,
     view: Callable[[RunResult], View] = view_of,
 ) -> RunResult:
@@ -64,6 +66,8 @@ def launch(
         What it may use up.
     once
         Whether an earlier run that was asked for the same may answer: it is shown at once, and none started.
+    tape
+        The cassettes that it is replayed from, and recorded for; else those that the environment names.
     on_start
         Told the job id as soon as there is one: a run that fails gives no result.
     view
@@ -85,9 +89,12 @@ def launch(
     """
     given = read_values(values, crew)
     run_tools = RunTools(given.tools, bound=frozenset(given.bound))
+    tape = tape or tape_of()
+    turn = tape.turn(crew.name, given.inputs) if tape is not None else None
+    asked: dict[str, Any] = {"once": once} if turn is None else {"cassette": turn.cassette}
 
     def start() -> ExecutionAccepted | ExecutionRecorded:
-        return client.start(crew.id, given.inputs, given.definitions, budget=budget, once=once)
+        return client.start(crew.id, given.inputs, given.definitions, budget=budget, **asked)
 
     try:
         accepted, interrupted = _undisturbed(start)
@@ -96,7 +103,7 @@ def launch(
         raise
     if isinstance(accepted, ExecutionRecorded):
         return _answered(client, accepted, background=background, on_start=on_start, view=view)
-    started = _Started(client, accepted, run_tools, crew)
+    started = _Started(client, accepted, run_tools, crew, turn)
     return started.followed(background=background, interrupted=interrupted, on_start=on_start, view=view)
 
 
@@ -189,12 +196,15 @@ class _Started:
         The notebook's, which it may call.
     crew
         Its crew, for the remarks' words; None where that is not known.
+    turn
+        What puts it into a cassette when it has completed.
     """
 
     client: Client
     accepted: ExecutionAccepted
     tools: RunTools
     crew: CrewDetails | None
+    turn: Turn | None = None
 
     def followed(
         self,
@@ -217,8 +227,8 @@ class _Started:
             _launched[job_id] = self.tools
             self.tools.on_end = lambda: _launched.pop(job_id, None)
         if background:
-            return follow_in_background(client, job_id, view)
-        return _watch(client, job_id, self.tools, stops=True)
+            return follow_in_background(client, job_id, view, self.turn)
+        return _watch(client, job_id, self.tools, stops=True, turn=self.turn)
 
 
 def follow(client: Client, job_id: str) -> RunResult:
@@ -238,14 +248,18 @@ def follow(client: Client, job_id: str) -> RunResult:
 
 
 def follow_in_background(
-    client: Client, job_id: str, view: Callable[[RunResult], View] = view_of
+    client: Client,
+    job_id: str,
+    view: Callable[[RunResult], View] = view_of,
+    turn: Turn | None = None,
 ) -> BackgroundRun:
     """Draw a run under the cell that asks for it, while the notebook goes on.
 
-    Where the run was started in this kernel, its calls of the notebook's tools are done as well.
+    Where the run was started in this kernel, its calls of the notebook's tools are done as well. What a
+    ``turn`` puts into a cassette is there when the run has been waited for.
     """
     run = BackgroundRun(job_id)
-    run.begin(client, view(run), _unattended(job_id))
+    run.begin(client, view(run), _unattended(job_id), turn)
     return run
 
 
@@ -263,10 +277,12 @@ class BackgroundRun(RunResult):
         """Why the run could not be followed to its end, where that is so; the run itself goes on."""
         return self._follower.lost if self._follower is not None else None
 
-    def begin(self, client: Client, view: View, tools: RunTools | None = None) -> None:
+    def begin(
+        self, client: Client, view: View, tools: RunTools | None = None, turn: Turn | None = None
+    ) -> None:
         """Follow the run in a thread of its own."""
         self._view = view
-        self._follower = Follower(client, self, view, tools)
+        self._follower = Follower(client, self, view, tools, turn)
         if tools is not None:
             # Nobody waits at this kernel: the view says how to answer.
             tools.asks = False
@@ -297,7 +313,9 @@ class BackgroundRun(RunResult):
         return self
 
 
-def _watch(client: Client, job_id: str, tools: RunTools, *, stops: bool) -> RunResult:
+def _watch(
+    client: Client, job_id: str, tools: RunTools, *, stops: bool, turn: Turn | None = None
+) -> RunResult:
     """Follow a run to its end, and on this thread do its calls and ask its questions."""
     tools.asks = True
     result = RunResult(job_id)
@@ -306,7 +324,7 @@ def _watch(client: Client, job_id: str, tools: RunTools, *, stops: bool) -> RunR
     follower: Follower | None = None
     try:
         try:
-            follower = Follower(client, result, view_of(result), tools)
+            follower = Follower(client, result, view_of(result), tools, turn)
             follower.start()
             while (call := tools.next_call()) is not None:
                 tools.serve(client, job_id, call, loop)
@@ -425,9 +443,18 @@ class Follower(threading.Thread):
         Shows them; it is used by this thread alone.
     tools
         The tools that this kernel answers for; None where it only looks on.
+    turn
+        What puts the run into a cassette when it has completed.
     """
 
-    def __init__(self, client: Client, result: RunResult, view: View, tools: RunTools | None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        result: RunResult,
+        view: View,
+        tools: RunTools | None,
+        turn: Turn | None = None,
+    ) -> None:
         super().__init__(name=f"kasal-{result.job_id}", daemon=True)
         self.lost: KasalError | None = None
         self._broken: Exception | None = None
@@ -436,6 +463,7 @@ class Follower(threading.Thread):
         result.server_url = client.url
         self._view = view
         self._tools = tools
+        self._turn = turn
         self._serve: Serve | None = None
         self._waiting = Waiting(client, result.trace)
         # What is printed or displayed meanwhile belongs to the cell that asked for it.
@@ -480,6 +508,8 @@ class Follower(threading.Thread):
                     tools.take(event)
                     self._hand_on()
                 self._view.feed(event)
+            if self._turn is not None and self._result.status == "completed":
+                self._turn.keep(self._client, self._result.job_id)
         except KasalError as error:
             self.lost = error
             self._view.cut_off(f"Not followed any further: {error.message}")
