@@ -252,6 +252,7 @@ def tape_of(
         The files; where neither is given, those that the environment names.
     on_miss
         What becomes of what is not recorded: ``fail`` or ``live``. By default it fails where ``CI`` is set.
+        With ``record`` it is asked live.
     varies
         Regular expressions for what varies, for a cassette that is begun.
     within
@@ -268,9 +269,12 @@ def tape_of(
         record, replay, within = environ.get(RECORD) or None, environ.get(REPLAY) or None, None
         if record is None and replay is None:
             return None
-    said = on_miss or environ.get(ON_MISS) or _usual(record)
+    said = on_miss or environ.get(ON_MISS) or _usual()
     if said not in get_args(OnMiss):
         raise InvalidRequest(f"{ON_MISS}={said}: what is missed is either `fail` or `live`")
+    if record is not None:
+        # What is not in it is to be put into it.
+        said = "live"
     paths = [Path(each).expanduser().absolute() if each is not None else None for each in (replay, record)]
     which = (*paths, said, tuple(varies), within)
     if which not in _tapes:
@@ -283,9 +287,8 @@ def rewind() -> None:
     _tapes.clear()
 
 
-def _usual(record: object) -> OnMiss:
-    in_ci = os.environ.get("CI", "").lower() not in {"", "0", "false"}
-    return "fail" if in_ci and record is None else "live"
+def _usual() -> OnMiss:
+    return "live" if os.environ.get("CI", "").lower() in {"", "0", "false"} else "fail"
 
 
 def _missed(path: Path, contents: Contents, crew: str, inputs: Mapping[str, Any]) -> str:

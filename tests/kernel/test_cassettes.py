@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -105,6 +107,8 @@ def test_what_is_missed_is_asked_and_put_into_the_cassette(api, kernel, lab):  #
         assert len(server.requests) == 2
 
 
+PLUGIN = "kasal_jupyter.pytest_plugin"
+
 TESTS = """
 import os
 import pytest
@@ -132,22 +136,29 @@ def outcome_of(pytester, live_server, *options, **names):
     for name, value in names.items():
         text = text.replace(name, value)
     (pytester.path / "test_tea.py").write_text(text)
-    return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:xdist", "-q", *options)
+    return pytester.runpytest_subprocess("-p", PLUGIN, "-p", "no:cacheprovider", "-q", *options)
 
 
 @pytest.fixture
 def in_ci(monkeypatch, live_server):
     monkeypatch.setenv("CI", "true")
+    # To load all that is installed here takes each of pytest's processes four seconds.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("KASAL_URL", live_server.url)
     monkeypatch.setenv("KASAL_TOKEN", live_server.token)
+    return monkeypatch
 
 
 pytest_plugins = ["pytester"]
 
 
 def test_tests_of_users_are_answered_by_cassettes_beside_them(
-    api, live_server, lab, pytester, monkeypatch, in_ci
-):  # noqa: F811
+    api,
+    live_server,
+    lab,  # noqa: F811
+    pytester,
+    in_ci,
+):
     nothing = outcome_of(pytester, live_server, MODEL="lab/m", GOAL='"Taste"')
     nothing.assert_outcomes(errors=4)
     nothing.stdout.fnmatch_lines(
@@ -166,13 +177,15 @@ def test_tests_of_users_are_answered_by_cassettes_beside_them(
         "cassettes/test_tea/test_hurry.jsonl",
         "cassettes/test_tea/test_tea.jsonl",
     ]
-    monkeypatch.setenv("CUPS", "44")
+    in_ci.setenv("CUPS", "44")
     again = outcome_of(pytester, live_server, MODEL=model, GOAL='"Hurry"')
     again.assert_outcomes(passed=3, failed=1)
     again.stdout.fnmatch_lines(["*REPLAY_MISS: test_hurry.jsonl has recorded no answer: *Hurry*"])
 
 
-def test_the_plugin_loads_nothing_heavy():
+def test_the_plugin_comes_with_the_package_and_loads_nothing_heavy():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert project["project"]["entry-points"]["pytest11"] == {PLUGIN: PLUGIN}
     code = (
         "import sys, kasal_jupyter.pytest_plugin\n"
         "print([name for name in ('pydantic', 'httpx', 're2', 'IPython') if name in sys.modules])"
