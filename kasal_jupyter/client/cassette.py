@@ -112,11 +112,11 @@ class Contents:
 
     def of(self, crew: str, inputs: Mapping[str, Any]) -> list[int]:
         """Give the places of the runs of a crew with some inputs."""
-        wanted = _written(Settling(self.head.varies).settled(dict(inputs)))
+        wanted = _compared(Settling(self.head.varies).settled(dict(inputs)))
         return [
             place
             for place, run in enumerate(self.runs)
-            if run.head.run == crew and _written(run.head.inputs) == wanted
+            if run.head.run == crew and _compared(run.head.inputs) == wanted
         ]
 
 
@@ -151,7 +151,7 @@ class Tape:
             A cassette cannot be read.
         """
         varies = self._varies()
-        which = _written([crew, Settling(varies).settled(dict(inputs))])
+        which = crew.encode() + _compared(Settling(varies).settled(dict(inputs)))
         self._asked[which] += 1
         nth, name = self._asked[which], (self.replay or self.record or Path("cassette")).name
         said: dict[str, Any] = {"name": name, "varies": varies, "on_miss": self.on_miss}
@@ -311,6 +311,12 @@ def _missed(path: Path, contents: Contents, crew: str, inputs: Mapping[str, Any]
 def _inputs(inputs: Mapping[str, Any]) -> str:
     words = ", ".join(f"{name}={orjson.dumps(value).decode()}" for name, value in inputs.items())
     return (words if len(words) <= _SHOWN else f"{words[:_SHOWN]}…") or "no inputs"
+
+
+def _compared(inputs: Mapping[str, Any]) -> bytes:
+    """Give inputs as they are compared: a number is what it is in a prompt."""
+    numbers = {name: str(value) for name, value in inputs.items() if isinstance(value, int | float)}
+    return _written({**inputs, **numbers})
 
 
 def _written(value: Any) -> bytes:

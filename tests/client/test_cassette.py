@@ -43,6 +43,8 @@ def test_equal_runs_are_told_apart_by_their_order_and_recorded_in_their_places(t
     tape = Tape(replay=path)
     assert [given(tape) for _ in range(3)] == ["one", "two", "two"]
     assert given(tape, "mint") == "mint"
+    kept(Tape(record=tmp_path / "other.jsonl"), "twelve", "12")
+    assert given(Tape(replay=tmp_path / "other.jsonl"), 12) == "twelve"
     again = Tape(record=path)
     for text, topic in (("one", "tea"), ("mint", "mint"), ("two", "tea")):
         kept(again, text, topic)
