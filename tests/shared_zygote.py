@@ -29,8 +29,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from kasal_jupyter.environment import CERTIFICATES, PROXIES
 from kasal_jupyter.executions.backends.child import worker_environment
+from kasal_jupyter.hiding import CERTIFICATES, PROXIES
 
 VARIABLE = "KASAL_TESTS_ZYGOTE"
 """Names the folder of the process in which zygotes are shared."""

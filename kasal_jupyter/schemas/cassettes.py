@@ -47,6 +47,12 @@ def _expression(text: str) -> str:
     return text
 
 
+def _no_job(name: str) -> str:
+    if name.startswith("job_"):
+        raise ValueError("an execution is called so; give the cassette another name")
+    return name
+
+
 def _options() -> Any:
     import re2
 
@@ -63,11 +69,11 @@ Variations = Annotated[list[Variation], Field(max_length=50)]
 class Cassette(Model):
     """What of a cassette goes along with ``POST /executions``; an empty one has the run be recorded."""
 
-    name: str = Field(
+    name: Annotated[str, AfterValidator(_no_job)] = Field(
         "cassette",
         min_length=1,
         max_length=200,
-        pattern=r"^[^\x00-\x1f\x7f]*$",
+        pattern=r"^[^\x00-\x1f\x7f/\\]*$",
         description="The cassette's, for people: what the execution has as its `parent`.",
     )
     varies: Variations = Field(
