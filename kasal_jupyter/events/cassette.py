@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, cast
@@ -202,6 +202,7 @@ def journal_lines(lines: Iterable[Line], folder: str, most: int) -> Iterator[byt
     """
     messages: dict[str, dict[str, Any]] = {}
     agents: dict[tuple[str | None, str | None], int] = {}
+    said = _Said()
     size = 0
     for number, line in enumerate(lines, 1):
         if isinstance(line, RecordedMessage):
@@ -217,7 +218,7 @@ def journal_lines(lines: Iterable[Line], folder: str, most: int) -> Iterator[byt
             "agent": line.agent,
             "key": line.key,
         }
-        for event in _events(line, [messages[each] for each in line.messages or ()], folder):
+        for event in _events(line, said.once(number, line.messages or (), messages), folder):
             written = orjson.dumps({**event, **about}) + b"\n"
             size += len(written)
             if size > most:
@@ -225,7 +226,33 @@ def journal_lines(lines: Iterable[Line], folder: str, most: int) -> Iterator[byt
             yield written
 
 
-def _events(line: RecordedCall, messages: list[dict[str, Any]], folder: str) -> Iterator[dict[str, Any]]:
+@dataclass(slots=True)
+class _Said:
+    """Which messages earlier calls have: each is written once, see :mod:`kasal_jupyter.events.prompts`."""
+
+    _places: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def once(
+        self, span: int, digests: Sequence[str], messages: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """Give what an ``llm_call`` has of its messages."""
+        own: list[Mapping[str, Any]] = []
+        runs: list[list[int]] = []
+        for digest in digests:
+            place = self._places.get(digest)
+            if place is None:
+                place = (span, len(own))
+                own.append(messages[digest])
+            if runs and runs[-1][0] == place[0] and runs[-1][1] + runs[-1][2] == place[1]:
+                runs[-1][2] += 1
+            else:
+                runs.append([*place, 1])
+        for at, digest in enumerate(digests):
+            self._places.setdefault(digest, (span, at))
+        return {"messages": own} | ({"whole": runs} if len(own) < len(digests) else {})
+
+
+def _events(line: RecordedCall, asked: Mapping[str, Any], folder: str) -> Iterator[dict[str, Any]]:
     answer = _in_folder(line.answer, folder)
     if line.call == "memory":
         yield {"type": "memory_recalled", "duration_ms": 0.0, **line.ask, **answer}
@@ -234,7 +261,7 @@ def _events(line: RecordedCall, messages: list[dict[str, Any]], folder: str) -> 
         kind = "tool_failed" if "error" in answer else "tool_result"
         yield {"type": kind, "tool": line.ask.get("tool"), **answer}
     else:
-        yield {"type": "llm_call", **line.ask, "messages": messages}
+        yield {"type": "llm_call", **line.ask, **asked}
         kind = "llm_failed" if "error" in answer else "llm_response"
         yield {"type": kind, "model": line.ask.get("model"), **answer}
         if line.wait is not None:
