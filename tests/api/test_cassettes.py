@@ -170,3 +170,35 @@ def lines(api, job_id, name):
     if name == "asynchronous":
         return told(given.json()["events"])
     return _OF_A_MOMENT.sub(b"", given.content)
+
+
+def test_keys_that_nobody_has_told_of_are_not_written_and_what_is_behind_them_is_found(api, live_server):
+    key, kind = "sk-proj-abcdefghijklmnop_QRSTuv", KINDS["client"]
+    body = kind.body(None)
+    body["tasks"][0]["description"] = "Do the work with {key}"
+    job_id = begin(api, body, {"key": key}, [TOOL])
+    with serving(live_server, job_id) as stream:
+        answer(api, job_id, first(stream, "tool_request")["call_id"], result=f"17.50, says {key}")
+    assert wait_for(api, job_id)["status"] == "completed"
+    record = recorded(api, job_id)
+    assert key not in record
+    assert record.count("[secret]") >= 3
+    again = played(api, body, record, {"key": key}, [TOOL])
+    assert (again["status"], again["calls"]["live"]) == ("completed", 0), again
+
+
+@pytest.mark.parametrize(
+    ("cassette", "field"),
+    [
+        ({"record": "no"}, "cassette.record"),
+        ({"record": '{"run":"a"}\n{"call":"model"}'}, "cassette.record"),
+        ({"varies": ["(a"]}, "cassette.varies[0]"),
+        ({"name": "../job_1"}, "cassette.name"),
+        ({"name": "job_1"}, "cassette.name"),
+    ],
+)
+def test_what_is_no_cassette_is_refused(api, cassette, field):
+    crew_id = new_crew(api, clerk()(None))
+    refused = api.post("/executions", json={"crew_id": crew_id, "cassette": cassette})
+    assert refused.status_code == 400, refused.text
+    assert refused.json()["error"]["details"]["field"] == field
