@@ -21,6 +21,8 @@ from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, NotFound
 from kasal_jupyter.executions import verbs
 from kasal_jupyter.executions.acceptance import KeyedRequest
 from kasal_jupyter.executions.artifacts import list_artifacts, open_artifact, zip_artifacts
+from kasal_jupyter.executions.cassettes import record_of
+from kasal_jupyter.executions.lineage import asked_of
 from kasal_jupyter.executions.traces import compared
 from kasal_jupyter.places import FILES, LISTS
 from kasal_jupyter.schemas.base import parse_time, utc_now
@@ -108,7 +110,8 @@ class ExecutionsHandler(ApiHandler):
         """Start an execution: it was checked whole, and is on the disk, when this answers.
 
         `inputs` has a value for each placeholder in the crew's texts. With `once`, a run that was asked for
-        the same answers, where there is one: then nothing is started, and the status is 200.
+        the same answers, where there is one: then nothing is started, and the status is 200. With a
+        `cassette`, what its record has answered is not asked again.
         """
         body = self.body(ExecutionCreate)
         self.crew(body.crew_id, field="crew_id")
@@ -118,7 +121,7 @@ class ExecutionsHandler(ApiHandler):
         if body.once:
             execution, earlier = await verbs.once(runs, whole, body.inputs, owner, **given)
         else:
-            execution = await verbs.start(runs, whole, body.inputs, owner, **given)
+            execution = await verbs.start(runs, whole, body.inputs, owner, **given, cassette=body.cassette)
         if earlier:
             self.answer(_recorded(execution, runs.position(execution.id)))
             return
@@ -136,8 +139,9 @@ class ExecutionsHandler(ApiHandler):
         if not _KEY_FORM.fullmatch(key):
             reason = "1 to 200 printable ASCII characters without blanks, a UUID for example"
             raise InvalidRequest("Invalid header", faults=[Fault(KEY, reason)])
-        # A key that came before there was the field still stands for the same.
-        said = body.model_dump(exclude=None if body.once else {"once"})
+        # A key that came before there were these fields still stands for the same.
+        later = {"once": body.once, "cassette": body.cassette}
+        said = body.model_dump(exclude={name for name, value in later.items() if not value})
         written = orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
         return KeyedRequest(f"{self.caller.owner}/{key}", hashlib.sha256(written).hexdigest())
 
@@ -184,6 +188,30 @@ class ResultHandler(PouredAnswer):
         self._headers["Content-Type"] = "application/json"
         with whole.file:
             await self.pour(_poured(execution, whole.chunks()))
+
+
+class RecordHandler(PouredAnswer):
+    """``GET /executions/{job_id}/record``."""
+
+    tag = "Execution Management"
+
+    @operation(
+        "Get execution record",
+        access="viewer",
+        answers={200: Media("application/x-ndjson", "A recorded run of a cassette: one JSON object a line.")},
+        errors=(404, 409),
+    )
+    async def get(self, job_id: str) -> None:
+        """Give what an execution that has ended was asked and answered, as lines of a cassette.
+
+        They have neither times nor keys, and are what a later start takes as its `cassette`'s `record`.
+        """
+        execution = await execution_of(self, job_id)
+        runs = self.parts.runs
+        asked, journal = asked_of(runs.store, execution), runs.files.journal(job_id)
+        lines = await FILES.do(lambda: record_of(execution, asked, journal), owner=execution.owner)
+        self._headers["Content-Type"] = "application/x-ndjson"
+        await self.pour(lines)
 
 
 class StopHandler(ApiHandler):

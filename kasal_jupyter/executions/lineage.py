@@ -331,8 +331,12 @@ def source_of(
     """Give a run as what another takes its answers from; who resumes it, also what it took its own from."""
     source = RunSource(verb=verb, job_id=job_id, journal=str(files.journal(job_id).absolute()), place=place)
     execution = store.executions.readable(job_id) if verb == "resume" else None
-    if execution is None or execution.verb == "run" or execution.parent is None:
+    if execution is None or execution.parent is None:
         return source
+    if execution.verb == "run":
+        recorded = files.cassette(job_id)
+        cassette = RunSource(verb="run", job_id=execution.parent, journal=str(recorded.absolute()))
+        return source.model_copy(update={"before": cassette}) if recorded.exists() else source
     if not files.journal(execution.parent).exists():
         return source
     asked = store.run_requests.readable(job_id)

@@ -17,7 +17,8 @@ from kasal_jupyter.events.event import ErrorInfo
 from kasal_jupyter.events.summary import RunSummary
 from kasal_jupyter.executions.acceptance import Asked, KeyedRequest, Prepared, queued_event, started_with
 from kasal_jupyter.executions.backends.backend import Backend
-from kasal_jupyter.executions.check import Checked, check_run
+from kasal_jupyter.executions.cassettes import Played
+from kasal_jupyter.executions.check import Checked, Recall, check_run
 from kasal_jupyter.executions.crew_memories import CrewMemories
 from kasal_jupyter.executions.feed import POLL_SECONDS, Feed, Feeds
 from kasal_jupyter.executions.files import Presence, RunFiles, take_in_files
@@ -556,7 +557,7 @@ class Runs:
         own = {"source": source, "edits": before.edits, "journal_bytes": bytes_left}
         return checked.required().model_copy(update=own)
 
-    def checked(self, job_id: str, asked: Asked) -> Checked:
+    def checked(self, job_id: str, asked: Asked, played: Played | None = None) -> Checked:
         """Check what is asked for whole; it blocks.
 
         Parameters
@@ -565,18 +566,25 @@ class Runs:
             The execution.
         asked
             What it is to be.
+        played
+            The cassette that answers it: what that has answers for need not be there.
         """
         whole = asked.whole
+        catalog, toolbox = self.catalog.of(whole.crew.owner), self.toolbox(whole.crew.owner)
+        recall: Recall | None = self.memories.of if self.memories is not None else None
+        if played is not None:
+            catalog, toolbox = played.catalog(catalog), played.toolbox(toolbox)
+            recall = played.recall if played.strict else recall
         return check_run(
             job_id,
             _without_webhook(whole),
             asked.inputs,
-            catalog=self.catalog.of(whole.crew.owner),
-            toolbox=self.toolbox(whole.crew.owner),
+            catalog=catalog,
+            toolbox=toolbox,
             folder=str(self.files.workspace(job_id)),
             client_tools=asked.tools,
             budget=asked.budget,
-            recall=self.memories.of if self.memories is not None else None,
+            recall=recall,
             model=asked.model,
         )
 

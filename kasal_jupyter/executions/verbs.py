@@ -17,6 +17,7 @@ from kasal_jupyter.executions.acceptance import (
     queued_execution,
     started_with,
 )
+from kasal_jupyter.executions.cassettes import Played
 from kasal_jupyter.executions.check import Checked
 from kasal_jupyter.executions.forks import Fork, plan_fork
 from kasal_jupyter.executions.journal import Journal
@@ -36,6 +37,7 @@ from kasal_jupyter.executions.once import answering, digest_of, told_why
 from kasal_jupyter.executions.service import Runs
 from kasal_jupyter.places import LISTS, beside_loop
 from kasal_jupyter.schemas.base import new_id
+from kasal_jupyter.schemas.cassettes import Cassette
 from kasal_jupyter.schemas.crews import Crew, WholeCrew
 from kasal_jupyter.schemas.executions import (
     ENDED,
@@ -60,6 +62,7 @@ async def start(
     tools: Sequence[ClientTool] = (),
     budget: Budget | None = None,
     unrepeated: bool = False,
+    cassette: Cassette | None = None,
 ) -> Execution:
     """Accept an execution: checked whole, on disk, and queued.
 
@@ -82,9 +85,13 @@ async def start(
         What it may use up.
     unrepeated
         Whether a model that fails is not asked again.
+    cassette
+        The cassette that it is recorded for, or takes its answers from.
 
     Raises
     ------
+    InvalidRequest
+        The cassette is none.
     NotRunnable
         The crew cannot run like this; every fault is named, and nothing was stored.
     Conflict
@@ -98,9 +105,12 @@ async def start(
     """
     if request is not None and (first := started_with(runs.store, request)):
         return first
-    asked, job_id = Asked(whole, inputs, owner, tools, budget, unrepeated=unrepeated), new_id("job")
+    asked = Asked(whole, inputs, owner, tools, budget, unrepeated=unrepeated, cassette=cassette)
+    job_id = new_id("job")
 
     def prepare() -> Prepared:
+        if cassette is not None:
+            return _taped(runs, asked, Played.read(cassette), job_id, request)
         return _prepared(runs, asked, runs.checked(job_id, asked), request)
 
     return (await runs.begin(job_id, prepare, owner, whole.crew.id, size=_size(asked), keyed=request))[0]
@@ -240,7 +250,8 @@ async def resume(
     def prepare() -> Prepared:
         checked = runs.checked(made, again)
         of_one_run = _of_one_run(runs, made, "resume", job_id, lineage=asked.root)
-        spec = checked.required().model_copy(update={**of_one_run, "edits": before.edits})
+        kept_of_it = {"edits": before.edits, "cassette": before.cassette}
+        spec = checked.required().model_copy(update={**of_one_run, **kept_of_it})
         execution = queued_execution(
             spec,
             owner,
@@ -298,7 +309,8 @@ async def fork(
     def prepare() -> Prepared:
         checked = runs.checked(made, again)
         of_one_run = _of_one_run(runs, made, "fork", job_id, place=way.fork.place)
-        spec = checked.required().model_copy(update={**of_one_run, "edits": way.fork.edits})
+        kept_of_it = {"edits": way.fork.edits, "cassette": way.before.cassette}
+        spec = checked.required().model_copy(update={**of_one_run, **kept_of_it})
         execution = queued_execution(
             spec,
             owner,
@@ -362,6 +374,35 @@ async def _way(
     return _Way(source, asked, whole, before, await LISTS.do(plan, owner=owner))
 
 
+def _taped(runs: Runs, asked: Asked, played: Played, job_id: str, request: KeyedRequest | None) -> Prepared:
+    """Make a run ready that is recorded for a cassette, or takes its answers from one."""
+    whole, owner = asked.whole, asked.owner
+    checked = runs.checked(job_id, asked, played)
+    made = _prepared(runs, asked, checked, request)
+    source = runs.files.cassette(job_id)
+    changes = played.changes(made.spec, runs.catalog.of(whole.crew.owner), source, runs.store.path)
+    spec = made.spec.model_copy(update=changes)
+    played.write(source, spec.folder)
+    if not played.strict:
+        # What is answered by a cassette answers for no other.
+        kept = request_of(spec, owner, webhook=whole.crew.webhook)
+        parent = spec.source.job_id if spec.source is not None else None
+        execution = made.execution.model_copy(update={"parent": parent})
+        return Prepared(spec, execution, kept, noted=whole, told=whole.crew)
+    execution = queued_execution(
+        spec,
+        owner,
+        runs.presence.server_id,
+        crew_version=made.execution.crew_version,
+        expected=1,
+        models=list(spec.models),
+        remarks=checked.told(),
+        request=request,
+        verb="replay",
+    )
+    return Prepared(spec, execution, request_of(spec, owner, webhook=None))
+
+
 def _prepared(runs: Runs, asked: Asked, checked: Checked, request: KeyedRequest | None) -> Prepared:
     """Make a run ready that takes nothing from another."""
     whole, owner = asked.whole, asked.owner
@@ -404,7 +445,8 @@ def _of_one_run(
 
 def _size(asked: Asked) -> int:
     """Give how much there is to check of what is asked."""
-    return asked.whole.size + _length(asked.inputs)
+    recorded = asked.cassette.record if asked.cassette is not None else None
+    return asked.whole.size + _length(asked.inputs) + len(recorded or "") // 1_000
 
 
 def _weight(asked: RunRequest, source: Execution) -> int:

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import TypedDict  # pydantic reads no other on Python 3.11
 
 from kasal_jupyter.schemas.base import WHOLE, Document, Given, Listed, ListQuery, Model, Name, Query, called
+from kasal_jupyter.schemas.cassettes import Cassette
 from kasal_jupyter.schemas.people import AskedKind, OnTimeout
 from kasal_jupyter.schemas.tasks import TaskState
 from kasal_jupyter.schemas.tools import ClientTool
@@ -78,6 +79,15 @@ class ExecutionCreate(Model):
         False,
         description="Whether a run that was asked for the same answers for this one: nothing is run then.",
     )
+    cassette: Cassette | None = Field(
+        None, description="The cassette that the run is recorded for, or takes its answers from."
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.once and self.cassette is not None:
+            raise ValueError("A run takes its answers from a cassette or, with once, from an earlier one")
+        return self
 
 
 class ExecutionChange(Model):

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from kasal_jupyter.kernel.crews.history import History
     from kasal_jupyter.kernel.runs.result import RunResult
     from kasal_jupyter.kernel.views.cards import Checked
+    from kasal_jupyter.schemas.cassettes import OnMiss
 
 __all__ = ["Agent", "Crew", "Task"]
 
@@ -380,6 +382,10 @@ class Crew:
         background: bool = False,
         budget: Mapping[str, float] | None = None,
         once: bool = False,
+        record: str | PathLike[str] | None = None,
+        replay: str | PathLike[str] | None = None,
+        on_miss: OnMiss | None = None,
+        varies: Sequence[str] = (),
         **values: Any,
     ) -> RunResult:
         """Save the crew, run it and watch it.
@@ -396,6 +402,13 @@ class Crew:
         once
             Whether an earlier run that was asked for the same answers, at once and at no cost, where there
             is one: of the same crew, inputs and models, without a memory or tools that look at the world.
+        record, replay
+            The cassette that it is recorded for, and the one that answers it: files, which may be the same.
+        on_miss
+            What becomes of a call that the cassette does not answer: ``fail`` or ``live``. By default it
+            fails where the environment has ``CI``.
+        varies
+            Regular expressions for what varies in prompts from run to run, for a cassette that is begun.
         **values
             Inputs: texts, numbers, dates, lists, and DataFrames, which agents query instead of reading.
 
@@ -406,6 +419,7 @@ class Crew:
         CellError
             It cannot run; with everything that keeps it from that.
         """
+        from kasal_jupyter.client.cassette import tape_of
         from kasal_jupyter.kernel.runs.run_list import read_budget
         from kasal_jupyter.kernel.runs.runner import launch
 
@@ -418,6 +432,7 @@ class Crew:
             background=background,
             budget=read_budget(budget),
             once=once,
+            tape=tape_of(record, replay, on_miss=on_miss, varies=varies, within=session.cell),
             on_start=session.note_job,
         )
 

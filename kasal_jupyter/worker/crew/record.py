@@ -19,6 +19,7 @@ from crewai.tools.tool_failure import ToolFailure
 
 from kasal_jupyter.events.event import Edited, ErrorInfo
 from kasal_jupyter.hiding import here
+from kasal_jupyter.schemas.cassettes import FOLDER, Settling
 from kasal_jupyter.schemas.spec import RunEdit, RunSource, RunSpec, RunToolAnswer
 from kasal_jupyter.tools.tool import Question
 from kasal_jupyter.worker.crew.client_tool import said
@@ -40,7 +41,7 @@ AGAIN, WITHOUT = "call it again", "do without it"
 _NOT_ASKED = frozenset({"on_timeout"})
 """What of a question says what becomes of it, and not what it is."""
 
-_FOLDER = b"{folder}"
+_FOLDER = FOLDER.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +99,13 @@ class RunRecord:
     _reading: threading.Lock = field(default_factory=threading.Lock)
     _titles: dict[str, int] = field(init=False)
     _folder: bytes = field(init=False)
+    _settling: Settling | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._titles = _numbered((task.id, task.title()) for task in self.spec.tasks)
         self._folder = encode(self.spec.folder)[1:-1]
+        if self.spec.cassette is not None:
+            self._settling = Settling(self.spec.cassette.varies, self.spec.folder)
         self._edits = {edit.call: edit for edit in self.spec.edits}
         if (own := self.spec.own) is not None:
             before = RunSource(verb="resume", job_id=self.spec.job_id, journal=own.journal)
@@ -133,7 +137,8 @@ class RunRecord:
         if not records:
             return call
         ordinal = call.key.rpartition(":")[2]
-        known = () if self.replays else sorted(model for record in records for model in record.models)
+        goes_on = self.spec.source is None or self.spec.source.verb in {"resume", "fork"}
+        known = sorted(model for record in records for model in record.models) if goes_on else ()
         others = [*line, *known]
         keys = [call.key] + [
             f"{self._identity({**whole, 'model': other})}:{ordinal}"
@@ -297,7 +302,7 @@ class RunRecord:
         """Give what is asked, by whom, and in which task."""
         span = self.spans.around()
         task_id = span.task_id if span is not None else None
-        return {
+        whole = {
             "kind": kind,
             "task": span.task if span is not None else None,
             # Of several tasks of one title.
@@ -307,6 +312,8 @@ class RunRecord:
             "among": among_equals.get(),
             **asked,
         }
+        # Of a cassette: what varies is no part of what is asked.
+        return self._settling.settled(whole) if self._settling is not None else whole
 
     def _counted(self, what: Mapping[str, Any]) -> Asked:
         identity = self._identity(what)

@@ -267,7 +267,8 @@ def _take_over_files(source: RunSource, folder: Path) -> None:
         # It may have been cut off before it had taken them all over.
         _take_over_files(source.before, folder)
     theirs = Path(source.journal).with_suffix("")
-    if not theirs.is_dir():
+    if theirs == folder or not theirs.is_dir():
+        # A cassette has no files: it lies beside the run's own folder.
         return
 
     def internal(within: str, names: list[str]) -> list[str]:

@@ -28,12 +28,14 @@ from kasal_jupyter.kernel.runs.run_list import (
     STEP_HEADS,
     Runs,
     add_budget,
+    add_cassette,
     add_step_search,
     answer_of,
     budget_of,
     found_steps,
     latest_runs,
     outcome,
+    tape_of_words,
     trace_cells,
 )
 from kasal_jupyter.kernel.runs.runner import follow, follow_in_background, launch, replay, resume
@@ -83,6 +85,7 @@ def run_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--fresh", action="store_true", help="run it all the same, whatever --once would show"
     )
+    add_cassette(parser)
     parser.add_argument(
         "--again",
         nargs="?",
@@ -123,6 +126,7 @@ def run_command(session: Session, words: Namespace, cell: str | None) -> RunResu
             background=words.bg,
             budget=budget_of(words),
             once=words.once and not words.fresh,
+            tape=tape_of_words(words, session.cell),
             on_start=session.note_job,
         )
     if words.output:
