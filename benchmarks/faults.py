@@ -50,6 +50,9 @@ import psutil
 from cut_offs import measure as measure_cut_offs
 from mortal_server import END_SECONDS, ENDED, Broken, Server, until
 
+STARTERS = 3
+"""Who start runs, one after the other, while something breaks."""
+
 LISTS = (
     "/crews",
     "/agents",
@@ -188,7 +191,7 @@ class World:
                 if chance.random() < 0.2:
                     self.look()
 
-        threads = [threading.Thread(target=work, args=(self.random.random(),)) for _ in range(3)]
+        threads = [threading.Thread(target=work, args=(self.random.random(),)) for _ in range(STARTERS)]
         for thread in threads:
             thread.start()
         end = time.monotonic() + seconds

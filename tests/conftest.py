@@ -13,9 +13,11 @@ import httpx
 import pytest
 from playwright.sync_api import sync_playwright
 
+from kasal_jupyter import confined
+from tests import shared_programs
 from tests.engine import borrowed_zygotes, warm_engine
 from tests.server import start_server
-from tests.shared_zygote import shared
+from tests.shared_zygote import VARIABLE, shared
 from tests.skips import refused
 
 # Where it is set, each of a thousand processes compiles the product anew, which takes a second.
@@ -57,6 +59,14 @@ def engine(tmp_path_factory):
         yield running
 
 
+@pytest.fixture
+def lent_programs(monkeypatch):
+    """Have the limited processes that a test starts be borrowed, see `tests.shared_programs`."""
+    if os.environ.get(VARIABLE):
+        monkeypatch.setattr(confined, "COMMAND", confined.COMMAND)
+        shared_programs.lend_to(confined)
+
+
 @pytest.fixture(scope="session")
 def shared_server(tmp_path_factory):
     """A Jupyter server with the extension; one for all tests."""
@@ -77,6 +87,16 @@ def api(live_server):
     """A client of the live server's API, with the token; paths begin below ``/v1``."""
     with live_server.client() as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def lent():
+    """Have this process borrow what reads for others, as servers do: see `tests.shared_programs`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(confined, "COMMAND", confined.COMMAND)
+        if os.environ.get(VARIABLE):
+            shared_programs.lend_to(confined)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Runs that go on from others, over the API: real runs, real models' servers, and what they are asked."""
 
 import json
+import time
 
 import pytest
 
@@ -205,7 +206,7 @@ def test_a_run_that_was_cut_off_goes_on_at_the_next_server(tmp_path):
             body["agents"][1]["sandbox"] = {"latency": 5}
             job_id = start(api, new_crew(api, body))
             while api.get(f"/executions/{job_id}").json()["progress"] < 50:
-                pass
+                time.sleep(0.05)
     finally:
         first.process.kill()
         first.process.wait()
