@@ -311,11 +311,7 @@ def test_a_journal_of_before_prompts_were_named_is_gone_on_with(engine, tmp_path
             third = engine.run(following(spec, cut, "resume"))
             assert third.end["status"] == "completed", third.end
             missed = engine.run(following(spec, cut, **changed(spec, goal="Count differently")))
-<<<<<<< HEAD
-            assert "and said …“r personal goal" in missed.end["error"]["message"], missed.end
-=======
             assert "and said " in missed.end["error"]["message"], missed.end
->>>>>>> main
 
 
 def test_a_changed_crew_is_a_miss_that_says_in_what(engine, tmp_path):
