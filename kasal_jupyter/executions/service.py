@@ -46,6 +46,9 @@ MOMENT_SECONDS = 0.5
 STORED_SECONDS = 5.0
 """How long a run that is to be deleted may take to be stored first."""
 
+LATEST = 20
+"""Executions of a crew among which its latest run is looked for."""
+
 CLOSE_SECONDS = 1.0
 """How long what goes on beside the runs may take to be done at the server's end."""
 
@@ -515,12 +518,19 @@ class Runs:
         return [each for each in await self.current(found) if each.questions]
 
     async def task_states(self, crew_ids: Iterable[str]) -> dict[str, TaskState]:
-        """Say how each task of some crews fared in its crew's latest execution, by the task's id."""
+        """Say how each task of some crews fared in its crew's latest execution, by the task's id.
+
+        A replay does nothing that a task could fare by.
+        """
         states: dict[str, TaskState] = {}
         for crew_id in crew_ids:
-            latest = self.store.executions.page(order="newest", limit=1, crew_id=crew_id).documents
-            for execution in latest:
-                states |= (await self._current(execution)).task_states
+            # Most have none: one is read, and more only where it is a replay.
+            for limit in (1, LATEST):
+                page = self.store.executions.page(order="newest", limit=limit, crew_id=crew_id).documents
+                latest = next((each for each in page if each.verb != "replay"), None)
+                if latest is not None:
+                    states |= (await self._current(latest)).task_states
+                    break
         return states
 
     @property
