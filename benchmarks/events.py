@@ -75,11 +75,13 @@ def work(sock: socket.socket) -> None:
     outbox.close(None)
 
 
-def serve(*, steady: bool) -> None:
-    """Be the server; with the steady worker in the place of the engine's, or with the engine."""
+def serve() -> None:
+    """Be the server; for runs that say how many events, with the steady worker in the engine's place."""
     from kasal_jupyter import app
+    from kasal_jupyter.executions.backends.backend import OnExit, OnLines
     from kasal_jupyter.executions.backends.child import Child
-    from kasal_jupyter.executions.backends.local import LocalBackend
+    from kasal_jupyter.executions.backends.local import LocalBackend, LocalRun
+    from kasal_jupyter.schemas.spec import RunSpec
 
     class Steady:
         warm = True
@@ -104,10 +106,17 @@ def serve(*, steady: bool) -> None:
     class SteadyBackend(LocalBackend):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
-            self._nursery = Steady()
+            self._nurseries = {True: Steady(), False: self._nursery}
 
-    if steady:
-        app.LocalBackend = SteadyBackend  # type: ignore[misc]
+        async def launch(self, spec: RunSpec, on_lines: OnLines, on_exit: OnExit) -> LocalRun:
+            self._nursery = self._nurseries["events" in spec.inputs]
+            return await super().launch(spec, on_lines, on_exit)
+
+        async def close(self) -> None:
+            self._nursery = self._nurseries[False]
+            await super().close()
+
+    app.LocalBackend = SteadyBackend  # type: ignore[misc]
     app.KasalApp.launch_instance(
         ["--ServerApp.ip=127.0.0.1", "--ServerApp.port=0", "--no-browser", "--allow-root"]
     )
@@ -210,12 +219,12 @@ def follow(url: str, job_id: str, count: int) -> None:
 
 
 @contextlib.contextmanager
-def server(folder: Path, *, steady: bool) -> Iterator[tuple[str, psutil.Process]]:
+def server(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
     """Run a server, and give its URL and its process."""
     places = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "KASAL_DATA_DIR")
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, __file__, "--part", "serve", "steady" if steady else "crew"],
+            [sys.executable, __file__, "--part", "serve"],
             cwd=folder,
             stdout=log,
             stderr=log,
@@ -285,7 +294,7 @@ def measure(url: str, process: psutil.Process, job_id: str, subscribers: int, go
     return json.loads(figures) | {"server CPU": cpu, "server memory grew, MB": grown / 1e6}
 
 
-def stuck(url: str, process: psutil.Process, folder: Path) -> dict[str, float]:
+def stuck(url: str, process: psutil.Process, folder: Path, subscribers: int) -> dict[str, float]:
     """Have a client stop reading, beside others: how it is closed, and what the others and the memory notice.
 
     It reads nothing for some seconds, then all that is left for it, which ends with the close frame.
@@ -295,7 +304,7 @@ def stuck(url: str, process: psutil.Process, folder: Path) -> dict[str, float]:
     client = subscribe(url, job_id, small=True)
     go = folder / "runs" / job_id / "go"
     with ThreadPoolExecutor(1) as pool, client:
-        others = pool.submit(measure, url, process, job_id, STUCK_SUBSCRIBERS, go)
+        others = pool.submit(measure, url, process, job_id, subscribers, go)
         while not go.exists():
             time.sleep(0.01)
         before = most = process.memory_info().rss
@@ -328,8 +337,8 @@ def main() -> None:
         case ["work", number]:
             work(socket.socket(fileno=int(number)))
             return
-        case ["serve", source]:
-            serve(steady=source == "steady")
+        case ["serve"]:
+            serve()
             return
         case ["follow", url, job_id, count]:
             follow(url, job_id, int(count))
@@ -337,15 +346,15 @@ def main() -> None:
     subscribers, seconds = (2, 0.5) if arguments.tiny else (arguments.subscribers, SECONDS)
     events = round(RATE * seconds)
     figures = {}
-    with tempfile.TemporaryDirectory() as name, server(Path(name), steady=True) as (url, process):
+    with tempfile.TemporaryDirectory() as name, server(Path(name)) as (url, process):
         inputs = {"events": events, "size": 200}
         job_id = start(url, crew(1, "{events} events of {size} characters"), inputs)
         go = Path(name, "runs", job_id, "go")
         figures["steady"] = measure(url, process, job_id, subscribers, go)
-        figures["stuck"] = stuck(url, process, Path(name))
-    with tempfile.TemporaryDirectory() as name, server(Path(name), steady=False) as (url, process):
+        figures["stuck"] = stuck(url, process, Path(name), min(subscribers, STUCK_SUBSCRIBERS))
         # Ten events a task, and a tenth of a second each; it is not over when its followers have come.
-        job_id = start(url, crew(max(40, events // 10), "Compute 17 * 23", latency=0.04), {})
+        tasks, latency = (8, 0.5) if arguments.tiny else (max(40, events // 10), 0.04)
+        job_id = start(url, crew(tasks, "Compute 17 * 23", latency=latency), {})
         figures["crew"] = measure(url, process, job_id, subscribers, Path(name, "go"))
     if arguments.json:
         print(json.dumps(figures))

@@ -15,6 +15,7 @@ A real server runs sandbox crews while something is done to it, round after roun
 *signals*     SIGTERM, SIGINT, SIGHUP to the server; SIGSTOP to the process that forks, or to a run
 *damage*      journals, deliveries and stored documents are damaged while the server is down
 *servers*     two servers on one folder: one stops the other's runs, and is left alone with them
+*cutoffs*     the server, the process that forks, or a run is killed, and what was cut off is gone on with
 ============= =====================================================================================
 
 ``--tiny`` is a round of each; ``--seed`` makes the same choices again. Its status is 1 where anything does
@@ -32,7 +33,6 @@ import random
 import resource
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -43,17 +43,16 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import httpx
 import psutil
+from cut_offs import measure as measure_cut_offs
+from mortal_server import END_SECONDS, ENDED, Broken, Server, until
 
-ENDED = {"completed", "failed", "stopped", "interrupted"}
-TOKEN = "faults"
-END_SECONDS = 60.0
-"""How long a run may go on once all is well again: the slow ones take two seconds."""
+STARTERS = 3
+"""Who start runs, one after the other, while something breaks."""
 
-CLOSE_SECONDS = 12.0
 LISTS = (
     "/crews",
     "/agents",
@@ -99,156 +98,6 @@ ssize_t pread64(int fd, void *data, size_t n, off64_t at) {
 int fsync(int fd) { REAL(fsync); return fails(fd) ? -1 : real(fd); }
 int fdatasync(int fd) { REAL(fdatasync); return fails(fd) ? -1 : real(fd); }
 """
-
-
-# -- the server, and what is asked of it -----------------------------------------------------------------
-
-
-class Server:
-    """A standalone server on a folder; it can be started again after its end."""
-
-    def __init__(self, room: Path, data: Path, environ: dict[str, str] | None = None) -> None:
-        self.room, self.data = room, data
-        self.environ = environ or {}
-        self.log = room / "server.log"
-        self.process: subprocess.Popen[bytes] | None = None
-        self.below: dict[int, psutil.Process] = {}
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.look_below()
-            self.process.kill()
-            self.process.wait()
-            psutil.wait_procs(self.below.values(), timeout=10)
-
-    def start(self) -> None:
-        """Start it, and wait until it answers and its engine is warm."""
-        self.room.mkdir(parents=True, exist_ok=True)
-        places = ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR")
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "kasal_jupyter.cli", "--ServerApp.ip=127.0.0.1"),
-                    *(f"--ServerApp.port={self.port}", "--allow-root", "--no-browser"),
-                    *("--KasalApp.allowed_hosts=127.0.0.1", f"--ServerApp.root_dir={self.room}"),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={
-                    **os.environ,
-                    **{f"JUPYTER_{name}": str(self.room / name.lower()) for name in places},
-                    "JUPYTER_TOKEN": TOKEN,
-                    "KASAL_DATA_DIR": str(self.data),
-                    **self.environ,
-                },
-                start_new_session=True,
-            )
-        with self.client() as api:
-            until(lambda: api.get("/health").status_code == 200, 60, "the server answers", self.alive)
-        self.below = {}
-
-    def alive(self) -> None:
-        """See that it has not ended."""
-        assert self.process is not None
-        assert self.process.poll() is None, (
-            f"the server ended with {self.process.returncode}:\n{self.log.read_text()[-2000:]}"
-        )
-
-    def client(self) -> httpx.Client:
-        """Give a client with its token."""
-        return httpx.Client(
-            base_url=f"http://127.0.0.1:{self.port}/v1",
-            headers={"Authorization": f"token {TOKEN}"},
-            timeout=30,
-            trust_env=False,
-        )
-
-    def look_below(self) -> list[psutil.Process]:
-        """Note what processes it has, so that their end can be seen after its own."""
-        assert self.process is not None
-        with contextlib.suppress(psutil.NoSuchProcess):
-            found = psutil.Process(self.process.pid).children(recursive=True)
-            self.below |= {each.pid: each for each in found}
-        return [each for each in self.below.values() if each.is_running()]
-
-    def zygote(self) -> psutil.Process | None:
-        """Give the process that runs are forked from; the server's child is its warden."""
-        for each in self.look_below():
-            with contextlib.suppress(psutil.Error):
-                if (
-                    "kasal_jupyter.worker.process.zygote" in each.cmdline()
-                    and each.ppid() == self.process.pid
-                ):
-                    return min(each.children(), key=psutil.Process.create_time, default=None)
-        return None
-
-    def runs(self) -> list[psutil.Process]:
-        """Give the processes of runs."""
-        zygote = self.zygote()
-        if zygote is None:
-            return []
-        with contextlib.suppress(psutil.NoSuchProcess):
-            return zygote.children()
-        return []
-
-    def kill(self) -> None:
-        """Kill it, and see that nothing of it is left."""
-        assert self.process is not None
-        self.look_below()
-        self.process.kill()
-        self.process.wait()
-        self.nothing_left()
-
-    def end(self, how: int = signal.SIGTERM) -> None:
-        """Ask it to end, and see that it does, with all it has started."""
-        assert self.process is not None
-        self.look_below()
-        began = time.monotonic()
-        self.process.send_signal(how)
-        try:
-            self.process.wait(CLOSE_SECONDS + 20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise Broken(f"{signal.Signals(how).name} did not end the server") from None
-        if (took := time.monotonic() - began) > CLOSE_SECONDS:
-            raise Broken(f"{signal.Signals(how).name} took {took:.1f} s")
-        self.nothing_left()
-
-    def nothing_left(self) -> None:
-        """See that the processes it had are gone."""
-        _, left = psutil.wait_procs([each for each in self.below.values() if each.is_running()], timeout=5)
-        names = [f"{each.pid} {' '.join(each.cmdline())[:80]}" for each in left if each.status() != "zombie"]
-        for each in left:
-            each.kill()
-        if names:
-            raise Broken(f"processes were left behind: {names}")
-
-
-class Broken(AssertionError):
-    """Something does not hold."""
-
-
-def until(
-    holds: Callable[[], bool], seconds: float, what: str, meanwhile: Callable[[], None] = lambda: None
-) -> None:
-    """Wait for a condition."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        with contextlib.suppress(httpx.TransportError):
-            if holds():
-                return
-        meanwhile()
-        time.sleep(0.05)
-    raise Broken(f"not within {seconds:g} s: {what}")
 
 
 # -- a receiver, and the runs ----------------------------------------------------------------------------
@@ -342,7 +191,7 @@ class World:
                 if chance.random() < 0.2:
                     self.look()
 
-        threads = [threading.Thread(target=work, args=(self.random.random(),)) for _ in range(3)]
+        threads = [threading.Thread(target=work, args=(self.random.random(),)) for _ in range(STARTERS)]
         for thread in threads:
             thread.start()
         end = time.monotonic() + seconds
@@ -691,7 +540,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("kinds", nargs="*", choices=[[], *FAULTS], help="which; all, where none is named")
+    kinds = [*FAULTS, "cutoffs"]
+    parser.add_argument("kinds", nargs="*", choices=[[], *kinds], help="which; all, where none is named")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--tiny", action="store_true", help="one round of each")
@@ -699,15 +549,20 @@ def main() -> None:
     rounds = 1 if arguments.tiny else arguments.rounds
     failed = False
     print(f"{'fault':<12} {'rounds':>6} {'runs':>6} {'seconds':>8}")
-    for kind in arguments.kinds or FAULTS:
+    rows: list[str] = []
+    for kind in arguments.kinds or kinds:
         if reason := possible(kind):
             print(f"{kind:<12} not made: {reason}")
             continue
         began = time.monotonic()
-        runs, broken = measure(kind, rounds, arguments.seed)
+        if kind == "cutoffs":
+            runs, broken, rows = measure_cut_offs(rounds, arguments.seed, tiny=arguments.tiny)
+        else:
+            runs, broken = measure(kind, rounds, arguments.seed)
         failed = failed or bool(broken)
         took = time.monotonic() - began
         print(f"{kind:<12} {rounds:>6} {runs:>6} {took:>8.0f}  {'; '.join(broken) or 'holds'}")
+    print("\n".join(rows))
     sys.exit(failed)
 
 

@@ -397,7 +397,7 @@ def request(api: httpx.Client, name: str, path: str, body: bytes | None = None) 
     return Took(name, began, time.monotonic(), answer.status_code)
 
 
-def stand_by(api: httpx.Client, crew: str, until: Callable[[], bool]) -> list[Took]:
+def stand_by(api: httpx.Client, crew: str, until: Callable[[], bool], pause: float) -> list[Took]:
     """Ask and start, over and over, as another user does."""
     times: list[Took] = []
     start = json({"crew_id": crew}).encode()
@@ -409,7 +409,7 @@ def stand_by(api: httpx.Client, crew: str, until: Callable[[], bool]) -> list[To
         if number % 5 == 0:
             times.append(request(api, POST, "/executions", start))
             assert times[-1].status in {202, 503}, times[-1]
-        time.sleep(0.05)
+        time.sleep(pause)
     raise AssertionError
 
 
@@ -420,7 +420,9 @@ def new_crew(api: httpx.Client, body: dict[str, Any] | None = None) -> str:
     return str(answer.json()["id"])
 
 
-def measure(server: LiveServer, owners: int, most: int, seeds: int) -> tuple[list[Took], ...]:
+def measure(
+    server: LiveServer, owners: int, most: int, seeds: int, *, quiet: float, pause: float
+) -> tuple[list[Took], ...]:
     """Give what the other user's requests took alone, beside the others, and what the inputs took."""
     spawn = multiprocessing.get_context("spawn")
     ready, told = spawn.Barrier(owners + 1), spawn.Queue()
@@ -443,8 +445,8 @@ def measure(server: LiveServer, owners: int, most: int, seeds: int) -> tuple[lis
             process.start()
         while ready.n_waiting < owners:
             time.sleep(0.1)
-        quiet_until = time.monotonic() + 5
-        alone = stand_by(bystander, own, lambda: time.monotonic() > quiet_until)
+        quiet_until = time.monotonic() + quiet
+        alone = stand_by(bystander, own, lambda: time.monotonic() > quiet_until, pause)
         ready.wait()
         took: list[Took] = []
 
@@ -455,7 +457,7 @@ def measure(server: LiveServer, owners: int, most: int, seeds: int) -> tuple[lis
                     processes.pop()
             return not processes
 
-        beside = stand_by(bystander, own, all_told)
+        beside = stand_by(bystander, own, all_told, pause)
     return alone, beside, took
 
 
@@ -465,11 +467,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4, help="texts drawn by chance for each parser")
     parser.add_argument("--tiny", action="store_true", help="one user, small inputs: a few seconds")
     arguments = parser.parse_args()
-    owners, most, seeds = (1, 20_000, 0) if arguments.tiny else (arguments.owners, MOST, arguments.seeds)
+    owners, most, seeds = (1, 5_000, 0) if arguments.tiny else (arguments.owners, MOST, arguments.seeds)
+    quiet, pause = (0.1, 0.5) if arguments.tiny else (5.0, 0.05)
     with tempfile.TemporaryDirectory() as folder:
         server = start_server(Path(folder))
         try:
-            alone, beside, took = measure(server, owners, most, seeds)
+            alone, beside, took = measure(server, owners, most, seeds, quiet=quiet, pause=pause)
         finally:
             server.close()
     for name, each in sorted(by_name(took).items(), key=lambda item: -max(one.ms for one in item[1])):

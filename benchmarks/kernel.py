@@ -19,8 +19,7 @@ from typing import Any, cast
 
 from kasal_jupyter.events.event import Event
 from kasal_jupyter.events.trace import build_trace
-from kasal_jupyter.kernel.views.view_html import render_html
-from kasal_jupyter.kernel.views.view_live import render_live
+from kasal_jupyter.kernel.views.view_html import render_html, render_live
 from kasal_jupyter.kernel.views.view_text import render_text
 
 SIZES = (100, 1_000, 5_000)

@@ -38,6 +38,7 @@ from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.schemas.spec import RunEmbedder, RunMemory, RunSpec
 from kasal_jupyter.store.store import Store
 from tests.memory.questions import QUESTIONS, missed, passages
+from tests.remembering import remember_long, remember_short
 
 TINY = "--tiny" in sys.argv
 SIZES = (10, 20) if TINY else (100, 1_000, 10_000)
@@ -124,7 +125,7 @@ async def ours(texts: Texts, store: Store, size: int) -> tuple[str, float, float
     async def bother() -> None:
         while True:
             began = time.perf_counter()
-            await memories.remember_short(other, "Somebody else has something to remember")
+            await remember_short(memories, other, "Somebody else has something to remember")
             waits.append(time.perf_counter() - began)
 
     bothering = asyncio.ensure_future(bother())
@@ -137,7 +138,7 @@ async def ours(texts: Texts, store: Store, size: int) -> tuple[str, float, float
     added = []
     for _ in range(ADDED):
         began = time.perf_counter()
-        await memories.remember_long(crew_id, "notes", texts.text(WORDS_OF_A_TASK))
+        await remember_long(memories, crew_id, "notes", texts.text(WORDS_OF_A_TASK))
         added.append(time.perf_counter() - began)
     recall = Recall(reading(store.path), crew_id, RunEmbedder())
     queries = [(texts.text(WORDS_OF_A_TASK), texts.text(WORDS_OF_A_CONTEXT)) for _ in range(ROUNDS)]

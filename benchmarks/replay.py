@@ -6,6 +6,8 @@
   model that takes 200 ms, from the launch to the end;
 - *replay*: the same crew with that run's journal for its source, and no model;
 - *recording*: what it takes to tell a run's calls apart, against the CPU of the whole run;
+- *journal*: the bytes of a run whose one agent calls a tool again and again, up to 100 times in a task, and
+  what they would be if each call said again what was said before;
 - *once*: a run that was asked for before, from the request to the answer, as a client of a server sees it.
 """
 
@@ -18,9 +20,10 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import inf
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar, cast
@@ -30,6 +33,7 @@ import psutil
 
 from kasal_jupyter.cli.demo import ServerProcess
 from kasal_jupyter.client.client import Client
+from kasal_jupyter.events.prompts import Prompts
 from kasal_jupyter.executions.backends.backend import Exit
 from kasal_jupyter.executions.backends.local import LocalBackend
 from kasal_jupyter.schemas.agents import CrewAgent
@@ -48,6 +52,7 @@ class _Model(BaseHTTPRequestHandler):
     """Calls the calculator until it was called often enough in its conversation, and answers then."""
 
     seconds: ClassVar[float] = 0.2
+    turns: ClassVar[int] = TURNS
     asked: ClassVar[int] = 0
     protocol_version = "HTTP/1.1"
 
@@ -56,7 +61,7 @@ class _Model(BaseHTTPRequestHandler):
         time.sleep(self.seconds)
         type(self).asked += 1
         called = sum(message["role"] == "tool" for message in asked["messages"])
-        if called < TURNS - 1:
+        if called < self.turns - 1:
             arguments = json.dumps({"expression": f"{called} + 1"})
             function = {"name": "calculator", "arguments": arguments}
             message = {"tool_calls": [{"id": f"call_{called}", "type": "function", "function": function}]}
@@ -103,7 +108,7 @@ def spec(folder: Path, url: str, tasks: int, source: RunSource | None = None) ->
         "model": "gpt",
         "tools": ["calculator"],
         "settings": {"stream": False},
-        "max_iter": 2 * TURNS,
+        "max_iter": 2 * _Model.turns,
         **of_crew,
     }
     return RunSpec.model_validate(
@@ -138,6 +143,8 @@ class Run:
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
+        self.lines: list[bytes] = []
+        self._prompts = Prompts(lambda _span: None, most=inf, calls=inf)
         self.seconds = self.cpu = 0.0
         self._began = time.perf_counter()
         self._exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
@@ -157,11 +164,12 @@ class Run:
 
     def _take(self, lines: list[bytes]) -> None:
         self.seconds = time.perf_counter() - self._began
-        self.events += [orjson.loads(line) for line in lines]
+        self.lines += lines
+        self.events += [self._prompts.event(orjson.loads(line)) for line in lines]
 
     def journal(self, path: Path) -> RunSource:
         """Write the journal, as a server does."""
-        path.write_bytes(b"".join(orjson.dumps(event) + b"\n" for event in self.events))
+        path.write_bytes(b"".join(line + b"\n" for line in self.lines))
         return RunSource(verb="replay", job_id=path.stem, journal=str(path))
 
     def count(self, kind: str) -> int:
@@ -170,20 +178,24 @@ class Run:
 
 
 def telling_apart(folder: Path, described: RunSpec, events: list[dict[str, Any]]) -> float:
-    """Give the CPU seconds that it takes to tell a run's calls apart."""
+    """Give the CPU seconds that it takes to tell a run's calls apart, and to name what was said before."""
     from kasal_jupyter.worker.process.setup import import_crewai
 
     import_crewai(folder)
     from kasal_jupyter.tools.tool import find_tool
     from kasal_jupyter.worker.crew.record import RunRecord
+    from kasal_jupyter.worker.process.outbox import encode
+    from kasal_jupyter.worker.process.said_once import SaidOnce
     from kasal_jupyter.worker.process.stop import StopSignal
 
     tool = find_tool("calculator")
     function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
     nowhere = cast("Any", SimpleNamespace(around=lambda: None))
-    record = RunRecord(described, nowhere, StopSignal(), lambda _question: "")
+    record = RunRecord(described, nowhere, StopSignal(), lambda _question: "", lambda: True)
+    said = SaidOnce(encode, lambda line: line)
     began = time.process_time()
     for event in events:
+        said.named(event)
         if event["type"] == "llm_call":
             asked = {"tools": [{"type": "function", "function": function}], "form": None, "settings": {}}
             record.model({"model": event["model"], "messages": event["messages"], **asked}, ["gpt"])
@@ -192,10 +204,8 @@ def telling_apart(folder: Path, described: RunSpec, events: list[dict[str, Any]]
     return time.process_time() - began
 
 
-async def measure(folder: Path, tasks: int, rounds: int) -> dict[str, float]:
-    """Take all figures."""
-    backend = LocalBackend(folder)
-    await backend.start()
+async def measure(backend: LocalBackend, folder: Path, tasks: int, rounds: int) -> dict[str, float]:
+    """Take the figures of runs and their replays."""
     with model() as url:
         live = await Run.of(backend, spec(folder / "job_live", url, tasks))
         _Model.seconds = 0.0
@@ -209,7 +219,6 @@ async def measure(folder: Path, tasks: int, rounds: int) -> dict[str, float]:
             for at in range(rounds)
         ]
         assert _Model.asked == asked, "a replay has asked the model"
-    await backend.close()
     assert all(replay.count("llm_call") == live.count("llm_call") == tasks * TURNS for replay in replays)
     replayed = statistics.median(replay.seconds for replay in replays)
     replayed_cpu = statistics.median(replay.cpu for replay in replays)
@@ -224,6 +233,29 @@ async def measure(folder: Path, tasks: int, rounds: int) -> dict[str, float]:
         # Of the smallest run, the system may have counted no hundredth of a second yet.
         "recording": 100 * telling_apart(folder, described, live.events) / max(cpu, 0.01),
     }
+
+
+async def grown(
+    backend: LocalBackend, folder: Path, sizes: Iterable[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """Give the bytes of journals, and what they would be with all said again in each call.
+
+    Parameters
+    ----------
+    backend, folder
+        Where the runs are done.
+    sizes
+        How many tasks they have, and how many calls in each.
+    """
+    _Model.seconds = 0.0
+    found = []
+    with model() as url:
+        for tasks, turns in sizes:
+            _Model.turns = turns
+            run = await Run.of(backend, spec(folder / f"job_grown{tasks * turns}", url, tasks))
+            assert run.count("llm_call") == tasks * turns
+            found.append((sum(map(len, run.lines)), sum(len(orjson.dumps(event)) for event in run.events)))
+    return found
 
 
 def once(rounds: int) -> float:
@@ -258,7 +290,12 @@ async def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="the smallest sizes: to see that it runs")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kasal-benchmark-") as folder:
-        figures = await measure(Path(folder), *((1, 1) if options.tiny else (10, options.rounds)))
+        backend = LocalBackend(Path(folder))
+        await backend.start()
+        figures = await measure(backend, Path(folder), *((1, 1) if options.tiny else (10, options.rounds)))
+        sizes = ((1, 4), (1, 20)) if options.tiny else ((1, 10), (1, 100), (10, 100))
+        journals = await grown(backend, Path(folder), sizes)
+        await backend.close()
     print(f"{figures['calls']} calls: live {figures['live']:.2f} s, replayed {figures['replay']:.2f} s")
     print(
         f"CPU: live {1000 * figures['cpu']:.0f} ms, replayed {1000 * figures['replay_cpu']:.0f} ms; {TARGETS}"
@@ -269,6 +306,11 @@ async def main() -> None:
     )
     print(
         f"| what telling its calls apart takes of a run's CPU (`replay.py`) | {figures['recording']:.1f} % |"
+    )
+    bytes_of, before = ([f"{journal[at] / 1_000:,.0f}" for journal in journals] for at in (0, 1))
+    print(
+        "| the journal of 10, 100 and 1,000 calls, up to 100 in a conversation (`replay.py`) "
+        f"| {', '.join(bytes_of)} kB; with all said again in each {', '.join(before)} kB |"
     )
     answered = await asyncio.to_thread(once, 1 if options.tiny else 100)
     print(f"| a run that was asked for before, with `once` | answered in {1000 * answered:.0f} ms |")

@@ -34,6 +34,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
+from server import LAB
 
 CONNECTIONS = 32
 CREWS = 20
@@ -97,12 +98,15 @@ def serve_jupyter(port: int, body: bytes) -> None:
             self.finish(body)
 
     server = ServerApp()
-    server.initialize([f"--port={port}", "--ServerApp.jpserver_extensions={}", *OPTIONS])
+    server.initialize([f"--port={port}", f"--ServerApp.jpserver_extensions={OTHERS}", *OPTIONS])
     server.web_app.add_handlers(".*$", [("/v1/crews", Minimal)])
     server.start()
 
 
 OPTIONS = ("--ServerApp.ip=127.0.0.1", "--no-browser", "--allow-root")
+
+OTHERS = dict.fromkeys(LAB, False)
+"""Extensions that have no part in what is measured."""
 
 
 def started(command: list[str], port: int, folder: Path, **environ: str) -> subprocess.Popen[bytes]:
@@ -148,7 +152,7 @@ def call(url: str, token: str, method: str = "GET", body: Any = None) -> Any:
 def kasal(folder: Path, crews: int) -> tuple[subprocess.Popen[bytes], Target]:
     """Start a Jupyter server with the extension and with crews of a user, whose rate is counted."""
     port = free_port()
-    extension = "--ServerApp.jpserver_extensions={'kasal_jupyter': True}"
+    extension = f"--ServerApp.jpserver_extensions={ {'kasal_jupyter': True} | OTHERS }"
     options = (*OPTIONS, f"--port={port}", extension, "--KasalApp.enterprise_burst=100000000")
     process = started(["-m", "jupyter_server", *options], port, folder)
     url = f"http://127.0.0.1:{port}/v1"
@@ -287,7 +291,7 @@ def all_servers(
             return Target(f"http://127.0.0.1:{port}/v1/crews", token, process.pid)
 
         ours = {}
-        for crews in (CREWS, *sizes):
+        for crews in {CREWS, *sizes}:
             process, ours[crews] = kasal(folder / f"kasal-{crews}", crews)
             stack.callback(end, process)
         page = folder / "page.json"
@@ -327,7 +331,8 @@ def main() -> None:
         part, port, page = arguments.part
         {"bare": serve_bare, "jupyter": serve_jupyter}[part](int(port), Path(page).read_bytes())
         return
-    sizes = (21, 22) if arguments.tiny else SIZES
+    # One server is all of them.
+    sizes = (CREWS, CREWS) if arguments.tiny else SIZES
     rounds, seconds = (1, 0) if arguments.tiny else (arguments.rounds, arguments.seconds)
     with tempfile.TemporaryDirectory() as folder, all_servers(Path(folder), sizes) as (compared, ours):
         pages = {f"{size:,} crews stored": ours[size] for size in sizes}

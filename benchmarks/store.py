@@ -26,7 +26,7 @@ from tinydb import TinyDB
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.schemas.executions import Execution
-from kasal_jupyter.store.selection import Selection
+from kasal_jupyter.store.repository import Selection
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.store.table import Database
 

@@ -6,12 +6,15 @@ import asyncio
 import logging
 import os
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, cast
 
 from jupyter_server.base.handlers import AuthenticatedFileHandler
@@ -22,14 +25,13 @@ from tornado.ioloop import PeriodicCallback
 from tornado.web import RequestHandler
 from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, default
 
+from kasal_jupyter.api.base import Doors, Parts
 from kasal_jupyter.api.fanout import Fanouts
 from kasal_jupyter.api.logged import CredentialFilter, count_run, show_runs
-from kasal_jupyter.api.parts import Doors, Parts
 from kasal_jupyter.api.routes import serve
 from kasal_jupyter.api.starting import UnusableStore, warm_up
 from kasal_jupyter.api.websocket import EventSocket
-from kasal_jupyter.auth.accounts import Accounts
-from kasal_jupyter.auth.gate import MaintenanceMode
+from kasal_jupyter.auth.gate import Accounts, MaintenanceMode
 from kasal_jupyter.auth.rates import Senders
 from kasal_jupyter.auth.standing import ASK_SECONDS, LOOK_SECONDS, Watch
 from kasal_jupyter.confined import ConfinedPool
@@ -39,6 +41,7 @@ from kasal_jupyter.errors import StoreError
 from kasal_jupyter.executions.backends.child import worker_environment
 from kasal_jupyter.executions.backends.local import LocalBackend, StartMethod
 from kasal_jupyter.executions.crew_memories import CrewMemories
+from kasal_jupyter.executions.cut_off import CutOffRuns
 from kasal_jupyter.executions.disabled_users import DisabledOwners
 from kasal_jupyter.executions.queue import RunLimits
 from kasal_jupyter.executions.service import Runs
@@ -49,7 +52,6 @@ from kasal_jupyter.memory.knowledge import Knowledge
 from kasal_jupyter.memory.memories import Memories
 from kasal_jupyter.models.catalog import ModelCatalog, SandboxCatalog
 from kasal_jupyter.schemas.spec import RunToolSettings
-from kasal_jupyter.stop_signals import StopSignals
 from kasal_jupyter.store.folder import default_data_folder
 from kasal_jupyter.store.quota import Quota
 from kasal_jupyter.store.store import Store
@@ -59,6 +61,50 @@ from kasal_jupyter.toolbox.provider_settings import Providers
 from kasal_jupyter.toolbox.secrets import SecretBox
 from kasal_jupyter.tools.guard import HostGuard
 from kasal_jupyter.version import __version__
+
+# Signals that end a server: it ends its runs, tells who follows them, and goes.
+
+
+class StopSignals:
+    """Ends a Jupyter server by SIGTERM, by SIGHUP, and without a terminal by SIGINT as well.
+
+    Jupyter leaves SIGHUP, and SIGINT where there is no terminal to ask at, to the system and to Python: the
+    process would be gone at once, and what its extensions do at the end would not be done. What somebody
+    else has decided stays: a signal that is ignored (`nohup`), and a handler that is not Jupyter's own.
+
+    A second signal ends the process at once. Its runs' processes end with it, and are recorded as interrupted
+    by the next server.
+
+    Parameters
+    ----------
+    server
+        The server, which runs in the main thread.
+    """
+
+    def __init__(self, server: ServerApp) -> None:
+        self._server = server
+        self._told = False
+        if threading.current_thread() is not threading.main_thread():
+            return
+        known: list[Any] = [signal.SIG_DFL, signal.default_int_handler, server._signal_stop]  # noqa: SLF001
+        for name in ("SIGTERM", "SIGHUP", "SIGINT"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) in known:
+                signal.signal(number, self._stop)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - what a handler is given
+        if not self._told:
+            self._told = True
+            self._server.log.critical("received signal %s, stopping", number)
+            self._server.stop(from_signal=True)
+            return
+        self._server.log.critical("received signal %s again, ending at once", number)
+        self._server.remove_server_info_file()
+        self._server.remove_browser_open_files()
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(128 + number)
+
 
 WARM_SECONDS = 0.2
 """How long after its start a server fetches what first requests need."""
@@ -279,6 +325,13 @@ class KasalApp(ExtensionApp):
         "'auto' forks wherever the system can.",
     ).tag(config=True)
 
+    resume_on_start = Bool(
+        False,
+        help="Whether runs that a crash of their server has cut off are resumed when this one finds them: at "
+        "its start, or while another server on the folder is gone. They keep within what is left of their "
+        "budget, and are not resumed where their crew is gone, where their user was disabled, or where three "
+        "attempts have ended at the same call.",
+    ).tag(config=True)
     with_jupyter = Bool(
         False,
         help="Whether a standalone server serves Jupyter's kernels, files and terminals as well as the API.",
@@ -332,6 +385,7 @@ class KasalApp(ExtensionApp):
     _activity: PeriodicCallback | None = None
     _looking: PeriodicCallback | None = None
     _disabled: DisabledOwners | None = None
+    _cut_off: CutOffRuns | None = None
     _looks = 0
     _waking: asyncio.Future[None] | None = None
     _again: asyncio.Future[None] | None = None
@@ -407,6 +461,8 @@ class KasalApp(ExtensionApp):
             )
             self.parts = self._workspace(store, folder, catalog, MaintenanceMode(store))
             self._disabled = DisabledOwners(self.parts.runs)
+            maintenance = self.parts.maintenance
+            self._cut_off = CutOffRuns(self.parts.runs, lambda: not maintenance.state.enabled)
             self._sandbox_lock = asyncio.Lock()
         except (StoreError, OSError) as error:
             store.close()
@@ -509,6 +565,7 @@ class KasalApp(ExtensionApp):
                 toolbox=tools.toolbox,
                 webhooks=webhooks,
                 memories=recall,
+                resumes=self.resume_on_start and not isinstance(catalog, SandboxCatalog),
             ),
             webhooks=webhooks,
             fanouts=Fanouts(self._doors.watch.one_look),
@@ -588,7 +645,9 @@ class KasalApp(ExtensionApp):
         assert self._disabled is not None
         assert self.parts is not None
         self._doors.watch.look()
+        assert self._cut_off is not None
         await self._disabled.stop_runs()
+        await self._cut_off.go_on()
         await self.parts.runs.clear_away()
         self._looks += 1
         if self._looks % int(ASK_SECONDS / LOOK_SECONDS) == 0:

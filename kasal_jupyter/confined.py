@@ -18,10 +18,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from kasal_jupyter.environment import plain_environment
 from kasal_jupyter.errors import Fault, InvalidRequest
+from kasal_jupyter.hiding import plain_environment
 from kasal_jupyter.places import WAITING, Places
-from kasal_jupyter.warden import stand_back
+from kasal_jupyter.warden import kill_group, stand_back
 
 T = TypeVar("T")
 
@@ -171,8 +171,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     if sys.platform == "win32":
         process.kill()
         return
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+    kill_group(process.pid)
 
 
 def _limit(memory: int, seconds: int) -> None:

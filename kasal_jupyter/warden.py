@@ -232,3 +232,10 @@ def _prctl(option: int, value: int) -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def kill_group(pid: int) -> None:
+    """End a process's group at once, if there is anything left of it."""
+    # macOS answers PermissionError for a group of which only a zombie is left.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)

@@ -14,9 +14,9 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from kasal_jupyter import confined
+from tests import shared_programs
 from tests.engine import borrowed_zygotes, warm_engine
 from tests.server import start_server
-from tests.shared_programs import lend_to
 from tests.shared_zygote import VARIABLE, shared
 from tests.skips import refused
 
@@ -64,7 +64,7 @@ def lent_programs(monkeypatch):
     """Have the limited processes that a test starts be borrowed, see `tests.shared_programs`."""
     if os.environ.get(VARIABLE):
         monkeypatch.setattr(confined, "COMMAND", confined.COMMAND)
-        lend_to(confined)
+        shared_programs.lend_to(confined)
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +87,16 @@ def api(live_server):
     """A client of the live server's API, with the token; paths begin below ``/v1``."""
     with live_server.client() as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def lent():
+    """Have this process borrow what reads for others, as servers do: see `tests.shared_programs`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(confined, "COMMAND", confined.COMMAND)
+        if os.environ.get(VARIABLE):
+            shared_programs.lend_to(confined)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,11 @@ from typing import Any
 import orjson
 import pytest
 
+from kasal_jupyter.events.prompts import Prompts
 from kasal_jupyter.executions.backends.backend import Exit
 from kasal_jupyter.executions.backends.local import LocalBackend, LocalRun, StartMethod
 from kasal_jupyter.executions.backends.zygote import Zygote
-from kasal_jupyter.schemas.spec import RunMessage, RunSpec
+from kasal_jupyter.schemas.spec import NOTE, RunMessage, RunSpec
 from tests.processes import PATIENCE
 from tests.shared_zygote import borrowing
 
@@ -113,7 +114,7 @@ def openai_model(url: str, key: str = "sk-test-1234567890abcdef") -> dict[str, d
 
 @dataclass
 class Record:
-    """A run as the server saw it."""
+    """A run as the server saw it: ``raw`` as it came, and its ``events`` with whole prompts."""
 
     events: list[dict[str, Any]] = field(default_factory=list)
     raw: list[bytes] = field(default_factory=list)
@@ -121,12 +122,37 @@ class Record:
     exit: Exit | None = None
     seen: threading.Condition = field(default_factory=threading.Condition)
     handle: LocalRun | None = None
+    keeps: bool = True
+    """Whether it is told at once that what it says is recorded."""
+    unkept: list[bytes] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._prompts = Prompts(self._call)
+
+    def _call(self, span_id: int) -> dict[str, Any] | None:
+        calls = (event for event in self.of("llm_call") if event["span_id"] == span_id)
+        return next(calls, None)
 
     def take(self, lines: list[bytes]) -> None:
+        events = [line for line in lines if not line.startswith(NOTE)]
         with self.seen:
-            self.raw.extend(lines)
-            self.events.extend(orjson.loads(line) for line in lines)
+            self.raw.extend(events)
+            for line in events:
+                self.events.append(self._prompts.event(orjson.loads(line)))
+            self.unkept += [line for line in lines if line.startswith(NOTE)]
             self.seen.notify_all()
+        if self.keeps:
+            self.keep()
+
+    def keep(self) -> None:
+        """Say that all it has told is recorded, as a server does: it waits for that before what is done once.
+
+        On the loop of its engine.
+        """
+        for line in self.unkept:
+            assert self.handle is not None
+            self.handle.send(RunMessage(type="noted", **orjson.loads(line)))
+        self.unkept = []
 
     def end_with(self, ended: Exit) -> None:
         self.exit = ended
@@ -162,10 +188,14 @@ class Engine:
         """Run a coroutine on the backend's loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(TIMEOUT)
 
-    def launch(self, spec: RunSpec) -> Record:
+    def launch(self, spec: RunSpec, *, keeps: bool = True) -> Record:
         """Start a run."""
-        record = Record()
-        record.handle = self.call(self.backend.launch(spec, record.take, record.end_with))
+        record = Record(keeps=keeps)
+
+        async def launch() -> None:
+            record.handle = await self.backend.launch(spec, record.take, record.end_with)
+
+        self.call(launch())
         return record
 
     def run(self, spec: RunSpec) -> Record:
@@ -178,6 +208,10 @@ class Engine:
         """Send a run a message."""
         assert record.handle is not None
         self._loop.call_soon_threadsafe(record.handle.send, message)
+
+    def keep(self, record: Record) -> None:
+        """Tell a run that what it has said is recorded."""
+        self._loop.call_soon_threadsafe(record.keep)
 
     def stop(self, record: Record) -> None:
         """Stop a run."""

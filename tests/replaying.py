@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from kasal_jupyter.schemas.spec import RunSource, RunSpec
 from tests.engine import Record
 
@@ -26,10 +24,10 @@ def journal(record: Record, spec: RunSpec) -> Path:
     """Write a run's journal where a server has it: beside the run's folder."""
     path = Path(spec.folder).with_suffix(".jsonl")
     lines = [
-        orjson.dumps({"seq": number, "job_id": spec.job_id, **event})
-        for number, event in enumerate(record.events, 1)
+        b'{"seq":%d,"job_id":"%b",%b\n' % (number, spec.job_id.encode(), line[1:])
+        for number, line in enumerate(record.raw, 1)
     ]
-    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    path.write_bytes(b"".join(lines))
     return path
 
 

@@ -76,13 +76,15 @@ def start(api: httpx.Client, crew_id: str, topic: str = "tea") -> str:
 def wait_for(api: httpx.Client, job_id: str, *states: str) -> dict[str, Any]:
     """Wait until an execution is in one of some states (any that ends it, where none is given)."""
     wanted = set(states) or ENDED
-    end = time.monotonic() + PATIENCE
+    # Each look costs what a run's own work does.
+    end, pause = time.monotonic() + PATIENCE, 0.02
     while time.monotonic() < end:
         state: dict[str, Any] = api.get(f"/executions/{job_id}").json()
         if state["status"] in wanted:
             return state
         assert state["status"] not in ENDED, state
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(1.5 * pause, 0.2)
     raise AssertionError(f"still not {wanted}: {state}")
 
 

@@ -21,7 +21,10 @@ NAME = "programs"
 """The socket's, in the folder that is shared."""
 
 NEEDED = {
-    "kasal_jupyter.confined": ("kasal_jupyter.formats.limited", "kasal_jupyter.memory.parse", "duckdb"),
+    "kasal_jupyter.confined": (
+        *("kasal_jupyter.formats.limited", "kasal_jupyter.memory.parse"),
+        *("kasal_jupyter.tools.confined_sql", "duckdb"),
+    ),
     "kasal_jupyter.tools.mcp_probe": ("anyio", "httpx", "mcp", "kasal_jupyter.tools.mcp_session"),
 }
 """What a program imports besides itself, sooner or later."""
@@ -41,8 +44,8 @@ def borrow(path, *command):
         line.connect(path)
         wish = {"command": command, "folder": os.getcwd(), "environment": dict(os.environ)}  # noqa: PTH109 - pathlib takes long
         socket.send_fds(line, [json.dumps(wish).encode()], [0, 1, 2])
-        told = line.recv(16)
-    status = int(told) if told else 1
+        told = line.recv(_LARGE)
+    status = json.loads(told)["status"] if told else 1
     if status < 0:
         signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
@@ -110,7 +113,7 @@ class Lender:
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if at is not None:
             with contextlib.suppress(OSError), self._lines.pop(at) as line:
-                line.send(b"%d" % status)
+                line.send(json.dumps({"status": status}).encode())
 
 
 def become(wish, fds):

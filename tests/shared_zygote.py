@@ -6,6 +6,9 @@ forked from a process that is warm already, and do what they always do. Who star
 only its parent is another. `OWN` is for tests of just that, and nothing is shared where what the environment
 says could matter to the warming up, or where there is no Linux.
 
+Scripts that load CrewAI for themselves can be run in a fork, too: those whose command lines have the word
+that `WARM` names in their environment.
+
 A Python that tests start comes here by `tests/everywhere/sitecustomize.py`. The process begins and ends with
 the tests, and is warm from when the first wants something of it.
 """
@@ -17,6 +20,7 @@ import gc
 import importlib
 import json
 import os
+import runpy
 import select
 import signal
 import socket
@@ -29,11 +33,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from kasal_jupyter.environment import CERTIFICATES, PROXIES
 from kasal_jupyter.executions.backends.child import worker_environment
+from kasal_jupyter.hiding import CERTIFICATES, PROXIES
 
 VARIABLE = "KASAL_TESTS_ZYGOTE"
 """Names the folder of the process in which zygotes are shared."""
+
+WARM = "KASAL_TESTS_WARM"
+"""Names a word: of the Pythons that are started, those are forked whose command lines have it."""
 
 OWN = {VARIABLE: ""}
 """What the environment of a server says that starts a zygote of its own."""
@@ -278,7 +285,7 @@ class Lender:
             line.close()
             return
         wish = json.loads(data)
-        if "program" in wish:
+        if "program" in wish or "command" in wish:
             if not self._warm:
                 self.warm_up(self._folder)
                 self._warm = True
@@ -296,6 +303,12 @@ class Lender:
 
     def become(self, wish: dict[str, Any], descriptors: list[int]) -> NoReturn:
         """Be what was wished, in a fork."""
+        os.chdir(wish["folder"])
+        os.environ.clear()
+        os.environ.update(wish["environment"])
+        tempfile.tempdir = None  # It knows where the former environment said.
+        if "command" in wish:
+            _run_script(wish["command"], descriptors)
         _become(wish, *descriptors)
 
     def _lend(self, line: socket.socket, wish: dict[str, Any], descriptors: list[int]) -> None:
@@ -313,7 +326,8 @@ class Lender:
             # Only then may others know of it, and send its group signals.
             os.setsid()
             with contextlib.suppress(OSError), line:  # They may not want to know.
-                line.send(json.dumps({"pid": os.getpid()}).encode())
+                if "program" in wish:
+                    line.send(json.dumps({"pid": os.getpid()}).encode())
             self.become(wish, descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -338,13 +352,9 @@ class Lender:
 
 def _become(wish: dict[str, Any], control: int, log: int) -> NoReturn:
     """Be the warden that a server would have started, and below it its zygote."""
-    os.chdir(wish["folder"])
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
-    os.environ.clear()
-    os.environ.update(wish["environment"])
-    tempfile.tempdir = None  # It knows where the former environment said.
     from kasal_jupyter.worker.process import zygote
     from kasal_jupyter.worker.process.zygote import fostered
 
@@ -353,6 +363,33 @@ def _become(wish: dict[str, Any], control: int, log: int) -> NoReturn:
     if wish["program"] != zygote.__name__:
         importlib.import_module(wish["program"]).adapt()
     zygote.main(sock, Path(wish["storage"]), births, wish["memory"])
+
+
+def _run_script(command: list[str], fds: list[int]) -> NoReturn:
+    """Be a Python that was told to run a text or a file."""
+    for number, fd in enumerate(fds):
+        os.dup2(fd, number)
+        os.close(fd)
+    lend_to(importlib.import_module("kasal_jupyter.executions.backends.zygote"))
+    warm = importlib.import_module("kasal_jupyter.worker.process.warm")
+    warm.warm_up = warm.really_warm_up
+    status: Any = 0
+    try:
+        if command[0] == "-c":
+            sys.argv = ["-c", *command[2:]]
+            exec(command[1], {"__name__": "__main__"})
+        else:
+            sys.argv = command
+            sys.path.insert(0, str(Path(command[0]).parent))
+            runpy.run_path(command[0], run_name="__main__")
+    except SystemExit as end:
+        status = end.code or 0
+    except BaseException:  # noqa: BLE001 - told as it would be
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else 1)
 
 
 def main(door: socket.socket, folder: Path, owner: int) -> NoReturn:
@@ -365,10 +402,9 @@ def warm_up(folder: Path) -> None:
     from kasal_jupyter.worker.process.setup import import_crewai
 
     import_crewai(folder)  # Before anything else imports it.
-    from kasal_jupyter.worker.process import warm
-
+    warm: Any = importlib.import_module("kasal_jupyter.worker.process.warm")
     warm.warm_up()
-    warm.warm_up = lambda: None
+    warm.really_warm_up, warm.warm_up = warm.warm_up, lambda: None
     # Otherwise each zygote would load it for itself once nothing is to do, and each run before.
     for name in ("mcp", "anthropic", "gemini", "azure", "bedrock"):
         warm.load_rest(name)

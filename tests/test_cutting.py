@@ -7,8 +7,8 @@ from kasal_jupyter.memory.insights import DoneTask, happened
 from kasal_jupyter.memory.recall import Hit, reminder
 from kasal_jupyter.memory.tables import Record
 from kasal_jupyter.tools.builtin import http_request, web_search
+from kasal_jupyter.tools.builtin.web_search import Found
 from kasal_jupyter.tools.fetch import Answer
-from kasal_jupyter.tools.search import Found
 from kasal_jupyter.tools.tool import ToolContext, find_tool, portion
 from kasal_jupyter.worker.models.answer_text import Heard, emptiness, remark_on
 from kasal_jupyter.worker.models.chat_body import NotAnAnswer, objects, page_title

@@ -1,4 +1,4 @@
-"""What REST and WebSocket share: who asks, and the reference's errors."""
+"""What REST and WebSocket share: what they work with, who asks, and the reference's errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import inspect
 import logging
 import re
 from asyncio import Future
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -17,11 +18,16 @@ from jupyter_server.base.handlers import JupyterHandler
 from tornado import web
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
 
+from kasal_jupyter.api.fanout import Fanouts
 from kasal_jupyter.api.logged import loggable_address, texts_of, told
 from kasal_jupyter.api.operation import operation_of
-from kasal_jupyter.api.parts import Parts
-from kasal_jupyter.auth.gate import Caller, caller_of
+from kasal_jupyter.auth.gate import Accounts, Caller, MaintenanceMode, caller_of
 from kasal_jupyter.auth.logins import network_of
+from kasal_jupyter.auth.rates import Senders
+from kasal_jupyter.auth.standing import Watch
+from kasal_jupyter.confined import ConfinedPool
+from kasal_jupyter.crews.crews import Crews
+from kasal_jupyter.crews.members import Members
 from kasal_jupyter.errors import (
     DocumentDamaged,
     Forbidden,
@@ -34,6 +40,91 @@ from kasal_jupyter.errors import (
     Unauthorized,
     Unavailable,
 )
+from kasal_jupyter.executions.crew_memories import CrewMemories
+from kasal_jupyter.executions.service import Runs
+from kasal_jupyter.executions.webhooks import Webhooks
+from kasal_jupyter.memory.knowledge import Knowledge
+from kasal_jupyter.memory.memories import Memories
+from kasal_jupyter.store.store import Store
+from kasal_jupyter.toolbox.custom_tools import CustomTools
+from kasal_jupyter.toolbox.mcp_servers import McpServers
+from kasal_jupyter.toolbox.provider_settings import Providers
+
+# What the handlers work with.
+
+SMALL_BODY = 8_192
+"""Bytes of a body that is taken in of somebody who is not known: a login."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What is under way at once, and of whom.
+
+    Attributes
+    ----------
+    strangers
+        Connections of those who are not known, by address: bodies on their way, and WebSockets.
+    bodies
+        Bytes of bodies that are on their way or being worked on, by owner.
+    stranger_seconds
+        How long somebody who is not known may take: for a body, or to say on a WebSocket who they are.
+    body_seconds
+        How long a known caller's body may take.
+    watch
+        Who stays, and is looked at again.
+    """
+
+    strangers: Senders
+    bodies: Senders
+    stranger_seconds: float
+    body_seconds: float
+    watch: Watch
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of the running extension, in one of its workspaces: the regular one, or the sandbox.
+
+    Attributes
+    ----------
+    accounts
+        Who asks, and how often they may.
+    maintenance
+        Whether anybody is served.
+    doors
+        What is under way at once, and who may stay.
+    recall
+        Searches what crews remember and know.
+    confined
+        Where files and crews from elsewhere are read.
+    body_limit
+        Most bytes of a request's body.
+    wake
+        Has the engine load, where it does not yet: whoever asks anything is likely to run a crew.
+    sandbox
+        Gives the sandbox's parts: a store and executions apart from all others.
+    """
+
+    store: Store
+    crews: Crews
+    members: Members
+    tools: CustomTools
+    mcp: McpServers
+    providers: Providers
+    memories: Memories
+    knowledge: Knowledge
+    recall: CrewMemories
+    runs: Runs
+    webhooks: Webhooks
+    fanouts: Fanouts
+    accounts: Accounts
+    maintenance: MaintenanceMode
+    doors: Doors
+    confined: ConfinedPool
+    body_limit: int
+    wake: Callable[[], None]
+    sandbox: Callable[[], Awaitable[Parts]]
+
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 """The methods that a resource may have; HEAD comes with GET."""

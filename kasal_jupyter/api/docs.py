@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from kasal_jupyter.api.endpoints import endpoints
 from kasal_jupyter.api.handler import ApiHandler
-from kasal_jupyter.api.openapi import OpenApi, models_of
+from kasal_jupyter.api.openapi import OpenApi, endpoints, models_of
 from kasal_jupyter.api.operation import Media, operation
 from kasal_jupyter.api.postman import Postman
 from kasal_jupyter.errors import NotFound

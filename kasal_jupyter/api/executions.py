@@ -1,4 +1,4 @@
-"""``/executions``: the reference's *Execution Management*."""
+"""``/executions``: the reference's *Execution Management*, and the files that a run has written."""
 
 from __future__ import annotations
 
@@ -6,26 +6,34 @@ import codecs
 import hashlib
 import re
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.listing import LISTED, list_page
 from kasal_jupyter.api.long_answer import PouredAnswer
-from kasal_jupyter.api.operation import operation
+from kasal_jupyter.api.operation import Media, operation
 from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, NotFound
 from kasal_jupyter.executions import verbs
 from kasal_jupyter.executions.acceptance import KeyedRequest
-from kasal_jupyter.executions.artifacts import open_artifact
-from kasal_jupyter.places import FILES
+from kasal_jupyter.executions.artifacts import list_artifacts, open_artifact, zip_artifacts
+from kasal_jupyter.executions.traces import compared
+from kasal_jupyter.places import FILES, LISTS
 from kasal_jupyter.schemas.base import parse_time, utc_now
+from kasal_jupyter.schemas.difference import ExecutionDiff
 from kasal_jupyter.schemas.executions import (
     ENDED,
+    ArtifactList,
+    ArtifactQuery,
     Execution,
     ExecutionAccepted,
     ExecutionBegun,
     ExecutionCreate,
+    ExecutionFork,
+    ExecutionForked,
     ExecutionList,
     ExecutionQuery,
     ExecutionRecorded,
@@ -33,6 +41,7 @@ from kasal_jupyter.schemas.executions import (
     ExecutionResume,
     ExecutionStatus,
     ExecutionStopped,
+    ForkPreview,
     Recorded,
     ToolAnswer,
     ToolAnswered,
@@ -235,6 +244,56 @@ class ResumeHandler(ApiHandler):
         self.answer(_begun(execution), 202)
 
 
+class ForkHandler(ApiHandler):
+    """``POST /executions/{job_id}/fork``."""
+
+    tag = "Execution Management"
+    message = "Invalid fork"
+
+    @operation(
+        "Fork execution",
+        access="editor",
+        body=ExecutionFork,
+        answers={202: ExecutionForked, 200: ForkPreview},
+        errors=(404, 409),
+    )
+    async def post(self, job_id: str) -> None:
+        """Leave an execution that has ended at a step, and go another way from there, as one of its own.
+
+        What comes before the step is given from its record, and what is changed of it here is what the new
+        one sees there; models and humans are asked anew from there on. With `dry_run` nothing is started:
+        the answer says what would be, and has the texts that can be changed; its status is 200.
+        """
+        body = self.body(ExecutionFork)
+        await execution_of(self, job_id)
+        runs, owner, sees = self.parts.runs, self.caller.owner, self.caller.sees
+        if body.dry_run:
+            self.answer(await verbs.preview_fork(runs, job_id, owner, body, sees=sees))
+            return
+        execution, estimate = await verbs.fork(runs, job_id, owner, body, sees=sees)
+        begun = _begun(execution).model_dump()
+        self.answer(ExecutionForked(**begun, at=execution.at or 0, estimate=estimate), 202)
+
+
+class DiffHandler(ApiHandler):
+    """``GET /executions/{job_id}/diff/{other_id}``."""
+
+    tag = "Execution Management"
+
+    @operation("Compare two executions", access="viewer", answers={200: ExecutionDiff}, errors=(404,))
+    async def get(self, job_id: str, other_id: str) -> None:
+        """Say in what two executions differ: the first call in which they part, its texts side by side.
+
+        Calls are laid side by side by their task and their agent, of crews that differ as well as can be.
+        One that goes on is compared as far as it has come.
+        """
+        journals = []
+        for each in (job_id, other_id):
+            await execution_of(self, each)
+            journals.append((await self.parts.runs.feed(each)).journal)
+        self.answer(await LISTS.do(lambda: compared(*journals), owner=self.caller.owner))
+
+
 class ToolCallHandler(ApiHandler):
     """``POST /executions/{job_id}/tool_calls/{call_id}``."""
 
@@ -332,3 +391,86 @@ def _poured(execution: Execution, chunks: Iterator[bytes]) -> Iterator[bytes]:
         if text := decoder.decode(data):
             yield orjson.dumps(text)[1:-1]
     yield orjson.dumps(decoder.decode(b"", final=True))[1:-1] + b'"' + after
+
+
+# ``/executions/{job_id}/artifacts``: the files that a run has written.
+
+ZIP = Media("application/zip", "All files in one archive.")
+
+CONTENT = Media("application/octet-stream", "The file.")
+
+
+class FileHandler(PouredAnswer):
+    """What is answered with files."""
+
+    tag = "Execution Management"
+
+    async def send(self, chunks: Iterator[bytes], name: str, kind: Media, size: int | None = None) -> None:
+        """Send a file to be saved, never to be shown: an agent may have written a page with scripts.
+
+        Parameters
+        ----------
+        chunks
+            Its content; read in threads, at the client's pace.
+        name
+            What it is saved as.
+        kind
+            What it is.
+        size
+            Its bytes, where that is known beforehand.
+        """
+        self._headers["Content-Type"] = kind.type
+        self._headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
+        self._headers["X-Content-Type-Options"] = "nosniff"
+        if size is not None:
+            self._headers["Content-Length"] = str(size)
+        await self.pour(chunks)
+
+
+class ArtifactsHandler(FileHandler):
+    """``GET /executions/{job_id}/artifacts``."""
+
+    @operation(
+        "List artifacts",
+        access="viewer",
+        query=ArtifactQuery,
+        answers={200: (ArtifactList, ZIP)},
+        errors=(404, 409),
+    )
+    async def get(self, job_id: str) -> None:
+        """List the files that an execution has written in its folder, also while it goes on.
+
+        With `format=zip`, or `Accept: application/zip`, they come in one archive. Links are left out.
+        """
+        query = self.query(ArtifactQuery)
+        await execution_of(self, job_id)
+        folder = self.parts.runs.files.workspace(job_id)
+        if query.format == "zip" or (
+            query.format is None and "application/zip" in self.request.headers.get("Accept", "")
+        ):
+            packed = await FILES.do(lambda: zip_artifacts(folder), owner=self.caller.owner)
+            await self.send(packed, f"{job_id}.zip", ZIP)
+            return
+        found = await FILES.do(lambda: list_artifacts(folder), owner=self.caller.owner)
+        if query.search is not None:
+            text = query.search.casefold()
+            found = [info for info in found if text in info.name.casefold()]
+        found.sort(key=attrgetter(query.sort.removeprefix("-")), reverse=query.sort.startswith("-"))
+        self.answer(ArtifactList.of(query, query.part(found), len(found)))
+
+
+class ArtifactHandler(FileHandler):
+    """``GET /executions/{job_id}/artifacts/{path}``."""
+
+    @operation("Download an artifact", access="viewer", answers={200: CONTENT}, errors=(404,))
+    async def get(self, job_id: str, path: str) -> None:
+        """Give a file that an execution has written, to be saved.
+
+        The slashes of its name may be written as they are or as `%2F`.
+        """
+        await execution_of(self, job_id)
+        folder = self.parts.runs.files.workspace(job_id)
+        artifact = await FILES.do(lambda: open_artifact(folder, path), owner=self.caller.owner)
+        with artifact.file:
+            name = artifact.info.name.rpartition("/")[2]
+            await self.send(artifact.chunks(), name, CONTENT, artifact.info.size)

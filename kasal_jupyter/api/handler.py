@@ -14,11 +14,10 @@ from jupyter_server.auth.decorator import allow_unauthenticated
 from pydantic import BaseModel
 from tornado import web
 
-from kasal_jupyter.api.base import NO_SUCH_METHOD, BaseHandler
+from kasal_jupyter.api.base import NO_SUCH_METHOD, SMALL_BODY, BaseHandler, Parts
 from kasal_jupyter.api.body import read_body, read_query
 from kasal_jupyter.api.logged import count_request
 from kasal_jupyter.api.operation import Access, Operation, operation_of
-from kasal_jupyter.api.parts import SMALL_BODY, Parts
 from kasal_jupyter.auth.gate import RANK, Caller, Owned
 from kasal_jupyter.auth.standing import Standing
 from kasal_jupyter.errors import (

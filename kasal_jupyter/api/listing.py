@@ -9,8 +9,7 @@ from typing import Any
 from kasal_jupyter.places import LISTS, beside_loop
 from kasal_jupyter.schemas.base import ListQuery
 from kasal_jupyter.store.collections import D, Order
-from kasal_jupyter.store.repository import Page, Repository
-from kasal_jupyter.store.selection import Selection
+from kasal_jupyter.store.repository import Page, Repository, Selection
 
 LISTED = 4
 """What a listed document counts for: some are a hundred kilobytes."""

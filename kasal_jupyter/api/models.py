@@ -6,7 +6,7 @@ from kasal_jupyter.api.handler import ApiHandler, require
 from kasal_jupyter.api.long_answer import AwaitedAnswer
 from kasal_jupyter.api.operation import operation
 from kasal_jupyter.errors import NotFound, nearest
-from kasal_jupyter.executions.provider_test import tested
+from kasal_jupyter.executions.model_question import tested
 from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.models.listing import Readiness, list_models, readiness
 from kasal_jupyter.models.providers import Provider

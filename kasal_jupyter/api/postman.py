@@ -16,8 +16,7 @@ import orjson
 from pydantic import BaseModel
 
 from kasal_jupyter.api.components import Json, examples_of, markdown, query_parameters
-from kasal_jupyter.api.endpoints import Endpoint
-from kasal_jupyter.api.openapi import HEADER_FORMS, TAGS
+from kasal_jupyter.api.openapi import HEADER_FORMS, TAGS, Endpoint
 from kasal_jupyter.api.operation import PATH_NAME
 
 SCHEMA = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"

@@ -11,7 +11,6 @@ from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
 from tornado.routing import AnyMatches, PathMatches, Router, Rule
 from tornado.web import Application, RequestHandler
 
-from kasal_jupyter.api.artifacts import ArtifactHandler, ArtifactsHandler
 from kasal_jupyter.api.auth import (
     KeyHandler,
     KeysHandler,
@@ -22,12 +21,25 @@ from kasal_jupyter.api.auth import (
     UserHandler,
     UsersHandler,
 )
-from kasal_jupyter.api.crews import CrewCheckHandler, CrewHandler, CrewsHandler
+from kasal_jupyter.api.base import Parts
+from kasal_jupyter.api.crews import (
+    CrewCheckHandler,
+    CrewHandler,
+    CrewsHandler,
+    VersionDiffHandler,
+    VersionHandler,
+    VersionRestoreHandler,
+    VersionsHandler,
+)
 from kasal_jupyter.api.docs import DocsFileHandler, DocsHandler, OpenApiHandler, PostmanHandler, describe
 from kasal_jupyter.api.exchange import CrewExportHandler, CrewGenerateHandler, CrewImportHandler
 from kasal_jupyter.api.executions import (
+    ArtifactHandler,
+    ArtifactsHandler,
+    DiffHandler,
     ExecutionHandler,
     ExecutionsHandler,
+    ForkHandler,
     ReplayHandler,
     ResultHandler,
     ResumeHandler,
@@ -47,7 +59,6 @@ from kasal_jupyter.api.memory import (
 )
 from kasal_jupyter.api.models import ModelsHandler, ProviderHandler, ProvidersHandler, ProviderTestHandler
 from kasal_jupyter.api.operation import PATH_NAME
-from kasal_jupyter.api.parts import Parts
 from kasal_jupyter.api.server import HealthHandler, MaintenanceHandler, MetricsHandler, UsageHandler
 from kasal_jupyter.api.tools import (
     CustomToolHandler,
@@ -64,12 +75,6 @@ from kasal_jupyter.api.traces import (
     RotateHandler,
     SecretHandler,
     TracesHandler,
-)
-from kasal_jupyter.api.versions import (
-    VersionDiffHandler,
-    VersionHandler,
-    VersionRestoreHandler,
-    VersionsHandler,
 )
 from kasal_jupyter.api.websocket import EventSocket
 
@@ -104,6 +109,8 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/executions/{job_id}/stop", StopHandler),
     ("/executions/{job_id}/replay", ReplayHandler),
     ("/executions/{job_id}/resume", ResumeHandler),
+    ("/executions/{job_id}/fork", ForkHandler),
+    ("/executions/{job_id}/diff/{other_id}", DiffHandler),
     ("/executions/{job_id}/tool_calls/{call_id}", ToolCallHandler),
     ("/usage", UsageHandler),
     ("/webhooks/secret", SecretHandler),

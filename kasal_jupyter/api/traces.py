@@ -13,10 +13,11 @@ from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.long_answer import LongAnswer
 from kasal_jupyter.api.operation import Media, operation
 from kasal_jupyter.errors import Fault, InvalidRequest, KasalError, NotFound
+from kasal_jupyter.events.prompts import Prompts, may_name
 from kasal_jupyter.executions.feed import Feed
 from kasal_jupyter.executions.traces import EventFilter, TraceFold, trace_rows
 from kasal_jupyter.places import LISTS
-from kasal_jupyter.schemas.executions import CursorQuery, EventPage, TraceRows
+from kasal_jupyter.schemas.executions import CursorQuery, EventPage, EventsQuery, TraceRows
 from kasal_jupyter.schemas.webhooks import WebhookReport, WebhookSecret
 
 PAGE_BYTES = 4 << 20
@@ -76,7 +77,7 @@ class StreamHandler(LongAnswer):
             )
         return int(text)
 
-    async def stream(self, feed: Feed, after: int, lines: Lines) -> None:
+    async def stream(self, feed: Feed, after: int, lines: Lines, prompts: Prompts | None = None) -> None:
         """Send what there is and what comes, until the execution ends, the client goes, or may not have it.
 
         The client's own pace is kept: nothing is read from the journal before it has taken what it got.
@@ -89,6 +90,8 @@ class StreamHandler(LongAnswer):
             The ``seq`` of the last event already known.
         lines
             Given every event from the first on, in order.
+        prompts
+            Makes prompts whole that events name, where they are wanted whole.
         """
         if feed.summary.ended and after >= feed.journal.seq:
             # A browser's EventSource comes back for more after every end, until it hears this.
@@ -112,7 +115,11 @@ class StreamHandler(LongAnswer):
                 for line in page:
                     seen += 1
                     if seen > after:
-                        self.write(b"".join(_message(seen, data) for data in lines(line)))
+                        whole = line if prompts is None else await whole_line(prompts, line)
+                        self.write(b"".join(_message(seen, data) for data in lines(whole)))
+                        if whole is not line:
+                            # One may be a thousand times as long as its line: they are not gathered.
+                            await self.flush()
                     else:
                         list(lines(line))
                 if page:
@@ -189,7 +196,7 @@ class EventsHandler(StreamHandler):
     @operation(
         "Get execution events",
         access="viewer",
-        query=CursorQuery,
+        query=EventsQuery,
         answers={200: (EventPage, STREAM), 204: None},
         errors=(404,),
         headers=LAST_EVENT_ID,
@@ -197,19 +204,23 @@ class EventsHandler(StreamHandler):
     async def get(self, job_id: str) -> None:
         """Give every event of an execution, as the WebSocket sends them.
 
-        Each model call comes with its messages and its answer, each tool call with its arguments. `next` goes
-        on behind the events given. With `Accept: text/event-stream` they come as they happen; 204 says that
-        none will come any more.
+        Each model call comes with its messages and its answer, each tool call with its arguments. Of the
+        messages, those that an earlier call has are named, or with `expand` there as well. `next` goes on
+        behind the events given. With `Accept: text/event-stream` they come as they happen; 204 says that none
+        will come any more.
         """
-        query = self.query(CursorQuery)
+        query = self.query(EventsQuery)
         after = self.cursor(query)
         wanted = _filter(query)
         await execution_of(self, job_id)
         feed = await self.parts.runs.feed(job_id)
+        prompts = feed.journal.prompts() if query.expand else None
         if self.wants_stream():
-            await self.stream(feed, after, lambda line: [line] if _wanted(line, wanted) else [])
+            await self.stream(feed, after, lambda line: [line] if _wanted(line, wanted) else [], prompts)
             return
-        lines, last = await LISTS.do(lambda: _page(feed, after, query.limit, wanted), owner=self.caller.owner)
+        lines, last = await LISTS.do(
+            lambda: _page(feed, after, query.limit, wanted, prompts), owner=self.caller.owner
+        )
         following = str(last).encode() if last < feed.journal.seq else b"null"
         self.write_bytes(b'{"events":[%b],"next":%b}' % (b",".join(lines), following))
 
@@ -218,19 +229,27 @@ def _filter(query: CursorQuery) -> EventFilter:
     return EventFilter.read(query.kind, query.agent, query.task, find=query.find, failed=query.failed)
 
 
-def _page(feed: Feed, after: int, limit: int, wanted: EventFilter) -> tuple[list[bytes], int]:
+def _page(
+    feed: Feed, after: int, limit: int, wanted: EventFilter, prompts: Prompts | None
+) -> tuple[list[bytes], int]:
     """Give a page's events and the number of the last event that was looked at."""
     lines: list[bytes] = []
     last, size = after, 0
     while len(lines) < limit and size < PAGE_BYTES and (read := feed.journal.read(last)):
         for line in read:
             last += 1
-            if _wanted(line, wanted):
-                lines.append(line)
-                size += len(line)
+            whole = line if prompts is None else prompts.line(line)
+            if _wanted(whole, wanted):
+                lines.append(whole)
+                size += len(whole)
                 if len(lines) == limit or size >= PAGE_BYTES:
                     break
     return lines, last
+
+
+async def whole_line(prompts: Prompts, line: bytes) -> bytes:
+    """Give an event's line with its whole prompt; looked up in a thread, since that may lead far back."""
+    return await asyncio.to_thread(prompts.line, line) if may_name(line) else line
 
 
 def _wanted(line: bytes, wanted: EventFilter) -> bool:

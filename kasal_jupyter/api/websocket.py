@@ -13,11 +13,11 @@ from pydantic import Field
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.websocket import WebSocketHandler
 
-from kasal_jupyter.api.base import BaseHandler
+from kasal_jupyter.api.base import BaseHandler, Parts
 from kasal_jupyter.api.body import read_body
 from kasal_jupyter.api.fanout import frame
 from kasal_jupyter.api.handler import require
-from kasal_jupyter.api.parts import Parts
+from kasal_jupyter.api.traces import whole_line
 from kasal_jupyter.auth.gate import Caller
 from kasal_jupyter.auth.standing import Standing
 from kasal_jupyter.errors import Fault, Forbidden, InvalidRequest, KasalError, NotFound, Unauthorized
@@ -56,6 +56,10 @@ class SubscribeMessage(Model):
     type: Literal["subscribe", "unsubscribe"]
     job_id: str
     after: int = Field(0, ge=0, description="The seq of the last event already known.")
+    expand: bool = Field(
+        False,
+        description="Whether each model call comes with all that it was asked, and not with what is new.",
+    )
     serve: bool = Field(
         False, description="Whether this connection's client answers the calls of tools that it brought."
     )
@@ -299,7 +303,7 @@ class EventSocket(BaseHandler, WebSocketHandler):
             run = await self.parts.runs.running(job_id)
             if not self._gone:
                 self._served[job_id] = run.calls.attend()
-        self._jobs[job_id] = asyncio.create_task(self._follow(job_id, wanted.after))
+        self._jobs[job_id] = asyncio.create_task(self._follow(wanted))
 
     def _unsubscribe(self, job_id: str) -> None:
         task = self._jobs.pop(job_id, None)
@@ -309,12 +313,13 @@ class EventSocket(BaseHandler, WebSocketHandler):
         if leave := self._served.pop(job_id, None):
             leave()
 
-    async def _follow(self, job_id: str, after: int) -> None:
+    async def _follow(self, wanted: SubscribeMessage) -> None:
+        follow = self._follow_whole if wanted.expand else self._catch_up
         try:
-            await self._catch_up(job_id, after)
+            await follow(wanted.job_id, wanted.after)
         except KasalError as error:
-            self._unsubscribe(job_id)
-            self.push(frame(orjson.dumps(_refusal(error, job_id))))
+            self._unsubscribe(wanted.job_id)
+            self.push(frame(orjson.dumps(_refusal(error, wanted.job_id))))
 
     async def _catch_up(self, job_id: str, after: int) -> None:
         """Send what the journal has behind ``after``, then join the live end without a gap or a duplicate."""
@@ -336,6 +341,31 @@ class EventSocket(BaseHandler, WebSocketHandler):
                 # A run of another server is watched only while somebody follows it, and the past took time.
                 await self.parts.runs.feed(job_id)
                 return
+
+    async def _follow_whole(self, job_id: str, after: int) -> None:
+        """Send the same with whole prompts, each event as it is taken: few ask for that, and it is much."""
+        feed = await self.parts.runs.feed(job_id)
+        prompts, news = feed.journal.prompts(), asyncio.Event()
+        unsubscribe = feed.subscribe(lambda *_: news.set())
+        try:
+            # A run of another server is watched only while somebody follows it.
+            await self.parts.runs.feed(job_id)
+            while not self._gone:
+                news.clear()
+                async with self._past:
+                    lines = feed.journal.read(after)
+                    for line in lines:
+                        after += 1
+                        self.push(frame(await whole_line(prompts, line)))
+                        await self._drained()
+                if lines:
+                    continue
+                if feed.summary.ended:
+                    self._unsubscribe(job_id)
+                    return
+                await news.wait()
+        finally:
+            unsubscribe()
 
     async def _drained(self) -> None:
         """Wait until the client has read most of what is queued: a long past is sent at its own pace."""

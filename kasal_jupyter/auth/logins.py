@@ -11,10 +11,9 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import NoReturn
 
-from kasal_jupyter.auth.passwords import Passwords
 from kasal_jupyter.auth.rates import Rate, RateMeter
 from kasal_jupyter.auth.tokens import REFRESH_SECONDS, Clock, TokenSigner, invalid_token
-from kasal_jupyter.auth.users import Users
+from kasal_jupyter.auth.users import Passwords, Users
 from kasal_jupyter.errors import Fault, InvalidRequest, TooManyRequests, Unauthorized
 from kasal_jupyter.schemas.base import new_id
 from kasal_jupyter.schemas.users import Session, Tokens, UserUpdate

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
+import unicodedata
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from kasal_jupyter.auth.passwords import Passwords
-from kasal_jupyter.errors import Conflict, Fault, NotFound
+from kasal_jupyter.errors import Conflict, Fault, NotFound, Unavailable
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.users import User, UserCreate, UserDetails, UserUpdate
 from kasal_jupyter.store.store import Store
+
+if TYPE_CHECKING:
+    from argon2 import PasswordHasher
+
 
 Ask = Callable[[], Awaitable[None]]
 
@@ -169,3 +178,159 @@ class Users:
         if user is not None and user.id != user_id:
             text = f"There is already a user {email}"
             raise Conflict(text, faults=[Fault("email", text)])
+
+
+# Passwords: hashed with Argon2id, beside the server's loop.
+
+TIME_COST = 2
+MEMORY_KIB = 19 * 1024
+PARALLELISM = 1
+"""OWASP's minimum for Argon2id: 19 ms and 19 MiB for each password."""
+
+WORKERS = 2
+"""Passwords that are hashed at the same time; each takes 19 MiB meanwhile."""
+
+WAITING = 16
+"""Passwords of one sender that may wait; one more is refused."""
+
+MOST_WAITING = 512
+"""Passwords of all senders that may wait."""
+
+T = TypeVar("T")
+
+_Work = tuple[Callable[[], Any], "asyncio.Future[Any]"]
+
+
+class Passwords:
+    """Hashes and checks passwords, a bounded number at a time, in turn by sender.
+
+    Whoever sends a thousand waits behind themselves: another's password is the next but one.
+
+    Parameters
+    ----------
+    workers
+        How many are hashed at the same time.
+    waiting
+        How many of one sender may wait besides.
+    """
+
+    def __init__(self, workers: int = WORKERS, waiting: int = WAITING) -> None:
+        self._workers = workers
+        self._most_each = waiting
+        self._under_way = 0
+        self._queues: OrderedDict[str, deque[_Work]] = OrderedDict()
+
+    async def hash(self, password: str, sender: str = "") -> str:
+        """Make what is stored in the place of a password.
+
+        Parameters
+        ----------
+        password
+            The password.
+        sender
+            In whose turn; empty for who runs the server.
+
+        Raises
+        ------
+        Unavailable
+            Too many passwords are being hashed.
+        """
+        return await self._run(sender, lambda: self._hasher.hash(_bytes(password)))
+
+    async def verify(self, stored: str | None, password: str, sender: str = "") -> bool:
+        """Say whether a password is the stored one.
+
+        Parameters
+        ----------
+        stored
+            What :meth:`hash` made; None where there is no such account, which takes as long to deny.
+        password
+            What somebody says it is.
+        sender
+            In whose turn.
+
+        Raises
+        ------
+        Unavailable
+            Too many passwords are being hashed.
+        """
+        return await self._run(sender, lambda: self._verify(stored, password))
+
+    def outdated(self, stored: str) -> bool:
+        """Say whether a stored password was hashed with parameters that are no longer ours."""
+        return self._hasher.check_needs_rehash(stored)
+
+    def close(self) -> None:
+        """End the threads, if there are any; what waits is not done any more."""
+        for queue in self._queues.values():
+            for _, done in queue:
+                done.cancel()
+        self._queues.clear()
+        if "_threads" in self.__dict__:
+            self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _verify(self, stored: str | None, password: str) -> bool:
+        from argon2.exceptions import InvalidHashError, VerificationError
+
+        # Made for known accounts, too, so that the first unknown one does not stand out.
+        nobody = self._nobody
+        try:
+            return self._hasher.verify(stored or nobody, _bytes(password)) and stored is not None
+        except (VerificationError, InvalidHashError):
+            return False
+
+    async def _run(self, sender: str, work: Callable[[], T]) -> T:
+        queue = self._queues.get(sender, ())
+        if self._under_way >= self._workers and (
+            len(queue) >= self._most_each or sum(map(len, self._queues.values())) >= MOST_WAITING
+        ):
+            raise Unavailable("Too many logins at the same time; try again in a second", retry_after=1)
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queues.setdefault(sender, deque()).append((work, done))
+        self._begin()
+        return await done
+
+    def _begin(self) -> None:
+        """Have threads work on the first of each sender in turn, as far as there are threads."""
+        while self._queues and self._under_way < self._workers:
+            sender, queue = self._queues.popitem(last=False)
+            work, done = queue.popleft()
+            if queue:
+                self._queues[sender] = queue
+            # Whoever asked for it may have gone.
+            if not done.done():
+                self._under_way += 1
+                future = done.get_loop().run_in_executor(self._threads, work)
+                # Counted until the work is done, also if nobody waits for it any more.
+                future.add_done_callback(partial(self._end, done))
+
+    def _end(self, done: asyncio.Future[Any], future: asyncio.Future[Any]) -> None:
+        self._under_way -= 1
+        if future.cancelled():
+            done.cancel()
+        elif (error := future.exception()) is not None:
+            if not done.done():
+                done.set_exception(error)
+        elif not done.done():
+            done.set_result(future.result())
+        self._begin()
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._workers, thread_name_prefix="kasal-passwords")
+
+    @cached_property
+    def _hasher(self) -> PasswordHasher:
+        from argon2 import PasswordHasher
+
+        return PasswordHasher(time_cost=TIME_COST, memory_cost=MEMORY_KIB, parallelism=PARALLELISM)
+
+    @cached_property
+    def _nobody(self) -> str:
+        """A hash that no password fits."""
+        return self._hasher.hash(secrets.token_bytes(32))
+
+
+def _bytes(password: str) -> bytes:
+    # Keyboards of different systems write one letter in different ways.
+    return unicodedata.normalize("NFKC", password).encode()

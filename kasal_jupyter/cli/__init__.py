@@ -39,6 +39,8 @@ _GROUPS = {
         "result": "print what came of an execution, whole",
         "replay": "run an execution once more from its record, at no cost",
         "resume": "go on with an execution that ended before its time",
+        "fork": "go another way from a step of an execution on",
+        "diff": "show in what two executions differ",
         "traces": "show what an execution's agents did; --follow watches it",
         "answer": "answer what an agent asks in an execution",
         "artifacts": "list or save the files that an execution has written",
@@ -67,6 +69,7 @@ _MODULES = {
     "crews": ("crews", "history", "rename", "copy", "rm", "generate"),
     "data_folder": ("user", "db"),
     "executions": ("ps", "status", "result", "answer", "stop", "artifacts", "usage", "export"),
+    "forks": ("fork", "diff"),
     "run": ("run", "replay", "resume", "wait", "traces"),
 }
 """The modules that have several; each other command has the module of its name."""

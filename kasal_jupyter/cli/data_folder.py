@@ -163,8 +163,7 @@ def _add_rights(parser: argparse.ArgumentParser, tier: Tier | None = None, role:
 @contextmanager
 def _users(args: argparse.Namespace, *, create: bool = False) -> Iterator[Users]:
     """Open the users of a data folder, which is made only where that is asked for: it may be a slip."""
-    from kasal_jupyter.auth.passwords import Passwords
-    from kasal_jupyter.auth.users import Users
+    from kasal_jupyter.auth.users import Passwords, Users
     from kasal_jupyter.store.folder import FILE_NAME, default_data_folder
     from kasal_jupyter.store.store import Store
 

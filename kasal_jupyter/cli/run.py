@@ -97,7 +97,7 @@ def add_run(subparsers: Subparsers) -> None:
     run.add_argument(
         "--force", action="store_true", help="write the file over a crew that was changed elsewhere"
     )
-    _add_watching(run)
+    add_watching(run)
     run.set_defaults(handler=run_run)
 
 
@@ -111,7 +111,7 @@ def add_replay(subparsers: Subparsers) -> None:
         epilog=EXIT_STATUS,
     )
     add_job(replay, numbers=True)
-    _add_watching(replay)
+    add_watching(replay)
     replay.set_defaults(handler=run_replay)
 
 
@@ -131,11 +131,12 @@ def add_resume(subparsers: Subparsers) -> None:
         "--model", metavar="MODEL", help="ask this model from now on, whatever the crew names"
     )
     add_budget(resume)
-    _add_watching(resume)
+    add_watching(resume)
     resume.set_defaults(handler=run_resume)
 
 
-def _add_watching(parser: argparse.ArgumentParser) -> None:
+def add_watching(parser: argparse.ArgumentParser) -> None:
+    """Have a parser take how a run is watched."""
     parser.add_argument("--json", action="store_true", help="print the run's events, a JSON object a line")
     parser.add_argument("--quiet", "-q", action="store_true", help="print the answer alone")
     parser.add_argument("--bg", action="store_true", help="print the job's id and go; the run goes on")
@@ -170,13 +171,13 @@ def run_run(args: argparse.Namespace) -> int:
         accepted = client.start(crew_id, inputs, budget=budget_of(args), once=once)
         if isinstance(accepted, ExecutionRecorded) and not args.quiet:
             say(answered_text(accepted.recorded))
-        return _watch(client, accepted, args, crew_id)
+        return watch(client, accepted, args, crew_id)
 
 
 def run_replay(args: argparse.Namespace) -> int:
     """Carry out ``replay``; give the exit status."""
     with ended_by_signals(), server_of(args) as client:
-        return _watch(client, client.replay(job_of(client, args.job)), args)
+        return watch(client, client.replay(job_of(client, args.job)), args)
 
 
 def run_resume(args: argparse.Namespace) -> int:
@@ -184,10 +185,10 @@ def run_resume(args: argparse.Namespace) -> int:
     inputs = read_inputs(args.values, args.inputs)
     with ended_by_signals(), server_of(args) as client:
         change = ExecutionResume(inputs=inputs, model=args.model, budget=budget_of(args))
-        return _watch(client, client.resume(job_of(client, args.job), change), args)
+        return watch(client, client.resume(job_of(client, args.job), change), args)
 
 
-def _watch(
+def watch(
     client: Client,
     accepted: ExecutionAccepted | ExecutionRecorded,
     args: argparse.Namespace,
@@ -213,6 +214,8 @@ def _watch(
         prompt = Prompt(client, accepted.job_id, view) if asked_here else None
         stop = not isinstance(accepted, ExecutionRecorded)
         _follow(client, accepted.job_id, view, stop=stop, prompt=prompt)
+    if (by := _successor(client, view.trace)) is not None:
+        return watch(client, accepted.model_copy(update={"job_id": by, "remarks": []}), args)
     if file.isatty() and answer_of(view.trace.summary) is not None and not args.quiet:
         say("")
     return _tell_end(client, view.trace, answer=not args.json, error=args.quiet or args.json)
@@ -251,6 +254,10 @@ def run_wait(args: argparse.Namespace) -> int:
         with view_on(sys.stderr, quiet=True) as view:
             args.job = job_of(client, args.job)
             _follow(client, args.job, view, stop=False)
+        while (by := _successor(client, view.trace)) is not None:
+            args.job = by
+            with view_on(sys.stderr, quiet=True) as view:
+                _follow(client, args.job, view, stop=False)
         if args.json:
             print(client.execution(args.job).model_dump_json())
         return _tell_end(client, view.trace, answer=not args.json, error=True)
@@ -286,6 +293,9 @@ def run_traces(args: argparse.Namespace) -> int:
         if args.follow:
             with view_on(sys.stdout, as_json=args.json) as view:
                 _follow(client, args.job, view, stop=False)
+            if (by := _successor(client, view.trace)) is not None:
+                args.job = by
+                return run_traces(args)
             return _tell_end(client, view.trace, answer=not args.json, error=args.json)
         trace = _trace_so_far(client, args.job, as_json=args.json)
     if not args.json:
@@ -334,6 +344,14 @@ def _follow(client: Client, job_id: str, view: RunView, *, stop: bool, prompt: P
             client.stop(job_id)
         for event in client.follow(job_id, after=view.trace.summary.seq):
             view.feed(event)
+
+
+def _successor(client: Client, trace: Trace) -> str | None:
+    """Give the execution that goes on with one that was cut off with its server, and say so."""
+    by = client.successor(trace.job_id) if trace.summary.resuming else None
+    if by is not None:
+        say(f"{trace.job_id} was cut off with its server; {by} goes on with it")
+    return by
 
 
 class _CaughtUp(Exception):

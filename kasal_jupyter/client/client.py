@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from urllib.parse import quote
 
 import orjson
 from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError
 
 from kasal_jupyter import errors
 from kasal_jupyter.client.connection import Connection, print_line, refusal_of
-from kasal_jupyter.client.memory_requests import MemoryRequests, written
 from kasal_jupyter.events.event import Event
 from kasal_jupyter.outward import NoWayOut, client_options, proxy_for
 from kasal_jupyter.schemas.base import MOST_LISTED, Updated
@@ -33,6 +35,7 @@ from kasal_jupyter.schemas.crews import (
     CrewVersionInfo,
     CrewVersionList,
 )
+from kasal_jupyter.schemas.difference import ExecutionDiff
 from kasal_jupyter.schemas.exchange import (
     CrewExported,
     CrewGenerate,
@@ -49,12 +52,15 @@ from kasal_jupyter.schemas.executions import (
     ExecutionAccepted,
     ExecutionBegun,
     ExecutionCreate,
+    ExecutionFork,
+    ExecutionForked,
     ExecutionList,
     ExecutionRecorded,
     ExecutionResult,
     ExecutionResume,
     ExecutionStatus,
     ExecutionStopped,
+    ForkPreview,
     ToolAnswer,
     ToolAnswered,
     TraceRow,
@@ -66,6 +72,19 @@ from kasal_jupyter.schemas.mcp import (
     McpServerCreate,
     McpServerDetails,
     McpServerList,
+)
+from kasal_jupyter.schemas.memory import (
+    CrewMemory,
+    KnowledgeCreate,
+    MemoryClear,
+    MemoryCreate,
+    MemoryDetails,
+    MemoryHits,
+    MemoryList,
+    MemoryType,
+    SourceDetails,
+    SourceList,
+    WholeSource,
 )
 from kasal_jupyter.schemas.models import (
     ModelInfo,
@@ -80,6 +99,7 @@ from kasal_jupyter.schemas.models import (
 from kasal_jupyter.schemas.tools import ClientTool, ToolInfo, ToolList
 from kasal_jupyter.schemas.usage import GroupBy, UsageList
 from kasal_jupyter.schemas.users import Me
+from kasal_jupyter.wellformed import text_of, well_formed
 
 if TYPE_CHECKING:
     import httpx
@@ -94,10 +114,14 @@ MCP_SECONDS = 120.0
 """How long an answer may take before which an MCP server is started, or downloaded and started."""
 
 TEST_SECONDS = 120.0
+
+SUCCESSOR_SECONDS = 60.0
+"""How long is waited for an execution that goes on with one that was cut off."""
+
 """How long the test of a provider may take: a model's answer, behind what waits in the queue."""
 
 
-class Client(MemoryRequests):
+class Client:
     """A server's crews and executions.
 
     Parameters
@@ -117,6 +141,8 @@ class Client(MemoryRequests):
         self._connection = connection
         self._seconds = seconds
         self._http: httpx.Client | None = None
+        # A run in the background, and the cells, ask at the same time.
+        self._making = threading.Lock()
 
     @property
     def url(self) -> str:
@@ -271,6 +297,21 @@ class Client(MemoryRequests):
         """Go on with an execution that has ended before its time."""
         return self._send(ExecutionBegun, "POST", f"/executions/{quote(job_id, safe='')}/resume", change)
 
+    def fork(self, job_id: str, change: ExecutionFork) -> ExecutionForked:
+        """Leave an execution that has ended at a step, and go another way from there."""
+        return self._send(ExecutionForked, "POST", f"/executions/{quote(job_id, safe='')}/fork", change)
+
+    def preview_fork(self, job_id: str, change: ExecutionFork) -> ForkPreview:
+        """Say where a fork would begin, what it may take, and what can be changed there."""
+        asked = change.model_copy(update={"dry_run": True})
+        return self._send(ForkPreview, "POST", f"/executions/{quote(job_id, safe='')}/fork", asked)
+
+    def diff(self, job_id: str, other_id: str) -> ExecutionDiff:
+        """Say in what two executions differ."""
+        return self._get(
+            ExecutionDiff, f"/executions/{quote(job_id, safe='')}/diff/{quote(other_id, safe='')}"
+        )
+
     def usage(
         self,
         group_by: GroupBy = "day",
@@ -413,6 +454,19 @@ class Client(MemoryRequests):
         following = Following(job_id, after, serve=serve, on_idle=on_idle, on_connect=on_connect)
         return follow_events(self._connection, following)
 
+    def successor(self, job_id: str) -> str | None:
+        """Give the execution that goes on with one that was cut off and is resumed, as its end tells.
+
+        It is waited for, and may not come: None, then.
+        """
+        end = time.monotonic() + SUCCESSOR_SECONDS
+        while time.monotonic() < end:
+            with suppress(errors.Unavailable):
+                if (by := self.execution(job_id).resumed_by) is not None:
+                    return by
+            time.sleep(0.5)
+        return None
+
     def tools(self) -> list[ToolInfo]:
         """Give the tools that the server's agents can use."""
         return self._get(ToolList, "/tools", {"per_page": MOST_LISTED}).items
@@ -475,6 +529,58 @@ class Client(MemoryRequests):
         if self._http is not None:
             self._http.close()
 
+    # What crews remember and know.
+
+    def memory(self, crew_id: str) -> CrewMemory:
+        """Give what a crew remembers."""
+        return self._get(CrewMemory, _memory(crew_id))
+
+    def memories(self, crew_id: str, type: MemoryType | None = None) -> list[MemoryDetails]:  # noqa: A002
+        """List a crew's memories one by one, the newest first; at most 500."""
+        query = {"per_page": MOST_LISTED, **({"type": type} if type else {})}
+        return self._get(MemoryList, f"{_memory(crew_id)}/entries", query).items
+
+    def search_memory(
+        self,
+        crew_id: str,
+        text: str,
+        *,
+        type: MemoryType | Literal["knowledge"] | None = None,  # noqa: A002
+        limit: int = 10,
+    ) -> MemoryHits:
+        """Find what of a crew's memories and knowledge is near to a text."""
+        query = {"query": text, "limit": limit, **({"type": type} if type else {})}
+        return self._get(MemoryHits, f"{_memory(crew_id)}/search", query)
+
+    def add_memory(self, crew_id: str, body: MemoryCreate) -> MemoryDetails:
+        """Have a crew remember something."""
+        return self._send(MemoryDetails, "POST", _memory(crew_id), body)
+
+    def delete_memory(self, crew_id: str, memory_id: str) -> None:
+        """Have a crew forget one memory."""
+        self._request("DELETE", f"{_memory(crew_id)}/{quote(memory_id, safe='')}")
+
+    def clear_memory(self, crew_id: str, body: MemoryClear) -> None:
+        """Have a crew forget its memories of a type, or all."""
+        self._request("POST", f"{_memory(crew_id)}/clear", written(body, whole=True))
+
+    def knowledge(self, crew_id: str) -> list[SourceDetails]:
+        """List the files and texts that a crew was given; at most 500."""
+        return self._get(SourceList, _knowledge(crew_id), {"per_page": MOST_LISTED}).items
+
+    def source(self, crew_id: str, source_id: str) -> WholeSource:
+        """Give a source with the first 500 of its passages."""
+        path = f"{_knowledge(crew_id)}/{quote(source_id, safe='')}"
+        return self._get(WholeSource, path, {"per_page": MOST_LISTED})
+
+    def add_knowledge(self, crew_id: str, body: KnowledgeCreate) -> SourceDetails:
+        """Give a crew a text or a file to know."""
+        return self._send(SourceDetails, "POST", _knowledge(crew_id), body)
+
+    def delete_knowledge(self, crew_id: str, source_id: str) -> None:
+        """Take a source away from a crew."""
+        self._request("DELETE", f"{_knowledge(crew_id)}/{quote(source_id, safe='')}")
+
     def _get(self, model: type[M], path: str, query: dict[str, Any] | None = None) -> M:
         return model.model_validate_json(self._request("GET", path, query=query))
 
@@ -524,12 +630,13 @@ class Client(MemoryRequests):
     def _connected(self) -> httpx.Client:
         import httpx
 
-        if self._http is None:
-            try:
-                self._http = httpx.Client(headers=self._connection.headers, **client_options(self.url))
-            except NoWayOut as error:
-                raise errors.Unavailable(f"The server at {self.url} cannot be asked: {error}") from None
-        return self._http
+        with self._making:
+            if self._http is None:
+                try:
+                    self._http = httpx.Client(headers=self._connection.headers, **client_options(self.url))
+                except NoWayOut as error:
+                    raise errors.Unavailable(f"The server at {self.url} cannot be asked: {error}") from None
+            return self._http
 
     def _no_answer(self, error: httpx.HTTPError) -> errors.Unavailable:
         proxy = proxy_for(self.url)
@@ -545,6 +652,23 @@ class Client(MemoryRequests):
         self.close()
         self._http = None
         self._connection = private_server(print_line)
+
+
+def written(body: BaseModel, *, whole: bool = False) -> bytes:
+    """Write a request's body: what of it was set, or the whole."""
+    try:
+        return body.model_dump_json(exclude_unset=not whole).encode()
+    except PydanticSerializationError:
+        # What no UTF-8 can hold, in an input or a frame's cell.
+        return json.dumps(well_formed(body.model_dump(exclude_unset=not whole)), default=text_of).encode()
+
+
+def _memory(crew_id: str) -> str:
+    return f"/memory/{quote(crew_id, safe='')}"
+
+
+def _knowledge(crew_id: str) -> str:
+    return f"/crews/{quote(crew_id, safe='')}/knowledge"
 
 
 def _source_of(change: ChangeQuery | None) -> dict[str, str] | None:

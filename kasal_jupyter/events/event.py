@@ -30,7 +30,7 @@ from typing import Any, Literal, NotRequired, TypeGuard, get_args, get_origin
 
 from typing_extensions import TypedDict, get_type_hints  # pydantic reads no others on Python 3.11
 
-from kasal_jupyter.schemas.executions import Status, Verb
+from kasal_jupyter.schemas.executions import EditKind, Status, Verb
 
 
 class EventBase(TypedDict):
@@ -54,6 +54,22 @@ class SpanEvent(EventBase):
     """The task's title."""
     agent: str | None
     """The agent's name."""
+
+
+class Edited(TypedDict):
+    """What a user has put in the place of what was asked or answered, by forking a run."""
+
+    call: str
+    """The call's key, as it was."""
+    what: EditKind
+    by: str
+
+
+class Editable(TypedDict):
+    """What the events carry that have a text which a user may have changed."""
+
+    edited: NotRequired[Edited]
+    """Whose text it is: a model's last prompt, its answer, or a tool's result."""
 
 
 class Keyed(TypedDict):
@@ -139,13 +155,17 @@ class ExecutionStatusEvent(EventBase):
     parent: NotRequired[str]
     """The run whose answers it takes; a job id."""
     at: NotRequired[int]
-    """The last event of its parent that counts."""
+    """Of a fork: the event of its parent that it begins at."""
+    edits: NotRequired[list[Edited]]
+    """What users have changed of it; the texts stand where they are used."""
     result: NotRequired[str]
     """On ``completed``; on ``failed``, what the last task that was done has given. A very long one is cut."""
     result_file: NotRequired[str]
     """Where the whole result is in the run's folder, where it is longer."""
     error: NotRequired[ErrorInfo]
     """On ``failed`` and ``interrupted``; on ``stopped`` where that was not its caller's own wish."""
+    resuming: NotRequired[bool]
+    """On ``interrupted``: another execution is about to go on with it; its status tells which."""
 
 
 class TaskStart(SpanEvent):
@@ -208,6 +228,8 @@ class AgentStart(SpanEvent):
 
     type: Literal["agent_start"]
     prompt: str
+    quotes: NotRequired[list[int]]
+    """What stands in the prompt besides, see :mod:`kasal_jupyter.events.prompts`."""
     tools: list[str]
 
 
@@ -225,12 +247,15 @@ class AgentFailed(SpanEvent):
     error: ErrorInfo
 
 
-class LlmCall(SpanEvent, Keyed):
+class LlmCall(SpanEvent, Keyed, Editable):
     """A model is asked."""
 
     type: Literal["llm_call"]
     model: str
     messages: list[dict[str, Any]]
+    """Those that no earlier call of the run has; all, where there is no ``whole``."""
+    whole: NotRequired[list[list[int]]]
+    """All that is asked, in runs of messages, see :mod:`kasal_jupyter.events.prompts`."""
     tools: list[str]
     """Names of the tools offered with the call."""
     settings: NotRequired[dict[str, Any]]
@@ -258,7 +283,7 @@ class RequestedToolCall(TypedDict):
     """Why the arguments could not be read, so that the tool was not called."""
 
 
-class LlmResponse(SpanEvent, Answering):
+class LlmResponse(SpanEvent, Answering, Editable):
     """A model answered."""
 
     type: Literal["llm_response"]
@@ -369,7 +394,7 @@ class MemoryStored(EventBase):
     """Why nothing was learnt, where the model that was to distil the run failed."""
 
 
-class ToolResult(SpanEvent, Answering):
+class ToolResult(SpanEvent, Answering, Editable):
     """A tool answered."""
 
     type: Literal["tool_result"]

@@ -62,7 +62,7 @@ class RunSummary:
     answers: Answers = field(default_factory=Answers)
     """How its calls were answered: live, or from an earlier run's record."""
     failed_at: FailedCall | None = None
-    """The call that a run has failed at, where it was one."""
+    """The call that a run has failed at, or was cut off in, where it was one."""
     days: dict[str, Breakdown] = field(default_factory=dict)
     """The same by the day of UTC, and there by task, agent and model."""
     remembered: list[Remembered] = field(default_factory=list)
@@ -71,6 +71,8 @@ class RunSummary:
     """What is wrong with tasks' results, that one was cut off, say, by task: its title, and the remark."""
     errors: int = 0
     """Failed spans and errors, those the run recovered from included."""
+    resuming: bool = False
+    """Whether another run goes on with this one, which was cut off."""
     _under_way: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     _failing: Mapping[str, Any] | None = None
     _latest: str = ""
@@ -85,6 +87,11 @@ class RunSummary:
     def ended(self) -> bool:
         """Whether the run is over."""
         return self.status in ENDED
+
+    @property
+    def under_way(self) -> FailedCall | None:
+        """The call that has begun and not ended; of several, the one that has begun last."""
+        return _worded(next(reversed(self._under_way.values()), None))
 
     @property
     def partial_result(self) -> str | None:
@@ -266,7 +273,8 @@ class RunSummary:
             self.started_at = event["time"]
         elif self.status in ENDED:
             self.ended_at = event["time"]
-            if self.status == "failed":
+            self.resuming = event.get("resuming", False)
+            if self.status in {"failed", "interrupted"}:
                 self.failed_at = self._failed_call(event)
             self._leave_calls()
             self.questions.clear()
@@ -279,16 +287,13 @@ class RunSummary:
                     self.task_states[task_id] = "stopped"
 
     def _failed_call(self, end: ExecutionStatusEvent) -> FailedCall | None:
-        """Give the call that was under way as the run failed, else the one that has failed last before."""
-        call = next(reversed(self._under_way.values()), self._failing)
+        """Give the call that was under way as the run ended; of a failure, else the last that has failed."""
         error = self.error or end.get("error")
         code = error.code if isinstance(error, ExecutionError) else error["code"] if error else None
-        if call is None or code == "BUDGET_EXCEEDED" or not (key := call.get("key")):
+        if code == "BUDGET_EXCEEDED":
             return None
-        what = f"the model {call['model']}" if call["type"] == "llm_call" else f"the tool {call.get('tool')}"
-        where = f" in task {call['task']!r}" if call.get("task") else ""
-        # The same request has another number where it was asked more often before.
-        return FailedCall(call=key.rpartition(":")[0], words=f"{what}{where}")
+        failing = self._failing if self.status == "failed" and not self._under_way else None
+        return _worded(failing) if failing is not None else self.under_way
 
     def _error(self, event: ErrorEvent) -> None:
         self.errors += 1
@@ -301,6 +306,15 @@ class RunSummary:
         before = self.task_states.get(task_id)
         self.task_states[task_id] = state
         return before
+
+
+def _worded(call: Mapping[str, Any] | None) -> FailedCall | None:
+    if call is None or not (key := call.get("key")):
+        return None
+    what = f"the model {call['model']}" if call["type"] == "llm_call" else f"the tool {call.get('tool')}"
+    where = f" in task {call['task']!r}" if call.get("task") else ""
+    # The same request has another number where it was asked more often before.
+    return FailedCall(call=key.rpartition(":")[0], words=f"{what}{where}")
 
 
 def add_costs(one: float | None, other: float | None) -> float | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from math import inf
+from typing import Any, Literal, cast
 
 from kasal_jupyter.events.event import COMPLETING, FAILING, OPENING, Event, TokenUsage
+from kasal_jupyter.events.prompts import Prompts
 from kasal_jupyter.events.summary import RunSummary, add_costs
 from kasal_jupyter.events.tally import cost_of, is_free, is_recorded, usage_of
 from kasal_jupyter.schemas.base import parse_time
@@ -14,7 +16,7 @@ from kasal_jupyter.schemas.base import parse_time
 SpanKind = Literal["task", "agent", "llm", "tool"]
 SpanState = Literal["running", "completed", "skipped", "failed", "stopped"]
 
-_KINDS: dict[str, SpanKind] = {
+SPAN_KINDS: dict[str, SpanKind] = {
     "task_start": "task",
     "task_skipped": "task",
     "agent_start": "agent",
@@ -98,6 +100,12 @@ class Span:
         return None if self.end is None else self.end - self.start
 
     @property
+    def edited(self) -> str:
+        """What a user has changed of a call, in a fork: its prompt, answer or result; else nothing."""
+        edit = self.closed.get("edited") or self.opened.get("edited") or {}
+        return str(edit.get("what", ""))
+
+    @property
     def total_tokens(self) -> int:
         """Tokens of the span and everything below it."""
         return self.prompt_tokens + self.completion_tokens
@@ -123,9 +131,15 @@ class Trace:
     stored: dict[str, Any] = field(default_factory=dict)
     """The event that tells what the crew will remember of the run; empty without a memory."""
     _origin: float | None = None
+    _prompts: Prompts = field(init=False, repr=False)
 
-    def feed(self, event: Event) -> None:
-        """Take in the next event."""
+    def __post_init__(self) -> None:
+        # The spans have them anyway.
+        self._prompts = Prompts(lambda _span: None, most=inf, calls=inf)
+
+    def feed(self, event: Event) -> Event:
+        """Take in the next event, and give it: a model's call has whole messages."""
+        event = cast("Event", self._prompts.event(cast("Mapping[str, Any]", event)))
         self.summary.feed(event)
         at = self._seconds(event["time"])
         if not self.job_id:
@@ -162,6 +176,7 @@ class Trace:
                 self.queued = dict(event)
             if self.summary.ended:
                 self._end_open_spans(at)
+        return event
 
     def walk(self) -> Iterator[tuple[int, Span]]:
         """Give every span with its depth, in the order they began, parents first.
@@ -185,7 +200,7 @@ class Trace:
         return self.last_time
 
     def _open(self, event: dict[str, Any], at: float) -> None:
-        kind = _KINDS[event["type"]]
+        kind = SPAN_KINDS[event["type"]]
         name = {
             "task": event.get("task"),
             "agent": event.get("agent"),

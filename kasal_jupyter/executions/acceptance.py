@@ -82,6 +82,8 @@ class Prepared:
         The crew whose version is noted as one that was run; None where that is no version of today.
     told
         The crew whose receiver is told of the run; None where nobody is.
+    unasked
+        Whether a server goes on with a run of itself: it does so once.
     """
 
     spec: RunSpec
@@ -89,6 +91,7 @@ class Prepared:
     asked: RunRequest
     noted: WholeCrew | None = None
     told: Crew | None = None
+    unasked: bool = False
 
 
 def started_with(store: Store, request: KeyedRequest) -> Execution | None:
@@ -113,7 +116,13 @@ def started_with(store: Store, request: KeyedRequest) -> Execution | None:
 def queued_event(spec: RunSpec, execution: Execution) -> bytes:
     """Give the first event of a run: what will be done, by which version of its crew."""
     names = {agent.id: agent.name for agent in spec.agents}
-    lineage = {} if spec.source is None else {"verb": execution.verb, "parent": execution.parent}
+    lineage: dict[str, Any] = {}
+    if spec.source is not None:
+        lineage = {"verb": execution.verb, "parent": execution.parent}
+    if execution.at is not None:
+        lineage["at"] = execution.at
+    if spec.edits:
+        lineage["edits"] = [edit.model_dump(exclude={"text"}) for edit in spec.edits]
     return event_of(
         utc_now_precise(),
         "execution_status",
@@ -194,6 +203,7 @@ def queued_execution(
         remarks=list(remarks),
         verb=verb,
         parent=spec.source.job_id if spec.source is not None else None,
+        at=spec.source.place.at if spec.source is not None and spec.source.place is not None else None,
         attempt=attempt,
         idempotency_key=request.key if request else None,
         request_digest=request.digest if request else None,

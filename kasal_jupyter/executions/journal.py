@@ -13,16 +13,20 @@ from __future__ import annotations
 
 import os
 import re
+import threading
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import orjson
 
 from kasal_jupyter.errors import NotFound, StoreError
 from kasal_jupyter.events.event import Event, is_event
+from kasal_jupyter.events.prompts import Prompts
 
 STRIDE = 256
 """Every how many lines the file offset is kept."""
@@ -67,6 +71,10 @@ class Journal:
         self._mended: set[int] = set()
         self._torn = False
         self._out: int | None = None
+        # Where the calls of models are, by their spans: up to which line, spans that count up, and lines.
+        self._looked = 0
+        self._calls = (array("Q"), array("Q"))
+        self._looking = threading.Lock()
 
     @classmethod
     def create(cls, path: Path) -> Journal:
@@ -205,12 +213,39 @@ class Journal:
         return lines
 
     def events(self) -> Iterator[Event]:
-        """Give all events, parsed."""
-        after = 0
+        """Give all events, parsed, and with whole prompts."""
+        after, prompts = 0, self.prompts()
         while lines := self.read(after):
             after += len(lines)
             for line in lines:
-                yield cast("Event", orjson.loads(line))
+                yield cast("Event", prompts.event(orjson.loads(line)))
+
+    def event(self, seq: int, prompts: Prompts | None = None) -> dict[str, Any]:
+        """Give an event by its number, parsed, and with its whole prompt; several by the same ``prompts``."""
+        (line,) = self.read(seq - 1, 1)
+        return (prompts or self.prompts()).event(orjson.loads(line))
+
+    def prompts(self) -> Prompts:
+        """Give what makes prompts whole that lines name; for one reader, who keeps the latest at hand."""
+        return Prompts(self._call)
+
+    def _call(self, span_id: int) -> dict[str, Any] | None:
+        """Give the event that begins a model's call; the lines are looked through once."""
+        spans, places = self._calls
+        with self._looking:
+            while (not spans or spans[-1] < span_id) and (lines := self.read(self._looked)):
+                for line in lines:
+                    self._looked += 1
+                    event = orjson.loads(line) if b'"llm_call"' in line else {}
+                    if event.get("type") == "llm_call" and (not spans or spans[-1] < event["span_id"]):
+                        spans.append(event["span_id"])
+                        places.append(self._looked)
+            at = bisect_left(spans, span_id)
+        if at == len(spans) or spans[at] != span_id:
+            return None
+        [line] = self.read(places[at] - 1, 1)
+        event = orjson.loads(line)
+        return event if event.get("span_id") == span_id else None
 
     def refresh(self) -> bool:
         """Look for events that another process has written since, and say whether there are any.

@@ -11,13 +11,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from kasal_jupyter.auth.gate import SERVER_OWNER
 from kasal_jupyter.errors import Conflict
+from kasal_jupyter.events.summary import RunSummary
+from kasal_jupyter.executions.acceptance import Asked
 from kasal_jupyter.schemas.crews import WholeCrew
-from kasal_jupyter.schemas.executions import ENDED, Budget, Execution, ExecutionResume
+from kasal_jupyter.schemas.executions import ENDED, Budget, Execution, ExecutionChange, ExecutionResume
 from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.schemas.spec import RunEmbedder, RunRequest, RunSearch, RunSpec
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import ClientTool
+from kasal_jupyter.schemas.usage import Usage
 from kasal_jupyter.schemas.webhooks import Webhook
 from kasal_jupyter.store.store import Store
 
@@ -59,6 +63,7 @@ def request_of(
         webhook=webhook,
         root=root or spec.job_id,
         parent=spec.source.job_id if spec.source is not None else None,
+        place=spec.source.place if spec.source is not None else None,
         digest=digest,
         once=once,
     )
@@ -148,6 +153,17 @@ def changed_inputs(source: Execution, change: ExecutionResume) -> dict[str, Any]
     return {**source.inputs, **change.inputs}
 
 
+def changed(
+    whole: WholeCrew, before: RunSpec, inputs: dict[str, Any], owner: str, change: ExecutionChange
+) -> Asked:
+    """Give what is asked by who goes on with a run: all as it was, but for what is changed."""
+    tools, budget = (
+        changed_tools(before.client_tools, change.tools),
+        changed_budget(before.budget, change.budget),
+    )
+    return Asked(whole, inputs, owner, tools, budget, model=change.model)
+
+
 def changed_budget(before: Budget | None, change: Budget | None) -> Budget | None:
     """Give the budget of a resumption: what is given changes, null takes a bound away."""
     if change is None:
@@ -165,7 +181,7 @@ def changed_tools(before: Sequence[ClientTool], given: Sequence[ClientTool]) -> 
 def attempts_at(store: Store, request: RunRequest) -> list[Execution]:
     """Give all attempts at the run of a request, oldest first, as they are stored."""
     found = (store.executions.readable(each.id) for each in store.run_requests.find(root=request.root))
-    return [each for each in found if each is not None and each.verb in {"run", "resume"}]
+    return [each for each in found if each is not None and each.verb != "replay"]
 
 
 def require_resumable(source: Execution, attempts: Sequence[Execution], change: ExecutionResume) -> None:
@@ -186,16 +202,101 @@ def require_resumable(source: Execution, attempts: Sequence[Execution], change: 
     if going is not None:
         raise Conflict(f"{going.id} is {going.status}, which is an attempt at the same run")
     failed_at = source.failed_at
-    if failed_at is None or change.inputs or change.model or change.tools:
+    # What was cut off has failed at nothing.
+    if failed_at is None or source.status != "failed" or change.inputs or change.model or change.tools:
         return
     alike = [
-        each for each in attempts if each.failed_at is not None and each.failed_at.call == failed_at.call
+        each
+        for each in attempts
+        if each.status == "failed" and each.failed_at is not None and each.failed_at.call == failed_at.call
     ]
     if len(alike) >= MOST_ATTEMPTS:
         raise Conflict(
             f"{len(alike)} attempts have failed at the same call, {failed_at.words}; one more would, too. "
             "Resume it with other inputs or another model, or mend what it calls and run it again"
         )
+
+
+def why_left(store: Store, execution: Execution, summary: RunSummary) -> str | None:
+    """Say why nobody goes on with a run that a crash has cut off; None where a server may, unasked.
+
+    Parameters
+    ----------
+    store
+        Where it is stored.
+    execution, summary
+        The run, which is not stored as ended yet, and what its journal tells.
+    """
+    request = store.run_requests.readable(execution.id)
+    if request is None:
+        return "an older version has run it"
+    if (reason := why_not_unasked(store, execution, summary.usage())) is not None:
+        return reason
+    if summary.started_at is None or summary.questions:
+        # It waited for its turn or for a person, however often a server ended meanwhile.
+        return None
+    call = summary.under_way
+    cut = 1 + sum(
+        each.started_at is not None
+        and each.status in {"failed", "interrupted"}
+        and (each.failed_at.call if each.failed_at else None) == (call.call if call else None)
+        for each in attempts_at(store, request)
+        if each.id != execution.id
+    )
+    if cut >= MOST_ATTEMPTS:
+        return f"{cut} attempts have ended like this at the same {f'call, {call.words}' if call else 'point'}"
+    return None
+
+
+def why_not_unasked(store: Store, execution: Execution, used: Usage) -> str | None:
+    """Say why no server may go on with a run of itself, whatever became of it; None where one may."""
+    user = store.users.readable(execution.owner)
+    if user is not None and user.disabled:
+        return "its user was disabled"
+    crew = store.crews.readable(execution.crew_id)
+    all_crews = execution.owner == SERVER_OWNER if user is None else user.role == "admin"
+    if crew is None or not (all_crews or crew.owner == execution.owner):
+        return "its crew is gone"
+    if left_of(execution.budget, used) is None:
+        return "its budget is used up"
+    return None
+
+
+def left_of(budget: Budget | None, used: Usage) -> Budget | None:
+    """Give what is left of a budget, whatever it bounds; None where it is used up."""
+    if budget is None:
+        return Budget()
+    spent = used.cost if used.cost is not None else used.cost_at_least
+    cost = budget.max_cost and budget.max_cost - spent
+    tokens = budget.max_tokens and budget.max_tokens - used.total_tokens
+    if any(left is not None and left <= 0 for left in (cost, tokens)):
+        return None
+    return Budget(max_cost=cost, max_tokens=tokens, max_seconds=budget.max_seconds)
+
+
+def follow_up(store: Store, job_id: str, by: str, *, unasked: bool) -> None:
+    """Note with a run which one goes on with it, within the change that stores that one.
+
+    Parameters
+    ----------
+    store
+        Where they are.
+    job_id, by
+        The run, and the one that goes on with it.
+    unasked
+        Whether a server does so of itself; of several servers, one does.
+
+    Raises
+    ------
+    Conflict
+        It has been done.
+    """
+    source = store.executions.readable(job_id)
+    if source is None:
+        return
+    if unasked and not source.to_resume:
+        raise Conflict(f"{job_id} is not to be resumed any more")
+    store.executions.update(job_id, {"resumed_by": by, "to_resume": False})
 
 
 def require_alone(store: Store, asked: RunRequest) -> None:

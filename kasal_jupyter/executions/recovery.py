@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -15,14 +16,14 @@ from kasal_jupyter.events.summary import RunSummary
 from kasal_jupyter.executions.feed import Feed, event_of
 from kasal_jupyter.executions.files import RunFiles
 from kasal_jupyter.executions.ledger import settle
+from kasal_jupyter.executions.lineage import why_left
 from kasal_jupyter.schemas.base import utc_now
 from kasal_jupyter.schemas.executions import ENDED
 from kasal_jupyter.store.store import Store
 
-INTERRUPTED = {
-    "code": "INTERRUPTED",
-    "message": "The server that ran it ended before the execution did; start it again",
-}
+_ENDED_BEFORE = "The server that ran it ended before the execution did"
+
+INTERRUPTED = {"code": "INTERRUPTED", "message": f"{_ENDED_BEFORE}; `%kasal resume` goes on with it"}
 
 SURE_SECONDS = 600.0
 """How old files must be that belong to no execution, where another server may just be accepting one."""
@@ -35,7 +36,16 @@ def interrupted_event(time: str) -> bytes:
     return event_of(time, "execution_status", status="interrupted", error=INTERRUPTED)
 
 
-def recover(store: Store, path: Path, job_id: str) -> None:
+def cut_off_event(time: str, why_not: str | None) -> bytes:
+    """Give the event that ends a run which a server was to go on with; ``why_not`` says why none does."""
+    if why_not is None:
+        error = INTERRUPTED | {"message": f"{_ENDED_BEFORE}; it is resumed"}
+        return event_of(time, "execution_status", status="interrupted", error=error, resuming=True)
+    error = INTERRUPTED | {"message": f"{_ENDED_BEFORE}; it is not resumed by itself: {why_not}"}
+    return event_of(time, "execution_status", status="interrupted", error=error)
+
+
+def recover(store: Store, path: Path, job_id: str, *, resumes: bool = False) -> None:
     """End an execution that nobody runs any more.
 
     It is called inside a change of the store, whose lock keeps two servers from doing it at once.
@@ -48,6 +58,8 @@ def recover(store: Store, path: Path, job_id: str) -> None:
         The execution's journal.
     job_id
         The execution.
+    resumes
+        Whether it is noted as one to go on with, where that may be.
 
     Raises
     ------
@@ -66,11 +78,16 @@ def recover(store: Store, path: Path, job_id: str) -> None:
     except OSError as error:
         raise StoreError(f"The journal of execution {job_id} cannot be opened: {error.strerror}") from error
     try:
+        noted: dict[str, Any] = {}
         if not feed.summary.ended:
-            for line in feed.journal.append([interrupted_event(feed.now())]):
+            last = interrupted_event(feed.now())
+            if resumes and execution.verb != "replay":
+                why_not = why_left(store, execution, feed.summary)
+                last, noted = cut_off_event(feed.now(), why_not), {"to_resume": why_not is None}
+            for line in feed.journal.append([last]):
                 feed.summary.feed(orjson.loads(line))
             feed.journal.sync()
-        settle(store, execution, feed.summary, feed.summary.fields())
+        settle(store, execution, feed.summary, feed.summary.fields() | noted)
     except OSError as error:
         raise StoreError(f"The end of execution {job_id} cannot be written: {error.strerror}") from error
     finally:

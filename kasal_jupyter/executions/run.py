@@ -34,7 +34,7 @@ from kasal_jupyter.executions.feed import Feed, event_of
 from kasal_jupyter.executions.recovery import interrupted_event
 from kasal_jupyter.places import DISK, Chores
 from kasal_jupyter.schemas.executions import ENDED
-from kasal_jupyter.schemas.spec import RunMessage, RunSpec, RunToolAnswer
+from kasal_jupyter.schemas.spec import NOTE, RunMessage, RunSpec, RunToolAnswer
 
 LAUNCH_SECONDS = 0.5
 """How long the end of a run waits for its process to come; with a warm engine it is there at once."""
@@ -265,8 +265,12 @@ class Run:
     def _take(self, lines: list[bytes]) -> None:
         """Take the events that count at this moment: before the end, the end, or what may follow it."""
         taken: list[bytes] = []
+        notes: list[bytes] = []
         over = self.ended
         for line in lines:
+            if line.startswith(NOTE):
+                notes.append(line)
+                continue
             event = _look(line) if over or any(mark in line for mark in _MARKS) else {}
             kind, status = event.get("type"), event.get("status")
             if over:
@@ -285,6 +289,20 @@ class Run:
             over = ends
         if taken:
             self._write(taken)
+        for line in notes:
+            self._chores.begin(self._note(_look(line).get("note")))
+
+    async def _note(self, note: Any) -> None:
+        """Tell the run's process when all that it has said is on disk: then it may do what is done once."""
+        while not self.ended and self._handle is not None:
+            try:
+                self.feed.journal.flush()
+                await DISK.do(self.feed.journal.sync)
+            except OSError:
+                await self._rest(FIRST_PAUSE)
+                continue
+            self._handle.send(RunMessage(type="noted", note=note))
+            return
 
     def _on_exit(self, ended: Exit) -> None:
         if not self.ended and not self.stopping:

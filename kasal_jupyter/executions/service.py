@@ -22,7 +22,7 @@ from kasal_jupyter.executions.feed import POLL_SECONDS, Feed, Feeds
 from kasal_jupyter.executions.files import Presence, RunFiles, take_in_files
 from kasal_jupyter.executions.journal import Journal
 from kasal_jupyter.executions.ledger import book_past_runs, settle
-from kasal_jupyter.executions.lineage import require_alone
+from kasal_jupyter.executions.lineage import follow_up, require_alone
 from kasal_jupyter.executions.once import answering
 from kasal_jupyter.executions.queue import RETRY_SECONDS, RunLimits, RunQueue
 from kasal_jupyter.executions.recovery import INTERRUPTED, forget_requests, left_over, recover
@@ -69,6 +69,8 @@ class Runs:
         Delivers events to the crews' receivers; nobody does, where nothing is given.
     memories
         What crews recall in their runs; nothing, where nothing is given.
+    resumes
+        Whether runs that a crash of another server has cut off are to be gone on with.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Runs:
         toolbox: Callable[[str], Toolbox] | None = None,
         webhooks: Webhooks | None = None,
         memories: CrewMemories | None = None,
+        resumes: bool = False,
     ) -> None:
         self.store = store
         self.folder = folder / "runs"
@@ -93,6 +96,7 @@ class Runs:
         self.limits = limits or RunLimits()
         self.webhooks = webhooks
         self.memories = memories
+        self.resumes = resumes
         self.presence = Presence(folder / "servers")
         self._runs: dict[str, Run] = {}
         self._queue: RunQueue[Run] = RunQueue(self.limits)
@@ -183,6 +187,8 @@ class Runs:
                 first = answering(self.store, made.asked.digest, spec.budget)
             if first is None:
                 require_alone(self.store, made.asked)
+                if spec.source is not None and spec.source.verb == "resume":
+                    follow_up(self.store, spec.source.job_id, job_id, unasked=made.unasked)
                 self.store.executions.insert(execution)
                 self.store.run_requests.insert(made.asked)
                 if made.noted is not None:
@@ -337,7 +343,7 @@ class Runs:
 
         What cannot be settled now is left to the next who asks for it, and to the next start.
         """
-        for step in (self._take_in_files, self._recover_all, self._book_all, self._take_over, self._sweep):
+        for step in (self._take_in_files, self.recover_all, self._book_all, self._take_over, self._sweep):
             try:
                 await step()
             except Exception:
@@ -346,10 +352,12 @@ class Runs:
     async def _take_in_files(self) -> None:
         await asyncio.to_thread(take_in_files, self.store, self.folder)
 
-    async def _recover_all(self) -> None:
+    async def recover_all(self) -> None:
+        """End what servers that are gone have left unfinished."""
         for status in ("queued", "running"):
             for execution in self.store.executions.find(status=status):
-                await self._current(execution)
+                if not self.presence.alive(execution.server):
+                    await self._current(execution)
 
     async def _book_all(self) -> None:
         try:
@@ -552,7 +560,9 @@ class Runs:
         """End an execution whose server is gone; where that cannot be written now, tell it at least."""
         try:
             await self.store.change(
-                lambda: recover(self.store, self.files.journal(execution.id), execution.id)
+                lambda: recover(
+                    self.store, self.files.journal(execution.id), execution.id, resumes=self.resumes
+                )
             )
         except (KasalError, OSError):
             log.exception("the end of %s cannot be stored at the moment", execution.id)

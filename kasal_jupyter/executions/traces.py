@@ -9,9 +9,11 @@ from typing import Any, Self
 import orjson
 
 from kasal_jupyter.errors import Fault, InvalidRequest, nearest
+from kasal_jupyter.events.difference import Told, difference_of
 from kasal_jupyter.events.event import COMPLETING, FAILING, OPENING
 from kasal_jupyter.executions.journal import Journal
 from kasal_jupyter.schemas.base import parse_time, whole_seconds
+from kasal_jupyter.schemas.difference import ExecutionDiff
 from kasal_jupyter.schemas.executions import KINDS, TraceRow
 
 _ACTIONS = {
@@ -50,6 +52,19 @@ class TraceFold:
         began = self._began.pop(event.get("span_id", 0), {}) if kind not in _AT_ONCE else {}
         self.asked = began.get("asked")
         return None if kind.startswith("agent") else _row(event, began.get("time"))
+
+
+def compared(one: Journal, other: Journal) -> ExecutionDiff:
+    """Say in what two runs differ. It reads both journals."""
+    return difference_of(_told(one), _told(other))
+
+
+def _told(journal: Journal) -> Told:
+    prompts = journal.prompts()
+    told = Told(lambda seq: journal.event(seq, prompts))
+    for event in journal.events():
+        told.feed(event)
+    return told
 
 
 def trace_rows(

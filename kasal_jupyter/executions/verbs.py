@@ -1,4 +1,4 @@
-"""What can be asked for of an execution: a run, an equal one's answer, a replay, a resumption.
+"""What can be asked for of an execution: a run, an equal one's answer, a replay, a resumption, a fork.
 
 Each is checked whole, made ready, and given to :meth:`Runs.begin`, which accepts it.
 """
@@ -6,7 +6,8 @@ Each is checked whole, made ready, and given to :meth:`Runs.begin`, which accept
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 from kasal_jupyter.errors import Conflict, NotFound
 from kasal_jupyter.executions.acceptance import (
@@ -17,13 +18,14 @@ from kasal_jupyter.executions.acceptance import (
     started_with,
 )
 from kasal_jupyter.executions.check import Checked, check_run
+from kasal_jupyter.executions.forks import Fork, plan_fork
+from kasal_jupyter.executions.journal import Journal
 from kasal_jupyter.executions.ledger import estimate_duration, models_of
 from kasal_jupyter.executions.lineage import (
     asked_of,
     attempts_at,
-    changed_budget,
+    changed,
     changed_inputs,
-    changed_tools,
     replay_spec,
     request_of,
     require_resumable,
@@ -31,11 +33,19 @@ from kasal_jupyter.executions.lineage import (
 )
 from kasal_jupyter.executions.once import answering, digest_of, told_why
 from kasal_jupyter.executions.service import Runs
-from kasal_jupyter.places import beside_loop
+from kasal_jupyter.places import LISTS, beside_loop
 from kasal_jupyter.schemas.base import new_id
 from kasal_jupyter.schemas.crews import Crew, WholeCrew
-from kasal_jupyter.schemas.executions import ENDED, Budget, Execution, ExecutionResume
-from kasal_jupyter.schemas.spec import RunRequest, RunSource
+from kasal_jupyter.schemas.executions import (
+    ENDED,
+    Budget,
+    Execution,
+    ExecutionFork,
+    ExecutionResume,
+    ForkEstimate,
+    ForkPreview,
+)
+from kasal_jupyter.schemas.spec import ForkPlace, RecordVerb, RunRequest, RunSource, RunSpec
 from kasal_jupyter.schemas.tools import ClientTool
 
 
@@ -189,6 +199,7 @@ async def resume(
     change: ExecutionResume,
     *,
     sees: Callable[[Crew], bool] = lambda _crew: True,
+    unasked: bool = False,
 ) -> Execution:
     """Go on with a run that has ended before its time: what is recorded of it is not asked again.
 
@@ -204,6 +215,8 @@ async def resume(
         What is other than it was.
     sees
         Says whether the crew may be run still, as it was: with its owner's keys and tools.
+    unasked
+        Whether a server does so of itself, since a crash has cut the run off.
 
     Raises
     ------
@@ -221,18 +234,12 @@ async def resume(
     whole, before = whole_of(asked, source)
     if not sees(whole.crew):
         raise NotFound(f"There is no crew {whole.crew.id}")
-    again = Asked(
-        whole,
-        changed_inputs(source, change),
-        owner,
-        changed_tools(before.client_tools, change.tools),
-        changed_budget(before.budget, change.budget),
-        model=change.model,
-    )
+    again = changed(whole, before, changed_inputs(source, change), owner, change)
 
     def prepare() -> Prepared:
         checked = _checked(runs, made, again)
-        spec = checked.required().model_copy(update=_of_one_run(runs, made, "resume", job_id))
+        of_one_run = _of_one_run(runs, made, "resume", job_id, lineage=asked.root)
+        spec = checked.required().model_copy(update={**of_one_run, "edits": before.edits})
         execution = queued_execution(
             spec,
             owner,
@@ -245,9 +252,113 @@ async def resume(
             attempt=1 + max(each.attempt for each in (source, *attempts)),
         )
         kept = request_of(spec, owner, webhook=asked.webhook, root=asked.root)
-        return Prepared(spec, execution, kept, told=whole.crew)
+        return Prepared(spec, execution, kept, told=whole.crew, unasked=unasked)
 
     return (await runs.begin(made, prepare, owner, source.crew_id, size=_weight(asked, source)))[0]
+
+
+async def fork(
+    runs: Runs,
+    job_id: str,
+    owner: str,
+    change: ExecutionFork,
+    *,
+    sees: Callable[[Crew], bool] = lambda _crew: True,
+) -> tuple[Execution, ForkEstimate]:
+    """Leave a run that has ended at one of its steps, and go another way from there, as a run of its own.
+
+    Parameters
+    ----------
+    runs, job_id, owner, sees
+        As of :func:`resume`.
+    change
+        The step, and what is other there.
+
+    Returns
+    -------
+    tuple
+        The execution, and what it may take.
+
+    Raises
+    ------
+    NotFound
+        There is none with this id, or its crew is nobody's business any more.
+    Conflict
+        It goes on, or was run by an older version.
+    InvalidRequest
+        There is no such step, or it cannot be changed so.
+    KasalError
+        As :func:`start` does.
+    """
+    way, made = await _way(runs, job_id, owner, change, sees), new_id("job")
+    source, asked = way.source, way.asked
+    again = changed(way.whole, way.before, source.inputs, owner, change)
+
+    def prepare() -> Prepared:
+        checked = _checked(runs, made, again)
+        of_one_run = _of_one_run(runs, made, "fork", job_id, place=way.fork.place)
+        spec = checked.required().model_copy(update={**of_one_run, "edits": way.fork.edits})
+        execution = queued_execution(
+            spec,
+            owner,
+            runs.presence.server_id,
+            crew_version=source.crew_version,
+            expected=source.estimated_duration,
+            models=[change.model] if change.model else source.models,
+            remarks=checked.told(),
+            verb="fork",
+        )
+        return Prepared(spec, execution, request_of(spec, owner, webhook=asked.webhook), told=way.whole.crew)
+
+    size = _weight(asked, source)
+    execution, _ = await runs.begin(made, prepare, owner, source.crew_id, size=size)
+    return execution, way.fork.preview.estimate
+
+
+async def preview_fork(
+    runs: Runs,
+    job_id: str,
+    owner: str,
+    change: ExecutionFork,
+    *,
+    sees: Callable[[Crew], bool] = lambda _crew: True,
+) -> ForkPreview:
+    """Say where a fork would begin, what it may take, and which texts can be changed there.
+
+    Raises
+    ------
+    KasalError
+        As :func:`fork` does.
+    """
+    return (await _way(runs, job_id, owner, change, sees)).fork.preview
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """What a fork leaves, and where."""
+
+    source: Execution
+    asked: RunRequest
+    whole: WholeCrew
+    before: RunSpec
+    fork: Fork
+
+
+async def _way(
+    runs: Runs, job_id: str, owner: str, change: ExecutionFork, sees: Callable[[Crew], bool]
+) -> _Way:
+    source = await runs.execution(job_id)
+    if source.status not in ENDED:
+        raise Conflict(f"{job_id} is {source.status}; it can be forked when it has ended")
+    asked = asked_of(runs.store, source)
+    whole, before = whole_of(asked, source)
+    if not sees(whole.crew):
+        raise NotFound(f"There is no crew {whole.crew.id}")
+
+    def plan() -> Fork:
+        return plan_fork(Journal.open(runs.files.journal(job_id)), before, source, change, owner)
+
+    return _Way(source, asked, whole, before, await LISTS.do(plan, owner=owner))
 
 
 def _checked(runs: Runs, job_id: str, asked: Asked) -> Checked:
@@ -287,15 +398,38 @@ def _prepared(runs: Runs, asked: Asked, checked: Checked, request: KeyedRequest 
     return Prepared(spec, execution, kept, noted=whole, told=whole.crew)
 
 
-def _of_one_run(runs: Runs, job_id: str, verb: Literal["replay", "resume"], parent: str) -> dict[str, Any]:
+def _of_one_run(
+    runs: Runs,
+    job_id: str,
+    verb: RecordVerb,
+    parent: str,
+    *,
+    lineage: str | None = None,
+    place: ForkPlace | None = None,
+) -> dict[str, Any]:
     """Give the fields of the message that starts a run from another's record."""
-    journal = str(runs.files.journal(parent).absolute())
+    source = _source(runs, verb, parent, place)
     return {
         "job_id": job_id,
         "folder": str(runs.files.workspace(job_id)),
         "journal_bytes": runs.limits.journal_bytes,
-        "source": RunSource(verb=verb, job_id=parent, journal=journal),
+        "source": source.model_copy(update={"lineage": lineage}),
     }
+
+
+def _source(runs: Runs, verb: RecordVerb, job_id: str, place: ForkPlace | None = None) -> RunSource:
+    """Give a run as what another takes its answers from; who resumes it, also what it took its own from."""
+    source = RunSource(
+        verb=verb, job_id=job_id, journal=str(runs.files.journal(job_id).absolute()), place=place
+    )
+    execution = runs.store.executions.readable(job_id) if verb == "resume" else None
+    if execution is None or execution.verb == "run" or execution.parent is None:
+        return source
+    if not runs.files.journal(execution.parent).exists():
+        return source
+    asked = runs.store.run_requests.readable(job_id)
+    place = asked.place if asked is not None else None
+    return source.model_copy(update={"before": _source(runs, execution.verb, execution.parent, place)})
 
 
 def _size(asked: Asked) -> int:

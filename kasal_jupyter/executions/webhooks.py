@@ -29,6 +29,7 @@ from kasal_jupyter.errors import (
     NotFound,
     StoreError,
 )
+from kasal_jupyter.events.prompts import may_name
 from kasal_jupyter.executions.feed import Feed
 from kasal_jupyter.executions.files import Presence
 from kasal_jupyter.executions.traces import EventFilter
@@ -310,7 +311,7 @@ class Webhooks:
         wanted = EventFilter.read(",".join(state.events), None, None)
         news = asyncio.Event()
         unsubscribe = feed.subscribe(lambda *_: news.set())
-        seen = state.seq
+        seen, prompts = state.seq, feed.journal.prompts()
         try:
             while True:
                 news.clear()
@@ -319,7 +320,9 @@ class Webhooks:
                     seen += 1
                     event = _event(line)
                     if event is not None and wanted.takes(event):
-                        state = await self._settle(state.model_copy(update={"seq": seen}), event, line)
+                        # Whoever gets some events alone has not got what the others have said.
+                        body = await asyncio.to_thread(prompts.line, line) if may_name(line) else line
+                        state = await self._settle(state.model_copy(update={"seq": seen}), event, body)
                         await self._keep(state)
                         if state.done:
                             return state

@@ -56,26 +56,6 @@ class Memories:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    async def remember_short(self, crew_id: str, content: str) -> Memory:
-        """Have a crew remember something that happened.
-
-        Raises
-        ------
-        NotFound
-            There is no such crew any more.
-        """
-        return await self._insert(_memory(crew_id, "short_term", content))
-
-    async def remember_long(self, crew_id: str, category: str, insight: str) -> Memory:
-        """Have a crew remember something that it has learnt.
-
-        Raises
-        ------
-        NotFound
-            There is no such crew any more.
-        """
-        return await self._insert(_memory(crew_id, "long_term", insight, category=category))
-
     async def add(self, crew_id: str, body: MemoryCreate) -> Memory:
         """Have a crew remember what somebody wrote.
 

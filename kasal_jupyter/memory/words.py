@@ -27,7 +27,8 @@ _ELIDED = 2
 """Letters before an apostrophe that are no word: *l'eau* is *eau*, and *customer's* is *customer*."""
 
 _ACCENTS = re.compile("[\u0300-\u036f]+")
-_BEYOND = re.compile("[\u0483-\u1fff\u2c00-\U0010ffff]")
+# Said by what is not in it: a range up to the last character takes 20 times as long to compile.
+_BEYOND = re.compile("[^\x00-\u0482\u2000-\u2bff]")
 """Writing that has other signs upon its letters."""
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W\d_]+)?")

@@ -23,7 +23,7 @@ from kasal_jupyter.models.catalog import (
 from kasal_jupyter.models.prices import KnownModel
 from kasal_jupyter.models.providers import Provider
 from kasal_jupyter.models.retired import retired, retired_names, spelling
-from kasal_jupyter.models.sandbox.model import CONTEXT_WINDOW
+from kasal_jupyter.models.sandbox import CONTEXT_WINDOW
 from kasal_jupyter.models.served import Protocol, Served, place_of
 from kasal_jupyter.schemas.models import ModelInfo, ModelPrice
 

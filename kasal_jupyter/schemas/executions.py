@@ -18,8 +18,9 @@ TIME_PATTERN = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"
 
 Status = Literal["queued", "running", "completed", "failed", "stopped", "interrupted"]
 
-Verb = Literal["run", "replay", "resume"]
-"""What an execution is: a run of its own, an earlier one's record again, or an earlier one that goes on."""
+Verb = Literal["run", "replay", "resume", "fork"]
+"""What an execution is: a run of its own, an earlier one's record again, an earlier one that goes on, or one
+that goes another way from some place on."""
 
 KINDS: Mapping[str, frozenset[str]] = {
     "task": frozenset({"task_start", "task_complete", "task_skipped", "task_failed", "guardrail", "plan"}),
@@ -68,12 +69,9 @@ class ExecutionCreate(Model):
     )
 
 
-class ExecutionResume(Model):
-    """The body of ``POST /executions/{job_id}/resume``: what is other than it was; it may be empty."""
+class ExecutionChange(Model):
+    """What is other in an execution than in the one whose record it uses."""
 
-    inputs: dict[str, Any] = Field(
-        default_factory=dict, max_length=1_000, description="Inputs that change; the others stay."
-    )
     model: Name | None = Field(
         None, description="The model that is asked from now on, in the place of all that the crew names."
     )
@@ -83,9 +81,87 @@ class ExecutionResume(Model):
     tools: list[ClientTool] = Field(
         default_factory=list,
         max_length=64,
-        description="Tools that whoever resumes the run answers for, by their names in the place of those "
-        "that it was started with.",
+        description="Tools that whoever goes on with the run answers for, by their names in the place of "
+        "those that it was started with.",
     )
+
+
+class ExecutionResume(ExecutionChange):
+    """The body of ``POST /executions/{job_id}/resume``: what is other than it was; it may be empty."""
+
+    inputs: dict[str, Any] = Field(
+        default_factory=dict, max_length=1_000, description="Inputs that change; the others stay."
+    )
+
+
+EditKind = Literal["prompt", "answer", "result"]
+
+EDITS: tuple[EditKind, ...] = ("prompt", "answer", "result")
+"""What can be changed of a step."""
+
+
+MOST_EDITED = 200_000
+"""Characters of a text that a fork puts in the place of another: as many as an event has of one."""
+
+
+class ExecutionFork(ExecutionChange):
+    """The body of ``POST /executions/{job_id}/fork``: where it begins, and what is changed there."""
+
+    span: Annotated[int, Field(ge=1, le=10**12), WHOLE] = Field(
+        description="The step, by its span's id: a call of a model or a tool, an agent's work, or a task."
+    )
+    prompt: Given[str] = Field(
+        None,
+        min_length=1,
+        max_length=MOST_EDITED,
+        description="What a model is asked in the place of the last message that is the user's.",
+    )
+    answer: Given[str] = Field(
+        None,
+        max_length=MOST_EDITED,
+        description="A model's answer; of a task, or an agent's work, what has come of it.",
+    )
+    result: Given[str] = Field(None, max_length=MOST_EDITED, description="What a tool has given.")
+    dry_run: bool = Field(False, description="Whether nothing is started: the answer says what would be.")
+
+    @property
+    def what(self) -> EditKind | None:
+        """What is changed at the place."""
+        return next((what for what in EDITS if getattr(self, what) is not None), None)
+
+    @property
+    def text(self) -> str:
+        """What stands there then."""
+        return str(getattr(self, self.what)) if self.what is not None else ""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(getattr(self, what) is not None for what in EDITS) > 1:
+            raise ValueError("Change one of prompt, answer and result at a time; a fork can be forked")
+        return self
+
+
+class ForkEstimate(Model):
+    """What a fork may take, by what it has taken to go on from there in the run that it is of."""
+
+    calls: int = Field(description="Calls of models that are made.")
+    cost: float | None = Field(description="US dollars that they have cost; null where that is not known.")
+    at_least: bool = Field(description="Whether the run ended before its time: nobody knows what comes then.")
+
+
+class ForkPreview(Model):
+    """The answer of ``POST /executions/{job_id}/fork`` with ``dry_run``."""
+
+    span: int = Field(description="The call that it would begin at, by its span's id.")
+    at: int = Field(description="The event that begins it.")
+    kind: Literal["model", "tool"]
+    name: str = Field(description="The model, or the tool.")
+    task: str | None
+    agent: str | None
+    estimate: ForkEstimate
+    prompt: str | None = Field(None, description="What a model was asked last; null where it is very long.")
+    answer: str | None = Field(None, description="What it has answered, if that was a text.")
+    result: str | None = Field(None, description="What a tool has given.")
 
 
 class ToolAnswer(Model):
@@ -141,6 +217,13 @@ class ExecutionBegun(ExecutionAccepted):
     attempt: int = Field(description="Which attempt at the run it is, from 1; a replay is none of its own.")
 
 
+class ExecutionForked(ExecutionBegun):
+    """The answer of ``POST /executions/{job_id}/fork``."""
+
+    at: int = Field(description="The event of its parent that it begins at.")
+    estimate: ForkEstimate
+
+
 class Calls(Model):
     """How a run's calls of models and tools were answered."""
 
@@ -152,7 +235,7 @@ class Calls(Model):
 
 
 class FailedCall(Model):
-    """The call that a run has failed at."""
+    """The call that a run has failed at, or was cut off in."""
 
     call: str = Field(description="What is asked by it, as a digest: equal in all attempts at the run.")
     words: str = Field(description="Whom, and in which task.")
@@ -239,9 +322,14 @@ class Execution(Document):
     estimated_duration: int = Field(0, ge=0, description="Seconds, as it was guessed when it was accepted.")
     verb: Verb = "run"
     parent: str | None = Field(None, description="The execution whose record it uses.")
+    at: int | None = Field(None, description="Of a fork: the event of its parent that it begins at.")
     attempt: int = Field(1, ge=1, description="Which attempt at its run it is.")
     calls: Calls = Field(default_factory=Calls)
     failed_at: FailedCall | None = None
+    to_resume: bool = Field(
+        False, description="Whether a server is to go on with it, since a crash of its own has cut it off."
+    )
+    resumed_by: str | None = Field(None, description="The execution that goes on with it: the latest.")
     idempotency_key: str | None = Field(None, description="The owner and the key it was asked for with.")
     request_digest: str | None = Field(None, description="Of what was asked for with that key.")
 
@@ -299,7 +387,9 @@ class ExecutionStatus(Model):
     )
     verb: Verb = Field("run", description="What it is: a run of its own, or one that uses an earlier record.")
     parent: str | None = Field(None, description="The execution whose record it uses.")
+    at: int | None = Field(None, description="Of a fork: the event of its parent that it begins at.")
     attempt: int = Field(1, description="Which attempt at its run it is: each resumption is one more.")
+    resumed_by: str | None = Field(None, description="The execution that goes on with it, where one does.")
     calls: Calls = Field(
         default_factory=Calls, description="How many calls a record has answered, and what that has saved."
     )
@@ -373,6 +463,15 @@ class CursorQuery(Query):
         description="Those with this text, in capitals or not; a row's own, not its prompt's.",
     )
     failed: bool = Field(False, description="Those that failed.")
+
+
+class EventsQuery(CursorQuery):
+    """Which part of a run's events is asked for, and in which form."""
+
+    expand: bool = Field(
+        False,
+        description="Whether each model call comes with all that it was asked, and not with what is new.",
+    )
 
 
 class TraceRows(Model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
@@ -11,7 +12,7 @@ from kasal_jupyter.hiding import password_of, secrets_among
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.base import Document, Model, clock_anchor
 from kasal_jupyter.schemas.crews import Crew
-from kasal_jupyter.schemas.executions import Budget
+from kasal_jupyter.schemas.executions import Budget, EditKind
 from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import ClientTool, RunTool
@@ -22,6 +23,9 @@ FAILED_TO_START = 70
 
 UNSENT = 74
 """The exit status of a run's process whose words the server has not taken (``EX_IOERR``)."""
+
+NOTE = b'{"note":'
+"""How a line of a run's process begins that is no event: it asks to hear its number when all is recorded."""
 
 Provider = Literal["sandbox", "openai", "anthropic", "gemini", "azure", "bedrock", "ollama"]
 """Who serves a model; ``openai`` is everybody who speaks OpenAI's API."""
@@ -132,13 +136,51 @@ class RunMemory(Model):
     remark: str | None = Field(None, description="Why another embedder than the one that is set is used.")
 
 
+RecordVerb = Literal["replay", "resume", "fork"]
+"""What can be done with the record of an earlier run."""
+
+
+class ForkPlace(Model):
+    """Where a fork leaves the run whose record it uses."""
+
+    at: int = Field(description="The event that begins the call at the place.")
+    tasks: list[str] | None = Field(
+        description="Ids of the task that the call is of, and of those that hang on its result; None: all do."
+    )
+
+    def is_behind(self, event: Mapping[str, Any]) -> bool:
+        """Say whether a call, by the event that begins it, is at the place or behind it."""
+        if event.get("seq", 0) < self.at:
+            return False
+        # What is no task's comes before all of them, as a plan does, or after.
+        task = event.get("task_id")
+        return self.tasks is None or task is None or task in self.tasks
+
+
+class RunEdit(Model):
+    """What a user has put in the place of what a run was asked, or was answered."""
+
+    call: str = Field(description="The call, by the ``key`` that its events have.")
+    what: EditKind
+    text: str
+    by: str = Field(description="Who has done so.")
+
+
 class RunSource(Model):
     """The earlier run that this one takes its answers from."""
 
-    verb: Literal["replay", "resume", "fork"]
+    verb: RecordVerb
     job_id: str
     journal: str = Field(description="That run's journal, absolute; it is only read.")
-    until: int | None = Field(None, description="The last event that counts; None: all do.")
+    place: ForkPlace | None = Field(None, description="Where a fork begins; None: all of it counts.")
+    lineage: str | None = Field(
+        None,
+        description="The first attempt at the run that it goes on with; None: with none.",
+    )
+    before: RunSource | None = Field(
+        None,
+        description="What that run took its answers from: cut off early, it has not given all again.",
+    )
 
 
 class RunTask(Task):
@@ -186,8 +228,16 @@ class RunSpec(Model):
     source: RunSource | None = Field(
         None, description="The run whose answers it takes; None: every call is live."
     )
+    edits: list[RunEdit] = Field(
+        default_factory=list, description="What users have changed of it, in a fork, and those that it is of."
+    )
     journal_bytes: int = Field(200_000_000, description="Bytes of events that it may record.")
     clock: float = Field(default_factory=clock_anchor, description="What tells the time of its events.")
+
+    @property
+    def lineage(self) -> str:
+        """The first attempt at the run: what is done in all of them together is done once."""
+        return (self.source.lineage if self.source is not None else None) or self.job_id
 
     @property
     def size(self) -> int:
@@ -218,6 +268,7 @@ class RunRequest(Document):
     webhook: Webhook | None = Field(None, description="Who was told of its events.")
     root: str = Field(description="The first attempt at the run: it itself, where it resumes no other.")
     parent: str | None = Field(None, description="The execution whose record it uses.")
+    place: ForkPlace | None = Field(None, description="Where it has left that one; null: it is no fork.")
     digest: str | None = Field(
         None, description="Of all that its answer depends on; null where the answer hangs on more."
     )
@@ -235,9 +286,10 @@ class RunToolAnswer(Model):
 class RunMessage(Model):
     """What the server sends a run's process, one JSON line each.
 
-    ``run`` comes first, then any number of ``tool_answer``, and ``stop`` at most once.
+    ``run`` comes first, then any number of ``tool_answer`` and ``noted``, and ``stop`` at most once.
     """
 
-    type: Literal["run", "tool_answer", "stop"]
+    type: Literal["run", "tool_answer", "noted", "stop"]
     spec: RunSpec | None = None
     answer: RunToolAnswer | None = None
+    note: int | None = Field(None, description="All that came before this note is recorded.")

@@ -124,7 +124,7 @@ TASKS = Collection(
 EXECUTIONS = Collection(
     "executions",
     Execution,
-    ("crew_id", "owner", "status", "server", "idempotency_key", "booked"),
+    ("crew_id", "owner", "status", "server", "idempotency_key", "booked", "to_resume"),
     facets=("owner", "crew_id", "status", "created_at"),
     sorted=("crew_name", "duration"),
     searched=("crew_name", "result"),

@@ -14,7 +14,7 @@ from kasal_jupyter.hiding import Hider, beginning
 from kasal_jupyter.schemas.tools import DEFAULT_HEADER, FREE_PARAMETERS, IN_PATH, RunTool
 from kasal_jupyter.tools.fetch import Answer, fetch
 from kasal_jupyter.tools.guard import HostGuard
-from kasal_jupyter.tools.tool import MAX_CHARACTERS, Tool, ToolContext, always, never, status_text
+from kasal_jupyter.tools.tool import MAX_CHARACTERS, Tool, ToolContext, always, keyed, never, status_text
 from kasal_jupyter.version import __version__
 
 MAX_BYTES = 2_000_000
@@ -50,7 +50,7 @@ class _Endpoint:
         # What the endpoint repeats is not passed on to models: they are other people's.
         self._hider = Hider(definition.secrets())
 
-    def call(self, _context: ToolContext, /, **arguments: Any) -> str:
+    def call(self, context: ToolContext, /, **arguments: Any) -> str:
         """Call the endpoint and give what it says.
 
         Raises
@@ -61,7 +61,7 @@ class _Endpoint:
         if self._tool.parameters is None:
             arguments = _free(arguments)
         answer = fetch(
-            self._request(arguments),
+            self._request(arguments, context.call_key),
             self._guard,
             timeout=self._tool.timeout,
             max_bytes=MAX_BYTES,
@@ -72,12 +72,13 @@ class _Endpoint:
             return text
         raise ValueError(f"{self._tool.name} answered {status_text(answer.status)}: {beginning(text)}")
 
-    def _request(self, arguments: Mapping[str, Any]) -> httpx.Request:
+    def _request(self, arguments: Mapping[str, Any], call_key: str | None) -> httpx.Request:
         rest = dict(arguments)
         url = httpx.URL(self._filled(rest))
         headers = {
             "Accept": "application/json, text/*;q=0.9, */*;q=0.5",
             "User-Agent": f"kasal-jupyter/{__version__}",
+            **keyed(self._tool.method, call_key),
             **self._credentials(),
         }
         if self._tool.method in {"GET", "DELETE"}:

@@ -19,8 +19,7 @@ from typing import NoReturn
 from pydantic import Field, ValidationError
 
 from kasal_jupyter.confined import NICE
-from kasal_jupyter.environment import CERTIFICATES, plain_environment
-from kasal_jupyter.hiding import Hider, beginning
+from kasal_jupyter.hiding import CERTIFICATES, Hider, beginning, plain_environment
 from kasal_jupyter.schemas.base import Deferred
 from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.tools.mcp_listing import McpFailed, RemoteTool

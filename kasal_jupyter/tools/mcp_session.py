@@ -27,6 +27,7 @@ from mcp.types import (
     ListToolsRequest,
     ListToolsResult,
     PaginatedRequestParams,
+    RequestParams,
     ResourceLink,
     TextContent,
     ToolAnnotations,
@@ -37,7 +38,7 @@ from kasal_jupyter.hiding import Hider, beginning
 from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.tools.guard import HostGuard
 from kasal_jupyter.tools.mcp_listing import McpFailed, RemoteTool
-from kasal_jupyter.tools.mcp_streams import UNREACHED, http_streams, stdio_streams
+from kasal_jupyter.tools.mcp_streams import CALL_KEY, UNREACHED, http_streams, stdio_streams
 from kasal_jupyter.tools.tool import MAX_CHARACTERS
 from kasal_jupyter.version import __version__
 
@@ -125,15 +126,25 @@ class McpSession:
                 return found
         raise McpFailed(f"{self._server.name} lists its tools on more than {MAX_PAGES} pages")
 
-    async def call(self, remote_name: str, arguments: dict[str, Any]) -> CallToolResult:
+    async def call(
+        self, remote_name: str, arguments: dict[str, Any], call_key: str | None = None
+    ) -> CallToolResult:
         """Call a tool, once: what was sent is not sent again, whatever becomes of it.
+
+        Parameters
+        ----------
+        remote_name, arguments
+            The tool, as its server has it, and what it is given.
+        call_key
+            By which the server may know the call again. The protocol has no place of its own for it.
 
         Raises
         ------
         McpFailed
             There is no answer.
         """
-        params = CallToolRequestParams(name=remote_name, arguments=arguments)
+        meta = RequestParams.Meta.model_validate({CALL_KEY: call_key}) if call_key is not None else None
+        params = CallToolRequestParams(name=remote_name, arguments=arguments, _meta=meta)
         request = ClientRequest(CallToolRequest(method="tools/call", params=params))
         # Not the session's own call_tool: that lists all tools to look up what a result must be like.
         result: CallToolResult = await self._asked(request, CallToolResult)

@@ -20,14 +20,13 @@ from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCError, JSONRPCMessage, JSONRPCResponse
 from pydantic import ValidationError
 
-from kasal_jupyter.environment import plain_environment
-from kasal_jupyter.hiding import Hider, beginning
+from kasal_jupyter.hiding import Hider, beginning, plain_environment
 from kasal_jupyter.outward import NoWayOut, authorities_for
 from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.tools.guard import HostGuard, origin_of
 from kasal_jupyter.tools.guarded_transport import AsyncGuardedTransport
 from kasal_jupyter.tools.mcp_listing import McpFailed
-from kasal_jupyter.tools.tool import status_text
+from kasal_jupyter.tools.tool import IDEMPOTENCY_KEY, status_text
 from kasal_jupyter.version import __version__
 from kasal_jupyter.warden import mark
 from kasal_jupyter.wellformed import well_formed_json
@@ -41,6 +40,9 @@ if TYPE_CHECKING:
 
 MAX_MESSAGE = 10_000_000
 """Bytes of one message; a server that sends more is given up."""
+
+CALL_KEY = "idempotencyKey"
+"""Under which name a request's ``_meta`` has the key of the call."""
 
 LEAVE_SECONDS = 1.0
 """How long a program may take to end once its input has."""
@@ -238,7 +240,11 @@ class _AnsweringTransport(httpx.AsyncBaseTransport):
             raise httpx.ConnectError(self._words(error), request=request) from error
 
     async def _posted(self, request: httpx.Request) -> httpx.Response:
-        asked = json.loads(await request.aread()).get("id")
+        message = json.loads(await request.aread())
+        asked = message.get("id")
+        if key := ((message.get("params") or {}).get("_meta") or {}).get(CALL_KEY):
+            # For what stands before the server, too.
+            request.headers[IDEMPOTENCY_KEY] = key
         try:
             response = await self._network.handle_async_request(request)
         except _NOT_SENT as error:

@@ -62,6 +62,9 @@ class ToolContext:
         Asks a human.
     sleep
         Waits so many seconds, or until the run must end.
+    call_key
+        What tells the call from every other one, and is the same where it is made again: in an attempt that
+        goes on with the run, say. None: nothing does.
     """
 
     folder: Path
@@ -69,6 +72,7 @@ class ToolContext:
     settings: RunToolSettings = field(default_factory=RunToolSettings, repr=False)
     ask: Ask = field(default=_nobody, repr=False)
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
+    call_key: str | None = None
 
 
 def _usable(_settings: RunToolSettings) -> None:
@@ -146,6 +150,9 @@ class Tool:
         return self.function(context, **given)
 
 
+IDEMPOTENCY_KEY = "Idempotency-Key"
+"""The header of the IETF's draft, which services of payments, mails and the like know."""
+
 # How tools give a model what is long: a portion at a time, with where to go on.
 
 MAX_CHARACTERS = 50_000
@@ -182,6 +189,11 @@ def portion(text: str, start: int = 0, *, complete: bool = True, most: int = MAX
     if not complete:
         return f"{part}\n[It goes on, but no more of it is read.]"
     return part
+
+
+def keyed(method: str, call_key: str | None) -> dict[str, str]:
+    """Give the header by which a service knows a request again that changes something."""
+    return {IDEMPOTENCY_KEY: call_key} if call_key is not None and method not in {"GET", "HEAD"} else {}
 
 
 def status_text(status: int) -> str:

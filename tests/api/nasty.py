@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from kasal_jupyter.api.endpoints import ID_EXAMPLES, Endpoint
+from kasal_jupyter.api.openapi import ID_EXAMPLES, Endpoint
 
 
 def damaged_zip(method: int, name: str = "crew.yaml") -> bytes:

@@ -10,8 +10,8 @@ import httpx
 import pytest
 import websocket
 
-from kasal_jupyter.api.endpoints import ID_EXAMPLES, endpoints
 from kasal_jupyter.api.logged import CredentialFilter, hide_credentials
+from kasal_jupyter.api.openapi import ID_EXAMPLES, endpoints
 from kasal_jupyter.api.routes import RESOURCES
 from tests.accounts import log_in
 from tests.server import start_server

@@ -10,6 +10,7 @@ from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.memory.memories import Memories
 from kasal_jupyter.memory.parse import PASSAGE
 from kasal_jupyter.store.store import Store
+from tests.remembering import remember_long, remember_short
 from tests.sample_crews import crew_body, is_time, new_crew
 from tests.servers.site_server import pdf
 
@@ -21,9 +22,9 @@ def remember(live_server):
     def write(crew_id, short=(), long=()):
         async def main(memories):
             for content in short:
-                await memories.remember_short(crew_id, content)
+                await remember_short(memories, crew_id, content)
             for category, insight in long:
-                await memories.remember_long(crew_id, category, insight)
+                await remember_long(memories, crew_id, category, insight)
 
         with Store.open(live_server.folder, SCHEMAS) as store:
             asyncio.run(main(Memories(store)))

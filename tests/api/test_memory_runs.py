@@ -9,6 +9,7 @@ import pytest
 from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.memory.memories import Memories
 from kasal_jupyter.store.store import Store
+from tests.remembering import remember_long
 from tests.sample_crews import new_crew, wait_for
 from tests.server import start_server
 from tests.servers.embedding_server import EmbeddingServer
@@ -137,7 +138,7 @@ def test_what_another_server_on_the_folder_writes_is_recalled(api, live_server):
     run(api, crew_id)
     with Store.open(live_server.folder, SCHEMAS) as store:
         theirs = Memories(store)
-        asyncio.run(theirs.remember_long(crew_id, "sources", "Solar figures are in the yearbook"))
+        asyncio.run(remember_long(theirs, crew_id, "sources", "Solar figures are in the yearbook"))
     (recalled,) = of(run(api, crew_id), "memory_recalled")
     assert "Solar figures are in the yearbook" in [each["content"] for each in recalled["memories"]]
 

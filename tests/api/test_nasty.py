@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from kasal_jupyter.api.components import examples_of
-from kasal_jupyter.api.endpoints import endpoints
+from kasal_jupyter.api.openapi import endpoints
 from kasal_jupyter.api.routes import RESOURCES
 from kasal_jupyter.errors import InvalidRequest
 from kasal_jupyter.formats.bundle import files_of_mapping, files_of_zip

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import websocket
 
-from kasal_jupyter.auth.accounts import Accounts
+from kasal_jupyter.auth.gate import Accounts
 from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.schemas.users import UserUpdate
 from kasal_jupyter.store.store import Store

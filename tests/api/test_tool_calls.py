@@ -1,7 +1,6 @@
 """Runs whose tools the client answers for: attendance over the WebSocket, answers over REST."""
 
 import json
-import time
 from contextlib import contextmanager
 
 import pytest
@@ -110,26 +109,22 @@ def test_a_call_whose_time_is_over_takes_no_answer(live_server, api):
     assert wait_for(api, job_id)["status"] == "completed"
 
 
-def test_where_nobody_serves_calls_fail_open_and_later_ones(live_server, api):
-    job_id = begin(api, latency=0.2)
-    # A connection that only watches is not one that answers.
-    with serving(live_server, job_id, serve=False) as stream:
-        assert first(stream, "tool_request")["tool"] == "price_of"
-        message = first(stream, "tool_failed")["error"]["message"]
-    assert "The notebook that has the tool price_of is no longer connected" in message
-    assert wait_for(api, job_id)["status"] == "completed"
-
-
-def test_a_connection_that_comes_back_in_time_may_answer_what_is_open(live_server, api):
+def test_a_connection_that_comes_back_in_time_may_answer_and_where_none_does_calls_fail(live_server, api):
     job_id = begin(api)
     with serving(live_server, job_id) as stream:
         request = first(stream, "tool_request")
     with serving(live_server, job_id, after=request["seq"]) as stream:
-        # Longer than an absence may last.
-        time.sleep(5.5)
+        alone = begin(api, latency=0.2)
+        # A connection that only watches is not one that answers.
+        with serving(live_server, alone, serve=False) as watched:
+            assert first(watched, "tool_request")["tool"] == "price_of"
+            message = first(watched, "tool_failed")["error"]["message"]
+        assert "The notebook that has the tool price_of is no longer connected" in message
+        # As long as an absence may last, and it was only an absence.
         assert answer(api, job_id, request["call_id"], result="17.50").status_code == 200
         assert first(stream, "tool_result")["result"] == "17.50"
-    wait_for(api, job_id)
+    for each in (job_id, alone):
+        assert wait_for(api, each)["status"] == "completed"
 
 
 def test_to_unsubscribe_or_to_watch_on_without_serving_is_to_leave(live_server, api):

@@ -1,5 +1,6 @@
 """Usage and cost over the API: what runs used, told apart, by real runs."""
 
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -67,7 +68,7 @@ def test_a_run_that_goes_on_counts_with_what_it_has_used(live_server):
         job_id = start(cleo, new_crew(cleo, slow_crew()))
         wait_for(cleo, job_id, "running")
         while cleo.get(f"/executions/{job_id}").json()["usage"]["llm_calls"] == 0:
-            pass
+            time.sleep(0.05)
         going = usage(cleo)["whole"]
         assert (going["runs"], going["llm_calls"]) == (1, 1)
         cleo.post(f"/executions/{job_id}/stop")

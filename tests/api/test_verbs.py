@@ -1,9 +1,11 @@
 """Runs that go on from others, over the API: real runs, real models' servers, and what they are asked."""
 
 import json
+import time
 
 import pytest
 
+from kasal_jupyter.events.trace import Trace
 from kasal_jupyter.schemas.base import new_id
 from tests.accounts import log_in
 from tests.sample_crews import crew_body, new_crew, run, slow_crew, start, wait_for
@@ -19,7 +21,7 @@ _OF_A_MOMENT = {"time", "seq", "job_id", "span_id", "parent_id", "duration_ms", 
 
 def told(api, job_id):
     """Give what a run has told, but for when, and in which run; pieces of answers are a live run's."""
-    events = api.get(f"/executions/{job_id}/events").json()["events"]
+    events = api.get(f"/executions/{job_id}/events", params={"expand": True}).json()["events"]
     kept = [{name: each[name] for name in each.keys() - _OF_A_MOMENT} for each in events]
     return [each for each in kept if each["type"] != "llm_chunk"]
 
@@ -204,7 +206,7 @@ def test_a_run_that_was_cut_off_goes_on_at_the_next_server(tmp_path):
             body["agents"][1]["sandbox"] = {"latency": 5}
             job_id = start(api, new_crew(api, body))
             while api.get(f"/executions/{job_id}").json()["progress"] < 50:
-                pass
+                time.sleep(0.05)
     finally:
         first.process.kill()
         first.process.wait()
@@ -212,6 +214,15 @@ def test_a_run_that_was_cut_off_goes_on_at_the_next_server(tmp_path):
     try:
         with second.client() as api:
             assert wait_for(api, job_id)["status"] == "interrupted"
+            # Prompts are whole there as well, and from the middle.
+            trace = Trace()
+            path = tmp_path / "data" / "runs" / f"{job_id}.jsonl"
+            whole = [trace.feed(json.loads(line)) for line in path.read_text().splitlines()]
+            assert any("whole" in json.loads(line) for line in path.read_text().splitlines())
+            for after in (0, len(whole) * 2 // 3):
+                asked = {"expand": True, "after": after}
+                given = api.get(f"/executions/{job_id}/events", params=asked).json()["events"]
+                assert given == whole[after:]
             done = resume(api, job_id)
             assert done["status"] == "completed", done
             assert (done["calls"]["recorded"], done["calls"]["live"]) == (3, 1)

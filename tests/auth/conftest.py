@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from kasal_jupyter.auth.accounts import Accounts
+from kasal_jupyter.auth.gate import Accounts
 from kasal_jupyter.schemas.users import UserCreate
 from kasal_jupyter.store.store import Store
 

@@ -4,8 +4,7 @@ import jwt
 import pytest
 
 from kasal_jupyter.auth import gate as gate_module
-from kasal_jupyter.auth.accounts import Accounts
-from kasal_jupyter.auth.gate import SERVER_OWNER, Caller
+from kasal_jupyter.auth.gate import SERVER_OWNER, Accounts, Caller
 from kasal_jupyter.errors import TooManyRequests, Unauthorized
 from kasal_jupyter.schemas.users import UserUpdate
 

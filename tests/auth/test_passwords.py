@@ -4,7 +4,7 @@ import threading
 import pytest
 from argon2 import PasswordHasher, extract_parameters
 
-from kasal_jupyter.auth.passwords import MEMORY_KIB, PARALLELISM, TIME_COST, Passwords
+from kasal_jupyter.auth.users import MEMORY_KIB, PARALLELISM, TIME_COST, Passwords
 from kasal_jupyter.errors import Unavailable
 
 

@@ -222,3 +222,40 @@ def test_what_agents_say_does_not_act_on_the_terminal(terminal):
         for sent in ("\x1b]0;owned", "\x1b[2J", "\u202e"):
             assert sent not in written, words
         assert "nasty" in written
+
+
+def test_an_execution_is_forked_where_somebody_agrees_and_compared(terminal):
+    status, _, _ = terminal.run("run", "crew.yaml", "-q", "topic=tea")
+    assert status == 0
+    job_id = json.loads(terminal.run("ps", "--json")[1])[0]["job_id"]
+    status, steps, err = terminal.run("fork", "last")
+    assert (status, "calculator" in steps) == (0, True), err
+    assert f"{job_id} can be forked at these steps" in err
+    status, said, _ = terminal.run("fork", "last", "4", "result=Nothing", "--dry-run")
+    assert re.fullmatch(r"From step 4 \(calculator, first_sip\): [23] calls live\n", said), said
+    # Nobody can be asked here.
+    status, _, err = terminal.run("fork", "last", "4", "result=Nothing")
+    assert (status, "add --yes" in err) == (2, True)
+    assert len(json.loads(terminal.run("ps", "--json")[1])) == 1
+    status, forked, err = terminal.run("fork", "last", "4", "result=Nothing", "--yes")
+    assert (status, forked.startswith("[sandbox]")) == (0, True), err
+    assert "calls live" in err.splitlines()[0]
+    assert "result edited" in err
+    status, said, _ = terminal.run("diff", "1")
+    assert status == 1
+    assert said.startswith(f"They part at step 4 of {job_id}: ")
+    assert "  + Nothing\n" in said
+    status, said, _ = terminal.run("diff", job_id, job_id)
+    assert (status, "do not differ" in said) == (0, True)
+    assert json.loads(terminal.run("diff", "1", "--json")[1])["first"]["differs"] == "answer"
+    for words in (("fork", "last", "x"), ("fork", "last", "4", "topic=tea"), ("diff", job_id)):
+        assert terminal.run(*words)[0] in {1, 2}
+
+
+@posix
+def test_a_fork_asks_on_a_terminal(terminal):
+    terminal.run("run", "crew.yaml", "-q", "topic=tea")
+    for typed, told in ((b"n\n", ""), (b"y\n", "fork of job_")):
+        keys = [("Start it? [y/N]", typed)]
+        status, written = terminal.screen("fork", "last", "4", "result=Nothing", keys=keys)
+        assert (status, told in written) == (0 if told else 1, True), written

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from kasal_jupyter.auth.accounts import Accounts
+from kasal_jupyter.auth.gate import Accounts
 from kasal_jupyter.cli import data_folder as user
 from kasal_jupyter.cli import main
 from kasal_jupyter.errors import Unauthorized

@@ -37,3 +37,8 @@ if os.environ.get("KASAL_TESTS_ZYGOTE") and not any("sys.stdin.readline()" in wo
     sys.meta_path.insert(0, _Sharing())
     # Two seconds of each Jupyter server's start: a grammar for IRIs, which jsonschema uses where it is there.
     sys.modules["rfc3987_syntax"] = None
+    word = os.environ.get("KASAL_TESTS_WARM")
+    if word and any(word in each for each in sys.orig_argv):
+        # A script that needs CrewAI, says the test: it is run where CrewAI is loaded.
+        borrow = import_module("tests.shared_programs").borrow
+        borrow(f"{os.environ['KASAL_TESTS_ZYGOTE']}/zygote", *sys.orig_argv[1:])

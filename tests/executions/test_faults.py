@@ -269,6 +269,8 @@ def await_crew(runs):
 def test_every_run_ends_whatever_fails(seam, tmp_path, monkeypatch):
     """Each call of a seam fails in its turn, each with another error; then the first two in a row do."""
     monkeypatch.setattr(journal_module, "os", SYSTEM)
+    # The end of each server would wait for its look at what others ask.
+    monkeypatch.setattr(service_module, "POLL_SECONDS", 0.005)
     faults = Faults(monkeypatch, seam)
     receiver = _Receiver()
     monkeypatch.setattr("kasal_jupyter.tools.fetch.fetch", receiver.take)

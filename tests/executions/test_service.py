@@ -1,15 +1,20 @@
 import asyncio
 import errno
 import json
+from contextlib import closing
 
 import pytest
 
+from kasal_jupyter.cli import main
+from kasal_jupyter.client.client import Client
+from kasal_jupyter.client.connection import Connection
 from kasal_jupyter.crews.crews import Crews
 from kasal_jupyter.errors import StoreError
 from kasal_jupyter.executions import verbs
 from kasal_jupyter.executions.backends.local import LocalBackend
 from kasal_jupyter.executions.journal import Journal
 from kasal_jupyter.executions.service import Runs
+from kasal_jupyter.kernel.runs.runner import follow, follow_in_background
 from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.schemas.crews import CrewCreate
@@ -24,7 +29,7 @@ def pair(tmp_path_factory):
     room = tmp_path_factory.mktemp("pair")
     limits = ("--KasalApp.max_running=1", "--KasalApp.max_queued=1")
     first = start_server(room / "a", *limits, folder=room / "data")
-    second = start_server(room / "b", folder=room / "data")
+    second = start_server(room / "b", "--KasalApp.resume_on_start=True", folder=room / "data")
     yield first, second
     for server in (first, second):
         if server.process.poll() is None:
@@ -74,25 +79,35 @@ def test_another_server_follows_and_stops_a_run(pair):
             connection.close()
 
 
-def test_a_run_whose_server_was_killed_is_interrupted(pair):
+def test_a_run_whose_server_was_killed_is_gone_on_with_and_whoever_follows_it_is_led_there(pair, capsys):
     first, second = pair
-    with first.client() as api, second.client() as other:
-        job_id = start(api, new_crew(api, slow_crew()))
+    client = Client(Connection(second.url, second.token))
+    with first.client() as api, second.client() as other, closing(client):
+        job_id = start(api, new_crew(api, slow_crew(seconds=2)))
         connection = second.socket()
         connection.send(json.dumps({"type": "subscribe", "job_id": job_id}))
         coming = events(connection)
         while next(coming)["type"] != "llm_call":
             pass
+        background = follow_in_background(client, job_id)
         first.process.kill()
         first.process.wait()
         # Whoever follows it is told, without anybody asking for its state.
         last = list(coming)[-1]
-        assert last["status"] == "interrupted"
-        state = other.get(f"/executions/{job_id}").json()
-        assert state["status"] == "interrupted"
-        assert state["error"]["code"] == "INTERRUPTED"
-        assert state["usage"]["llm_calls"] == 1
         connection.close()
+        assert (last["status"], last["resuming"]) == ("interrupted", True)
+        run = follow(client, job_id)
+        state = other.get(f"/executions/{job_id}").json()
+        assert (state["status"], state["resumed_by"]) == ("interrupted", run.job_id)
+        assert (state["error"]["code"], state["usage"]["llm_calls"]) == ("INTERRUPTED", 1)
+        assert (run.status, run.trace.summary.parent) == ("completed", job_id)
+        # In the background, and in the terminal.
+        assert (background.wait().job_id, background.status) == (run.job_id, "interrupted")
+        capsys.readouterr()
+        assert main(["wait", job_id, "--url", second.url, "--token", second.token]) == 0
+        said = capsys.readouterr()
+        assert f"{job_id} was cut off with its server; {run.job_id} goes on with it" in said.err
+        assert said.out.strip() == run.output
 
 
 def test_what_cannot_be_accepted_leaves_nothing_behind(tmp_path, monkeypatch):

@@ -106,7 +106,7 @@ def event(kind, **fields):
 
 def step(title, kind, **fields):
     span = {"span_id": 1, "parent_id": None, "task_id": title, "task": title, "agent": "Ada"}
-    return event(kind, **span, **({"result": "Done"} if kind == "task_complete" else {}), **fields)
+    return event(kind, **{**span, **({"result": "Done"} if kind == "task_complete" else {}), **fields})
 
 
 def status(name):
@@ -140,6 +140,17 @@ def test_the_wanted_events_come_in_order_as_the_journal_has_them(bench, receiver
     assert [asked.body for asked in receiver.asked] == [journal[n] for n in (0, 1, 4, 7, 8)]
     assert (report.delivered, report.failed) == (5, 0)
     assert [each.seq for each in report.deliveries] == [1, 2, 5, 8, 9]
+
+
+def test_a_receiver_gets_whole_prompts_though_it_has_got_nothing_before(bench, receiver):
+    system, asked, said = ({"role": "user", "content": text} for text in ("Be kind.", "Count.", "One."))
+    calls = [
+        step("A", "llm_call", model="m", messages=[system, asked], tools=[]),
+        step("A", "llm_call", model="m", messages=[said], whole=[[1, 0, 2], [2, 0, 1]], tools=[], span_id=2),
+    ]
+    bench.deliver(f"{receiver.url}/hook", ["llm_call"], [status("running"), *calls, status("completed")])
+    assert [asked.json()["messages"] for asked in receiver.asked] == [[system, asked], [system, asked, said]]
+    assert not any("whole" in asked.json() for asked in receiver.asked)
 
 
 def test_each_is_signed_as_the_standard_has_it(bench, receiver):

@@ -13,6 +13,8 @@ from nbconvert import HTMLExporter
 from kasal_jupyter.client.client import Client
 from kasal_jupyter.client.connection import Connection
 from kasal_jupyter.kernel.runs.result import RunResult
+from kasal_jupyter.kernel.views.difference import RunDifference
+from kasal_jupyter.schemas.executions import ExecutionFork
 from tests.kernel.test_markdown import REPORT
 from tests.kernel.test_views import events
 from tests.sample_crews import crew_body, new_crew, start, wait_for
@@ -370,3 +372,38 @@ def test_a_page_of_any_width_has_one_time_axis_and_no_overlap(width, page, finis
             assert before <= after
     times = {round(columns[0][1]) for columns in rows}
     assert len(times) == 1
+
+
+@pytest.fixture(scope="module")
+def parted(live_server, finished):
+    """In what a fork of that run differs from it."""
+    trace = finished.trace
+    call = next(span for span in trace.spans.values() if span.name == "calculator")
+    client = Client(Connection(live_server.url, live_server.token))
+    said = f"Nothing was found.\n{'The prices of tea stay as they are. ' * 12}\n<b>Not bold</b>"
+    forked = client.fork(finished.job_id, ExecutionFork(span=call.id, result=said)).job_id
+    with live_server.client() as api:
+        wait_for(api, forked)
+    found = client.diff(finished.job_id, forked)
+    client.close()
+    return RunDifference(found)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_difference_is_side_by_side_in_a_saved_notebook(dark, page, live_server, parted, pictures):
+    """Without a kernel, not trusted: what was changed is read, and what differs in a line is marked."""
+    output = {"text/html": parted._repr_html_(), "text/plain": repr(parted)}
+    shown = {"output_type": "display_data", "metadata": {}, "data": output}
+    path = notebook(live_server, f"diff-{dark}.ipynb", code_cell("diff", 1, [shown]))
+    page.set_viewport_size({"width": 1180, "height": 1700})
+    show(page, live_server, "lab", path, dark=dark)
+    card = page.locator(".jp-OutputArea-output").filter(has_text="They part at step").first
+    card.get_by_text("They part at step").wait_for()
+    assert "<b>Not bold</b>" in card.inner_text()
+    card.locator("summary").click()
+    card.screenshot(path=pictures / f"diff-{'dark' if dark else 'light'}.png")
+    rows = card.locator("tr", has_text="Nothing was found.")
+    ours, theirs = rows.first.locator("td").all()
+    left, right = ours.bounding_box(), theirs.bounding_box()
+    assert left["x"] + left["width"] <= right["x"] + 1
+    assert abs(left["width"] - right["width"]) < 4

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from kasal_jupyter.formats.yaml_crew import load_crew
+from tests.kernel.test_crew_files import next_cell
 from tests.kernels import kernel_of
 from tests.sample_crews import crew_body, new_crew, run, slow_crew, start
 from tests.server import start_server
@@ -349,6 +350,43 @@ def test_a_run_is_asked_for_once_replayed_and_resumed(kernel, api):
     assert kernel.value("[resumed.status, resumed.calls.recorded]") == ["completed", 2]
     assert kernel.run("%kasal resume topic=coffee").error.startswith("CellError")
     assert "%kasal resume" in kernel.run("%kasal resume --help").text
+
+
+def test_a_run_is_forked_at_a_step_and_compared(kernel, api):
+    first = run(api, crew_body("Forked"))[1]["job_id"]
+    listed = kernel.run(f"%kasal fork {first}")
+    assert listed.status == "ok", listed.error
+    text, html = listed.shown[0]["text/plain"], listed.shown[0]["text/html"]
+    assert "tool call: calculator" in text
+    assert f"%kasal fork {first} 4 result --edit" in html
+    forked = kernel.run(f'forked = %kasal fork {first} 4 result="Nothing at all"')
+    assert forked.status == "ok", forked.error
+    assert "From step 4 (calculator, research): 2 calls live" in forked.text
+    head, *steps = kernel.value("repr(forked)").splitlines()
+    assert head.endswith(f"fork of {first}")
+    assert any("result edited" in each and "Nothing at all" in each for each in steps)
+    assert kernel.value("[forked.calls.recorded, forked.calls.live]") == [2, 2]
+    # The text that stands there comes in a new cell, which is its own magic.
+    said, (cell,) = next_cell(kernel, f"%kasal fork {first} 4 result --edit")
+    assert "new cell" in said
+    head, text = cell.split("\n", 1)
+    assert head == f"%%kasal fork {first} 4 result"
+    again = kernel.run(f"{head} -o again\n{text}")
+    assert again.status == "ok", again.error
+    # Which is the same run, as far as runs can be: what was changed stands there as it was.
+    same = kernel.run(f"%kasal diff {first} {kernel.value('again.job_id')}")
+    assert "do not differ" in same.shown[0]["text/plain"]
+    parted = kernel.run(f"%kasal diff {kernel.value('forked.job_id')}")
+    text, html = parted.shown[0]["text/plain"], parted.shown[0]["text/html"]
+    assert f"They part at step 4 of {first}: Researcher, in “research”, calls calculator the same" in text
+    assert "and is given another result, changed by a user." in text
+    assert "  + Nothing at all" in text
+    assert "<script" not in html
+    assert len(html) < 200_000
+    assert kernel.value("kasal.runs()[0].diff(kasal.runs()[0]).same") is True
+    lost = kernel.run(f"%kasal fork {first} 99")
+    assert "there is no step 99; there are 3 (a call of sandbox" in lost.error
+    assert "is a run of its own" in kernel.run(f"%kasal diff {first}").error
 
 
 def test_a_notebooks_function_is_not_called_twice_by_a_run_that_is_resumed(kernel, api):

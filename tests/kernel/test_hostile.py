@@ -13,7 +13,7 @@ from kasal_jupyter.client.client import Client
 from kasal_jupyter.client.connection import Connection
 from kasal_jupyter.kernel.runs.result import RunResult
 from kasal_jupyter.kernel.views.clean import clean
-from kasal_jupyter.kernel.views.view_live import render_live
+from kasal_jupyter.kernel.views.view_html import render_live
 from kasal_jupyter.kernel.views.view_text import LineView
 from tests.kernel.test_views import MARKDOWN as ANSWERS
 from tests.sample_crews import new_crew, wait_for

@@ -7,8 +7,7 @@ import pytest
 
 from kasal_jupyter.events.trace import build_trace
 from kasal_jupyter.kernel.views.markdown import MOST_READ, answer_html
-from kasal_jupyter.kernel.views.view_html import render_html
-from kasal_jupyter.kernel.views.view_live import render_live
+from kasal_jupyter.kernel.views.view_html import render_html, render_live
 from tests.kernel.test_views import events, parsed, without_styles
 
 KNOWN = {

@@ -5,8 +5,7 @@ import pytest
 
 from kasal_jupyter.events.trace import build_trace
 from kasal_jupyter.kernel.views.rows import recalled_note
-from kasal_jupyter.kernel.views.view_html import render_html
-from kasal_jupyter.kernel.views.view_live import render_live
+from kasal_jupyter.kernel.views.view_html import render_html, render_live
 from kasal_jupyter.kernel.views.view_text import LineView, render_text
 from tests.kernel.test_views import HOSTILE, events
 from tests.kernels import kernel_of

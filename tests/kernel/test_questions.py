@@ -8,7 +8,7 @@ import pytest
 
 from kasal_jupyter.events.trace import Trace
 from kasal_jupyter.kernel.runs.questions import HumanQuestion, chosen, prompt_of
-from kasal_jupyter.kernel.views.view_live import render_live
+from kasal_jupyter.kernel.views.view_html import render_live
 from kasal_jupyter.kernel.views.view_text import render_text
 from tests.api.test_tool_calls import answer
 from tests.kernels import SECONDS, kernel_of

@@ -13,8 +13,7 @@ from kasal_jupyter.kernel.runs.result import RunResult
 from kasal_jupyter.kernel.views.clean import clean
 from kasal_jupyter.kernel.views.html_parts import drawn_bytes
 from kasal_jupyter.kernel.views.html_rows import axis_ticks
-from kasal_jupyter.kernel.views.view_html import render_html
-from kasal_jupyter.kernel.views.view_live import render_live
+from kasal_jupyter.kernel.views.view_html import render_html, render_live
 from kasal_jupyter.kernel.views.view_text import LineView, render_text
 
 MARKDOWN = {

@@ -2,8 +2,7 @@
 
 from kasal_jupyter.events.trace import build_trace
 from kasal_jupyter.kernel.views.rows import Section, build_rows, sections
-from kasal_jupyter.kernel.views.view_html import render_html
-from kasal_jupyter.kernel.views.view_live import render_live
+from kasal_jupyter.kernel.views.view_html import render_html, render_live
 from kasal_jupyter.kernel.views.view_text import LineView, render_text
 from tests.kernel.test_views import HOSTILE, clock
 

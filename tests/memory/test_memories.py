@@ -17,19 +17,21 @@ from kasal_jupyter.memory.recall import Recall
 from kasal_jupyter.schemas.memory import Memory, MemoryUpdate
 from kasal_jupyter.schemas.spec import RunEmbedder
 from kasal_jupyter.store import repository as repository_module
+from tests.remembering import remember_long, remember_short
 
 REMEMBER = """
 import asyncio, sys
 from pathlib import Path
 from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.memory.memories import Memories
+from kasal_jupyter.schemas.memory import MemoryCreate
 from kasal_jupyter.store.store import Store
 
 async def main(memories, crew):
     sys.stdin.readline()
     for number in range(50):
-        await memories.remember_short(crew, f"{crew} {number}")
-        await memories.remember_long(crew, crew, str(number))
+        await memories.add(crew, MemoryCreate(type="short_term", content=f"{crew} {number}"))
+        await memories.add(crew, MemoryCreate(type="long_term", category=crew, content=str(number)))
 
 with Store.open(Path(sys.argv[1]), SCHEMAS) as store:
     print("ready", flush=True)
@@ -58,8 +60,8 @@ def contents(memories, crew_id, kind):
 def fill(memories, *crew_ids):
     for crew_id in crew_ids:
         do(
-            memories.remember_short(crew_id, f"said in {crew_id}"),
-            memories.remember_long(crew_id, "preferences", f"learnt in {crew_id}"),
+            remember_short(memories, crew_id, f"said in {crew_id}"),
+            remember_long(memories, crew_id, "preferences", f"learnt in {crew_id}"),
         )
 
 
@@ -69,11 +71,11 @@ def test_a_crew_that_remembers_nothing_has_empty_lists(memories):
 
 def test_memories_come_newest_first_and_insights_by_category(memories):
     do(
-        memories.remember_short("crew_a", "first"),
-        memories.remember_short("crew_a", "second"),
-        memories.remember_long("crew_a", "preferences", "Weekly reports"),
-        memories.remember_long("crew_a", "style", "Short"),
-        memories.remember_long("crew_a", "preferences", "Email preferred"),
+        remember_short(memories, "crew_a", "first"),
+        remember_short(memories, "crew_a", "second"),
+        remember_long(memories, "crew_a", "preferences", "Weekly reports"),
+        remember_long(memories, "crew_a", "style", "Short"),
+        remember_long(memories, "crew_a", "preferences", "Email preferred"),
     )
     shown = memories.of("crew_a", 100)
     assert [memory.content for memory in shown.short_term] == ["second", "first"]
@@ -108,14 +110,14 @@ def test_a_deleted_crew_takes_its_memories_along(store, memories):
     assert memories.of("crew_a", 100).short_term == []
     assert store.memories.count() == 2
     with pytest.raises(NotFound, match="crew_a"):
-        do(memories.remember_short("crew_a", "too late"))
+        do(remember_short(memories, "crew_a", "too late"))
     assert store.memories.count() == 2
 
 
 @pytest.mark.parametrize("text", ["", " \n ", "x" * 100_001])
 def test_nothing_is_no_memory(memories, text):
     with pytest.raises(ValueError, match="content"):
-        do(memories.remember_short("crew_a", text))
+        do(remember_short(memories, "crew_a", text))
 
 
 def test_a_page_reads_its_own_memories_only(store, memories, monkeypatch):
@@ -257,7 +259,7 @@ def found(store, text, crew_id="crew_a"):
 
 
 def test_whatever_changes_a_memory_changes_what_is_found(store, memories):
-    memory = do(memories.remember_short("crew_a", "Tea is hot"))[0]
+    memory = do(remember_short(memories, "crew_a", "Tea is hot"))[0]
     assert found(store, "tea") == ["Tea is hot"]
     assert found(store, "tea", "crew_b") == []
     do(memories.update("crew_a", memory.id, MemoryUpdate(content="Coffee is hot")))
@@ -329,7 +331,7 @@ def test_what_is_much_is_changed_in_batches(store, memories, monkeypatch, small_
     assert store.passages.count() == 10
     do(knowledge.delete("crew_a", source.id))
     assert (store.passages.count(), store.knowledge.count(), found(store, "coffee")) == (0, 0, [])
-    do(*(memories.remember_short("crew_a", f"tea {n}") for n in range(10)))
+    do(*(remember_short(memories, "crew_a", f"tea {n}") for n in range(10)))
     assert do(memories.clear("crew_a", "short_term")) == [10]
     # The last batch of a source may come with the first of what it replaces.
     assert max(changes) <= 6

@@ -12,6 +12,8 @@ from kasal_jupyter.schemas.memory import MOST_PASSAGES
 
 MOST = 1_900_000
 
+pytestmark = pytest.mark.usefixtures("lent")
+
 
 def read_text(kind, text):
     return orjson.loads(read(kind.encode() + b"\n" + text.encode()))["passages"]

@@ -17,6 +17,7 @@ from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.memory.memories import Memories
 from kasal_jupyter.store.store import Store
 from tests.reference.examples import TOKEN, Example, Names
+from tests.remembering import remember_long, remember_short
 from tests.sample_crews import new_crew, wait_for
 from tests.server import LiveServer, start_server
 from tests.servers.openai_server import OpenAIServer, Reply
@@ -141,9 +142,9 @@ class World:
         memories = Memories(store)
 
         async def write() -> None:
-            await memories.remember_short(crew_id, "Customer prefers email communication")
-            await memories.remember_long(crew_id, "preferences", "Weekly reports")
-            await memories.remember_long(crew_id, "preferences", "Email preferred")
+            await remember_short(memories, crew_id, "Customer prefers email communication")
+            await remember_long(memories, crew_id, "preferences", "Weekly reports")
+            await remember_long(memories, crew_id, "preferences", "Email preferred")
 
         anyio.run(write)
         store.close()

@@ -226,6 +226,16 @@ def _friendly(note: Any, extra: Path) -> Any:
         return "\n".join(f"{name}={value}" for name, value in sorted(os.environ.items()))
 
     @server.tool()
+    def keyed() -> str:
+        """Give the key that the call came with."""
+        context: Any = server.get_context().request_context
+        key = context.meta and context.meta.model_extra.get("idempotencyKey")
+        note("call keyed", key)
+        if context.request is not None:
+            assert context.request.headers["idempotency-key"] == key
+        return "keyed"
+
+    @server.tool()
     def headers() -> str:
         """Give the headers of the request."""
         request: Any = server.get_context().request_context.request

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from kasal_jupyter.errors import DocumentDamaged
 from kasal_jupyter.store.collections import CATALOG
 from kasal_jupyter.store.layout import sql_name
-from kasal_jupyter.store.selection import Selection
+from kasal_jupyter.store.repository import Selection
 from kasal_jupyter.store.store import Store
 
 GIVEN = {

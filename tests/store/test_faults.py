@@ -10,7 +10,7 @@ import pytest
 from kasal_jupyter.errors import StoreError
 from kasal_jupyter.store import file as file_module
 from kasal_jupyter.store.collections import CATALOG
-from kasal_jupyter.store.selection import Selection
+from kasal_jupyter.store.repository import Selection
 from kasal_jupyter.store.store import Store
 
 CODES = {

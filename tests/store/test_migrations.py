@@ -13,7 +13,7 @@ from kasal_jupyter.store.collections import CATALOG, TOOLS
 from kasal_jupyter.store.file import FORMAT, Schema
 from kasal_jupyter.store.layout import Layout
 from kasal_jupyter.store.quota import used_bytes
-from kasal_jupyter.store.selection import Selection
+from kasal_jupyter.store.repository import Selection
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.store.table import Database
 from tests.store.lookups import ids

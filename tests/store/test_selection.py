@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from kasal_jupyter.store.selection import Selection
+from kasal_jupyter.store.repository import Selection
 
 NAMES = [
     "Tea",

@@ -8,7 +8,7 @@ import pytest
 from ddgs.engines.duckduckgo import Duckduckgo
 
 from kasal_jupyter.schemas.spec import RunSearch, RunToolSettings
-from kasal_jupyter.tools import search
+from kasal_jupyter.tools.builtin import web_search as search
 from kasal_jupyter.tools.guard import HostGuard
 from kasal_jupyter.tools.tool import ToolContext, find_tool
 from tests.servers.endpoint_server import redirect, reply

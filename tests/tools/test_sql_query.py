@@ -13,6 +13,8 @@ from kasal_jupyter.schemas.spec import RunToolSettings
 from kasal_jupyter.tools import confined_sql
 from kasal_jupyter.tools.tool import ToolContext, find_tool
 
+pytestmark = pytest.mark.usefixtures("lent")
+
 
 @pytest.fixture
 def context(tmp_path):

@@ -12,6 +12,7 @@ from kasal_jupyter.events.summary import summarise
 from kasal_jupyter.events.trace import build_trace
 from tests.engine import agent, crew, task
 from tests.servers.openai_server import USAGE, OpenAIServer, Reply
+from tests.shared_zygote import WARM
 
 SCRIPT = """
 import contextvars, json, os, socket, sys
@@ -80,7 +81,8 @@ def told(tmp_path_factory):
         subprocess.run(
             [sys.executable, "-c", SCRIPT, str(folder), server.url, str(folder / "told.json")],
             input=json.dumps([each.model_dump(mode="json") for each in specs]).encode(),
-            env={name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")},
+            env={name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
+            | {WARM: "import_crewai"},
             cwd=Path(__file__).parents[2],
             check=True,
         )

@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from kasal_jupyter.environment import plain_environment
+from kasal_jupyter.hiding import plain_environment
 from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.schemas.spec import RunModel
 from kasal_jupyter.tools.mcp_listing import RemoteTool, list_tools

@@ -9,6 +9,7 @@ import pytest
 
 from tests.servers.openai_server import OpenAIServer, Reply
 from tests.servers.proxy_server import Proxy
+from tests.shared_zygote import WARM
 from tests.test_outward import HOSTILE
 from tests.thorough import some_or_all
 
@@ -73,6 +74,7 @@ def ends(tmp_path_factory):
         folder = tmp_path_factory.mktemp("network")
         done = subprocess.run(
             [sys.executable, "-c", _TRIED, str(folder), json.dumps(proxied), json.dumps(HOSTILE)],
+            env=os.environ | {WARM: "import_crewai"},
             capture_output=True,
             text=True,
             timeout=300,

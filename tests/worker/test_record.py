@@ -2,7 +2,9 @@
 
 import json
 from contextlib import closing
+from pathlib import Path
 
+import orjson
 import pytest
 
 from kasal_jupyter.events.event import is_event
@@ -13,7 +15,8 @@ from tests.engine import TIMEOUT, agent, crew, openai_model, task
 from tests.engine import Record as Cut
 from tests.memory.conftest import Known
 from tests.replaying import following, journal, live_calls, told
-from tests.servers.mcp_server import McpNotes, stdio
+from tests.servers.endpoint_server import endpoint_server
+from tests.servers.mcp_server import McpNotes, http_mcp_server, stdio
 from tests.servers.openai_server import OpenAIServer, Reply
 from tests.worker.test_client_tools import LOOKUP, answer
 from tests.worker.test_mcp_sessions import served
@@ -293,6 +296,24 @@ def changed(spec, **fields):
     return {"agents": [spec.agents[0].model_copy(update=fields)]}
 
 
+def test_a_journal_of_before_prompts_were_named_is_gone_on_with(engine, tmp_path):
+    with OpenAIServer(SUM, Reply("Five."), SUM, Reply("Six.")) as server:
+        spec = counting(tmp_path, server.url, tasks=2)
+        record = engine.run(spec)
+        assert any(b'"whole":[[' in line for line in record.raw)
+        before = Cut(events=record.events, raw=[orjson.dumps(event) for event in record.events])
+        assert all(b'"whole":[[' not in line for line in before.raw)
+        for recorded in (record, before):
+            second = engine.run(following(spec, journal(recorded, spec)))
+            assert second.end["result"] == record.end["result"]
+            assert told(second.events) == told(record.events)
+            cut = cut_off(recorded, spec, "task_complete")
+            third = engine.run(following(spec, cut, "resume"))
+            assert third.end["status"] == "completed", third.end
+            missed = engine.run(following(spec, cut, **changed(spec, goal="Count differently")))
+            assert "and said " in missed.end["error"]["message"], missed.end
+
+
 def test_a_changed_crew_is_a_miss_that_says_in_what(engine, tmp_path):
     with OpenAIServer(SUM, Reply("Five.")) as server:
         spec = counting(tmp_path, server.url, settings={"temperature": 0.5})
@@ -404,7 +425,7 @@ def test_another_model_goes_on_with_the_answers_of_the_one_before(engine, tmp_pa
 def cut_off(record, spec, kind):
     """Write the journal of a run that was cut off behind the first event of a type."""
     at = next(at for at, event in enumerate(record.events) if event["type"] == kind)
-    return journal(Cut(events=record.events[: at + 1]), spec)
+    return journal(Cut(raw=record.raw[: at + 1]), spec)
 
 
 @pytest.mark.parametrize("style", ["native", "react"])
@@ -459,6 +480,85 @@ def test_a_tool_that_may_be_called_twice_is(engine, tmp_path, tool, client):
     second.exited.result(TIMEOUT)
     assert second.of("input_request") == []
     assert told(second.events) == told(record.events)
+
+
+ORDER = {
+    "name": "order_tea",
+    "description": "Orders tea",
+    "parameters": {"type": "object", "properties": {"kilos": {"type": "integer", "examples": [3]}}},
+}
+
+
+def test_what_is_done_once_has_a_key_that_stays_and_is_recorded_before(engine, tmp_path):
+    """A custom tool, MCP servers over both ways, each of them twice: keyed alike by all attempts."""
+    notes = McpNotes(tmp_path / "notes")
+    with endpoint_server() as endpoint, http_mcp_server(tmp_path / "web") as web:
+        tools = ["order_tea", "stock_keyed", "web_keyed"]
+        spec = crew(
+            tmp_path / "job_1",
+            [agent("Clerk", tools=tools)],
+            [task("t", "clerk", "Do the work"), task("u", "clerk", "Do it again")],
+            tools=[{**ORDER, "endpoint": f"{endpoint.url}/order"}],
+            allowed_hosts=["127.0.0.1"],
+        )
+        servers = [
+            served("stock", stdio(notes.path), "keyed"),
+            served("web", {"transport": "http", "url": web.url}, "keyed"),
+        ]
+        spec = altered(spec, mcp_servers=servers)
+        record = engine.launch(spec, keeps=False)
+        # A server that dies now knows nothing of the call: it is not made.
+        with record.seen:
+            assert record.seen.wait_for(lambda: record.unkept, TIMEOUT)
+        assert record.of("tool_call")
+        assert endpoint.asked == []
+        record.keeps = True
+        engine.keep(record)
+        record.exited.result(TIMEOUT)
+        assert record.end["status"] == "completed", record.end
+
+        def keys():
+            asked = [each.headers["idempotency-key"] for each in endpoint.asked]
+            return asked + notes.lines("call keyed") + web.notes.lines("call keyed")
+
+        first = keys()
+        assert len(set(first)) == len(first) == 6
+        assert "None" not in first
+        # The first attempt, and one that goes on with it.
+        path = cut_off(record, spec, "tool_call")
+        again = following(spec, path, "resume")
+        again = altered(again, source=again.source.model_copy(update={"lineage": "job_1"}))
+        second = engine.launch(again)
+        answer(engine, second, second.wait_for("input_request")["call_id"], result="call it again")
+        second.exited.result(TIMEOUT)
+        assert sorted(keys()) == sorted(first * 2)
+        # Another run, and one that begins a lineage of its own with what lies behind it, has others.
+        other = following(spec, path, "resume")
+        third = engine.launch(other)
+        answer(engine, third, third.wait_for("input_request")["call_id"], result="call it again")
+        third.exited.result(TIMEOUT)
+        assert len(set(keys())) == 12
+
+
+def test_an_attempt_that_was_cut_off_early_loses_nothing_of_the_one_before(engine, tmp_path):
+    write = {"path": "tea.txt", "content": "Tea"}
+    script = [Reply(calls=(("file_writer", write),)), Reply("One."), SUM, Reply("Two."), Reply("Three.")]
+    with OpenAIServer(*script) as server:
+        spec = counting(tmp_path, server.url, tasks=3, tools=["file_writer", "calculator"])
+        record = engine.run(spec)
+        assert record.end["status"] == "completed", record.end
+        path = journal(Cut(raw=record.raw[:-4]), spec)
+        early = following(spec, path, "resume")
+        # It had begun with what it was given, and had taken no file over.
+        cut = Cut(raw=record.raw[:4])
+        last = following(early, journal(cut, early), "resume")
+        last = altered(last, source=last.source.model_copy(update={"before": early.source}))
+        server.replies.append(Reply("Three."))
+        resumed = engine.run(last)
+        assert resumed.end["status"] == "completed", resumed.end
+        assert live_calls(resumed) == ["llm_response"]
+        assert len(server.requests) == 6
+    assert (Path(last.folder) / "tea.txt").read_text() == "Tea"
 
 
 def test_a_run_that_is_resumed_again_and_again_knows_its_folder_by_no_name(engine, tmp_path):

@@ -1,6 +1,7 @@
 """The events of a run against CrewAI's own accounts, in a process that can see both."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine import agent, crew, task
+from tests.shared_zygote import WARM
 
 SCRIPT = """
 import contextvars, json, socket, sys, threading
@@ -71,6 +73,7 @@ def runs(tmp_path_factory):
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(folder)],
         input=json.dumps([spec.model_dump(mode="json") for spec in specs]).encode(),
+        env=os.environ | {WARM: "import_crewai"},
         capture_output=True,
         cwd=Path(__file__).parents[2],
         check=True,

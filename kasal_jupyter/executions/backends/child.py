@@ -19,7 +19,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Protocol
 
-from kasal_jupyter.environment import CERTIFICATES, PROXIES, plain_environment
+from kasal_jupyter.hiding import CERTIFICATES, PROXIES, plain_environment
 from kasal_jupyter.warden import MARK
 
 START_TIMEOUT = 180.0

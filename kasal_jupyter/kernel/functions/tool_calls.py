@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kasal_jupyter.errors import Conflict, KasalError, NotFound, TooManyRequests, Unavailable
 from kasal_jupyter.kernel.functions.notebook_tools import NotebookTool, error_text, registered, result_text
 from kasal_jupyter.kernel.functions.own_loop import OwnLoop, TimeLimitReached
-from kasal_jupyter.kernel.runs.questions import HumanQuestion, ask_here
+from kasal_jupyter.kernel.runs.questions import HumanQuestion, Pending, ask_here
 from kasal_jupyter.schemas.executions import ENDED
 from kasal_jupyter.wellformed import well_formed
 
@@ -32,7 +32,7 @@ RETRY_SECONDS = 0.5
 
 
 @dataclass(slots=True, eq=False)
-class ToolCall:
+class ToolCall(Pending):
     """A call that an agent has made.
 
     Attributes
@@ -49,11 +49,6 @@ class ToolCall:
     span_id: int
     deadline: float
     closed: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def seconds_left(self) -> float:
-        """How long it may take still."""
-        return self.deadline - time.monotonic()
 
 
 class RunTools:
@@ -88,6 +83,10 @@ class RunTools:
     def serves(self) -> bool:
         """Whether there are tools of this kernel's that the run may call."""
         return bool(self._tools)
+
+    def again(self) -> RunTools:
+        """Give the same for a run that goes on with this one."""
+        return RunTools(self._tools, self._bound)
 
     # -- on the thread that follows the run ------------------------------------------------------------
 

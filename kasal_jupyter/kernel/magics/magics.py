@@ -39,7 +39,7 @@ class KasalMagics(Magics):
         line, cell = well_formed((line, cell))
         words = split(line)
         if not words:
-            from kasal_jupyter.kernel.magics.greeting import greeting
+            from kasal_jupyter.kernel.magics.commands.server import greeting
 
             print(greeting(the_session()))  # noqa: T201 - it is the answer
             return None

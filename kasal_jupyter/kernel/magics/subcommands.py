@@ -120,6 +120,25 @@ COMMANDS: dict[str, Command] = {
             ),
         ),
         Command(
+            "fork",
+            "forks",
+            "Leave a run at a step and go another way, with its prompt, answer or tool's result changed.",
+            (
+                "%kasal fork job_4t9k2m0x7q1z",
+                "%kasal fork job_4t9k2m0x7q1z 5",
+                '%kasal fork job_4t9k2m0x7q1z 5 result="No results" -o result',
+                "%kasal fork job_4t9k2m0x7q1z 5 prompt --edit",
+                "%kasal fork last 5 --model gpt-4.1",
+            ),
+            "may",
+        ),
+        Command(
+            "diff",
+            "forks",
+            "Show in what two runs differ: the first call in which they part, side by side.",
+            ("%kasal diff job_4t9k2m0x7q1z job_7q1z4t9k2m0x", "%kasal diff 2 1", "%kasal diff last"),
+        ),
+        Command(
             "ps",
             "runs",
             "List the latest runs, newest first.",

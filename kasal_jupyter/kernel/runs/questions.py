@@ -24,8 +24,21 @@ NOBODY = "Nobody is here to answer"
 _WATCH_SECONDS = 0.2
 
 
+class Pending:
+    """What an agent waits for, by this kernel's clock."""
+
+    __slots__ = ()
+
+    deadline: float
+
+    @property
+    def seconds_left(self) -> float:
+        """How long it may take still."""
+        return self.deadline - time.monotonic()
+
+
 @dataclass(slots=True, eq=False)
-class HumanQuestion:
+class HumanQuestion(Pending):
     """A question that an agent has asked.
 
     Attributes
@@ -54,11 +67,6 @@ class HumanQuestion:
             event["span_id"],
             time.monotonic() + event["timeout"],
         )
-
-    @property
-    def seconds_left(self) -> float:
-        """How long it may take still."""
-        return self.deadline - time.monotonic()
 
 
 def prompt_of(question: HumanQuestion) -> str:

@@ -13,8 +13,7 @@ from kasal_jupyter.events.trace import Span, Trace
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.views.figures import place_text
 from kasal_jupyter.kernel.views.rows import spans_within
-from kasal_jupyter.kernel.views.view_html import pick_up, render_html
-from kasal_jupyter.kernel.views.view_live import render_live
+from kasal_jupyter.kernel.views.view_html import pick_up, render_html, render_live
 from kasal_jupyter.kernel.views.view_text import header_line, render_text
 
 if TYPE_CHECKING:
@@ -94,8 +93,7 @@ class RunResult:
     def feed(self, event: Event) -> None:
         """Take in the next event."""
         with self._lock:
-            self.events.append(event)
-            self.trace.feed(event)
+            self.events.append(self.trace.feed(event))
 
     @property
     def crew(self) -> str:

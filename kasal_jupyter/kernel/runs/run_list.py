@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from kasal_jupyter.client.client import Client
     from kasal_jupyter.events.summary import RunSummary
+    from kasal_jupyter.kernel.views.difference import RunDifference
     from kasal_jupyter.schemas.executions import ExecutionResult, ExecutionStatus
 
 HEADS = ["#", "job", "crew", "status", "inputs", "progress", "time", "tokens", "cost", "created"]
@@ -86,8 +87,8 @@ class Run:
     asks
         Whether an agent waits for an answer; `%kasal answer` shows the question.
     verb, parent, attempt
-        ``run``, or how it uses the record of an earlier run, ``replay`` or ``resume``; which that is; and
-        which attempt at its run it is.
+        ``run``, or how it uses the record of an earlier run, ``replay``, ``resume`` or ``fork``; which that
+        is; and which attempt at its run it is.
     calls
         How many calls that record has answered, how many were made, and what that has saved.
     """
@@ -250,6 +251,67 @@ class Run:
             on_start=the_session().note_job,
         )
 
+    def fork(
+        self,
+        step: int,
+        *,
+        prompt: str | None = None,
+        answer: str | None = None,
+        result: str | None = None,
+        model: str | None = None,
+        budget: Mapping[str, float] | None = None,
+        background: bool = False,
+        **frames: Any,
+    ) -> RunResult:
+        """Leave it at a step, and watch where another way goes; what comes before is not asked again.
+
+        Parameters
+        ----------
+        step
+            The step's number; ``%kasal fork`` with the run's id alone lists them.
+        prompt, answer
+            What its model is asked there in the place of the last prompt, or has answered.
+        result
+            What its tool has given there.
+        model
+            The model that is asked from there on, in the place of all that its crew names.
+        budget
+            As of :meth:`resume`.
+        background
+            Whether to go on at once.
+        **frames
+            The inputs that were frames, once more.
+
+        Raises
+        ------
+        RunFailed
+            It ended otherwise than completed.
+        CellError
+            There is no such step, or it cannot be changed so.
+        """
+        from kasal_jupyter.kernel.runs.forks import read_change
+        from kasal_jupyter.kernel.runs.runner import fork
+        from kasal_jupyter.kernel.session import the_session
+
+        texts = {"prompt": prompt, "answer": answer, "result": result}
+        values = {what: text for what, text in texts.items() if text is not None}
+        change, _ = read_change(step, values, model=model, budget=read_budget(budget))
+        note = the_session().note_job
+        return fork(self._client, self.job_id, change, frames, background=background, on_start=note)
+
+    def diff(self, other: Run | RunResult | str) -> RunDifference:
+        """Give in what another run differs from it: the first call in which they part, side by side.
+
+        Parameters
+        ----------
+        other
+            That run, or its id.
+        """
+        from kasal_jupyter.kernel.views.difference import RunDifference
+
+        other_id = other if isinstance(other, str) else other.job_id
+        return RunDifference(self._client.diff(self.job_id, other_id))
+
     def stop(self) -> Run:
         """Stop it, and give it as it is then; its processes are gone by then."""
         self._client.stop(self.job_id)
@@ -351,8 +413,8 @@ def _more(run: Run) -> tuple[str, ...]:
     if run.asks:
         return ("answer", "stop")
     if run.status == "completed":
-        return ("result", "run --again", "replay")
-    return ("result", "resume", "run --again") if run.status in ENDED else ("wait", "stop")
+        return ("result", "run --again", "replay", "fork")
+    return ("result", "resume", "run --again", "fork") if run.status in ENDED else ("wait", "stop")
 
 
 def latest_runs(

@@ -20,10 +20,16 @@ from kasal_jupyter.kernel.functions.tool_calls import RunTools, Serve, call_thre
 from kasal_jupyter.kernel.plain_values import NotPlain, plain
 from kasal_jupyter.kernel.runs.result import RunFailed, RunResult, inputs_again
 from kasal_jupyter.kernel.views.cards import remark_line
-from kasal_jupyter.kernel.views.figures import answered_text
+from kasal_jupyter.kernel.views.figures import answered_text, preview_text
 from kasal_jupyter.kernel.views.live import View, view_of
 from kasal_jupyter.schemas.crews import CrewDetails
-from kasal_jupyter.schemas.executions import Budget, ExecutionAccepted, ExecutionRecorded, ExecutionResume
+from kasal_jupyter.schemas.executions import (
+    Budget,
+    ExecutionAccepted,
+    ExecutionFork,
+    ExecutionRecorded,
+    ExecutionResume,
+)
 from kasal_jupyter.schemas.placeholders import names, texts_of
 from kasal_jupyter.schemas.tools import ClientTool
 
@@ -156,6 +162,49 @@ def resume(
     return started.followed(background=background, interrupted=interrupted, on_start=on_start)
 
 
+def fork(
+    client: Client,
+    job_id: str,
+    change: ExecutionFork,
+    frames: Mapping[str, Any],
+    *,
+    background: bool = False,
+    on_start: Callable[[str], object] | None = None,
+) -> RunResult:
+    """Leave an execution at a step, say what that may take, and watch where it goes under the cell.
+
+    The notebook's tools that its crew names go along as they are now.
+
+    Parameters
+    ----------
+    client, job_id
+        The execution, and the server that runs it.
+    change
+        The step, and what is other there.
+    frames
+        The inputs that were frames, once more: agents look into them by tools.
+    background, on_start
+        See :func:`launch`, as for what is raised.
+    """
+    before = client.execution(job_id)
+    inputs_again(job_id, before.inputs, frames, "fork")
+    if other := [name for name, value in frames.items() if not is_frame(value)]:
+        raise CellError(
+            f"{', '.join(other)}: a fork has the inputs of its run, and takes frames alone, once more; "
+            "what is changed is one of prompt, answer and result"
+        )
+    try:
+        crew = client.crew(before.crew_id)
+    except NotFound:
+        crew = None
+    given = read_values(frames, crew)
+    change = change.model_copy(update={"tools": given.definitions})
+    print_line(preview_text(client.preview_fork(job_id, change)))
+    accepted, interrupted = _undisturbed(lambda: client.fork(job_id, change))
+    started = _Started(client, accepted, RunTools(given.tools, bound=frozenset(given.bound)), crew)
+    return started.followed(background=background, interrupted=interrupted, on_start=on_start)
+
+
 def _answered(
     client: Client,
     accepted: ExecutionRecorded,
@@ -213,12 +262,26 @@ class _Started:
         if interrupted:
             _stop(client, job_id)
             raise RunFailed(f"{job_id} was stopped, on the server as well, before it began")
-        if self.tools.serves:
-            _launched[job_id] = self.tools
-            self.tools.on_end = lambda: _launched.pop(job_id, None)
+        _answer_for(job_id, self.tools)
         if background:
             return follow_in_background(client, job_id, view)
         return _watch(client, job_id, self.tools, stops=True)
+
+
+def _answer_for(job_id: str, tools: RunTools) -> None:
+    """Have this kernel answer for the tools that it has brought to a run, until the run's end."""
+    if tools.serves:
+        _launched[job_id] = tools
+        tools.on_end = lambda: _launched.pop(job_id, None)
+
+
+def _successor(client: Client, result: RunResult, tools: RunTools | None) -> str | None:
+    """Give the run that goes on with one that was cut off; this kernel answers for that, too."""
+    by = client.successor(result.job_id) if result.trace.summary.resuming else None
+    if by is not None:
+        print_line(f"{result.job_id} was cut off with its server; {by} goes on with it")
+        _answer_for(by, tools.again() if tools is not None else RunTools({}))
+    return by
 
 
 def follow(client: Client, job_id: str) -> RunResult:
@@ -257,6 +320,8 @@ class BackgroundRun(RunResult):
         self.drawn()
         self._follower: Follower | None = None
         self._view: View | None = None
+        self.successor: BackgroundRun | None = None
+        """The run that goes on with this one, where it was cut off with its server."""
 
     @property
     def lost(self) -> KasalError | None:
@@ -267,12 +332,17 @@ class BackgroundRun(RunResult):
         """Follow the run in a thread of its own."""
         self._view = view
         self._follower = Follower(client, self, view, tools)
+        self._follower.then = lambda: self._go_on(client, tools)
         if tools is not None:
             # Nobody waits at this kernel: the view says how to answer.
             tools.asks = False
             job_id = self.job_id
             self._follower.in_background(lambda call, loop: tools.serve(client, job_id, call, loop))
         self._follower.start()
+
+    def _go_on(self, client: Client, tools: RunTools | None) -> None:
+        if (by := _successor(client, self, tools)) is not None:
+            self.successor = follow_in_background(client, by)
 
     def wait(self, timeout: float | None = None) -> RunResult:
         """Wait for the end, at most ``timeout`` seconds, and give the run.
@@ -289,6 +359,8 @@ class BackgroundRun(RunResult):
             if self.lost is not None:
                 raise CellError(self.lost.message)
             self._follower.check()
+        if self.successor is not None:
+            return self.successor.wait(timeout)
         if self.trace.summary.ended:
             if self._view is not None:
                 self._view.settle()
@@ -325,6 +397,8 @@ def _watch(client: Client, job_id: str, tools: RunTools, *, stops: bool) -> RunR
             raise _failed(f"{job_id} was interrupted here, but had completed just before", result) from None
         raise _failed(f"{job_id} was stopped, on the server as well", result) from None
     follower.check()
+    if (by := _successor(client, result, tools)) is not None:
+        return _watch(client, by, _unattended(by) or RunTools({}), stops=stops)
     _check_end(result)
     return result.drawn()
 
@@ -437,6 +511,8 @@ class Follower(threading.Thread):
         self._view = view
         self._tools = tools
         self._serve: Serve | None = None
+        self.then: Callable[[], object] = lambda: None
+        """Done when the run has ended."""
         self._waiting = Waiting(client, result.trace)
         # What is printed or displayed meanwhile belongs to the cell that asked for it.
         self._context = contextvars.copy_context()
@@ -493,6 +569,8 @@ class Follower(threading.Thread):
                 tools.end()
             if self._serve is not None:
                 call_thread.close()
+        if self.lost is None and self._broken is None:
+            self.then()
 
     def _idle(self) -> None:
         if self._tools is not None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kasal_jupyter.events.trace import Span, Trace
+from kasal_jupyter.kernel.views.clean import one_line
 
 if TYPE_CHECKING:
-    from kasal_jupyter.schemas.executions import Calls, Recorded, Verb
+    from kasal_jupyter.schemas.executions import Calls, ForkEstimate, ForkPreview, Recorded, Verb
     from kasal_jupyter.schemas.usage import Usage
 
 
@@ -105,6 +106,22 @@ def saved_text(dollars: float | None) -> str:
 def lineage_text(verb: Verb, parent: str | None) -> str:
     """Write whose record a run uses: ``replay of job_4t9k2m0x7q1z``; empty where it is a run of its own."""
     return f"{verb} of {parent}" if parent is not None else ""
+
+
+def estimate_text(estimate: ForkEstimate) -> str:
+    """Write what a fork may take: ``3 calls live, about $0.0400``; of a run that was cut short, at least."""
+    least = "at least " if estimate.at_least else ""
+    calls = f"{least}{counted(estimate.calls, 'call')} live" if estimate.calls else f"{least}no call live"
+    if estimate.cost is None:
+        return f"{calls}, their cost is unknown"
+    return f"{calls}, about {cost_text(estimate.cost)}" if estimate.cost else calls
+
+
+def preview_text(preview: ForkPreview) -> str:
+    """Write where a fork begins, and what it may take: ``From step 5 (gpt-4, Report): 3 calls live``."""
+    where = f", {one_line(preview.task, 60)}" if preview.task else ""
+    name = one_line(preview.name, 60)
+    return f"From step {preview.span} ({name}{where}): {estimate_text(preview.estimate)}"
 
 
 def answered_text(recorded: Recorded) -> str:

@@ -160,6 +160,12 @@ def bar(span: Span, axis: Axis, colour: str) -> str:
     )
 
 
+def fork_line(job_id: str, span: Span) -> str:
+    """Give the words that leave the run at a step; a click selects them."""
+    words = escape(f"%kasal fork {one_line(job_id, 60)} {span.id}")
+    return f'<div style="{SMALL}"><code style="user-select:all">{words}</code></div>'
+
+
 def track() -> str:
     """Give the pale line behind a bar."""
     return (

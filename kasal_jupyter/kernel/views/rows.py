@@ -167,7 +167,12 @@ def step_note(span: Span) -> str:
 
 def _note(span: Span, calls: int, again: bool) -> str:
     said = _said_of(span, calls, again)
-    return " · ".join(filter(None, ("recorded", said))) if span.recorded else said
+    return " · ".join(filter(None, (answered_by(span), said)))
+
+
+def answered_by(span: Span) -> str:
+    """Say where a call's answer is from, where that is not the usual: ``recorded``, ``answer edited``."""
+    return f"{span.edited} edited" if span.edited else "recorded" if span.recorded else ""
 
 
 def _said_of(span: Span, calls: int, again: bool) -> str:

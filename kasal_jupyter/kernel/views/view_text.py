@@ -22,6 +22,7 @@ from kasal_jupyter.kernel.views.rows import (
     STATE_MARKS,
     STATUS_MARKS,
     Row,
+    answered_by,
     build_rows,
     elapsed_text,
     fair_choice,
@@ -291,7 +292,7 @@ class LineView:
         ]
 
     def _closed(self, span: Span) -> list[str]:
-        took = "recorded" if span.recorded else duration_text(span.duration or 0.0)
+        took = answered_by(span) or duration_text(span.duration or 0.0)
         tokens = f" · {span.total_tokens:,} tokens" if span.total_tokens else ""
         if cost := span_cost_text(span):
             tokens += f" · {cost}" if span.cost is not None else " · cost unknown"

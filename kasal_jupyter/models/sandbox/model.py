@@ -26,9 +26,6 @@ from kasal_jupyter.schemas.agents import SandboxSettings
 MARK = "[sandbox]"
 """What every answer begins with."""
 
-CONTEXT_WINDOW = 200_000
-"""Tokens the model takes: more than any test needs, so that nothing is summarised away."""
-
 CHARACTERS_PER_TOKEN = 4
 """How tokens are counted: the usual estimate for English, rounded up."""
 

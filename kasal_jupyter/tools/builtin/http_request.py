@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kasal_jupyter.hiding import beginning
 from kasal_jupyter.tools.builtin.web_page import web_address
-from kasal_jupyter.tools.tool import Tool, ToolContext, portion, status_text, without_network
+from kasal_jupyter.tools.tool import Tool, ToolContext, keyed, portion, status_text, without_network
 from kasal_jupyter.version import __version__
 
 if TYPE_CHECKING:
@@ -73,13 +73,20 @@ def _run(context: ToolContext, url: str, method: str = "GET", **given: Any) -> s
     request = httpx.Request(
         method,
         address,
-        headers={"User-Agent": f"kasal-jupyter/{__version__}", "Accept": "*/*", **headers},
+        headers=_ours(headers, keyed(method, context.call_key)) | headers,
         json=given.get("json"),
         content=body.encode(errors="replace") if body is not None else None,
     )
     # What an agent has put in a header, it has put there for this one host.
     answer = fetch(request, context.guard, timeout=timeout, max_bytes=MAX_BYTES, secret_headers=list(headers))
     return _shown(answer, given.get("start", 0))
+
+
+def _ours(given: Mapping[str, str], keyed: Mapping[str, str]) -> dict[str, str]:
+    """Give the headers that we add, where an agent has not given its own."""
+    ours = {"User-Agent": f"kasal-jupyter/{__version__}", "Accept": "*/*", **keyed}
+    theirs = {name.lower() for name in given}
+    return {name: value for name, value in ours.items() if name.lower() not in theirs}
 
 
 def _checked(headers: Mapping[str, Any]) -> dict[str, str]:

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kasal_jupyter.environment import plain_environment
-from kasal_jupyter.hiding import here
+from kasal_jupyter.hiding import here, plain_environment
 from kasal_jupyter.tools import limited_python
 from kasal_jupyter.tools.tool import Tool, ToolContext
 from kasal_jupyter.warden import mark

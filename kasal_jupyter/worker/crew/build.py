@@ -76,7 +76,9 @@ def build_crew(spec: RunSpec, signal: StopSignal, calls: ClientCalls | None = No
 class _Builder:
     def __init__(self, spec: RunSpec, signal: StopSignal, calls: ClientCalls | None) -> None:
         self._spec = spec
-        self._record = RunRecord(spec, calls.spans, signal, calls.ask) if calls is not None else None
+        self._record = (
+            RunRecord(spec, calls.spans, signal, calls.ask, calls.noted) if calls is not None else None
+        )
         self._models = Models(spec, signal, self._record)
         self._tools = Toolset(spec, calls, self._record)
 

@@ -15,6 +15,9 @@ from kasal_jupyter.worker.crew.mcp_sessions import McpServers
 from kasal_jupyter.worker.crew.spans import Spans
 from kasal_jupyter.worker.process.stop import StopSignal
 
+NOTE_SECONDS = 60.0
+"""How long the server may take to record what it is told."""
+
 
 @dataclass(slots=True)
 class ClientCalls:
@@ -33,6 +36,7 @@ class ClientCalls:
     spans: Spans
     signal: StopSignal
     servers: McpServers | None = None
+    _noted: int = 0
     _answers: dict[str, RunToolAnswer | None] = field(default_factory=dict)
 
     def call(self, tool: ClientTool, arguments: dict[str, Any]) -> str | ToolFailure:
@@ -104,6 +108,27 @@ class ClientCalls:
         if answer is None:
             raise TimeoutError
         return answer
+
+    def noted(self) -> bool:
+        """Wait until the server has recorded all that was told, and say whether it has.
+
+        What is told waits for its turn on the way to the server, and there for the disk: whatever is done
+        meanwhile, and must not be done twice, nobody would know of if either of the two died.
+
+        Raises
+        ------
+        RunStopped, RunFailed
+            The run must end.
+        """
+        note = self.spans.note()
+        self.signal.wait_for(lambda: self._noted >= note, NOTE_SECONDS)
+        return self._noted >= note
+
+    def take_note(self, note: int) -> None:
+        """Hear that the server has recorded all that was told before a note."""
+        with self.signal.changed:
+            self._noted = max(self._noted, note)
+            self.signal.changed.notify_all()
 
     def answer(self, answer: RunToolAnswer) -> None:
         """Take an answer; one that nobody waits for any more is dropped."""

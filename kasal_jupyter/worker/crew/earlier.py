@@ -9,13 +9,15 @@ from typing import Any, Literal, cast
 
 import orjson
 
+from kasal_jupyter.events.prompts import Prompts
 from kasal_jupyter.schemas.spec import RunSource
+from kasal_jupyter.worker.process.outbox import encode
 
 CallKind = Literal["model", "tool", "memory"]
 
 _KINDS: Mapping[str, CallKind] = {"llm_call": "model", "tool_call": "tool", "memory_recalled": "memory"}
 _ENDS = frozenset({"llm_response", "llm_failed", "tool_result", "tool_failed", "memory_recalled"})
-_READ = (b'"key"', b'"llm_retry"', b'"memory_stored"', b'"llm_call"')
+_READ = (b'"key"', b'"llm_retry"', b'"memory_stored"', b'"llm_call"', b'"input_request"')
 """What stands in the lines that are looked at; most others are pieces of answers."""
 
 _OF_THE_RUN = frozenset(
@@ -39,6 +41,10 @@ class Given:
         Seconds that were waited before the call was made again; None where it was not.
     went_on
         Whether its agent has asked a model after it.
+    asked_human
+        Whether a human was asked within it.
+    stands
+        Where it stands, seen from the place that a fork begins at.
     """
 
     call: Mapping[str, Any]
@@ -46,6 +52,13 @@ class Given:
     answered: str | None
     wait: float | None = None
     went_on: bool = False
+    asked_human: bool = False
+    stands: Literal["before", "at", "behind"] = "before"
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has an answer that its agent has gone on with, or can."""
+        return self.answered is not None and (self.answered != "llm_failed" or self.went_on)
 
     @property
     def cut(self) -> int:
@@ -64,6 +77,8 @@ class _Place:
     ends: tuple[int, int] | None = None
     wait: float | None = None
     went_on: bool = False
+    asked_human: bool = False
+    stands: Literal["before", "at", "behind"] = "before"
 
 
 class EarlierRun:
@@ -75,55 +90,77 @@ class EarlierRun:
     Parameters
     ----------
     source
-        The run.
-    folders
-        That run's working folder, and the one of the run that reads: what was said of the one, is said of the
-        other.
+        The run. Where it had a source of its own, that is read as well: cut off early, a run has not told
+        again all that it could have been given.
+    folder
+        The working folder of the run that reads: what was said of that run's, is said of this one.
     """
 
-    def __init__(self, source: RunSource, folders: tuple[bytes, bytes]) -> None:
+    def __init__(self, source: RunSource, folder: bytes) -> None:
+        self._before = EarlierRun(source.before, folder) if source.before is not None else None
         self._file = Path(source.journal).open("rb")  # noqa: SIM115 - the run's own end closes it
-        self._until = source.until
-        self._folders = folders
+        self._fork = source.place
+        self._folders = encode(str(Path(source.journal).with_suffix("")))[1:-1], folder
         self._places: dict[str, _Place] = {}
+        self._calls: dict[int, tuple[int, int]] = {}
+        self._prompts = Prompts(self._call)
         self.models: set[str] = set()
         """The models that were asked."""
         self.stored: set[str] = set()
         """What the crew was to remember of it."""
         self._index()
-
-    @property
-    def has_memories(self) -> bool:
-        """Whether agents were reminded."""
-        return any(place.kind == "memory" for place in self._places.values())
+        if self._before is not None:
+            self.models |= self._before.models
+            self.stored |= self._before.stored
 
     def find(self, key: str) -> Given | None:
         """Give a call by its key."""
         place = self._places.get(key)
-        return self._given(place) if place is not None else None
+        given = self._given(place) if place is not None else None
+        if self._before is None or (given is not None and given.settled):
+            return given
+        # What had begun once more when the run was cut off may have been answered before.
+        before = self._before.find(key)
+        counts = before is not None and before.settled and before.stands == "before"
+        return before if given is None or counts else given
 
     def alike(self, kind: CallKind, task: str | None, agent: str | None) -> Iterator[Mapping[str, Any]]:
         """Give the calls of an agent in a task, as their first events have them; messages are canonical."""
         for place in self._places.values():
             if (place.kind, place.task, place.agent) == (kind, task, agent):
-                call = _said(self._read(place.begins))
+                call = _said(self._begun(place))
                 yield call | {"messages": canonical(call.get("messages", ()))}
+        if self._before is not None:
+            yield from self._before.alike(kind, task, agent)
 
     def _given(self, place: _Place) -> Given:
-        ended = self._read(place.ends) if place.ends is not None else {}
+        ended = self._here(self._read(place.ends)) if place.ends is not None else {}
         return Given(
-            call=_said(self._read(place.begins)),
+            call=_said(self._begun(place)),
             answer=_said(ended),
             answered=ended.get("type"),
             wait=place.wait,
             went_on=place.went_on,
+            asked_human=place.asked_human,
+            stands=place.stands,
         )
 
-    def _read(self, where: tuple[int, int]) -> dict[str, Any]:
+    def _begun(self, place: _Place) -> dict[str, Any]:
+        return self._here(orjson.dumps(self._prompts.event(orjson.loads(self._read(place.begins)))))
+
+    def _here(self, line: bytes) -> dict[str, Any]:
+        """Read an event as this run says it: of a text that is whole, since its folder may be longer."""
+        event: dict[str, Any] = orjson.loads(line.replace(*self._folders))
+        return event
+
+    def _call(self, span_id: int) -> dict[str, Any] | None:
+        where = self._calls.get(span_id)
+        return orjson.loads(self._read(where)) if where is not None else None
+
+    def _read(self, where: tuple[int, int]) -> bytes:
         begin, length = where
         self._file.seek(begin)
-        event: dict[str, Any] = orjson.loads(self._file.read(length).replace(*self._folders))
-        return event
+        return self._file.read(length)
 
     def _index(self) -> None:
         failed: dict[int | None, list[_Place]] = {}
@@ -135,15 +172,16 @@ class EarlierRun:
             event = _event(line)
             if event is None:
                 continue
-            if self._until is not None and event.get("seq", 0) > self._until:
-                break
             kind, key = str(event.get("type")), event.get("key")
             if kind == "llm_call":
                 for place in failed.pop(event.get("parent_id"), ()):
                     place.went_on = True
+                self._calls[event["span_id"]] = where
                 self.models.add(str(event.get("model")))
             if kind in _KINDS and isinstance(key, str):
                 place = _Place(_KINDS[kind], event.get("task"), event.get("agent"), where)
+                if self._fork is not None and self._fork.is_behind(event):
+                    place.stands = "at" if event["seq"] == self._fork.at else "behind"
                 self._places[key] = of_span[event["span_id"]] = place
             if kind in _ENDS and isinstance(key, str) and (known := self._places.get(key)):
                 known.ends = where
@@ -151,6 +189,8 @@ class EarlierRun:
                     failed.setdefault(event.get("parent_id"), []).append(known)
             elif kind == "llm_retry" and (known := of_span.get(event["span_id"])):
                 known.wait = event["wait"]
+            elif kind == "input_request" and (known := of_span.get(event["span_id"])):
+                known.asked_human = True
             elif kind == "memory_stored":
                 self.stored |= {memory["content"] for memory in event["memories"]}
 

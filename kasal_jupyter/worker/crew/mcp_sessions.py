@@ -58,8 +58,15 @@ class McpServers:
         found = self._servers.get(name)
         return found[1] if found is not None else None
 
-    def call(self, name: str, arguments: dict[str, Any]) -> str | ToolFailure:
+    def call(self, name: str, arguments: dict[str, Any], call_key: str | None = None) -> str | ToolFailure:
         """Call a tool, once.
+
+        Parameters
+        ----------
+        name, arguments
+            The tool, and what a model has given for it.
+        call_key
+            By which its server may know the call again.
 
         Returns
         -------
@@ -73,7 +80,7 @@ class McpServers:
         """
         server, tool = self._servers[name]
         assert self._loop is not None, "there is a server"
-        call = self._called(server.name, tool.remote_name, given(arguments, tool.parameters))
+        call = self._called(server.name, tool.remote_name, given(arguments, tool.parameters), call_key)
         text, failed = self._waited_for(asyncio.run_coroutine_threadsafe(call, self._loop), server)
         # Models are other people's: they get none of the server's secrets that it repeats.
         text = self._hiders[server.name].hide(text)[: MAX_CHARACTERS + 200]
@@ -88,11 +95,13 @@ class McpServers:
         with self._signal.changed:
             self._signal.changed.wait_for(lambda: closing.done() or self._signal.stopped, LEAVE_SECONDS)
 
-    async def _called(self, server: str, remote_name: str, arguments: dict[str, Any]) -> tuple[str, bool]:
+    async def _called(
+        self, server: str, remote_name: str, arguments: dict[str, Any], call_key: str | None
+    ) -> tuple[str, bool]:
         from kasal_jupyter.tools.mcp_session import text_of
 
         sessions = await asyncio.wrap_future(self._sessions)
-        result = await sessions[server].call(remote_name, arguments)
+        result = await sessions[server].call(remote_name, arguments, call_key)
         return text_of(result, self._hiders[server].hide), result.isError
 
     async def _close(self) -> None:

@@ -12,15 +12,14 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import orjson
 from crewai.tools.tool_failure import ToolFailure
 
-from kasal_jupyter.events.event import ErrorInfo
+from kasal_jupyter.events.event import Edited, ErrorInfo
 from kasal_jupyter.hiding import here
-from kasal_jupyter.schemas.spec import RunSpec
+from kasal_jupyter.schemas.spec import RunEdit, RunSpec
 from kasal_jupyter.tools.tool import Ask, Question
 from kasal_jupyter.worker.crew.earlier import CallKind, EarlierRun, Given, canonical
 from kasal_jupyter.worker.crew.miss import difference
@@ -54,12 +53,15 @@ class Asked:
         The call as an earlier run has recorded it.
     given
         The same, where its answer can be given.
+    edit
+        The prompt that a user has put in the place of the last one: that is to be asked.
     """
 
     key: str
     what: Mapping[str, Any]
     found: Given | None = None
     given: Given | None = None
+    edit: RunEdit | None = None
 
 
 @dataclass(slots=True)
@@ -76,13 +78,17 @@ class RunRecord:
         Ends the run where it may ask nobody.
     ask
         Asks a human.
+    noted
+        Waits until all that the run has told is recorded, and says whether it is.
     """
 
     spec: RunSpec
     spans: Spans
     signal: StopSignal
     ask: Ask
+    noted: Callable[[], bool]
     earlier: EarlierRun | None = field(init=False, default=None)
+    _edits: dict[str, RunEdit] = field(init=False)
     _asked: Counter[str] = field(default_factory=Counter)
     _reading: threading.Lock = field(default_factory=threading.Lock)
     _titles: dict[str, int] = field(init=False)
@@ -91,9 +97,9 @@ class RunRecord:
     def __post_init__(self) -> None:
         self._titles = _numbered((task.id, task.title()) for task in self.spec.tasks)
         self._folder = encode(self.spec.folder)[1:-1]
+        self._edits = {edit.call: edit for edit in self.spec.edits}
         if (source := self.spec.source) is not None:
-            theirs = encode(str(Path(source.journal).with_suffix("")))[1:-1]
-            self.earlier = EarlierRun(source, (theirs, self._folder))
+            self.earlier = EarlierRun(source, self._folder)
 
     @property
     def replays(self) -> bool:
@@ -124,6 +130,10 @@ class RunRecord:
             for other in dict.fromkeys(others)
             if other != asked["model"]
         ]
+        if (edit := next((self._edits[key] for key in keys if key in self._edits), None)) is not None:
+            if edit.what == "prompt":
+                return replace(call, edit=edit)
+            return replace(call, given=_edited_answer(whole, edit, self._found([edit.call])))
         found = self._found(keys)
         return replace(call, found=found, given=found if found is not None and self._counts(found) else None)
 
@@ -140,9 +150,9 @@ class RunRecord:
 
     def _counts(self, given: Given) -> bool:
         """Say whether an answer is taken: a failure that has ended the run is not, where it is to go on."""
-        if given.answered is None or given.cut:
+        if given.answered is None or given.cut or given.stands != "before":
             return False
-        return self.replays or given.answered != "llm_failed" or given.went_on
+        return self.replays or given.settled
 
     # -- tools -----------------------------------------------------------------------------------------------
 
@@ -150,7 +160,7 @@ class RunRecord:
         """Say which call of a tool has begun."""
         return self._counted(self._tool(tool, arguments)).key
 
-    def tool(self, name: str, call: Callable[[], Any], *, idempotent: bool) -> Any:
+    def tool(self, name: str, call: Callable[[str], Any], *, idempotent: bool) -> Any:
         """Give what a tool has answered, or have it called.
 
         Parameters
@@ -158,7 +168,7 @@ class RunRecord:
         name
             The tool.
         call
-            Calls it.
+            Calls it, under a key of the call's own.
         idempotent
             Whether that may be done without asking where nobody knows whether it was done before.
 
@@ -169,27 +179,40 @@ class RunRecord:
         """
         span = self.spans.innermost("tool", within="agent")
         if span is None or span.key is None:
-            # A thread that was left behind: whatever it does is nobody's any more.
-            return ToolFailure(message="The run has ended") if self.replays else call()
+            # A thread that was left behind: what it did would stand nowhere, and be done again.
+            return ToolFailure(message="The run has ended")
         given = self._found([span.key]) if self.earlier is not None else None
-        if given is not None and given.answered is not None and not given.cut:
+        answer: Any
+        anew = given is not None and _is_called_anew(given, idempotent=idempotent)
+        if (edit := self._edits.get(span.key)) is not None:
+            self.signal.check()
+            span.recorded, span.edited = True, edited(edit)
+            answer = edit.text
+        elif given is not None and given.answered is not None and not given.cut and not anew:
             self.signal.check()
             span.recorded = True
             answer = _tool_answer(given)
         elif self.replays:
             arguments = given.call["arguments"] if given is not None else span.arguments
             raise self._miss(Asked(span.key, self._tool(name, arguments), given))
-        elif given is not None and not idempotent and not self._again(name, span, given):
+        elif given is not None and not (anew or idempotent or self._again(name, span, given)):
             answer = ToolFailure(
                 message=f"{name} was called with these arguments before, and nobody knows what became of it. "
                 "It was not called again; go on without its result."
             )
+        elif not idempotent and not self.noted():
+            # Whoever goes on with the run could not know that it was made.
+            return ToolFailure(message=f"{name} was not called: the call could not be recorded")
         else:
-            answer = call()
+            answer = call(self._call_key(span.key))
         span.answered = True
         if isinstance(answer, str):
             span.said = answer
         return answer
+
+    def _call_key(self, key: str) -> str:
+        """Give the key of a call, by which its receiver knows it again in whatever attempt at the run."""
+        return hashlib.sha256(f"{self.spec.lineage}/{key}".encode()).hexdigest()[:32]
 
     def _tool(self, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         return self._whole("tool", {"tool": tool, "arguments": arguments})
@@ -220,7 +243,7 @@ class RunRecord:
         """
         call = self._counted(self._whole("memory", asked) | {"agent": agent})
         given = self._found([call.key]) if self.earlier is not None else None
-        if given is not None and not given.cut:
+        if given is not None and not given.cut and given.stands == "before":
             return call.key, given
         self.check_live(replace(call, found=given))
         return call.key, None
@@ -267,6 +290,38 @@ class RunRecord:
         error = ErrorInfo(code=REPLAY_MISS, message=message)
         self.signal.fail(error)
         return RunFailed(error)
+
+
+def edited(edit: RunEdit) -> Edited:
+    """Give what events tell of a user's change."""
+    return Edited(call=edit.call, what=edit.what, by=edit.by)
+
+
+def _is_called_anew(given: Given, *, idempotent: bool) -> bool:
+    """Say whether a tool is called again that has been called in the run that this one is a fork of.
+
+    Behind the place, the world is looked at anew, and humans are asked again; what has changed the world is
+    not done twice. The call at the place is the one that somebody wants made again.
+    """
+    return given.stands == "at" or (given.stands == "behind" and (idempotent or given.asked_human))
+
+
+def _edited_answer(asked: Mapping[str, Any], edit: RunEdit, found: Given | None) -> Given:
+    """Give a user's text as the answer of a model, which was asked this."""
+    shown = {name: asked[name] for name in ("model", "messages", "settings")}
+    names = [tool.get("function", tool).get("name") for tool in asked["tools"] or ()]
+    call = found.call if found is not None else {**shown, "tools": names}
+    nothing = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    before = found.answer if found is not None else {}
+    answer = {
+        "text": edit.text,
+        "tool_calls": [],
+        "usage": before.get("usage") or nothing,
+        "cost": before.get("cost", 0.0),
+        "finish_reason": "stop",
+        "edited": edited(edit),
+    }
+    return Given(call=call, answer=answer, answered="llm_response")
 
 
 def _numbered(titles: Iterable[tuple[str, str]]) -> dict[str, int]:

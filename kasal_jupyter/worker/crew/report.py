@@ -11,7 +11,7 @@ from typing import Any
 
 from crewai.utilities.string_utils import sanitize_tool_name
 
-from kasal_jupyter.events.event import ErrorInfo, TokenUsage
+from kasal_jupyter.events.event import Edited, ErrorInfo, TokenUsage
 from kasal_jupyter.hiding import here
 from kasal_jupyter.worker.crew.agent import CrewAgent
 from kasal_jupyter.worker.crew.build import BuiltCrew
@@ -175,6 +175,7 @@ class Report:
                 "settings": {name: value for name, value in settings.items() if value is not None},
                 **({} if cost is None else {"free": True}),
                 **_key(),
+                **_edited(),
             },
             extra={"model": model},
         )
@@ -281,6 +282,8 @@ class Report:
         about: dict[str, Any] = {}
         if span.answered and span.key is not None:
             about = {"key": span.key, **({"recorded": True} if span.recorded else {})}
+            if span.edited is not None:
+                about["edited"] = span.edited
         if event.failure is not None:
             span.unfinished = about
             self._spans.fail(span, ErrorInfo(code="TOOL_ERROR", message=event.failure.message))
@@ -304,6 +307,12 @@ def _key() -> dict[str, str]:
     """Give the identity of the call that this thread makes, as its events have it."""
     attempt = current_call()
     return {} if attempt is None or attempt.key is None else {"key": attempt.key}
+
+
+def _edited() -> dict[str, Edited]:
+    """Say whose prompt it is that this thread asks."""
+    attempt = current_call()
+    return {} if attempt is None or attempt.edited is None else {"edited": attempt.edited}
 
 
 def _whole_or_cut(text: str) -> tuple[str, int]:

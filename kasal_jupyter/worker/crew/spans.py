@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from kasal_jupyter.events.event import ErrorInfo
+from kasal_jupyter.events.event import Edited, ErrorInfo
 from kasal_jupyter.events.trace import SpanKind
 from kasal_jupyter.worker.process.outbox import Outbox
 
@@ -38,6 +38,8 @@ class OpenSpan:
         Whether the tool has answered: what else ends the call is no answer of its.
     recorded
         Whether it was an earlier run's tool that has.
+    edited
+        Who has put another result in the place of its.
     said
         What it has given, where that is a text.
     """
@@ -54,6 +56,7 @@ class OpenSpan:
     arguments: dict[str, Any] = field(default_factory=dict)
     answered: bool = False
     recorded: bool = False
+    edited: Edited | None = None
     said: str | None = None
 
     def failed(self, error: ErrorInfo) -> dict[str, Any]:
@@ -143,6 +146,10 @@ class Spans:
             about: dict[str, Any] = {"task_id": None, "task": None, "agent": None, **known}
             span = OpenSpan(id=self._opened, kind=kind, parent=None, **about)
             self._outbox.emit({**event, **span.fields()})
+
+    def note(self) -> int:
+        """Ask to be told when all that was emitted is recorded; give the number that is told then."""
+        return self._outbox.note()
 
     def around(self) -> OpenSpan | None:
         """Give this thread's innermost open span."""

@@ -50,14 +50,14 @@ class CrewTool(BaseTool):
     _idempotent: Callable[[Mapping[str, Any]], bool] = PrivateAttr()
 
     def _run(self, /, **arguments: Any) -> Any:
-        if self._record is None:
-            return self._live(arguments)
         call = partial(self._live, arguments)
+        if self._record is None:
+            return call(None)
         return self._record.tool(self.name, call, idempotent=self._idempotent(arguments))
 
-    def _live(self, arguments: dict[str, Any]) -> Any:
+    def _live(self, arguments: dict[str, Any], call_key: str | None) -> Any:
         try:
-            return well_formed(self._call(**well_formed(arguments)))
+            return well_formed(self._call(call_key, **well_formed(arguments)))
         except HookAborted:
             # The run must end.
             raise
@@ -82,7 +82,7 @@ def crew_tool(
     tool
         The tool.
     call
-        Does what it is for, with its arguments by name.
+        Does what it is for, with the call's key (see `ToolContext`), and its arguments by name.
     arguments
         What shows its arguments to a model; made of its ``parameters``, by default.
     """
@@ -174,12 +174,16 @@ class Toolset:
             calls = self._calls
             assert calls is not None, "a client has brought this tool"
             repeatable = always if clients.idempotent else never
-            return crew_tool(clients, lambda **arguments: calls.call(clients, arguments)), repeatable
+            return crew_tool(clients, lambda _key, /, **given: calls.call(clients, given)), repeatable
         servers = self._calls.servers if self._calls is not None else None
         if servers is not None and (served := servers.find(name)) is not None:
             arguments = arguments_of(served.parameters, f"{name}_arguments")
             repeatable = always if served.idempotent else never
-            return crew_tool(served, lambda **given: servers.call(name, given), arguments), repeatable
+            made = crew_tool(served, lambda key, /, **given: servers.call(name, given, key), arguments)
+            return made, repeatable
         custom = self._custom.get(name)
         tool = http_tool(custom, self._guard) if custom is not None else find_tool(name)
-        return crew_tool(tool, partial(tool.run, self._context)), tool.idempotent
+        return crew_tool(tool, partial(self._run, tool)), tool.idempotent
+
+    def _run(self, tool: Tool, call_key: str | None, /, **arguments: Any) -> str:
+        return tool.run(replace(self._context, call_key=call_key), **arguments)

@@ -19,10 +19,11 @@ from crewai.utilities.exceptions.context_window_exceeding_exception import LLMCo
 from pydantic import BaseModel, Field, PrivateAttr
 
 from kasal_jupyter.events.event import ErrorInfo
+from kasal_jupyter.events.steps import prompt_place
 from kasal_jupyter.schemas.agents import ModelSettings
 from kasal_jupyter.wellformed import well_formed
 from kasal_jupyter.worker.crew.earlier import Given
-from kasal_jupyter.worker.crew.record import Asked, RunRecord
+from kasal_jupyter.worker.crew.record import Asked, RunRecord, edited
 from kasal_jupyter.worker.crew.time_limit import check_time
 from kasal_jupyter.worker.crewai_seams import (
     ObservedLLM,
@@ -325,7 +326,13 @@ class AgentLLM(ObservedLLM):
         request = self._request(llm, question)
         call: Asked | None = None
         if self._record is not None:
-            call = self._record.model(self._identity(llm, request), [each.label for each in self._line])
+            line = [each.label for each in self._line]
+            call = self._record.model(self._identity(llm, request), line)
+            while call.edit is not None:
+                attempt.edited = edited(call.edit)
+                question = _asking(question, call.edit.text)
+                request = self._request(llm, question)
+                call = self._record.model(self._identity(llm, request), line)
             attempt.key = call.key
         if call is None or call.given is None:
             answer = self._live(llm, attempt, request, call)
@@ -519,6 +526,15 @@ class AgentLLM(ObservedLLM):
         for llm in self._line:
             whole.add_usage_metrics(llm.get_token_usage_summary())
         return whole
+
+
+def _asking(question: _Question, prompt: str) -> _Question:
+    """Put another prompt in the place of a question's last, for the rest of the conversation as well."""
+    messages = question.messages
+    if isinstance(messages, str):
+        return replace(question, messages=prompt)
+    messages[prompt_place(messages)]["content"] = prompt
+    return question
 
 
 class _GaveUp(Exception):

@@ -13,7 +13,7 @@ from kasal_jupyter.schemas.agents import ModelSettings
 from kasal_jupyter.schemas.spec import RunModel
 from kasal_jupyter.worker.crewai_seams import AzureAnswers
 from kasal_jupyter.worker.models.llm import CALL_SECONDS, CONNECT_SECONDS, ReportedLLM
-from kasal_jupyter.worker.models.model_call import current_call
+from kasal_jupyter.worker.models.model_call import note_address
 from kasal_jupyter.worker.process.stop import StopSignal
 
 
@@ -67,5 +67,4 @@ class AzureLLM(ReportedLLM, AzureAnswers, AzureCompletion):
 
 
 def _note_address(request: Any) -> None:
-    if call := current_call():
-        call.address = str(request.http_request.url)
+    note_address(request.http_request)

@@ -20,7 +20,7 @@ from kasal_jupyter.worker.crewai_seams import BedrockAnswers
 from kasal_jupyter.worker.models.chat_answer import AnswerReader, word
 from kasal_jupyter.worker.models.chat_body import NotAnAnswer, body_words, objects, whole
 from kasal_jupyter.worker.models.llm import CALL_SECONDS, CONNECT_SECONDS, ReportedLLM
-from kasal_jupyter.worker.models.model_call import current_call
+from kasal_jupyter.worker.models.model_call import note_address
 from kasal_jupyter.worker.process.stop import StopSignal
 
 _STREAM = "application/vnd.amazon.eventstream"
@@ -120,14 +120,8 @@ class BedrockLLM(ReportedLLM, BedrockAnswers, BedrockCompletion):
             region_name=self.region_name,
         )
         made = session.client("bedrock-runtime", config=config, endpoint_url=self.base_url)
-        made.meta.events.register("before-send.bedrock-runtime", _note_address)
+        made.meta.events.register("before-send.bedrock-runtime", note_address)
         return made
-
-
-def _note_address(request: Any, **_about: Any) -> None:
-    # The SDK's errors do not say where it has asked.
-    if call := current_call():
-        call.address = str(request.url)
 
 
 class ConverseReader(AnswerReader):

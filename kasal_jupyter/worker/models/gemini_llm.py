@@ -16,7 +16,7 @@ from kasal_jupyter.schemas.usage import is_count
 from kasal_jupyter.worker.crewai_seams import GeminiAnswers
 from kasal_jupyter.worker.models.answer_text import Heard
 from kasal_jupyter.worker.models.llm import CALL_SECONDS, ReportedLLM
-from kasal_jupyter.worker.models.model_call import current_call
+from kasal_jupyter.worker.models.model_call import current_call, note_address
 from kasal_jupyter.worker.process.stop import StopSignal
 
 _COUNTS = "usageMetadata"
@@ -46,7 +46,7 @@ class GeminiLLM(ReportedLLM, GeminiAnswers, GeminiCompletion):
             # Without it the SDK does not try again today, and might by default tomorrow.
             retry_options=types.HttpRetryOptions(attempts=1),
             # Its errors do not say where it has asked.
-            client_args={"event_hooks": {"request": [_note_address]}},
+            client_args={"event_hooks": {"request": [note_address]}},
         )
         return cls(
             model=model.model,
@@ -88,8 +88,3 @@ class GeminiLLM(ReportedLLM, GeminiAnswers, GeminiCompletion):
         """Send the seed, which CrewAI leaves out."""
         config.seed = self.seed
         return config
-
-
-def _note_address(request: Any) -> None:
-    if call := current_call():
-        call.address = str(request.url)

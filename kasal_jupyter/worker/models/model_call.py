@@ -15,7 +15,7 @@ from typing import Any
 
 from crewai.hooks.dispatch import HookAborted
 
-from kasal_jupyter.events.event import ErrorInfo, FailureDetails, TokenUsage
+from kasal_jupyter.events.event import Edited, ErrorInfo, FailureDetails, TokenUsage
 from kasal_jupyter.worker.crew.earlier import Given
 from kasal_jupyter.worker.crew.time_limit import BackgroundWork
 from kasal_jupyter.worker.models.answer_text import Heard, LiveSpeech
@@ -45,6 +45,8 @@ class ModelCall:
         CrewAI's id of it; None before it has begun.
     key
         Its identity; None where nothing is recorded.
+    edited
+        Who has put another prompt in the place of the last one.
     answered
         Whether the model has answered.
     usage, cost
@@ -64,6 +66,7 @@ class ModelCall:
     def __init__(self) -> None:
         self.call_id: str | None = None
         self.key: str | None = None
+        self.edited: Edited | None = None
         self.answered = False
         self.usage: TokenUsage | None = None
         self.cost: float | None = None
@@ -249,3 +252,9 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.0f} seconds"
     minutes = round(seconds / 60)
     return f"{minutes} minutes" if minutes < 120 else f"{round(minutes / 60)} hours"
+
+
+def note_address(request: Any, **_about: Any) -> None:
+    """Keep the address that an SDK asks: a hook, for those whose errors do not say it."""
+    if call := current_call():
+        call.address = str(request.url)

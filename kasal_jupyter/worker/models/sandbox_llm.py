@@ -12,8 +12,8 @@ from crewai.utilities.agent_utils import convert_tools_to_openai_schema
 from pydantic import BaseModel, Field, PrivateAttr
 
 from kasal_jupyter.events.event import TokenUsage
+from kasal_jupyter.models.sandbox import CONTEXT_WINDOW
 from kasal_jupyter.models.sandbox.model import (
-    CONTEXT_WINDOW,
     GUARDRAIL,
     SandboxReply,
     SandboxRequest,

@@ -17,8 +17,10 @@ import orjson
 from kasal_jupyter.events.event import ErrorInfo
 from kasal_jupyter.hiding import Hider
 from kasal_jupyter.schemas.base import Clock
+from kasal_jupyter.schemas.spec import NOTE
 from kasal_jupyter.wellformed import text_of, well_formed
 from kasal_jupyter.worker.process.failures import describe
+from kasal_jupyter.worker.process.said_once import SaidOnce
 from kasal_jupyter.worker.process.sizes import LEAST, MOST_TEXT, fitted
 
 CHUNK_WINDOW = 0.05
@@ -70,8 +72,10 @@ class Outbox:
         self.broken = False
         self._fault: BaseException | None = None
         self._full = False
+        self._notes = 0
         # Characters of each answer that were streamed so far.
         self._streamed: Counter[int] = Counter()
+        self._said = SaidOnce(encode, self.hider.json)
         self._changed = threading.Condition()
         self._lines: deque[bytes] = deque()
         self._waiting = 0
@@ -107,6 +111,18 @@ class Outbox:
                 self._changed.wait(1)
         if full and self.on_full is not None:
             self.on_full()
+
+    def note(self) -> int:
+        """Ask the server to say when it has recorded all that was emitted; give the number it will say."""
+        with self._changed:
+            self._notes += 1
+            if not self._muted:
+                self._release_chunks()
+                line = b"%b%d}\n" % (NOTE, self._notes)
+                self._lines.append(line)
+                self._waiting += len(line)
+                self._changed.notify_all()
+            return self._notes
 
     def end(self, status: str, **fields: Any) -> None:
         """Tell how the run has ended; only the first end is told. One that cannot be written is a failure."""
@@ -191,6 +207,7 @@ class Outbox:
         self._held.clear()
 
     def _queue(self, event: Mapping[str, Any]) -> None:
+        event = self._said.named(event)
         line = encode(event)
         if self.hider.found(line):
             line = self._without_secrets(event)

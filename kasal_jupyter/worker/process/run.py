@@ -48,6 +48,9 @@ from kasal_jupyter.worker.process.stop import StopSignal
 LOG_NAME = "output.log"
 """Where what CrewAI and the tools print goes, in the run's folder."""
 
+PART = ".kasal-part"
+"""How the name of a file ends that is not whole yet."""
+
 STOP_GRACE = 0.2
 """Seconds a stopped run has to come to rest; the server kills it after 0.3."""
 
@@ -132,6 +135,8 @@ class _Process:
             while (message := self._reader.read()) is not None and message.type != "stop":
                 if message.answer is not None:
                     self._calls.answer(message.answer)
+                if message.note is not None:
+                    self._calls.take_note(message.note)
             if message is None:
                 kill_own_group()
             # What fails from here on fails because it was told to, which is no news to anybody.
@@ -251,17 +256,31 @@ def _learn(
 
 def _take_over_files(source: RunSource, folder: Path) -> None:
     """Have a run find the files that the earlier one has written: who has done so is not called again."""
+    if source.before is not None:
+        # It may have been cut off before it had taken them all over.
+        _take_over_files(source.before, folder)
     theirs = Path(source.journal).with_suffix("")
     if not theirs.is_dir():
         return
 
-    def internal(within: str, _names: list[str]) -> list[str]:
-        return [LOG_NAME] if Path(within) == theirs else []
+    def internal(within: str, names: list[str]) -> list[str]:
+        parts = [name for name in names if name.endswith(PART)]
+        return [LOG_NAME, *parts] if Path(within) == theirs else parts
 
     try:
-        shutil.copytree(theirs, folder, symlinks=True, ignore=internal, dirs_exist_ok=True)
+        shutil.copytree(
+            theirs, folder, symlinks=True, ignore=internal, dirs_exist_ok=True, copy_function=_copied_whole
+        )
     except (shutil.Error, OSError):
         log.exception("Not all files of %s could be taken over.", source.job_id)
+
+
+def _copied_whole(source: str, copy: str) -> str:
+    """Copy a file so that it is there whole, or not at all: this run may be cut off, and gone on with."""
+    part = f"{copy}{PART}"
+    shutil.copy2(source, part, follow_symlinks=False)
+    Path(part).replace(copy)
+    return copy
 
 
 def _built(spec: RunSpec, stop: StopSignal, calls: ClientCalls) -> BuiltCrew:

@@ -43,6 +43,7 @@ from kasal_jupyter.warden import (
     be_ward,
     children,
     kill,
+    kill_group,
     on_parents_end,
     session_stands_back,
 )
@@ -150,13 +151,13 @@ class Foster(Warden):
             self._say(type="lost")
         elif pid in self._runs or pid in self._untold:
             self._forget(pid)
-            _kill_group(pid)
+            kill_group(pid)
             self._say(type="exited", pid=pid, status=status)
 
     def finish(self, status: int = 0) -> NoReturn:
         """End all runs with their groups, which is faster than one after the other, and everything else."""
         for pid in self._runs:
-            _kill_group(pid)
+            kill_group(pid)
         super().finish(status)
 
     def reap(self) -> None:
@@ -344,7 +345,7 @@ class Zygote:
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 self._children.discard(pid)
-                _kill_group(pid)  # What a run has started must not outlive it; the warden sees to the rest.
+                kill_group(pid)  # What a run has started must not outlive it; the warden sees to the rest.
                 self._births.tell_of_end(pid)
                 self._say(type="exited", pid=pid, status=os.waitstatus_to_exitcode(status))
 
@@ -356,16 +357,10 @@ class Zygote:
 
     def _end(self) -> NoReturn:
         for pid in self._children:
-            _kill_group(pid)
+            kill_group(pid)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)  # It may not have its group yet.
         os._exit(0)
-
-
-def _kill_group(pid: int) -> None:
-    # macOS answers PermissionError for a group of which only a zombie is left.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
 
 
 def main(control: socket.socket, storage: Path, births: Births, memory: int) -> NoReturn:

@@ -232,7 +232,7 @@ def generate_command(session: Session, words: Namespace, cell: str | None) -> Cr
         put = session.put_crew(found.crew, "generate", force=words.force)
         return stored_card(session.client, put.crew, put.verb)
     text = as_cell(found.crew)
-    if words.print or not _add_cell(text):
+    if words.print or not add_cell(text):
         print(text)  # noqa: T201 - it is the answer
         return None
     print(  # noqa: T201 - it is the answer
@@ -242,7 +242,7 @@ def generate_command(session: Session, words: Namespace, cell: str | None) -> Cr
     return None
 
 
-def _add_cell(text: str) -> bool:
+def add_cell(text: str) -> bool:
     """Put a cell below this one; give whether there is somebody who does it."""
     from IPython.core.getipython import get_ipython
 

@@ -65,7 +65,7 @@ def demo_command(session: Session, words: Namespace, cell: str | None) -> RunRes
         f'{"Created the crew" if made else "The crew"} "{crew.name}": sandbox model, no key, no network. '
         f'`%kasal show "{crew.name}"` shows it, `%kasal export "{crew.name}"` gives a cell to change it in'
     )
-    with _kept(session):
+    with kept(session):
         return launch(client, crew, INPUTS, on_start=session.note_job)
 
 
@@ -73,7 +73,7 @@ def run_arguments(parser: Parser) -> None:
     """Have a parser take what stands behind ``%kasal run``."""
     parser.add_argument("crew", nargs="?", metavar="NAME", help="the crew's name or id")
     add_inputs(parser)
-    _add_background(parser)
+    add_background(parser)
     add_budget(parser)
     parser.add_argument(
         "--once",
@@ -92,7 +92,8 @@ def run_arguments(parser: Parser) -> None:
     )
 
 
-def _add_background(parser: Parser) -> None:
+def add_background(parser: Parser) -> None:
+    """Have a parser take whether a run goes on beside the notebook, and where its result goes."""
     parser.add_argument("--bg", action="store_true", help="go on at once; the view goes on updating")
     parser.add_argument("-o", "--output", metavar="NAME", help="the variable that takes the result")
 
@@ -114,7 +115,7 @@ def run_command(session: Session, words: Namespace, cell: str | None) -> RunResu
         crew = session.crew(words.crew)
     if note := inputs.note():
         print(note)  # noqa: T201 - whoever meant a text is told
-    with _kept(session, words.output), _said_with_line(crew):
+    with kept(session, words.output), _said_with_line(crew):
         result = launch(
             session.client,
             crew,
@@ -132,7 +133,7 @@ def run_command(session: Session, words: Namespace, cell: str | None) -> RunResu
 def replay_arguments(parser: Parser) -> None:
     """Have a parser take what stands behind ``%kasal replay``."""
     add_job(parser)
-    _add_background(parser)
+    add_background(parser)
 
 
 def replay_command(session: Session, words: Namespace, cell: str | None) -> RunResult:
@@ -140,7 +141,7 @@ def replay_command(session: Session, words: Namespace, cell: str | None) -> RunR
     del cell
     check_variable(words.output)
     job_id = session.job(words.job)
-    with _kept(session, words.output):
+    with kept(session, words.output):
         result = replay(session.client, job_id, background=words.bg, on_start=session.note_job)
     if words.output:
         session.namespace[words.output] = result
@@ -151,7 +152,7 @@ def resume_arguments(parser: Parser) -> None:
     """Have a parser take what stands behind ``%kasal resume``."""
     add_job(parser)
     add_inputs(parser)
-    _add_background(parser)
+    add_background(parser)
     add_budget(parser)
     parser.add_argument(
         "--model", metavar="MODEL", help="ask this model from now on, whatever the crew names"
@@ -168,7 +169,7 @@ def resume_command(session: Session, words: Namespace, cell: str | None) -> RunR
     inputs = read_inputs(words.inputs, session.notebook)
     if note := inputs.note():
         print(note)  # noqa: T201 - whoever meant a text is told
-    with _kept(session, words.output):
+    with kept(session, words.output):
         result = resume(
             session.client,
             job_id,
@@ -207,7 +208,7 @@ def _crew_of(session: Session, run: ExecutionStatus) -> CrewDetails:
 
 
 @contextmanager
-def _kept(session: Session, output: str | None = None) -> Iterator[None]:
+def kept(session: Session, output: str | None = None) -> Iterator[None]:
     """Have a run that fails the cell leave what there is of it in the variable that was to take it."""
     try:
         yield
@@ -287,7 +288,7 @@ def wait_command(session: Session, words: Namespace, cell: str | None) -> RunRes
     """Wait for a run's end; the cell fails where the run has failed."""
     del cell
     job_id = session.job(words.job)
-    with _kept(session):
+    with kept(session):
         return follow(session.client, job_id)
 
 

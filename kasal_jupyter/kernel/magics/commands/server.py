@@ -1,20 +1,23 @@
-"""`%kasal connect, tools, models, providers, provider, mcp`."""
+"""`%kasal` alone, and `%kasal connect, tools, models, providers, provider, mcp`."""
 
 from __future__ import annotations
 
 import json
 from argparse import Namespace
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from kasal_jupyter.errors import nearest
+from kasal_jupyter.client.client import Client
+from kasal_jupyter.errors import KasalError, NotFound, nearest
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.magics.command_line import Parser, add_optional, one_of
 from kasal_jupyter.kernel.session import Session
 from kasal_jupyter.kernel.views.cards import Shown
-from kasal_jupyter.kernel.views.clean import clean
+from kasal_jupyter.kernel.views.clean import clean, one_line
 from kasal_jupyter.kernel.views.figures import counted
 
 if TYPE_CHECKING:
+    from kasal_jupyter.schemas.crews import CrewSummary
     from kasal_jupyter.schemas.mcp import McpServerDetails
     from kasal_jupyter.schemas.models import ModelInfo, ModelPrice, ProviderInfo, ProviderTested
 
@@ -275,3 +278,56 @@ def place_of(server: McpServerDetails) -> str:
     if server.command is not None:
         return " ".join([server.command, *server.args])
     return "shared"
+
+
+# -- the greeting ------------------------------------------------------------------------------------------
+
+# What `%kasal` alone says: where it is connected, what can run, and what to type next.
+
+_FEW = 6
+"""Names that are told before the rest is counted."""
+
+
+def greeting(session: Session) -> str:
+    """Give the lines; without a server they say so, and what to do."""
+    try:
+        client = session.client
+        crews = client.crews()
+        first = _first(client, crews)
+    except KasalError as error:
+        return f"Not connected. {error.message}\n`%kasal doctor` looks for the reason"
+    return "\n".join(
+        [
+            f"Connected to {client.url} ({client.connection.origin})",
+            f"Models  {_models(client)}",
+            f"Crews   {_some([each.name for each in crews]) or 'none yet'}",
+            f"Next    {first} · %%kasal crew NAME with YAML below · %kasal ps · %kasal --help",
+        ]
+    )
+
+
+def _models(client: Client) -> str:
+    try:
+        models = client.models()
+    except NotFound:
+        return "this server does not list them; it is older than the notebook's Kasal"
+    ready = sorted((each for each in models if each.available), key=lambda each: not each.default)
+    names = [f"{each.name} (default)" if each.default else each.name for each in ready]
+    others = len(models) - len(ready)
+    more = f"; {others} more cannot run yet, %kasal models says why" if others else ""
+    return f"{_some(names) or 'none can run'}{more}"
+
+
+def _first(client: Client, crews: list[CrewSummary]) -> str:
+    """Give what can be run at once, with the inputs it takes."""
+    from kasal_jupyter.kernel.crews.card import run_words
+
+    for each in crews:
+        with suppress(NotFound):
+            return f"%kasal run {run_words(client.crew(each.id))}"
+    return "%kasal demo"
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(one_line(name, 40) for name in names[:_FEW])
+    return f"{shown} and {len(names) - _FEW} more" if len(names) > _FEW else shown
