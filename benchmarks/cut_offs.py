@@ -351,8 +351,8 @@ def measure(rounds: int, seed: int, *, tiny: bool = False) -> tuple[int, list[st
                 broken.append(f"{victim}, {count} servers, round {told.rounds + 1}: {error}")
             runs += told.runs
             rows.append(
-                f"| Killing the {victim} under {RUNS} runs, {count} server{'s' * (count > 1)} on the folder, "
-                f"{told.rounds} rounds | {told.runs} runs, {told.cut} gone on with; of {told.asked} answers "
+                f"| {RUNS} runs under way, and the {victim} killed, {count} server{'s' * (count > 1)} on the folder | "
+                f"{told.rounds} rounds, {told.runs} runs, {told.cut} gone on with; of {told.asked} answers "
                 f"{told.asked_again} asked for twice, none of them recorded; of {told.ordered} side effects "
                 f"{told.ordered_again} called twice on a word, with one key; none lost or done twice |"
             )

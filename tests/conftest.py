@@ -64,6 +64,14 @@ def engine(tmp_path_factory):
         yield running
 
 
+@pytest.fixture
+def lent_programs(monkeypatch):
+    """Have the limited processes that a test starts be borrowed, see `tests.shared_programs`."""
+    if os.environ.get(VARIABLE):
+        monkeypatch.setattr(confined, "COMMAND", confined.COMMAND)
+        shared_programs.lend_to(confined)
+
+
 @pytest.fixture(scope="session")
 def shared_server(tmp_path_factory):
     """A Jupyter server with the extension; one for all tests."""

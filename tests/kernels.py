@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from jupyter_client.manager import start_new_kernel
 
+from tests.shared_servers import borrowed_kernels
+
 SECONDS = 90
 
 
@@ -100,7 +102,7 @@ class Kernel:
 @contextmanager
 def kernel_of(server: Any, room: Path) -> Iterator[Kernel]:
     """Start a kernel that finds a server by its environment, and load the extension in it."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, borrowed_kernels():
         patch.setenv("KASAL_URL", server.url)
         patch.setenv("KASAL_TOKEN", server.token)
         patch.setenv("JUPYTER_RUNTIME_DIR", str(room))

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import psutil
 
-from tests.shared_zygote import lent_to
+from tests.shared_zygote import Borrowed, lent_to
 
 PATIENCE = 120
 """How many seconds a test waits for what comes for sure: an idle machine needs one, a busy one far more."""
 
 
-def end(process: subprocess.Popen[bytes], log: Path) -> None:
+def end(process: subprocess.Popen[bytes] | Borrowed, log: Path) -> None:
     """End a server as a service does, and see that nothing of it is left.
 
     Parameters

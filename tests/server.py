@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,10 +19,15 @@ from kasal_jupyter.schemas.executions import ENDED
 from kasal_jupyter.store.collections import CATALOG
 from kasal_jupyter.store.store import Store
 from tests.processes import PATIENCE, end
+from tests.shared_servers import begin
+from tests.shared_zygote import Borrowed
 
 TOKEN = "tests-own-token"
 
-LAB = ("jupyter_lsp", "jupyter_server_terminals", "jupyterlab", "notebook", "notebook_shim")
+NEVER = ("jupyter_lsp",)
+"""Extensions that no test needs: this one asks npm for language servers, which takes three seconds."""
+
+LAB = ("jupyter_server_terminals", "jupyterlab", "notebook", "notebook_shim", *NEVER)
 """JupyterLab's and Notebook's extensions: a third of a server's start, and few tests open their pages."""
 
 WARM = "--KasalApp.warm=start"
@@ -53,7 +57,7 @@ class LiveServer:
     token: str
     folder: Path
     log: Path
-    process: subprocess.Popen[bytes] = field(repr=False)
+    process: subprocess.Popen[bytes] | Borrowed = field(repr=False)
 
     def client(self, **options: Any) -> httpx.Client:
         """Give a client of the API with the token; paths begin below ``/v1``."""
@@ -125,38 +129,33 @@ def start_server(
     folder = folder or room / "data"
     log = room / "server.log"
     kept = {name: value for name, value in os.environ.items() if name not in KEYS}
-    extensions = {"kasal_jupyter": True} | ({} if lab else dict.fromkeys(LAB, False))
+    extensions = {"kasal_jupyter": True} | dict.fromkeys(NEVER if lab else LAB, False)
     server_of = (
         ["kasal_jupyter.cli"]
         if standalone
         else ["jupyter_server", f"--ServerApp.jpserver_extensions={extensions}"]
     )
+    command = [
+        *(*server_of, "--allow-root", "--no-browser"),
+        "--ServerApp.base_url=/a%40b/",
+        "--ServerApp.ip=127.0.0.1",
+        "--ServerApp.port=0",
+        f"--ServerApp.root_dir={room}",
+        "--ServerApp.allow_unauthenticated_access=False",
+        *(() if any(option.startswith("--KasalApp.warm=") for option in options) else (WARM,)),
+        *options,
+    ]
+    environment = {
+        **kept,
+        "JUPYTER_TOKEN": TOKEN,
+        "KASAL_DATA_DIR": str(folder),
+        "JUPYTER_CONFIG_DIR": str(room / "config"),
+        "JUPYTER_DATA_DIR": str(room / "jupyter"),
+        "JUPYTER_RUNTIME_DIR": str(room / "runtime"),
+        **(environ or {}),
+    }
     with log.open("wb") as out:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", *server_of, "--allow-root", "--no-browser"),
-                "--ServerApp.base_url=/a%40b/",
-                "--ServerApp.ip=127.0.0.1",
-                "--ServerApp.port=0",
-                f"--ServerApp.root_dir={room}",
-                "--ServerApp.allow_unauthenticated_access=False",
-                *(() if any(option.startswith("--KasalApp.warm=") for option in options) else (WARM,)),
-                *options,
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            preexec_fn=before,  # noqa: PLW1509 - what is called there takes no lock
-            env={
-                **kept,
-                "JUPYTER_TOKEN": TOKEN,
-                "KASAL_DATA_DIR": str(folder),
-                "JUPYTER_CONFIG_DIR": str(room / "config"),
-                "JUPYTER_DATA_DIR": str(room / "jupyter"),
-                "JUPYTER_RUNTIME_DIR": str(room / "runtime"),
-                **(environ or {}),
-            },
-        )
+        process = begin(command, environment, out.fileno(), before=before, alone=lab)
     try:
         about = room / "runtime" / f"jpserver-{process.pid}.json"
         port = _port(process, about, log, "/v1/health" if ready else "/login")
@@ -172,7 +171,7 @@ def start_server(
     return server
 
 
-def _port(process: subprocess.Popen[bytes], about: Path, log: Path, page: str) -> int:
+def _port(process: subprocess.Popen[bytes] | Borrowed, about: Path, log: Path, page: str) -> int:
     """Wait for the file in which a Jupyter server tells where it listens."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:

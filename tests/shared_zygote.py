@@ -45,6 +45,9 @@ WARM = "KASAL_TESTS_WARM"
 OWN = {VARIABLE: ""}
 """What the environment of a server says that starts a zygote of its own."""
 
+LIGHT = OWN | {"KASAL_TESTS_LIGHT": "1"}
+"""The same, but of a zygote that is there at once, as its runs are no crews; see `tests.light_zygote`."""
+
 LENT = ("kasal_jupyter.worker.process.zygote", "tests.worker.faulty_zygote")
 """The programs that are lent; another has to be started."""
 
@@ -58,12 +61,27 @@ _TIMEOUT = 170
 
 
 class Borrowed:
-    """A warden that the shared process has forked, as `subprocess.Popen` would give it."""
+    """A process that a shared one has forked, e.g. a warden, as `subprocess.Popen` would give it."""
 
     def __init__(self, line: socket.socket, pid: int) -> None:
         self._line = line
         self.pid = pid
         self.returncode: int | None = None
+
+        self.stdin = self.stdout = self.stderr = None
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, while it is there."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it."""
+        self.send_signal(signal.SIGKILL)
 
     def poll(self) -> int | None:
         """Give its exit status, once it has one."""
@@ -72,7 +90,7 @@ class Borrowed:
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end."""
         if self._ended(timeout) is None:
-            raise subprocess.TimeoutExpired("a borrowed zygote", timeout or 0)
+            raise subprocess.TimeoutExpired("a borrowed process", timeout or 0)
         assert self.returncode is not None
         return self.returncode
 
@@ -113,16 +131,21 @@ def borrowing(start: Callable[..., Any]) -> Callable[..., Any]:
             "folder": str(Path.cwd()),
             "environment": environment | {MARK: zygote._mark},
         }
-        line = _line()
-        line.settimeout(_TIMEOUT)
-        socket.send_fds(line, [json.dumps(wish).encode()], [theirs.fileno(), log.fileno()])
-        told = line.recv(_LARGE)
-        if not told:
-            line.close()
-            raise OSError(f"the tests' shared zygote has died: {_last_words(Path(shares))}")
-        return Borrowed(line, json.loads(told)["pid"])
+        return borrow(wish, [theirs.fileno(), log.fileno()])
 
     return popen
+
+
+def borrow(wish: Mapping[str, Any], descriptors: list[int], of: str = "zygote") -> Borrowed:
+    """Have a shared process fork what is wished."""
+    line = _line(of)
+    line.settimeout(_TIMEOUT)
+    socket.send_fds(line, [json.dumps(wish).encode()], descriptors)
+    told = line.recv(_LARGE)
+    if not told:
+        line.close()
+        raise OSError(f"the tests' shared process has died: {_last_words(Path(os.environ[VARIABLE]))}")
+    return Borrowed(line, json.loads(told)["pid"])
 
 
 def _ways(environment: Mapping[str, str]) -> dict[str, str]:
@@ -141,15 +164,15 @@ def lent_to(pid: int) -> list[int]:
         return found
 
 
-def _line() -> socket.socket:
-    """Give a connection to the shared process."""
+def _line(of: str = "zygote") -> socket.socket:
+    """Give a connection to a shared process."""
     folder = Path(os.environ[VARIABLE])
     line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        line.connect(str(folder / "zygote"))
+        line.connect(str(folder / of))
     except OSError as error:
         line.close()
-        raise OSError(f"the tests' shared zygote has died: {_last_words(folder)}") from error
+        raise OSError(f"the tests' shared process has died: {_last_words(folder)}") from error
     return line
 
 
@@ -170,18 +193,18 @@ def shared() -> Iterator[None]:
     kept = {name: os.environ.get(name) for name in (VARIABLE, "PYTHONPATH")}
     with tempfile.TemporaryDirectory(prefix="kasal-tests-") as folder:
         (Path(folder) / "ways").write_text(json.dumps(_ways(os.environ)))
-        process = _begun(Path(folder))
-        programs = _begun(Path(folder), "programs")
+        lenders = [_begun(Path(folder), what) for what in ("zygote", "servers", "programs")]
         os.environ[VARIABLE] = folder
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [everywhere, kept["PYTHONPATH"]]))
         try:
             yield
-            with _line() as line:
-                line.send(b'{"end": true}')
-                left = json.loads(line.recv(_LARGE))
-            assert not left, f"zygotes were left behind: {left}"
+            for what in ("zygote", "servers"):
+                with _line(what) as line:
+                    line.send(b'{"end": true}')
+                    left = json.loads(line.recv(_LARGE))
+                assert not left, f"{what} were left behind: {left}"
         finally:
-            for each in (process, programs):
+            for each in lenders:
                 each.terminate()
                 each.wait()
             for name, value in kept.items():
@@ -191,15 +214,19 @@ def shared() -> Iterator[None]:
                     os.environ[name] = value
 
 
-def _begun(folder: Path, what: str = "zygote") -> subprocess.Popen[bytes]:
-    """Start who lends zygotes, or other programs."""
+def _begun(folder: Path, what: str) -> subprocess.Popen[bytes]:
+    """Start who lends zygotes, servers and kernels, or other programs."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door, (folder / "log").open("ab") as log:
         door.bind(str(folder / what))
         door.listen(64)
         who = [str(door.fileno()), str(folder), str(os.getpid())]
-        lend = f"from tests.shared_programs import lend; lend({who[0]}, {who[2]})"
+        programs = {
+            "zygote": ("-m", "tests.shared_zygote", *who),
+            "servers": ("-m", "tests.shared_servers", *who),
+            "programs": ("-c", f"from tests.shared_programs import lend; lend({who[0]}, {who[2]})"),
+        }
         return subprocess.Popen(
-            [sys.executable, *(("-m", "tests.shared_zygote", *who) if what == "zygote" else ("-c", lend))],
+            [sys.executable, *programs[what]],
             pass_fds=[door.fileno()],
             cwd=ROOT,
             env=worker_environment(os.environ, folder),
@@ -260,7 +287,7 @@ class Lender:
         wish = json.loads(data)
         if "program" in wish or "command" in wish:
             if not self._warm:
-                warm_up(self._folder)
+                self.warm_up(self._folder)
                 self._warm = True
             self._lend(line, wish, fds)
         elif "end" in wish:
@@ -270,33 +297,41 @@ class Lender:
             with contextlib.suppress(OSError), line:
                 line.send(json.dumps(found).encode())
 
-    def _lend(self, line: socket.socket, wish: dict[str, Any], fds: list[int]) -> None:
+    def warm_up(self, folder: Path) -> None:
+        """Import what whoever is forked needs, when the first is wanted."""
+        warm_up(folder)
+
+    def become(self, wish: dict[str, Any], descriptors: list[int]) -> NoReturn:
+        """Be what was wished, in a fork."""
+        os.chdir(wish["folder"])
+        os.environ.clear()
+        os.environ.update(wish["environment"])
+        tempfile.tempdir = None  # It knows where the former environment said.
+        if "command" in wish:
+            _run_script(wish["command"], descriptors)
+        _become(wish, *descriptors)
+
+    def _lend(self, line: socket.socket, wish: dict[str, Any], descriptors: list[int]) -> None:
         who, _, _ = struct.unpack("3i", line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         pid = os.fork()
         if pid == 0:
             for each in (
                 self._door,
-                line,
                 *self._lines.values(),
                 *(lent for _, _, lent in self._lent.values()),
             ):
                 each.close()
             for handle in (self._owner, *self._lent):
                 os.close(handle)
+            # Only then may others know of it, and send its group signals.
             os.setsid()
-            os.chdir(wish["folder"])
-            os.environ.clear()
-            os.environ.update(wish["environment"])
-            tempfile.tempdir = None  # It knows where the former environment said.
-            if "command" in wish:
-                _run_script(wish["command"], fds)
-            _become(wish, *fds)
-        for each_fd in fds:
-            os.close(each_fd)
+            with contextlib.suppress(OSError), line:  # They may not want to know.
+                if "program" in wish:
+                    line.send(json.dumps({"pid": os.getpid()}).encode())
+            self.become(wish, descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
         self._lent[os.pidfd_open(pid)] = (pid, who, line)
-        if "program" in wish:
-            with contextlib.suppress(OSError):  # It may not want to know.
-                line.send(json.dumps({"pid": pid}).encode())
 
     def _has_ended(self, handle: int) -> None:
         pid, _, line = self._lent.pop(handle)

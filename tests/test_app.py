@@ -19,7 +19,7 @@ from tests.accounts import log_in
 from tests.processes import PATIENCE, bound_by_modes, end, may_write
 from tests.sample_crews import crew_body, new_crew, run, slow_crew, start, wait_for
 from tests.server import start_server
-from tests.shared_zygote import OWN
+from tests.shared_zygote import LIGHT
 
 
 @pytest.mark.parametrize(
@@ -215,12 +215,13 @@ def test_a_signal_ends_the_runs_and_tells_who_follows_them(tmp_path, name):
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path):
-    server = start_server(tmp_path, standalone=True, environ=OWN)
+    server = start_server(tmp_path, standalone=True, environ=LIGHT)
     try:
         with server.client() as api:
             job_id = start(api, new_crew(api, slow_crew()))
             wait_for(api, job_id, "running")
             children = psutil.Process(server.process.pid).children(recursive=True)
+            assert len(children) > 2
             os.kill(server.process.pid, signal.SIGSTOP)
             # Both are there when it goes on.
             server.process.send_signal(signal.SIGINT)
@@ -236,7 +237,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path):
 
 
 def test_an_engine_that_was_stopped_holds_up_no_run_and_outlives_no_server(tmp_path):
-    server = start_server(tmp_path, environ=OWN)
+    server = start_server(tmp_path, environ=LIGHT)
 
     def below():
         return psutil.Process(server.process.pid).children(recursive=True)

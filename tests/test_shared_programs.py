@@ -9,18 +9,14 @@ import pytest
 
 from kasal_jupyter import confined as confined_module
 from kasal_jupyter.confined import TooMuch, confined
-from tests import shared_programs
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="programs are shared on Linux")
-
-
-@pytest.fixture(autouse=True)
-def borrowed(monkeypatch):
-    monkeypatch.setattr(confined_module, "COMMAND", ())
-    shared_programs.lend_to(confined_module)
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="programs are shared on Linux"),
+    pytest.mark.usefixtures("lent_programs"),
+]
 
 
-def test_what_they_answer_is_what_a_process_of_its_own_would(monkeypatch):
+def test_what_they_answer_is_what_a_process_of_its_own_would():
     assert confined("base64:b64decode", b"QQ==", seconds=60) == b"A"
     with pytest.raises(ValueError, match="padding"):
         confined("base64:b64decode", b"QQ", seconds=60)

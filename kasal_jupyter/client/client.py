@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -140,6 +141,8 @@ class Client:
         self._connection = connection
         self._seconds = seconds
         self._http: httpx.Client | None = None
+        # A run in the background, and the cells, ask at the same time.
+        self._making = threading.Lock()
 
     @property
     def url(self) -> str:
@@ -627,12 +630,13 @@ class Client:
     def _connected(self) -> httpx.Client:
         import httpx
 
-        if self._http is None:
-            try:
-                self._http = httpx.Client(headers=self._connection.headers, **client_options(self.url))
-            except NoWayOut as error:
-                raise errors.Unavailable(f"The server at {self.url} cannot be asked: {error}") from None
-        return self._http
+        with self._making:
+            if self._http is None:
+                try:
+                    self._http = httpx.Client(headers=self._connection.headers, **client_options(self.url))
+                except NoWayOut as error:
+                    raise errors.Unavailable(f"The server at {self.url} cannot be asked: {error}") from None
+            return self._http
 
     def _no_answer(self, error: httpx.HTTPError) -> errors.Unavailable:
         proxy = proxy_for(self.url)

@@ -78,8 +78,8 @@ def plan_fork(journal: Journal, before: RunSpec, source: Execution, change: Exec
 
 
 def _preview(journal: Journal, call: Step, estimate: ForkEstimate) -> ForkPreview:
-    began = _event(journal, call.began)
-    ended = _event(journal, call.ended) if call.ended is not None else {}
+    began = journal.event(call.began)
+    ended = journal.event(call.ended) if call.ended is not None else {}
     texts: dict[EditKind, str | None] = {}
     if call.kind == "tool":
         texts["result"] = ended.get("given", ended.get("result"))
@@ -97,12 +97,6 @@ def _preview(journal: Journal, call: Step, estimate: ForkEstimate) -> ForkPrevie
         estimate=estimate,
         **{what: text if text is None or len(text) <= MOST_EDITED else None for what, text in texts.items()},
     )
-
-
-def _event(journal: Journal, seq: int) -> dict[str, Any]:
-    (line,) = journal.read(seq - 1, 1)
-    event: dict[str, Any] = orjson.loads(line)
-    return event
 
 
 def _said(message: dict[str, Any]) -> str:

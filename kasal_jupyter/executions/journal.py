@@ -220,6 +220,11 @@ class Journal:
             for line in lines:
                 yield cast("Event", prompts.event(orjson.loads(line)))
 
+    def event(self, seq: int, prompts: Prompts | None = None) -> dict[str, Any]:
+        """Give an event by its number, parsed, and with its whole prompt; several by the same ``prompts``."""
+        (line,) = self.read(seq - 1, 1)
+        return (prompts or self.prompts()).event(orjson.loads(line))
+
     def prompts(self) -> Prompts:
         """Give what makes prompts whole that lines name; for one reader, who keeps the latest at hand."""
         return Prompts(self._call)

@@ -60,7 +60,8 @@ def compared(one: Journal, other: Journal) -> ExecutionDiff:
 
 
 def _told(journal: Journal) -> Told:
-    told = Told(lambda seq: orjson.loads(journal.read(seq - 1, 1)[0]))
+    prompts = journal.prompts()
+    told = Told(lambda seq: journal.event(seq, prompts))
     for event in journal.events():
         told.feed(event)
     return told

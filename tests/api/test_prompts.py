@@ -97,6 +97,15 @@ def test_whole_prompts_are_what_the_model_was_asked(api, live_server, counted):
     assert [prompts.line(line) for line in lines] == [orjson.dumps(event) for event in events]
 
 
+def test_a_fork_is_shown_the_prompt_that_it_changes(api, counted):
+    job_id, asked = counted
+    calls = by_page(api, job_id, kind="llm_call")
+    for call, messages in zip(calls, asked, strict=True):
+        answer = api.post(f"/executions/{job_id}/fork", json={"span": call["span_id"], "dry_run": True})
+        prompt = [each["content"] for each in messages if each["role"] == "user"][-1]
+        assert answer.json()["prompt"] == prompt, answer.text
+
+
 @pytest.mark.parametrize("part", [0, 0.5, 0.9])
 def test_they_are_the_same_on_every_way_and_from_anywhere(api, live_server, counted, part):
     job_id, _ = counted

@@ -110,17 +110,28 @@ def test_two_subscribers_get_the_same_bytes(api, live_server, connection):
     other.close()
 
 
-def test_a_long_past_reaches_a_client_that_reads(api, live_server, connection):
-    # Pages of the journal are larger here than what may wait for one client.
+TOPIC = "tea " * 470
+"""Less than what a prompt quotes of another."""
+
+
+def wordy(tasks):
+    """Describe a crew each of whose tasks takes 400 kB of the journal: no prompt has what another has."""
     body = crew_body()
     body["agents"][0]["tools"] = []
+    described = [" ".join(f"{{topic}} {n}.{at}" for at in range(100)) for n in range(tasks)]
     body["tasks"] = [
-        {**body["tasks"][0], "name": f"t{n}", "description": "word " * 19_000} for n in range(12)
+        {**body["tasks"][0], "name": f"t{n}", "description": text} for n, text in enumerate(described)
     ]
-    _, state = run(api, body)
-    lines = journal(live_server, state["job_id"])
+    return body
+
+
+def test_a_long_past_reaches_a_client_that_reads(api, live_server, connection):
+    # Pages of the journal are larger here than what may wait for one client.
+    job_id = start(api, new_crew(api, wordy(8)), topic=TOPIC)
+    wait_for(api, job_id)
+    lines = journal(live_server, job_id)
     assert sum(map(len, lines)) > 2 << 20
-    subscribe(connection, state["job_id"])
+    subscribe(connection, job_id)
     assert to_the_end(connection) == lines
 
 
@@ -214,16 +225,13 @@ def test_a_page_of_another_origin_is_not_let_in_by_a_cookie(live_server):
 
 
 def test_a_client_that_stops_reading_is_closed_and_others_get_everything(api, live_server, connection):
-    body = crew_body()
-    body["agents"][0]["tools"] = []
-    body["tasks"] = [{**body["tasks"][0], "name": f"t{n}", "description": "{topic}" * 6} for n in range(30)]
     deaf = websocket.create_connection(
         f"{live_server.url.replace('http', 'ws', 1)}/v1/ws",
         header=[f"Authorization: token {live_server.token}"],
         sockopt=((socket.SOL_SOCKET, socket.SO_RCVBUF, 4096),),
         timeout=60,
     )
-    job_id = start(api, new_crew(api, body), topic="tea " * 20_000)
+    job_id = start(api, new_crew(api, wordy(30)), topic=TOPIC)
     subscribe(deaf, job_id)
     subscribe(connection, job_id)
     texts = []

@@ -8,6 +8,7 @@ from kasal_jupyter.errors import NotFound
 from kasal_jupyter.executions import journal as module
 from kasal_jupyter.executions.feed import Feed
 from kasal_jupyter.executions.journal import STRIDE, Journal
+from tests.events.test_prompts import conversation, written
 
 
 def line(number, **fields):
@@ -46,6 +47,31 @@ def test_a_page_anywhere(journal, path, after, limit):
         written += journal.append([line(n) for n in range(start, min(start + 90, 2 * STRIDE + 10))])
     for reader in (journal, Journal.open(path)):
         assert reader.read(after, limit) == written[after : after + limit]
+
+
+def test_prompts_are_whole_wherever_a_reader_begins(tmp_path):
+    events = [orjson.loads(orjson.dumps(event)) for event in conversation(300, size=9)]
+    lines = written(events)
+    journal = Journal.create(tmp_path / "job_1.jsonl")
+    journal.append([orjson.dumps({**events[0], "type": "note"}), *lines[:-1]])
+    journal.hold(lines[-1:])
+    for seq in (2, 3, STRIDE, STRIDE + 2, 300, 301):
+        assert journal.event(seq) == {"seq": seq, "job_id": "job_1", **events[seq - 2]}
+    assert [event["messages"] for event in journal.events()][1:] == [event["messages"] for event in events]
+    journal.close()
+
+
+def test_an_older_journal_is_read_as_it_is(tmp_path):
+    lines = [
+        b'{"seq":%d,"job_id":"job_1",%b' % (seq, orjson.dumps(event)[1:])
+        for seq, event in enumerate(conversation(5), 1)
+    ]
+    path = tmp_path / "job_1.jsonl"
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    journal = Journal.open(path)
+    prompts = journal.prompts()
+    assert [prompts.line(line) for line in journal.read()] == lines
+    assert [orjson.dumps(event) for event in journal.events()] == lines
 
 
 def test_behind_the_end_there_is_nothing(journal):

@@ -22,6 +22,8 @@ from kasal_jupyter.kernel.runs.runner import read_values
 from kasal_jupyter.schemas.crews import CrewDetails
 from tests.engine import TIME
 
+pytestmark = pytest.mark.usefixtures("lent_programs")
+
 ROWS = 300
 FIRST = dt.datetime(2024, 1, 1)  # noqa: DTZ001 - as most frames have them
 DATA = {

@@ -6,6 +6,7 @@ from jupyter_client.manager import start_new_kernel
 from kasal_jupyter.kernel.views.live import BURST
 from tests.kernel.test_views import events
 from tests.kernels import Kernel
+from tests.shared_servers import borrowed_kernels
 
 FEEDING = """
 import time
@@ -25,7 +26,7 @@ print(time.monotonic() - began, REDRAW_SECONDS)
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory):
     room = tmp_path_factory.mktemp("kernel")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, borrowed_kernels():
         patch.setenv("JUPYTER_RUNTIME_DIR", str(room))
         patch.setenv("IPYTHONDIR", str(room / "ipython"))
         manager, client = start_new_kernel()

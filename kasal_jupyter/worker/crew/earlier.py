@@ -121,7 +121,8 @@ class EarlierRun:
             return given
         # What had begun once more when the run was cut off may have been answered before.
         before = self._before.find(key)
-        return before if given is None or (before is not None and before.settled) else given
+        counts = before is not None and before.settled and before.stands == "before"
+        return before if given is None or counts else given
 
     def alike(self, kind: CallKind, task: str | None, agent: str | None) -> Iterator[Mapping[str, Any]]:
         """Give the calls of an agent in a task, as their first events have them; messages are canonical."""

@@ -6,7 +6,7 @@ How, :mod:`kasal_jupyter.events.prompts` tells.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,6 +26,9 @@ LATEST = 8
 
 ANCHOR = 64
 """Characters by which a text that stands in another is found there."""
+
+PIECE = 8_192
+"""Characters of two texts that are compared at once."""
 
 
 class SaidOnce:
@@ -59,24 +62,26 @@ class SaidOnce:
         return event
 
     def _call(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
-        span, seen = event["span_id"], Counter[bytes]()
+        span, seen = event["span_id"], dict[bytes, int]()
         own: list[orjson.Fragment] = []
         runs: list[list[int]] = []
         marks = []
+        follows: tuple[int, int] | None = None
         for message in event["messages"]:
             line = self._written(message)
             digest = hashlib.blake2b(line, digest_size=16).digest()
-            mark = (digest, seen[digest])
-            seen[digest] += 1
+            mark = (digest, seen.get(digest, 0))
+            seen[digest] = mark[1] + 1
             marks.append(mark)
             place = self._seen.get(mark) or self._seen.get((digest, 0))
             if place is None:
                 place = (span, len(own))
                 own.append(orjson.Fragment(self._new(self._hidden(line), *place)))
-            if runs and runs[-1][0] == place[0] and sum(runs[-1][1:]) == place[1]:
+            if place == follows:
                 runs[-1][2] += 1
             else:
                 runs.append([*place, 1])
+            follows = (place[0], place[1] + 1)
         if own:
             # A call that says nothing new is no step on the way to where things are written.
             if len(self._seen) > MOST_KNOWN:
@@ -105,8 +110,13 @@ class SaidOnce:
         """Give what a text has that the latest do not, and the longest of what it has of one of them."""
         best: list[int] = []
         for earlier, span, index in self._texts:
+            searched = 0
             for part in (1, 2, 3):
-                at, first, count = _common(text, earlier, part * len(earlier) // 4)
+                middle = part * len(earlier) // 4
+                if middle < searched:
+                    continue
+                at, first, count = _common(text, earlier, middle)
+                searched = first + count
                 if count > max(LONG, best[-1] if best else 0):
                     best = [at, span, index, first, count]
             if best and 2 * best[-1] > len(text):
@@ -122,21 +132,23 @@ def _common(text: str, earlier: str, middle: int) -> tuple[int, int, int]:
     at = text.find(anchor, max(0, middle - LONG))
     if at < 0 and (at := text.find(anchor)) < 0:
         return 0, 0, 0
-    before = _most(min(at, middle), lambda count: text[at - count : at] == earlier[middle - count : middle])
+    before = _most(
+        min(at, middle), lambda low, high: text[at - high : at - low] == earlier[middle - high : middle - low]
+    )
     behind = _most(
         min(len(text) - at, len(earlier) - middle),
-        lambda count: text[at : at + count] == earlier[middle : middle + count],
+        lambda low, high: text[at + low : at + high] == earlier[middle + low : middle + high],
     )
     return at - before, middle - before, before + behind
 
 
-def _most(most: int, holds: Callable[[int], bool]) -> int:
-    """Give the largest number, up to the most, of which something holds, as it does of all below."""
-    low, high = 0, most
-    while low < high:
-        middle = (low + high + 1) // 2
-        if holds(middle):
-            low = middle
+def _most(most: int, same: Callable[[int, int], bool]) -> int:
+    """Give how far, up to the most, two texts are the same; ``same`` says it of a piece of both."""
+    low, step = 0, PIECE
+    while low < most and step:
+        high = min(low + step, most)
+        if same(low, high):
+            low = high
         else:
-            high = middle - 1
+            step = min(step, high - low) // 2
     return low
