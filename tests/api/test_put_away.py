@@ -94,9 +94,10 @@ def answered(api, job_id, asked):
 
 def two_at_once(api):
     """Have two tasks wait at the same time, and answer them one after the other."""
+    later = {"async_execution": True, "human_input": True}
     tasks = [
-        {"description": text, "expected_output": "A text", "agent": who, "human_input": True, **later}
-        for text, who, later in (("One", "Counter", {"async_execution": True}), ("Two", "Other", {}))
+        {"description": text, "expected_output": "A text", "agent": who, **fields}
+        for text, who, fields in (("One", "Counter", later), ("Two", "Other", later), ("Join", "Other", {}))
     ]
     agents = [{"role": who, "goal": "Work", "model": "sandbox"} for who in ("Counter", "Other")]
     crew = {"name": "Both", "agents": agents, "tasks": tasks}
