@@ -16,6 +16,7 @@ from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.listing import LISTED, list_page
 from kasal_jupyter.api.long_answer import PouredAnswer
 from kasal_jupyter.api.operation import Media, operation
+from kasal_jupyter.auth.gate import Caller
 from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, NotFound
 from kasal_jupyter.executions import verbs
 from kasal_jupyter.executions.acceptance import KeyedRequest
@@ -42,6 +43,9 @@ from kasal_jupyter.schemas.executions import (
     ExecutionStatus,
     ExecutionStopped,
     ForkPreview,
+    PendingQuestion,
+    QuestionList,
+    QuestionQuery,
     Recorded,
     ToolAnswer,
     ToolAnswered,
@@ -309,15 +313,45 @@ class ToolCallHandler(ApiHandler):
         in_maintenance=True,
     )
     async def post(self, job_id: str, call_id: str) -> None:
-        """Answer a `tool_request` of an execution that was started with tools of yours.
+        """Answer a `tool_request` of an execution that was started with tools of yours, or a question.
 
-        Either `result`, or `error`: the agent is told what went wrong, and may go on.
+        Either `result`, or `error`: the agent is told what went wrong, and may go on. A question is answered
+        by its execution's owner, by admins, and by those whom the crew's `people` name; the first answer
+        counts, and 409 is told to whoever comes later.
         """
         body = self.body(ToolAnswer)
-        await execution_of(self, job_id)
-        run = await self.parts.runs.running(job_id)
-        run.calls.answer(RunToolAnswer(call_id=call_id, **body.model_dump(exclude_unset=True)))
+        execution = self.parts.store.executions.get(job_id)
+        if execution is None or not _may_answer(self.caller, execution):
+            raise NotFound(f"There is no execution {job_id}")
+        answer = RunToolAnswer(call_id=call_id, **body.model_dump(exclude_unset=True))
+        asked_only = not self.caller.sees(execution)
+        await self.parts.runs.answer(job_id, answer, self.caller.author, asked_only=asked_only)
         self.answer(ToolAnswered(call_id=call_id))
+
+
+class QuestionsHandler(ApiHandler):
+    """``GET /questions``."""
+
+    tag = "Execution Management"
+
+    @operation("List open questions", access="viewer", query=QuestionQuery, answers={200: QuestionList})
+    async def get(self) -> None:
+        """List what executions ask that the caller may answer, the oldest first."""
+        query = self.query(QuestionQuery)
+        found = [
+            PendingQuestion(**question.model_dump(), job_id=each.id, crew_name=each.crew_name)
+            for each in await self.parts.runs.asking()
+            if _may_answer(self.caller, each)
+            for question in each.questions
+        ]
+        if query.search is not None:
+            found = [each for each in found if query.search.casefold() in each.question.casefold()]
+        found.sort(key=lambda question: question.asked_at, reverse=query.sort.startswith("-"))
+        self.answer(QuestionList.of(query, query.part(found), len(found)))
+
+
+def _may_answer(caller: Caller, execution: Execution) -> bool:
+    return caller.sees(execution) or (caller.user_id is not None and caller.name in execution.may_answer)
 
 
 async def execution_of(handler: ApiHandler, job_id: str) -> Execution:

@@ -251,6 +251,7 @@ ID_EXAMPLES: Mapping[str, str] = {
     "version": "3",
     "agent_id": "agent_001",
     "job_id": "job_qwerty123",
+    "other_id": "job_asdfgh456",
     "task_id": "task_001",
     "call_id": "call_1f6w0c2m9k3x",
     "user_id": "user_4t9k2m0x7q1z",

@@ -43,6 +43,8 @@ VARIABLES: Mapping[str, str] = {
     "path": "paragraph.md",
     # It comes with an event, which no answer of the collection is.
     "call_id": "call_1f6w0c2m9k3x",
+    # Whatever is compared with itself does not differ.
+    "other_id": "{{job_id}}",
     "version": "1",
 }
 """The collection's variables besides the ids of what it makes, with what they are at first."""
@@ -66,6 +68,7 @@ BODIES: Mapping[str, Json] = {
     # The crew that is run is the one that was created.
     "import_crews": {"save": False},
     "create_user": {"email": "{{$randomUUID}}@example.com"},
+    "fork_execution": {"span": 1, "dry_run": True},
 }
 """Where a request says something else than its example, by the operation's id: what it says instead."""
 
@@ -94,7 +97,7 @@ pm.sendRequest({
 // Ask again until it has ended: twice a second, for two minutes at the most.
 const asked = Number(pm.collectionVariables.get("asked") || 0) + 1;
 const status = pm.response.json().status;
-if (["queued", "running"].includes(status) && asked < 240) {
+if (["queued", "running", "waiting_for_input"].includes(status) && asked < 240) {
   pm.collectionVariables.set("asked", asked);
   pm.execution.setNextRequest(pm.info.requestName);
   setTimeout(() => {}, 500);

@@ -207,4 +207,5 @@ def queued_execution(
         attempt=attempt,
         idempotency_key=request.key if request else None,
         request_digest=request.digest if request else None,
+        may_answer=spec.crew.people.may_answer,
     )

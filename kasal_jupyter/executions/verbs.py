@@ -17,7 +17,7 @@ from kasal_jupyter.executions.acceptance import (
     queued_execution,
     started_with,
 )
-from kasal_jupyter.executions.check import Checked, check_run
+from kasal_jupyter.executions.check import Checked
 from kasal_jupyter.executions.forks import Fork, plan_fork
 from kasal_jupyter.executions.journal import Journal
 from kasal_jupyter.executions.ledger import estimate_duration, models_of
@@ -29,6 +29,7 @@ from kasal_jupyter.executions.lineage import (
     replay_spec,
     request_of,
     require_resumable,
+    source_of,
     whole_of,
 )
 from kasal_jupyter.executions.once import answering, digest_of, told_why
@@ -45,7 +46,7 @@ from kasal_jupyter.schemas.executions import (
     ForkEstimate,
     ForkPreview,
 )
-from kasal_jupyter.schemas.spec import ForkPlace, RecordVerb, RunRequest, RunSource, RunSpec
+from kasal_jupyter.schemas.spec import ForkPlace, RecordVerb, RunRequest, RunSpec
 from kasal_jupyter.schemas.tools import ClientTool
 
 
@@ -100,7 +101,7 @@ async def start(
     asked, job_id = Asked(whole, inputs, owner, tools, budget, unrepeated=unrepeated), new_id("job")
 
     def prepare() -> Prepared:
-        return _prepared(runs, asked, _checked(runs, job_id, asked), request)
+        return _prepared(runs, asked, runs.checked(job_id, asked), request)
 
     return (await runs.begin(job_id, prepare, owner, whole.crew.id, size=_size(asked), keyed=request))[0]
 
@@ -132,7 +133,7 @@ async def once(
         return first, False
     asked, job_id = Asked(whole, inputs, owner, tools, budget, once=True), new_id("job")
     await runs.put_away(whole.crew.id)
-    checked = await beside_loop(lambda: _checked(runs, job_id, asked), size=_size(asked), owner=owner)
+    checked = await beside_loop(lambda: runs.checked(job_id, asked), size=_size(asked), owner=owner)
     found = answering(runs.store, digest_of(checked.required(), owner), budget)
     earlier = (await runs.current([found]))[0] if found is not None else None
     if earlier is not None and (earlier.status == "completed" or earlier.status not in ENDED):
@@ -237,7 +238,7 @@ async def resume(
     again = changed(whole, before, changed_inputs(source, change), owner, change)
 
     def prepare() -> Prepared:
-        checked = _checked(runs, made, again)
+        checked = runs.checked(made, again)
         of_one_run = _of_one_run(runs, made, "resume", job_id, lineage=asked.root)
         spec = checked.required().model_copy(update={**of_one_run, "edits": before.edits})
         execution = queued_execution(
@@ -295,7 +296,7 @@ async def fork(
     again = changed(way.whole, way.before, source.inputs, owner, change)
 
     def prepare() -> Prepared:
-        checked = _checked(runs, made, again)
+        checked = runs.checked(made, again)
         of_one_run = _of_one_run(runs, made, "fork", job_id, place=way.fork.place)
         spec = checked.required().model_copy(update={**of_one_run, "edits": way.fork.edits})
         execution = queued_execution(
@@ -361,22 +362,6 @@ async def _way(
     return _Way(source, asked, whole, before, await LISTS.do(plan, owner=owner))
 
 
-def _checked(runs: Runs, job_id: str, asked: Asked) -> Checked:
-    whole = asked.whole
-    return check_run(
-        job_id,
-        _without_webhook(whole),
-        asked.inputs,
-        catalog=runs.catalog.of(whole.crew.owner),
-        toolbox=runs.toolbox(whole.crew.owner),
-        folder=str(runs.files.workspace(job_id)),
-        client_tools=asked.tools,
-        budget=asked.budget,
-        recall=runs.memories.of if runs.memories is not None else None,
-        model=asked.model,
-    )
-
-
 def _prepared(runs: Runs, asked: Asked, checked: Checked, request: KeyedRequest | None) -> Prepared:
     """Make a run ready that takes nothing from another."""
     whole, owner = asked.whole, asked.owner
@@ -408,28 +393,13 @@ def _of_one_run(
     place: ForkPlace | None = None,
 ) -> dict[str, Any]:
     """Give the fields of the message that starts a run from another's record."""
-    source = _source(runs, verb, parent, place)
+    source = source_of(runs.store, runs.files, verb, parent, place)
     return {
         "job_id": job_id,
         "folder": str(runs.files.workspace(job_id)),
         "journal_bytes": runs.limits.journal_bytes,
         "source": source.model_copy(update={"lineage": lineage}),
     }
-
-
-def _source(runs: Runs, verb: RecordVerb, job_id: str, place: ForkPlace | None = None) -> RunSource:
-    """Give a run as what another takes its answers from; who resumes it, also what it took its own from."""
-    source = RunSource(
-        verb=verb, job_id=job_id, journal=str(runs.files.journal(job_id).absolute()), place=place
-    )
-    execution = runs.store.executions.readable(job_id) if verb == "resume" else None
-    if execution is None or execution.verb == "run" or execution.parent is None:
-        return source
-    if not runs.files.journal(execution.parent).exists():
-        return source
-    asked = runs.store.run_requests.readable(job_id)
-    place = asked.place if asked is not None else None
-    return source.model_copy(update={"before": _source(runs, execution.verb, execution.parent, place)})
 
 
 def _size(asked: Asked) -> int:
@@ -445,8 +415,3 @@ def _weight(asked: RunRequest, source: Execution) -> int:
 def _length(inputs: Mapping[str, Any]) -> int:
     """Give how much inputs are: each counts, and each of their texts' 10,000 characters."""
     return len(inputs) + sum(len(each) // 10_000 for each in inputs.values() if isinstance(each, str))
-
-
-def _without_webhook(whole: WholeCrew) -> WholeCrew:
-    """Keep the receiver's address, which may be a secret, from the run: the server alone calls it."""
-    return whole.model_copy(update={"crew": whole.crew.model_copy(update={"webhook": None})})

@@ -183,6 +183,16 @@ class RunSource(Model):
     )
 
 
+class RunOwnRecord(Model):
+    """What a run has done already, which was put away while it waited for people."""
+
+    journal: str = Field(description="Its journal, absolute; it is only read.")
+    until: int = Field(description="The last event that its process finds there.")
+    tokens: int = Field(0, description="Tokens of its budget that are used.")
+    cost: float = Field(0.0, description="US dollars of its budget that are used.")
+    seconds: float = Field(0.0, description="Seconds of its budget that are used.")
+
+
 class RunTask(Task):
     """A task with its ``context`` told apart."""
 
@@ -227,6 +237,9 @@ class RunSpec(Model):
     unrepeated: bool = Field(False, description="Whether a model that fails is not asked again.")
     source: RunSource | None = Field(
         None, description="The run whose answers it takes; None: every call is live."
+    )
+    own: RunOwnRecord | None = Field(
+        None, description="What it has done already; None: this is its first process."
     )
     edits: list[RunEdit] = Field(
         default_factory=list, description="What users have changed of it, in a fork, and those that it is of."
@@ -276,11 +289,14 @@ class RunRequest(Document):
 
 
 class RunToolAnswer(Model):
-    """What became of a ``tool_request``: exactly one of ``result`` and ``error``."""
+    """What became of a ``tool_request`` or an ``input_request``: exactly one of ``result`` and ``error``."""
 
     call_id: str
     result: str | None = None
     error: str | None = None
+    arguments: dict[str, Any] | None = Field(
+        None, description="Of an approval: what the call is made with, where that was changed."
+    )
 
 
 class RunMessage(Model):

@@ -23,6 +23,7 @@ from kasal_jupyter.kernel.session import notebook_change, show, the_session
 from kasal_jupyter.kernel.views.clean import clean
 from kasal_jupyter.schemas.agents import CrewAgent
 from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
+from kasal_jupyter.schemas.people import People
 from kasal_jupyter.schemas.tasks import CrewTask
 from kasal_jupyter.schemas.webhooks import Webhook
 
@@ -64,6 +65,11 @@ class Crew:
         The model that plans; else the manager's, or the default.
     memory
         Whether the crew remembers what happened in its runs.
+    needs_approval
+        Calls of any agent's tools that a person is asked about first: ``"mcp_*"``, by patterns.
+    people
+        Who answers besides the owner, and how long is waited:
+        ``{"may_answer": ["ada@example.com"], "timeout": 3600, "on_timeout": "reject"}``.
     webhook
         Where its runs are reported to: an address, or ``{"url": …, "events": ["task_complete", …]}``.
     manager_model, planning_model
@@ -88,6 +94,8 @@ class Crew:
         planning: bool = False,
         planning_llm: str | None = None,
         memory: bool = False,
+        needs_approval: Sequence[str] = (),
+        people: People | Mapping[str, Any] | None = None,
         webhook: Webhook | Mapping[str, Any] | str | None = None,
         manager_model: str | None = None,
         planning_model: str | None = None,
@@ -102,6 +110,8 @@ class Crew:
         self.planning = planning
         self.planning_llm = one_model("planning_llm", planning_llm, "planning_model", planning_model)
         self.memory = memory
+        self.needs_approval = list(needs_approval)
+        self.people = people
         self.webhook = webhook
         self.id: str | None = None
         self._version: int | None = None
@@ -189,6 +199,7 @@ class Crew:
         crew.process, crew.manager_llm = how.process, how.manager_model
         crew.planning, crew.planning_llm = how.planning, how.planning_model
         crew.memory, crew.webhook = how.memory, how.webhook
+        crew.needs_approval, crew.people = list(how.needs_approval), how.people
         by_key: dict[str, Agent] = {}
         for each in body.agents:
             agent = Agent.of(CrewAgent.model_validate(each.model_dump(include=set(CrewAgent.model_fields))))
@@ -215,6 +226,7 @@ class Crew:
                 output_file=task.output_file,
                 guardrail=task.guardrail,
                 guardrail_max_retries=task.guardrail_max_retries,
+                human_input=task.human_input,
                 condition=task.condition,
             )
             crew.tasks.append(made)
@@ -490,6 +502,8 @@ class Crew:
             "planning": self.planning,
             "planning_model": self.planning_llm,
             "memory": self.memory,
+            "needs_approval": self.needs_approval,
+            "people": self.people if self.people is not None else {},
             "webhook": {"url": self.webhook} if isinstance(self.webhook, str) else self.webhook,
         }
         return checked(CrewCreate, fields, f"crew {self.name!r}").model_copy(update=lists)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from kasal_jupyter.errors import NotFound, nearest
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.magics.command_line import bound, count, one_of, phrase
+from kasal_jupyter.kernel.runs.questions import answer_open
 from kasal_jupyter.kernel.runs.result import RunResult, inputs_again, table_of
 from kasal_jupyter.kernel.session import the_session
 from kasal_jupyter.kernel.views.cards import Shown
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from kasal_jupyter.client.client import Client
     from kasal_jupyter.events.summary import RunSummary
     from kasal_jupyter.kernel.views.difference import RunDifference
-    from kasal_jupyter.schemas.executions import ExecutionResult, ExecutionStatus
+    from kasal_jupyter.schemas.executions import ExecutionResult, ExecutionStatus, OpenQuestion
 
 HEADS = ["#", "job", "crew", "status", "inputs", "progress", "time", "tokens", "cost", "created"]
 
@@ -311,6 +312,28 @@ class Run:
 
         other_id = other if isinstance(other, str) else other.job_id
         return RunDifference(self._client.diff(self.job_id, other_id))
+
+    @property
+    def pending(self) -> list[OpenQuestion]:
+        """What it asks people and nobody has answered yet, the oldest first, as it stands now."""
+        return self._client.execution(self.job_id).questions
+
+    def answer(self, text: str, arguments: Mapping[str, Any] | None = None) -> OpenQuestion:
+        """Answer the question that has been open for longest, and give it.
+
+        Parameters
+        ----------
+        text
+            The answer. A review and an approval take ``approve``, ``reject``, or what is to be different.
+        arguments
+            With an approval: what the call is made with.
+
+        Raises
+        ------
+        CellError
+            No question is open, or the text is none of the answers to choose from.
+        """
+        return answer_open(self._client, self.job_id, text, arguments)
 
     def stop(self) -> Run:
         """Stop it, and give it as it is then; its processes are gone by then."""

@@ -6,6 +6,7 @@ import contextvars
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from kasal_jupyter.client.client import Client, Waiting
@@ -18,10 +19,11 @@ from kasal_jupyter.kernel.functions.notebook_tools import NotebookTool, register
 from kasal_jupyter.kernel.functions.own_loop import OwnLoop
 from kasal_jupyter.kernel.functions.tool_calls import RunTools, Serve, call_thread
 from kasal_jupyter.kernel.plain_values import NotPlain, plain
+from kasal_jupyter.kernel.runs.questions import answer_open
 from kasal_jupyter.kernel.runs.result import RunFailed, RunResult, inputs_again
 from kasal_jupyter.kernel.views.cards import remark_line
 from kasal_jupyter.kernel.views.figures import answered_text, preview_text
-from kasal_jupyter.kernel.views.live import View, view_of
+from kasal_jupyter.kernel.views.live import LiveView, View, view_of
 from kasal_jupyter.schemas.crews import CrewDetails
 from kasal_jupyter.schemas.executions import (
     Budget,
@@ -29,6 +31,7 @@ from kasal_jupyter.schemas.executions import (
     ExecutionFork,
     ExecutionRecorded,
     ExecutionResume,
+    OpenQuestion,
 )
 from kasal_jupyter.schemas.placeholders import names, texts_of
 from kasal_jupyter.schemas.tools import ClientTool
@@ -332,6 +335,8 @@ class BackgroundRun(RunResult):
         """Follow the run in a thread of its own."""
         self._view = view
         self._follower = Follower(client, self, view, tools)
+        if isinstance(view, LiveView):
+            view.answering = partial(client.answer_tool, self.job_id)
         self._follower.then = lambda: self._go_on(client, tools)
         if tools is not None:
             # Nobody waits at this kernel: the view says how to answer.
@@ -339,6 +344,32 @@ class BackgroundRun(RunResult):
             job_id = self.job_id
             self._follower.in_background(lambda call, loop: tools.serve(client, job_id, call, loop))
         self._follower.start()
+
+    @property
+    def pending(self) -> list[OpenQuestion]:
+        """What it asks people and nobody has answered yet, the oldest first."""
+        return list(self.trace.summary.questions.values())
+
+    def answer(self, text: str, arguments: Mapping[str, Any] | None = None) -> OpenQuestion:
+        """Answer the question that has been open for longest, and give it.
+
+        Parameters
+        ----------
+        text
+            The answer. A review and an approval take ``approve``, ``reject``, or what is to be different.
+        arguments
+            With an approval: what the call is made with.
+
+        Raises
+        ------
+        CellError
+            No question is open, or the text is none of the answers to choose from.
+        KasalError
+            The server refuses the answer: somebody else was quicker.
+        """
+        from kasal_jupyter.kernel.session import the_session
+
+        return answer_open(the_session().client, self.job_id, text, arguments)
 
     def _go_on(self, client: Client, tools: RunTools | None) -> None:
         if (by := _successor(client, self, tools)) is not None:
