@@ -182,7 +182,7 @@ def _unmarked(row: DiffRow) -> tuple[str | None, str | None]:
 
 
 def _marked(row: DiffRow) -> tuple[str | None, str | None]:
-    """Give both sides of a line that differs as HTML, with what differs marked: from the first such word on."""
+    """Give both sides of a line that differs as HTML, with what differs in it marked."""
     ours, theirs = _WORD.findall(row.a or ""), _WORD.findall(row.b or "")
     head = _common(ours, theirs)
     tail = _common(ours[head:][::-1], theirs[head:][::-1])
