@@ -351,10 +351,10 @@ def measure(rounds: int, seed: int, *, tiny: bool = False) -> tuple[int, list[st
                 broken.append(f"{victim}, {count} servers, round {told.rounds + 1}: {error}")
             runs += told.runs
             rows.append(
-                f"| {RUNS} runs under way, and the {victim} killed, {count} server{'s' * (count > 1)} on the folder | "
+                f"| {RUNS} runs, and the {victim} killed, {count} server{'s' * (count > 1)} on the folder | "
                 f"{told.rounds} rounds, {told.runs} runs, {told.cut} gone on with; of {told.asked} answers "
-                f"{told.asked_again} asked for twice, none of them recorded; of {told.ordered} side effects "
-                f"{told.ordered_again} called twice on a word, with one key; none lost or done twice |"
+                f"{told.asked_again} asked for twice, and none that was recorded; of {told.ordered} side "
+                f"effects {told.ordered_again} called twice, on a word; none lost, none done twice |"
             )
     return runs, broken, rows
 

@@ -245,6 +245,12 @@ class KasalApp(ExtensionApp):
         help="Executions of one user that wait for a person's answer without counting as running; each has a "
         "process. One more keeps its place.",
     ).tag(config=True)
+    put_away_seconds = Float(
+        300.0,
+        min=0,
+        help="Seconds that an execution waits for a person with a process of its own; then it is put away, "
+        "and brought back with the answer.",
+    ).tag(config=True)
     max_queued = Int(1_000, min=0, help="Executions that may wait; one more is refused with 503.").tag(
         config=True
     )
@@ -531,6 +537,7 @@ class KasalApp(ExtensionApp):
             asking_per_user=self.max_asking_per_user,
             launch_seconds=self.max_launch_seconds,
             journal_bytes=self.max_journal_bytes,
+            put_away_seconds=self.put_away_seconds,
         )
         store.quota = Quota(
             self.max_stored_bytes, self.max_crews, everybody=isinstance(catalog, SandboxCatalog)

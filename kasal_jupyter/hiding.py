@@ -12,7 +12,7 @@ import base64
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, ClassVar, TypeVar, overload
 from urllib.parse import unquote, urlsplit
 
@@ -99,6 +99,41 @@ def unhidden_among(values: Iterable[tuple[str, str]]) -> list[str]:
             for secret in (value if _SURE_NAME.search(name) else "", password_of(value) or "")
         )
     ]
+
+
+_SHAPES = rb"""
+    sk-[A-Za-z0-9_-]{20,}
+    (?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,}
+    (?:AKIA|ASIA)[A-Z0-9]{16}
+    gh[opsur]_[A-Za-z0-9]{20,}
+    github_pat_[A-Za-z0-9_]{20,}
+    glpat-[A-Za-z0-9_-]{16,}
+    xox[a-z]-[A-Za-z0-9-]{10,}
+    AIza[A-Za-z0-9_-]{30,}
+    (?:gsk|hf|r8|npm)_[A-Za-z0-9]{20,}
+    (?:xai|pplx|tvly)-[A-Za-z0-9-]{20,}
+    dapi[0-9a-f]{32}
+    eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}
+    -----BEGIN[A-Z ]*PRIVATE[ ]KEY-----(?:(?s:.)*?-----END[A-Z ]*PRIVATE[ ]KEY-----|(?s:.)*)
+"""
+"""What the keys of services look like whose keys can be told by their looks, an expression a line."""
+
+
+def without_keys(text: str) -> str:
+    """Give a text without what looks like a key, whosever it may be: for what is written to be given away."""
+    data = text.encode(errors="surrogatepass")
+    shapes = _shapes()
+    if shapes.search(data) is None:
+        return text
+    hidden: bytes = shapes.sub(MARK.encode(), data)
+    return hidden.decode(errors="surrogatepass")
+
+
+@cache
+def _shapes() -> Any:
+    shapes = [line.strip() for line in _SHAPES.splitlines() if line.strip()]
+    # Within a longer word they are none: "task-" ends like the beginning of one.
+    return _compiled(b"|".join(shape if shape.startswith(b"-") else rb"\b" + shape for shape in shapes))
 
 
 class Hider:

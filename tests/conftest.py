@@ -16,6 +16,7 @@ from playwright.sync_api import sync_playwright
 from kasal_jupyter import confined
 from tests import shared_programs
 from tests.engine import borrowed_zygotes, warm_engine
+from tests.processes import PATIENCE
 from tests.server import start_server
 from tests.shared_zygote import VARIABLE, shared
 from tests.skips import refused
@@ -37,6 +38,10 @@ def _trust_once(verify=True, cert=None, trust_env=True):
 
 # Each of thousands of clients would read whom to trust, which takes 50 ms, and speak plain HTTP.
 httpx._transports.default.create_ssl_context = _trust_once
+
+# Where a test says nothing of its own, it would give up after five seconds, which a busy machine may take.
+for _what in ("connect", "read", "write", "pool"):
+    setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _what, PATIENCE)
 
 
 def pytest_configure(config):

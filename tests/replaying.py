@@ -16,7 +16,9 @@ _NUMBERS = itertools.count(2)
 _WHEN = frozenset({"time", "seq", "job_id", "span_id", "parent_id", "duration_ms", "recorded"})
 """What of an event says when it was, or in which run."""
 
-_MOMENTS = frozenset({"llm_chunk", "tool_request", "input_request", "memory_stored"})
+_MOMENTS = frozenset(
+    {"llm_chunk", "tool_request", "memory_stored", "input_request", "input_answer", "tool_approved"}
+)
 """What belongs to a live run alone: pieces of answers, questions to others, and what is remembered of it."""
 
 

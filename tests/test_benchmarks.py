@@ -11,6 +11,7 @@ LOADING = {"engine": "import_crewai", "replay": "replay.py", "memory": "--crewai
 """What the command lines have of those of their processes that load CrewAI themselves."""
 
 # What breaks runs has a test of its own: see test_faults.py.
+OF_FAULTS = "16 runs, and "
 TINY = [name for name in BENCHMARKS if name != "faults"]
 
 
@@ -24,7 +25,7 @@ def test_the_readme_has_the_rows_that_they_print():
     """Keep it behind the others."""
     if len(PRINTED) < 3:
         pytest.skip("it is about what all of them have printed")
-    assert set(known()) == set(PRINTED)
+    assert {name for name in known() if not name.startswith(OF_FAULTS)} == set(PRINTED)
 
 
 def test_each_is_named():

@@ -16,10 +16,13 @@ from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.listing import LISTED, list_page
 from kasal_jupyter.api.long_answer import PouredAnswer
 from kasal_jupyter.api.operation import Media, operation
+from kasal_jupyter.auth.gate import Caller
 from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, NotFound
 from kasal_jupyter.executions import verbs
 from kasal_jupyter.executions.acceptance import KeyedRequest
 from kasal_jupyter.executions.artifacts import list_artifacts, open_artifact, zip_artifacts
+from kasal_jupyter.executions.cassettes import record_of
+from kasal_jupyter.executions.lineage import asked_of
 from kasal_jupyter.executions.traces import compared
 from kasal_jupyter.places import FILES, LISTS
 from kasal_jupyter.schemas.base import parse_time, utc_now
@@ -42,6 +45,9 @@ from kasal_jupyter.schemas.executions import (
     ExecutionStatus,
     ExecutionStopped,
     ForkPreview,
+    PendingQuestion,
+    QuestionList,
+    QuestionQuery,
     Recorded,
     ToolAnswer,
     ToolAnswered,
@@ -104,7 +110,8 @@ class ExecutionsHandler(ApiHandler):
         """Start an execution: it was checked whole, and is on the disk, when this answers.
 
         `inputs` has a value for each placeholder in the crew's texts. With `once`, a run that was asked for
-        the same answers, where there is one: then nothing is started, and the status is 200.
+        the same answers, where there is one: then nothing is started, and the status is 200. With a
+        `cassette`, what its record has answered is not asked again.
         """
         body = self.body(ExecutionCreate)
         self.crew(body.crew_id, field="crew_id")
@@ -114,7 +121,7 @@ class ExecutionsHandler(ApiHandler):
         if body.once:
             execution, earlier = await verbs.once(runs, whole, body.inputs, owner, **given)
         else:
-            execution = await verbs.start(runs, whole, body.inputs, owner, **given)
+            execution = await verbs.start(runs, whole, body.inputs, owner, **given, cassette=body.cassette)
         if earlier:
             self.answer(_recorded(execution, runs.position(execution.id)))
             return
@@ -132,8 +139,9 @@ class ExecutionsHandler(ApiHandler):
         if not _KEY_FORM.fullmatch(key):
             reason = "1 to 200 printable ASCII characters without blanks, a UUID for example"
             raise InvalidRequest("Invalid header", faults=[Fault(KEY, reason)])
-        # A key that came before there was the field still stands for the same.
-        said = body.model_dump(exclude=None if body.once else {"once"})
+        # A key that came before there were these fields still stands for the same.
+        later = {"once": body.once, "cassette": body.cassette}
+        said = body.model_dump(exclude={name for name, value in later.items() if not value})
         written = orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
         return KeyedRequest(f"{self.caller.owner}/{key}", hashlib.sha256(written).hexdigest())
 
@@ -180,6 +188,30 @@ class ResultHandler(PouredAnswer):
         self._headers["Content-Type"] = "application/json"
         with whole.file:
             await self.pour(_poured(execution, whole.chunks()))
+
+
+class RecordHandler(PouredAnswer):
+    """``GET /executions/{job_id}/record``."""
+
+    tag = "Execution Management"
+
+    @operation(
+        "Get execution record",
+        access="viewer",
+        answers={200: Media("application/x-ndjson", "A recorded run of a cassette: one JSON object a line.")},
+        errors=(404, 409),
+    )
+    async def get(self, job_id: str) -> None:
+        """Give what an execution that has ended was asked and answered, as lines of a cassette.
+
+        They have neither times nor keys, and are what a later start takes as its `cassette`'s `record`.
+        """
+        execution = await execution_of(self, job_id)
+        runs = self.parts.runs
+        asked, journal = asked_of(runs.store, execution), runs.files.journal(job_id)
+        lines = await FILES.do(lambda: record_of(execution, asked, journal), owner=execution.owner)
+        self._headers["Content-Type"] = "application/x-ndjson"
+        await self.pour(lines)
 
 
 class StopHandler(ApiHandler):
@@ -309,15 +341,45 @@ class ToolCallHandler(ApiHandler):
         in_maintenance=True,
     )
     async def post(self, job_id: str, call_id: str) -> None:
-        """Answer a `tool_request` of an execution that was started with tools of yours.
+        """Answer a `tool_request` of an execution that was started with tools of yours, or a question.
 
-        Either `result`, or `error`: the agent is told what went wrong, and may go on.
+        Either `result`, or `error`: the agent is told what went wrong, and may go on. A question is answered
+        by its execution's owner, by admins, and by those whom the crew's `people` name; the first answer
+        counts, and 409 is told to whoever comes later.
         """
         body = self.body(ToolAnswer)
-        await execution_of(self, job_id)
-        run = await self.parts.runs.running(job_id)
-        run.calls.answer(RunToolAnswer(call_id=call_id, **body.model_dump(exclude_unset=True)))
+        execution = self.parts.store.executions.get(job_id)
+        if execution is None or not _may_answer(self.caller, execution):
+            raise NotFound(f"There is no execution {job_id}")
+        answer = RunToolAnswer(call_id=call_id, **body.model_dump(exclude_unset=True))
+        asked_only = not self.caller.sees(execution)
+        await self.parts.runs.answer(job_id, answer, self.caller.author, asked_only=asked_only)
         self.answer(ToolAnswered(call_id=call_id))
+
+
+class QuestionsHandler(ApiHandler):
+    """``GET /questions``."""
+
+    tag = "Execution Management"
+
+    @operation("List open questions", access="viewer", query=QuestionQuery, answers={200: QuestionList})
+    async def get(self) -> None:
+        """List what executions ask that the caller may answer, the oldest first."""
+        query = self.query(QuestionQuery)
+        found = [
+            PendingQuestion(**question.model_dump(), job_id=each.id, crew_name=each.crew_name)
+            for each in await self.parts.runs.asking()
+            if _may_answer(self.caller, each)
+            for question in each.questions
+        ]
+        if query.search is not None:
+            found = [each for each in found if query.search.casefold() in each.question.casefold()]
+        found.sort(key=lambda question: question.asked_at, reverse=query.sort.startswith("-"))
+        self.answer(QuestionList.of(query, query.part(found), len(found)))
+
+
+def _may_answer(caller: Caller, execution: Execution) -> bool:
+    return caller.sees(execution) or (caller.user_id is not None and caller.name in execution.may_answer)
 
 
 async def execution_of(handler: ApiHandler, job_id: str) -> Execution:

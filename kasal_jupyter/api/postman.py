@@ -97,7 +97,7 @@ pm.sendRequest({
 // Ask again until it has ended: twice a second, for two minutes at the most.
 const asked = Number(pm.collectionVariables.get("asked") || 0) + 1;
 const status = pm.response.json().status;
-if (["queued", "running"].includes(status) && asked < 240) {
+if (["queued", "running", "waiting_for_input"].includes(status) && asked < 240) {
   pm.collectionVariables.set("asked", asked);
   pm.execution.setNextRequest(pm.info.requestName);
   setTimeout(() => {}, 500);

@@ -43,7 +43,7 @@ from kasal_jupyter.kernel.views.figures import (
     place_text,
     size_text,
 )
-from kasal_jupyter.kernel.views.rows import STATUS_MARKS, how_to_answer
+from kasal_jupyter.kernel.views.rows import STATUS_MARKS, asked_text, how_to_answer
 from kasal_jupyter.schemas.base import MOST_LISTED
 from kasal_jupyter.schemas.executions import ExecutionStatus
 from kasal_jupyter.whole_file import write_whole
@@ -119,7 +119,7 @@ def run_status(args: argparse.Namespace) -> int:
     elif found.current_task:
         print(f"now: {one_line(found.current_task)}")
     for asked in found.questions:
-        print(clean(f"{asked.agent or 'An agent'} asks: {asked.question}"))
+        print(asked_text(asked))
         print(how_to_answer(found.job_id, asked.choices))
     return exit_status(found.status)
 
@@ -173,7 +173,7 @@ def run_answer(args: argparse.Namespace) -> int:
         if args.answer is None:
             for each in open_questions(client, args.job):
                 which = f" ({' / '.join(each.choices)})" if each.choices else ""
-                print(clean(f"{each.agent or 'An agent'} asks: {each.question}{which}"))
+                print(f"{asked_text(each)}{which}")
             return 0
         asked = answer_open(client, args.job, args.answer)
     print(clean(f"answered {asked.agent or 'an agent'}: {asked.question}"))

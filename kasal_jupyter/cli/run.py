@@ -24,6 +24,7 @@ from kasal_jupyter.cli.connect import (
 from kasal_jupyter.cli.crew_file import find_crew, names_file, read_crew, read_inputs, store_crew
 from kasal_jupyter.cli.run_view import Prompt, RunView, view_on
 from kasal_jupyter.cli.terminal import TraceHighlighter, console_of, print_rows
+from kasal_jupyter.client.cassette import Turn
 from kasal_jupyter.client.client import Client, Waiting
 from kasal_jupyter.errors import Conflict
 from kasal_jupyter.events.trace import Trace
@@ -31,12 +32,14 @@ from kasal_jupyter.kernel.runs.result import inputs_again
 from kasal_jupyter.kernel.runs.run_list import (
     STEP_HEADS,
     add_budget,
+    add_cassette,
     add_step_search,
     answer_of,
     budget_of,
     found_steps,
     outcome,
     searches_steps,
+    tape_of_words,
     trace_cells,
 )
 from kasal_jupyter.kernel.views.cards import Checked, remark_line
@@ -97,6 +100,7 @@ def add_run(subparsers: Subparsers) -> None:
     run.add_argument(
         "--force", action="store_true", help="write the file over a crew that was changed elsewhere"
     )
+    add_cassette(run)
     add_watching(run)
     run.set_defaults(handler=run_run)
 
@@ -150,6 +154,9 @@ def run_run(args: argparse.Namespace) -> int:
         args.values, args.crew = [args.crew, *args.values], None
     elif args.again is None and args.crew is None:
         raise WrongUsage("Which crew? Name it or its file, or repeat an execution: --again JOB")
+    tape = tape_of_words(args)
+    if args.bg and tape is not None and tape.record is not None:
+        raise WrongUsage("A run is recorded when it has completed; leave --bg or --record out")
     if args.crew == "-" == args.inputs:
         raise WrongUsage("The crew and the inputs cannot both be the standard input")
     # What is wrong here is told before a server is started.
@@ -167,11 +174,13 @@ def run_run(args: argparse.Namespace) -> int:
                 say(f"crew {clean(crew.name)}: {done}")
         if args.dry_run:
             return _check(client, crew_id, inputs, as_json=args.json)
-        once = args.once and not args.fresh
-        accepted = client.start(crew_id, inputs, budget=budget_of(args), once=once)
+        turn = tape.turn(client.crew(crew_id).name, inputs) if tape is not None else None
+        once = args.once and not args.fresh and turn is None
+        cassette = turn.cassette if turn is not None else None
+        accepted = client.start(crew_id, inputs, budget=budget_of(args), once=once, cassette=cassette)
         if isinstance(accepted, ExecutionRecorded) and not args.quiet:
             say(answered_text(accepted.recorded))
-        return watch(client, accepted, args, crew_id)
+        return watch(client, accepted, args, crew_id, turn)
 
 
 def run_replay(args: argparse.Namespace) -> int:
@@ -193,8 +202,11 @@ def watch(
     accepted: ExecutionAccepted | ExecutionRecorded,
     args: argparse.Namespace,
     crew_id: str | None = None,
+    turn: Turn | None = None,
 ) -> int:
     """Show a run to its end, or tell its id alone; give the exit status.
+
+    One that has completed is recorded, where it is its ``turn``.
 
     Ctrl-C stops it, unless it is an earlier one, which is somebody else's.
     """
@@ -215,10 +227,16 @@ def watch(
         stop = not isinstance(accepted, ExecutionRecorded)
         _follow(client, accepted.job_id, view, stop=stop, prompt=prompt)
     if (by := _successor(client, view.trace)) is not None:
-        return watch(client, accepted.model_copy(update={"job_id": by, "remarks": []}), args)
+        return watch(client, accepted.model_copy(update={"job_id": by, "remarks": []}), args, turn=turn)
+    if turn is not None and view.trace.summary.status == "completed":
+        turn.keep(client, accepted.job_id, _silent if args.quiet or args.json else say)
     if file.isatty() and answer_of(view.trace.summary) is not None and not args.quiet:
         say("")
     return _tell_end(client, view.trace, answer=not args.json, error=args.quiet or args.json)
+
+
+def _silent(_text: str) -> None:
+    """Say nothing."""
 
 
 def _check(client: Client, crew_id: str, inputs: dict[str, Any], *, as_json: bool) -> int:

@@ -22,7 +22,7 @@ from kasal_jupyter.cli.terminal import TraceHighlighter, console_of
 from kasal_jupyter.errors import Conflict, NotFound
 from kasal_jupyter.events.event import Event
 from kasal_jupyter.events.trace import Span, Trace
-from kasal_jupyter.kernel.runs.questions import HumanQuestion, chosen, prompt_of
+from kasal_jupyter.kernel.runs.questions import HumanQuestion, answer_meant, prompt_of
 from kasal_jupyter.kernel.views.clean import one_line
 from kasal_jupyter.kernel.views.figures import counted, duration_text, place_text, run_cost_text
 from kasal_jupyter.kernel.views.rows import MARKS, elapsed_text
@@ -289,6 +289,10 @@ class Prompt:
             for question in self._waiting:
                 if question.span_id == event["span_id"]:
                     question.closed.set()
+        elif event["type"] == "input_answer":
+            for question in self._waiting:
+                if question.call_id == event["call_id"]:
+                    question.closed.set()
 
     def idle(self) -> None:
         """Go on: ask the next question, or send what was typed. To be called now and then."""
@@ -308,7 +312,7 @@ class Prompt:
             # The terminal's end of input: whoever sat there has gone, and somebody else may answer.
             self._waiting.clear()
             self._end()
-        elif (answer := chosen(line, self._asked.choices)) is not None:
+        elif (answer := answer_meant(line, self._asked.choices, self._asked.kind)) is not None:
             self._send(self._asked, answer)
             self._end()
         else:
@@ -343,9 +347,9 @@ class Prompt:
             data = b""
         self._lines.put(data.decode(errors="replace") if data else None)
 
-    def _send(self, question: HumanQuestion, answer: str) -> None:
+    def _send(self, question: HumanQuestion, answer: ToolAnswer) -> None:
         try:
-            self._client.answer_tool(self._job_id, question.call_id, ToolAnswer(result=answer))
+            self._client.answer_tool(self._job_id, question.call_id, answer)
         except (Conflict, NotFound):
             say("That question is no longer open.")
         question.closed.set()

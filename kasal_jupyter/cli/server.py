@@ -15,6 +15,7 @@ from kasal_jupyter.client.client import Client
 from kasal_jupyter.client.private_server import Announcement, announcement_path, running_servers
 from kasal_jupyter.errors import Conflict
 from kasal_jupyter.kernel.views.figures import counted
+from kasal_jupyter.schemas.executions import ENDED
 
 if TYPE_CHECKING:
     from kasal_jupyter.cli.connect import Subparsers
@@ -95,7 +96,7 @@ def _end(pid: int) -> None:
 def _running(server: Announcement) -> int:
     client = Client(server.connection)
     try:
-        return sum(each.status in {"queued", "running"} for each in client.executions(MOST))
+        return sum(each.status not in ENDED for each in client.executions(MOST))
     finally:
         client.close()
 

@@ -36,6 +36,7 @@ STATE_STYLES = {
     "stopped": "yellow",
     "interrupted": "yellow",
     "running": "cyan",
+    "waiting_for_input": "yellow",
     "queued": "dim",
 }
 

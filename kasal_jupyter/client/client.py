@@ -20,6 +20,7 @@ from kasal_jupyter.client.connection import Connection, print_line, refusal_of
 from kasal_jupyter.events.event import Event
 from kasal_jupyter.outward import NoWayOut, client_options, proxy_for
 from kasal_jupyter.schemas.base import MOST_LISTED, Updated
+from kasal_jupyter.schemas.cassettes import Cassette
 from kasal_jupyter.schemas.crews import (
     ChangeQuery,
     CrewCheck,
@@ -274,16 +275,20 @@ class Client:
         *,
         budget: Budget | None = None,
         once: bool = False,
+        cassette: Cassette | None = None,
     ) -> ExecutionAccepted | ExecutionRecorded:
         """Start an execution; the given tools are this client's to answer for.
 
         It ends before the model call that would pass the budget, where there is one. With ``once``, an
-        earlier one that was asked for the same may answer: then it is that, and nothing was started.
+        earlier one that was asked for the same may answer: then it is that, and nothing was started. What
+        a ``cassette`` has recorded is not asked again.
         """
         body = ExecutionCreate(crew_id=crew_id, inputs=inputs or {}, tools=list(tools), budget=budget)
         if once:
             # An older server knows no such field.
             body = body.model_copy(update={"once": True})
+        if cassette is not None:
+            body = body.model_copy(update={"cassette": cassette})
         answer = self._request("POST", "/executions", written(body))
         model = ExecutionRecorded if once and "recorded" in orjson.loads(answer) else ExecutionAccepted
         return model.model_validate_json(answer)
@@ -292,6 +297,10 @@ class Client:
         """Run an execution that has ended once more from its record."""
         path = f"/executions/{quote(job_id, safe='')}/replay"
         return ExecutionBegun.model_validate_json(self._request("POST", path))
+
+    def record(self, job_id: str) -> bytes:
+        """Give what an execution that has ended was asked and answered, as lines of a cassette."""
+        return self._request("GET", f"/executions/{quote(job_id, safe='')}/record")
 
     def resume(self, job_id: str, change: ExecutionResume) -> ExecutionBegun:
         """Go on with an execution that has ended before its time."""

@@ -12,7 +12,10 @@ tool call. One event opens it and another closes it, both with its ``span_id``;
     task_start   task_complete  | task_failed     guardrail
     agent_start  agent_complete | agent_failed    memory_recalled
     llm_call     llm_response   | llm_failed      llm_chunk, llm_retry
-    tool_call    tool_result    | tool_failed     tool_request, input_request
+    tool_call    tool_result    | tool_failed     tool_request, tool_approved
+
+``input_request`` and ``input_answer`` add to the span of whatever asks a person: a tool call, or an agent
+whose result is reviewed.
 
 ``task_skipped`` opens and closes its span in one; ``llm_retry`` comes after the end of the
 call it is about.
@@ -30,7 +33,8 @@ from typing import Any, Literal, NotRequired, TypeGuard, get_args, get_origin
 
 from typing_extensions import TypedDict, get_type_hints  # pydantic reads no others on Python 3.11
 
-from kasal_jupyter.schemas.executions import EditKind, Status, Verb
+from kasal_jupyter.schemas.executions import EditKind, RunState, Verb
+from kasal_jupyter.schemas.people import AskedKind, OnTimeout
 
 
 class EventBase(TypedDict):
@@ -141,7 +145,7 @@ class ExecutionStatusEvent(EventBase):
     """The run's state changed. The first event is ``queued``, the last an ended state."""
 
     type: Literal["execution_status"]
-    status: Status
+    status: RunState
     crew_id: NotRequired[str]
     """On ``queued``, as are the next eight."""
     crew_name: NotRequired[str]
@@ -348,16 +352,54 @@ class ToolRequest(SpanEvent):
     arguments: dict[str, Any]
 
 
-class InputRequest(SpanEvent):
-    """An agent asks a human, within the span of its ``tool_call``; whoever may see the run answers."""
+class InputRequest(SpanEvent, Keyed):
+    """A person is asked, within the span of what asks; whoever may answer for the run answers."""
 
     type: Literal["input_request"]
     call_id: str
     question: str
     choices: list[str]
-    """Answers to choose from; empty where any text is one."""
+    """Answers to choose from; empty where any text is one. Beside those of a review or an approval, any other
+    text is one as well."""
     timeout: float
     """Seconds until nobody is waited for any more."""
+    kind: NotRequired[AskedKind]
+    """Left out where it is an agent's own question."""
+    on_timeout: NotRequired[OnTimeout]
+    """What counts as the answer where there is none in time; left out, the agent is told so."""
+    output: NotRequired[str]
+    """On a review: the task's result."""
+    tool: NotRequired[str]
+    """On an approval, as are the next three: which call is to be made."""
+    arguments: NotRequired[dict[str, Any]]
+    digest: NotRequired[str]
+    """Of the arguments: an answer counts for these alone."""
+    crew_version: NotRequired[int]
+    """The crew's, for which alone an approval counts."""
+
+
+class InputAnswer(SpanEvent, Answering):
+    """A person has answered, or the time for that is over; of several answers this is the one that counts."""
+
+    type: Literal["input_answer"]
+    call_id: str
+    result: NotRequired[str]
+    """The answer: of a review or an approval ``approve``, ``reject``, or what is to be different."""
+    error: NotRequired[str]
+    """Why there is none."""
+    arguments: NotRequired[dict[str, Any]]
+    """On an approval: what the call is made with, where that was changed."""
+    by: str | None
+    """Who has answered; None where nobody has in time."""
+
+
+class ToolApproved(SpanEvent):
+    """A call that a person was asked about is made now."""
+
+    type: Literal["tool_approved"]
+    tool: str
+    arguments: dict[str, Any]
+    """What it is made with."""
 
 
 class Remembered(TypedDict):
@@ -447,6 +489,8 @@ Event = (
     | ToolCall
     | ToolRequest
     | InputRequest
+    | InputAnswer
+    | ToolApproved
     | ToolResult
     | ToolFailed
     | MemoryRecalled

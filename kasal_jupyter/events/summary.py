@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kasal_jupyter.events.event import ErrorEvent, Event, ExecutionStatusEvent, Remembered
+from kasal_jupyter.events.event import ErrorEvent, Event, ExecutionStatusEvent, InputRequest, Remembered
 from kasal_jupyter.events.tally import (
     CALL_ENDS,
     COUNTED,
@@ -22,6 +22,7 @@ from kasal_jupyter.schemas.executions import (
     ExecutionError,
     FailedCall,
     OpenQuestion,
+    RunState,
     Status,
     Verb,
 )
@@ -36,7 +37,7 @@ class RunSummary:
     100 only with the state ``completed``.
     """
 
-    status: Status = "queued"
+    status: RunState = "queued"
     crew_name: str = ""
     verb: Verb = "run"
     parent: str | None = None
@@ -49,8 +50,8 @@ class RunSummary:
     tasks_done: int = 0
     current_task: str | None = None
     task_states: dict[str, str] = field(default_factory=dict)
-    questions: dict[int, OpenQuestion] = field(default_factory=dict)
-    """What agents ask humans and nobody has answered yet, by the span of the tool call."""
+    questions: dict[str, OpenQuestion] = field(default_factory=dict)
+    """What people are asked and nobody has answered yet, by ``call_id``."""
     result: str | None = None
     result_file: str | None = None
     """Where the whole result is in the run's folder, where it is longer than an event's may be."""
@@ -71,6 +72,12 @@ class RunSummary:
     """What is wrong with tasks' results, that one was cut off, say, by task: its title, and the remark."""
     errors: int = 0
     """Failed spans and errors, those the run recovered from included."""
+    waited: float = 0.0
+    """Seconds that it has done nothing but wait for people, not counting how long it does so now."""
+    rests: bool = False
+    """Whether it waits for people, or has done nothing since but to be answered: so it can be put away."""
+    _asking: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    _waits_since: str | None = None
     resuming: bool = False
     """Whether another run goes on with this one, which was cut off."""
     _under_way: dict[int, Mapping[str, Any]] = field(default_factory=dict)
@@ -87,6 +94,23 @@ class RunSummary:
     def ended(self) -> bool:
         """Whether the run is over."""
         return self.status in ENDED
+
+    @property
+    def waits(self) -> bool:
+        """Whether the run does nothing but wait for people: each task under way, and each call."""
+        if not self._asking or self.status != "running":
+            return False
+        spans = {event["span_id"] for event in self._asking.values()}
+        tasks = {event["task_id"] for event in self._asking.values()}
+        # A call without a key is the crew's own: an agent that has another work asks by that one.
+        calls = (span_id for span_id, call in self._under_way.items() if call.get("key"))
+        running = (task_id for task_id, state in self.task_states.items() if state == "running")
+        return spans.issuperset(calls) and tasks.issuperset(running)
+
+    @property
+    def standing(self) -> Status:
+        """The status of its execution."""
+        return "waiting_for_input" if self.waits else self.status
 
     @property
     def under_way(self) -> FailedCall | None:
@@ -134,6 +158,13 @@ class RunSummary:
         """US dollars of the model calls; None as soon as one's is unknown."""
         return self.tally.cost
 
+    def worked(self, now: str) -> float:
+        """Give the seconds since its start that it has not waited for people."""
+        if self.started_at is None:
+            return 0.0
+        passed = (parse_time(self._waits_since or now) - parse_time(self.started_at)).total_seconds()
+        return max(0.0, passed + self._set_back - self.waited)
+
     def usage(self) -> Usage:
         """Give the tokens, the calls and the cost so far."""
         return self.tally.usage()
@@ -152,6 +183,17 @@ class RunSummary:
 
         What comes after the end is what the crew learns of the run: it costs, and changes nothing else.
         """
+        self._take(event)
+        if not self.rests or not _leaves_at_rest(event):
+            self.rests = self.waits
+        if self.waits:
+            self._waits_since = self._waits_since or event["time"]
+        elif self._waits_since is not None:
+            passed = parse_time(event["time"]) - parse_time(self._waits_since)
+            self.waited += max(0.0, passed.total_seconds())
+            self._waits_since = None
+
+    def _take(self, event: Event) -> None:
         self.seq = event.get("seq", self.seq)
         self._follow_clock(event["time"])
         if event["type"] in CALL_ENDS:
@@ -181,18 +223,14 @@ class RunSummary:
                 self._task_state(event["task_id"], "failed")
                 self.errors += 1
             case "input_request":
-                self.questions[event["span_id"]] = OpenQuestion(
-                    call_id=event["call_id"],
-                    agent=event["agent"],
-                    question=event["question"],
-                    choices=event["choices"],
-                    timeout=event["timeout"],
-                    asked_at=whole_seconds(event["time"]),
-                )
-            case "tool_result":
-                self.questions.pop(event["span_id"], None)
-            case "tool_failed":
-                self.questions.pop(event["span_id"], None)
+                self._asking[event["call_id"]] = event
+                self.questions[event["call_id"]] = question_of(event)
+            case "input_answer":
+                self._close_question(event["call_id"])
+            case "tool_result" | "tool_failed":
+                for call_id, asked in list(self._asking.items()):
+                    if asked["span_id"] == event["span_id"]:
+                        self._close_question(call_id)
             case "memory_stored":
                 self.remembered = event["memories"]
             case "error":
@@ -209,7 +247,7 @@ class RunSummary:
     def fields(self) -> dict[str, Any]:
         """Give what an execution's stored summary takes from the run, as plain JSON types."""
         return {
-            "status": self.status,
+            "status": self.standing,
             "progress": self.progress,
             "current_task": None if self.ended else self.current_task,
             "started_at": whole_seconds(self.started_at) if self.started_at else None,
@@ -226,6 +264,10 @@ class RunSummary:
             "calls": self.answers.calls().model_dump(),
             "failed_at": self.failed_at.model_dump() if self.failed_at else None,
         }
+
+    def _close_question(self, call_id: str) -> None:
+        self.questions.pop(call_id, None)
+        self._asking.pop(call_id, None)
 
     def _end_call(self, event: Mapping[str, Any]) -> None:
         opened = self._under_way.pop(event["span_id"], event)
@@ -270,7 +312,8 @@ class RunSummary:
             self.tasks_total = len(event.get("tasks", ()))
             self.task_states = {task["id"]: "created" for task in event.get("tasks", ())}
         elif self.status == "running":
-            self.started_at = event["time"]
+            # One that was put away is told to run again when it is brought back.
+            self.started_at = self.started_at or event["time"]
         elif self.status in ENDED:
             self.ended_at = event["time"]
             self.resuming = event.get("resuming", False)
@@ -278,6 +321,7 @@ class RunSummary:
                 self.failed_at = self._failed_call(event)
             self._leave_calls()
             self.questions.clear()
+            self._asking.clear()
             self.result = event.get("result", self.result)
             self.result_file = event.get("result_file")
             if (error := event.get("error")) and self.error is None:
@@ -306,6 +350,33 @@ class RunSummary:
         before = self.task_states.get(task_id)
         self.task_states[task_id] = state
         return before
+
+
+def _leaves_at_rest(event: Event) -> bool:
+    """Say whether an event does not wake a run that rests: it is answered, or gets a process again."""
+    return event["type"] == "input_answer" or (
+        event["type"] == "execution_status" and event["status"] == "running"
+    )
+
+
+def question_of(event: InputRequest) -> OpenQuestion:
+    """Give the question of an event."""
+    return OpenQuestion(
+        call_id=event["call_id"],
+        agent=event["agent"],
+        question=event["question"],
+        choices=event["choices"],
+        timeout=event["timeout"],
+        asked_at=whole_seconds(event["time"]),
+        kind=event.get("kind", "question"),
+        on_timeout=event.get("on_timeout"),
+        task=event["task"],
+        output=event.get("output"),
+        tool=event.get("tool"),
+        arguments=event.get("arguments"),
+        digest=event.get("digest"),
+        crew_version=event.get("crew_version"),
+    )
 
 
 def _worded(call: Mapping[str, Any] | None) -> FailedCall | None:

@@ -9,6 +9,7 @@ from typing import Any
 from kasal_jupyter.errors import Conflict
 from kasal_jupyter.executions.feed import event_of
 from kasal_jupyter.schemas.base import utc_now, utc_now_precise
+from kasal_jupyter.schemas.cassettes import Cassette
 from kasal_jupyter.schemas.crews import Crew, WholeCrew
 from kasal_jupyter.schemas.executions import Budget, CrewRemark, Execution, Verb
 from kasal_jupyter.schemas.spec import RunRequest, RunSpec
@@ -38,6 +39,8 @@ class Asked:
         Whether a model that fails is not asked again.
     once
         Whether a run that was asked for the same may answer.
+    cassette
+        The cassette that it is recorded for, or takes its answers from.
     """
 
     whole: WholeCrew
@@ -48,6 +51,7 @@ class Asked:
     model: str | None = None
     unrepeated: bool = False
     once: bool = False
+    cassette: Cassette | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,4 +211,5 @@ def queued_execution(
         attempt=attempt,
         idempotency_key=request.key if request else None,
         request_digest=request.digest if request else None,
+        may_answer=spec.crew.people.may_answer,
     )

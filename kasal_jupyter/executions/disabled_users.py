@@ -45,7 +45,7 @@ class DisabledOwners:
             found = [
                 execution.id
                 for owner in self._disabled
-                for status in ("queued", "running")
+                for status in ("queued", "running", "waiting_for_input")
                 for execution in store.executions.find(
                     owner=owner, status=status, server=self._runs.presence.server_id
                 )

@@ -40,6 +40,10 @@ class RunFiles:
         """Give the folder that a run writes its files in."""
         return self.folder / job_id
 
+    def cassette(self, job_id: str) -> Path:
+        """Give where what a run's cassette has recorded is, where it has one."""
+        return self.folder / f"{job_id}.cassette"
+
     def delete(self, job_id: str) -> None:
         """Delete all that there is of a run.
 
@@ -55,6 +59,7 @@ class RunFiles:
             pass
         except OSError:
             shutil.rmtree(workspace)
+        self.cassette(job_id).unlink(missing_ok=True)
         self.journal(job_id).unlink(missing_ok=True)
 
 

@@ -15,10 +15,19 @@ from kasal_jupyter.auth.gate import SERVER_OWNER
 from kasal_jupyter.errors import Conflict
 from kasal_jupyter.events.summary import RunSummary
 from kasal_jupyter.executions.acceptance import Asked
+from kasal_jupyter.executions.files import RunFiles
 from kasal_jupyter.schemas.crews import WholeCrew
 from kasal_jupyter.schemas.executions import ENDED, Budget, Execution, ExecutionChange, ExecutionResume
 from kasal_jupyter.schemas.mcp import RunMcpServer
-from kasal_jupyter.schemas.spec import RunEmbedder, RunRequest, RunSearch, RunSpec
+from kasal_jupyter.schemas.spec import (
+    ForkPlace,
+    RecordVerb,
+    RunEmbedder,
+    RunRequest,
+    RunSearch,
+    RunSource,
+    RunSpec,
+)
 from kasal_jupyter.schemas.tasks import Task
 from kasal_jupyter.schemas.tools import ClientTool
 from kasal_jupyter.schemas.usage import Usage
@@ -28,7 +37,9 @@ from kasal_jupyter.store.store import Store
 MOST_ATTEMPTS = 3
 """Attempts at a run that may fail at one and the same call."""
 
-_OF_ONE_RUN = frozenset({"job_id", "inputs", "folder", "clock", "source", "journal_bytes", "unrepeated"})
+_OF_ONE_RUN = frozenset(
+    {"job_id", "inputs", "folder", "clock", "source", "own", "journal_bytes", "unrepeated"}
+)
 """Fields of the message that are not stored: they are another run's, or stand in the execution."""
 
 
@@ -312,3 +323,23 @@ def require_alone(store: Store, asked: RunRequest) -> None:
     for each in attempts_at(store, asked):
         if each.status not in ENDED:
             raise Conflict(f"{each.id} is {each.status}, which is an attempt at the same run")
+
+
+def source_of(
+    store: Store, files: RunFiles, verb: RecordVerb, job_id: str, place: ForkPlace | None = None
+) -> RunSource:
+    """Give a run as what another takes its answers from; who resumes it, also what it took its own from."""
+    source = RunSource(verb=verb, job_id=job_id, journal=str(files.journal(job_id).absolute()), place=place)
+    execution = store.executions.readable(job_id) if verb == "resume" else None
+    if execution is None or execution.parent is None:
+        return source
+    if execution.verb == "run":
+        recorded = files.cassette(job_id)
+        cassette = RunSource(verb="run", job_id=execution.parent, journal=str(recorded.absolute()))
+        return source.model_copy(update={"before": cassette}) if recorded.exists() else source
+    if not files.journal(execution.parent).exists():
+        return source
+    asked = store.run_requests.readable(job_id)
+    place = asked.place if asked is not None else None
+    before = source_of(store, files, execution.verb, execution.parent, place)
+    return source.model_copy(update={"before": before})

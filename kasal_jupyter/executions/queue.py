@@ -34,6 +34,8 @@ class RunLimits:
         How long a run may take to get a process that says it has begun.
     journal_bytes
         Bytes of events that one run may record.
+    put_away_seconds
+        How long a run waits for people before its process is ended, to be brought back with the answer.
     """
 
     running: int = 10
@@ -43,6 +45,7 @@ class RunLimits:
     asking_per_user: int = 16
     launch_seconds: float = 60.0
     journal_bytes: int = 200_000_000
+    put_away_seconds: float = 300.0
 
 
 class Waiting(Protocol):

@@ -3,7 +3,13 @@
 ::
 
     queued ──────► launching ──────► running ──────► ended ──────► stored
-       └───────────────┴──────── (stopped, failed) ────┘
+       │               ▲               │               ▲
+       │               └──── away ◄────┤               │
+       └───────────────┴────────────── ┴ (stopped, failed)
+
+A run that waits for people for long is put *away*: its process is ended, and another is begun when it is
+answered, which goes through what the journal has and then on (:class:`RunOwnRecord`). It is the same run all
+the while, to whoever follows it; a server that ends leaves such a run to the next one.
 
 Whatever fails on the way, a run ends, and once: :meth:`Run._conclude` writes the ends that the server gives
 it, :meth:`Run._take` takes the one that its process gives, and whichever comes first counts. Its place is
@@ -34,7 +40,7 @@ from kasal_jupyter.executions.feed import Feed, event_of
 from kasal_jupyter.executions.recovery import interrupted_event
 from kasal_jupyter.places import DISK, Chores
 from kasal_jupyter.schemas.executions import ENDED
-from kasal_jupyter.schemas.spec import NOTE, RunMessage, RunSpec, RunToolAnswer
+from kasal_jupyter.schemas.spec import NOTE, RunMessage, RunOwnRecord, RunSpec, RunToolAnswer
 
 LAUNCH_SECONDS = 0.5
 """How long the end of a run waits for its process to come; with a warm engine it is there at once."""
@@ -78,6 +84,7 @@ class Phase(StrEnum):
     QUEUED = "queued"
     LAUNCHING = "launching"
     RUNNING = "running"
+    AWAY = "away"
     ENDED = "ended"
     STORED = "stored"
 
@@ -87,6 +94,10 @@ class Keeper(Protocol):
 
     async def prepare(self, run: Run) -> None:
         """Get ready what the run's process will read."""
+        ...
+
+    async def renewed(self, run: Run) -> RunSpec:
+        """Give a run that was put away what its new process is told, with the keys and tools of today."""
         ...
 
     async def save(self, run: Run, *, final: bool, memories: bool) -> None:
@@ -119,6 +130,10 @@ class Run:
         The server around it.
     launch_seconds
         How long it may take to begin.
+    put_away_seconds
+        How long it waits for people before it is put away.
+    away
+        Whether it was put away by a server before this one.
     """
 
     def __init__(
@@ -130,15 +145,19 @@ class Run:
         keeper: Keeper,
         *,
         launch_seconds: float,
+        put_away_seconds: float = 300.0,
+        away: bool = False,
     ) -> None:
         self.spec = spec
         self.owner = owner
         self.feed = feed
         self.replays = spec.source is not None and spec.source.verb == "replay"
         """Whether nothing is done in it but to give a record again."""
-        self.calls = ClientCalls(() if self.replays else spec.client_tools, self._send_answer)
+        self.calls = ClientCalls(
+            () if self.replays else spec.client_tools, self._send_answer, self._decide, self._fail
+        )
         """The calls that the run's client is to answer."""
-        self.phase = Phase.QUEUED
+        self.phase = Phase.AWAY if away else Phase.QUEUED
         self.saved = asyncio.Event()
         """Set once the store knows how the run has ended, or will not before the server's end."""
         self.stored = asyncio.Event()
@@ -146,6 +165,11 @@ class Run:
         self._backend = backend
         self._keeper = keeper
         self._launch_seconds = launch_seconds
+        self._put_away_seconds = put_away_seconds
+        self._put_away_timer: asyncio.TimerHandle | None = None
+        # Which of its processes is listened to; those before have nothing more to say.
+        self._process = 0
+        self._unsent: list[RunToolAnswer] = []
         self._chores = Chores()
         self._launching: asyncio.Task[None] | None = None
         self._handle: RunHandle | None = None
@@ -165,16 +189,17 @@ class Run:
         return self.phase in {Phase.ENDED, Phase.STORED}
 
     @property
-    def asks(self) -> bool:
-        """Whether the run waits for a person."""
-        return bool(self.feed.summary.questions)
+    def waits(self) -> bool:
+        """Whether the run does nothing but wait for a person."""
+        return self.feed.summary.waits
 
     # -- what others ask of it -----------------------------------------------------------------------
 
     def launch(self) -> None:
         """Start the run's process; from then on its events come by themselves."""
-        if self.phase is not Phase.QUEUED:
+        if self.phase not in {Phase.QUEUED, Phase.AWAY}:
             return
+        again = self.phase is Phase.AWAY
         self.phase = Phase.LAUNCHING
         seconds = self._launch_seconds + (0 if self._backend.warm else COLD_SECONDS)
         self._within(
@@ -183,7 +208,7 @@ class Run:
             f"The run got no process that began within {seconds:g} seconds; the data folder's logs may "
             "tell why",
         )
-        self._launching = self._chores.begin(self._launch())
+        self._launching = self._chores.begin(self._launch(again=again))
 
     async def stop(self, reason: ErrorInfo | None = None) -> None:
         """End the run as ``stopped``, its processes gone.
@@ -203,6 +228,20 @@ class Run:
         await self.hurry()
         await self._chores.finish(STOP_SECONDS)
 
+    async def leave(self) -> None:
+        """Leave a run that rests to the next server: its process is ended, and it goes on waiting."""
+        self._closing.set()
+        self._end_processes()
+        self.calls.end()
+        self._disarm()
+        try:
+            self.feed.journal.flush()
+            await DISK.do(self.feed.journal.sync)
+            self.feed.journal.close()
+        except OSError:
+            log.exception("the journal of %s could not be closed", self.spec.job_id)
+        await self._chores.finish(STOP_SECONDS)
+
     async def hurry(self) -> None:
         """Have a run that has ended be done with: nothing more is waited for that its process might say."""
         if self.ended and not self._silent.is_set():
@@ -210,7 +249,7 @@ class Run:
 
     # -- queued → launching → running ----------------------------------------------------------------
 
-    async def _launch(self) -> None:
+    async def _launch(self, *, again: bool) -> None:
         # Only now: runs that went before it in the queue may have remembered something.
         try:
             async with asyncio.timeout(PREPARE_SECONDS):
@@ -219,26 +258,95 @@ class Run:
             log.exception("the memory of %s could not be brought up to date", self.spec.crew.id)
         if self._is_over():
             return
+        process = self._process = self._process + 1
+
+        def on_lines(lines: list[bytes]) -> None:
+            if process == self._process:
+                self._on_lines(lines)
+
+        def on_exit(ended: Exit) -> None:
+            if process == self._process:
+                self._on_exit(ended)
+
         try:
-            self._handle = await self._backend.launch(self.spec, self._on_lines, self._on_exit)
+            if again:
+                self.spec = await self._keeper.renewed(self)
+                self._unsent.clear()
+                self.spec = self.spec.model_copy(update={"own": self._own_record()})
+            self._handle = await self._backend.launch(self.spec, on_lines, on_exit)
         except KasalError as error:
             self._fail(error.code, error.message)
         except Exception as error:
             log.exception("%s could not be launched", self.spec.job_id)
             reason = (error.strerror if isinstance(error, OSError) else None) or repr(error)
             self._fail("SERVICE_UNAVAILABLE", f"No process can be started for the run: {reason}")
-        if self._is_over():
+        if self._is_over() or process != self._process:
             # It was told to meanwhile, or took too long.
             await self._kill()
+            return
+        unsent, self._unsent = self._unsent, []
+        for answer in unsent:
+            self._send_answer(answer)
 
     def _began(self) -> None:
         self.phase = Phase.RUNNING
+        self._mind_time()
+
+    def _mind_time(self) -> None:
+        """Have the seconds of its budget run, or stand still: while it waits for people they do."""
+        self._disarm()
         seconds = self.spec.budget.max_seconds if self.spec.budget is not None else None
-        if seconds is None or self.replays:
-            self._disarm()
+        if seconds is None or self.replays or self.waits:
             return
         words = f"The {seconds:g} second{'' if seconds == 1 else 's'} of the budget are over."
-        self._within(seconds + GRACE_SECONDS, "BUDGET_EXCEEDED", words)
+        left = max(0.0, seconds - self.feed.summary.worked(self.feed.now()))
+        self._within(left + GRACE_SECONDS, "BUDGET_EXCEEDED", words)
+
+    # -- running → away → launching ------------------------------------------------------------------
+
+    def _mind_waiting(self) -> None:
+        """Do what a run needs that has begun to wait for people, or waits no more."""
+        if self._put_away_timer is not None:
+            self._put_away_timer.cancel()
+            self._put_away_timer = None
+        if self.phase is Phase.RUNNING:
+            self._mind_time()
+            if self.waits:
+                loop = asyncio.get_running_loop()
+                self._put_away_timer = loop.call_later(self._put_away_seconds, self._let_go)
+
+    def _let_go(self) -> None:
+        """End the process of a run that rests."""
+        if self.phase is not Phase.RUNNING or not self.feed.summary.rests or self.stopping:
+            return
+        self._end_processes()
+        self._tell(self._keeper.changed)
+
+    def _end_processes(self) -> None:
+        """Listen to no process of the run any more, and end the one that it has."""
+        self.phase = Phase.AWAY
+        self._process += 1
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            self._chores.begin(self._end_process(handle))
+
+    async def _end_process(self, handle: RunHandle) -> None:
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await handle.stop()
+        except Exception:
+            log.exception("the process of %s could not be ended", self.spec.job_id)
+
+    def _own_record(self) -> RunOwnRecord:
+        """Give what the run has done and used so far."""
+        summary = self.feed.summary
+        return RunOwnRecord(
+            journal=str(self.feed.journal.path.absolute()),
+            until=self.feed.journal.seq,
+            tokens=summary.total_tokens,
+            cost=summary.usage().cost_at_least or 0.0,
+            seconds=summary.worked(self.feed.now()),
+        )
 
     def _within(self, seconds: float, code: str, message: str) -> None:
         """Fail the run where it does not get on within some seconds, whatever its process does."""
@@ -288,7 +396,7 @@ class Run:
             taken.append(line)
             over = ends
         if taken:
-            self._write(taken)
+            self._write(taken, begins=True)
         for line in notes:
             self._chores.begin(self._note(_look(line).get("note")))
 
@@ -313,8 +421,15 @@ class Run:
         self._gone = True
         self._silent.set()
 
+    def _decide(self, answer: dict[str, Any]) -> None:
+        """Take the answer to a question into the journal."""
+        kind = answer.pop("type")
+        self._write([event_of(self.feed.now(), kind, **answer)])
+
     def _send_answer(self, answer: RunToolAnswer) -> None:
         if self._handle is None:
+            # It is there when the run has a process: in its journal, or sent as that begins.
+            self._unsent.append(answer)
             return
         try:
             self._handle.send(RunMessage(type="tool_answer", answer=answer))
@@ -374,14 +489,14 @@ class Run:
             if self.ended:
                 self._silent.set()
 
-    def _write(self, lines: list[bytes]) -> None:
-        """Take events in, and make the transitions that they tell of."""
+    def _write(self, lines: list[bytes], *, begins: bool = False) -> None:
+        """Take events in, and make the transitions that they tell of; the process's own say it has begun."""
         summary = self.feed.summary
-        before = (self.phase, self.asks)
+        before = (self.phase, self.waits)
         self.feed.append(lines)
         if summary.ended and not self.ended:
             self._ended()
-        elif self.phase is Phase.LAUNCHING:
+        elif self.phase is Phase.LAUNCHING and begins:
             self._began()
         try:
             self.calls.take(lines)
@@ -389,7 +504,8 @@ class Run:
                 self.calls.end()
         except Exception:
             log.exception("the calls of %s could not be taken in", self.spec.job_id)
-        if (self.phase, self.asks) != before:
+        if (self.phase, self.waits) != before:
+            self._mind_waiting()
             self._tell(self._keeper.changed)
         if self.feed.journal.held and not self.ended:
             self._hold()

@@ -15,23 +15,27 @@ from kasal_jupyter.crews.versions import note_run
 from kasal_jupyter.errors import Conflict, KasalError, NotFound, StoreError, Unavailable
 from kasal_jupyter.events.event import ErrorInfo
 from kasal_jupyter.events.summary import RunSummary
-from kasal_jupyter.executions.acceptance import KeyedRequest, Prepared, queued_event, started_with
+from kasal_jupyter.executions.acceptance import Asked, KeyedRequest, Prepared, queued_event, started_with
 from kasal_jupyter.executions.backends.backend import Backend
+from kasal_jupyter.executions.cassettes import Played
+from kasal_jupyter.executions.check import Checked, Recall, check_run
 from kasal_jupyter.executions.crew_memories import CrewMemories
 from kasal_jupyter.executions.feed import POLL_SECONDS, Feed, Feeds
 from kasal_jupyter.executions.files import Presence, RunFiles, take_in_files
 from kasal_jupyter.executions.journal import Journal
 from kasal_jupyter.executions.ledger import book_past_runs, settle
-from kasal_jupyter.executions.lineage import follow_up, require_alone
+from kasal_jupyter.executions.lineage import asked_of, follow_up, require_alone, source_of, whole_of
 from kasal_jupyter.executions.once import answering
 from kasal_jupyter.executions.queue import RETRY_SECONDS, RunLimits, RunQueue
 from kasal_jupyter.executions.recovery import INTERRUPTED, forget_requests, left_over, recover
-from kasal_jupyter.executions.run import Run
+from kasal_jupyter.executions.run import Phase, Run
 from kasal_jupyter.executions.webhooks import Webhooks
 from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.places import DISK, Chores, beside_loop
 from kasal_jupyter.schemas.base import utc_now
+from kasal_jupyter.schemas.crews import WholeCrew
 from kasal_jupyter.schemas.executions import ENDED, Execution, ExecutionError, StopRequest
+from kasal_jupyter.schemas.spec import RunSpec, RunToolAnswer
 from kasal_jupyter.schemas.tasks import TaskState
 from kasal_jupyter.store.store import Store
 from kasal_jupyter.toolbox.toolbox import Toolbox
@@ -41,6 +45,9 @@ MOMENT_SECONDS = 0.5
 
 STORED_SECONDS = 5.0
 """How long a run that is to be deleted may take to be stored first."""
+
+LATEST = 20
+"""Executions of a crew among which its latest run is looked for."""
 
 CLOSE_SECONDS = 1.0
 """How long what goes on beside the runs may take to be done at the server's end."""
@@ -108,6 +115,7 @@ class Runs:
         self._minding = False
         self._booking = False
         self._closing = False
+        self._adopting = asyncio.Lock()
         self.on_end: Callable[[RunSummary], None] | None = None
         """Told of every run of this server that has ended."""
 
@@ -207,9 +215,7 @@ class Runs:
             journal = Journal.create(self.files.journal(job_id))
             undo.callback(journal.close)
             feed = Feed.begin(journal, queued_event(spec, execution))
-            run = Run(
-                spec, execution.owner, feed, self.backend, self, launch_seconds=self.limits.launch_seconds
-            )
+            run = self._run(spec, execution.owner, feed)
             undo.callback(run.calls.end)
             # From here on it answers for the run's state: whoever lists executions may see it before we do.
             self._runs[job_id], self._states[job_id] = run, "queued"
@@ -229,6 +235,18 @@ class Runs:
             undo.pop_all()
             self._coming.discard(job_id)
         return run, execution
+
+    def _run(self, spec: RunSpec, owner: str, feed: Feed, *, away: bool = False) -> Run:
+        return Run(
+            spec,
+            owner,
+            feed,
+            self.backend,
+            self,
+            launch_seconds=self.limits.launch_seconds,
+            put_away_seconds=self.limits.put_away_seconds,
+            away=away,
+        )
 
     async def stop(self, job_id: str, reason: ErrorInfo | None = None) -> Execution:
         """End an execution at once: ask, wait 300 ms, kill its process group.
@@ -322,10 +340,17 @@ class Runs:
             each.delete(job_id)
 
     async def close(self) -> None:
-        """Shut down: what runs or waits is ended as ``interrupted``. The backend is left to its owner."""
+        """Shut down: what runs or is queued is ended as ``interrupted``; the next has what waits for people.
+
+        The backend is left to its owner.
+        """
         self._closing = True
         ends = await asyncio.gather(
-            *(run.interrupt() for run in list(self._runs.values())), return_exceptions=True
+            *(
+                run.leave() if run.feed.summary.rests and not run.ended else run.interrupt()
+                for run in list(self._runs.values())
+            ),
+            return_exceptions=True,
         )
         for error in ends:
             if isinstance(error, BaseException):
@@ -354,7 +379,7 @@ class Runs:
 
     async def recover_all(self) -> None:
         """End what servers that are gone have left unfinished."""
-        for status in ("queued", "running"):
+        for status in ("queued", "running", "waiting_for_input"):
             for execution in self.store.executions.find(status=status):
                 if not self.presence.alive(execution.server):
                     await self._current(execution)
@@ -455,13 +480,57 @@ class Runs:
             return run
         raise Conflict(f"Execution {job_id} runs on another server; ask the one that started it")
 
+    async def answer(self, job_id: str, answer: RunToolAnswer, by: str, *, asked_only: bool = False) -> None:
+        """Answer a call of an execution's client, or a question; it is on disk then.
+
+        Parameters
+        ----------
+        job_id
+            The execution.
+        answer
+            The answer.
+        by
+            Who gives it.
+        asked_only
+            Whether it may be to a question alone.
+
+        Raises
+        ------
+        InvalidRequest
+            It is none that the question takes.
+        NotFound
+            There is no such call.
+        Conflict
+            Another was quicker, its time is over, or the execution has ended or is another server's.
+        """
+        run = await self.running(job_id)
+        if run.calls.answer(answer, by, asked_only=asked_only):
+            await DISK.do(run.feed.journal.sync)
+
+    async def asking(self) -> list[Execution]:
+        """Give the executions that ask something."""
+        found = [
+            execution
+            for status in ("waiting_for_input", "running")
+            for execution in self.store.executions.find(status=status)
+            if execution.questions or execution.id in self._runs
+        ]
+        return [each for each in await self.current(found) if each.questions]
+
     async def task_states(self, crew_ids: Iterable[str]) -> dict[str, TaskState]:
-        """Say how each task of some crews fared in its crew's latest execution, by the task's id."""
+        """Say how each task of some crews fared in its crew's latest execution, by the task's id.
+
+        A replay does nothing that a task could fare by.
+        """
         states: dict[str, TaskState] = {}
         for crew_id in crew_ids:
-            latest = self.store.executions.page(order="newest", limit=1, crew_id=crew_id).documents
-            for execution in latest:
-                states |= (await self._current(execution)).task_states
+            # Most have none: one is read, and more only where it is a replay.
+            for limit in (1, LATEST):
+                page = self.store.executions.page(order="newest", limit=limit, crew_id=crew_id).documents
+                latest = next((each for each in page if each.verb != "replay"), None)
+                if latest is not None:
+                    states |= (await self._current(latest)).task_states
+                    break
         return states
 
     @property
@@ -481,6 +550,103 @@ class Runs:
         if self.memories is not None and (memory := run.spec.memory) is not None and not run.replays:
             await self.memories.refresh(run.spec.crew.id, memory.embedder)
 
+    async def renewed(self, run: Run) -> RunSpec:
+        """Give what a run is told as it was accepted, with the keys and tools of today."""
+        job_id = run.spec.job_id
+        execution = self.store.executions.required(job_id, "execution")
+        kept = asked_of(self.store, execution)
+        whole, before = whole_of(kept, execution)
+        asked = Asked(whole, execution.inputs, run.owner, before.client_tools, before.budget)
+        checked = await beside_loop(lambda: self.checked(job_id, asked), size=whole.size, owner=run.owner)
+        bytes_left = max(1, self.limits.journal_bytes - run.feed.journal.path.stat().st_size)
+        source = None
+        if execution.verb != "run" and execution.parent is not None:
+            source = source_of(self.store, self.files, execution.verb, execution.parent, kept.place)
+            lineage = kept.root if execution.verb == "resume" else None
+            source = source.model_copy(update={"lineage": lineage})
+        own = {"source": source, "edits": before.edits, "journal_bytes": bytes_left}
+        return checked.required().model_copy(update=own)
+
+    def checked(self, job_id: str, asked: Asked, played: Played | None = None) -> Checked:
+        """Check what is asked for whole; it blocks.
+
+        Parameters
+        ----------
+        job_id
+            The execution.
+        asked
+            What it is to be.
+        played
+            The cassette that answers it: what that has answers for need not be there.
+        """
+        whole = asked.whole
+        catalog, toolbox = self.catalog.of(whole.crew.owner), self.toolbox(whole.crew.owner)
+        recall: Recall | None = self.memories.of if self.memories is not None else None
+        if played is not None:
+            catalog, toolbox = played.catalog(catalog), played.toolbox(toolbox)
+            recall = played.recall if played.strict else recall
+        return check_run(
+            job_id,
+            _without_webhook(whole),
+            asked.inputs,
+            catalog=catalog,
+            toolbox=toolbox,
+            folder=str(self.files.workspace(job_id)),
+            client_tools=asked.tools,
+            budget=asked.budget,
+            recall=recall,
+            model=asked.model,
+        )
+
+    async def _adopted(self, execution: Execution) -> Run | None:
+        """Take over a run that rests and whose server is gone; None where it is to be ended."""
+        job_id = execution.id
+        async with self._adopting:
+            if self._closing or job_id in self._runs:
+                return self._runs.get(job_id)
+            feed = await self._rested(job_id)
+            if feed is None:
+                return None
+            try:
+                asked = asked_of(self.store, execution)
+                _whole, spec = whole_of(asked, execution)
+            except Conflict:
+                feed.journal.close()
+                return None
+
+            def claim() -> bool:
+                now = self.store.executions.readable(job_id)
+                if now is None or now.status in ENDED or now.server != execution.server:
+                    return False
+                self.store.executions.update(job_id, {"server": self.presence.server_id})
+                return True
+
+            if not await self.store.change(claim):
+                feed.journal.close()
+                return None
+            folder = str(self.files.workspace(job_id))
+            run = self._run(spec.model_copy(update={"folder": folder}), execution.owner, feed, away=True)
+            self._runs[job_id], self._states[job_id] = run, execution.status
+            after = 0
+            while lines := feed.journal.read(after):
+                run.calls.take(lines)
+                after += len(lines)
+            self._feeds.forget(job_id)
+        if not run.waits:
+            self.changed(run)
+        return run
+
+    async def _rested(self, job_id: str) -> Feed | None:
+        """Open the feed of a run that rests; None where it does not."""
+        try:
+            feed = await asyncio.to_thread(Feed.open, self.files.journal(job_id), write=True)
+        except (KasalError, OSError):
+            return None
+        if feed.summary.rests:
+            return feed
+        feed.journal.close()
+        return None
+
     async def save(self, run: Run, *, final: bool, memories: bool) -> None:
         """Store how a run stands."""
         summary = run.feed.summary
@@ -499,9 +665,12 @@ class Runs:
 
     def changed(self, run: Run) -> None:
         """Share out the places anew."""
-        if run.ended:
+        if run.ended or (run.phase is Phase.AWAY and run.waits):
             self._queue.leave(run)
-        elif run.asks:
+        elif run.phase is Phase.AWAY:
+            if self._queue.position(run) is None:
+                self._queue.add(run)
+        elif run.waits:
             self._queue.ask(run)
         else:
             self._queue.answered(run)
@@ -545,6 +714,8 @@ class Runs:
             return execution
         try:
             if execution.server == self.presence.server_id or not self.presence.alive(execution.server):
+                if run := await self._adopted(execution):
+                    return _overlay(execution, run.feed)
                 return await self._recovered(execution)
             feed = await self._feeds.get(execution.id)
             feed.catch_up()
@@ -634,6 +805,11 @@ def _fitting(execution: Execution, fields: dict[str, Any]) -> dict[str, Any]:
         log.exception("the events of %s make no summary", execution.id)
         return {"status": fields["status"], "ended_at": fields["ended_at"]}
     return fields
+
+
+def _without_webhook(whole: WholeCrew) -> WholeCrew:
+    """Keep the receiver's address, which may be a secret, from the run: the server alone calls it."""
+    return whole.model_copy(update={"crew": whole.crew.model_copy(update={"webhook": None})})
 
 
 def _overlay(execution: Execution, feed: Feed) -> Execution:

@@ -30,7 +30,7 @@ from kasal_jupyter.store.store import Store
 DEFAULT_DAYS = 30
 """How many days are told of where no first one is named."""
 
-NOT_QUEUED = ("running", *sorted(ENDED))
+NOT_QUEUED = ("running", "waiting_for_input", *sorted(ENDED))
 
 Entry = Mapping[str, Any]
 """A :class:`~kasal_jupyter.schemas.usage.LedgerEntry` as it is stored."""

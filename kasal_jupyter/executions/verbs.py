@@ -17,7 +17,8 @@ from kasal_jupyter.executions.acceptance import (
     queued_execution,
     started_with,
 )
-from kasal_jupyter.executions.check import Checked, check_run
+from kasal_jupyter.executions.cassettes import Played
+from kasal_jupyter.executions.check import Checked
 from kasal_jupyter.executions.forks import Fork, plan_fork
 from kasal_jupyter.executions.journal import Journal
 from kasal_jupyter.executions.ledger import estimate_duration, models_of
@@ -29,12 +30,14 @@ from kasal_jupyter.executions.lineage import (
     replay_spec,
     request_of,
     require_resumable,
+    source_of,
     whole_of,
 )
 from kasal_jupyter.executions.once import answering, digest_of, told_why
 from kasal_jupyter.executions.service import Runs
 from kasal_jupyter.places import LISTS, beside_loop
 from kasal_jupyter.schemas.base import new_id
+from kasal_jupyter.schemas.cassettes import Cassette
 from kasal_jupyter.schemas.crews import Crew, WholeCrew
 from kasal_jupyter.schemas.executions import (
     ENDED,
@@ -45,7 +48,7 @@ from kasal_jupyter.schemas.executions import (
     ForkEstimate,
     ForkPreview,
 )
-from kasal_jupyter.schemas.spec import ForkPlace, RecordVerb, RunRequest, RunSource, RunSpec
+from kasal_jupyter.schemas.spec import ForkPlace, RecordVerb, RunRequest, RunSpec
 from kasal_jupyter.schemas.tools import ClientTool
 
 
@@ -59,6 +62,7 @@ async def start(
     tools: Sequence[ClientTool] = (),
     budget: Budget | None = None,
     unrepeated: bool = False,
+    cassette: Cassette | None = None,
 ) -> Execution:
     """Accept an execution: checked whole, on disk, and queued.
 
@@ -81,9 +85,13 @@ async def start(
         What it may use up.
     unrepeated
         Whether a model that fails is not asked again.
+    cassette
+        The cassette that it is recorded for, or takes its answers from.
 
     Raises
     ------
+    InvalidRequest
+        The cassette is none.
     NotRunnable
         The crew cannot run like this; every fault is named, and nothing was stored.
     Conflict
@@ -97,10 +105,13 @@ async def start(
     """
     if request is not None and (first := started_with(runs.store, request)):
         return first
-    asked, job_id = Asked(whole, inputs, owner, tools, budget, unrepeated=unrepeated), new_id("job")
+    asked = Asked(whole, inputs, owner, tools, budget, unrepeated=unrepeated, cassette=cassette)
+    job_id = new_id("job")
 
     def prepare() -> Prepared:
-        return _prepared(runs, asked, _checked(runs, job_id, asked), request)
+        if cassette is not None:
+            return _taped(runs, asked, Played.read(cassette), job_id, request)
+        return _prepared(runs, asked, runs.checked(job_id, asked), request)
 
     return (await runs.begin(job_id, prepare, owner, whole.crew.id, size=_size(asked), keyed=request))[0]
 
@@ -132,7 +143,7 @@ async def once(
         return first, False
     asked, job_id = Asked(whole, inputs, owner, tools, budget, once=True), new_id("job")
     await runs.put_away(whole.crew.id)
-    checked = await beside_loop(lambda: _checked(runs, job_id, asked), size=_size(asked), owner=owner)
+    checked = await beside_loop(lambda: runs.checked(job_id, asked), size=_size(asked), owner=owner)
     found = answering(runs.store, digest_of(checked.required(), owner), budget)
     earlier = (await runs.current([found]))[0] if found is not None else None
     if earlier is not None and (earlier.status == "completed" or earlier.status not in ENDED):
@@ -237,9 +248,10 @@ async def resume(
     again = changed(whole, before, changed_inputs(source, change), owner, change)
 
     def prepare() -> Prepared:
-        checked = _checked(runs, made, again)
+        checked = runs.checked(made, again)
         of_one_run = _of_one_run(runs, made, "resume", job_id, lineage=asked.root)
-        spec = checked.required().model_copy(update={**of_one_run, "edits": before.edits})
+        kept_of_it = {"edits": before.edits, "cassette": before.cassette}
+        spec = checked.required().model_copy(update={**of_one_run, **kept_of_it})
         execution = queued_execution(
             spec,
             owner,
@@ -295,9 +307,10 @@ async def fork(
     again = changed(way.whole, way.before, source.inputs, owner, change)
 
     def prepare() -> Prepared:
-        checked = _checked(runs, made, again)
+        checked = runs.checked(made, again)
         of_one_run = _of_one_run(runs, made, "fork", job_id, place=way.fork.place)
-        spec = checked.required().model_copy(update={**of_one_run, "edits": way.fork.edits})
+        kept_of_it = {"edits": way.fork.edits, "cassette": way.before.cassette}
+        spec = checked.required().model_copy(update={**of_one_run, **kept_of_it})
         execution = queued_execution(
             spec,
             owner,
@@ -361,20 +374,33 @@ async def _way(
     return _Way(source, asked, whole, before, await LISTS.do(plan, owner=owner))
 
 
-def _checked(runs: Runs, job_id: str, asked: Asked) -> Checked:
-    whole = asked.whole
-    return check_run(
-        job_id,
-        _without_webhook(whole),
-        asked.inputs,
-        catalog=runs.catalog.of(whole.crew.owner),
-        toolbox=runs.toolbox(whole.crew.owner),
-        folder=str(runs.files.workspace(job_id)),
-        client_tools=asked.tools,
-        budget=asked.budget,
-        recall=runs.memories.of if runs.memories is not None else None,
-        model=asked.model,
+def _taped(runs: Runs, asked: Asked, played: Played, job_id: str, request: KeyedRequest | None) -> Prepared:
+    """Make a run ready that is recorded for a cassette, or takes its answers from one."""
+    whole, owner = asked.whole, asked.owner
+    checked = runs.checked(job_id, asked, played)
+    made = _prepared(runs, asked, checked, request)
+    source = runs.files.cassette(job_id)
+    changes = played.changes(made.spec, runs.catalog.of(whole.crew.owner), source, runs.store.path)
+    spec = made.spec.model_copy(update=changes)
+    played.write(source, spec.folder)
+    if not played.strict:
+        # What is answered by a cassette answers for no other.
+        kept = request_of(spec, owner, webhook=whole.crew.webhook)
+        parent = spec.source.job_id if spec.source is not None else None
+        execution = made.execution.model_copy(update={"parent": parent})
+        return Prepared(spec, execution, kept, noted=whole, told=whole.crew)
+    execution = queued_execution(
+        spec,
+        owner,
+        runs.presence.server_id,
+        crew_version=made.execution.crew_version,
+        expected=1,
+        models=list(spec.models),
+        remarks=checked.told(),
+        request=request,
+        verb="replay",
     )
+    return Prepared(spec, execution, request_of(spec, owner, webhook=None))
 
 
 def _prepared(runs: Runs, asked: Asked, checked: Checked, request: KeyedRequest | None) -> Prepared:
@@ -408,7 +434,7 @@ def _of_one_run(
     place: ForkPlace | None = None,
 ) -> dict[str, Any]:
     """Give the fields of the message that starts a run from another's record."""
-    source = _source(runs, verb, parent, place)
+    source = source_of(runs.store, runs.files, verb, parent, place)
     return {
         "job_id": job_id,
         "folder": str(runs.files.workspace(job_id)),
@@ -417,24 +443,10 @@ def _of_one_run(
     }
 
 
-def _source(runs: Runs, verb: RecordVerb, job_id: str, place: ForkPlace | None = None) -> RunSource:
-    """Give a run as what another takes its answers from; who resumes it, also what it took its own from."""
-    source = RunSource(
-        verb=verb, job_id=job_id, journal=str(runs.files.journal(job_id).absolute()), place=place
-    )
-    execution = runs.store.executions.readable(job_id) if verb == "resume" else None
-    if execution is None or execution.verb == "run" or execution.parent is None:
-        return source
-    if not runs.files.journal(execution.parent).exists():
-        return source
-    asked = runs.store.run_requests.readable(job_id)
-    place = asked.place if asked is not None else None
-    return source.model_copy(update={"before": _source(runs, execution.verb, execution.parent, place)})
-
-
 def _size(asked: Asked) -> int:
     """Give how much there is to check of what is asked."""
-    return asked.whole.size + _length(asked.inputs)
+    recorded = asked.cassette.record if asked.cassette is not None else None
+    return asked.whole.size + _length(asked.inputs) + len(recorded or "") // 1_000
 
 
 def _weight(asked: RunRequest, source: Execution) -> int:
@@ -445,8 +457,3 @@ def _weight(asked: RunRequest, source: Execution) -> int:
 def _length(inputs: Mapping[str, Any]) -> int:
     """Give how much inputs are: each counts, and each of their texts' 10,000 characters."""
     return len(inputs) + sum(len(each) // 10_000 for each in inputs.values() if isinstance(each, str))
-
-
-def _without_webhook(whole: WholeCrew) -> WholeCrew:
-    """Keep the receiver's address, which may be a secret, from the run: the server alone calls it."""
-    return whole.model_copy(update={"crew": whole.crew.model_copy(update={"webhook": None})})

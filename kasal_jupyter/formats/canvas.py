@@ -494,6 +494,10 @@ def _agent_data(agent: CrewAgent, place: int, crew: CrewCreate, remarks: list[Re
             remarks.append(
                 Remark(field=f"{where}.settings.{name}", reason="Kasal sets it for a model, not for an agent")
             )
+    if agent.needs_approval:
+        remarks.append(
+            Remark(field=f"{where}.needs_approval", reason="Kasal asks nobody before a tool is called")
+        )
     if agent.sandbox != SandboxSettings():
         remarks.append(Remark(field=f"{where}.sandbox", reason="the sandbox model is this server's own"))
     return _NODE_DATA | {
@@ -516,7 +520,7 @@ def _task_data(
     task: CrewTask, place: int, ids: dict[tuple[str, str | None], str], remarks: list[Remark]
 ) -> dict[str, Any]:
     where = f"tasks[{place}]"
-    config = _TASK_CONFIG | {"output_file": task.output_file}
+    config = _TASK_CONFIG | {"output_file": task.output_file, "human_input": task.human_input}
     if task.guardrail is not None:
         config["llm_guardrail"] = {"description": task.guardrail, "llm_model": None}
     if task.guardrail_max_retries != CrewTask.model_fields["guardrail_max_retries"].default:

@@ -21,6 +21,7 @@ from kasal_jupyter.formats.yaml_source import ENDLESS
 from kasal_jupyter.schemas.agents import CrewAgent, ModelSettings, SandboxSettings
 from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.schemas.exchange import Remark
+from kasal_jupyter.schemas.people import People
 from kasal_jupyter.schemas.tasks import CrewTask
 
 OLDEST = "1.15"
@@ -38,6 +39,7 @@ _REFUSED_PATH = re.compile(r"\.\.|^[~$]|[|><&;{}]")
 """What CrewAI takes in no path of an output file, or takes for an input."""
 
 _DEFAULTS = ModelSettings()
+_NO_APPROVAL = "CrewAI asks nobody before a tool is called"
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*( [A-Za-z0-9_(][A-Za-z0-9_.,()'/-]*)*[.!?]?")
 """A text that no version of YAML takes for anything else, one of its words below aside."""
@@ -135,6 +137,8 @@ class _Export:
                 fields[name] = value
         if agent.allow_delegation:
             fields["allow_delegation"] = True
+        if agent.needs_approval:
+            self._remark(f"{where}.needs_approval", _NO_APPROVAL)
         return fields
 
     def _task(self, place: int, task: CrewTask) -> dict[str, Any]:
@@ -147,7 +151,7 @@ class _Export:
             self._remark(f"tasks[{place}].agent", "it has none, without which CrewAI runs no sequential crew")
         if task.context is not None:
             fields["context"] = [self.tasks[other] for other in task.context]
-        for name in ("async_execution", "output_file", "guardrail"):
+        for name in ("async_execution", "human_input", "output_file", "guardrail"):
             if value := getattr(task, name):
                 fields[name] = value
         if task.output_file is not None and _REFUSED_PATH.search(task.output_file):
@@ -163,6 +167,10 @@ class _Export:
             self._remark(f"{where}[{place}]", f"CrewAI alone has no tool {name!r}; write one in crew.py")
 
     def _note_the_crew(self) -> None:
+        if self.crew.needs_approval:
+            self._remark("needs_approval", _NO_APPROVAL)
+        if self.crew.people != People():
+            self._remark("people", "CrewAI asks at the terminal, and waits for ever")
         if self.crew.webhook is not None:
             self._remark("webhook", "CrewAI calls functions instead; give the crew callbacks in crew.py")
 

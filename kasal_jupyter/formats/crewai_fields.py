@@ -38,6 +38,7 @@ _TASK = {
     "output_file",
     "guardrail",
     "guardrail_max_retries",
+    "human_input",
 }
 _CREW = {"process", "memory", "planning", "manager_agent", "description"}
 
@@ -80,7 +81,6 @@ _AGENT_LEFT: dict[str, tuple[tuple[object, ...], str]] = {
 """Of an agent: what is left out, the values that lose nothing by it, and what to do instead."""
 
 _TASK_LEFT: dict[str, tuple[tuple[object, ...], str]] = {
-    "human_input": ((False,), "give the agent the tool ask_human instead"),
     "markdown": ((False,), "say in expected_output that Markdown is wanted"),
     "output_json": ((), _NO_CODE),
     "output_pydantic": ((), _NO_CODE),

@@ -114,6 +114,14 @@ class Session:
         shell = get_ipython()
         return Notebook(self.namespace, () if shell is None else set(shell.user_ns_hidden))
 
+    @property
+    def cell(self) -> int | None:
+        """The number of the cell that runs; None where there is no notebook."""
+        from IPython.core.getipython import get_ipython
+
+        shell = get_ipython()
+        return shell.execution_count if shell is not None else None
+
     def note_job(self, job_id: str) -> None:
         """Note the run that is meant where none is named; also for when the kernel was restarted."""
         self.last_job = job_id

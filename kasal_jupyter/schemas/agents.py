@@ -19,6 +19,7 @@ from kasal_jupyter.schemas.base import (
     Text,
     called,
 )
+from kasal_jupyter.schemas.people import NeedsApproval
 
 
 class ModelSettings(Model):
@@ -75,6 +76,7 @@ class AgentFields(Model):
         description="Models to ask, in their order, where the one before cannot answer.",
     )
     tools: list[Name] = Field(default_factory=list, max_length=64, fail_fast=True)
+    needs_approval: NeedsApproval = Field(default_factory=list)
     allow_delegation: bool = False
     max_iter: MaxIter | None = Field(None, description="Most model calls for one task.")
     max_execution_time: MaxSeconds | None = Field(None, description="Most seconds for one task.")
@@ -117,6 +119,7 @@ class AgentUpdate(Model):
     model: Name | None = None
     fallbacks: Given[Annotated[list[Name], Field(max_length=8)]] = None
     tools: Given[Annotated[list[Name], Field(max_length=64)]] = None
+    needs_approval: Given[NeedsApproval] = None
     allow_delegation: Given[bool] = None
     max_iter: MaxIter | None = None
     max_execution_time: MaxSeconds | None = None

@@ -20,6 +20,7 @@ from kasal_jupyter.schemas.base import (
     called,
 )
 from kasal_jupyter.schemas.executions import CrewRemark
+from kasal_jupyter.schemas.people import NeedsApproval, People
 from kasal_jupyter.schemas.tasks import CrewTask, Task
 from kasal_jupyter.schemas.tools import ClientTool
 from kasal_jupyter.schemas.usage import Estimate
@@ -47,6 +48,8 @@ class CrewFields(Model):
     planning: bool = Field(False, description="Whether a plan is made before the tasks, and given to each.")
     planning_model: Name | None = Field(None, description="The model that plans.")
     memory: bool = Field(False, description="Whether the crew remembers what happened in its runs.")
+    needs_approval: NeedsApproval = Field(default_factory=list)
+    people: People = Field(default_factory=People)
     webhook: Webhook | None = None
 
 
@@ -73,6 +76,8 @@ class CrewUpdate(Model):
     planning: Given[bool] = None
     planning_model: Name | None = None
     memory: Given[bool] = None
+    needs_approval: Given[NeedsApproval] = None
+    people: Given[People] = None
     webhook: Webhook | None = None
     agents: Given[
         Annotated[list[CrewAgent], Field(max_length=MOST_AGENTS, json_schema_extra={"minItems": 1})]
@@ -154,6 +159,8 @@ class CrewConfiguration(Model):
     planning: bool = False
     planning_model: str | None = None
     memory: bool = False
+    needs_approval: NeedsApproval = Field(default_factory=list)
+    people: People = Field(default_factory=People)
     webhook: Webhook | None = None
 
 

@@ -9,6 +9,8 @@ from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import TypedDict  # pydantic reads no other on Python 3.11
 
 from kasal_jupyter.schemas.base import WHOLE, Document, Given, Listed, ListQuery, Model, Name, Query, called
+from kasal_jupyter.schemas.cassettes import Cassette
+from kasal_jupyter.schemas.people import AskedKind, OnTimeout
 from kasal_jupyter.schemas.tasks import TaskState
 from kasal_jupyter.schemas.tools import ClientTool
 from kasal_jupyter.schemas.usage import Usage, UsageBreakdown
@@ -16,7 +18,11 @@ from kasal_jupyter.schemas.usage import Usage, UsageBreakdown
 TIME_PATTERN = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"
 """A time as the reference writes it."""
 
-Status = Literal["queued", "running", "completed", "failed", "stopped", "interrupted"]
+RunState = Literal["queued", "running", "completed", "failed", "stopped", "interrupted"]
+"""A run's state, as its events tell it."""
+
+Status = Literal["queued", "running", "waiting_for_input", "completed", "failed", "stopped", "interrupted"]
+"""An execution's: one that runs, and does nothing but wait for a person, is ``waiting_for_input``."""
 
 Verb = Literal["run", "replay", "resume", "fork"]
 """What an execution is: a run of its own, an earlier one's record again, an earlier one that goes on, or one
@@ -26,7 +32,13 @@ KINDS: Mapping[str, frozenset[str]] = {
     "task": frozenset({"task_start", "task_complete", "task_skipped", "task_failed", "guardrail", "plan"}),
     "agent": frozenset({"agent_start", "agent_complete", "agent_failed"}),
     "llm": frozenset({"llm_call", "llm_chunk", "llm_response", "llm_failed", "llm_retry"}),
-    "tool": frozenset({"tool_call", "tool_request", "input_request", "tool_result", "tool_failed"}),
+    "tool": frozenset(
+        {
+            *("tool_call", "tool_request", "tool_approved", "tool_result", "tool_failed"),
+            *("input_request", "input_answer"),
+        }
+    ),
+    "input_required": frozenset({"input_request"}),
     "memory": frozenset({"memory_recalled", "memory_stored"}),
     "status": frozenset({"execution_status"}),
     "error": frozenset({"error"}),
@@ -67,6 +79,15 @@ class ExecutionCreate(Model):
         False,
         description="Whether a run that was asked for the same answers for this one: nothing is run then.",
     )
+    cassette: Cassette | None = Field(
+        None, description="The cassette that the run is recorded for, or takes its answers from."
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.once and self.cassette is not None:
+            raise ValueError("A run takes its answers from a cassette or, with once, from an earlier one")
+        return self
 
 
 class ExecutionChange(Model):
@@ -173,6 +194,9 @@ class ToolAnswer(Model):
 
     result: Given[str] = Field(None, description="What the agent is given.")
     error: Given[str] = Field(None, description="What went wrong, for the agent.")
+    arguments: Given[dict[str, Any]] = Field(
+        None, description="With the approval of a call: what it is made with in the place of its arguments."
+    )
 
     @model_validator(mode="after")
     def _either(self) -> Self:
@@ -272,7 +296,7 @@ class StopRequest(Document):
 
 
 class OpenQuestion(Model):
-    """What an agent asks a human and nobody has answered yet; see ``input_request``."""
+    """What a person is asked and nobody has answered yet; see ``input_request``."""
 
     call_id: str
     agent: str | None
@@ -280,6 +304,37 @@ class OpenQuestion(Model):
     choices: list[str] = Field(description="Answers to choose from; empty where any text is one.")
     timeout: float = Field(description="Seconds from asked_at until nobody is waited for any more.")
     asked_at: str
+    kind: AskedKind = Field(
+        "question",
+        description="An agent's own question, the review of a task's result, or the approval of a call. "
+        "Beside approve and reject, the last two take any other text.",
+    )
+    on_timeout: OnTimeout | None = Field(
+        None, description="What counts as the answer then; null: the agent is told that nobody has answered."
+    )
+    task: str | None = None
+    output: str | None = Field(None, description="The result that is reviewed.")
+    tool: str | None = Field(None, description="The tool that is to be called.")
+    arguments: dict[str, Any] | None = Field(None, description="What it is to be called with.")
+    digest: str | None = Field(None, description="Of the arguments.")
+    crew_version: int | None = Field(None, description="The crew's, for which alone an approval counts.")
+
+
+class PendingQuestion(OpenQuestion):
+    """A question, and the execution that asks it."""
+
+    job_id: str
+    crew_name: str
+
+
+class QuestionQuery(ListQuery):
+    """The query of ``GET /questions``."""
+
+    sort: Literal["asked_at", "-asked_at"] = "asked_at"
+
+
+class QuestionList(Listed[PendingQuestion], alias_generator=called("questions")):
+    """The answer of ``GET /questions``: the oldest first."""
 
 
 class Execution(Document):
@@ -308,6 +363,9 @@ class Execution(Document):
     )
     remarks: list[CrewRemark] = Field(default_factory=list, description="What it was accepted with.")
     questions: list[OpenQuestion] = Field(default_factory=list, description="What waits for an answer.")
+    may_answer: list[str] = Field(
+        default_factory=list, description="Who may answer them besides the owner, by name."
+    )
     error: ExecutionError | None = None
     usage: Usage = Field(default_factory=Usage)
     usage_by: UsageBreakdown = Field(default_factory=UsageBreakdown)

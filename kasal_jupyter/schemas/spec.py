@@ -136,8 +136,8 @@ class RunMemory(Model):
     remark: str | None = Field(None, description="Why another embedder than the one that is set is used.")
 
 
-RecordVerb = Literal["replay", "resume", "fork"]
-"""What can be done with the record of an earlier run."""
+RecordVerb = Literal["replay", "resume", "fork", "run"]
+"""What can be done with the record of an earlier run; ``run``: of a cassette, whose misses are asked live."""
 
 
 class ForkPlace(Model):
@@ -170,7 +170,7 @@ class RunSource(Model):
     """The earlier run that this one takes its answers from."""
 
     verb: RecordVerb
-    job_id: str
+    job_id: str = Field(description="That run's; of a cassette, its name.")
     journal: str = Field(description="That run's journal, absolute; it is only read.")
     place: ForkPlace | None = Field(None, description="Where a fork begins; None: all of it counts.")
     lineage: str | None = Field(
@@ -181,6 +181,23 @@ class RunSource(Model):
         None,
         description="What that run took its answers from: cut off early, it has not given all again.",
     )
+
+
+class RunOwnRecord(Model):
+    """What a run has done already, which was put away while it waited for people."""
+
+    journal: str = Field(description="Its journal, absolute; it is only read.")
+    until: int = Field(description="The last event that its process finds there.")
+    tokens: int = Field(0, description="Tokens of its budget that are used.")
+    cost: float = Field(0.0, description="US dollars of its budget that are used.")
+    seconds: float = Field(0.0, description="Seconds of its budget that are used.")
+
+
+class RunCassette(Model):
+    """What a run knows of the cassette that it is recorded for, or replayed from."""
+
+    varies: list[str] = Field(description="Regular expressions for what varies, see :class:`Cassette`.")
+    default_model: str | None = Field(None, description="The model of agents that name none.")
 
 
 class RunTask(Task):
@@ -228,8 +245,14 @@ class RunSpec(Model):
     source: RunSource | None = Field(
         None, description="The run whose answers it takes; None: every call is live."
     )
+    own: RunOwnRecord | None = Field(
+        None, description="What it has done already; None: this is its first process."
+    )
     edits: list[RunEdit] = Field(
         default_factory=list, description="What users have changed of it, in a fork, and those that it is of."
+    )
+    cassette: RunCassette | None = Field(
+        None, description="What makes its calls those of a cassette; None: it has none."
     )
     journal_bytes: int = Field(200_000_000, description="Bytes of events that it may record.")
     clock: float = Field(default_factory=clock_anchor, description="What tells the time of its events.")
@@ -276,11 +299,14 @@ class RunRequest(Document):
 
 
 class RunToolAnswer(Model):
-    """What became of a ``tool_request``: exactly one of ``result`` and ``error``."""
+    """What became of a ``tool_request`` or an ``input_request``: exactly one of ``result`` and ``error``."""
 
     call_id: str
     result: str | None = None
     error: str | None = None
+    arguments: dict[str, Any] | None = Field(
+        None, description="Of an approval: what the call is made with, where that was changed."
+    )
 
 
 class RunMessage(Model):

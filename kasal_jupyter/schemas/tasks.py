@@ -136,6 +136,10 @@ class TaskFields(Model):
     guardrail_max_retries: GuardrailRetries = Field(
         3, description="How often the task is done again where the guardrail refuses its result."
     )
+    human_input: bool = Field(
+        False,
+        description="Whether a person reviews its result, and may have it done again with what they say.",
+    )
     condition: TaskCondition | None = Field(
         None, description="When it is done at all; else it is skipped. Never the first task's."
     )
@@ -165,6 +169,7 @@ class TaskUpdate(Model):
     output_file: OutputFile | None = None
     guardrail: Text | None = None
     guardrail_max_retries: Given[GuardrailRetries] = None
+    human_input: Given[bool] = None
     condition: TaskCondition | None = None
 
 

@@ -31,11 +31,14 @@ class Question:
         Answers to choose from; none where any text is one.
     timeout
         Seconds that an answer is waited for.
+    about
+        What else its event says: which result is reviewed, or which call is to be made.
     """
 
     text: str
     choices: tuple[str, ...] = ()
     timeout: float = 3_600.0
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 Ask = Callable[[Question], str]

@@ -23,6 +23,8 @@ import crewai.utilities.task_output_storage_handler
 from crewai import Agent, Crew, Task
 from crewai.agents import agent_executor
 from crewai.agents.agent_executor import AgentExecutor, AgentExecutorState
+from crewai.agents.parser import AgentFinish
+from crewai.core.providers.human_input import ExecutorContext, SyncHumanInputProvider, set_provider
 from crewai.events.event_bus import crewai_event_bus
 from crewai.events.types.llm_events import LLMCallType
 from crewai.events.types.tool_usage_events import ToolUsageErrorEvent, ToolUsageStartedEvent
@@ -104,6 +106,33 @@ def reset_event_bus() -> None:
 
 def _forget(_event: object) -> None:
     """Keep nothing."""
+
+
+Review = Callable[[str, str | None], str]
+"""Takes an agent's answer, and CrewAI's id of the task; gives what is to be different, or nothing."""
+
+
+def review_by(review: Review) -> None:
+    """Have a person's review of a task's result come from elsewhere, in this context; CrewAI reads stdin."""
+    set_provider(_Reviewed(review))
+
+
+class _Reviewed(SyncHumanInputProvider):
+    def __init__(self, review: Review) -> None:
+        self._review = review
+
+    def handle_feedback(self, formatted_answer: AgentFinish, context: ExecutorContext) -> AgentFinish:
+        """Have an answer reviewed, and the agent go on, until nothing is to be different any more."""
+        answer, task = formatted_answer, context.task
+        while feedback := self._review(
+            said := self._get_output_string(answer), str(task.id) if task is not None else None
+        ):
+            # CrewAI would have the model change what it is not shown.
+            context.messages.append({"role": "assistant", "content": said})
+            context.messages.append(context._format_feedback_message(feedback))
+            answer = context._invoke_loop()
+        context.ask_for_human_input = False
+        return answer
 
 
 def once(llm: BaseLLM) -> Any:

@@ -259,3 +259,18 @@ def test_a_fork_asks_on_a_terminal(terminal):
         keys = [("Start it? [y/N]", typed)]
         status, written = terminal.screen("fork", "last", "4", "result=Nothing", keys=keys)
         assert (status, told in written) == (0 if told else 1, True), written
+
+
+def test_a_run_is_recorded_and_answered_by_its_cassette(terminal):
+    status, recorded, err = terminal.run("run", "crew.yaml", "topic=tea", "--record", "tea.jsonl")
+    assert (status, "tea.jsonl: 6 calls recorded" in err) == (0, True), err
+    replay = ("run", "crew.yaml", "--replay", "tea.jsonl", "--on-miss", "fail")
+    status, out, err = terminal.run(*replay, "topic=tea")
+    assert (status, out) == (0, recorded), err
+    assert "6 recorded" in err
+    assert "replay of tea.jsonl" in err
+    status, out, err = terminal.run(*replay, "topic=coffee")
+    assert (status, out) == (1, "")
+    assert 'tea.jsonl has no run of \'crew\' with topic="coffee"; the nearest has topic="tea"' in err
+    status, _, err = terminal.run("run", "crew.yaml", "topic=tea", "--record", "tea.jsonl", "--bg")
+    assert (status, "leave --bg or --record out" in err) == (2, True)

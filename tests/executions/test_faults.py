@@ -207,7 +207,7 @@ async def lives(runs, whole, follower):
 async def answer(runs, job_id):
     run = runs._runs.get(job_id)
     if run is not None:
-        await until(lambda: run.asks or run.ended)
+        await until(lambda: run.waits or run.ended)
         with contextlib.suppress(KasalError):
             run.calls.answer(RunToolAnswer(call_id="call_1", result="Yes"))
 

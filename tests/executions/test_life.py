@@ -598,12 +598,12 @@ def test_a_run_that_waits_for_a_person_holds_no_place(tmp_path):
         third, last = [await world.start(runs) for _ in range(2)]
         await until(lambda: len(runs.backend.runs) == 3)
         # Two of an owner may wait without a place: the third keeps its own.
-        await world.state(runs, third, "running")
+        await world.state(runs, third, "waiting_for_input")
         assert runs.position(last) == 1
         # Those that are answered go on at once, and the others wait for all of them.
         answered.set()
         for job_id in (first, second):
-            await until(lambda job_id=job_id: not runs._runs[job_id].asks)
+            await until(lambda job_id=job_id: not runs._runs[job_id].waits)
         await runs.stop(first)
         await runs.stop(second)
         assert runs.position(last) == 1

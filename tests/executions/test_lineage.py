@@ -154,6 +154,20 @@ def test_a_replay_tells_books_and_remembers_nothing(tmp_path):
     live(work, tmp_path)
 
 
+def test_how_a_crews_tasks_fared_is_not_told_by_a_replay(tmp_path):
+    async def work(world):
+        first = world.whole.tasks[0].id
+        about = {"span_id": 1, "parent_id": None, "task_id": first, "task": "Tea", "agent": "Ada"}
+        runs = world.runs(of_script(event("task_complete", **about, result="Tea")), goes_on)
+        source = await world.state(runs, await world.start(runs))
+        made = await replay(runs, source.id, "ada")
+        await world.state(runs, made.id, "running")
+        assert (await runs.task_states([world.whole.crew.id]))[first] == "completed"
+        await runs.stop(made.id)
+
+    live(work, tmp_path)
+
+
 def test_nothing_answers_for_a_client_that_a_replay_does_not_need(tmp_path):
     async def work(world):
         runs = world.runs(completes, goes_on)

@@ -68,6 +68,8 @@ NAMES = [
 
 TOOLS = ["web_search", "calculator", "web_page", "my_tool"]
 
+RULES = ["calculator", "http_request(method=P*, url=https://*.example.com/*?x=1,2)", "mcp_*(path=)"]
+
 
 def text(chance: random.Random) -> str:
     """Make a text that is not blank."""
@@ -93,6 +95,7 @@ def crew(seed: int) -> CrewCreate:
             "fallbacks": maybe(lambda: ["gpt-4.1"], 0.1) or [],
             "tools": maybe(lambda: chance.sample(TOOLS, 2)) or [],
             "allow_delegation": chance.random() < 0.3,
+            "needs_approval": maybe(lambda: [chance.choice(RULES)], 0.2) or [],
             "max_iter": maybe(lambda: chance.randint(1, 50)),
             "max_execution_time": maybe(lambda: chance.randint(1, 500)),
             "settings": {
@@ -121,6 +124,7 @@ def crew(seed: int) -> CrewCreate:
                 "output_file": maybe(lambda: chance.choice(["out.md", "a/b c.txt", "日本.md", "yes"])),
                 "guardrail": maybe(lambda: text(chance)),
                 "guardrail_max_retries": chance.choice([3, 3, 0, 5]),
+                "human_input": chance.random() < 0.2,
                 "condition": None
                 if first
                 else maybe(
@@ -144,6 +148,8 @@ def crew(seed: int) -> CrewCreate:
             "planning": (planning := chance.random() < 0.3),
             "planning_model": maybe(lambda: "gpt-4o") if planning else None,
             "memory": chance.random() < 0.3,
+            "needs_approval": maybe(lambda: RULES, 0.2) or [],
+            "people": maybe(lambda: {"may_answer": ["ada@example.com"], "on_timeout": "fail"}, 0.2) or {},
             "webhook": maybe(lambda: {"url": "https://example.com/hook"}, 0.1),
             "agents": agents,
             "tasks": tasks,

@@ -183,7 +183,6 @@ def test_everything_that_is_left_out_is_listed_and_nothing_else():
             "nodes[3].data.tool_configs",
             "a tool is configured where it is registered; settings such as GenieTool are left out",
         ),
-        ("nodes[3].data.human_input", "give the agent the tool ask_human instead"),
         ("edges[3]", "there is no agent and no task 'agent-gone'; it is left out"),
         ("nodes", "where they stand on the canvas is not kept"),
     ]

@@ -115,8 +115,8 @@ def test_the_two_files_alone():
     assert remarks_of(imported) == {
         "process": "there is no crew.py that tells; the crew is sequential",
         "agents.researcher.verbose": "what happens is in the run's trace in any case",
-        "tasks.reporting_task.human_input": "give the agent the tool ask_human instead",
     }
+    assert [task.human_input for task in crew.tasks] == [False, True]
 
 
 def test_what_crew_py_binds_is_read_and_nothing_of_it_is_executed():

@@ -407,3 +407,49 @@ def test_a_difference_is_side_by_side_in_a_saved_notebook(dark, page, live_serve
     left, right = ours.bounding_box(), theirs.bounding_box()
     assert left["x"] + left["width"] <= right["x"] + 1
     assert abs(left["width"] - right["width"]) < 4
+
+
+ASKING = """\
+%%kasal crew Careful --force
+agents:
+  counter:
+    role: Counter
+    goal: Count
+    llm: sandbox
+    tools: [calculator]
+    needs_approval: ["calculator(expression=1*)"]
+tasks:
+  Count:
+    description: Count
+    expected_output: A sum
+    agent: counter
+    human_input: true
+"""
+
+
+def test_what_a_run_in_the_background_asks_is_answered_by_buttons(page, live_server, pictures):
+    cells = ["%load_ext kasal_jupyter", ASKING, 'run = %kasal run Careful expression="1 + 1" --bg']
+    path = notebook(live_server, "asking.ipynb", *(code_cell(each, at) for at, each in enumerate(cells, 1)))
+    show(page, live_server, "notebook", path)
+    run_all(page, live_server, path)
+    approve = page.get_by_role("button", name="approve")
+    approve.wait_for(timeout=60_000)
+    page.locator(".jp-CodeCell").last.evaluate("cell => cell.scrollIntoView()")
+    page.screenshot(path=pictures / "buttons-approval.png")
+    arguments = page.locator("textarea:not([disabled])").last
+    arguments.fill('{"expression": "2 + 2"}')
+    # Drawn again meanwhile, the view takes nothing away of what is typed.
+    page.wait_for_timeout(1_500)
+    approve.click()
+    hint = page.get_by_placeholder("or what is to be different")
+    hint.wait_for()
+    page.screenshot(path=pictures / "buttons-review.png")
+    hint.fill("Say it again")
+    page.get_by_role("button", name="Send").click()
+    # The next round is asked about anew.
+    page.get_by_role("button", name="approve").and_(page.locator(":not([disabled])")).click()
+    card = page.locator(CARD).last
+    card.get_by_text("✔ completed").first.wait_for()
+    assert page.get_by_role("button", name="approve").count() == 0
+    page.screenshot(path=pictures / "buttons-done.png")
+    assert saved_trace(page, path)["metadata"]["kasal"]["job_id"].startswith("job_")

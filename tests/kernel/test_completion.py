@@ -62,7 +62,8 @@ def test_completion_in_the_middle_of_a_line_leaves_the_rest(kernel):
 
 
 def test_options_are_offered(kernel):
-    more = ["--max-cost", "--max-tokens", "--max-seconds", "--once", "--fresh", "--again"]
+    more = ["--max-cost", "--max-tokens", "--max-seconds", "--once", "--fresh"]
+    more += ["--record", "--replay", "--on-miss", "--varies", "--again"]
     assert words(kernel, "%kasal run Tabloid --") == ["--help", "--bg", "--output", *more]
     assert words(kernel, "%kasal run Tabloid --bg --") == ["--help", "--output", *more]
     assert words(kernel, "%kasal usage --by mo") == ["model"]

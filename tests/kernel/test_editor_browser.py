@@ -144,10 +144,18 @@ def test_a_crew_is_edited_saved_and_run(app, page, live_server, api, pictures):
     page.screenshot(path=pictures / f"editor-{app}-trace.png")
 
 
-def test_the_editor_is_reached_by_the_keyboard_and_fits_every_page(page, live_server, api, pictures):
-    new_crew(api, crew_body("Narrow"))
-    _, editor = open_editor(page, live_server, "notebook", "Narrow", "narrow.ipynb", dark=True)
+def test_the_editor_is_reached_by_the_keyboard_fits_every_page_and_is_heard(page, live_server, api, pictures):
+    """All in one page: to open it takes longer than all the rest."""
+    crew_id = new_crew(api, crew_body("Heard of"))
+    _, editor = open_editor(page, live_server, "notebook", "Heard of", "heard.ipynb", dark=True)
     require_the_keyboard(page, editor)
+    require_the_ear(page, editor)
+    require_quiet_beginnings(page, editor, api, crew_id, pictures)
+    require_every_width(page, editor, pictures)
+
+
+def require_every_width(page, editor, pictures):
+    """All of it can be seen, however narrow the page is."""
     for width in (900, 560, 360):
         page.set_viewport_size({"width": width, "height": 1100})
         choose(editor, "Agent · Researcher")
@@ -221,9 +229,8 @@ def test_a_saved_notebook_shows_the_crew_without_a_kernel(page, live_server, api
     page.screenshot(path=pictures / "editor-saved.png")
 
 
-def test_a_screen_reader_hears_of_faults_and_what_is_begun_is_quiet(page, live_server, api, pictures):
-    crew_id = new_crew(api, crew_body("Heard of"))
-    _, editor = open_editor(page, live_server, "notebook", "Heard of", "heard.ipynb")
+def require_the_ear(page, editor):
+    """A screen reader hears of faults."""
     expect(page.get_by_role("group", name="Crew editor")).to_be_visible()
     views = editor.get_by_role("tablist", name="Views of the crew")
     expect(views.get_by_role("tab", name="Form", selected=True)).to_be_visible()
@@ -270,8 +277,6 @@ def test_a_screen_reader_hears_of_faults_and_what_is_begun_is_quiet(page, live_s
     assert heard("tabpanel") == ["Form"]
     for role in ("textbox", "combobox", "listbox", "checkbox", "button", "spinbutton"):
         assert all(heard(role)), (role, heard(role))
-
-    require_quiet_beginnings(page, editor, api, crew_id, pictures)
 
 
 def require_quiet_beginnings(page, editor, api, crew_id, pictures):

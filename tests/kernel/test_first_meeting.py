@@ -43,8 +43,20 @@ def run_cells(tab, server, name, *cells):
     return path
 
 
-def test_tab_opens_a_list_of_what_is_meant(tab, live_server):
-    run_cells(tab, live_server, "tab.ipynb", "%load_ext kasal_jupyter", "import kasal_jupyter as kasal", "")
+def test_a_question_is_answered_in_the_cell_that_waits_and_tab_opens_a_list_of_what_is_meant(
+    tab, live_server
+):
+    """Both in one page: to open it takes longer than all the rest."""
+    loaded = "%load_ext kasal_jupyter\nimport kasal_jupyter as kasal"
+    run_cells(tab, live_server, "asks.ipynb", loaded, "%kasal run Meeting that asks topic=tea", "")
+    card = tab.locator(CARD).last
+    expect(card).to_contain_text("type it below")
+    asked = tab.locator(".jp-Stdin-input")
+    asked.fill("Green, please")
+    asked.press("Enter")
+    expect(card).to_contain_text("✔ completed")
+    expect(card).to_contain_text("→ Green, please")
+
     expect(tab.locator(".jp-InputPrompt").nth(1)).to_have_text("[2]:")
     cell = tab.locator(".jp-CodeCell").last.locator(".cm-content")
     for typed, first in (("kasal.", "Agent"), ("%kasal run --again ", "job_")):
@@ -62,19 +74,6 @@ def test_tab_opens_a_list_of_what_is_meant(tab, live_server):
             assert time.monotonic() < end, typed
             tab.keyboard.press("Escape")
         tab.keyboard.press("Escape")
-
-
-def test_a_question_is_answered_in_the_cell_that_waits(tab, live_server):
-    run_cells(
-        tab, live_server, "asks.ipynb", "%load_ext kasal_jupyter", "%kasal run Meeting that asks topic=tea"
-    )
-    card = tab.locator(CARD).last
-    expect(card).to_contain_text("type it below")
-    asked = tab.locator(".jp-Stdin-input")
-    asked.fill("Green, please")
-    asked.press("Enter")
-    expect(card).to_contain_text("✔ completed")
-    expect(card).to_contain_text("→ Green, please")
 
 
 def test_a_page_that_was_closed_tells_until_when_it_knows_and_how_the_run_is_picked_up(tab, live_server):

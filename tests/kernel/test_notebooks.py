@@ -9,6 +9,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from tests.thorough import some_or_all
+
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
 QUIETLY = ("-p", "no:cacheprovider", "-q", "-o", "addopts=")
@@ -16,15 +18,45 @@ QUIETLY = ("-p", "no:cacheprovider", "-q", "-o", "addopts=")
 each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 
 
+RECORDED = NOTEBOOKS[0].with_name("recorded.ipynb")
+"""Its models are served nowhere: it runs from the cassette beside it."""
+
+
 def test_the_notebooks_run_from_top_to_bottom(live_server, tmp_path):
+    notebooks = [str(path) for path in NOTEBOOKS if path != RECORDED]
+    run([sys.executable, "-m", "pytest", "--nbval-lax", *QUIETLY, *notebooks], live_server, tmp_path)
+
+
+RUNNERS = {
+    "nbval": ("pytest", "--nbval-lax", *QUIETLY, RECORDED),
+    "papermill": ("papermill", "--no-progress-bar", RECORDED, os.devnull),
+}
+
+
+@pytest.mark.parametrize("runner", some_or_all(["nbval"], [*RUNNERS]))
+def test_a_notebook_runs_from_its_cassette_where_there_is_no_model(live_server, tmp_path, runner):
+    cassette = str(RECORDED.with_suffix(".jsonl"))
+    program = [sys.executable, "-m", *map(str, RUNNERS[runner])]
+    run(program, live_server, tmp_path, KASAL_REPLAY=cassette, CI="true")
+    with live_server.client() as api:
+        runs = api.get("/executions", params={"search": "Tea shop"}).json()["executions"]
+    assert [(each["verb"], each["status"], each["calls"]["live"]) for each in runs[:3]] == [
+        ("replay", "failed", 0),
+        ("replay", "completed", 0),
+        ("replay", "completed", 0),
+    ]
+
+
+def run(program, live_server, tmp_path, **environ):
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "--nbval-lax", *QUIETLY, *map(str, NOTEBOOKS)],
+        program,
         env={
             **os.environ,
             "KASAL_URL": live_server.url,
             "KASAL_TOKEN": live_server.token,
             "IPYTHONDIR": str(tmp_path),
             "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
+            **environ,
         },
         # What a notebook writes, it writes where it is run.
         cwd=tmp_path,

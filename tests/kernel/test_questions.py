@@ -47,10 +47,7 @@ def prompt(kernel, cell):
 
 def open_question(api, job_id):
     """Wait for a run's question."""
-    state = wait_for(api, job_id, "running")
-    while not state["questions"]:
-        state = wait_for(api, job_id, "running")
-    return state["questions"][0]
+    return wait_for(api, job_id, "waiting_for_input")["questions"][0]
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ def document(server):
         "agent_001": other["agents"][0]["id"],
         "task_001": other["tasks"][0]["id"],
         "job_qwerty123": job_id,
+        "job_asdfgh456": job_id,
         "gpt-4": "sandbox",
     }
     schemas = _with_ids(document["components"]["schemas"], usual)

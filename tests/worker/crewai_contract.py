@@ -308,6 +308,22 @@ def what_is_said_beside_calls_is_left_out() -> bool:
     return said in Path(AgentExecutor._execute_single_native_tool_call.__code__.co_filename).read_text()
 
 
+def a_result_is_reviewed_by_the_contexts_provider_alone() -> bool:
+    """An executor asks the provider that is set, with its answer, and takes what that gives."""
+    from crewai.agents.agent_executor import AgentExecutor
+    from crewai.core.providers import human_input
+
+    asked = inspect.getsource(AgentExecutor._handle_human_feedback)
+    again = inspect.getsource(AgentExecutor._invoke_loop)
+    return (
+        "provider = get_provider()" in asked
+        and "provider.handle_feedback(" in asked
+        and "self.messages = self.state.messages" in asked
+        and "self._prepare_feedback_iteration()" in again
+        and "_provider.get()" in inspect.getsource(human_input.get_provider)
+    )
+
+
 def whole_crews_run() -> bool:
     """The crews that warm a process up complete: both processes, both ways to call tools, over HTTP too."""
     from kasal_jupyter.worker.process import warm
@@ -335,6 +351,7 @@ FACTS = (
     the_hooks_come_last_before_a_request,
     calls_are_told_apart_in_events,
     how_work_ends_is_looked_up_where_it_is_replaced,
+    a_result_is_reviewed_by_the_contexts_provider_alone,
     it_is_known_by_our_words_that_a_server_takes_no_tools,
     # It shuts CrewAI's bus down.
     whole_crews_run,

@@ -66,7 +66,7 @@ async def lived(runs, whole, topic, act=None):
     """Have a run live to its end; give its execution."""
     job_id = (await start(runs, whole, {"topic": topic}, "ada")).id
     run = runs._runs[job_id]
-    await until(lambda: run.asks or run.ended, 200)
+    await until(lambda: run.waits or run.ended, 200)
     if not run.ended:
         with contextlib.suppress(KasalError):
             if act is None:
@@ -142,7 +142,7 @@ def test_a_run_ends_whatever_thread_it_leaves_behind(house, left, monkeypatch):
         async with asyncio.timeout(120):
             job_id = (await start(runs, whole, {"topic": f"left {left}"}, "ada")).id
             run = runs._runs[job_id]
-            await until(lambda: run.asks)
+            await until(lambda: run.waits)
             run.calls.answer(RunToolAnswer(call_id=_question(run), result="Yes"))
             await until(lambda: run.feed.summary.tasks_done == 2)
             if left == "before the end":

@@ -125,6 +125,7 @@ class CrewCard:
             counted(len(crew.agents), "agent"),
             counted(len(crew.tasks), "task"),
             *(["remembers"] if how.memory else []),
+            *(["calls need approval"] if how.needs_approval else []),
             *([f"reports to {one_line(how.webhook.url, 80)}"] if how.webhook else []),
         ]
 
@@ -173,6 +174,8 @@ def _agent(place: int, agent: AgentFields) -> str:
     facts = [agent.model or "default model", ", ".join(agent.tools)]
     if agent.allow_delegation:
         facts.append("may delegate")
+    if agent.needs_approval:
+        facts.append(f"asks before {', '.join(agent.needs_approval)}")
     if agent.fallbacks:
         facts.append(f"else {', '.join(agent.fallbacks)}")
     if agent.max_execution_time is not None:

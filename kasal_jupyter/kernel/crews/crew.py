@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +24,7 @@ from kasal_jupyter.kernel.session import notebook_change, show, the_session
 from kasal_jupyter.kernel.views.clean import clean
 from kasal_jupyter.schemas.agents import CrewAgent
 from kasal_jupyter.schemas.crews import CrewCreate, CrewDetails
+from kasal_jupyter.schemas.people import People
 from kasal_jupyter.schemas.tasks import CrewTask
 from kasal_jupyter.schemas.webhooks import Webhook
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from kasal_jupyter.kernel.crews.history import History
     from kasal_jupyter.kernel.runs.result import RunResult
     from kasal_jupyter.kernel.views.cards import Checked
+    from kasal_jupyter.schemas.cassettes import OnMiss
 
 __all__ = ["Agent", "Crew", "Task"]
 
@@ -64,6 +67,11 @@ class Crew:
         The model that plans; else the manager's, or the default.
     memory
         Whether the crew remembers what happened in its runs.
+    needs_approval
+        Calls of any agent's tools that a person is asked about first: ``"mcp_*"``, by patterns.
+    people
+        Who answers besides the owner, and how long is waited:
+        ``{"may_answer": ["ada@example.com"], "timeout": 3600, "on_timeout": "reject"}``.
     webhook
         Where its runs are reported to: an address, or ``{"url": …, "events": ["task_complete", …]}``.
     manager_model, planning_model
@@ -88,6 +96,8 @@ class Crew:
         planning: bool = False,
         planning_llm: str | None = None,
         memory: bool = False,
+        needs_approval: Sequence[str] = (),
+        people: People | Mapping[str, Any] | None = None,
         webhook: Webhook | Mapping[str, Any] | str | None = None,
         manager_model: str | None = None,
         planning_model: str | None = None,
@@ -102,6 +112,8 @@ class Crew:
         self.planning = planning
         self.planning_llm = one_model("planning_llm", planning_llm, "planning_model", planning_model)
         self.memory = memory
+        self.needs_approval = list(needs_approval)
+        self.people = people
         self.webhook = webhook
         self.id: str | None = None
         self._version: int | None = None
@@ -189,6 +201,7 @@ class Crew:
         crew.process, crew.manager_llm = how.process, how.manager_model
         crew.planning, crew.planning_llm = how.planning, how.planning_model
         crew.memory, crew.webhook = how.memory, how.webhook
+        crew.needs_approval, crew.people = list(how.needs_approval), how.people
         by_key: dict[str, Agent] = {}
         for each in body.agents:
             agent = Agent.of(CrewAgent.model_validate(each.model_dump(include=set(CrewAgent.model_fields))))
@@ -215,6 +228,7 @@ class Crew:
                 output_file=task.output_file,
                 guardrail=task.guardrail,
                 guardrail_max_retries=task.guardrail_max_retries,
+                human_input=task.human_input,
                 condition=task.condition,
             )
             crew.tasks.append(made)
@@ -368,6 +382,10 @@ class Crew:
         background: bool = False,
         budget: Mapping[str, float] | None = None,
         once: bool = False,
+        record: str | PathLike[str] | None = None,
+        replay: str | PathLike[str] | None = None,
+        on_miss: OnMiss | None = None,
+        varies: Sequence[str] = (),
         **values: Any,
     ) -> RunResult:
         """Save the crew, run it and watch it.
@@ -384,6 +402,13 @@ class Crew:
         once
             Whether an earlier run that was asked for the same answers, at once and at no cost, where there
             is one: of the same crew, inputs and models, without a memory or tools that look at the world.
+        record, replay
+            The cassette that it is recorded for, and the one that answers it: files, which may be the same.
+        on_miss
+            What becomes of a call that the cassette does not answer: ``fail`` or ``live``. By default it
+            fails where the environment has ``CI``.
+        varies
+            Regular expressions for what varies in prompts from run to run, for a cassette that is begun.
         **values
             Inputs: texts, numbers, dates, lists, and DataFrames, which agents query instead of reading.
 
@@ -394,6 +419,7 @@ class Crew:
         CellError
             It cannot run; with everything that keeps it from that.
         """
+        from kasal_jupyter.client.cassette import tape_of
         from kasal_jupyter.kernel.runs.run_list import read_budget
         from kasal_jupyter.kernel.runs.runner import launch
 
@@ -406,6 +432,7 @@ class Crew:
             background=background,
             budget=read_budget(budget),
             once=once,
+            tape=tape_of(record, replay, on_miss=on_miss, varies=varies, within=session.cell),
             on_start=session.note_job,
         )
 
@@ -490,6 +517,8 @@ class Crew:
             "planning": self.planning,
             "planning_model": self.planning_llm,
             "memory": self.memory,
+            "needs_approval": self.needs_approval,
+            "people": self.people if self.people is not None else {},
             "webhook": {"url": self.webhook} if isinstance(self.webhook, str) else self.webhook,
         }
         return checked(CrewCreate, fields, f"crew {self.name!r}").model_copy(update=lists)

@@ -43,6 +43,8 @@ class Agent:
         Most seconds for one task; it then fails.
     fallbacks
         Models to ask, in their order, where the one before cannot answer.
+    needs_approval
+        Calls of tools that a person is asked about first: ``"http_request(method=POST)"``, by patterns.
     settings
         How the model is called: ``{"temperature": 0.2, "max_tokens": 500}``.
     sandbox
@@ -69,6 +71,7 @@ class Agent:
         max_iter: int | None = None,
         max_execution_time: int | None = None,
         fallbacks: Sequence[str] = (),
+        needs_approval: Sequence[str] = (),
         settings: ModelSettings | Mapping[str, Any] | None = None,
         sandbox: SandboxSettings | Mapping[str, Any] | None = None,
         model: str | None = None,
@@ -83,6 +86,7 @@ class Agent:
         self.max_iter = max_iter
         self.max_execution_time = max_execution_time
         self.fallbacks = list(_listed("fallbacks", fallbacks))
+        self.needs_approval = list(_listed("needs_approval", needs_approval))
         self.settings = settings
         self.sandbox = sandbox
         self.definition()
@@ -115,6 +119,7 @@ class Agent:
             "max_iter": self.max_iter,
             "max_execution_time": self.max_execution_time,
             "fallbacks": self.fallbacks,
+            "needs_approval": self.needs_approval,
             "settings": _fields(self.settings),
             "sandbox": _fields(self.sandbox),
         }
@@ -134,6 +139,7 @@ class Agent:
             max_iter=body.max_iter,
             max_execution_time=body.max_execution_time,
             fallbacks=body.fallbacks,
+            needs_approval=body.needs_approval,
             settings=body.settings,
             sandbox=body.sandbox,
         )
@@ -176,6 +182,8 @@ class Task:
         it refuses.
     guardrail_max_retries
         How often it is done again; then the run fails.
+    human_input
+        Whether a person reviews its result, and may have it done again with what they say.
     condition
         When it is done at all, by the last result before it: ``{"contains": "urgent"}``, ``lacks``,
         ``matches`` (a regular expression of RE2) or ``equals``, of the whole or of a ``field`` of a
@@ -201,6 +209,7 @@ class Task:
         output_file: str | None = None,
         guardrail: str | None = None,
         guardrail_max_retries: int = 3,
+        human_input: bool = False,
         condition: TaskCondition | Mapping[str, Any] | None = None,
     ) -> None:
         self.description = description
@@ -214,6 +223,7 @@ class Task:
         self.output_file = output_file
         self.guardrail = guardrail
         self.guardrail_max_retries = guardrail_max_retries
+        self.human_input = human_input
         self.condition = condition
         self.definition()
 
@@ -245,6 +255,7 @@ class Task:
             "output_file": self.output_file,
             "guardrail": self.guardrail,
             "guardrail_max_retries": self.guardrail_max_retries,
+            "human_input": self.human_input,
             "condition": None if self.condition is None else _fields(self.condition),
         }
         return checked(CrewTask, fields, f"task {self.name or str(self.description)[:40]!r}")

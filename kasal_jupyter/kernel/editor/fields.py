@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from kasal_jupyter.schemas.agents import AgentFields, ModelSettings, SandboxSettings
 from kasal_jupyter.schemas.crews import CrewFields, Process
+from kasal_jupyter.schemas.people import People
 from kasal_jupyter.schemas.tasks import TaskCondition, TaskFields
 from kasal_jupyter.schemas.webhooks import Webhook
 
@@ -109,6 +110,16 @@ CREW_MANAGER = (
 
 CREW_MORE = (
     FieldSpec("memory", "Remember what happened in its runs", "switch", default=False),
+    FieldSpec("needs_approval", "Calls a person is asked about first (one a line)", "lines"),
+    FieldSpec("people.may_answer", "Who may answer besides the owner (one a line)", "lines"),
+    FieldSpec("people.timeout", "Seconds that an answer is waited for", "number", default=86_400.0),
+    FieldSpec(
+        "people.on_timeout",
+        "Where nobody answers",
+        "choice",
+        choices=get_args(People.model_fields["on_timeout"].annotation),
+        default=People.model_fields["on_timeout"].default,
+    ),
     FieldSpec("webhook.url", "Report runs to (address)", "line", hint="https://…"),
     FieldSpec("webhook.events", "Events that are reported (one a line)", "lines"),
 )
@@ -125,6 +136,7 @@ AGENT_MORE = (
     FieldSpec("max_iter", "Most model calls for a task", "number"),
     FieldSpec("max_execution_time", "Most seconds for a task", "number"),
     FieldSpec("fallbacks", "Models to ask where this one cannot answer", "models"),
+    FieldSpec("needs_approval", "Calls a person is asked about first (one a line)", "lines"),
     FieldSpec("settings.temperature", "Temperature", "number", hint="0 to 2"),
     FieldSpec("settings.top_p", "Top p", "number", hint="above 0, to 1"),
     FieldSpec("settings.max_tokens", "Most tokens of an answer", "number"),
@@ -168,6 +180,7 @@ TASK_CHECK = (
         "guardrail", "What the result must be like", "text", hint="in words; the agent's model checks it"
     ),
     FieldSpec("guardrail_max_retries", "Times it is done again", "number", default=3),
+    FieldSpec("human_input", "A person reviews the result", "switch", default=False),
 )
 
 TASK_CONDITION = (
@@ -185,7 +198,7 @@ FIELDS: dict[Kind, tuple[FieldSpec, ...]] = {
 }
 
 _MODELS: dict[Kind, dict[str, type[BaseModel]]] = {
-    "crew": {"": CrewFields, "webhook": Webhook},
+    "crew": {"": CrewFields, "people": People, "webhook": Webhook},
     "agents": {"": AgentFields, "settings": ModelSettings, "sandbox": SandboxSettings},
     "tasks": {"": TaskFields, "condition": TaskCondition},
 }

@@ -118,6 +118,9 @@ class RunTools:
             for done in self._calls.values():
                 if done.span_id == event["span_id"]:
                     done.closed.set()
+        elif event["type"] == "input_answer":
+            if (answered := self._calls.get(event["call_id"])) is not None:
+                answered.closed.set()
         elif event["type"] == "execution_status" and event["status"] in ENDED:
             for done in self._calls.values():
                 done.closed.set()

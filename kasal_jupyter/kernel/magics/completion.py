@@ -211,6 +211,8 @@ class _Place:
                 return self.quoting(_files(self.last, _CREWS))
             case "add" if argument.metavar == "FILE":
                 return self.quoting(_files(self.last, None))
+            case "record" | "replay":
+                return self.quoting(_files(self.last, (".jsonl",)))
             case "to":
                 return self.quoting(_files(self.last, ()))
             case "get":

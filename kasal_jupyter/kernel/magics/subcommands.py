@@ -99,6 +99,8 @@ COMMANDS: dict[str, Command] = {
                 '%kasal run "Market research" topic=tea --bg',
                 '%kasal run "Market research" topic=tea --max-cost 0.5',
                 '%kasal run "Market research" topic=tea --once',
+                '%kasal run "Market research" topic=tea --record tea.jsonl',
+                '%kasal run "Market research" topic=tea --replay tea.jsonl --on-miss fail',
                 "%kasal run --again job_4t9k2m0x7q1z topic=coffee",
             ),
             "may",

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import _thread
+import json
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from kasal_jupyter.events.summary import question_of
 from kasal_jupyter.kernel.failure import CellError
-from kasal_jupyter.kernel.views.clean import clean, one_line
+from kasal_jupyter.kernel.views.clean import one_line
+from kasal_jupyter.kernel.views.rows import asked_text
+from kasal_jupyter.schemas.people import APPROVE, AskedKind
 
 if TYPE_CHECKING:
     from kasal_jupyter.client.client import Client
@@ -54,25 +58,56 @@ class HumanQuestion(Pending):
     choices: Sequence[str]
     span_id: int
     deadline: float
+    kind: AskedKind = "question"
     closed: threading.Event = field(default_factory=threading.Event)
 
     @classmethod
     def of(cls, event: InputRequest) -> HumanQuestion:
         """Give the question of an event that has come just now."""
-        asks = f"{one_line(event['agent'] or 'An agent', 60)} asks: {clean(event['question'])}"
         return cls(
             event["call_id"],
-            asks,
+            asked_text(question_of(event)),
             event["choices"],
             event["span_id"],
             time.monotonic() + event["timeout"],
+            event.get("kind", "question"),
         )
+
+
+_ELSE = {
+    "review": "or say what is to be different",
+    "approval": "or say why not; a JSON object stands for other arguments",
+}
+"""What may be answered besides the choices."""
 
 
 def prompt_of(question: HumanQuestion) -> str:
     """Write a question with its choices, numbered, and a place to type the answer in."""
     lines = [f"  {number}. {one_line(choice, 200)}" for number, choice in enumerate(question.choices, 1)]
+    if more := _ELSE.get(question.kind):
+        lines.append(f"  {more}")
     return "\n".join([question.text, *lines, "Answer: "])
+
+
+def answer_meant(text: str, choices: Sequence[str], kind: AskedKind = "question") -> ToolAnswer | None:
+    """Give the answer that a typed text means; None where it is none.
+
+    It is a choice or its number. Of a review and of an approval, any other text is one as well; a JSON object
+    approves a call with these arguments.
+    """
+    from kasal_jupyter.schemas.executions import ToolAnswer
+
+    if (known := chosen(text, choices)) is not None:
+        return ToolAnswer(result=known)
+    said = text.strip()
+    if kind == "question" or not said:
+        return ToolAnswer(result=APPROVE) if kind == "review" else None
+    if kind == "approval" and said.startswith("{"):
+        try:
+            return ToolAnswer(result=APPROVE, arguments=json.loads(said))
+        except ValueError:
+            return None
+    return ToolAnswer(result=said)
 
 
 def chosen(text: str, choices: Sequence[str]) -> str | None:
@@ -113,8 +148,8 @@ def ask_here(question: HumanQuestion) -> ToolAnswer | None:
         if text is None:
             print("That question is no longer open.")  # noqa: T201 - whoever was asked is told
             return None
-        if (answer := chosen(text, question.choices)) is not None:
-            return ToolAnswer(result=answer)
+        if (answer := answer_meant(text, question.choices, question.kind)) is not None:
+            return answer
         prompt = "One of these, or its number: " if question.choices else "An answer, please: "
 
 
@@ -157,8 +192,21 @@ def _interrupt_main() -> None:
         _thread.interrupt_main()
 
 
-def answer_open(client: Client, job_id: str, text: str) -> OpenQuestion:
+def answer_open(
+    client: Client, job_id: str, text: str, arguments: Mapping[str, Any] | None = None
+) -> OpenQuestion:
     """Answer the question of a run that has been open for longest; give that question.
+
+    Parameters
+    ----------
+    client
+        The server.
+    job_id
+        The run.
+    text
+        What somebody has typed.
+    arguments
+        With an approval: what the call is made with.
 
     Raises
     ------
@@ -167,14 +215,14 @@ def answer_open(client: Client, job_id: str, text: str) -> OpenQuestion:
     KasalError
         The server refuses the answer: somebody else was quicker.
     """
-    from kasal_jupyter.schemas.executions import ToolAnswer
-
     question = open_questions(client, job_id)[0]
-    answer = chosen(text, question.choices)
+    answer = answer_meant(text, question.choices, question.kind)
     if answer is None:
         which = ", ".join(question.choices)
         raise CellError(f"Answer one of these: {which}" if which else "An answer is needed")
-    client.answer_tool(job_id, question.call_id, ToolAnswer(result=answer))
+    if arguments is not None:
+        answer = answer.model_copy(update={"arguments": dict(arguments)})
+    client.answer_tool(job_id, question.call_id, answer)
     return question
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, get_args, overload
 
 from pydantic import ValidationError
 
+from kasal_jupyter.client.cassette import Tape, tape_of
 from kasal_jupyter.errors import NotFound, nearest
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.magics.command_line import bound, count, one_of, phrase
+from kasal_jupyter.kernel.runs.questions import answer_open
 from kasal_jupyter.kernel.runs.result import RunResult, inputs_again, table_of
 from kasal_jupyter.kernel.session import the_session
 from kasal_jupyter.kernel.views.cards import Shown
@@ -26,6 +28,7 @@ from kasal_jupyter.kernel.views.figures import (
 )
 from kasal_jupyter.kernel.views.rows import STATUS_MARKS
 from kasal_jupyter.schemas.base import MOST_LISTED
+from kasal_jupyter.schemas.cassettes import OnMiss
 from kasal_jupyter.schemas.executions import (
     ENDED,
     KINDS,
@@ -46,7 +49,7 @@ if TYPE_CHECKING:
     from kasal_jupyter.client.client import Client
     from kasal_jupyter.events.summary import RunSummary
     from kasal_jupyter.kernel.views.difference import RunDifference
-    from kasal_jupyter.schemas.executions import ExecutionResult, ExecutionStatus
+    from kasal_jupyter.schemas.executions import ExecutionResult, ExecutionStatus, OpenQuestion
 
 HEADS = ["#", "job", "crew", "status", "inputs", "progress", "time", "tokens", "cost", "created"]
 
@@ -312,6 +315,28 @@ class Run:
         other_id = other if isinstance(other, str) else other.job_id
         return RunDifference(self._client.diff(self.job_id, other_id))
 
+    @property
+    def pending(self) -> list[OpenQuestion]:
+        """What it asks people and nobody has answered yet, the oldest first, as it stands now."""
+        return self._client.execution(self.job_id).questions
+
+    def answer(self, text: str, arguments: Mapping[str, Any] | None = None) -> OpenQuestion:
+        """Answer the question that has been open for longest, and give it.
+
+        Parameters
+        ----------
+        text
+            The answer. A review and an approval take ``approve``, ``reject``, or what is to be different.
+        arguments
+            With an approval: what the call is made with.
+
+        Raises
+        ------
+        CellError
+            No question is open, or the text is none of the answers to choose from.
+        """
+        return answer_open(self._client, self.job_id, text, arguments)
+
     def stop(self) -> Run:
         """Stop it, and give it as it is then; its processes are gone by then."""
         self._client.stop(self.job_id)
@@ -552,6 +577,30 @@ def add_budget(parser: ArgumentParser) -> None:
 def budget_of(words: Namespace) -> Budget | None:
     """Give what the words let a run use up; None: any amount."""
     return read_budget({name: getattr(words, name) for name in Budget.model_fields})
+
+
+def add_cassette(parser: ArgumentParser) -> None:
+    """Have a parser take the cassettes of a run; see :func:`tape_of_words`."""
+    parser.add_argument("--record", metavar="FILE", help="write what it asks and is answered into a cassette")
+    parser.add_argument("--replay", metavar="FILE", help="have a cassette answer it: no key is needed")
+    parser.add_argument(
+        "--on-miss",
+        metavar="WAY",
+        type=one_of(get_args(OnMiss)),
+        help="what becomes of a call that is not in the cassette: fail (where CI is set) or live",
+    )
+    parser.add_argument(
+        "--varies",
+        metavar="PATTERN",
+        action="append",
+        default=[],
+        help="a regular expression for what varies in prompts, such as the day, for a cassette that is begun",
+    )
+
+
+def tape_of_words(words: Namespace, within: object = None) -> Tape | None:
+    """Give the cassettes that the words name, or the environment; see :func:`tape_of`."""
+    return tape_of(words.record, words.replay, on_miss=words.on_miss, varies=words.varies, within=within)
 
 
 def add_step_search(parser: ArgumentParser) -> None:

@@ -6,8 +6,10 @@ import contextvars
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
+from kasal_jupyter.client.cassette import Tape, Turn, tape_of
 from kasal_jupyter.client.client import Client, Waiting
 from kasal_jupyter.client.connection import print_line
 from kasal_jupyter.errors import Conflict, KasalError, NotFound
@@ -18,10 +20,11 @@ from kasal_jupyter.kernel.functions.notebook_tools import NotebookTool, register
 from kasal_jupyter.kernel.functions.own_loop import OwnLoop
 from kasal_jupyter.kernel.functions.tool_calls import RunTools, Serve, call_thread
 from kasal_jupyter.kernel.plain_values import NotPlain, plain
+from kasal_jupyter.kernel.runs.questions import answer_open
 from kasal_jupyter.kernel.runs.result import RunFailed, RunResult, inputs_again
 from kasal_jupyter.kernel.views.cards import remark_line
 from kasal_jupyter.kernel.views.figures import answered_text, preview_text
-from kasal_jupyter.kernel.views.live import View, view_of
+from kasal_jupyter.kernel.views.live import LiveView, View, view_of
 from kasal_jupyter.schemas.crews import CrewDetails
 from kasal_jupyter.schemas.executions import (
     Budget,
@@ -29,6 +32,7 @@ from kasal_jupyter.schemas.executions import (
     ExecutionFork,
     ExecutionRecorded,
     ExecutionResume,
+    OpenQuestion,
 )
 from kasal_jupyter.schemas.placeholders import names, texts_of
 from kasal_jupyter.schemas.tools import ClientTool
@@ -50,6 +54,7 @@ def launch(
     background: bool = False,
     budget: Budget | None = None,
     once: bool = False,
+    tape: Tape | None = None,
     on_start: Callable[[str], object] | None = None,
     view: Callable[[RunResult], View] = view_of,
 ) -> RunResult:
@@ -70,6 +75,8 @@ def launch(
         What it may use up.
     once
         Whether an earlier run that was asked for the same may answer: it is shown at once, and none started.
+    tape
+        The cassettes that it is replayed from, and recorded for; else those that the environment names.
     on_start
         Told the job id as soon as there is one: a run that fails gives no result.
     view
@@ -91,9 +98,12 @@ def launch(
     """
     given = read_values(values, crew)
     run_tools = RunTools(given.tools, bound=frozenset(given.bound))
+    tape = tape or tape_of()
+    turn = tape.turn(crew.name, given.inputs) if tape is not None else None
+    asked: dict[str, Any] = {"once": once} if turn is None else {"cassette": turn.cassette}
 
     def start() -> ExecutionAccepted | ExecutionRecorded:
-        return client.start(crew.id, given.inputs, given.definitions, budget=budget, once=once)
+        return client.start(crew.id, given.inputs, given.definitions, budget=budget, **asked)
 
     try:
         accepted, interrupted = _undisturbed(start)
@@ -102,7 +112,7 @@ def launch(
         raise
     if isinstance(accepted, ExecutionRecorded):
         return _answered(client, accepted, background=background, on_start=on_start, view=view)
-    started = _Started(client, accepted, run_tools, crew)
+    started = _Started(client, accepted, run_tools, crew, turn)
     return started.followed(background=background, interrupted=interrupted, on_start=on_start, view=view)
 
 
@@ -238,12 +248,15 @@ class _Started:
         The notebook's, which it may call.
     crew
         Its crew, for the remarks' words; None where that is not known.
+    turn
+        What puts it into a cassette when it has completed.
     """
 
     client: Client
     accepted: ExecutionAccepted
     tools: RunTools
     crew: CrewDetails | None
+    turn: Turn | None = None
 
     def followed(
         self,
@@ -264,8 +277,8 @@ class _Started:
             raise RunFailed(f"{job_id} was stopped, on the server as well, before it began")
         _answer_for(job_id, self.tools)
         if background:
-            return follow_in_background(client, job_id, view)
-        return _watch(client, job_id, self.tools, stops=True)
+            return follow_in_background(client, job_id, view, self.turn)
+        return _watch(client, job_id, self.tools, stops=True, turn=self.turn)
 
 
 def _answer_for(job_id: str, tools: RunTools) -> None:
@@ -301,14 +314,18 @@ def follow(client: Client, job_id: str) -> RunResult:
 
 
 def follow_in_background(
-    client: Client, job_id: str, view: Callable[[RunResult], View] = view_of
+    client: Client,
+    job_id: str,
+    view: Callable[[RunResult], View] = view_of,
+    turn: Turn | None = None,
 ) -> BackgroundRun:
     """Draw a run under the cell that asks for it, while the notebook goes on.
 
-    Where the run was started in this kernel, its calls of the notebook's tools are done as well.
+    Where the run was started in this kernel, its calls of the notebook's tools are done as well. What a
+    ``turn`` puts into a cassette is there when the run has been waited for.
     """
     run = BackgroundRun(job_id)
-    run.begin(client, view(run), _unattended(job_id))
+    run.begin(client, view(run), _unattended(job_id), turn)
     return run
 
 
@@ -328,10 +345,14 @@ class BackgroundRun(RunResult):
         """Why the run could not be followed to its end, where that is so; the run itself goes on."""
         return self._follower.lost if self._follower is not None else None
 
-    def begin(self, client: Client, view: View, tools: RunTools | None = None) -> None:
+    def begin(
+        self, client: Client, view: View, tools: RunTools | None = None, turn: Turn | None = None
+    ) -> None:
         """Follow the run in a thread of its own."""
         self._view = view
-        self._follower = Follower(client, self, view, tools)
+        self._follower = Follower(client, self, view, tools, turn)
+        if isinstance(view, LiveView):
+            view.answering = partial(client.answer_tool, self.job_id)
         self._follower.then = lambda: self._go_on(client, tools)
         if tools is not None:
             # Nobody waits at this kernel: the view says how to answer.
@@ -339,6 +360,32 @@ class BackgroundRun(RunResult):
             job_id = self.job_id
             self._follower.in_background(lambda call, loop: tools.serve(client, job_id, call, loop))
         self._follower.start()
+
+    @property
+    def pending(self) -> list[OpenQuestion]:
+        """What it asks people and nobody has answered yet, the oldest first."""
+        return list(self.trace.summary.questions.values())
+
+    def answer(self, text: str, arguments: Mapping[str, Any] | None = None) -> OpenQuestion:
+        """Answer the question that has been open for longest, and give it.
+
+        Parameters
+        ----------
+        text
+            The answer. A review and an approval take ``approve``, ``reject``, or what is to be different.
+        arguments
+            With an approval: what the call is made with.
+
+        Raises
+        ------
+        CellError
+            No question is open, or the text is none of the answers to choose from.
+        KasalError
+            The server refuses the answer: somebody else was quicker.
+        """
+        from kasal_jupyter.kernel.session import the_session
+
+        return answer_open(the_session().client, self.job_id, text, arguments)
 
     def _go_on(self, client: Client, tools: RunTools | None) -> None:
         if (by := _successor(client, self, tools)) is not None:
@@ -369,7 +416,9 @@ class BackgroundRun(RunResult):
         return self
 
 
-def _watch(client: Client, job_id: str, tools: RunTools, *, stops: bool) -> RunResult:
+def _watch(
+    client: Client, job_id: str, tools: RunTools, *, stops: bool, turn: Turn | None = None
+) -> RunResult:
     """Follow a run to its end, and on this thread do its calls and ask its questions."""
     tools.asks = True
     result = RunResult(job_id)
@@ -378,7 +427,7 @@ def _watch(client: Client, job_id: str, tools: RunTools, *, stops: bool) -> RunR
     follower: Follower | None = None
     try:
         try:
-            follower = Follower(client, result, view_of(result), tools)
+            follower = Follower(client, result, view_of(result), tools, turn)
             follower.start()
             while (call := tools.next_call()) is not None:
                 tools.serve(client, job_id, call, loop)
@@ -499,9 +548,18 @@ class Follower(threading.Thread):
         Shows them; it is used by this thread alone.
     tools
         The tools that this kernel answers for; None where it only looks on.
+    turn
+        What puts the run into a cassette when it has completed.
     """
 
-    def __init__(self, client: Client, result: RunResult, view: View, tools: RunTools | None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        result: RunResult,
+        view: View,
+        tools: RunTools | None,
+        turn: Turn | None = None,
+    ) -> None:
         super().__init__(name=f"kasal-{result.job_id}", daemon=True)
         self.lost: KasalError | None = None
         self._broken: Exception | None = None
@@ -510,6 +568,7 @@ class Follower(threading.Thread):
         result.server_url = client.url
         self._view = view
         self._tools = tools
+        self._turn = turn
         self._serve: Serve | None = None
         self.then: Callable[[], object] = lambda: None
         """Done when the run has ended."""
@@ -556,6 +615,8 @@ class Follower(threading.Thread):
                     tools.take(event)
                     self._hand_on()
                 self._view.feed(event)
+            if self._turn is not None and self._result.status == "completed":
+                self._turn.keep(self._client, self._result.job_id)
         except KasalError as error:
             self.lost = error
             self._view.cut_off(f"Not followed any further: {error.message}")

@@ -39,6 +39,7 @@ FAILED = themed("color", "error-color1", RED)
 STATUS_COLOURS: dict[Status, str] = {
     "queued": GREY,
     "running": BLUE,
+    "waiting_for_input": ORANGE,
     "completed": "#2a8c3f",
     "failed": RED,
     "stopped": GREY,
@@ -47,6 +48,7 @@ STATUS_COLOURS: dict[Status, str] = {
 STATUS_STYLES: dict[Status, str] = {
     "queued": f"color:{GREY}",
     "running": themed("color", "brand-color1", BLUE),
+    "waiting_for_input": f"color:{ORANGE}",
     "completed": themed("color", "success-color1", "#2a8c3f"),
     "failed": FAILED,
     "stopped": f"color:{GREY}",

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kasal_jupyter.events.event import Event
 from kasal_jupyter.kernel.runs.result import RunResult
 from kasal_jupyter.kernel.views.clean import escape, one_line
 from kasal_jupyter.kernel.views.view_html import pick_up
 from kasal_jupyter.kernel.views.view_text import LineView
+
+if TYPE_CHECKING:
+    from kasal_jupyter.kernel.views.buttons import QuestionButtons
+    from kasal_jupyter.schemas.executions import ToolAnswer
 
 REDRAW_SECONDS = 0.12
 """Time between two redraws while events go on coming. Who feeds a view ticks it every 50 ms: an event is seen
@@ -93,6 +97,9 @@ class LiveView:
         self._burst = float(BURST)
         self._waits = False
         self._cost = 0.0
+        self.answering: Callable[[str, ToolAnswer], None] | None = None
+        """Sends an answer to a question; where it is given, there are buttons under the view."""
+        self._buttons: QuestionButtons | None = None
         about = {"kasal": {"job_id": result.job_id}}
         self._handle = handle
         if handle is not None:
@@ -138,6 +145,26 @@ class LiveView:
         """Say why nothing more will come; what was seen so far stays."""
         self._update(self.result.live_bundle(self.result.trace.last_time, reason))
 
+    def _asked(self, html: str) -> dict[str, Any] | None:
+        """Give the buttons for what is asked, which a page shows in the place of the view, with it in them.
+
+        None where they stand there already, and have taken the view in.
+        """
+        questions = list(self.result.trace.summary.questions.values())
+        if not questions or self.answering is None:
+            if self._buttons is not None:
+                self._buttons.close()
+                self._buttons = None
+            return {}
+        if self._buttons is None:
+            try:
+                from kasal_jupyter.kernel.views.buttons import QuestionButtons
+            except ImportError:
+                self.answering = None  # The view says how to answer without.
+                return {}
+            self._buttons = QuestionButtons(self.answering)
+        return self._buttons.show(questions, html)
+
     def _least(self, now: float) -> float:
         """Give the least time from the latest redraw to the next."""
         if not self._waits:
@@ -147,7 +174,9 @@ class LiveView:
 
     def _update(self, shown: dict[str, Any]) -> None:
         about = {"job_id": self.result.job_id, "seq": self.result.trace.summary.seq}
-        if self._handle is not None:
+        asked = self._asked(shown["text/html"])
+        if self._handle is not None and asked is not None:
+            shown = shown | asked
             self._handle.update(shown, raw=True, metadata={"kasal": about})
         now = time.monotonic()
         self._burst = min(self._burst + (now - self._drawn_at) / REDRAW_SECONDS, BURST) - 1

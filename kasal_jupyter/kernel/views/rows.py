@@ -15,8 +15,9 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from kasal_jupyter.events.trace import Span, Trace
-from kasal_jupyter.kernel.views.clean import one_line
+from kasal_jupyter.kernel.views.clean import clean, one_line
 from kasal_jupyter.kernel.views.figures import counted, duration_text
+from kasal_jupyter.schemas.executions import OpenQuestion
 
 KEPT_MARK = "✎"
 
@@ -27,9 +28,13 @@ DEEPEST = 24
 
 MARKS = {"task": "▣", "agent": "◉", "llm": "◆", "tool": "●"}
 STATE_MARKS = {"failed": "✖", "stopped": "■", "skipped": "⊘"}
+MOST_ASKED_ABOUT = 4_000
+"""Characters of what a question is about that are shown with it."""
+
 STATUS_MARKS = {
     "queued": "◷",
     "running": "▶",
+    "waiting_for_input": "?",
     "completed": "✔",
     "failed": "✖",
     "stopped": "■",
@@ -266,6 +271,25 @@ def _short(value: object) -> str:
 def how_to_get_all(job_id: str) -> str:
     """Say how a very long answer is got, of which the events have the beginning alone."""
     return f"It goes on: `%kasal result {job_id}` gives all of it"
+
+
+def about_text(question: OpenQuestion, most: int = MOST_ASKED_ABOUT) -> str:
+    """Write what a question is about: the result that is reviewed, or the call that is to be made."""
+    if question.arguments is None:
+        text = clean(question.output or "")
+    else:
+        arguments = (
+            f"{name}={json.dumps(value, ensure_ascii=False, default=str)}"
+            for name, value in question.arguments.items()
+        )
+        text = clean(f"{question.tool}({', '.join(arguments)})")
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def asked_text(question: OpenQuestion) -> str:
+    """Write who asks, what, and what that is about."""
+    asks = f"{one_line(question.agent or 'An agent', 60)} asks: {clean(question.question)}"
+    return "\n".join(filter(None, [asks, about_text(question)]))
 
 
 def how_to_answer(job_id: str, choices: Sequence[str], *, here: bool = False) -> str:

@@ -54,6 +54,7 @@ from kasal_jupyter.kernel.views.rows import (
     STATUS_MARKS,
     Row,
     Section,
+    about_text,
     build_rows,
     elapsed_text,
     fair_choice,
@@ -65,6 +66,7 @@ from kasal_jupyter.kernel.views.rows import (
     sections,
     stored_note,
 )
+from kasal_jupyter.schemas.executions import OpenQuestion
 from kasal_jupyter.whole_file import write_whole
 
 MOST_BYTES = 1_750_000
@@ -372,9 +374,16 @@ def questions(trace: Trace, *, here: bool = False) -> str:
         f'margin-bottom:8px"><div style="font-weight:700;color:{ORANGE}">Waiting for an answer</div>'
         f'<div dir="auto" style="font-size:14px;white-space:pre-wrap;overflow-wrap:break-word">'
         f"{escape(one_line(asked.agent or 'An agent', 80))} asks: {escape(asked.question)}</div>"
+        f"{_asked_about(asked)}"
         f'<div style="{SMALL}">{escape(how_to_answer(trace.job_id, asked.choices, here=here))}</div></div>'
         for asked in list(trace.summary.questions.values())
     )
+
+
+def _asked_about(question: OpenQuestion) -> str:
+    text = about_text(question)
+    style = "white-space:pre-wrap;overflow-wrap:break-word;max-height:12em;overflow-y:auto"
+    return f'<div dir="auto" style="{style}">{escape(text)}</div>' if text else ""
 
 
 def outcome(trace: Trace, *, most: int | None = None) -> str:

@@ -77,7 +77,7 @@ class _Builder:
     def __init__(self, spec: RunSpec, signal: StopSignal, calls: ClientCalls | None) -> None:
         self._spec = spec
         self._record = (
-            RunRecord(spec, calls.spans, signal, calls.ask, calls.noted) if calls is not None else None
+            RunRecord(spec, calls.spans, signal, calls.person, calls.noted) if calls is not None else None
         )
         self._models = Models(spec, signal, self._record)
         self._tools = Toolset(spec, calls, self._record)
@@ -186,6 +186,7 @@ class _Builder:
             expected_output=self._filled(task.expected_output),
             agent=agent,
             async_execution=task.async_execution,
+            human_input=task.human_input,
             **optional,
         )
         if isinstance(made, CrewConditionalTask) and task.condition is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,13 +32,16 @@ class ClientCalls:
         Ends all waiting when the run must end.
     servers
         The run's MCP servers, where it has any.
+    job_id
+        The run.
     """
 
     spans: Spans
     signal: StopSignal
     servers: McpServers | None = None
+    job_id: str = ""
     _noted: int = 0
-    _answers: dict[str, RunToolAnswer | None] = field(default_factory=dict)
+    _answers: dict[str, RunToolAnswer] = field(default_factory=dict)
 
     def call(self, tool: ClientTool, arguments: dict[str, Any]) -> str | ToolFailure:
         """Ask the client, and wait for its answer.
@@ -63,7 +67,7 @@ class ClientCalls:
         return answer.result or ""
 
     def ask(self, question: Question) -> str:
-        """Ask a human, and wait for the answer; see :data:`kasal_jupyter.tools.tool.Ask`.
+        """Ask a person, and wait for the answer; see :data:`kasal_jupyter.tools.tool.Ask`.
 
         Raises
         ------
@@ -72,19 +76,52 @@ class ClientCalls:
         RunStopped, RunFailed
             The run must end.
         """
+        return said(self.person(question))
+
+    def person(
+        self, question: Question, key: str | None = None, given: RunToolAnswer | None = None
+    ) -> RunToolAnswer:
+        """Ask a person, and give what comes of it. How long is waited, the server sees to.
+
+        Parameters
+        ----------
+        question
+            What is asked.
+        key
+            Which question of the run it is.
+        given
+            The answer, where an earlier run has it: nobody is asked again.
+
+        Raises
+        ------
+        RunStopped, RunFailed
+            The run must end.
+        """
         request = {
             "type": "input_request",
             "question": question.text,
             "choices": list(question.choices),
             "timeout": question.timeout,
+            **question.about,
         }
-        try:
-            answer = self._answered(request, question.timeout)
-        except TimeoutError:
-            raise ValueError(f"Nobody answered within {question.timeout:g} seconds") from None
-        if answer.error is not None:
-            raise ValueError(answer.error)
-        return answer.result or ""
+        call_id = new_id("call") if key is None else self._call_id(key)
+        span = self.spans.innermost("tool", within="agent") or self.spans.innermost("agent")
+        if span is None:
+            return RunToolAnswer(call_id=call_id, error="The run has ended")
+        keyed = {} if key is None else {"key": key}
+        self.spans.add(span, {**request, **keyed, "call_id": call_id})
+        if given is not None:
+            answer = given.model_copy(update={"call_id": call_id})
+            about = {**answer.model_dump(exclude_none=True), **keyed, "by": None, "recorded": True}
+            self.spans.add(span, {"type": "input_answer", **about})
+            return answer
+        with self.spans.waiting(span):
+            self.signal.wait_for(lambda: call_id in self._answers, None)
+        return self._answers.pop(call_id)
+
+    def _call_id(self, key: str) -> str:
+        """Make a question's id, the same one whenever this run comes to it."""
+        return f"call_{hashlib.sha256(f'{self.job_id}:{key}'.encode()).hexdigest()[:12]}"
 
     def _answered(self, request: dict[str, Any], seconds: float) -> RunToolAnswer:
         """Announce a request within the span of its tool, and wait for the answer.
@@ -95,16 +132,12 @@ class ClientCalls:
             There is none in time.
         """
         call_id = new_id("call")
-        self._answers[call_id] = None
-        try:
-            span = self.spans.innermost("tool", within="agent")
-            if span is None:
-                return RunToolAnswer(call_id=call_id, error="The run has ended")
-            self.spans.add(span, {**request, "call_id": call_id})
-            self.signal.wait_for(lambda: self._answers[call_id] is not None, seconds)
-            answer = self._answers[call_id]
-        finally:
-            del self._answers[call_id]
+        span = self.spans.innermost("tool", within="agent")
+        if span is None:
+            return RunToolAnswer(call_id=call_id, error="The run has ended")
+        self.spans.add(span, {**request, "call_id": call_id})
+        self.signal.wait_for(lambda: call_id in self._answers, seconds)
+        answer = self._answers.pop(call_id, None)
         if answer is None:
             raise TimeoutError
         return answer
@@ -131,8 +164,20 @@ class ClientCalls:
             self.signal.changed.notify_all()
 
     def answer(self, answer: RunToolAnswer) -> None:
-        """Take an answer; one that nobody waits for any more is dropped."""
+        """Take an answer; it may come before anybody waits for it."""
         with self.signal.changed:
-            if answer.call_id in self._answers:
-                self._answers[answer.call_id] = answer
-                self.signal.changed.notify_all()
+            self._answers[answer.call_id] = answer
+            self.signal.changed.notify_all()
+
+
+def said(answer: RunToolAnswer) -> str:
+    """Give what a person has said.
+
+    Raises
+    ------
+    ValueError
+        There is no answer, in words for the agent.
+    """
+    if answer.error is not None:
+        raise ValueError(answer.error)
+    return answer.result or ""

@@ -13,11 +13,18 @@ from kasal_jupyter.events.prompts import Prompts
 from kasal_jupyter.schemas.spec import RunSource
 from kasal_jupyter.worker.process.outbox import encode
 
-CallKind = Literal["model", "tool", "memory"]
+CallKind = Literal["model", "tool", "memory", "person"]
 
-_KINDS: Mapping[str, CallKind] = {"llm_call": "model", "tool_call": "tool", "memory_recalled": "memory"}
-_ENDS = frozenset({"llm_response", "llm_failed", "tool_result", "tool_failed", "memory_recalled"})
-_READ = (b'"key"', b'"llm_retry"', b'"memory_stored"', b'"llm_call"', b'"input_request"')
+_KINDS: Mapping[str, CallKind] = {
+    "llm_call": "model",
+    "tool_call": "tool",
+    "memory_recalled": "memory",
+    "input_request": "person",
+}
+_ENDS = frozenset(
+    {"llm_response", "llm_failed", "tool_result", "tool_failed", "memory_recalled", "input_answer"}
+)
+_READ = (b'"key"', b'"llm_retry"', b'"memory_stored"', b'"llm_call"', b'"tool_approved"', b'"input_request"')
 """What stands in the lines that are looked at; most others are pieces of answers."""
 
 _OF_THE_RUN = frozenset(
@@ -41,6 +48,10 @@ class Given:
         Seconds that were waited before the call was made again; None where it was not.
     went_on
         Whether its agent has asked a model after it.
+    held
+        Whether it was not made: a person was asked about it first, and has not allowed it.
+    own
+        Whether it was made by this very run, in a process before.
     asked_human
         Whether a human was asked within it.
     stands
@@ -52,6 +63,8 @@ class Given:
     answered: str | None
     wait: float | None = None
     went_on: bool = False
+    held: bool = False
+    own: bool = False
     asked_human: bool = False
     stands: Literal["before", "at", "behind"] = "before"
 
@@ -77,6 +90,7 @@ class _Place:
     ends: tuple[int, int] | None = None
     wait: float | None = None
     went_on: bool = False
+    held: bool = False
     asked_human: bool = False
     stands: Literal["before", "at", "behind"] = "before"
 
@@ -94,9 +108,12 @@ class EarlierRun:
         again all that it could have been given.
     folder
         The working folder of the run that reads: what was said of that run's, is said of this one.
+    own
+        Whether that is the same run.
     """
 
-    def __init__(self, source: RunSource, folder: bytes) -> None:
+    def __init__(self, source: RunSource, folder: bytes, *, own: bool = False) -> None:
+        self._own = own
         self._before = EarlierRun(source.before, folder) if source.before is not None else None
         self._file = Path(source.journal).open("rb")  # noqa: SIM115 - the run's own end closes it
         self._fork = source.place
@@ -141,6 +158,8 @@ class EarlierRun:
             answered=ended.get("type"),
             wait=place.wait,
             went_on=place.went_on,
+            held=place.held,
+            own=self._own,
             asked_human=place.asked_human,
             stands=place.stands,
         )
@@ -162,6 +181,13 @@ class EarlierRun:
         self._file.seek(begin)
         return self._file.read(length)
 
+    @staticmethod
+    def _ask(call: _Place | None, question: Mapping[str, Any]) -> None:
+        """Note that a person is asked within a call: one that waits for leave is made when that is there."""
+        if call is not None:
+            call.asked_human = True
+            call.held = call.held or question.get("kind") == "approval"
+
     def _index(self) -> None:
         failed: dict[int | None, list[_Place]] = {}
         of_span: dict[int, _Place] = {}
@@ -182,15 +208,19 @@ class EarlierRun:
                 place = _Place(_KINDS[kind], event.get("task"), event.get("agent"), where)
                 if self._fork is not None and self._fork.is_behind(event):
                     place.stands = "at" if event["seq"] == self._fork.at else "behind"
-                self._places[key] = of_span[event["span_id"]] = place
+                self._places[key] = place
+                if kind == "input_request":
+                    self._ask(of_span.get(event["span_id"]), event)
+                else:
+                    of_span[event["span_id"]] = place
             if kind in _ENDS and isinstance(key, str) and (known := self._places.get(key)):
                 known.ends = where
                 if kind == "llm_failed":
                     failed.setdefault(event.get("parent_id"), []).append(known)
             elif kind == "llm_retry" and (known := of_span.get(event["span_id"])):
                 known.wait = event["wait"]
-            elif kind == "input_request" and (known := of_span.get(event["span_id"])):
-                known.asked_human = True
+            elif kind == "tool_approved" and (known := of_span.get(event["span_id"])):
+                known.held = False
             elif kind == "memory_stored":
                 self.stored |= {memory["content"] for memory in event["memories"]}
 

@@ -17,6 +17,10 @@ MOST_CALLS = 200
 """Calls of an agent in a task that are compared."""
 
 
+_SAID = {"memory": "query", "person": "question"}
+"""What tells calls of a kind apart."""
+
+
 def difference(asked: Mapping[str, Any], given: Given | None, earlier: EarlierRun) -> str:
     """Say what was asked, and why there is no answer to it.
 
@@ -49,6 +53,8 @@ def _who(asked: Mapping[str, Any]) -> str:
 def _asks(asked: Mapping[str, Any]) -> str:
     if asked["kind"] == "model":
         return f"asks {asked['model']}"
+    if asked["kind"] == "person":
+        return f"asks a person {_quoted(asked['question'])}"
     return f"calls {asked['tool']}" if asked["kind"] == "tool" else "looks for memories"
 
 
@@ -60,7 +66,8 @@ def _nearness(asked: Mapping[str, Any], call: Mapping[str, Any]) -> int:
     if asked["kind"] == "tool":
         same = 10_000 if asked["tool"] == call.get("tool") else 0
         return same + _common(_text(asked["arguments"]), _text(call.get("arguments")))
-    return _common(asked["query"], call.get("query", ""))
+    name = _SAID[asked["kind"]]
+    return _common(asked[name], str(call.get(name) or ""))
 
 
 def _differences(asked: Mapping[str, Any], call: Mapping[str, Any]) -> list[str]:
@@ -69,7 +76,10 @@ def _differences(asked: Mapping[str, Any], call: Mapping[str, Any]) -> list[str]
     elif asked["kind"] == "tool":
         found = _of_tools(asked, call)
     else:
-        found = _of_texts("what is looked for", asked["query"], call.get("query", ""))
+        name = _SAID[asked["kind"]]
+        what = {"question": "the question", "query": "what is looked for"}[name]
+        found = _of_texts(what, asked[name], str(call.get(name) or ""))
+        found = found or _of_texts("the result", asked.get("output") or "", str(call.get("output") or ""))
     return found or ["in nothing that was recorded, so it was asked less often there, or in another form"]
 
 

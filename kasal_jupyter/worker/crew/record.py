@@ -19,8 +19,10 @@ from crewai.tools.tool_failure import ToolFailure
 
 from kasal_jupyter.events.event import Edited, ErrorInfo
 from kasal_jupyter.hiding import here
-from kasal_jupyter.schemas.spec import RunEdit, RunSpec
-from kasal_jupyter.tools.tool import Ask, Question
+from kasal_jupyter.schemas.cassettes import FOLDER, Settling
+from kasal_jupyter.schemas.spec import RunEdit, RunSource, RunSpec, RunToolAnswer
+from kasal_jupyter.tools.tool import Question
+from kasal_jupyter.worker.crew.client_tool import said
 from kasal_jupyter.worker.crew.earlier import CallKind, EarlierRun, Given, canonical
 from kasal_jupyter.worker.crew.miss import difference
 from kasal_jupyter.worker.crew.spans import OpenSpan, Spans
@@ -36,7 +38,10 @@ REPLAY_MISS = "REPLAY_MISS"
 AGAIN, WITHOUT = "call it again", "do without it"
 """What a human may answer of a call of which nobody knows whether it was made."""
 
-_FOLDER = b"{folder}"
+_NOT_ASKED = frozenset({"on_timeout"})
+"""What of a question says what becomes of it, and not what it is."""
+
+_FOLDER = FOLDER.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ class RunRecord:
     signal
         Ends the run where it may ask nobody.
     ask
-        Asks a human.
+        Asks a person a question that has a key, or takes the answer that is given with it.
     noted
         Waits until all that the run has told is recorded, and says whether it is.
     """
@@ -85,19 +90,26 @@ class RunRecord:
     spec: RunSpec
     spans: Spans
     signal: StopSignal
-    ask: Ask
+    ask: Callable[[Question, str, RunToolAnswer | None], RunToolAnswer]
     noted: Callable[[], bool]
     earlier: EarlierRun | None = field(init=False, default=None)
+    _own: EarlierRun | None = field(init=False, default=None)
     _edits: dict[str, RunEdit] = field(init=False)
     _asked: Counter[str] = field(default_factory=Counter)
     _reading: threading.Lock = field(default_factory=threading.Lock)
     _titles: dict[str, int] = field(init=False)
     _folder: bytes = field(init=False)
+    _settling: Settling | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._titles = _numbered((task.id, task.title()) for task in self.spec.tasks)
         self._folder = encode(self.spec.folder)[1:-1]
+        if self.spec.cassette is not None:
+            self._settling = Settling(self.spec.cassette.varies, self.spec.folder)
         self._edits = {edit.call: edit for edit in self.spec.edits}
+        if (own := self.spec.own) is not None:
+            before = RunSource(verb="resume", job_id=self.spec.job_id, journal=own.journal)
+            self._own = EarlierRun(before, self._folder, own=True)
         if (source := self.spec.source) is not None:
             self.earlier = EarlierRun(source, self._folder)
 
@@ -121,10 +133,13 @@ class RunRecord:
         """
         whole = self._whole("model", {**asked, "messages": canonical(asked["messages"])})
         call = self._counted(whole)
-        if self.earlier is None:
+        records = self._records()
+        if not records:
             return call
         ordinal = call.key.rpartition(":")[2]
-        others = [*line, *(() if self.replays else sorted(self.earlier.models))]
+        goes_on = self.spec.source is None or self.spec.source.verb in {"resume", "fork"}
+        known = sorted(model for record in records for model in record.models) if goes_on else ()
+        others = [*line, *known]
         keys = [call.key] + [
             f"{self._identity({**whole, 'model': other})}:{ordinal}"
             for other in dict.fromkeys(others)
@@ -152,7 +167,7 @@ class RunRecord:
         """Say whether an answer is taken: a failure that has ended the run is not, where it is to go on."""
         if given.answered is None or given.cut or given.stands != "before":
             return False
-        return self.replays or given.settled
+        return self.replays or given.own or given.settled
 
     # -- tools -----------------------------------------------------------------------------------------------
 
@@ -160,7 +175,14 @@ class RunRecord:
         """Say which call of a tool has begun."""
         return self._counted(self._tool(tool, arguments)).key
 
-    def tool(self, name: str, call: Callable[[str], Any], *, idempotent: bool) -> Any:
+    def tool(
+        self,
+        name: str,
+        call: Callable[[str], Any],
+        *,
+        idempotent: bool,
+        leave: Callable[[str], Any] | None = None,
+    ) -> Any:
         """Give what a tool has answered, or have it called.
 
         Parameters
@@ -171,6 +193,8 @@ class RunRecord:
             Calls it, under a key of the call's own.
         idempotent
             Whether that may be done without asking where nobody knows whether it was done before.
+        leave
+            Asks a person for leave, and calls it with what they say; None where none is needed.
 
         Raises
         ------
@@ -181,7 +205,7 @@ class RunRecord:
         if span is None or span.key is None:
             # A thread that was left behind: what it did would stand nowhere, and be done again.
             return ToolFailure(message="The run has ended")
-        given = self._found([span.key]) if self.earlier is not None else None
+        given = self._found([span.key])
         answer: Any
         anew = given is not None and _is_called_anew(given, idempotent=idempotent)
         if (edit := self._edits.get(span.key)) is not None:
@@ -195,7 +219,7 @@ class RunRecord:
         elif self.replays:
             arguments = given.call["arguments"] if given is not None else span.arguments
             raise self._miss(Asked(span.key, self._tool(name, arguments), given))
-        elif given is not None and not (anew or idempotent or self._again(name, span, given)):
+        elif given is not None and not (anew or given.held or idempotent or self._again(name, span, given)):
             answer = ToolFailure(
                 message=f"{name} was called with these arguments before, and nobody knows what became of it. "
                 "It was not called again; go on without its result."
@@ -204,7 +228,7 @@ class RunRecord:
             # Whoever goes on with the run could not know that it was made.
             return ToolFailure(message=f"{name} was not called: the call could not be recorded")
         else:
-            answer = call(self._call_key(span.key))
+            answer = (leave or call)(self._call_key(span.key))
         span.answered = True
         if isinstance(answer, str):
             span.said = answer
@@ -226,10 +250,34 @@ class RunRecord:
         arguments = here().hide(encode(span.arguments)).decode()
         shown = arguments if len(arguments) <= 400 else f"{arguments[:400]}…"
         question = Question(f"The call {name}({shown}) {why}. Is it to be made again?", (AGAIN, WITHOUT))
-        try:
-            return self.ask(question).strip().casefold() == AGAIN
-        except ValueError:
-            return False  # Nobody has said so.
+        return (self.person(question).result or "").strip().casefold() == AGAIN
+
+    # -- people ----------------------------------------------------------------------------------------------
+
+    def answer_of(self, question: Question) -> str:
+        """Ask a person; see :data:`kasal_jupyter.tools.tool.Ask`."""
+        return said(self.person(question))
+
+    def person(self, question: Question) -> RunToolAnswer:
+        """Ask a person, unless the answer is recorded, and give it.
+
+        Raises
+        ------
+        RunStopped, RunFailed
+            The run must end: nobody may be asked in a replay, say.
+        """
+        about = {name: value for name, value in question.about.items() if name not in _NOT_ASKED}
+        about["form"] = about.pop("kind", "question")
+        asked = {"question": question.text, "choices": list(question.choices), **about}
+        call = self._counted(self._whole("person", asked))
+        found = self._found([call.key])
+        given = None
+        if found is not None and found.answered and not found.cut and found.stands == "before":
+            said_then = {name: found.answer.get(name) for name in ("result", "error", "arguments")}
+            given = RunToolAnswer(call_id="", **said_then)
+        else:
+            self.check_live(replace(call, found=found))
+        return self.ask(question, call.key, given)
 
     # -- memory ----------------------------------------------------------------------------------------------
 
@@ -242,7 +290,7 @@ class RunRecord:
             It is not, and memories may not be looked up.
         """
         call = self._counted(self._whole("memory", asked) | {"agent": agent})
-        given = self._found([call.key]) if self.earlier is not None else None
+        given = self._found([call.key])
         if given is not None and not given.cut and given.stands == "before":
             return call.key, given
         self.check_live(replace(call, found=given))
@@ -254,7 +302,7 @@ class RunRecord:
         """Give what is asked, by whom, and in which task."""
         span = self.spans.around()
         task_id = span.task_id if span is not None else None
-        return {
+        whole = {
             "kind": kind,
             "task": span.task if span is not None else None,
             # Of several tasks of one title.
@@ -264,6 +312,8 @@ class RunRecord:
             "among": among_equals.get(),
             **asked,
         }
+        # Of a cassette: what varies is no part of what is asked.
+        return self._settling.settled(whole) if self._settling is not None else whole
 
     def _counted(self, what: Mapping[str, Any]) -> Asked:
         identity = self._identity(what)
@@ -275,10 +325,14 @@ class RunRecord:
         written = here().json(encode(what, orjson.OPT_SORT_KEYS).replace(self._folder, _FOLDER))
         return f"{VERSION}:{hashlib.sha256(written).hexdigest()[:32]}"
 
-    def _found(self, keys: Iterable[str]) -> Given | None:
-        assert self.earlier is not None
+    def _records(self) -> list[EarlierRun]:
+        """Give where answers are looked for: in what this run has done before, then in its source."""
+        return [record for record in (self._own, self.earlier) if record is not None]
+
+    def _found(self, keys: Sequence[str]) -> Given | None:
         with self._reading:
-            return next((given for key in keys if (given := self.earlier.find(key)) is not None), None)
+            found = (record.find(key) for record in self._records() for key in keys)
+            return next((given for given in found if given is not None), None)
 
     def _miss(self, call: Asked) -> RunFailed:
         """End a run that asks what is not recorded."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -91,6 +94,9 @@ class Spans:
         self._open: dict[int, OpenSpan] = {}
         self._opened = opened
         self._ended = False
+        self._asking: Counter[int] = Counter()
+        self._waited = 0.0
+        self._waits_since: float | None = None
 
     def open(self, kind: SpanKind, event: Mapping[str, Any], **known: Any) -> OpenSpan | None:
         """Begin a span inside the innermost one of this thread.
@@ -121,6 +127,7 @@ class Spans:
             self._opened += 1
             span = OpenSpan(id=self._opened, kind=kind, parent=parent, **{**inherited, **known})
             self._open[span.id] = span
+            self._look_at(span)
             self._outbox.emit({**event, **span.fields(), **span.extra})
         _stack.set((*_stack.get(), span))
         return span
@@ -166,6 +173,44 @@ class Spans:
                 return None
         return None
 
+    @contextmanager
+    def waiting(self, span: OpenSpan) -> Iterator[None]:
+        """Note that a span waits for a person."""
+        with self._lock:
+            self._asking[span.id] += 1
+            self._look()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._asking[span.id] -= 1
+                self._look()
+
+    def waited(self, spent: float = 0.0) -> tuple[float, bool]:
+        """Give the seconds that all tasks under way have waited for people, and whether they do now.
+
+        Those that were ``spent`` before by the run's other processes are taken from them.
+        """
+        with self._lock:
+            since = self._waits_since
+            now = time.monotonic() - since if since is not None else 0.0
+            return self._waited + now - spent, since is not None
+
+    def _look(self) -> None:
+        """Note whether every task under way waits for a person."""
+        asking = [span for span in self._open.values() if self._asking[span.id]]
+        tasks = (span.id for span in self._open.values() if span.kind == "task")
+        waits = bool(asking) and {_root(span).id for span in asking}.issuperset(tasks)
+        if waits and self._waits_since is None:
+            self._waits_since = time.monotonic()
+        elif not waits and self._waits_since is not None:
+            self._waited += time.monotonic() - self._waits_since
+            self._waits_since = None
+
+    def _look_at(self, span: OpenSpan) -> None:
+        if span.kind == "task" and self._asking:
+            self._look()
+
     def add(self, span: OpenSpan, event: Mapping[str, Any]) -> None:
         """Emit an event of an open span."""
         with self._lock:
@@ -201,10 +246,17 @@ class Spans:
                     del self._open[inner.id]
                     self._outbox.emit({**inner.failed(error), **inner.fields(), **inner.extra})
             del self._open[span.id]
+            self._look_at(span)
             self._outbox.emit({**event, **span.fields(), **span.extra})
         stack = _stack.get()
         if span in stack:
             _stack.set(stack[: stack.index(span)])
+
+
+def _root(span: OpenSpan) -> OpenSpan:
+    while span.parent is not None:
+        span = span.parent
+    return span
 
 
 def _is_within(span: OpenSpan, outer: OpenSpan) -> bool:

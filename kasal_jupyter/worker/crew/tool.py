@@ -15,7 +15,7 @@ from crewai.tools.base_tool import BaseTool
 from crewai.tools.tool_failure import ToolFailure
 from crewai.utilities.pydantic_schema_utils import create_model_from_schema
 from crewai.utilities.string_utils import sanitize_tool_name
-from pydantic import BaseModel, PrivateAttr
+from pydantic import BaseModel, PrivateAttr, ValidationError
 
 from kasal_jupyter.schemas.mcp import McpTool
 from kasal_jupyter.schemas.spec import RunSpec
@@ -26,6 +26,7 @@ from kasal_jupyter.tools.tool import Tool, ToolContext, always, find_tool, never
 from kasal_jupyter.wellformed import text_of, well_formed
 from kasal_jupyter.worker.crew.client_tool import ClientCalls
 from kasal_jupyter.worker.crew.mcp_arguments import arguments_of
+from kasal_jupyter.worker.crew.people import Approvals
 from kasal_jupyter.worker.crew.record import RunRecord
 from kasal_jupyter.worker.process.stop import RunOutOfMemory
 
@@ -46,6 +47,8 @@ class CrewTool(BaseTool):
 
     _call: Callable[..., Any] = PrivateAttr()
     _record: RunRecord | None = PrivateAttr(default=None)
+    _parameters: Mapping[str, Any] = PrivateAttr(default_factory=dict)
+    _approvals: Approvals | None = PrivateAttr(default=None)
     # Without a default: pydantic would make a method of it.
     _idempotent: Callable[[Mapping[str, Any]], bool] = PrivateAttr()
 
@@ -53,7 +56,24 @@ class CrewTool(BaseTool):
         call = partial(self._live, arguments)
         if self._record is None:
             return call(None)
-        return self._record.tool(self.name, call, idempotent=self._idempotent(arguments))
+        leave = None
+        if self._approvals is not None and self._approvals.needed(self.name, arguments, self._parameters):
+            leave = partial(self._approvals.call, self.name, arguments, self._changed)
+        idempotent = self._idempotent(arguments)
+        return self._record.tool(self.name, call, idempotent=idempotent, leave=leave)
+
+    def _changed(self, arguments: dict[str, Any], call_key: str, *, changed: bool) -> Any:
+        """Call it with what a person has said, which is looked at as a model's arguments are."""
+        if not changed:
+            return self._live(arguments, call_key)
+        try:
+            read = self.args_schema.model_validate(arguments).model_dump()
+        except ValidationError as error:
+            fault = error.errors()[0]
+            where = ".".join(map(str, fault["loc"]))
+            words = f"A person has changed the arguments, which do not fit: {where}: {fault['msg']}"
+            return ToolFailure(message=words)
+        return self._live(read, call_key)
 
     def _live(self, arguments: dict[str, Any], call_key: str | None) -> Any:
         try:
@@ -94,6 +114,7 @@ def crew_tool(
     )
     # Pydantic takes private attributes only after construction.
     made._call, made._idempotent = call, never  # noqa: SLF001
+    made._parameters = tool.parameters  # noqa: SLF001
     return made
 
 
@@ -142,7 +163,9 @@ class Toolset:
         self._guard = guard
         context = ToolContext(Path(spec.folder), guard, spec.tool_settings)
         if calls is not None:
-            context = replace(context, ask=calls.ask, sleep=calls.signal.sleep)
+            ask = record.answer_of if record is not None else calls.ask
+            context = replace(context, ask=ask, sleep=calls.signal.sleep)
+        self._approvals = Approvals(spec, record) if record is not None else None
         self._context = context
         self._custom = {tool.name: tool for tool in spec.tools}
         self._clients = {tool.name: tool for tool in spec.client_tools}
@@ -166,6 +189,7 @@ class Toolset:
     def _new(self, name: str) -> BaseTool:
         made, idempotent = self._unrecorded(name)
         made._record, made._idempotent = self._record, idempotent  # noqa: SLF001 - as in `crew_tool`
+        made._approvals = self._approvals  # noqa: SLF001
         return made
 
     def _unrecorded(self, name: str) -> tuple[CrewTool, Callable[[Mapping[str, Any]], bool]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,8 +22,19 @@ LAST_SECONDS = 1.0
 """How long a run whose time is up may take to end by itself, in order; a tool may be at work."""
 
 
-def in_time(budget: Budget | None, signal: StopSignal, work: Callable[[], str]) -> str:
+LOOK_SECONDS = 0.25
+"""How often a run whose time stands still looks whether it waits for people yet."""
+
+
+def in_time(
+    budget: Budget | None,
+    signal: StopSignal,
+    work: Callable[[], str],
+    waited: Callable[[], tuple[float, bool]] = lambda: (0.0, False),
+) -> str:
     """Do a run's work within the seconds of its budget, and give its result.
+
+    What it waits for people does not count: ``waited`` gives how long that was, and whether it does now.
 
     Where it is not done by then, waits and model calls end at once. What goes on still is left behind: it
     ends with the run's process.
@@ -35,7 +47,13 @@ def in_time(budget: Budget | None, signal: StopSignal, work: Callable[[], str]) 
     if budget is None or budget.max_seconds is None:
         return work()
     crew = BackgroundWork(work, "crew")
-    if not crew.wait(budget.max_seconds):
+    begun, left = time.monotonic(), budget.max_seconds + waited()[0]
+    while left > 0 and not crew.wait(left):
+        seconds_waited, waits = waited()
+        left = budget.max_seconds + seconds_waited - (time.monotonic() - begun)
+        if waits:
+            left = max(left, LOOK_SECONDS)
+    if left <= 0:
         seconds = f"{budget.max_seconds:g} second{'' if budget.max_seconds == 1 else 's'}"
         error = ErrorInfo(code=BUDGET_EXCEEDED, message=f"The {seconds} of the budget are over.")
         signal.fail(error)
@@ -84,6 +102,10 @@ class Ledger:
     _reserved: _Sums = field(default_factory=_Sums)
     _counted: dict[str, _Counted] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def begin_with(self, tokens: int, cost: float) -> None:
+        """Count what the run has used before."""
+        self._used = _Sums(tokens, cost)
 
     @contextmanager
     def call(

@@ -61,6 +61,8 @@ class Models:
         self._record = record
         self._signal = signal
         self.ledger = Ledger(spec.budget, signal)
+        if spec.own is not None:
+            self.ledger.begin_with(spec.own.tokens, spec.own.cost)
         # Every sandbox model holds this one dictionary; it is filled as the tasks are made.
         self._answer_schemas: dict[str, dict[str, Any]] = {}
         self._lacks: dict[str, set[str]] = {}

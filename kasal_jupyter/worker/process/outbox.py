@@ -65,6 +65,8 @@ class Outbox:
         self.hider = hider or Hider(())
         self._clock = clock or Clock()
         self._left = math.inf if most is None else most
+        self.passing: Callable[[Mapping[str, Any]], Mapping[str, Any] | None] | None = None
+        """Gives an event as it is sent; None where it is not."""
         self.on_full: Callable[[], None] | None = None
         """Told once that nothing more than how things end is recorded."""
         self.on_broken: Callable[[BaseException], None] | None = None
@@ -97,6 +99,11 @@ class Outbox:
         with self._changed:
             if self._muted:
                 return
+            if self.passing is not None:
+                passed = self.passing(event)
+                if passed is None:
+                    return
+                event = passed
             stamped = {"time": self._clock.now(), **self._fitted(event)}
             if event["type"] == "llm_chunk":
                 self._gather(stamped)

@@ -32,13 +32,16 @@ from kasal_jupyter.warden import end_children
 from kasal_jupyter.worker.crew.build import BuiltCrew, build_crew
 from kasal_jupyter.worker.crew.client_tool import ClientCalls
 from kasal_jupyter.worker.crew.mcp_sessions import McpServers
+from kasal_jupyter.worker.crew.people import Reviews
 from kasal_jupyter.worker.crew.remembering import Keepsakes, Reminders
 from kasal_jupyter.worker.crew.report import Report
 from kasal_jupyter.worker.crew.spans import Spans
 from kasal_jupyter.worker.crew.task import write_whole
 from kasal_jupyter.worker.crew.time_limit import BackgroundWork, check_time
+from kasal_jupyter.worker.crewai_seams import review_by
 from kasal_jupyter.worker.models.budget import LAST_SECONDS, in_time
 from kasal_jupyter.worker.models.run_models import hold_own_addresses
+from kasal_jupyter.worker.process.continued import Continued
 from kasal_jupyter.worker.process.failures import ModelFailed, describe
 from kasal_jupyter.worker.process.outbox import Outbox, say_end
 from kasal_jupyter.worker.process.setup import LineReader, RunLog
@@ -112,9 +115,11 @@ class _Process:
         self._stop = StopSignal()
         self._done = threading.Event()
         self._outbox = Outbox(sock, hider, Clock(spec.clock), most=spec.journal_bytes)
+        if spec.own is not None:
+            self._outbox.passing = Continued(spec.own)
         self._outbox.on_full = partial(_end_of_record, spec, self._stop)
         self._outbox.on_broken = self._cut_short
-        self._calls = ClientCalls(Spans(self._outbox), self._stop)
+        self._calls = ClientCalls(Spans(self._outbox), self._stop, job_id=spec.job_id)
         threading.Thread(target=self._obey, name="control", daemon=True).start()
 
     def run(self) -> NoReturn:
@@ -196,13 +201,15 @@ def execute(spec: RunSpec, outbox: Outbox, stop: StopSignal, calls: ClientCalls)
         keepsakes = Keepsakes(spec, built.crew, built.tasks, built.record)
         if spec.memory is not None:
             Reminders(spec.memory, spec.crew.id, spec.allowed_hosts, built.record).give_to(built.crew)
-        if spec.source is not None:
+        if spec.source is not None and spec.own is None:
             _take_over_files(spec.source, Path(spec.folder))
         # In a fresh context, since CrewAI keeps its sinks, scopes and counters in context variables.
         context = contextvars.Context()
         # A replay takes no time that anybody has set bounds to.
         budget = None if built.record.replays else spec.budget
-        result = in_time(budget, stop, lambda: context.run(_kickoff, built, report, stop, outbox.hider))
+        work = partial(context.run, _kickoff, built, report, stop, outbox.hider)
+        spent = spec.own.seconds if spec.own is not None else 0.0
+        result = in_time(budget, stop, work, lambda: spans.waited(spent))
     except BaseException as error:  # The border of the process; a tool may even raise SystemExit.
         log.exception("The run failed.")
         if not stop.stopped:
@@ -238,7 +245,7 @@ def _learn(
     assert keepsakes.model is not None, "there is a model to ask"
     report = Report(built, spans)
     model = built.models.llm(keepsakes.model, persistent=False)
-    work = partial(_observed, report, stop, outbox.hider, lambda: keepsakes.learnt(model))
+    work = partial(_observed, report, stop, outbox.hider, lambda: keepsakes.learnt(model), built)
     asked = BackgroundWork(lambda: contextvars.Context().run(work), "learning")
     insights: list[Insight] = []
     failure: BaseException | None = None
@@ -260,7 +267,8 @@ def _take_over_files(source: RunSource, folder: Path) -> None:
         # It may have been cut off before it had taken them all over.
         _take_over_files(source.before, folder)
     theirs = Path(source.journal).with_suffix("")
-    if not theirs.is_dir():
+    if theirs == folder or not theirs.is_dir():
+        # A cassette has no files: it lies beside the run's own folder.
         return
 
     def internal(within: str, names: list[str]) -> list[str]:
@@ -293,11 +301,11 @@ def _built(spec: RunSpec, stop: StopSignal, calls: ClientCalls) -> BuiltCrew:
 
 
 def _kickoff(built: BuiltCrew, report: Report, stop: StopSignal, hider: Hider) -> str:
-    output: Any = _observed(report, stop, hider, built.crew.kickoff)
+    output: Any = _observed(report, stop, hider, built.crew.kickoff, built)
     return str(output.raw)
 
 
-def _observed(report: Report, stop: StopSignal, hider: Hider, work: Callable[[], T]) -> T:
+def _observed(report: Report, stop: StopSignal, hider: Hider, work: Callable[[], T], built: BuiltCrew) -> T:
     """Do what asks models or calls tools: all of it is reported, and ends where the run does."""
     add_stream_sink(report)
     hooks: dict[InterceptionPoint, list[Any]] = {
@@ -306,6 +314,8 @@ def _observed(report: Report, stop: StopSignal, hider: Hider, work: Callable[[],
     }
     for point, hook in hiding_hooks(hider).items():
         hooks.setdefault(point, []).append(hook)
+    if built.record is not None:
+        review_by(Reviews(built.tasks, built.record))
     with scoped_hooks(hooks):
         return work()
 

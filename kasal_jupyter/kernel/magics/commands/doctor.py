@@ -255,6 +255,7 @@ def _engine(client: Client) -> Finding:
     """Run the smallest crew there is, and leave nothing of it behind."""
     from kasal_jupyter.schemas.agents import CrewAgent
     from kasal_jupyter.schemas.crews import CrewCreate
+    from kasal_jupyter.schemas.executions import ENDED
     from kasal_jupyter.schemas.tasks import CrewTask
 
     agent = CrewAgent(name="nurse", role="Nurse", goal="Say that all is well", model="sandbox")
@@ -265,11 +266,11 @@ def _engine(client: Client) -> Finding:
     try:
         job_id = client.start(crew_id).job_id
         state = client.execution(job_id)
-        while state.status in {"queued", "running"} and time.monotonic() - begin < RUN_SECONDS:
+        while state.status not in ENDED and time.monotonic() - begin < RUN_SECONDS:
             time.sleep(0.05)
             state = client.execution(job_id)
         took = duration_text(time.monotonic() - begin)
-        if state.status in {"queued", "running"}:
+        if state.status not in ENDED:
             client.stop(job_id)
         client.delete_execution(job_id)
     finally:

@@ -28,12 +28,14 @@ from kasal_jupyter.kernel.runs.run_list import (
     STEP_HEADS,
     Runs,
     add_budget,
+    add_cassette,
     add_step_search,
     answer_of,
     budget_of,
     found_steps,
     latest_runs,
     outcome,
+    tape_of_words,
     trace_cells,
 )
 from kasal_jupyter.kernel.runs.runner import follow, follow_in_background, launch, replay, resume
@@ -44,14 +46,14 @@ from kasal_jupyter.kernel.views.clean import clean, escape
 from kasal_jupyter.kernel.views.figures import calls_text, counted, moment_text
 from kasal_jupyter.kernel.views.html_parts import MUTED, NO_FORMULAS
 from kasal_jupyter.kernel.views.markdown import answer_html
-from kasal_jupyter.schemas.executions import Status
+from kasal_jupyter.schemas.executions import ENDED, Status
 from kasal_jupyter.schemas.usage import GroupBy
 
 if TYPE_CHECKING:
     from kasal_jupyter.client.client import Client
     from kasal_jupyter.kernel.runs.usage import UsagePlot, UsageTable
     from kasal_jupyter.schemas.crews import CrewDetails
-    from kasal_jupyter.schemas.executions import ExecutionStatus
+    from kasal_jupyter.schemas.executions import ExecutionStatus, OpenQuestion
 
 
 def demo_command(session: Session, words: Namespace, cell: str | None) -> RunResult:
@@ -83,6 +85,7 @@ def run_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--fresh", action="store_true", help="run it all the same, whatever --once would show"
     )
+    add_cassette(parser)
     parser.add_argument(
         "--again",
         nargs="?",
@@ -123,6 +126,7 @@ def run_command(session: Session, words: Namespace, cell: str | None) -> RunResu
             background=words.bg,
             budget=budget_of(words),
             once=words.once and not words.fresh,
+            tape=tape_of_words(words, session.cell),
             on_start=session.note_job,
         )
     if words.output:
@@ -263,7 +267,7 @@ def status_command(session: Session, words: Namespace, cell: str | None) -> RunR
     client, job_id = session.client, session.job(words.job)
     if restarted and (others := [each for each in session.runs_before() if each.job_id != job_id]):
         print(_told_of(others))  # noqa: T201 - it is part of the answer
-    if client.execution(job_id).status in {"queued", "running"}:
+    if client.execution(job_id).status not in ENDED:
         return follow_in_background(client, job_id)
     return whole_run(client, job_id)
 
@@ -312,13 +316,19 @@ def answer_command(session: Session, words: Namespace, cell: str | None) -> Show
     job_id = session.job(said.pop(0) if said and said[0].startswith("job_") else None)
     if not said:
         rows = [
-            [each.agent or "", each.question, " / ".join(each.choices), moment_text(each.asked_at)]
+            [each.agent or "", _with_about(each), " / ".join(each.choices), moment_text(each.asked_at)]
             for each in open_questions(session.client, job_id)
         ]
         return Shown("", ["agent", "question", "choices", "asked"], rows)
     asked = answer_open(session.client, job_id, " ".join(said))
     print(f"Answered {asked.agent or 'an agent'}: {asked.question}")  # noqa: T201 - it is the answer
     return None
+
+
+def _with_about(question: OpenQuestion) -> str:
+    from kasal_jupyter.kernel.views.rows import about_text
+
+    return " ".join(filter(None, [question.question, about_text(question)]))
 
 
 def result_arguments(parser: Parser) -> None:
