@@ -9,7 +9,7 @@ from itertools import zip_longest
 
 from kasal_jupyter.schemas.difference import DiffRow, DiffText
 
-MOST_LINES = 200
+MOST_LINES = 100
 """Lines of a text, from its first difference on, that are compared with each other."""
 
 MOST_ROWS = 60

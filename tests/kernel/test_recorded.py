@@ -3,9 +3,12 @@
 import pytest
 
 from kasal_jupyter.events.trace import build_trace
+from kasal_jupyter.kernel.views.difference import RunDifference
 from kasal_jupyter.kernel.views.figures import answered_text, calls_text, lineage_text
+from kasal_jupyter.kernel.views.html_parts import saved_bytes
 from kasal_jupyter.kernel.views.view_html import render_html
 from kasal_jupyter.kernel.views.view_text import LineView, render_text
+from kasal_jupyter.schemas.difference import ExecutionDiff
 from kasal_jupyter.schemas.executions import Calls
 
 PARENT = "job_4t9k2m0x7q1z"
@@ -102,3 +105,46 @@ def test_in_a_file_of_lines_they_are_marked_as_well():
     lines = [each for event in resumed() for each in view.feed(event)]
     assert lines[0] == f"Tea  job_new  resume of {PARENT}"
     assert sum(" recorded · " in each for each in lines[1:-1]) == 2
+
+
+def apart(line, other, lines=60):
+    """Give a difference of as much as there may be."""
+    run = {"crew_id": "c", "crew_name": "Tea", "crew_version": 1, "status": "completed", "verb": "run"}
+    run |= {"parent": None, "models": ["m"], "total_tokens": 9, "cost": 0.1, "llm_calls": 1, "tool_calls": 0}
+    run |= {"recorded": 0, "duration": 1.0}
+    text = {"label": "answer", "rows": [{"a": line, "b": other}] * lines}
+    step = {
+        "span": 1,
+        "seq": 1,
+        "tokens": 9,
+        "cost": 0.1,
+        "recorded": False,
+        "edited": False,
+        "failed": False,
+    }
+    pair = {
+        "kind": "model",
+        "name": "m",
+        "task": "Taste",
+        "agent": "Ada",
+        "differs": "answer",
+        "a": step,
+        "b": step,
+    }
+    found = {
+        "a": {**run, "job_id": "job_a"},
+        "b": {**run, "job_id": "job_b", "crew_version": 2},
+        "same": False,
+    }
+    found |= {"words": "They part.", "inputs": [text] * 6, "first": pair, "texts": [text] * 6, "result": text}
+    return RunDifference(ExecutionDiff.model_validate({**found, "steps": [pair] * 300}))
+
+
+def test_a_difference_marks_the_words_and_stays_small_whatever_differs():
+    html = apart("Tea is green", "Tea is black", 1)._repr_html_()
+    assert html.count(">green</b>") == html.count(">black</b>") == 13
+    assert "%kasal history &quot;Tea&quot; --diff" in html
+    assert "<script" not in apart("<script>", "\x1b[31m<img>", 1)._repr_html_()
+    assert "\x1b" not in repr(apart("a", "\x1b[31mb", 1))
+    for line, other in (('<"&' * 200, '>"&' * 200), ("a b " * 150, "c b " * 150)):
+        assert saved_bytes(apart(line, other)._repr_html_()) < 1_750_000

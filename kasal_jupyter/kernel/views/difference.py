@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from difflib import SequenceMatcher
 
 from kasal_jupyter.kernel.views import html_parts as parts
 from kasal_jupyter.kernel.views.clean import clean, escape, one_line
@@ -52,6 +51,12 @@ _PLAIN = "text-align:left;vertical-align:top;padding:1px 8px;border:0;overflow-w
 _TR = '<tr style="background:transparent">'
 """JupyterLab's tables are striped."""
 
+MOST_BYTES = 1_750_000
+"""Size of a view in a saved notebook."""
+
+_SIZES = (60, 20, 4)
+"""Lines that are shown of a text; tried until the view is small enough."""
+
 _WORD = re.compile(r"\s+|\w+|[^\w\s]")
 
 
@@ -95,93 +100,108 @@ class RunDifference:
         return "\n".join(_lines(self.found))
 
     def _repr_html_(self) -> str:
-        return "".join(_pieces(self.found))
+        html = ""
+        for rows in _SIZES:
+            html = "".join(_View(rows).pieces(self.found))
+            if parts.saved_bytes(html) <= MOST_BYTES:
+                break
+        return html
 
 
 # -- as HTML -------------------------------------------------------------------------------------------
 
 
-def _pieces(found: ExecutionDiff) -> Iterator[str]:
-    a, b = found.a, found.b
-    title = f"{one_line(a.job_id, 60)} ⇄ {one_line(b.job_id, 60)}"
-    yield f'<div {parts.NO_FORMULAS} style="{parts.CARD}" role="group" aria-label="{escape(title)}">'
-    sign = "=" if found.same else "≠"
-    yield f'<div style="font-size:15px;font-weight:700">{sign} {escape(title)}</div>'
-    yield f'<div style="margin:2px 0 8px">{escape(found.words)}</div>'
-    if found.first is not None:
-        yield _first(found.first, found.texts, a, b)
-    if found.inputs:
-        yield _heading("inputs")
-        yield "".join(map(_text_table, found.inputs))
-    if found.result is not None:
-        yield _heading("result")
-        yield _text_table(found.result, named=False)
-    yield _heading("figures")
-    yield _figures(a, b)
-    yield _steps(found)
-    yield "</div>"
+class _View:
+    """One drawing, of so many lines of each text."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    def pieces(self, found: ExecutionDiff) -> Iterator[str]:
+        a, b = found.a, found.b
+        title = f"{one_line(a.job_id, 60)} ⇄ {one_line(b.job_id, 60)}"
+        yield f'<div {parts.NO_FORMULAS} style="{parts.CARD}" role="group" aria-label="{escape(title)}">'
+        sign = "=" if found.same else "≠"
+        yield f'<div style="font-size:15px;font-weight:700">{sign} {escape(title)}</div>'
+        yield f'<div style="margin:2px 0 8px">{escape(found.words)}</div>'
+        if found.first is not None:
+            yield self.first(found.first, found.texts, a, b)
+        if found.inputs:
+            yield _heading("inputs")
+            yield "".join(map(self.text, found.inputs))
+        if found.result is not None:
+            yield _heading("result")
+            yield self.text(found.result, named=False)
+        yield _heading("figures")
+        yield _figures(a, b)
+        yield _steps(found)
+        yield "</div>"
+
+    def first(self, first: DiffPair, texts: Sequence[DiffText], a: DiffRun, b: DiffRun) -> str:
+        heads = "".join(
+            f'<th style="{_PLAIN};width:50%;font-weight:400">{escape(_step_words(step, run))}</th>'
+            for step, run in ((first.a, a), (first.b, b))
+        )
+        return (
+            f'<div style="border-left:3px solid {parts.ORANGE};background:{parts.PANEL};padding:6px 12px 2px;'
+            f'margin-bottom:8px"><div style="font-weight:700">{escape(_pair_words(first))}</div>'
+            f'<table style="{_TABLE}"><thead><tr style="background:transparent">{heads}</tr></thead></table>'
+            f"{''.join(map(self.text, texts))}</div>"
+        )
+
+    def text(self, text: DiffText, *, named: bool = True) -> str:
+        rows = "".join(self.row(row) for row in text.rows[: self.rows])
+        name = parts.remark(one_line(text.label, 80)) if named else ""
+        cut = text.cut or len(text.rows) > self.rows
+        more = parts.remark("… they differ in more than is shown here") if cut else ""
+        return f'{name}<table style="{_TABLE}"><tbody>{rows}</tbody></table>{more}'
+
+    def row(self, row: DiffRow) -> str:
+        if row.skipped:
+            inside = f"⋯ {counted(row.skipped, 'line')} that are the same"
+            return f'{_TR}<td colspan="2" style="{_CELL};{parts.MUTED}">{inside}</td></tr>'
+        if row.same:
+            same = f'<td style="{_CELL};width:50%">{escape(row.a or "")}</td>'
+            return f"{_TR}{same}{same}</tr>"
+        a, b = _marked(row) if None not in {row.a, row.b} else _unmarked(row)
+        grounds = [parts.TRACK if a is None else _OLD, parts.TRACK if b is None else _NEW]
+        cells = "".join(
+            f'<td style="{_CELL};width:50%;background:{ground}">{text or ""}</td>'
+            for text, ground in zip((a, b), grounds, strict=True)
+        )
+        return f"{_TR}{cells}</tr>"
 
 
 def _heading(text: str) -> str:
     return f'<div style="font-weight:700;margin-top:6px">{escape(text)}</div>'
 
 
-def _first(first: DiffPair, texts: Sequence[DiffText], a: DiffRun, b: DiffRun) -> str:
-    heads = "".join(
-        f'<th style="{_PLAIN};width:50%;font-weight:400">{escape(_step_words(step, run))}</th>'
-        for step, run in ((first.a, a), (first.b, b))
-    )
-    return (
-        f'<div style="border-left:3px solid {parts.ORANGE};background:{parts.PANEL};padding:6px 12px 2px;'
-        f'margin-bottom:8px"><div style="font-weight:700">{escape(_pair_words(first))}</div>'
-        f'<table style="{_TABLE}"><thead><tr style="background:transparent">{heads}</tr></thead></table>'
-        f"{''.join(map(_text_table, texts))}</div>"
-    )
-
-
-def _text_table(text: DiffText, *, named: bool = True) -> str:
-    rows = "".join(_row(row) for row in text.rows)
-    name = parts.remark(one_line(text.label, 80)) if named else ""
-    more = parts.remark("… they differ in more than is shown here") if text.cut else ""
-    return f'{name}<table style="{_TABLE}"><tbody>{rows}</tbody></table>{more}'
-
-
-def _row(row: DiffRow) -> str:
-    if row.skipped:
-        inside = f"⋯ {counted(row.skipped, 'line')} that are the same"
-        return f'{_TR}<td colspan="2" style="{_CELL};{parts.MUTED}">{inside}</td></tr>'
-    if row.same:
-        same = f'<td style="{_CELL};width:50%">{escape(row.a or "")}</td>'
-        return f"{_TR}{same}{same}</tr>"
-    a, b = _marked(row)
-    grounds = [parts.TRACK if a is None else _OLD, parts.TRACK if b is None else _NEW]
-    cells = "".join(
-        f'<td style="{_CELL};width:50%;background:{ground}">{text or ""}</td>'
-        for text, ground in zip((a, b), grounds, strict=True)
-    )
-    return f"{_TR}{cells}</tr>"
+def _unmarked(row: DiffRow) -> tuple[str | None, str | None]:
+    a, b = (None if side is None else escape(side) for side in (row.a, row.b))
+    return a, b
 
 
 def _marked(row: DiffRow) -> tuple[str | None, str | None]:
-    """Give both sides of a line that differs as HTML, with the words marked in which it does."""
-    if row.a is None or row.b is None:
-        return tuple(None if side is None else escape(side) for side in (row.a, row.b))  # type: ignore[return-value]
-    ours, theirs = _WORD.findall(row.a), _WORD.findall(row.b)
-    matcher = SequenceMatcher(None, ours, theirs, autojunk=False)
-    if matcher.ratio() < 0.3:
+    """Give both sides of a line that differs as HTML, with what differs in it marked."""
+    ours, theirs = _WORD.findall(row.a or ""), _WORD.findall(row.b or "")
+    head = _common(ours, theirs)
+    tail = _common(ours[head:][::-1], theirs[head:][::-1])
+    if head + tail == 0:
         # All of it is another.
-        return escape(row.a), escape(row.b)
-    codes = matcher.get_opcodes()
-    one = "".join(_word(ours[i1:i2], kind, _OLD_WORD) for kind, i1, i2, _, _ in codes)
-    other = "".join(_word(theirs[j1:j2], kind, _NEW_WORD) for kind, _, _, j1, j2 in codes)
-    return one, other
+        return _unmarked(row)
+    return _with_mark(ours, head, tail, _OLD_WORD), _with_mark(theirs, head, tail, _NEW_WORD)
 
 
-def _word(words: Sequence[str], kind: str, ground: str) -> str:
-    text = escape("".join(words))
-    if kind == "equal" or not text:
-        return text
-    return f'<b style="background:{ground};border-radius:2px">{text}</b>'
+def _with_mark(words: Sequence[str], head: int, tail: int, ground: str) -> str:
+    end = len(words) - tail
+    before, within, behind = (escape("".join(part)) for part in (words[:head], words[head:end], words[end:]))
+    mark = f'<b style="background:{ground};border-radius:2px">{within}</b>' if within else ""
+    return f"{before}{mark}{behind}"
+
+
+def _common(ours: Sequence[str], theirs: Sequence[str]) -> int:
+    pairs = enumerate(zip(ours, theirs, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(ours), len(theirs)))
 
 
 def _figures(a: DiffRun, b: DiffRun) -> str:
