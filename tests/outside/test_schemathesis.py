@@ -42,8 +42,8 @@ IN_VAIN = {
     # The runs that there are have asked nothing, tell nobody and write no files, and no crew remembers.
     *("answer_execution_tool_call", "get_execution_webhooks", "get_execution_artifact"),
     "update_memory_entry",
-    # It has completed.
-    "resume_execution",
+    # It has completed, and nothing says at which of its calls another could begin.
+    *("resume_execution", "fork_execution"),
     # What they are about shall stay; and see the configuration.
     *("delete_agent", "delete_memory_entry", "delete_crew_knowledge", "update_me", "open_websocket"),
 }
