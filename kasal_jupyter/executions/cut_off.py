@@ -1,4 +1,4 @@
-"""Runs that a crash of their server has cut off: another server goes on with them, where it is set to."""
+"""Runs whose server is gone: another on the folder ends them, or goes on with them where it may."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ log = logging.getLogger(__name__)
 
 
 class CutOffRuns:
-    """Goes on with what :func:`~kasal_jupyter.executions.recovery.recover` has noted for it.
+    """Sees to the runs of servers that die while this one is up.
 
-    Of several servers on a folder one does, and once: the note goes in the change that stores the run which
-    goes on.
+    They end; those that wait for people are taken over. Where the server is set to, it goes on with what
+    :func:`~kasal_jupyter.executions.recovery.recover` has noted for it. Of several servers on a folder one
+    does, and once: the note goes in the change that stores the run which goes on.
 
     Parameters
     ----------
@@ -39,13 +40,16 @@ class CutOffRuns:
         self._looks = 0
 
     async def go_on(self) -> None:
-        """Go on with what is to be gone on with. It costs microseconds as long as there is nothing."""
-        if not self._runs.resumes:
-            return
-        store = self._runs.store
+        """End what servers have left that are gone, take over what rests, and go on with what was cut off.
+
+        It costs microseconds as long as there is nothing.
+        """
         self._looks += 1
         if self._looks % LOOKS == 0:
             await self._runs.recover_all()
+        if not self._runs.resumes:
+            return
+        store = self._runs.store
         version = store.executions.version()
         if version == self._version or not self._open():
             return

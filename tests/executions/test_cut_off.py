@@ -132,6 +132,34 @@ def test_by_default_nothing_goes_on_of_itself(tmp_path):
     on_a_folder(work, tmp_path)
 
 
+def test_whoever_is_up_ends_what_is_left_and_takes_over_what_waits_for_a_person(tmp_path):
+    """Nobody has to ask for it: a question's time runs on its new server."""
+
+    async def asks(run):
+        about = {"call_id": "c", "question": "Tea?", "choices": [], "timeout": 86_400.0}
+        run.say(status("running"), span("tool_call", 7, tool="ask_human", arguments={}))
+        run.say(span("input_request", 7, **about))
+        await asyncio.Event().wait()
+
+    async def work(world, folder):
+        first, _ = folder.server(asks, asking(), running=2)
+        waiting = await world.start(first)
+        await world.state(first, waiting, "waiting_for_input")
+        left = await folder.started(first)
+        second, looks = folder.server(resumes=False)
+        folder.lost += first._runs.values()
+        first._runs.clear()
+        first.presence.close()
+        for _ in range(LOOKS):
+            await looks.go_on()
+        stored = world.store.executions.get(waiting)
+        assert (stored.status, stored.server) == ("waiting_for_input", second.presence.server_id)
+        assert world.store.executions.get(left).status == "interrupted"
+        await second.stop(waiting)
+
+    on_a_folder(work, tmp_path)
+
+
 def _disabled(world):
     user = {"id": "ada", "email": "ada@kasal.test", "password_hash": "", "tier": "free", "role": "editor"}
     world.store.users.insert(User(**user, disabled=True, created_at=NOW, updated_at=NOW))
