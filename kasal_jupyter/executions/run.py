@@ -32,7 +32,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from kasal_jupyter.errors import KasalError, WorkerLost
+from kasal_jupyter.errors import KasalError, StoreError, WorkerLost
 from kasal_jupyter.events.event import AFTER_END, ErrorInfo
 from kasal_jupyter.executions.backends.backend import Backend, Exit, RunHandle
 from kasal_jupyter.executions.client_calls import ClientCalls
@@ -422,9 +422,13 @@ class Run:
         self._silent.set()
 
     def _decide(self, answer: dict[str, Any]) -> None:
-        """Take the answer to a question into the journal."""
+        """Take the answer to a question into the journal; where that fails, nobody has answered."""
         kind = answer.pop("type")
-        self._write([event_of(self.feed.now(), kind, **answer)])
+        try:
+            self._write([event_of(self.feed.now(), kind, **answer)])
+        except Exception as error:
+            log.exception("an answer to %s could not be taken in", self.spec.job_id)
+            raise StoreError("The answer cannot be stored at the moment; give it again") from error
 
     def _send_answer(self, answer: RunToolAnswer) -> None:
         if self._handle is None:

@@ -559,13 +559,12 @@ class Runs:
         asked = Asked(whole, execution.inputs, run.owner, before.client_tools, before.budget)
         checked = await beside_loop(lambda: self.checked(job_id, asked), size=whole.size, owner=run.owner)
         bytes_left = max(1, self.limits.journal_bytes - run.feed.journal.path.stat().st_size)
-        source = None
-        if execution.verb != "run" and execution.parent is not None:
-            source = source_of(self.store, self.files, execution.verb, execution.parent, kept.place)
-            lineage = kept.root if execution.verb == "resume" else None
-            source = source.model_copy(update={"lineage": lineage})
-        own = {"source": source, "edits": before.edits, "journal_bytes": bytes_left}
-        return checked.required().model_copy(update=own)
+        # What it took its answers from when it began: an execution, or a cassette.
+        source = source_of(self.store, self.files, "resume", job_id).before
+        if source is not None and execution.verb == "resume":
+            source = source.model_copy(update={"lineage": kept.root})
+        own = {"source": source, "edits": before.edits, "cassette": before.cassette}
+        return checked.required().model_copy(update={**own, "journal_bytes": bytes_left})
 
     def checked(self, job_id: str, asked: Asked, played: Played | None = None) -> Checked:
         """Check what is asked for whole; it blocks.

@@ -93,6 +93,7 @@ def test_every_resource_as_it_is_read_for_the_first_time(api):
     known = {
         "crew_id": crew,
         "job_id": job,
+        "other_id": job,
         "version": "1",
         "agent_id": agent["id"],
         "task_id": task["id"],

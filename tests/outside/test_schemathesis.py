@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from kasal_jupyter.schemas.base import new_id
+from tests import sample_crews
 from tests.outside.programs import installed, needed
 from tests.sample_crews import crew_body, new_crew, slow_crew, start, wait_for
 from tests.thorough import some_or_all
@@ -114,6 +115,8 @@ def fuzz(server, document, tmp_path):
         url = f"{server.url}/v1"
         _, token = new_admin(server)
         victim, _ = new_admin(server)
+        with server.client() as owner:
+            done = sample_crews.run(owner, crew_body("Done"))[1]["job_id"]
         (tmp_path / "openapi.json").write_text(json.dumps(document))
         (tmp_path / "schemathesis.toml").write_text(CONFIG.read_text() + some_or_all(FEWER, ""))
         ended = subprocess.run(
@@ -133,7 +136,13 @@ def fuzz(server, document, tmp_path):
                 *options,
             ],
             cwd=tmp_path,
-            env={**os.environ, "KASAL_TOKEN": token, "KASAL_USER": victim, "NO_PROXY": "127.0.0.1"},
+            env={
+                **os.environ,
+                "KASAL_TOKEN": token,
+                "KASAL_USER": victim,
+                "KASAL_JOB": done,
+                "NO_PROXY": "127.0.0.1",
+            },
             capture_output=True,
             text=True,
             timeout=280,
