@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -509,13 +510,17 @@ class Runs:
 
     async def asking(self) -> list[Execution]:
         """Give the executions that ask something."""
-        found = [
-            execution
+        found = {
+            execution.id: execution
             for status in ("waiting_for_input", "running")
             for execution in self.store.executions.find(status=status)
-            if execution.questions or execution.id in self._runs
-        ]
-        return [each for each in await self.current(found) if each.questions]
+            if execution.questions
+        }
+        for job_id, run in self._runs.items():
+            # The store may know of it a little later.
+            if run.feed.summary.questions and (execution := self.store.executions.readable(job_id)):
+                found[job_id] = execution
+        return [each for each in await self.current(found.values()) if each.questions]
 
     async def task_states(self, crew_ids: Iterable[str]) -> dict[str, TaskState]:
         """Say how each task of some crews fared in its crew's latest execution, by the task's id.
@@ -566,7 +571,9 @@ class Runs:
         own = {"source": source, "edits": before.edits, "cassette": before.cassette}
         return checked.required().model_copy(update={**own, "journal_bytes": bytes_left})
 
-    def checked(self, job_id: str, asked: Asked, played: Played | None = None) -> Checked:
+    def checked(
+        self, job_id: str, asked: Asked, played: Played | None = None, *, keyless: bool = False
+    ) -> Checked:
         """Check what is asked for whole; it blocks.
 
         Parameters
@@ -577,10 +584,14 @@ class Runs:
             What it is to be.
         played
             The cassette that answers it: what that has answers for need not be there.
+        keyless
+            Whether keys of models need not be there.
         """
         whole = asked.whole
         catalog, toolbox = self.catalog.of(whole.crew.owner), self.toolbox(whole.crew.owner)
         recall: Recall | None = self.memories.of if self.memories is not None else None
+        if keyless:
+            catalog = replace(catalog, keyless=True)
         if played is not None:
             catalog, toolbox = played.catalog(catalog), played.toolbox(toolbox)
             recall = played.recall if played.strict else recall

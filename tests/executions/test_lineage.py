@@ -6,11 +6,13 @@ import asyncio
 
 import pytest
 
+from kasal_jupyter.crews.crews import Crews
 from kasal_jupyter.errors import Conflict, NotFound, NotRunnable
 from kasal_jupyter.events.summary import summarise
 from kasal_jupyter.executions.lineage import changed_budget, replay_spec, request_of
-from kasal_jupyter.executions.verbs import replay, resume
+from kasal_jupyter.executions.verbs import once, replay, resume
 from kasal_jupyter.models.catalog import ModelCatalog
+from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.schemas.executions import Budget, ExecutionResume
 from kasal_jupyter.schemas.mcp import McpTool, RunMcpServer
 from kasal_jupyter.schemas.spec import RunEmbedder, RunModel, RunSearch, RunToolSettings
@@ -19,6 +21,7 @@ from kasal_jupyter.schemas.tools import ClientTool, RunTool
 from tests.executions.test_faults import until
 from tests.executions.test_life import live
 from tests.fake_backend import completes, event, goes_on, span, status
+from tests.sample_crews import crew_body
 
 SECRET = "sk-very-secret-0123456789"
 
@@ -262,6 +265,28 @@ def test_what_goes_on_or_is_not_there_is_no_record(tmp_path, act, more):
         await world.store.change(lambda: world.store.run_requests.delete(job_id))
         with pytest.raises(Conflict, match="by an older version"):
             await act(runs, job_id, "ada", *more)
+
+    live(work, tmp_path)
+
+
+def test_whoever_is_answered_by_an_earlier_run_needs_no_key(tmp_path):
+    async def work(world):
+        keyed = ModelCatalog(environ={"OPENAI_API_KEY": SECRET})
+        runs = world.runs(completes)
+        runs.catalog = keyed
+        body = crew_body()
+        body["agents"][0].update(model="gpt-4.1", tools=[])
+        whole = await Crews(world.store).create(CrewCreate.model_validate(body), "ada")
+        first, earlier = await once(runs, whole, {"topic": "tea"}, "ada")
+        assert not earlier
+        await world.state(runs, first.id, "completed")
+        runs.catalog = ModelCatalog(environ={"OPENAI_API_KEY": ""})
+        again, earlier = await once(runs, whole, {"topic": "tea"}, "ada")
+        assert (again.id, earlier) == (first.id, True)
+        # What it has not been asked, it is not asked without one.
+        with pytest.raises(NotRunnable, match="OPENAI_API_KEY"):
+            await once(runs, whole, {"topic": "coffee"}, "ada")
+        assert len(runs.backend.runs) == 1
 
     live(work, tmp_path)
 
