@@ -27,6 +27,7 @@ from kasal_jupyter.formats.outline import Exported, file_name, outline, with_tex
 from kasal_jupyter.schemas.agents import CrewAgent, ModelSettings, SandboxSettings
 from kasal_jupyter.schemas.crews import MOST_AGENTS, MOST_TASKS, CrewCreate
 from kasal_jupyter.schemas.exchange import Remark
+from kasal_jupyter.schemas.people import People
 from kasal_jupyter.schemas.tasks import CrewTask
 
 AGENT, TASK = "agentNode", "taskNode"
@@ -402,6 +403,8 @@ _NODE_DATA: dict[str, Any] = {
 }
 """The fields of a node, in Kasal's order, with what they are where nothing is said."""
 
+_NO_APPROVAL = "Kasal asks nobody before a tool is called"
+
 _TASK_CONFIG: dict[str, Any] = {
     "cache_response": False,
     "cache_ttl": 3600,
@@ -483,6 +486,10 @@ def _note_the_crew(crew: CrewCreate, remarks: list[Remark]) -> None:
         )
     if crew.webhook is not None:
         remarks.append(Remark(field="webhook", reason="a crew of Kasal's has none"))
+    if crew.needs_approval:
+        remarks.append(Remark(field="needs_approval", reason=_NO_APPROVAL))
+    if crew.people != People():
+        remarks.append(Remark(field="people", reason="Kasal asks whoever runs the crew, and waits for ever"))
 
 
 def _agent_data(agent: CrewAgent, place: int, crew: CrewCreate, remarks: list[Remark]) -> dict[str, Any]:
@@ -495,9 +502,7 @@ def _agent_data(agent: CrewAgent, place: int, crew: CrewCreate, remarks: list[Re
                 Remark(field=f"{where}.settings.{name}", reason="Kasal sets it for a model, not for an agent")
             )
     if agent.needs_approval:
-        remarks.append(
-            Remark(field=f"{where}.needs_approval", reason="Kasal asks nobody before a tool is called")
-        )
+        remarks.append(Remark(field=f"{where}.needs_approval", reason=_NO_APPROVAL))
     if agent.sandbox != SandboxSettings():
         remarks.append(Remark(field=f"{where}.sandbox", reason="the sandbox model is this server's own"))
     return _NODE_DATA | {
