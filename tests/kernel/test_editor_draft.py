@@ -11,6 +11,7 @@ from kasal_jupyter.kernel.editor.fields import FIELDS, number_of
 from kasal_jupyter.kernel.editor.form import Remarks, not_ready, place_of
 from kasal_jupyter.schemas.agents import AgentFields, ModelSettings, SandboxSettings
 from kasal_jupyter.schemas.crews import CrewFields
+from kasal_jupyter.schemas.people import People
 from kasal_jupyter.schemas.tasks import TaskCondition, TaskFields
 from kasal_jupyter.schemas.webhooks import Webhook
 
@@ -59,7 +60,8 @@ def faults(draft, kind, name, key):
 def test_the_form_shows_every_field_of_the_api():
     shown = {kind: {each.key for each in FIELDS[kind]} for kind in FIELDS}
     webhook = {f"webhook.{name}" for name in Webhook.model_fields}
-    assert set(CrewFields.model_fields) - {"webhook"} | webhook == shown["crew"]
+    people = {f"people.{name}" for name in People.model_fields}
+    assert set(CrewFields.model_fields) - {"webhook", "people"} | webhook | people == shown["crew"]
     settings = {f"settings.{name}" for name in ModelSettings.model_fields}
     sandbox = {f"sandbox.{name}" for name in SandboxSettings.model_fields}
     assert (
