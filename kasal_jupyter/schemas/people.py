@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -61,7 +60,7 @@ class ApprovalRule:
         What was not given is what the tool takes then; where its schema does not say, it may be anything,
         and fits.
         """
-        if not fnmatchcase(tool, self.tool):
+        if not _is_like(tool, self.tool):
             return False
         known: Mapping[str, Any] = parameters.get("properties") or {}
         for name, pattern in self.arguments.items():
@@ -71,18 +70,18 @@ class ApprovalRule:
                 value = known[name]["default"]
             else:
                 continue
-            if not fnmatchcase(_written(value), pattern):
+            if not _is_like(_written(value), pattern):
                 return False
         return True
 
 
+def _is_like(text: str, pattern: str) -> bool:
+    """Say whether a text fits a pattern, in whatever case: an agent that writes ``Post`` posts as well."""
+    return fnmatchcase(text.casefold(), pattern.casefold().replace("[", "[[]"))
+
+
 def _written(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-
-
-_RULE = re.compile(r"([^()\s][^()]*?)\s*(?:\((.*)\))?", re.DOTALL)
-_NEXT = re.compile(r",\s*(?=[A-Za-z_]\w*=)")
-_ARGUMENT = re.compile(r"\s*([A-Za-z_]\w*)=(.*)", re.DOTALL)
 
 
 def approval_rule(text: str) -> ApprovalRule:
@@ -93,16 +92,23 @@ def approval_rule(text: str) -> ApprovalRule:
     ValueError
         It is none.
     """
-    found = _RULE.fullmatch(text.strip())
-    if found is None:
+    name, bracket, rest = text.strip().partition("(")
+    name = name.strip()
+    if not name or ")" in name or (bracket and not rest.endswith(")")):
         raise ValueError("write a tool's name, or tool(argument=pattern, …)")
-    arguments = {}
-    for part in _NEXT.split(found[2]) if found[2] is not None else ():
-        argument = _ARGUMENT.fullmatch(part)
-        if argument is None:
+    arguments: dict[str, str] = {}
+    last = None
+    for part in rest[:-1].split(",") if bracket else ():
+        argument, equals, pattern = part.partition("=")
+        if equals and argument.strip().isidentifier():
+            last = argument.strip()
+            arguments[last] = pattern
+        elif last is not None:
+            # A comma of the pattern before.
+            arguments[last] += f",{part}"
+        else:
             raise ValueError(f"{part.strip()!r} is no argument=pattern")
-        arguments[argument[1]] = argument[2].strip()
-    return ApprovalRule(found[1], arguments)
+    return ApprovalRule(name, {argument: pattern.strip() for argument, pattern in arguments.items()})
 
 
 def _rule(text: str) -> str:

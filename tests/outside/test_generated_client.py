@@ -13,6 +13,9 @@ from tests.sample_crews import crew_body
 
 HOW = "this needs openapi-python-client; `pip install openapi-python-client` installs it"
 
+LINES = {"application/x-ndjson": "application/octet-stream"}
+"""What it has no name of its own for."""
+
 USE = """
 import json
 import sys
@@ -57,7 +60,7 @@ def test_it_logs_in_runs_a_crew_and_reads_its_trace(server, tmp_path):
     program = needed(installed("openapi-python-client"), HOW)
     (tmp_path / "openapi.json").write_text(httpx.get(f"{server.url}/v1/openapi.json").text)
     # What it is made with otherwise tidies the code up, and may not be installed.
-    (tmp_path / "config.json").write_text(json.dumps({"post_hooks": []}))
+    (tmp_path / "config.json").write_text(json.dumps({"post_hooks": [], "content_type_overrides": LINES}))
     made = subprocess.run(
         [
             *(program, "generate", "--path", "openapi.json", "--config", "config.json"),
