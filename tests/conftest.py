@@ -139,11 +139,13 @@ def pytest_collection_finish():
 
 
 LONG = (
-    *("test_benchmarks", "outside/test_schemathesis", "worker/test_providers", "client/test_private_server"),
-    *("kernel/test_browser", "test_app", "kernel/test_editor_browser", "worker/test_answers", "test_faults"),
-    *("executions/test_faults", "api/test_docs", "kernel/test_frames", "worker/test_mcp_sessions"),
-    *("worker/test_seams", "kernel/test_runners", "kernel/test_notebooks", "executions/test_local"),
-    *("tools/test_sql_query", "kernel/test_first_meeting", "hub/test_hub", "executions/test_life"),
+    *("worker/test_providers", "kernel/test_browser", "test_benchmarks", "outside/test_schemathesis"),
+    *("client/test_private_server", "worker/test_mcp_sessions", "worker/test_answers"),
+    *("kernel/test_editor_browser", "test_faults", "api/test_docs", "executions/test_faults"),
+    *("executions/test_local", "worker/test_seams", "cli/test_run", "api/test_key_hygiene"),
+    *("api/test_websocket", "api/test_generate", "test_app", "worker/test_record", "formats/test_hostile"),
+    *("kernel/test_first_meeting", "kernel/test_notebooks", "kernel/test_frames", "kernel/test_runners"),
+    *("hub/test_hub", "executions/test_life", "cli/test_demo"),
 )
 """Files of tests, from the longest on: more than 25 seconds each."""
 
