@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import functools
 import importlib
+import itertools
 import re
 import socket
 import sys
@@ -134,7 +135,8 @@ def left_behind(kind: str) -> None:
     from kasal_jupyter.worker.process.outbox import Outbox
 
     tell, send, close = run._told, Outbox._send, run.McpServers.close
-    ended = threading.Event()
+    ended, both_told = threading.Event(), threading.Event()
+    done = itertools.count(1)
 
     def forever() -> None:
         ended.wait()
@@ -144,6 +146,8 @@ def left_behind(kind: str) -> None:
 
     def tell_late(*args: Any) -> Any:
         if kind == "before the end":
+            # From then on nobody sends anything, nor that the tasks are done.
+            both_told.wait()
             ended.set()
             forever()
         threading.Thread(target=forever, daemon=False).start()
@@ -151,6 +155,8 @@ def left_behind(kind: str) -> None:
 
     def sent(outbox: Outbox, batch: bytes) -> None:
         send(outbox, batch)
+        if any(next(done) == 2 for _ in range(batch.count(b'"type":"task_complete"'))):
+            both_told.set()
         if b'"completed"' in batch:
             ended.set()
 
