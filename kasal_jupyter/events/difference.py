@@ -105,8 +105,11 @@ class Told:
             name = told["model"] if kind == "model" else told["tool"]
             if kind == "model":
                 self.models[name] = None
-            key = told.get("key")
-            asked = key.rpartition(":")[0] if key else _digest(_question(told))
+            if key := told.get("key"):
+                asked = key.rpartition(":")[0]
+            else:
+                # A prompt may be named alone in what is fed.
+                asked = _digest(_question(told if kind == "tool" else self.event(told["seq"])))
             self.calls[told["span_id"]] = Call(
                 span=told["span_id"],
                 kind=kind,

@@ -122,7 +122,7 @@ class Feed:
             numbered = self.journal.hold(taken)
         except BaseException:
             # They were folded, and are not there: an end among them is none.
-            self.summary = summarise(self.journal.events())
+            self.summary = summarise(self.journal.written())
             raise
         self.summary.seq = self.journal.seq
         try:

@@ -57,7 +57,7 @@ def plan_fork(journal: Journal, before: RunSpec, source: Execution, change: Exec
         There is no such step, or it cannot be changed so.
     """
     what = change.what
-    steps = Steps.of(journal.events())
+    steps = Steps.of(journal.written())
     call = steps.call_of(change.span, what)
     place = place_of(call, before.tasks)
     behind = steps.keys_behind(place)

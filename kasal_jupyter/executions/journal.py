@@ -16,7 +16,7 @@ import re
 import threading
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -214,11 +214,17 @@ class Journal:
 
     def events(self) -> Iterator[Event]:
         """Give all events, parsed, and with whole prompts."""
-        after, prompts = 0, self.prompts()
+        prompts = self.prompts()
+        for event in self.written():
+            yield cast("Event", prompts.event(cast("Mapping[str, Any]", event)))
+
+    def written(self) -> Iterator[Event]:
+        """Give all events, parsed, as they are written: for who does not look at what models are asked."""
+        after = 0
         while lines := self.read(after):
             after += len(lines)
             for line in lines:
-                yield cast("Event", prompts.event(orjson.loads(line)))
+                yield cast("Event", orjson.loads(line))
 
     def event(self, seq: int, prompts: Prompts | None = None) -> dict[str, Any]:
         """Give an event by its number, parsed, and with its whole prompt; several by the same ``prompts``."""

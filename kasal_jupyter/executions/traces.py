@@ -62,7 +62,7 @@ def compared(one: Journal, other: Journal) -> ExecutionDiff:
 def _told(journal: Journal) -> Told:
     prompts = journal.prompts()
     told = Told(lambda seq: journal.event(seq, prompts))
-    for event in journal.events():
+    for event in journal.written():
         told.feed(event)
     return told
 
