@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -379,10 +380,14 @@ class Runs:
         await asyncio.to_thread(take_in_files, self.store, self.folder)
 
     async def recover_all(self) -> None:
-        """End what servers that are gone have left unfinished."""
+        """End what servers that are gone have left unfinished; this one's runs are counted, and not read."""
+        executions, alive = self.store.executions, cache(self.presence.alive)
         for status in ("queued", "running", "waiting_for_input"):
-            for execution in self.store.executions.find(status=status):
-                if not self.presence.alive(execution.server):
+            own = executions.count(status=status, server=self.presence.server_id)
+            if executions.count(status=status) == own:
+                continue
+            for execution in executions.find(status=status):
+                if not alive(execution.server):
                     await self._current(execution)
 
     async def _book_all(self) -> None:
