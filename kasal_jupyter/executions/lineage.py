@@ -168,10 +168,8 @@ def changed(
     whole: WholeCrew, before: RunSpec, inputs: dict[str, Any], owner: str, change: ExecutionChange
 ) -> Asked:
     """Give what is asked by who goes on with a run: all as it was, but for what is changed."""
-    tools, budget = (
-        changed_tools(before.client_tools, change.tools),
-        changed_budget(before.budget, change.budget),
-    )
+    tools = changed_tools(before.client_tools, change.tools)
+    budget = changed_budget(before.budget, change.budget)
     return Asked(whole, inputs, owner, tools, budget, model=change.model)
 
 

@@ -47,6 +47,7 @@ from kasal_jupyter.schemas.executions import (
     ExecutionResume,
     ForkEstimate,
     ForkPreview,
+    Verb,
 )
 from kasal_jupyter.schemas.spec import ForkPlace, RecordVerb, RunRequest, RunSpec
 from kasal_jupyter.schemas.tools import ClientTool
@@ -249,29 +250,23 @@ async def resume(
     asked, made = asked_of(runs.store, source), new_id("job")
     attempts = await runs.current(attempts_at(runs.store, asked))
     require_resumable(source, attempts, change)
-    whole, before = whole_of(asked, source)
-    if not sees(whole.crew):
-        raise NotFound(f"There is no crew {whole.crew.id}")
+    whole, before = _as_it_was(asked, source, sees)
     again = changed(whole, before, changed_inputs(source, change), owner, change)
 
     def prepare() -> Prepared:
-        checked = runs.checked(made, again)
         of_one_run = _of_one_run(runs, made, "resume", job_id, lineage=asked.root)
         kept_of_it = {"edits": before.edits, "cassette": before.cassette}
-        spec = checked.required().model_copy(update={**of_one_run, **kept_of_it})
-        execution = queued_execution(
-            spec,
-            owner,
-            runs.presence.server_id,
-            crew_version=source.crew_version,
-            expected=source.estimated_duration,
-            models=[change.model] if change.model else source.models,
-            remarks=checked.told(),
+        return _going_on(
+            runs,
+            source,
+            asked,
+            again,
+            {**of_one_run, **kept_of_it},
             verb="resume",
             attempt=1 + max(each.attempt for each in (source, *attempts)),
+            root=asked.root,
+            unasked=unasked,
         )
-        kept = request_of(spec, owner, webhook=asked.webhook, root=asked.root)
-        return Prepared(spec, execution, kept, told=whole.crew, unasked=unasked)
 
     return (await runs.begin(made, prepare, owner, source.crew_id, size=_weight(asked, source)))[0]
 
@@ -314,21 +309,9 @@ async def fork(
     again = changed(way.whole, way.before, source.inputs, owner, change)
 
     def prepare() -> Prepared:
-        checked = runs.checked(made, again)
         of_one_run = _of_one_run(runs, made, "fork", job_id, place=way.fork.place)
         kept_of_it = {"edits": way.fork.edits, "cassette": way.before.cassette}
-        spec = checked.required().model_copy(update={**of_one_run, **kept_of_it})
-        execution = queued_execution(
-            spec,
-            owner,
-            runs.presence.server_id,
-            crew_version=source.crew_version,
-            expected=source.estimated_duration,
-            models=[change.model] if change.model else source.models,
-            remarks=checked.told(),
-            verb="fork",
-        )
-        return Prepared(spec, execution, request_of(spec, owner, webhook=asked.webhook), told=way.whole.crew)
+        return _going_on(runs, source, asked, again, {**of_one_run, **kept_of_it}, verb="fork")
 
     size = _weight(asked, source)
     execution, _ = await runs.begin(made, prepare, owner, source.crew_id, size=size)
@@ -371,14 +354,70 @@ async def _way(
     if source.status not in ENDED:
         raise Conflict(f"{job_id} is {source.status}; it can be forked when it has ended")
     asked = asked_of(runs.store, source)
-    whole, before = whole_of(asked, source)
-    if not sees(whole.crew):
-        raise NotFound(f"There is no crew {whole.crew.id}")
+    whole, before = _as_it_was(asked, source, sees)
 
     def plan() -> Fork:
         return plan_fork(Journal.open(runs.files.journal(job_id)), before, source, change, owner)
 
     return _Way(source, asked, whole, before, await LISTS.do(plan, owner=owner))
+
+
+def _as_it_was(
+    asked: RunRequest, source: Execution, sees: Callable[[Crew], bool]
+) -> tuple[WholeCrew, RunSpec]:
+    """Give the crew of a run as it was, and what the run was told, to who may run it still.
+
+    Raises
+    ------
+    NotFound
+        The crew is nobody's business any more.
+    """
+    whole, before = whole_of(asked, source)
+    if not sees(whole.crew):
+        raise NotFound(f"There is no crew {whole.crew.id}")
+    return whole, before
+
+
+def _going_on(
+    runs: Runs,
+    source: Execution,
+    asked: RunRequest,
+    again: Asked,
+    given: dict[str, Any],
+    *,
+    verb: Verb,
+    attempt: int = 1,
+    root: str | None = None,
+    unasked: bool = False,
+) -> Prepared:
+    """Make a run ready that goes on from another's record.
+
+    Parameters
+    ----------
+    source, asked
+        The other, and what it was asked.
+    again
+        What is asked now.
+    given
+        The fields of its message that say so.
+    verb, attempt, root, unasked
+        See :func:`queued_execution`, :func:`request_of` and :class:`Prepared`.
+    """
+    checked = runs.checked(given["job_id"], again)
+    spec = checked.required().model_copy(update=given)
+    execution = queued_execution(
+        spec,
+        again.owner,
+        runs.presence.server_id,
+        crew_version=source.crew_version,
+        expected=source.estimated_duration,
+        models=[again.model] if again.model else source.models,
+        remarks=checked.told(),
+        verb=verb,
+        attempt=attempt,
+    )
+    kept = request_of(spec, again.owner, webhook=asked.webhook, root=root)
+    return Prepared(spec, execution, kept, told=again.whole.crew, unasked=unasked)
 
 
 def _taped(runs: Runs, asked: Asked, played: Played, job_id: str, request: KeyedRequest | None) -> Prepared:
