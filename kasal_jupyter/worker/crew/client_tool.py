@@ -66,21 +66,7 @@ class ClientCalls:
             return ToolFailure(message=answer.error)
         return answer.result or ""
 
-    def ask(self, question: Question) -> str:
-        """Ask a person, and wait for the answer; see :data:`kasal_jupyter.tools.tool.Ask`.
-
-        Raises
-        ------
-        ValueError
-            Nobody has answered in time, or somebody has said that nobody will.
-        RunStopped, RunFailed
-            The run must end.
-        """
-        return said(self.person(question))
-
-    def person(
-        self, question: Question, key: str | None = None, given: RunToolAnswer | None = None
-    ) -> RunToolAnswer:
+    def person(self, question: Question, key: str, given: RunToolAnswer | None = None) -> RunToolAnswer:
         """Ask a person, and give what comes of it. How long is waited, the server sees to.
 
         Parameters
@@ -104,15 +90,14 @@ class ClientCalls:
             "timeout": question.timeout,
             **question.about,
         }
-        call_id = new_id("call") if key is None else self._call_id(key)
+        call_id = self._call_id(key)
         span = self.spans.innermost("tool", within="agent") or self.spans.innermost("agent")
         if span is None:
             return RunToolAnswer(call_id=call_id, error="The run has ended")
-        keyed = {} if key is None else {"key": key}
-        self.spans.add(span, {**request, **keyed, "call_id": call_id})
+        self.spans.add(span, {**request, "key": key, "call_id": call_id})
         if given is not None:
             answer = given.model_copy(update={"call_id": call_id})
-            about = {**answer.model_dump(exclude_none=True), **keyed, "by": None, "recorded": True}
+            about = {**answer.model_dump(exclude_none=True), "key": key, "by": None, "recorded": True}
             self.spans.add(span, {"type": "input_answer", **about})
             return answer
         with self.spans.waiting(span):

@@ -83,9 +83,8 @@ class Approvals:
         given = answer.arguments
         taken = arguments if given is None else given
         self._record.spans.add(span, {"type": "tool_approved", "tool": tool, "arguments": taken})
-        if not self._record.noted():
-            # Whoever goes on with the run could not know that it was made.
-            return ToolFailure(message=f"{tool} was not called: the call could not be recorded")
+        if (unrecorded := self._record.unrecorded(tool)) is not None:
+            return unrecorded
         made = call(taken, call_key, changed=given is not None)
         if given is None or not isinstance(made, str):
             return made

@@ -224,15 +224,22 @@ class RunRecord:
                 message=f"{name} was called with these arguments before, and nobody knows what became of it. "
                 "It was not called again; go on without its result."
             )
-        elif not idempotent and not self.noted():
-            # Whoever goes on with the run could not know that it was made.
-            return ToolFailure(message=f"{name} was not called: the call could not be recorded")
+        elif leave is not None:
+            answer = leave(self._call_key(span.key))
+        elif not idempotent and (unrecorded := self.unrecorded(name)) is not None:
+            return unrecorded
         else:
-            answer = (leave or call)(self._call_key(span.key))
+            answer = call(self._call_key(span.key))
         span.answered = True
         if isinstance(answer, str):
             span.said = answer
         return answer
+
+    def unrecorded(self, tool: str) -> ToolFailure | None:
+        """Give why a call is not made: its beginning is not on disk, and who goes on could not know of it."""
+        if self.noted():
+            return None
+        return ToolFailure(message=f"{tool} was not called: the call could not be recorded")
 
     def _call_key(self, key: str) -> str:
         """Give the key of a call, by which its receiver knows it again in whatever attempt at the run."""

@@ -163,8 +163,9 @@ class Toolset:
         self._guard = guard
         context = ToolContext(Path(spec.folder), guard, spec.tool_settings)
         if calls is not None:
-            ask = record.answer_of if record is not None else calls.ask
-            context = replace(context, ask=ask, sleep=calls.signal.sleep)
+            context = replace(context, sleep=calls.signal.sleep)
+        if record is not None:
+            context = replace(context, ask=record.answer_of)
         self._approvals = Approvals(spec, record) if record is not None else None
         self._context = context
         self._custom = {tool.name: tool for tool in spec.tools}
