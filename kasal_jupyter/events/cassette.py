@@ -17,6 +17,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from kasal_jupyter.events.event import Event
+from kasal_jupyter.events.prompts import runs_of
 from kasal_jupyter.schemas.cassettes import (
     FOLDER,
     RecordedCall,
@@ -237,19 +238,16 @@ class _Said:
     ) -> dict[str, Any]:
         """Give what an ``llm_call`` has of its messages."""
         own: list[Mapping[str, Any]] = []
-        runs: list[list[int]] = []
+        places: list[tuple[int, int]] = []
         for digest in digests:
             place = self._places.get(digest)
             if place is None:
                 place = (span, len(own))
                 own.append(messages[digest])
-            if runs and runs[-1][0] == place[0] and runs[-1][1] + runs[-1][2] == place[1]:
-                runs[-1][2] += 1
-            else:
-                runs.append([*place, 1])
+            places.append(place)
         for at, digest in enumerate(digests):
             self._places.setdefault(digest, (span, at))
-        return {"messages": own} | ({"whole": runs} if len(own) < len(digests) else {})
+        return {"messages": own} | ({"whole": runs_of(places)} if len(own) < len(digests) else {})
 
 
 def _events(line: RecordedCall, asked: Mapping[str, Any], folder: str) -> Iterator[dict[str, Any]]:

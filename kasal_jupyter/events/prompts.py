@@ -157,6 +157,19 @@ class Prompts:
         return "".join(found)
 
 
+def runs_of(places: Iterable[tuple[int, int]]) -> list[list[int]]:
+    """Give the messages of a prompt, by their spans and places there, as an event's ``whole`` names them."""
+    runs: list[list[int]] = []
+    follows: tuple[int, int] | None = None
+    for span, at in places:
+        if (span, at) == follows:
+            runs[-1][2] += 1
+        else:
+            runs.append([span, at, 1])
+        follows = (span, at + 1)
+    return runs
+
+
 def may_name(line: bytes) -> bool:
     """Say whether a line of a journal may name what others have: most are told by a glance."""
     return (b'"whole":[[' in line or b'"quotes":[' in line) and (

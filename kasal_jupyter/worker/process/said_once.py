@@ -12,6 +12,8 @@ from typing import Any
 
 import orjson
 
+from kasal_jupyter.events.prompts import runs_of
+
 MOST_KNOWN = 40_000
 """Messages that are known, in some 10 MB; beyond, all are forgotten, and written once more.
 
@@ -64,9 +66,8 @@ class SaidOnce:
     def _call(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
         span, seen = event["span_id"], dict[bytes, int]()
         own: list[orjson.Fragment] = []
-        runs: list[list[int]] = []
+        places: list[tuple[int, int]] = []
         marks = []
-        follows: tuple[int, int] | None = None
         for message in event["messages"]:
             line = self._written(message)
             digest = hashlib.blake2b(line, digest_size=16).digest()
@@ -77,18 +78,14 @@ class SaidOnce:
             if place is None:
                 place = (span, len(own))
                 own.append(orjson.Fragment(self._new(self._hidden(line), *place)))
-            if place == follows:
-                runs[-1][2] += 1
-            else:
-                runs.append([*place, 1])
-            follows = (place[0], place[1] + 1)
+            places.append(place)
         if own:
             # A call that says nothing new is no step on the way to where things are written.
             if len(self._seen) > MOST_KNOWN:
                 self._seen.clear()
             self._seen.update((mark, (span, at)) for at, mark in enumerate(marks))
         named = {name: own if name == "messages" else value for name, value in event.items()}
-        return named if len(own) == len(marks) else {**named, "whole": runs}
+        return named if len(own) == len(marks) else {**named, "whole": runs_of(places)}
 
     def _start(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
         hidden = self._hidden(self._written(event["prompt"]))
