@@ -269,13 +269,12 @@ def add_wait(subparsers: Subparsers) -> None:
 def run_wait(args: argparse.Namespace) -> int:
     """Carry out ``wait``; give the exit status."""
     with server_of(args) as client:
-        with view_on(sys.stderr, quiet=True) as view:
-            args.job = job_of(client, args.job)
-            _follow(client, args.job, view, stop=False)
-        while (by := _successor(client, view.trace)) is not None:
+        by: str | None = job_of(client, args.job)
+        while by is not None:
             args.job = by
             with view_on(sys.stderr, quiet=True) as view:
                 _follow(client, args.job, view, stop=False)
+            by = _successor(client, view.trace)
         if args.json:
             print(client.execution(args.job).model_dump_json())
         return _tell_end(client, view.trace, answer=not args.json, error=True)

@@ -150,36 +150,41 @@ class Tape:
         KasalError
             A cassette cannot be read.
         """
-        varies = self._varies()
+        replayed = self._replayed()
+        varies = self._varies(replayed)
         which = crew.encode() + _compared(Settling(varies).settled(dict(inputs)))
         self._asked[which] += 1
         nth, name = self._asked[which], (self.replay or self.record or Path("cassette")).name
         said: dict[str, Any] = {"name": name, "varies": varies, "on_miss": self.on_miss}
-        if self.replay is not None and (found := self._recorded(crew, inputs, nth)) is not None:
+        if replayed is not None and (found := self._recorded(replayed, crew, inputs, nth)) is not None:
             said["record"] = found.text
         return Turn(self, Cassette.model_validate(said), crew, dict(inputs), nth)
 
-    def _varies(self) -> list[str]:
-        path = self.replay if self.replay is not None and self.replay.exists() else self.record
-        if path is None or not path.exists():
-            return list(self.varies)
-        known = Contents.read(path)
+    def _replayed(self) -> Contents | None:
+        """Read what is replayed; nothing, where that is to be recorded first."""
+        if self.replay is None or (self.record is not None and not self.replay.exists()):
+            return None
+        return Contents.read(self.replay)
+
+    def _varies(self, known: Contents | None) -> list[str]:
+        path = self.replay
+        if known is None:
+            if self.record is None or not self.record.exists():
+                return list(self.varies)
+            path, known = self.record, Contents.read(self.record)
         if self.varies and known.runs and list(self.varies) != known.head.varies:
             raise InvalidRequest(
                 f"{path} was recorded with other `varies`, as its first line says; delete it to begin anew"
             )
         return known.head.varies or list(self.varies)
 
-    def _recorded(self, crew: str, inputs: Mapping[str, Any], nth: int) -> Run | None:
-        assert self.replay is not None
-        if self.record is not None and not self.replay.exists():
-            return None
-        contents = Contents.read(self.replay)
+    def _recorded(self, contents: Contents, crew: str, inputs: Mapping[str, Any], nth: int) -> Run | None:
         places = contents.of(crew, inputs)
         if places:
             return contents.runs[places[min(nth, len(places)) - 1]]
         if self.on_miss == "live":
             return None
+        assert self.replay is not None, "it has contents"
         raise NotFound(f"REPLAY_MISS: {_missed(self.replay, contents, crew, inputs)}")
 
 

@@ -485,10 +485,7 @@ class Run:
         """End the run's process, and wait for that as long as it is of any use."""
         try:
             if self._handle is not None:
-                async with asyncio.timeout(STOP_SECONDS):
-                    await self._handle.stop()
-        except Exception:
-            log.exception("the process of %s could not be ended", self.spec.job_id)
+                await self._end_process(self._handle)
         finally:
             if self.ended:
                 self._silent.set()
