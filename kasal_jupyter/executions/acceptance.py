@@ -43,6 +43,10 @@ class Asked:
         Which of several equal ones that are asked for together, where one may answer for another.
     cassette
         The cassette that it is recorded for, or takes its answers from.
+    batch, schedule
+        What has it run: the batch that it is a row of, or the schedule.
+    allowances
+        The budgets that it shares with others, by their ids.
     """
 
     whole: WholeCrew
@@ -55,6 +59,14 @@ class Asked:
     once: bool = False
     nth: int = 0
     cassette: Cassette | None = None
+    batch: str | None = None
+    schedule: str | None = None
+    allowances: Sequence[str] = ()
+
+    @property
+    def part_of(self) -> dict[str, Any]:
+        """What it is a part of, as fields of the message that starts it."""
+        return {"batch": self.batch, "schedule": self.schedule, "allowances": list(self.allowances)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,4 +227,6 @@ def queued_execution(
         idempotency_key=request.key if request else None,
         request_digest=request.digest if request else None,
         may_answer=spec.crew.people.may_answer,
+        batch=spec.batch,
+        schedule=spec.schedule,
     )

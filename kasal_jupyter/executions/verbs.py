@@ -68,6 +68,9 @@ async def start(
     model: str | None = None,
     unrepeated: bool = False,
     cassette: Cassette | None = None,
+    batch: str | None = None,
+    schedule: str | None = None,
+    allowances: Sequence[str] = (),
     within: Within | None = None,
 ) -> Execution:
     """Accept an execution: checked whole, on disk, and queued.
@@ -95,6 +98,8 @@ async def start(
         Whether a model that fails is not asked again.
     cassette
         The cassette that it is recorded for, or takes its answers from.
+    batch, schedule, allowances
+        What it is a part of, see :class:`Asked`.
     within
         Told its id in the change that stores it; what this raises keeps it from being accepted.
 
@@ -115,7 +120,9 @@ async def start(
     """
     if request is not None and (first := started_with(runs.store, request)):
         return first
-    asked = Asked(whole, inputs, owner, tools, budget, model, unrepeated=unrepeated, cassette=cassette)
+    part_of: Any = {"batch": batch, "schedule": schedule, "allowances": allowances}
+    how: Any = {"unrepeated": unrepeated, "cassette": cassette, **part_of}
+    asked = Asked(whole, inputs, owner, tools, budget, model, **how)
     job_id = new_id("job")
 
     def prepare() -> Prepared:
@@ -139,13 +146,16 @@ async def once(
     budget: Budget | None = None,
     model: str | None = None,
     nth: int = 0,
+    batch: str | None = None,
+    schedule: str | None = None,
+    allowances: Sequence[str] = (),
     within: Within | None = None,
 ) -> tuple[Execution, bool]:
     """Give a run that was asked for the same; where there is none, :func:`start` one.
 
     Parameters
     ----------
-    runs, whole, inputs, owner, request, tools, budget, model, within
+    runs, whole, inputs, owner, request, tools, budget, model, batch, schedule, allowances, within
         As of :func:`start`.
     nth
         Which of several equal ones that are asked for together: none of them answers for another.
@@ -163,7 +173,9 @@ async def once(
     """
     if request is not None and (first := started_with(runs.store, request)):
         return first, False
-    asked, job_id = Asked(whole, inputs, owner, tools, budget, model, once=True, nth=nth), new_id("job")
+    part_of: Any = {"batch": batch, "schedule": schedule, "allowances": allowances}
+    asked = Asked(whole, inputs, owner, tools, budget, model, once=True, nth=nth, **part_of)
+    job_id = new_id("job")
     await runs.put_away(whole.crew.id)
 
     def check() -> tuple[Checked, str | None]:
@@ -431,7 +443,7 @@ def _going_on(
         See :func:`queued_execution`, :func:`request_of` and :class:`Prepared`.
     """
     checked = runs.checked(given["job_id"], again)
-    spec = checked.required().model_copy(update=given)
+    spec = checked.required().model_copy(update={**given, **again.part_of})
     execution = queued_execution(
         spec,
         again.owner,
@@ -480,7 +492,11 @@ def _prepared(runs: Runs, asked: Asked, checked: Checked, request: KeyedRequest 
     """Make a run ready that takes nothing from another."""
     whole, owner = asked.whole, asked.owner
     spec = checked.required().model_copy(
-        update={"journal_bytes": runs.limits.journal_bytes, "unrepeated": asked.unrepeated}
+        update={
+            "journal_bytes": runs.limits.journal_bytes,
+            "unrepeated": asked.unrepeated,
+            **asked.part_of,
+        }
     )
     execution = queued_execution(
         spec,
