@@ -552,6 +552,10 @@ class Runs:
                     break
         return states
 
+    def knows(self, job_id: str) -> bool:
+        """Say whether a run is this server's, and goes on."""
+        return job_id in self._runs
+
     def queued_among(self, job_ids: Iterable[str]) -> int:
         """Count the runs of this server among some that wait for a place."""
         found = (self._runs.get(job_id) for job_id in job_ids)

@@ -296,7 +296,9 @@ class StoredRow(Document):
     tokens: int = 0
     cost: float | None = None
     duration: float | None = None
-    spent_tokens: int = Field(0, description="What all of its attempts have used, and the batch has paid for.")
+    spent_tokens: int = Field(
+        0, description="What all of its attempts have used, as far as that was paid for."
+    )
     spent_cost: float | None = 0.0
     before_tokens: int = Field(0, description="The same, of the attempts before this one.")
     before_cost: float | None = 0.0

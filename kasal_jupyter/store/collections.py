@@ -148,7 +148,17 @@ BATCH_ROWS = Collection(
     StoredRow,
     ("batch_id", "job_id"),
     # How a batch stands is read from their index alone.
-    facets=("batch_id", "status", "index", "round", "ended", "spent_cost", "spent_tokens", "owner"),
+    facets=(
+        "batch_id",
+        "status",
+        "index",
+        "round",
+        "ended",
+        "spent_cost",
+        "spent_tokens",
+        "recorded",
+        "owner",
+    ),
     counted="owner",
 )
 RUN_REQUESTS = Collection("run_requests", RunRequest, ("digest", "root", "parent"))
