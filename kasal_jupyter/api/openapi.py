@@ -50,6 +50,7 @@ TAGS: Mapping[str, str] = {
     "Crew Management": "Crews: agents and tasks that belong together.",
     "Agent Management": "The agents of crews.",
     "Execution Management": "Run crews, and see what they did.",
+    "Batches": "Run a crew over many rows.",
     "Usage and Cost": "Who used what, when, and what it cost.",
     "Task Management": "The tasks of crews.",
     "Tool Management": "Built-in tools, and HTTP endpoints as tools.",

@@ -29,7 +29,7 @@ from kasal_jupyter.schemas.crews import WholeCrew
 from kasal_jupyter.schemas.executions import ENDED, Execution, ExecutionResume
 from kasal_jupyter.store.store import Store
 
-LEAD = 8
+LEAD = 16
 """Rows of a batch that wait for a place: so that none stays free, and its owner's other runs wait for few."""
 
 LOOK_SECONDS = 1.0
