@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import Field
 
-from kasal_jupyter.schemas.base import WHOLE, Given, Listed, ListQuery, Model, Name, Query, called
+from kasal_jupyter.schemas.base import WHOLE, Document, Given, Listed, ListQuery, Model, Name, Query, called
 from kasal_jupyter.schemas.executions import Budget
 from kasal_jupyter.schemas.tools import ClientTool
 
@@ -241,3 +241,65 @@ class ResultsQuery(Query):
         description="JSON lines are the rows as they are; in CSV and Parquet each input, and each field of a "
         "structured output, is a column.",
     )
+
+
+# As they are stored.
+
+
+class StoredBatch(Document):
+    """What is stored of a batch; its rows are documents of their own."""
+
+    id: str
+    name: str | None = None
+    owner: str
+    crew_id: str
+    crew_name: str
+    crew_version: int | None = None
+    server: str = Field(description="The server that runs it.")
+    status: BatchState
+    total: int
+    budget: Budget | None = None
+    run_budget: Budget | None = None
+    concurrency: int | None = None
+    dedupe: bool = False
+    once: bool = True
+    model: str | None = None
+    tools: list[ClientTool] = Field(default_factory=list)
+    structured: bool = Field(False, description="Whether the crew's last task gives an object.")
+    digest: str = Field(description="Of its rows' keys, in any order, and of all that is alike for them.")
+    round: int = Field(0, description="How often rows that had failed were asked for again.")
+    created_at: str
+    since: float = Field(description="When it was begun, or gone on with, last; seconds since 1970.")
+    ended_at: str | None = None
+    reason: BatchReason | None = None
+
+
+class StoredRow(Document):
+    """What is stored of a row of a batch."""
+
+    id: str = Field(description="The batch's, and where it stands there.")
+    batch_id: str
+    owner: str
+    index: int
+    key: str
+    inputs: dict[str, Any]
+    expected: Any = None
+    status: RowState
+    round: int = Field(0, description="The batch's, when it was begun last.")
+    job_id: str | None = None
+    shared_with: int | None = None
+    attempts: int = 0
+    recorded: bool = False
+    output: str | None = None
+    structured: Any = None
+    error: RowError | None = None
+    tokens: int = 0
+    cost: float | None = None
+    duration: float | None = None
+    spent_tokens: int = Field(
+        0, description="What all of its attempts have used, as far as that was paid for."
+    )
+    spent_cost: float | None = 0.0
+    before_tokens: int = Field(0, description="The same, of the attempts before this one.")
+    before_cost: float | None = 0.0
+    ended: float | None = Field(None, description="When it was done; seconds since 1970.")
