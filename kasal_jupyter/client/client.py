@@ -126,7 +126,7 @@ MCP_SECONDS = 120.0
 """How long an answer may take before which an MCP server is started, or downloaded and started."""
 
 BATCH_SECONDS = 300.0
-"""How long an answer may take before which all rows of a batch are checked and stored, or all results read."""
+"""How long an answer may take before which all rows of a batch are checked and stored, or written."""
 
 TEST_SECONDS = 120.0
 

@@ -1,4 +1,4 @@
-"""The latest batches as a list, the one that a word means, and what it can be told: in cells and terminals."""
+"""The latest batches as a list, the one that a word means, and what it can be told."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from kasal_jupyter.schemas.executions import Budget
 
 LOOK_SECONDS = 1.0
-"""How often is looked which rows run that may call the notebook's functions: a run without anybody who answers
-its calls fails after five."""
+"""How often is looked which rows run that may call the notebook's functions: a run whose calls nobody
+answers fails after five seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,7 @@ def rate_text(rate: float) -> str:
 
 
 def pace_text(batch: Batch) -> str:
-    """Write how quickly a batch goes on, and how long it may still take; of one that is over, what it took."""
+    """Write how quickly a batch goes on, and how long it may take; of one that is over, what it took."""
     seconds = took(batch)
     if seconds is not None:
         rate = f" · {rate_text(done_rows(batch) / seconds)}" if seconds > 0 and done_rows(batch) > 1 else ""

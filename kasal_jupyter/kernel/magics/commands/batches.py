@@ -57,7 +57,8 @@ def map_command(session: Session, words: Namespace, cell: str | None) -> BatchRe
     if "=" in source and source.partition("=")[0].isidentifier():
         raise CellError(f'The rows come first: %kasal map "{words.crew}" df {source}')
     notebook = session.notebook
-    frame = notebook.value("the rows", source.raw.removeprefix("$"))
+    expression = (str(source) if source.quoted else source.raw).removeprefix("$")
+    frame = notebook.value("the rows", expression)
     inputs = read_inputs(words.inputs[1:], notebook)
     if note := inputs.note():
         print(note)  # noqa: T201 - whoever meant a text is told
@@ -77,7 +78,7 @@ def map_command(session: Session, words: Namespace, cell: str | None) -> BatchRe
             crew,
             frame,
             options,
-            source=source.raw,
+            source=expression,
             values=inputs.values,
             background=words.bg,
         )
