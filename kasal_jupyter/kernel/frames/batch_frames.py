@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -49,12 +49,12 @@ class Plan:
     ----------
     columns
         Inputs by name, each with its column.
-    values
+    same
         Inputs that are the same in each row.
     """
 
     columns: dict[str, str]
-    values: dict[str, Any]
+    same: dict[str, Any]
 
 
 def plan_inputs(
@@ -206,24 +206,11 @@ class Table:
         CellError
             A value cannot be sent; it names row and column.
         """
-        same = {name: _plain_value(value, name) for name, value in plan.values.items()}
-        names = list(plan.columns)
         part = self._frame[list(dict.fromkeys(plan.columns.values()))]
-        places = {column: place for place, column in enumerate(part.columns)}
-        whole = [_counts_whole(part, column) for column in plan.columns.values()]
-        rows = []
-        for number, row in enumerate(row_values(part)):
-            inputs = {}
-            for name, is_whole in zip(names, whole, strict=True):
-                column = plan.columns[name]
-                value = row[places[column]]
-                try:
-                    inputs[name] = _plain_cell(value, "its value", whole=is_whole)
-                except NotPlain as error:
-                    where = f"Row {self.label(number)}, column {column!r} of {self.name}"
-                    raise CellError(f"{where}: {error}") from None
-            rows.append(inputs | same)
-        return rows
+        names = list(part.columns)
+        records = (dict(zip(names, row, strict=True)) for row in row_values(part))
+        whole = {column for column in names if _counts_whole(part, column)}
+        return plain_rows(records, plan, self.label, self.name, whole)
 
     def label(self, number: int) -> str:
         """Name a row: by its place from 0, and by its index where that says something else."""
@@ -289,10 +276,48 @@ def frame_of(rows: Sequence[Mapping[str, Any]]) -> Any:
             import polars as pl
 
             return pl.DataFrame(data, strict=False)
-        import pyarrow as pa
+        import pyarrow as pa  # type: ignore[import-untyped]
 
         return pa.table(data)
     raise CellError("A list of rows needs pandas, polars or pyarrow in this kernel: %pip install pandas")
+
+
+def plain_rows(
+    records: Iterable[Mapping[str, Any]],
+    plan: Plan,
+    label: Callable[[int], str],
+    source: str,
+    whole: Container[str] = (),
+) -> list[dict[str, Any]]:
+    """Give each row's inputs as JSON knows them.
+
+    Parameters
+    ----------
+    records
+        The rows: values by column; what is left out is missing.
+    plan
+        Where the inputs come from.
+    label, source
+        Names a row by its number, and says what the table is called, for errors.
+    whole
+        Columns of whole numbers that are held as floats.
+
+    Raises
+    ------
+    CellError
+        A value cannot be sent; it names row and column.
+    """
+    same = {name: _plain_value(value, name) for name, value in plan.same.items()}
+    rows = []
+    for number, record in enumerate(records):
+        inputs = {}
+        for name, column in plan.columns.items():
+            try:
+                inputs[name] = _plain_cell(record.get(column), "its value", whole=column in whole)
+            except NotPlain as error:
+                raise CellError(f"Row {label(number)}, column {column!r} of {source}: {error}") from None
+        rows.append(inputs | same)
+    return rows
 
 
 def _plain_value(value: Any, name: str) -> Any:
@@ -385,7 +410,7 @@ class ResultColumns:
                 for name in fields
             },
         }
-        others = {
+        others: dict[str, list[Any]] = {
             "status": [row.status for row in rows],
             "error": [error_text(row) for row in rows],
             "tokens": [row.tokens for row in rows],
@@ -451,6 +476,11 @@ def _pandas_with(native: Any, name: str, columns: Mapping[str, tuple[Kind, list[
 def _is_pandas(value: Any) -> bool:
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(value, pandas.DataFrame | pandas.Series)
+
+
+def json_line(record: Mapping[str, Any]) -> str:
+    """Write a row as a line of JSON."""
+    return f"{json.dumps(record, ensure_ascii=False, default=cell_text)}\n"
 
 
 def _json(value: Any) -> str | None:

@@ -23,7 +23,7 @@ HEADS = ["batch", "name", "crew", "status", "done", "rows", "time", "cost", "cre
 ACTIONS = ("list", "show", "pause", "resume", "stop", "retry", "set", "rm")
 """What can be done with batches."""
 
-_NO_BATCHES = "There are no batches yet"
+NO_BATCHES = "There are no batches yet"
 
 
 def batch_cells(batch: Batch) -> list[str]:
@@ -61,7 +61,7 @@ def find_batch(client: Client, word: str) -> Batch:
     if found:
         return found[0]
     if word == "last":
-        raise NotFound(_NO_BATCHES)
+        raise NotFound(NO_BATCHES)
     known = client.batches(MOST_LISTED)
     names = [name for each in known for name in (each.name, each.id) if name]
     raise NotFound(f"There is no batch {word!r}{nearest(word, names)}")
@@ -186,11 +186,10 @@ def change_of(words: Namespace) -> BatchChange | None:
     return BatchChange.model_validate(given) if given else None
 
 
-def add_action(parser: ArgumentParser) -> None:
-    """Have a parser take an action and a batch; see :func:`action_of`."""
-    parser.add_argument(
-        "action", nargs="?", metavar="ACTION", type=one_of(ACTIONS), help=f"{', '.join(ACTIONS)}"
-    )
+def add_action(parser: ArgumentParser, *more: str) -> None:
+    """Have a parser take an action, of :data:`ACTIONS` or ``more``, a batch, and its new bounds."""
+    actions = (*ACTIONS, *more)
+    parser.add_argument("action", nargs="?", metavar="ACTION", type=one_of(actions), help=", ".join(actions))
     parser.add_argument("batch", nargs="?", metavar="BATCH", help="its id or name, or last")
     add_bounds(parser)
     parser.add_argument("-n", metavar="N", type=count, default=20, help="how many are listed; by default 20")

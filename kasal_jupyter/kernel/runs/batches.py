@@ -240,14 +240,7 @@ class BatchResult(Drawn):
 
     def remark(self) -> str:
         """Say what became of the rows that were done again; nothing where none was."""
-        if self._retried is None or not is_settled(self.batch):
-            return ""
-        again = set(self._retried)
-        left = sum(row.index in again for row in self._client.batch_rows(self.id, status="failed"))
-        done = len(again) - left
-        words = [f"{done:,} completed now"] if done else []
-        words += [f"{left:,} failed again"] if left else []
-        return f"{counted(len(again), 'row')} done again that had failed: {', '.join(words)}"
+        return retried_text(self._client, self.batch, self._retried)
 
     def check(self) -> None:
         """Raise where the batch stands still, was ended, or no row of it has completed."""
@@ -271,10 +264,10 @@ class BatchResult(Drawn):
         return error
 
     def __repr__(self) -> str:
-        return text_of(self.batch, self.failures() if is_settled(self.batch) else (), self.remark())
+        return text_of(self.batch, self.failures() if is_settled(self.batch) else (), self.remark() or None)
 
     def _repr_html_(self) -> str:
-        return html_of(self.batch, self.failures() if is_settled(self.batch) else (), self.remark())
+        return html_of(self.batch, self.failures() if is_settled(self.batch) else (), self.remark() or None)
 
     def bundle(self) -> dict[str, Any]:
         """Give it in every form that a notebook may show."""
@@ -398,9 +391,20 @@ def start_batch(
     return client.tell_batch(batch.id, "retry"), again
 
 
+def retried_text(client: Client, batch: Batch, again: Sequence[int] | None) -> str:
+    """Say what became of the rows that were done again; nothing where none was, or they go on."""
+    if again is None or not is_settled(batch):
+        return ""
+    left = len({row.index for row in client.batch_rows(batch.id, status="failed")}.intersection(again))
+    words = [f"{len(again) - left:,} completed now"] if left < len(again) else []
+    words += [f"{left:,} failed again"] if left else []
+    return f"{counted(len(again), 'row')} done again that had failed: {', '.join(words)}"
+
+
 def tools_of(crew: CrewDetails) -> dict[str, NotebookTool]:
     """Give the notebook's functions that a crew names."""
-    named = {name for each in (*crew.agents, *crew.tasks) for name in each.tools}
+    named = {name for agent in crew.agents for name in agent.tools}
+    named |= {name for task in crew.tasks for name in task.tools}
     return {name: tool for name, tool in registered().items() if name in named}
 
 

@@ -117,7 +117,7 @@ def pace_text(batch: Batch) -> str:
     seconds = took(batch)
     if seconds is not None:
         rate = f" · {rate_text(done_rows(batch) / seconds)}" if seconds > 0 and done_rows(batch) > 1 else ""
-        return f"{duration_text(seconds)}{rate}"
+        return f"{_roughly(seconds)}{rate}"
     parts = [rate_text(batch.rate)] if batch.rate else []
     if batch.status == "running" and batch.seconds_left is not None:
         parts.append(f"about {_roughly(batch.seconds_left)} left")
@@ -183,11 +183,12 @@ def percent(batch: Batch) -> int:
     return int(100 * share(batch))
 
 
-def line_text(batch: Batch, *, bar: bool = True) -> str:
+def line_text(batch: Batch) -> str:
     """Write a batch on one line."""
     parts = [
         f"{MARKS[batch.status]} {batch.status}",
-        f"{bar_text(batch, 16)}  {rows_text(batch)}" if bar else f"{percent(batch)} %  {rows_text(batch)}",
+        f"{percent(batch)} %",
+        rows_text(batch),
         f"{batch.counts.failed:,} failed" if batch.counts.failed else "",
         pace_text(batch),
         spent_text(batch),
@@ -195,7 +196,7 @@ def line_text(batch: Batch, *, bar: bool = True) -> str:
     return "  ".join(each for each in parts if each)
 
 
-def text_of(batch: Batch, failed: Sequence[BatchRow] = (), remark: str = "") -> str:
+def text_of(batch: Batch, failed: Sequence[BatchRow] = (), remark: str | None = None) -> str:
     """Give a batch as text: what a terminal shows, and a notebook that takes no HTML."""
     lines = [
         f"{title_text(batch)}  {MARKS[batch.status]} {batch.status}  {batch.id}",
@@ -205,7 +206,7 @@ def text_of(batch: Batch, failed: Sequence[BatchRow] = (), remark: str = "") -> 
         reason_text(batch),
         *(_failed_line(row) for row in failed[:MOST_FAILED]),
         _more_failed(batch, failed),
-        remark or way_on(batch),
+        way_on(batch) if remark is None else remark,
     ]
     return "\n".join(filter(None, lines))
 
@@ -223,7 +224,7 @@ def _more_failed(batch: Batch, failed: Sequence[BatchRow]) -> str:
 # -- HTML ---------------------------------------------------------------------------------------------------
 
 
-def html_of(batch: Batch, failed: Sequence[BatchRow] = (), remark: str = "") -> str:
+def html_of(batch: Batch, failed: Sequence[BatchRow] = (), remark: str | None = None) -> str:
     """Draw a batch: made of what JupyterLab's sanitiser keeps; without any style its lines are sentences.
 
     Parameters
@@ -239,7 +240,7 @@ def html_of(batch: Batch, failed: Sequence[BatchRow] = (), remark: str = "") -> 
     state = f"{MARKS[batch.status]} {batch.status}"
     details = [each for each in (counts_text(batch), pace_text(batch), spent_text(batch)) if each]
     reason = reason_text(batch)
-    told = remark or way_on(batch)
+    told = way_on(batch) if remark is None else remark
     return (
         f'<div {NO_FORMULAS} style="{CARD}" role="group" aria-label="Batch {title}">'
         f'<div><span style="font-weight:600;font-size:15px">{title}</span>&emsp;{separator()}'
@@ -365,7 +366,7 @@ class LiveBatch:
         """Say why nothing more will come; what was seen so far stays."""
         self._draw(self._bundle(reason))
 
-    def _bundle(self, remark: str = "") -> dict[str, Any]:
+    def _bundle(self, remark: str | None = None) -> dict[str, Any]:
         return {
             "text/html": html_of(self._batch, remark=remark),
             "text/plain": text_of(self._batch, remark=remark),
@@ -396,7 +397,7 @@ class PrintedBatch:
         now = (batch.status, int(10 * share(batch)))
         if now != self._told and batch.status not in FINISHED:
             self._told = now
-            self._say(line_text(batch, bar=False))
+            self._say(line_text(batch))
 
     def tick(self) -> None:
         """Do nothing: a line that is printed stays."""

@@ -12,6 +12,7 @@ from kasal_jupyter.kernel.magics.commands.runs import check_variable
 from kasal_jupyter.kernel.magics.notebook_values import read_inputs
 from kasal_jupyter.kernel.runs.batch_list import (
     HEADS,
+    NO_BATCHES,
     add_action,
     add_map_options,
     batch_cells,
@@ -112,7 +113,7 @@ def batches_command(session: Session, words: Namespace, cell: str | None) -> Sho
     check_variable(words.out)
     if words.action in {None, "list"}:
         found = client.batches(words.n)
-        title = "" if found else "There are no batches yet; %kasal map CREW df --out NAME makes one"
+        title = "" if found else f"{NO_BATCHES}; %kasal map CREW df --out NAME makes one"
         lines = [
             [f"%kasal batches {word} {each.id}" for word in ("show", "pause", "resume", "stop", "retry")]
             for each in found
