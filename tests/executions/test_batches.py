@@ -121,7 +121,13 @@ def test_rows_that_fail_cost_only_themselves_and_are_done_again(tmp_path):
             assert [row.expected for row in found] == [0, 1, 2, 3, 4]
             assert [row.key for row in found] == list(row_keys([row.inputs for row in found]))
             good, bad = found[0], found[1]
-            assert (good.output, good.attempts, good.tokens, good.cost, good.error) == ("Tea", 1, 10, 0.5, None)
+            assert (good.output, good.attempts, good.tokens, good.cost, good.error) == (
+                "Tea",
+                1,
+                10,
+                0.5,
+                None,
+            )
             assert (bad.output, bad.error.code, bad.cost) == (None, "MODEL_UNREACHABLE", 0.5)
             assert at.store.executions.get(good.job_id).batch == batch.id
             assert [row.index for row in at.rows(batch, status="failed")] == [1, 3]
@@ -236,8 +242,8 @@ def test_what_is_wrong_is_told_by_row_and_field_and_nothing_is_stored(tmp_path):
         async with bench(world) as at:
             crew_id = world.whole.crew.id
             given = [GivenRow({"topic": "tea"}), GivenRow({"tpoic": 1}), GivenRow({})] + [GivenRow({})] * 300
+            wanted = Wanted(BatchOptions(crew_id=crew_id))
             with pytest.raises(NotRunnable) as refused:
-                wanted = Wanted(BatchOptions(crew_id=crew_id))
                 await at.batches.make(wanted, lambda: given, "ada", size=303)
             faults = refused.value.faults
             assert [fault.field for fault in faults[:2]] == ["rows[1].inputs.topic", "rows[2].inputs.topic"]
