@@ -8,7 +8,7 @@ from typing import Any
 
 from jupyter_server.utils import url_path_join
 from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
-from tornado.routing import AnyMatches, PathMatches, Router, Rule
+from tornado.routing import PathMatches, Router
 from tornado.web import Application, RequestHandler
 
 from kasal_jupyter.api.auth import (
@@ -219,12 +219,6 @@ class _Route:
         self.handler = handler
         self.without_body = bodiless(handler) if issubclass(handler, ApiHandler) else handler
         self.options = options
-
-
-def serve(web_app: Application, parts: Parts, prefixes: Iterable[str]) -> None:
-    """Serve the API, before all else: nobody else's paths are looked through first."""
-    router = ApiRouter(web_app, parts, prefixes)
-    web_app.default_router.rules.insert(0, Rule(AnyMatches(), router))
 
 
 def served() -> Iterator[tuple[str, str, type[RequestHandler]]]:
