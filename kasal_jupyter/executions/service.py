@@ -26,7 +26,7 @@ from kasal_jupyter.executions.feed import POLL_SECONDS, Feed, Feeds
 from kasal_jupyter.executions.files import Presence, RunFiles, take_in_files
 from kasal_jupyter.executions.journal import Journal
 from kasal_jupyter.executions.ledger import book_past_runs, settle
-from kasal_jupyter.executions.lineage import asked_of, follow_up, require_alone, source_of, whole_of
+from kasal_jupyter.executions.lineage import asked_of, follow_up, part_of, require_alone, source_of, whole_of
 from kasal_jupyter.executions.once import answering
 from kasal_jupyter.executions.queue import RETRY_SECONDS, RunLimits, RunQueue
 from kasal_jupyter.executions.recovery import INTERRUPTED, forget_requests, left_over, recover
@@ -573,7 +573,7 @@ class Runs:
         source = source_of(self.store, self.files, "resume", job_id).before
         if source is not None and execution.verb == "resume":
             source = source.model_copy(update={"lineage": kept.root})
-        own = {"source": source, "edits": before.edits, "cassette": before.cassette}
+        own = {"source": source, "edits": before.edits, "cassette": before.cassette, **part_of(before)}
         return checked.required().model_copy(update={**own, "journal_bytes": bytes_left})
 
     def checked(

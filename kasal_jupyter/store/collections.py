@@ -124,7 +124,10 @@ TASKS = Collection(
 EXECUTIONS = Collection(
     "executions",
     Execution,
-    ("crew_id", "owner", "status", "server", "idempotency_key", "booked", "to_resume"),
+    (
+        *("crew_id", "owner", "status", "server", "idempotency_key", "booked", "to_resume"),
+        *("batch", "schedule"),
+    ),
     facets=("owner", "crew_id", "status", "created_at"),
     sorted=("crew_name", "duration"),
     searched=("crew_name", "result"),
