@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from kasal_jupyter.errors import Conflict, KasalError, NotFound, StoreError, Una
 from kasal_jupyter.events.event import ErrorInfo
 from kasal_jupyter.events.summary import RunSummary
 from kasal_jupyter.executions.acceptance import Asked, KeyedRequest, Prepared, queued_event, started_with
+from kasal_jupyter.executions.allowances import Allowances, forget_holds
 from kasal_jupyter.executions.backends.backend import Backend
 from kasal_jupyter.executions.cassettes import Played
 from kasal_jupyter.executions.check import Checked, Recall, check_run
@@ -26,7 +27,7 @@ from kasal_jupyter.executions.feed import POLL_SECONDS, Feed, Feeds
 from kasal_jupyter.executions.files import Presence, RunFiles, take_in_files
 from kasal_jupyter.executions.journal import Journal
 from kasal_jupyter.executions.ledger import book_past_runs, settle
-from kasal_jupyter.executions.lineage import asked_of, follow_up, require_alone, source_of, whole_of
+from kasal_jupyter.executions.lineage import asked_of, follow_up, part_of, require_alone, source_of, whole_of
 from kasal_jupyter.executions.once import answering
 from kasal_jupyter.executions.queue import RETRY_SECONDS, RunLimits, RunQueue
 from kasal_jupyter.executions.recovery import INTERRUPTED, forget_requests, left_over, recover
@@ -34,6 +35,7 @@ from kasal_jupyter.executions.run import Phase, Run
 from kasal_jupyter.executions.webhooks import Webhooks
 from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.places import DISK, Chores, beside_loop
+from kasal_jupyter.schemas.allowances import Wish
 from kasal_jupyter.schemas.base import utc_now
 from kasal_jupyter.schemas.crews import WholeCrew
 from kasal_jupyter.schemas.executions import ENDED, Execution, ExecutionError, StopRequest
@@ -103,6 +105,7 @@ class Runs:
         self.catalog = catalog
         self.toolbox = toolbox or (lambda _owner: Toolbox())
         self.limits = limits or RunLimits()
+        self.allowances = Allowances(store)
         self.webhooks = webhooks
         self.memories = memories
         self.resumes = resumes
@@ -166,6 +169,8 @@ class Runs:
         with self._queue.admitted(owner):
             await self.put_away(crew_id)
             made = await beside_loop(prepare, size=size, owner=owner)
+            if made.execution.verb != "replay":
+                self.allowances.require_left(owner, made.spec.allowances)
             try:
                 run, execution = await self._accept(made, keyed)
             except OSError as error:
@@ -402,7 +407,8 @@ class Runs:
 
     async def _sweep(self) -> None:
         """Take away what is left of runs that were never acknowledged, or have ended."""
-        await self.store.change(lambda: forget_requests(self.store))
+        for forget in (forget_requests, forget_holds):
+            await self.store.change(partial(forget, self.store))
         alone = not self.presence.others()
         for job_id in await asyncio.to_thread(left_over, self.store, self.files, alone=alone):
             if job_id not in self._runs and job_id not in self._coming:
@@ -560,6 +566,17 @@ class Runs:
         if self.memories is not None and (memory := run.spec.memory) is not None and not run.replays:
             await self.memories.refresh(run.spec.crew.id, memory.embedder)
 
+    def spending(self, run: Run) -> RunSpec:
+        """Give what a run is told, with the shared budgets that it spends from today."""
+        if run.replays:
+            return run.spec
+        allowances = self.allowances.spent_from(run.owner, run.spec.allowances)
+        return run.spec.model_copy(update={"allowances": allowances})
+
+    async def reserve(self, run: Run, wish: Wish) -> str | None:
+        """Reserve what a run wants of shared budgets; say why it cannot have it, else None."""
+        return await self.allowances.reserve(run.spec.job_id, run.owner, run.spec.allowances, wish)
+
     async def renewed(self, run: Run) -> RunSpec:
         """Give what a run is told as it was accepted, with the keys and tools of today."""
         job_id = run.spec.job_id
@@ -573,7 +590,7 @@ class Runs:
         source = source_of(self.store, self.files, "resume", job_id).before
         if source is not None and execution.verb == "resume":
             source = source.model_copy(update={"lineage": kept.root})
-        own = {"source": source, "edits": before.edits, "cassette": before.cassette}
+        own = {"source": source, "edits": before.edits, "cassette": before.cassette, **part_of(before)}
         return checked.required().model_copy(update={**own, "journal_bytes": bytes_left})
 
     def checked(
