@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from kasal_jupyter.events.packed import packed_path
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.executions import ENDED, StopRequest
 from kasal_jupyter.schemas.webhooks import HookState
@@ -59,8 +60,10 @@ class RunFiles:
             pass
         except OSError:
             shutil.rmtree(workspace)
-        self.cassette(job_id).unlink(missing_ok=True)
-        self.journal(job_id).unlink(missing_ok=True)
+        journal = self.journal(job_id)
+        # The plain one last, as it is the first: one that is being compressed is found by it.
+        for path in (self.cassette(job_id), packed_path(journal), journal):
+            path.unlink(missing_ok=True)
 
 
 # Files by which earlier versions kept what is in the store now: they are read once.

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from kasal_jupyter.auth.gate import SERVER_OWNER
 from kasal_jupyter.errors import Conflict
+from kasal_jupyter.events.packed import has_journal
 from kasal_jupyter.events.summary import RunSummary
 from kasal_jupyter.executions.acceptance import Asked
 from kasal_jupyter.executions.files import RunFiles
@@ -335,7 +336,7 @@ def source_of(
         recorded = files.cassette(job_id)
         cassette = RunSource(verb="run", job_id=execution.parent, journal=str(recorded.absolute()))
         return source.model_copy(update={"before": cassette}) if recorded.exists() else source
-    if not files.journal(execution.parent).exists():
+    if not has_journal(files.journal(execution.parent)):
         return source
     asked = store.run_requests.readable(job_id)
     place = asked.place if asked is not None else None

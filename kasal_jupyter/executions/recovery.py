@@ -28,7 +28,7 @@ INTERRUPTED = {"code": "INTERRUPTED", "message": f"{_ENDED_BEFORE}; `%kasal resu
 SURE_SECONDS = 600.0
 """How old files must be that belong to no execution, where another server may just be accepting one."""
 
-_JOB = re.compile(r"(job_[0-9a-z]+)(\.[a-z-]+)?")
+_JOB = re.compile(r"(job_[0-9a-z]+)((\.[a-z-]+)*)")
 
 
 def interrupted_event(time: str) -> bytes:
