@@ -44,6 +44,7 @@ from kasal_jupyter.executions.crew_memories import CrewMemories
 from kasal_jupyter.executions.cut_off import CutOffRuns
 from kasal_jupyter.executions.disabled_users import DisabledOwners
 from kasal_jupyter.executions.queue import RunLimits
+from kasal_jupyter.executions.retention import Retention
 from kasal_jupyter.executions.service import Runs
 from kasal_jupyter.executions.webhooks import SigningSecrets, Webhooks
 from kasal_jupyter.hiding import MIN_WORD, unhidden_among
@@ -51,6 +52,7 @@ from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.memory.knowledge import Knowledge
 from kasal_jupyter.memory.memories import Memories
 from kasal_jupyter.models.catalog import ModelCatalog, SandboxCatalog
+from kasal_jupyter.schemas.retention import RetentionRules
 from kasal_jupyter.schemas.spec import RunToolSettings
 from kasal_jupyter.store.folder import default_data_folder
 from kasal_jupyter.store.quota import Quota
@@ -282,6 +284,35 @@ class KasalApp(ExtensionApp):
         200_000_000,
         min=1_000_000,
         help="Bytes of events that one execution may record; one that has recorded more fails.",
+    ).tag(config=True)
+    compress_days = Float(
+        7.0,
+        min=0,
+        help="Days after an execution's end at which its journal and log are compressed; they are read as "
+        "before. 0: never.",
+    ).tag(config=True)
+    keep_logs_days = Float(
+        30.0, min=0, help="Days after its end that an execution's output.log is kept; 0: as long as itself."
+    ).tag(config=True)
+    keep_artifacts_days = Float(
+        0.0,
+        min=0,
+        help="Days after its end that the files an execution has written are kept; 0: as long as itself.",
+    ).tag(config=True)
+    keep_executions_days = Float(
+        0.0,
+        min=0,
+        help="Days after its end that an execution is kept, with its journal and its files; 0: for ever. The "
+        "books, which say what was used, are kept in any case.",
+    ).tag(config=True)
+    keep_executions = Int(
+        50_000, min=0, help="Executions that are kept; of more, the first to have ended go. 0: any number."
+    ).tag(config=True)
+    keep_bytes = Int(
+        20_000_000_000,
+        min=0,
+        help="Bytes that journals, files and logs of all executions may have; of more, the executions that "
+        "have ended first go. 0: any number.",
     ).tag(config=True)
     max_body_bytes = Int(
         2 * 1024 * 1024, min=1024, help="Largest body of a request, in bytes; a larger one is refused."
@@ -553,6 +584,17 @@ class KasalApp(ExtensionApp):
         catalog = replace(catalog, stored=providers.credentials, guard=guard)
         recall = CrewMemories(store, folder, catalog, guard)
         webhooks = Webhooks(store, SigningSecrets(store, secrets), guard)
+        runs = Runs(
+            store,
+            folder,
+            self._backend,
+            catalog,
+            limits=limits,
+            toolbox=tools.toolbox,
+            webhooks=webhooks,
+            memories=recall,
+            resumes=self.resume_on_start and not isinstance(catalog, SandboxCatalog),
+        )
         return Parts(
             store=store,
             crews=crews,
@@ -563,17 +605,8 @@ class KasalApp(ExtensionApp):
             memories=Memories(store),
             knowledge=Knowledge(store),
             recall=recall,
-            runs=Runs(
-                store,
-                folder,
-                self._backend,
-                catalog,
-                limits=limits,
-                toolbox=tools.toolbox,
-                webhooks=webhooks,
-                memories=recall,
-                resumes=self.resume_on_start and not isinstance(catalog, SandboxCatalog),
-            ),
+            runs=runs,
+            retention=Retention(runs, self._retention_rules()),
             webhooks=webhooks,
             fanouts=Fanouts(self._doors.watch.one_look),
             accounts=self._accounts,
@@ -583,6 +616,16 @@ class KasalApp(ExtensionApp):
             body_limit=self.max_body_bytes,
             wake=self._wake,
             sandbox=self._sandbox,
+        )
+
+    def _retention_rules(self) -> RetentionRules:
+        return RetentionRules(
+            compress_days=self.compress_days,
+            log_days=self.keep_logs_days,
+            artifact_days=self.keep_artifacts_days,
+            execution_days=self.keep_executions_days,
+            executions=self.keep_executions,
+            bytes=self.keep_bytes,
         )
 
     def _tool_settings(self) -> RunToolSettings:
@@ -635,6 +678,7 @@ class KasalApp(ExtensionApp):
         )
         if left:
             self._again = asyncio.ensure_future(self._do_later(left))
+        parts.retention.begin()
         if self.warm == "start" or self.standalone:
             self._wake()
         # The loop asks for the interpreter several times a request, and waits this long each time for each
@@ -695,6 +739,7 @@ class KasalApp(ExtensionApp):
 
     async def _close(self, parts: Parts) -> None:
         opened = [parts] if self._sandbox_parts is None else [self._sandbox_parts, parts]
+        await parts.retention.close()
         closing = asyncio.gather(*(each.runs.close() for each in opened))
         await asyncio.wait([closing], timeout=RUNS_SECONDS)
         if self._backend is not None:

@@ -61,7 +61,13 @@ from kasal_jupyter.api.memory import (
 )
 from kasal_jupyter.api.models import ModelsHandler, ProviderHandler, ProvidersHandler, ProviderTestHandler
 from kasal_jupyter.api.operation import PATH_NAME
-from kasal_jupyter.api.server import HealthHandler, MaintenanceHandler, MetricsHandler, UsageHandler
+from kasal_jupyter.api.server import (
+    HealthHandler,
+    MaintenanceHandler,
+    MetricsHandler,
+    PruneHandler,
+    UsageHandler,
+)
 from kasal_jupyter.api.tools import (
     CustomToolHandler,
     CustomToolsHandler,
@@ -145,6 +151,7 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/health", HealthHandler),
     ("/metrics", MetricsHandler),
     ("/maintenance", MaintenanceHandler),
+    ("/prune", PruneHandler),
     ("/openapi.json", OpenApiHandler),
     ("/docs", DocsHandler),
     ("/postman.json", PostmanHandler),

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kasal_jupyter.errors import Conflict, NotFound
+from kasal_jupyter.executions.files import RUN_LOGS
 from kasal_jupyter.schemas.executions import ArtifactInfo
 from kasal_jupyter.tools.workspace import Folder
 from kasal_jupyter.wellformed import well_formed
 
-INTERNAL = frozenset({"output.log"})
+INTERNAL = frozenset(RUN_LOGS)
 """What stands in a run's folder and is nothing that its agents have made."""
 
 MAX_FILES = 10_000

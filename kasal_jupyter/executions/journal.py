@@ -311,7 +311,7 @@ class Journal:
             with ExitStack() as opened:
                 skipped = seq % STRIDE
                 try:
-                    file = opened.enter_context(self.path.open("rb"))
+                    file: BinaryIO = opened.enter_context(self.path.open("rb"))
                 except FileNotFoundError:
                     file = opened.enter_context(self._unpacking(seq // STRIDE))
                 else:
@@ -349,14 +349,19 @@ def compress(path: Path) -> None:
     """
     with path.open("rb") as file, whole_file(packed_path(path), private=True, durable=True) as out:
         pack(_lines(file), out, STRIDE)
+    if not _is_packed(path):
+        packed_path(path).unlink(missing_ok=True)
+        raise OSError(errno.EIO, "It is not read as it was written", str(path))
+
+
+def _is_packed(path: Path) -> bool:
+    """Say whether a compressed journal has what the plain one has."""
     try:
         with path.open("rb") as file, unpacking(path) as again:
             # What its writer has died in is no line.
-            if not all(line == next(again, b"") for line in iter(file.readline, b"") if line.endswith(b"\n")):
-                raise OSError(errno.EIO, "it is not read as it was written")
+            return all(line == next(again, b"") for line in iter(file.readline, b"") if line.endswith(b"\n"))
     except OSError:
-        packed_path(path).unlink(missing_ok=True)
-        raise
+        return False
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:

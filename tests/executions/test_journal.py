@@ -65,7 +65,7 @@ def test_a_compressed_journal_is_read_like_the_plain_one(journal, path, count):
     compress(path)
     journal.close()
     path.unlink()
-    assert gzip.open(packed_path(path)).read() == b"".join(each + b"\n" for each in written)
+    assert gzip.decompress(packed_path(path).read_bytes()) == b"".join(each + b"\n" for each in written)
     with open_plain(path) as plain:
         assert plain.read().splitlines() == written
     readers.append(Journal.open(path))
