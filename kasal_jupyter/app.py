@@ -317,6 +317,11 @@ class KasalApp(ExtensionApp):
     max_body_bytes = Int(
         2 * 1024 * 1024, min=1024, help="Largest body of a request, in bytes; a larger one is refused."
     ).tag(config=True)
+    max_archive_bytes = Int(
+        256 * 1024 * 1024,
+        min=1024,
+        help="Largest archive of an execution that is imported, in bytes; a larger one is refused.",
+    ).tag(config=True)
     max_bodies_bytes = Int(
         64 * 1024 * 1024,
         min=1024,
@@ -614,6 +619,7 @@ class KasalApp(ExtensionApp):
             doors=self._doors,
             confined=self._confined,
             body_limit=self.max_body_bytes,
+            archive_limit=self.max_archive_bytes,
             wake=self._wake,
             sandbox=self._sandbox,
         )

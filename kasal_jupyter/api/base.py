@@ -100,6 +100,8 @@ class Parts:
         Where files and crews from elsewhere are read.
     body_limit
         Most bytes of a request's body.
+    archive_limit
+        Most bytes of an archive that is imported.
     wake
         Has the engine load, where it does not yet: whoever asks anything is likely to run a crew.
     sandbox
@@ -124,6 +126,7 @@ class Parts:
     doors: Doors
     confined: ConfinedPool
     body_limit: int
+    archive_limit: int
     wake: Callable[[], None]
     sandbox: Callable[[], Awaitable[Parts]]
 

@@ -34,12 +34,14 @@ from kasal_jupyter.api.crews import (
 from kasal_jupyter.api.docs import DocsFileHandler, DocsHandler, OpenApiHandler, PostmanHandler, describe
 from kasal_jupyter.api.exchange import CrewExportHandler, CrewGenerateHandler, CrewImportHandler
 from kasal_jupyter.api.executions import (
+    ArchiveHandler,
     ArtifactHandler,
     ArtifactsHandler,
     DiffHandler,
     ExecutionHandler,
     ExecutionsHandler,
     ForkHandler,
+    ImportHandler,
     QuestionsHandler,
     RecordHandler,
     ReplayHandler,
@@ -107,6 +109,8 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/agents", AgentsHandler),
     ("/agents/{agent_id}", AgentHandler),
     ("/executions", ExecutionsHandler),
+    # Before the executions by id: none is called that.
+    ("/executions/import", ImportHandler),
     ("/questions", QuestionsHandler),
     ("/executions/{job_id}", ExecutionHandler),
     ("/executions/{job_id}/traces", TracesHandler),
@@ -115,6 +119,7 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/executions/{job_id}/artifacts", ArtifactsHandler),
     ("/executions/{job_id}/artifacts/{path}", ArtifactHandler),
     ("/executions/{job_id}/webhooks", DeliveriesHandler),
+    ("/executions/{job_id}/archive", ArchiveHandler),
     ("/executions/{job_id}/stop", StopHandler),
     ("/executions/{job_id}/record", RecordHandler),
     ("/executions/{job_id}/replay", ReplayHandler),

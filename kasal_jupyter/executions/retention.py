@@ -58,7 +58,7 @@ class Kept(Standing):
     """What is looked at of an execution to say whether it is kept."""
 
     ended: str
-    """When; of one that goes on, when it was accepted."""
+    """When, or when it was imported; of one that goes on, when it was accepted."""
     result_file: str | None
 
 
@@ -293,7 +293,7 @@ def _kept(body: bytes) -> Kept:
         resumed_by=said.get("resumed_by"),
         to_resume=said.get("to_resume", False),
         booked=said.get("booked"),
-        ended=said.get("ended_at") or said["created_at"],
+        ended=said.get("imported_at") or said.get("ended_at") or said["created_at"],
         result_file=said.get("result_file"),
     )
 

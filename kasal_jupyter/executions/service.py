@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -247,6 +247,15 @@ class Runs:
             undo.pop_all()
             self._coming.discard(job_id)
         return run, execution
+
+    @contextmanager
+    def coming(self, job_id: str) -> Iterator[None]:
+        """Have files of an execution stay that is not stored yet."""
+        self._coming.add(job_id)
+        try:
+            yield
+        finally:
+            self._coming.discard(job_id)
 
     def _run(self, spec: RunSpec, owner: str, feed: Feed, *, away: bool = False) -> Run:
         return Run(
