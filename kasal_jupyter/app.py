@@ -242,8 +242,42 @@ class KasalApp(ExtensionApp):
         min=1_000_000,
         help="Bytes of events that one execution may record; one that has recorded more fails.",
     ).tag(config=True)
+    compress_days = Float(
+        7.0,
+        min=0,
+        help="Days after an execution's end at which its journal and log are compressed; they are read as "
+        "before. 0: never.",
+    ).tag(config=True)
+    keep_logs_days = Float(
+        30.0, min=0, help="Days after its end that an execution's output.log is kept; 0: as long as itself."
+    ).tag(config=True)
+    keep_artifacts_days = Float(
+        0.0,
+        min=0,
+        help="Days after its end that the files an execution has written are kept; 0: as long as itself.",
+    ).tag(config=True)
+    keep_executions_days = Float(
+        0.0,
+        min=0,
+        help="Days after its end that an execution is kept, with its journal and its files; 0: for ever. The "
+        "books, which say what was used, are kept in any case.",
+    ).tag(config=True)
+    keep_executions = Int(
+        50_000, min=0, help="Executions that are kept; of more, the first to have ended go. 0: any number."
+    ).tag(config=True)
+    keep_bytes = Int(
+        20_000_000_000,
+        min=0,
+        help="Bytes that journals, files and logs of all executions may have; of more, the executions that "
+        "have ended first go. 0: any number.",
+    ).tag(config=True)
     max_body_bytes = Int(
         2 * 1024 * 1024, min=1024, help="Largest body of a request, in bytes; a larger one is refused."
+    ).tag(config=True)
+    max_archive_bytes = Int(
+        256 * 1024 * 1024,
+        min=1024,
+        help="Largest archive of an execution that is imported, in bytes; a larger one is refused.",
     ).tag(config=True)
     max_bodies_bytes = Int(
         64 * 1024 * 1024,

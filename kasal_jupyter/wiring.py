@@ -37,12 +37,14 @@ from kasal_jupyter.executions.crew_memories import CrewMemories
 from kasal_jupyter.executions.cut_off import CutOffRuns
 from kasal_jupyter.executions.disabled_users import DisabledOwners
 from kasal_jupyter.executions.queue import RunLimits
+from kasal_jupyter.executions.retention import Retention
 from kasal_jupyter.executions.service import Runs
 from kasal_jupyter.executions.webhooks import SigningSecrets, Webhooks
 from kasal_jupyter.memory.findable import SCHEMAS
 from kasal_jupyter.memory.knowledge import Knowledge
 from kasal_jupyter.memory.memories import Memories
 from kasal_jupyter.models.catalog import ModelCatalog, SandboxCatalog
+from kasal_jupyter.schemas.retention import RetentionRules
 from kasal_jupyter.schemas.spec import RunToolSettings
 from kasal_jupyter.store.quota import Quota
 from kasal_jupyter.store.store import Store
@@ -168,6 +170,17 @@ class Kasal:
         catalog = replace(catalog, stored=providers.credentials, guard=guard)
         recall = CrewMemories(store, folder, catalog, guard)
         webhooks = Webhooks(store, SigningSecrets(store, secrets), guard)
+        runs = Runs(
+            store,
+            folder,
+            self._backend,
+            catalog,
+            limits=limits,
+            toolbox=tools.toolbox,
+            webhooks=webhooks,
+            memories=recall,
+            resumes=self._settings.resume_on_start and not isinstance(catalog, SandboxCatalog),
+        )
         return Parts(
             store=store,
             crews=crews,
@@ -178,17 +191,8 @@ class Kasal:
             memories=Memories(store),
             knowledge=Knowledge(store),
             recall=recall,
-            runs=Runs(
-                store,
-                folder,
-                self._backend,
-                catalog,
-                limits=limits,
-                toolbox=tools.toolbox,
-                webhooks=webhooks,
-                memories=recall,
-                resumes=self._settings.resume_on_start and not isinstance(catalog, SandboxCatalog),
-            ),
+            runs=runs,
+            retention=Retention(runs, self._retention_rules()),
             webhooks=webhooks,
             fanouts=Fanouts(self._doors.watch.one_look),
             accounts=self._accounts,
@@ -196,8 +200,20 @@ class Kasal:
             doors=self._doors,
             confined=self._confined,
             body_limit=self._settings.max_body_bytes,
+            archive_limit=self._settings.max_archive_bytes,
             wake=self.wake,
             sandbox=self._sandbox,
+        )
+
+    def _retention_rules(self) -> RetentionRules:
+        settings = self._settings
+        return RetentionRules(
+            compress_days=settings.compress_days,
+            log_days=settings.keep_logs_days,
+            artifact_days=settings.keep_artifacts_days,
+            execution_days=settings.keep_executions_days,
+            executions=settings.keep_executions,
+            bytes=settings.keep_bytes,
         )
 
     def _tool_settings(self) -> RunToolSettings:
@@ -249,6 +265,7 @@ class Kasal:
         )
         if left:
             self._again = asyncio.ensure_future(self._do_later(left))
+        parts.retention.begin()
         if self._settings.warm == "start" or self._settings.standalone:
             self.wake()
         self._looking = PeriodicCallback(self._look_again, LOOK_SECONDS * 1_000)
@@ -291,6 +308,7 @@ class Kasal:
         if self._looking is not None:
             self._looking.stop()
         opened = self._opened
+        await self.parts.retention.close()
         closing = asyncio.gather(*(each.runs.close() for each in opened))
         await asyncio.wait([closing], timeout=RUNS_SECONDS)
         # A run that waits for the engine goes on waiting until there is none to come.

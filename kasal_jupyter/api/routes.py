@@ -34,12 +34,14 @@ from kasal_jupyter.api.crews import (
 from kasal_jupyter.api.docs import DocsFileHandler, DocsHandler, OpenApiHandler, PostmanHandler, describe
 from kasal_jupyter.api.exchange import CrewExportHandler, CrewGenerateHandler, CrewImportHandler
 from kasal_jupyter.api.executions import (
+    ArchiveHandler,
     ArtifactHandler,
     ArtifactsHandler,
     DiffHandler,
     ExecutionHandler,
     ExecutionsHandler,
     ForkHandler,
+    ImportHandler,
     QuestionsHandler,
     RecordHandler,
     ReplayHandler,
@@ -61,7 +63,13 @@ from kasal_jupyter.api.memory import (
 )
 from kasal_jupyter.api.models import ModelsHandler, ProviderHandler, ProvidersHandler, ProviderTestHandler
 from kasal_jupyter.api.operation import PATH_NAME
-from kasal_jupyter.api.server import HealthHandler, MaintenanceHandler, MetricsHandler, UsageHandler
+from kasal_jupyter.api.server import (
+    HealthHandler,
+    MaintenanceHandler,
+    MetricsHandler,
+    PruneHandler,
+    UsageHandler,
+)
 from kasal_jupyter.api.tools import (
     CustomToolHandler,
     CustomToolsHandler,
@@ -101,6 +109,8 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/agents", AgentsHandler),
     ("/agents/{agent_id}", AgentHandler),
     ("/executions", ExecutionsHandler),
+    # Before the executions by id: none is called that.
+    ("/executions/import", ImportHandler),
     ("/questions", QuestionsHandler),
     ("/executions/{job_id}", ExecutionHandler),
     ("/executions/{job_id}/traces", TracesHandler),
@@ -109,6 +119,7 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/executions/{job_id}/artifacts", ArtifactsHandler),
     ("/executions/{job_id}/artifacts/{path}", ArtifactHandler),
     ("/executions/{job_id}/webhooks", DeliveriesHandler),
+    ("/executions/{job_id}/archive", ArchiveHandler),
     ("/executions/{job_id}/stop", StopHandler),
     ("/executions/{job_id}/record", RecordHandler),
     ("/executions/{job_id}/replay", ReplayHandler),
@@ -145,6 +156,7 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/health", HealthHandler),
     ("/metrics", MetricsHandler),
     ("/maintenance", MaintenanceHandler),
+    ("/prune", PruneHandler),
     ("/openapi.json", OpenApiHandler),
     ("/docs", DocsHandler),
     ("/postman.json", PostmanHandler),

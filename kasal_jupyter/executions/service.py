@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -27,7 +27,17 @@ from kasal_jupyter.executions.feed import POLL_SECONDS, Feed, Feeds
 from kasal_jupyter.executions.files import Presence, RunFiles, take_in_files
 from kasal_jupyter.executions.journal import Journal
 from kasal_jupyter.executions.ledger import book_past_runs, settle
-from kasal_jupyter.executions.lineage import asked_of, follow_up, part_of, require_alone, source_of, whole_of
+from kasal_jupyter.executions.lineage import (
+    asked_of,
+    follow_up,
+    part_of,
+    readers_of,
+    require_alone,
+    require_sources,
+    require_unused,
+    source_of,
+    whole_of,
+)
 from kasal_jupyter.executions.once import answering
 from kasal_jupyter.executions.queue import RETRY_SECONDS, RunLimits, RunQueue
 from kasal_jupyter.executions.recovery import INTERRUPTED, forget_requests, left_over, recover
@@ -202,6 +212,7 @@ class Runs:
                 first = answering(self.store, made.asked.digest, spec.budget)
             if first is None:
                 require_alone(self.store, made.asked)
+                require_sources(self.store, spec.source)
                 if spec.source is not None and spec.source.verb == "resume":
                     follow_up(self.store, spec.source.job_id, job_id, unasked=made.unasked)
                 self.store.executions.insert(execution)
@@ -242,6 +253,15 @@ class Runs:
             undo.pop_all()
             self._coming.discard(job_id)
         return run, execution
+
+    @contextmanager
+    def coming(self, job_id: str) -> Iterator[None]:
+        """Have files of an execution stay that is not stored yet."""
+        self._coming.add(job_id)
+        try:
+            yield
+        finally:
+            self._coming.discard(job_id)
 
     def _run(self, spec: RunSpec, owner: str, feed: Feed, *, away: bool = False) -> Run:
         return Run(
@@ -309,8 +329,15 @@ class Runs:
                 return
             await asyncio.sleep(POLL_SECONDS)
 
-    async def delete(self, job_id: str) -> None:
-        """Delete an execution that has ended, with its journal and its files.
+    async def delete(self, job_id: str, *, unasked: bool = False) -> None:
+        """Delete an execution that has ended, with its journal and its files; the books keep what it used.
+
+        Parameters
+        ----------
+        job_id
+            The execution.
+        unasked
+            Whether nobody has asked for it: then it stays as long as somebody may go on with what it is for.
 
         Raises
         ------
@@ -324,16 +351,21 @@ class Runs:
         execution = await self.execution(job_id)
         if execution.status not in ENDED:
             raise Conflict(f"Execution {job_id} is {execution.status}; stop it first")
-        for each in self.store.run_requests.find(parent=job_id):
-            reader = self.store.executions.readable(each.id)
-            if reader is not None and (await self._current(reader)).status not in ENDED:
-                raise Conflict(f"{reader.id} takes its answers from {job_id}; stop that first")
+        readers = await self.current(readers_of(self.store, job_id))
+        # Some may be stored as ended a little later.
+        ended = {each.id for each in readers if each.status in ENDED}
+
+        def delete() -> None:
+            require_unused(self.store, job_id, unasked=unasked, ended=ended)
+            self._delete_stored(job_id)
+
+        require_unused(self.store, job_id, unasked=unasked, ended=ended)
         if run := self._runs.get(job_id):
             # It has just ended, and is still being put away.
             await run.hurry()
             if not await _within(run.stored.wait(), STORED_SECONDS):
                 raise Unavailable(f"The end of {job_id} could not be stored yet", retry_after=RETRY_SECONDS)
-        await self.store.change(lambda: self._delete_stored(job_id))
+        await self.store.change(delete)
         self._feeds.forget(job_id)
         if self.webhooks is not None:
             await self.webhooks.forget(job_id)
@@ -476,6 +508,10 @@ class Runs:
         # It also ends the run as interrupted where its server is gone.
         self._feeds.watch(feed, lambda: self.execution(job_id))
         return feed
+
+    def followed(self, job_id: str) -> bool:
+        """Say whether this server has a use for a run at the moment: it runs it, or somebody follows it."""
+        return job_id in self._runs or self._feeds.followed(job_id)
 
     async def running(self, job_id: str) -> Run:
         """Give an execution that this server runs.
