@@ -1,9 +1,9 @@
 """What a batch costs: `python benchmarks/batch.py`.
 
 A crew of one task with the sandbox model is run over many rows, on a server of its own: as a batch, and
-before and behind it as runs by themselves, each asked for with a request of its own as one before it ends. Both have
-the same places. Told are the rows a second of either, and by how much the server's memory grows from a tenth
-of the batch to its end.
+before and behind it as runs by themselves, each asked for with a request of its own as one before it ends.
+Both have the same places. Told are the rows a second of either, and by how much the server's memory grows
+from a tenth of the batch to its end.
 """
 
 from __future__ import annotations
