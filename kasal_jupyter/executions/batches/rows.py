@@ -24,6 +24,7 @@ from typing import Any
 import orjson
 
 from kasal_jupyter.errors import Conflict
+from kasal_jupyter.executions.allowances import is_shared
 from kasal_jupyter.executions.lineage import MOST_ATTEMPTS
 from kasal_jupyter.schemas.batches import (
     BatchCounts,
@@ -307,11 +308,11 @@ def _state_after(row: StoredRow, fields: Mapping[str, Any]) -> RowState:
 
 def _out_of_shared_budget(fields: Mapping[str, Any]) -> bool:
     error = fields.get("error") or {}
-    return error.get("code") == "BUDGET_EXCEEDED" and "batch_" in error.get("message", "")
+    return error.get("code") == "BUDGET_EXCEEDED" and is_shared(error.get("message", ""))
 
 
 def _mind_budget(store: Store, batch: StoredBatch, fields: Mapping[str, Any]) -> None:
-    """Start no more rows where the batch's budget is used up: none of them could be done."""
+    """Start no more rows where what they share of a budget is used up: none of them could be done."""
     if _out_of_shared_budget(fields) and batch.status == "running":
         pause(store, batch, BatchReason(code="BUDGET_EXCEEDED", message=fields["error"]["message"]))
 

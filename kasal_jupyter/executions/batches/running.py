@@ -11,6 +11,7 @@ from functools import partial
 from kasal_jupyter.crews.crews import Crews
 from kasal_jupyter.crews.versions import whole_version
 from kasal_jupyter.errors import (
+    BudgetUsedUp,
     Conflict,
     KasalError,
     NotFound,
@@ -155,6 +156,10 @@ class BatchRun:
         except (TooManyRequests, Unavailable, StoreError) as error:
             log.debug("row %d of %s waits: %s", row.index, batch.id, error)
             self._rest()
+        except BudgetUsedUp as error:
+            # For all of them: none could be done.
+            reason = BatchReason(code=error.code, message=error.message)
+            await self._store.change(lambda: rows.pause(self._store, batch, reason))
         except Conflict as error:
             # It is another's by now, or the batch was stopped meanwhile.
             log.debug("row %d of %s is not started: %s", row.index, batch.id, error)

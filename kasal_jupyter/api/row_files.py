@@ -61,7 +61,7 @@ def csv_rows(data: bytes) -> bytes:
 def _csv_rows(reader: Any) -> Iterator[dict[str, Any]]:
     faults, count = Faults(), 0
     try:
-        header = next(reader, [])
+        header: list[str] = next(reader, [])
         _require_header(header)
         for cells in reader:
             if not cells:
