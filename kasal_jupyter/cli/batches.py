@@ -179,19 +179,24 @@ def _way_on(batch: Batch) -> str:
 
 def watch(client: Client, batch: Batch, *, quiet: bool = False) -> Batch:
     """Show a batch until nothing of it goes on; give how it stands then. Ctrl-C pauses it."""
-    with _view_on(sys.stderr, batch, quiet=quiet) as show:
+    try:
+        return _followed(client, batch, quiet=quiet)
+    except (KeyboardInterrupt, SystemExit):
         try:
-            for found in client.follow_batch(batch.id):
-                batch = found
-                show(batch)
-                if is_settled(batch):
-                    break
-        except (KeyboardInterrupt, SystemExit):
-            try:
-                batch = client.tell_batch(batch.id, "pause")
-            except Conflict:
-                # It has just ended by itself.
-                batch = client.batch(batch.id)
+            return client.tell_batch(batch.id, "pause")
+        except Conflict:
+            # It has just ended by itself.
+            return client.batch(batch.id)
+
+
+def _followed(client: Client, batch: Batch, *, quiet: bool = False) -> Batch:
+    """Show a batch until nothing of it goes on; give how it stands then."""
+    with _view_on(sys.stderr, batch, quiet=quiet) as show:
+        for found in client.follow_batch(batch.id):
+            batch = found
+            show(batch)
+            if is_settled(batch):
+                break
     return batch
 
 
@@ -432,7 +437,7 @@ def run_batches(args: argparse.Namespace) -> int:
             _results(client, batch, goal, args.output)
             return 0
         if args.action == "wait":
-            batch = _waited(client, batch)
+            batch = _followed(client, batch)
         if args.action in {"show", "wait"}:
             failed = list(client.batch_rows(batch.id, status="failed", most=MOST_FAILED))
             print(batch.model_dump_json() if args.json else text_of(batch, failed, ""))
@@ -450,17 +455,6 @@ def _list(client: Client, args: argparse.Namespace) -> int:
     else:
         print_rows(console_of(sys.stdout), HEADS, map(batch_cells, found), spare=SPARE)
     return 0
-
-
-def _waited(client: Client, batch: Batch) -> Batch:
-    """Show a batch until nothing of it goes on; Ctrl-C ends the waiting alone."""
-    with _view_on(sys.stderr, batch, quiet=False) as show:
-        for found in client.follow_batch(batch.id):
-            batch = found
-            show(batch)
-            if is_settled(batch):
-                break
-    return batch
 
 
 def _results(client: Client, batch: Batch, goal: Format, output: str | None) -> None:
