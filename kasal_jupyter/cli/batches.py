@@ -347,7 +347,7 @@ def _read_parquet(path: Path) -> Source:
     from importlib.util import find_spec
 
     if find_spec("pyarrow") is not None:
-        from pyarrow import parquet  # type: ignore[import-untyped]
+        from pyarrow import parquet
 
         native = parquet.read_table(path)
     elif find_spec("polars") is not None:

@@ -276,7 +276,7 @@ def frame_of(rows: Sequence[Mapping[str, Any]]) -> Any:
             import polars as pl
 
             return pl.DataFrame(data, strict=False)
-        import pyarrow as pa  # type: ignore[import-untyped]
+        import pyarrow as pa
 
         return pa.table(data)
     raise CellError("A list of rows needs pandas, polars or pyarrow in this kernel: %pip install pandas")

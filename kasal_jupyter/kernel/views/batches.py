@@ -117,14 +117,14 @@ def pace_text(batch: Batch) -> str:
     seconds = took(batch)
     if seconds is not None:
         rate = f" · {rate_text(done_rows(batch) / seconds)}" if seconds > 0 and done_rows(batch) > 1 else ""
-        return f"{_roughly(seconds)}{rate}"
+        return f"{roughly_text(seconds)}{rate}"
     parts = [rate_text(batch.rate)] if batch.rate else []
     if batch.status == "running" and batch.seconds_left is not None:
-        parts.append(f"about {_roughly(batch.seconds_left)} left")
+        parts.append(f"about {roughly_text(batch.seconds_left)} left")
     return " · ".join(parts)
 
 
-def _roughly(seconds: float) -> str:
+def roughly_text(seconds: float) -> str:
     """Write a duration that is a guess, without the tenths of a second that it does not know."""
     return (
         "1 s"
