@@ -413,8 +413,9 @@ class ResultColumns:
         others: dict[str, list[Any]] = {
             "status": [row.status for row in rows],
             "error": [error_text(row) for row in rows],
-            "tokens": [row.tokens for row in rows],
-            "cost": [row.cost for row in rows],
+            # What another row's run has used is counted there: a column's sum is what the batch has used.
+            "tokens": [0 if row.status == "shared" else row.tokens for row in rows],
+            "cost": [0.0 if row.status == "shared" else row.cost for row in rows],
             "duration": [row.duration for row in rows],
             "job_id": [row.job_id for row in rows],
         }

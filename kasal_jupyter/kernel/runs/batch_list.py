@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from kasal_jupyter.errors import Conflict, NotFound, nearest
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.magics.command_line import bound, count, one_of
-from kasal_jupyter.kernel.views.batches import MARKS, counts_text, done_rows, pace_text, percent, roughly_text, took
+from kasal_jupyter.kernel.views.batches import (
+    MARKS,
+    counts_text,
+    done_rows,
+    pace_text,
+    percent,
+    roughly_text,
+    took,
+)
 from kasal_jupyter.kernel.views.figures import cost_text, moment_text
 from kasal_jupyter.schemas.base import MOST_LISTED
 from kasal_jupyter.schemas.batches import Batch, BatchChange

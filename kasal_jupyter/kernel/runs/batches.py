@@ -26,7 +26,7 @@ from kasal_jupyter.kernel.functions.notebook_tools import NotebookTool, register
 from kasal_jupyter.kernel.functions.tool_calls import RunTools, call_thread
 from kasal_jupyter.kernel.runs.result import Drawn
 from kasal_jupyter.kernel.runs.runner import undisturbed
-from kasal_jupyter.kernel.views.batches import MOST_FAILED, BatchView, html_of, text_of, view_of
+from kasal_jupyter.kernel.views.batches import MOST_FAILED, BatchView, html_of, text_of, view_of, way_on
 from kasal_jupyter.kernel.views.clean import clean
 from kasal_jupyter.kernel.views.figures import counted
 from kasal_jupyter.schemas.batches import FINISHED, MOST_ROWS, Batch, BatchCreate, BatchRow, RowGiven
@@ -197,6 +197,10 @@ class BatchResult(Drawn):
             if self._follower.is_alive():
                 return self
             self._follower.check()
+            if self._view is not None and not self.drawn_here:
+                # What runs notebooks without a page hears the running cell alone.
+                self._view.end(self.bundle())
+                self._view = None
         self.check()
         return self
 
@@ -255,7 +259,7 @@ class BatchResult(Drawn):
             why = f": {error_text(first)}" if first is not None else ""
             raise self.failure(f"All {counted(batch.total, 'row')} of {batch.id} failed{why}")
         reason = f": {batch.reason.code}: {batch.reason.message}" if batch.reason is not None else ""
-        raise self.failure(f"{batch.id} is {batch.status}{reason}; run the cell again to go on")
+        raise self.failure(f"{batch.id} is {batch.status}{reason.rstrip('.')}; {way_on(batch)}")
 
     def failure(self, text: str) -> BatchFailed:
         """Give the exception that fails a cell."""

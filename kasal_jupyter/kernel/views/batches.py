@@ -158,8 +158,15 @@ def reason_text(batch: Batch) -> str:
     return one_line(f"{batch.reason.code}: {batch.reason.message}", 400) if batch.reason is not None else ""
 
 
+def is_spent(batch: Batch) -> bool:
+    """Say whether a batch stands still because its budget is used up."""
+    return batch.status == "paused" and batch.reason is not None and batch.reason.code == "BUDGET_EXCEEDED"
+
+
 def way_on(batch: Batch) -> str:
     """Say how to go on with a batch, or with what of it failed; nothing where nothing is left."""
+    if is_spent(batch):
+        return f"run the cell again with a larger budget, or %kasal batches resume {batch.id} --budget DOLLARS"
     if batch.status in {"paused", "stopped", "failed"}:
         return f"run the cell again to go on, or %kasal batches resume {batch.id}"
     if batch.status == "completed" and batch.counts.failed:
