@@ -7,20 +7,38 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.kernel.test_browser import ONE_APP, code_cell, notebook, run_all, show, window  # noqa: F401
+from tests.kernel.test_browser import (  # noqa: F401 - the fixtures
+    ONE_APP,
+    code_cell,
+    kept,
+    notebook,
+    page_of,
+    run_all,
+    show,
+    window,
+)
 from tests.sample_crews import crew_body, new_crew, wait_for
 
 SECONDS = 60_000
 """Milliseconds that anything may take on a busy machine."""
 
 
-@pytest.fixture
-def page(window):  # noqa: F811 - the fixture
-    page = window.new_page()
+def patient(page):
     page.set_viewport_size({"width": 1180, "height": 1100})
     page.set_default_timeout(SECONDS)
     expect.set_options(timeout=SECONDS)
-    yield page
+    return page
+
+
+@pytest.fixture
+def lab(kept):  # noqa: F811 - the fixture
+    return patient(kept)
+
+
+@pytest.fixture
+def page(window):  # noqa: F811 - the fixture
+    page = window.new_page()
+    yield patient(page)
     page.close()
 
 
@@ -59,7 +77,8 @@ def choose(editor, line):
 
 
 @pytest.mark.parametrize("app", ONE_APP)
-def test_a_crew_is_edited_saved_and_run(app, page, live_server, api, pictures):
+def test_a_crew_is_edited_saved_and_run(app, page_of, live_server, api, pictures):  # noqa: F811 - the fixture
+    page = page_of(app)
     crew = f"Edited in {app}"
     crew_id = new_crew(api, crew_body(crew))
     _, editor = open_editor(page, live_server, app, crew, f"edit-{app}.ipynb")
@@ -209,24 +228,24 @@ def require_inside(editor):
         assert place["x"] + place["width"] <= box["x"] + box["width"] + 1, control.inner_text()
 
 
-def test_a_saved_notebook_shows_the_crew_without_a_kernel(page, live_server, api, pictures):
+def test_a_saved_notebook_shows_the_crew_without_a_kernel(lab, live_server, api, pictures):
     new_crew(api, crew_body("Kept in the file"))
-    path, editor = open_editor(page, live_server, "lab", "Kept in the file", "kept.ipynb")
+    path, editor = open_editor(lab, live_server, "lab", "Kept in the file", "kept.ipynb")
     editor.locator(".kasal-graph").get_by_text("research").first.wait_for()
-    page.keyboard.press("Control+s")
-    page.wait_for_function("!document.querySelector('.jp-mod-dirty')")
+    lab.keyboard.press("Control+s")
+    lab.wait_for_function("!document.querySelector('.jp-mod-dirty')")
     text = path.read_text()
     bare = path.with_name("kept-bare.ipynb")
     bare.write_text(
         re.sub(r'"kernelspec": \{[^}]*\}', '"kernelspec": {"name": "none", "display_name": "none"}', text)
     )
-    show(page, live_server, "lab", bare)
-    if page.get_by_role("dialog").count():
-        page.keyboard.press("Escape")
-    kept = page.locator(".jp-OutputArea details", has_text="Kept in the file as it is saved").last
+    show(lab, live_server, "lab", bare)
+    if lab.get_by_role("dialog").count():
+        lab.keyboard.press("Escape")
+    kept = lab.locator(".jp-OutputArea details", has_text="Kept in the file as it is saved").last
     kept.locator("summary").first.click()
     expect(kept.get_by_text("Writer").first).to_be_visible()
-    page.screenshot(path=pictures / "editor-saved.png")
+    lab.screenshot(path=pictures / "editor-saved.png")
 
 
 def require_the_ear(page, editor):
