@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from playwright.sync_api import expect
 
-from tests.kernel.test_browser import CARD, code_cell, kept, notebook, run_all, show, window  # noqa: F401
+from tests.kernel.test_browser import CARD, code_cell, notebook, run_all, show
 from tests.sample_crews import crew_body, new_crew, run, wait_for
 
 SECONDS = 60_000
@@ -26,7 +26,7 @@ def crews(live_server):
 
 
 @pytest.fixture
-def tab(kept, crews):  # noqa: F811 - the fixture
+def tab(kept, crews):
     """A page of the browser: the same for all, until the last one closes it."""
     kept.set_viewport_size({"width": 1180, "height": 900})
     kept.set_default_timeout(SECONDS)
