@@ -38,6 +38,7 @@ from kasal_jupyter.confined import ConfinedPool
 from kasal_jupyter.crews.crews import Crews
 from kasal_jupyter.crews.members import Members
 from kasal_jupyter.errors import StoreError
+from kasal_jupyter.executions.backends.backend import Backend
 from kasal_jupyter.executions.backends.child import worker_environment
 from kasal_jupyter.executions.backends.local import LocalBackend, StartMethod
 from kasal_jupyter.executions.crew_memories import CrewMemories
@@ -331,6 +332,28 @@ class KasalApp(ExtensionApp):
         "'auto' forks wherever the system can.",
     ).tag(config=True)
 
+    backend = Enum(
+        ("local", "dask"),
+        default_value="local",
+        help="Where executions run: on this machine, or on the workers of a Dask cluster, which takes "
+        '`pip install "kasal-jupyter[dask]"`, and dask_scheduler or dask_cluster.',
+    ).tag(config=True)
+    dask_scheduler = Unicode(
+        "",
+        help="The address of the Dask cluster's scheduler, e.g. 'tls://scheduler:8786'. Certificates are "
+        "Dask's own settings (distributed.comm.tls).",
+    ).tag(config=True)
+    dask_cluster = Unicode(
+        "",
+        help="A Dask cluster by name: 'gateway:NAME' (dask-gateway), 'kubernetes:NAME' (dask-kubernetes), or "
+        "'jobqueue:KIND', e.g. 'jobqueue:slurm' (dask-jobqueue), which is begun, and ends with the server.",
+    ).tag(config=True)
+    dask_slots = Int(
+        0,
+        min=0,
+        help="Executions that each Dask worker takes at the same time; 0: its resource 'kasal', else four a "
+        "thread.",
+    ).tag(config=True)
     resume_on_start = Bool(
         False,
         help="Whether runs that a crash of their server has cut off are resumed when this one finds them: at "
@@ -386,7 +409,7 @@ class KasalApp(ExtensionApp):
     _sandbox_parts: Parts | None = None
     _sandbox_lock: asyncio.Lock
     _accounts: Accounts | None = None
-    _backend: LocalBackend | None = None
+    _backend: Backend | None = None
     _confined: ConfinedPool
     _activity: PeriodicCallback | None = None
     _looking: PeriodicCallback | None = None
@@ -448,11 +471,8 @@ class KasalApp(ExtensionApp):
             The data folder can't be used; the store was closed again.
         """
         folder = self.folder
-        method = None if self.start_method == "auto" else cast("StartMethod", self.start_method)
         try:
-            self._backend = LocalBackend(
-                folder, start_method=method, max_memory=self.max_run_memory, passed=self.passed_environment
-            )
+            self._backend = self._chosen_backend(folder)
             self._accounts = Accounts.open(
                 store, folder, sandbox_token=self.sandbox_token, enterprise_burst=self.enterprise_burst
             )
@@ -477,6 +497,23 @@ class KasalApp(ExtensionApp):
             raise StoreError(f"The data folder {folder} can't be used: {error}.") from error
         self.parts.runs.on_end = count_run
         show_runs(self.parts.runs)
+
+    def _chosen_backend(self, folder: Path) -> Backend:
+        if self.backend == "dask":
+            from kasal_jupyter.executions.backends.dask_backend import DaskBackend
+            from kasal_jupyter.executions.backends.dask_cluster import Where
+
+            return DaskBackend(
+                folder,
+                Where(self.dask_scheduler, self.dask_cluster),
+                slots=self.dask_slots,
+                max_memory=self.max_run_memory,
+                passed=self.passed_environment,
+            )
+        method = None if self.start_method == "auto" else cast("StartMethod", self.start_method)
+        return LocalBackend(
+            folder, start_method=method, max_memory=self.max_run_memory, passed=self.passed_environment
+        )
 
     async def _try_again(self) -> str | None:
         """Open the data folder that could not be used before, and serve; or say why it still can't be."""
@@ -510,6 +547,10 @@ class KasalApp(ExtensionApp):
             # The server's has the command line; a setting that was wrong has kept it out of our own.
             self._load_config(self.serverapp.config)
             HostGuard(self.allowed_hosts)
+            if self.backend == "dask" and bool(self.dask_scheduler) == bool(self.dask_cluster):
+                raise TraitError(  # noqa: TRY301 - told like the others
+                    "KasalApp.backend is 'dask': set one of dask_scheduler and dask_cluster"
+                )
             for name in self.tool_folders:
                 if not Path(name).expanduser().is_absolute():
                     raise TraitError(  # noqa: TRY301 - told like the others
@@ -573,6 +614,7 @@ class KasalApp(ExtensionApp):
                 webhooks=webhooks,
                 memories=recall,
                 resumes=self.resume_on_start and not isinstance(catalog, SandboxCatalog),
+                passing=isinstance(catalog, SandboxCatalog),
             ),
             webhooks=webhooks,
             fanouts=Fanouts(self._doors.watch.one_look),

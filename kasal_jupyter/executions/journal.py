@@ -42,6 +42,8 @@ _RESUMED = b'\0{"seq":'
 
 _NUMBER = re.compile(rb'\{"seq":(\d+),')
 
+_HEAD = re.compile(rb'\{"seq":\d+,"job_id":"[^"]*",')
+
 
 class Journal:
     """One run's events on disk.
@@ -310,6 +312,12 @@ class Journal:
             raise StoreError(
                 f"The journal of execution {self.job_id} cannot be read: {error.strerror}"
             ) from error
+
+
+def unnumbered(line: bytes) -> bytes:
+    """Give an event as it was before it had a number."""
+    match = _HEAD.match(line)
+    return b"{" + line[match.end() :] if match else line
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:

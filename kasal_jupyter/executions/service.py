@@ -18,7 +18,7 @@ from kasal_jupyter.errors import Conflict, KasalError, NotFound, StoreError, Una
 from kasal_jupyter.events.event import ErrorInfo
 from kasal_jupyter.events.summary import RunSummary
 from kasal_jupyter.executions.acceptance import Asked, KeyedRequest, Prepared, queued_event, started_with
-from kasal_jupyter.executions.backends.backend import Backend
+from kasal_jupyter.executions.backends.backend import Backend, FarBackend
 from kasal_jupyter.executions.cassettes import Played
 from kasal_jupyter.executions.check import Checked, Recall, check_run
 from kasal_jupyter.executions.crew_memories import CrewMemories
@@ -80,6 +80,8 @@ class Runs:
         What crews recall in their runs; nothing, where nothing is given.
     resumes
         Whether runs that a crash of another server has cut off are to be gone on with.
+    passing
+        Whether the folder goes with this server: its runs end with it, wherever they are.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Runs:
         webhooks: Webhooks | None = None,
         memories: CrewMemories | None = None,
         resumes: bool = False,
+        passing: bool = False,
     ) -> None:
         self.store = store
         self.folder = folder / "runs"
@@ -106,12 +109,14 @@ class Runs:
         self.webhooks = webhooks
         self.memories = memories
         self.resumes = resumes
+        self.passing = passing
         self.presence = Presence(folder / "servers")
         self._runs: dict[str, Run] = {}
         self._queue: RunQueue[Run] = RunQueue(self.limits)
         self._states: dict[str, str] = {}
         self._coming: set[str] = set()
         self._left: set[str] = set()
+        self._sought: set[str] = set()
         self._feeds = Feeds(self.folder)
         self._chores = Chores()
         self._minding = False
@@ -348,10 +353,7 @@ class Runs:
         """
         self._closing = True
         ends = await asyncio.gather(
-            *(
-                run.leave() if run.feed.summary.rests and not run.ended else run.interrupt()
-                for run in list(self._runs.values())
-            ),
+            *(run.leave() if self._stays(run) else run.interrupt() for run in list(self._runs.values())),
             return_exceptions=True,
         )
         for error in ends:
@@ -362,6 +364,12 @@ class Runs:
         if self.webhooks is not None:
             await self.webhooks.close()
         self.presence.close()
+
+    def _stays(self, run: Run) -> bool:
+        """Say whether a run is there for the next server: it waits for people, or goes on elsewhere."""
+        if run.ended:
+            return False
+        return run.feed.summary.rests or (not self.passing and run.let_go())
 
     # -- what is known of a run ----------------------------------------------------------------------
 
@@ -629,14 +637,7 @@ class Runs:
                 feed.journal.close()
                 return None
 
-            def claim() -> bool:
-                now = self.store.executions.readable(job_id)
-                if now is None or now.status in ENDED or now.server != execution.server:
-                    return False
-                self.store.executions.update(job_id, {"server": self.presence.server_id})
-                return True
-
-            if not await self.store.change(claim):
+            if not await self._claimed(execution):
                 feed.journal.close()
                 return None
             folder = str(self.files.workspace(job_id))
@@ -650,6 +651,57 @@ class Runs:
         if not run.waits:
             self.changed(run)
         return run
+
+    def _look_for(self, execution: Execution) -> None:
+        if execution.id not in self._sought and not self._closing:
+            self._sought.add(execution.id)
+            self._chores.begin(self._found_again(execution))
+
+    async def _found_again(self, execution: Execution) -> None:
+        """Take over a run that goes on elsewhere; end it where it does not."""
+        try:
+            if not await self._attached(execution):
+                await self._recovered(execution)
+        finally:
+            self._sought.discard(execution.id)
+
+    async def _attached(self, execution: Execution) -> bool:
+        job_id = execution.id
+        if execution.status == "queued":
+            return False
+        try:
+            _whole, spec = whole_of(asked_of(self.store, execution), execution)
+            feed = await asyncio.to_thread(Feed.open, self.files.journal(job_id), write=True)
+        except (KasalError, OSError):
+            return False
+        spec = spec.model_copy(update={"folder": str(self.files.workspace(job_id))})
+        run = self._run(spec, execution.owner, feed)
+        if feed.summary.ended or self._closing or not await self._claimed(execution):
+            feed.journal.close()
+            # Another server has it, or it had ended.
+            return not feed.summary.ended
+        self._runs[job_id], self._states[job_id] = run, execution.status
+        if not await run.attach():
+            del self._runs[job_id], self._states[job_id]
+            run.calls.end()
+            feed.journal.close()
+            return False
+        self._feeds.forget(job_id)
+        self._queue.take(run)
+        return True
+
+    async def _claimed(self, execution: Execution) -> bool:
+        """Have a run whose server is gone be this server's; say whether it is."""
+        job_id = execution.id
+
+        def claim() -> bool:
+            now = self.store.executions.readable(job_id)
+            if now is None or now.status in ENDED or now.server != execution.server:
+                return False
+            self.store.executions.update(job_id, {"server": self.presence.server_id})
+            return True
+
+        return await self.store.change(claim)
 
     async def _rested(self, job_id: str) -> Feed | None:
         """Open the feed of a run that rests; None where it does not."""
@@ -731,6 +783,12 @@ class Runs:
             if execution.server == self.presence.server_id or not self.presence.alive(execution.server):
                 if run := await self._adopted(execution):
                     return _overlay(execution, run.feed)
+                if isinstance(self.backend, FarBackend) and not self.passing:
+                    # It may go on elsewhere; nobody who asks waits until that is known.
+                    self._look_for(execution)
+                    feed = await self._feeds.get(execution.id)
+                    feed.catch_up()
+                    return _overlay(execution, feed)
                 return await self._recovered(execution)
             feed = await self._feeds.get(execution.id)
             feed.catch_up()
