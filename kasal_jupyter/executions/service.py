@@ -35,6 +35,7 @@ from kasal_jupyter.executions.webhooks import Webhooks
 from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.places import DISK, Chores, beside_loop
 from kasal_jupyter.schemas.base import utc_now
+from kasal_jupyter.schemas.cluster import ClusterReport
 from kasal_jupyter.schemas.crews import WholeCrew
 from kasal_jupyter.schemas.executions import ENDED, Execution, ExecutionError, StopRequest
 from kasal_jupyter.schemas.spec import RunSpec, RunToolAnswer
@@ -364,6 +365,12 @@ class Runs:
         if self.webhooks is not None:
             await self.webhooks.close()
         self.presence.close()
+
+    async def examined(self) -> ClusterReport:
+        """Look at what executions are run on; of a cluster, a server that passes tells no more than that."""
+        if not isinstance(self.backend, FarBackend):
+            return ClusterReport(backend="local")
+        return ClusterReport(backend="dask") if self.passing else await self.backend.examined()
 
     def _stays(self, run: Run) -> bool:
         """Say whether a run is there for the next server: it waits for people, or goes on elsewhere."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from contextlib import asynccontextmanager
 
 import psutil
@@ -15,8 +16,11 @@ from kasal_jupyter.executions.backends.dask_cluster import Where
 from kasal_jupyter.schemas.spec import NOTE, RunMessage
 from tests.dask_cluster import DaskCluster, Proxy, holds
 from tests import engine
+from tests.api.test_tool_calls import answer
 from tests.engine import agent, openai_model, task
 from tests.processes import PATIENCE
+from tests.sample_crews import crew_body, new_crew, slow_crew, start, wait_for
+from tests.server import start_server
 from tests.servers.model_server import Reply
 from tests.servers.openai_server import OpenAIServer
 
@@ -123,7 +127,7 @@ def test_a_key_is_in_its_runs_worker_alone(cluster, tmp_path):
             async with server(tmp_path / "data", cluster.address) as backend:
                 seen = await launched(backend, asking)
                 await seen.end()
-                assert seen.events[-1]["result"] == "Tea for two"
+                assert seen.events[-1]["result"].strip() == "Tea for two"
                 assert f"Bearer {KEY}" in str(model.headers[0].values())
                 # What it says is sealed, too; that it is there at all is seen by its place.
                 scheduler = cluster.scheduler.pid
@@ -133,6 +137,57 @@ def test_a_key_is_in_its_runs_worker_alone(cluster, tmp_path):
         assert KEY not in cluster.logs()
 
     asyncio.run(work())
+
+
+def test_all_that_a_run_has_on_its_server_it_has_there_and_the_next_server_has_it(cluster, tmp_path):
+    options = ("--KasalApp.backend=dask", f"--KasalApp.dask_scheduler={cluster.address}")
+    first = start_server(tmp_path / "first", *options, "--KasalApp.put_away_seconds=0")
+    second = None
+    try:
+        with first.client() as api:
+            # What the crew was told is found by words that are sent along.
+            body = crew_body() | {"memory": True}
+            body["tasks"][0]["human_input"] = True
+            crew_id = new_crew(api, body)
+            known = {"type": "long_term", "category": "tea", "insight": "Research tea: it wants boiling water"}
+            assert api.post(f"/memory/{crew_id}/entries", json=known).status_code == 201
+            # Put away while it waits for a person, it is brought back with its own record.
+            asking = start(api, crew_id)
+            asked = wait_for(api, asking, "waiting_for_input")["questions"][0]
+            assert answer(api, asking, asked["call_id"], result="approve").status_code == 200
+            done = wait_for(api, asking)
+            assert done["status"] == "completed", done
+            events = api.get(f"/executions/{asking}/events").json()["events"]
+            told = [event["type"] for event in events]
+            assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+            assert [event.get("status") for event in events].count("running") == 2
+            recalled = [event for event in events if event["type"] == "memory_recalled"]
+            assert "boiling water" in str(recalled[0]["memories"])
+            # A replay has the record that it takes its answers from.
+            replayed = api.post(f"/executions/{asking}/replay").json()["job_id"]
+            assert wait_for(api, replayed)["result"] == done["result"]
+            slow = start(api, new_crew(api, slow_crew()))
+            wait_for(api, slow, "running")
+            before = len(api.get(f"/executions/{slow}/events").json()["events"])
+            looked = api.get("/backend").json()
+            assert looked["connected"]
+            assert [each["differs"] for each in looked["workers"]] == [[], []]
+        first.process.kill()
+        first.process.wait()
+        second = start_server(tmp_path / "second", *options, folder=first.folder)
+        with second.client() as api:
+            assert wait_for(api, slow, "running", "interrupted")["status"] == "running"
+            begun = time.monotonic()
+            while (stopped := api.post(f"/executions/{slow}/stop")).status_code == 503:
+                assert time.monotonic() - begun < PATIENCE
+            assert stopped.status_code == 200, stopped.text
+            events = api.get(f"/executions/{slow}/events").json()["events"]
+            assert events[-1]["status"] == "stopped"
+            assert len(events) == before + 1, told
+    finally:
+        for each in (first, second):
+            if each is not None and each.process.poll() is None:
+                each.close()
 
 
 def test_a_lost_worker_has_its_runs_be_interrupted_and_none_begin_again(cluster, tmp_path):
