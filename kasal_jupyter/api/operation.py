@@ -60,6 +60,8 @@ class Operation:
         Who may call it.
     body
         The model of the request's body, if there is one.
+    upload
+        What its body is instead, where that is a file.
     query
         The model of its query.
     answers
@@ -80,6 +82,7 @@ class Operation:
     body: type[BaseModel] | None
     query: type[Query]
     answers: Mapping[int, Answer]
+    upload: Media | None = None
     errors: tuple[int, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     answer_headers: Mapping[str, str] = field(default_factory=dict)
@@ -102,6 +105,7 @@ def operation(
     access: Access,
     answers: Mapping[int, Answer],
     body: type[BaseModel] | None = None,
+    upload: Media | None = None,
     query: type[Query] = Query,
     errors: tuple[int, ...] = (),
     headers: Mapping[str, str] | None = None,
@@ -116,6 +120,7 @@ def operation(
             description=(method.__doc__ or "").strip(),
             access=access,
             body=body,
+            upload=upload,
             query=query,
             answers=answers,
             errors=errors,

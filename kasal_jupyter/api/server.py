@@ -9,6 +9,7 @@ from kasal_jupyter.api.operation import Media, operation
 from kasal_jupyter.executions.usage_report import usage_of
 from kasal_jupyter.places import LISTS
 from kasal_jupyter.schemas.cluster import ClusterReport
+from kasal_jupyter.schemas.retention import PruneReport, PruneRequest
 from kasal_jupyter.schemas.server import Health, MaintenanceState, MaintenanceUpdate
 from kasal_jupyter.schemas.usage import UsageList, UsageQuery
 from kasal_jupyter.version import __version__
@@ -43,6 +44,28 @@ class MaintenanceHandler(ApiHandler):
         Executions that run go on, and can be stopped.
         """
         self.answer(await self.parts.maintenance.switch(self.body(MaintenanceUpdate)))
+
+
+class PruneHandler(ApiHandler):
+    """``POST /prune``."""
+
+    tag = "Administration"
+    message = "Invalid pruning"
+
+    @operation(
+        "Prune executions",
+        access="admin",
+        body=PruneRequest,
+        answers={200: PruneReport},
+        errors=(409,),
+    )
+    async def post(self) -> None:
+        """Compress and delete what is kept no longer, as the server does of itself once an hour.
+
+        With `dry_run` nothing is done: the answer says what would be. What executions have used stays in the
+        books. 409 where a server of the data folder is doing it.
+        """
+        self.answer(await self.parts.retention.prune(self.body(PruneRequest)))
 
 
 class HealthHandler(ApiHandler):

@@ -41,6 +41,10 @@ class Asked:
         Whether a run that was asked for the same may answer.
     cassette
         The cassette that it is recorded for, or takes its answers from.
+    batch, schedule
+        What has it run: the batch that it is a row of, or the schedule.
+    allowances
+        The budgets that it shares with others, by their ids.
     """
 
     whole: WholeCrew
@@ -52,6 +56,14 @@ class Asked:
     unrepeated: bool = False
     once: bool = False
     cassette: Cassette | None = None
+    batch: str | None = None
+    schedule: str | None = None
+    allowances: Sequence[str] = ()
+
+    @property
+    def part_of(self) -> dict[str, Any]:
+        """What it is a part of, as fields of the message that starts it."""
+        return {"batch": self.batch, "schedule": self.schedule, "allowances": list(self.allowances)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,4 +224,6 @@ def queued_execution(
         idempotency_key=request.key if request else None,
         request_digest=request.digest if request else None,
         may_answer=spec.crew.people.may_answer,
+        batch=spec.batch,
+        schedule=spec.schedule,
     )

@@ -41,8 +41,9 @@ from kasal_jupyter.executions.feed import Feed, event_of
 from kasal_jupyter.executions.journal import unnumbered
 from kasal_jupyter.executions.recovery import interrupted_event
 from kasal_jupyter.places import DISK, Chores
+from kasal_jupyter.schemas.allowances import Reserved, Wish
 from kasal_jupyter.schemas.executions import ENDED
-from kasal_jupyter.schemas.spec import NOTE, RunMessage, RunOwnRecord, RunSpec, RunToolAnswer
+from kasal_jupyter.schemas.spec import NOTE, RESERVE, RunMessage, RunOwnRecord, RunSpec, RunToolAnswer
 
 LAUNCH_SECONDS = 0.5
 """How long the end of a run waits for its process to come; with a warm engine it is there at once."""
@@ -96,6 +97,14 @@ class Keeper(Protocol):
 
     async def prepare(self, run: Run) -> None:
         """Get ready what the run's process will read."""
+        ...
+
+    def spending(self, run: Run) -> RunSpec:
+        """Give what a run is told, with the shared budgets that it spends from today."""
+        ...
+
+    async def reserve(self, run: Run, wish: Wish) -> str | None:
+        """Reserve what a run wants of shared budgets; say why it cannot have it, else None."""
         ...
 
     async def renewed(self, run: Run) -> RunSpec:
@@ -178,6 +187,7 @@ class Run:
         self._handle: RunHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._writing = False
+        self._reserving = asyncio.Lock()
         self.stopping = False
         """Whether the run was told to end."""
         self._silent = asyncio.Event()
@@ -322,6 +332,7 @@ class Run:
                 self.spec = await self._keeper.renewed(self)
                 self._unsent.clear()
                 self.spec = self.spec.model_copy(update={"own": self._own_record()})
+            self.spec = self._keeper.spending(self)
             self._handle = await self._backend.launch(self.spec, on_lines, on_exit)
         except KasalError as error:
             self._fail(error.code, error.message)
@@ -425,10 +436,11 @@ class Run:
         """Take the events that count at this moment: before the end, the end, or what may follow it."""
         taken: list[bytes] = []
         notes: list[bytes] = []
+        wishes: list[bytes] = []
         over = self.ended
         for line in lines:
-            if line.startswith(NOTE):
-                notes.append(line)
+            if line.startswith((NOTE, RESERVE)):
+                (notes if line.startswith(NOTE) else wishes).append(line)
                 continue
             event = _look(line) if over or any(mark in line for mark in _MARKS) else {}
             kind, status = event.get("type"), event.get("status")
@@ -450,6 +462,20 @@ class Run:
             self._write(taken, begins=True)
         for line in notes:
             self._chores.begin(self._note(_look(line).get("note")))
+        for line in wishes:
+            self._chores.begin(self._reserve(Wish.model_validate_json(line)))
+
+    async def _reserve(self, wish: Wish) -> None:
+        """Have the run hold what it wants of shared budgets; in order, since each wish tells all of it."""
+        async with self._reserving:
+            try:
+                refusal = await self._keeper.reserve(self, wish)
+            except KasalError as error:
+                log.exception("what %s wants could not be reserved", self.spec.job_id)
+                refusal = f"What the next call may cost could not be reserved: {error.message}"
+        if wish.reserve and self._handle is not None:
+            answer = Reserved(number=wish.reserve, refusal=refusal)
+            self._handle.send(RunMessage(type="reserved", reserved=answer))
 
     async def _note(self, note: Any) -> None:
         """Tell the run's process when all that it has said is on disk: then it may do what is done once."""

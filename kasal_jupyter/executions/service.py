@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from kasal_jupyter.errors import Conflict, KasalError, NotFound, StoreError, Una
 from kasal_jupyter.events.event import ErrorInfo
 from kasal_jupyter.events.summary import RunSummary
 from kasal_jupyter.executions.acceptance import Asked, KeyedRequest, Prepared, queued_event, started_with
+from kasal_jupyter.executions.allowances import Allowances, forget_holds
 from kasal_jupyter.executions.backends.backend import Backend, FarBackend
 from kasal_jupyter.executions.cassettes import Played
 from kasal_jupyter.executions.check import Checked, Recall, check_run
@@ -26,7 +27,17 @@ from kasal_jupyter.executions.feed import POLL_SECONDS, Feed, Feeds
 from kasal_jupyter.executions.files import Presence, RunFiles, take_in_files
 from kasal_jupyter.executions.journal import Journal
 from kasal_jupyter.executions.ledger import book_past_runs, settle
-from kasal_jupyter.executions.lineage import asked_of, follow_up, require_alone, source_of, whole_of
+from kasal_jupyter.executions.lineage import (
+    asked_of,
+    follow_up,
+    part_of,
+    readers_of,
+    require_alone,
+    require_sources,
+    require_unused,
+    source_of,
+    whole_of,
+)
 from kasal_jupyter.executions.once import answering
 from kasal_jupyter.executions.queue import RETRY_SECONDS, RunLimits, RunQueue
 from kasal_jupyter.executions.recovery import INTERRUPTED, forget_requests, left_over, recover
@@ -34,6 +45,7 @@ from kasal_jupyter.executions.run import Phase, Run
 from kasal_jupyter.executions.webhooks import Webhooks
 from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.places import DISK, Chores, beside_loop
+from kasal_jupyter.schemas.allowances import Wish
 from kasal_jupyter.schemas.base import utc_now
 from kasal_jupyter.schemas.cluster import ClusterReport
 from kasal_jupyter.schemas.crews import WholeCrew
@@ -107,6 +119,7 @@ class Runs:
         self.catalog = catalog
         self.toolbox = toolbox or (lambda _owner: Toolbox())
         self.limits = limits or RunLimits()
+        self.allowances = Allowances(store)
         self.webhooks = webhooks
         self.memories = memories
         self.resumes = resumes
@@ -172,6 +185,8 @@ class Runs:
         with self._queue.admitted(owner):
             await self.put_away(crew_id)
             made = await beside_loop(prepare, size=size, owner=owner)
+            if made.execution.verb != "replay":
+                self.allowances.require_left(owner, made.spec.allowances)
             try:
                 run, execution = await self._accept(made, keyed)
             except OSError as error:
@@ -203,6 +218,7 @@ class Runs:
                 first = answering(self.store, made.asked.digest, spec.budget)
             if first is None:
                 require_alone(self.store, made.asked)
+                require_sources(self.store, spec.source)
                 if spec.source is not None and spec.source.verb == "resume":
                     follow_up(self.store, spec.source.job_id, job_id, unasked=made.unasked)
                 self.store.executions.insert(execution)
@@ -243,6 +259,15 @@ class Runs:
             undo.pop_all()
             self._coming.discard(job_id)
         return run, execution
+
+    @contextmanager
+    def coming(self, job_id: str) -> Iterator[None]:
+        """Have files of an execution stay that is not stored yet."""
+        self._coming.add(job_id)
+        try:
+            yield
+        finally:
+            self._coming.discard(job_id)
 
     def _run(self, spec: RunSpec, owner: str, feed: Feed, *, away: bool = False) -> Run:
         return Run(
@@ -310,8 +335,15 @@ class Runs:
                 return
             await asyncio.sleep(POLL_SECONDS)
 
-    async def delete(self, job_id: str) -> None:
-        """Delete an execution that has ended, with its journal and its files.
+    async def delete(self, job_id: str, *, unasked: bool = False) -> None:
+        """Delete an execution that has ended, with its journal and its files; the books keep what it used.
+
+        Parameters
+        ----------
+        job_id
+            The execution.
+        unasked
+            Whether nobody has asked for it: then it stays as long as somebody may go on with what it is for.
 
         Raises
         ------
@@ -325,16 +357,21 @@ class Runs:
         execution = await self.execution(job_id)
         if execution.status not in ENDED:
             raise Conflict(f"Execution {job_id} is {execution.status}; stop it first")
-        for each in self.store.run_requests.find(parent=job_id):
-            reader = self.store.executions.readable(each.id)
-            if reader is not None and (await self._current(reader)).status not in ENDED:
-                raise Conflict(f"{reader.id} takes its answers from {job_id}; stop that first")
+        readers = await self.current(readers_of(self.store, job_id))
+        # Some may be stored as ended a little later.
+        ended = {each.id for each in readers if each.status in ENDED}
+
+        def delete() -> None:
+            require_unused(self.store, job_id, unasked=unasked, ended=ended)
+            self._delete_stored(job_id)
+
+        require_unused(self.store, job_id, unasked=unasked, ended=ended)
         if run := self._runs.get(job_id):
             # It has just ended, and is still being put away.
             await run.hurry()
             if not await _within(run.stored.wait(), STORED_SECONDS):
                 raise Unavailable(f"The end of {job_id} could not be stored yet", retry_after=RETRY_SECONDS)
-        await self.store.change(lambda: self._delete_stored(job_id))
+        await self.store.change(delete)
         self._feeds.forget(job_id)
         if self.webhooks is not None:
             await self.webhooks.forget(job_id)
@@ -417,7 +454,8 @@ class Runs:
 
     async def _sweep(self) -> None:
         """Take away what is left of runs that were never acknowledged, or have ended."""
-        await self.store.change(lambda: forget_requests(self.store))
+        for forget in (forget_requests, forget_holds):
+            await self.store.change(partial(forget, self.store))
         alone = not self.presence.others()
         for job_id in await asyncio.to_thread(left_over, self.store, self.files, alone=alone):
             if job_id not in self._runs and job_id not in self._coming:
@@ -485,6 +523,10 @@ class Runs:
         # It also ends the run as interrupted where its server is gone.
         self._feeds.watch(feed, lambda: self.execution(job_id))
         return feed
+
+    def followed(self, job_id: str) -> bool:
+        """Say whether this server has a use for a run at the moment: it runs it, or somebody follows it."""
+        return job_id in self._runs or self._feeds.followed(job_id)
 
     async def running(self, job_id: str) -> Run:
         """Give an execution that this server runs.
@@ -575,6 +617,17 @@ class Runs:
         if self.memories is not None and (memory := run.spec.memory) is not None and not run.replays:
             await self.memories.refresh(run.spec.crew.id, memory.embedder)
 
+    def spending(self, run: Run) -> RunSpec:
+        """Give what a run is told, with the shared budgets that it spends from today."""
+        if run.replays:
+            return run.spec
+        allowances = self.allowances.spent_from(run.owner, run.spec.allowances)
+        return run.spec.model_copy(update={"allowances": allowances})
+
+    async def reserve(self, run: Run, wish: Wish) -> str | None:
+        """Reserve what a run wants of shared budgets; say why it cannot have it, else None."""
+        return await self.allowances.reserve(run.spec.job_id, run.owner, run.spec.allowances, wish)
+
     async def renewed(self, run: Run) -> RunSpec:
         """Give what a run is told as it was accepted, with the keys and tools of today."""
         job_id = run.spec.job_id
@@ -588,7 +641,7 @@ class Runs:
         source = source_of(self.store, self.files, "resume", job_id).before
         if source is not None and execution.verb == "resume":
             source = source.model_copy(update={"lineage": kept.root})
-        own = {"source": source, "edits": before.edits, "cassette": before.cassette}
+        own = {"source": source, "edits": before.edits, "cassette": before.cassette, **part_of(before)}
         return checked.required().model_copy(update={**own, "journal_bytes": bytes_left})
 
     def checked(
@@ -674,8 +727,6 @@ class Runs:
 
     async def _attached(self, execution: Execution) -> bool:
         job_id = execution.id
-        if execution.status == "queued":
-            return False
         try:
             _whole, spec = whole_of(asked_of(self.store, execution), execution)
             feed = await asyncio.to_thread(Feed.open, self.files.journal(job_id), write=True)
@@ -683,10 +734,12 @@ class Runs:
             return False
         spec = spec.model_copy(update={"folder": str(self.files.workspace(job_id))})
         run = self._run(spec, execution.owner, feed)
-        if feed.summary.ended or self._closing or not await self._claimed(execution):
+        if feed.summary.ended or feed.summary.status == "queued" or self._closing:
             feed.journal.close()
-            # Another server has it, or it had ended.
-            return not feed.summary.ended
+            return self._closing
+        if not await self._claimed(execution):
+            feed.journal.close()
+            return True  # Another server has it.
         self._runs[job_id], self._states[job_id] = run, execution.status
         if not await run.attach():
             del self._runs[job_id], self._states[job_id]

@@ -64,6 +64,9 @@ async def start(
     budget: Budget | None = None,
     unrepeated: bool = False,
     cassette: Cassette | None = None,
+    batch: str | None = None,
+    schedule: str | None = None,
+    allowances: Sequence[str] = (),
 ) -> Execution:
     """Accept an execution: checked whole, on disk, and queued.
 
@@ -88,6 +91,8 @@ async def start(
         Whether a model that fails is not asked again.
     cassette
         The cassette that it is recorded for, or takes its answers from.
+    batch, schedule, allowances
+        What it is a part of, see :class:`Asked`.
 
     Raises
     ------
@@ -106,7 +111,8 @@ async def start(
     """
     if request is not None and (first := started_with(runs.store, request)):
         return first
-    asked = Asked(whole, inputs, owner, tools, budget, unrepeated=unrepeated, cassette=cassette)
+    part_of: Any = {"batch": batch, "schedule": schedule, "allowances": allowances}
+    asked = Asked(whole, inputs, owner, tools, budget, unrepeated=unrepeated, cassette=cassette, **part_of)
     job_id = new_id("job")
 
     def prepare() -> Prepared:
@@ -126,6 +132,9 @@ async def once(
     request: KeyedRequest | None = None,
     tools: Sequence[ClientTool] = (),
     budget: Budget | None = None,
+    batch: str | None = None,
+    schedule: str | None = None,
+    allowances: Sequence[str] = (),
 ) -> tuple[Execution, bool]:
     """Give a run that was asked for the same; where there is none, :func:`start` one.
 
@@ -142,7 +151,8 @@ async def once(
     """
     if request is not None and (first := started_with(runs.store, request)):
         return first, False
-    asked, job_id = Asked(whole, inputs, owner, tools, budget, once=True), new_id("job")
+    part_of: Any = {"batch": batch, "schedule": schedule, "allowances": allowances}
+    asked, job_id = Asked(whole, inputs, owner, tools, budget, once=True, **part_of), new_id("job")
     await runs.put_away(whole.crew.id)
 
     def check() -> tuple[Checked, str | None]:
@@ -404,7 +414,7 @@ def _going_on(
         See :func:`queued_execution`, :func:`request_of` and :class:`Prepared`.
     """
     checked = runs.checked(given["job_id"], again)
-    spec = checked.required().model_copy(update=given)
+    spec = checked.required().model_copy(update={**given, **again.part_of})
     execution = queued_execution(
         spec,
         again.owner,
@@ -453,7 +463,11 @@ def _prepared(runs: Runs, asked: Asked, checked: Checked, request: KeyedRequest 
     """Make a run ready that takes nothing from another."""
     whole, owner = asked.whole, asked.owner
     spec = checked.required().model_copy(
-        update={"journal_bytes": runs.limits.journal_bytes, "unrepeated": asked.unrepeated}
+        update={
+            "journal_bytes": runs.limits.journal_bytes,
+            "unrepeated": asked.unrepeated,
+            **asked.part_of,
+        }
     )
     execution = queued_execution(
         spec,

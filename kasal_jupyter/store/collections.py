@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 from kasal_jupyter.schemas.agents import Agent
+from kasal_jupyter.schemas.allowances import Allowance, Hold
 from kasal_jupyter.schemas.base import Document
 from kasal_jupyter.schemas.crews import Crew, CrewVersion, CrewVersionBody
 from kasal_jupyter.schemas.executions import Execution, StopRequest
@@ -124,7 +125,10 @@ TASKS = Collection(
 EXECUTIONS = Collection(
     "executions",
     Execution,
-    ("crew_id", "owner", "status", "server", "idempotency_key", "booked", "to_resume"),
+    (
+        *("crew_id", "owner", "status", "server", "idempotency_key", "booked", "to_resume"),
+        *("batch", "schedule"),
+    ),
     facets=("owner", "crew_id", "status", "created_at"),
     sorted=("crew_name", "duration"),
     searched=("crew_name", "result"),
@@ -134,6 +138,8 @@ RUN_REQUESTS = Collection("run_requests", RunRequest, ("digest", "root", "parent
 STOP_REQUESTS = Collection("stop_requests", StopRequest, ("server",))
 DELIVERIES = Collection("deliveries", HookState, ("done",))
 LEDGER = Collection("ledger", LedgerEntry, ("day", "owner", "crew_id"))
+ALLOWANCES = Collection("allowances", Allowance, ("owner",))
+HOLDS = Collection("holds", Hold, ())
 SIGNING_SECRETS = Collection("signing_secrets", SigningSecret, ())
 USERS = Collection(
     "users",
@@ -201,6 +207,8 @@ CATALOG: tuple[Collection[Any], ...] = (
     STOP_REQUESTS,
     DELIVERIES,
     LEDGER,
+    ALLOWANCES,
+    HOLDS,
     SIGNING_SECRETS,
     USERS,
     SESSIONS,

@@ -14,6 +14,7 @@ from tinydb import TinyDB
 
 from kasal_jupyter.errors import DocumentDamaged, StoreError
 from kasal_jupyter.schemas.agents import Agent
+from kasal_jupyter.schemas.allowances import Allowance, Hold
 from kasal_jupyter.schemas.crews import Crew, CrewVersion, CrewVersionBody
 from kasal_jupyter.schemas.executions import Execution, StopRequest
 from kasal_jupyter.schemas.mcp import McpServer
@@ -28,11 +29,13 @@ from kasal_jupyter.schemas.users import ApiKey, Session, User
 from kasal_jupyter.schemas.webhooks import HookState, SigningSecret
 from kasal_jupyter.store.collections import (
     AGENTS,
+    ALLOWANCES,
     API_KEYS,
     CATALOG,
     CREWS,
     DELIVERIES,
     EXECUTIONS,
+    HOLDS,
     KNOWLEDGE,
     LAYOUTS,
     LEDGER,
@@ -86,8 +89,8 @@ class Store:
     quota
         How much users may have stored.
     crews, crew_versions, crew_version_bodies, agents, tasks, executions, run_requests, stop_requests,
-    deliveries, ledger, signing_secrets, users, sessions, api_keys, tools, mcp_servers, providers, memories,
-    knowledge, passages, settings
+    deliveries, ledger, allowances, holds, signing_secrets, users, sessions, api_keys, tools, mcp_servers,
+    providers, memories, knowledge, passages, settings
         The collections.
     """
 
@@ -108,6 +111,8 @@ class Store:
         self.stop_requests: Repository[StopRequest] = self.repository(STOP_REQUESTS)
         self.deliveries: Repository[HookState] = self.repository(DELIVERIES)
         self.ledger: Repository[LedgerEntry] = self.repository(LEDGER)
+        self.allowances: Repository[Allowance] = self.repository(ALLOWANCES)
+        self.holds: Repository[Hold] = self.repository(HOLDS)
         self.signing_secrets: Repository[SigningSecret] = self.repository(SIGNING_SECRETS)
         self.users: Repository[User] = self.repository(USERS)
         self.sessions: Repository[Session] = self.repository(SESSIONS)

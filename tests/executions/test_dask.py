@@ -14,10 +14,11 @@ from kasal_jupyter.executions.backends import dask_backend, dask_cluster
 from kasal_jupyter.executions.backends.dask_backend import DaskBackend
 from kasal_jupyter.executions.backends.dask_cluster import Where
 from kasal_jupyter.schemas.spec import NOTE, RunMessage
-from tests.dask_cluster import DaskCluster, Proxy, holds
 from tests import engine
 from tests.api.test_tool_calls import answer
+from tests.dask_cluster import DaskCluster, Proxy, holds
 from tests.engine import agent, openai_model, task
+from tests.executions.test_faults import until
 from tests.processes import PATIENCE
 from tests.sample_crews import crew_body, new_crew, slow_crew, start, wait_for
 from tests.server import start_server
@@ -80,9 +81,7 @@ async def server(folder, address):
     backend = DaskBackend(folder, Where(address))
     try:
         await backend.start()
-        async with asyncio.timeout(PATIENCE):
-            while not backend.warm:
-                await asyncio.sleep(0.05)
+        await until(lambda: backend.warm)
         yield backend
     finally:
         await backend.close()
@@ -149,7 +148,11 @@ def test_all_that_a_run_has_on_its_server_it_has_there_and_the_next_server_has_i
             body = crew_body() | {"memory": True}
             body["tasks"][0]["human_input"] = True
             crew_id = new_crew(api, body)
-            known = {"type": "long_term", "category": "tea", "insight": "Research tea: it wants boiling water"}
+            known = {
+                "type": "long_term",
+                "category": "tea",
+                "insight": "Research tea: it wants boiling water",
+            }
             assert api.post(f"/memory/{crew_id}/entries", json=known).status_code == 201
             # Put away while it waits for a person, it is brought back with its own record.
             asking = start(api, crew_id)
@@ -204,9 +207,7 @@ def test_a_lost_worker_has_its_runs_be_interrupted_and_none_begin_again(cluster,
             for seen in there:
                 assert (await seen.end()).interrupted
             # The others go on. No worker begins what the lost one had begun, whatever Dask does.
-            async with asyncio.timeout(PATIENCE):
-                while len(backend.cluster.hosts) < 2 or not backend.warm:
-                    await asyncio.sleep(0.05)
+            await until(lambda: len(backend.cluster.hosts) == 2 and backend.warm)
             for seen in runs:
                 if seen not in there:
                     assert not seen.exit.done()
@@ -256,9 +257,7 @@ def test_a_network_that_comes_back_loses_nothing_and_one_that_does_not_ends_the_
             await stays.until("llm_call")
             seen = await launched(backend, crew(tmp_path / "run", latency=0.3))
             proxy.stop()
-            async with asyncio.timeout(PATIENCE):
-                while psutil.pid_exists(seen.run.pid):
-                    await asyncio.sleep(0.05)
+            await until(lambda: not psutil.pid_exists(seen.run.pid))
             assert not seen.exit.done()
             proxy.go_on()
             assert await seen.end() == dask_backend.Exit(0)
@@ -269,9 +268,7 @@ def test_a_network_that_comes_back_loses_nothing_and_one_that_does_not_ends_the_
             assert (await stays.end()).interrupted
             proxy.go_on()
             # It is ended there as well, once that can be said.
-            async with asyncio.timeout(PATIENCE):
-                while not backend.cluster.connected or backend.places < 2 * cluster.slots:
-                    await asyncio.sleep(0.05)
+            await until(lambda: backend.cluster.connected and backend.places >= 2 * cluster.slots)
 
     asyncio.run(work())
 

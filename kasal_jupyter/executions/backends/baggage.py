@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from kasal_jupyter.events.packed import open_plain
 from kasal_jupyter.executions.artifacts import list_artifacts, open_artifact
 from kasal_jupyter.memory import tables
 from kasal_jupyter.memory.recall import reading
@@ -50,12 +51,12 @@ class Piece:
 def packed(spec: RunSpec) -> Iterator[Piece]:
     """Give what a run needs, file after file, each from its beginning. It blocks."""
     if spec.own is not None:
-        with Path(spec.own.journal).open("rb") as file:
+        with open_plain(Path(spec.own.journal)) as file:
             yield from _lines(_own_journal(spec), islice(file, spec.own.until))
         yield from _files(FOLDER, Path(spec.folder))
     for at, source in enumerate(_sources(spec.source)):
         journal = Path(source.journal)
-        with journal.open("rb") as file:
+        with open_plain(journal) as file:
             yield from _pieces(f"{at}/{journal.name}", iter(lambda: file.read(PIECE), b""))
         theirs = journal.with_suffix("")
         if spec.own is None and str(theirs) != spec.folder and theirs.is_dir():
