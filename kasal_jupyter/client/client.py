@@ -21,6 +21,7 @@ from kasal_jupyter.events.event import Event
 from kasal_jupyter.outward import NoWayOut, client_options, proxy_for
 from kasal_jupyter.schemas.base import MOST_LISTED, Updated
 from kasal_jupyter.schemas.cassettes import Cassette
+from kasal_jupyter.schemas.cluster import ClusterReport
 from kasal_jupyter.schemas.crews import (
     ChangeQuery,
     CrewCheck,
@@ -532,6 +533,10 @@ class Client:
     def health(self) -> dict[str, Any]:
         """Give the server's state."""
         return cast("dict[str, Any]", orjson.loads(self._request("GET", "/health")))
+
+    def backend(self) -> ClusterReport:
+        """Give what executions are run on."""
+        return self._get(ClusterReport, "/backend")
 
     def close(self) -> None:
         """Let go of the connections."""
