@@ -274,6 +274,11 @@ class KasalApp(ExtensionApp):
     max_body_bytes = Int(
         2 * 1024 * 1024, min=1024, help="Largest body of a request, in bytes; a larger one is refused."
     ).tag(config=True)
+    max_batch_bytes = Int(
+        32 * 1024 * 1024,
+        min=1024,
+        help="Largest body of a request that has a batch's rows, in bytes; a larger one is refused.",
+    ).tag(config=True)
     max_archive_bytes = Int(
         256 * 1024 * 1024,
         min=1024,

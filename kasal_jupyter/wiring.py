@@ -34,6 +34,7 @@ from kasal_jupyter.crews.members import Members
 from kasal_jupyter.errors import StoreError
 from kasal_jupyter.executions.backends.backend import Backend
 from kasal_jupyter.executions.backends.local import LocalBackend, StartMethod
+from kasal_jupyter.executions.batches.batches import Batches
 from kasal_jupyter.executions.crew_memories import CrewMemories
 from kasal_jupyter.executions.cut_off import CutOffRuns
 from kasal_jupyter.executions.disabled_users import DisabledOwners
@@ -188,6 +189,12 @@ class Kasal:
             knowledge=Knowledge(store),
             recall=recall,
             runs=runs,
+            batches=Batches(
+                runs,
+                crews,
+                most_bytes=self._settings.max_batch_bytes,
+                open_=lambda: not maintenance.state.enabled,
+            ),
             retention=Retention(runs, self._retention_rules()),
             webhooks=webhooks,
             fanouts=Fanouts(self._doors.watch.one_look),
@@ -238,6 +245,7 @@ class Kasal:
         """What goes on, counted; what does not is left out."""
         counts = {
             "executions": sum(parts.runs.active for parts in self._opened),
+            "batches": sum(parts.batches.active for parts in self._opened),
             "sockets": len(EventSocket.opened),
         }
         return {what: count for what, count in counts.items() if count}
@@ -253,6 +261,7 @@ class Kasal:
         left = await self._done_of(
             {
                 "take over what servers that are gone have left": parts.runs.settle,
+                "go on with batches": parts.batches.settle,
                 "bring in order what crews remember": parts.recall.begin,
                 "delete the sandboxes of servers that are gone": partial(
                     asyncio.to_thread, self._drop_old_sandboxes
@@ -274,6 +283,7 @@ class Kasal:
         self._doors.watch.look()
         await self._disabled.stop_runs()
         await self._cut_off.go_on()
+        await self.parts.batches.look()
         await self.parts.runs.clear_away()
         self._looks += 1
         if self._looks % int(ASK_SECONDS / LOOK_SECONDS) == 0:
@@ -305,6 +315,8 @@ class Kasal:
             self._looking.stop()
         opened = self._opened
         await self.parts.retention.close()
+        for each in opened:
+            each.batches.end()
         closing = asyncio.gather(*(each.runs.close() for each in opened))
         await asyncio.wait([closing], timeout=RUNS_SECONDS)
         # A run that waits for the engine goes on waiting until there is none to come.

@@ -39,6 +39,8 @@ class Asked:
         Whether a model that fails is not asked again.
     once
         Whether a run that was asked for the same may answer.
+    nth
+        Which of several equal ones that are asked for together, where one may answer for another.
     cassette
         The cassette that it is recorded for, or takes its answers from.
     batch, schedule
@@ -55,6 +57,7 @@ class Asked:
     model: str | None = None
     unrepeated: bool = False
     once: bool = False
+    nth: int = 0
     cassette: Cassette | None = None
     batch: str | None = None
     schedule: str | None = None
