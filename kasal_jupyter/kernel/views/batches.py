@@ -166,7 +166,7 @@ def is_spent(batch: Batch) -> bool:
 def way_on(batch: Batch) -> str:
     """Say how to go on with a batch, or with what of it failed; nothing where nothing is left."""
     if is_spent(batch):
-        return f"run the cell again with a larger budget, or %kasal batches resume {batch.id} --budget DOLLARS"
+        return f"run the cell again with a larger budget, or %kasal batches resume {batch.id} --budget N"
     if batch.status in {"paused", "stopped", "failed"}:
         return f"run the cell again to go on, or %kasal batches resume {batch.id}"
     if batch.status == "completed" and batch.counts.failed:
