@@ -45,7 +45,14 @@ from kasal_jupyter.kernel.runs.batch_list import (
     tell,
     whole_budget,
 )
-from kasal_jupyter.kernel.runs.batches import MapOptions, batch_of, is_settled, retried_text, start_batch
+from kasal_jupyter.kernel.runs.batches import (
+    MapOptions,
+    batch_of,
+    is_settled,
+    none_failed_text,
+    retried_text,
+    start_batch,
+)
 from kasal_jupyter.kernel.views.batches import (
     MOST_FAILED,
     PrintedBatch,
@@ -147,7 +154,7 @@ def run_map(args: argparse.Namespace) -> int:
         )
         batch, again = start_batch(client, batch_of(crew, rows, options), retry_failed=args.retry_failed)
         if args.retry_failed and again is None and not args.quiet:
-            say(f"No row of {batch.id} has failed; there is nothing to do again")
+            say(none_failed_text(batch))
         if args.bg:
             print(batch.id)
             return 0

@@ -44,7 +44,8 @@ def runs_of(api, name):
 def test_a_crew_is_mapped_over_a_frame_and_the_same_again_costs_nothing(kernel, api):
     cell = kernel.run("%kasal map Tasting df --out tasted")
     assert "takes {lang}, and df has no such column; did you mean --columns lang=language?" in cell.error
-    assert kernel.run("%kasal map Tasting missing --out tasted").status == "error"
+    assert "no variable 'dff'; did you mean 'df'?" in kernel.run("%kasal map Tasting dff --out tasted").error
+    assert "The rows come first" in kernel.run("%kasal map Tasting lang=de --out tasted").error
     assert runs_of(api, "Tasting") == []
 
     line = "%kasal map Tasting df --columns lang=language --out tasted --concurrency 2"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kasal_jupyter.client.connection import print_line
-from kasal_jupyter.errors import Conflict, Fault, KasalError
+from kasal_jupyter.errors import Conflict, Fault, KasalError, Unavailable
 from kasal_jupyter.kernel.crews.plan import faults_by_name, inputs_of
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.frames.batch_frames import (
@@ -345,7 +345,7 @@ def map_frame(
         error.faults = faults_by_name([_by_row(each, table) for each in error.faults], crew)
         raise
     if options.retry_failed and before is None:
-        print_line(f"No row of {batch.id} has failed; there is nothing to do again")
+        print_line(none_failed_text(batch))
     result = BatchResult(client, batch, table, before)
     if on_start is not None:
         on_start(batch.id)
@@ -403,6 +403,16 @@ def retried_text(client: Client, batch: Batch, again: Sequence[int] | None) -> s
     words = [f"{len(again) - left:,} completed now"] if left < len(again) else []
     words += [f"{left:,} failed again"] if left else []
     return f"{counted(len(again), 'row')} done again that had failed: {', '.join(words)}"
+
+
+def none_failed_text(batch: Batch) -> str:
+    """Say of a batch whose failed rows were to be done again that it has none."""
+    rest = (
+        "there is nothing to do again"
+        if batch.status == "completed"
+        else "it goes on with those that are left"
+    )
+    return f"No row of {batch.id} has failed; {rest}"
 
 
 def tools_of(crew: CrewDetails) -> dict[str, NotebookTool]:
@@ -575,7 +585,13 @@ class RowCalls:
         """Answer for the rows that have begun since, if it is time to look for them."""
         if time.monotonic() - self._looked_at < LOOK_SECONDS:
             return
-        for row in self._client.batch_rows(self._batch_id, status="running"):
+        self._looked_at = time.monotonic()
+        try:
+            running = list(self._client.batch_rows(self._batch_id, status="running"))
+        except Unavailable:
+            # Whoever follows the batch tells of that.
+            return
+        for row in running:
             if row.job_id is not None and row.job_id not in self._served:
                 self._served.add(row.job_id)
                 context = contextvars.copy_context()
@@ -585,7 +601,6 @@ class RowCalls:
                     name=f"kasal-{row.job_id}",
                     daemon=True,
                 ).start()
-        self._looked_at = time.monotonic()
 
     def close(self) -> None:
         """Note that no more rows will be looked for."""

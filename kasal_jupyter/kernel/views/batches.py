@@ -116,7 +116,8 @@ def pace_text(batch: Batch) -> str:
     """Write how quickly a batch goes on, and how long it may take; of one that is over, what it took."""
     seconds = took(batch)
     if seconds is not None:
-        rate = f" · {rate_text(done_rows(batch) / seconds)}" if seconds > 0 and done_rows(batch) > 1 else ""
+        ran = done_rows(batch) - batch.counts.stopped
+        rate = f" · {rate_text(ran / seconds)}" if seconds > 0 and ran > 1 else ""
         return f"{roughly_text(seconds)}{rate}"
     parts = [rate_text(batch.rate)] if batch.rate else []
     if batch.status == "running" and batch.seconds_left is not None:

@@ -59,7 +59,10 @@ def map_command(session: Session, words: Namespace, cell: str | None) -> BatchRe
         raise CellError(f'The rows come first: %kasal map "{words.crew}" df {source}')
     notebook = session.notebook
     expression = (str(source) if source.quoted else source.raw).removeprefix("$")
-    frame = notebook.value("the rows", expression)
+    if expression.isidentifier() and expression not in notebook.namespace:
+        near = notebook.near(expression) or "; the rows are a frame of the notebook's"
+        raise CellError(f"The notebook has no variable {expression!r}{near}")
+    frame = notebook.value("rows", expression)
     inputs = read_inputs(words.inputs[1:], notebook)
     if note := inputs.note():
         print(note)  # noqa: T201 - whoever meant a text is told
