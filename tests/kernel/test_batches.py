@@ -94,6 +94,13 @@ def test_rows_that_fail_cost_only_themselves_and_are_done_again_apart(kernel):
     assert "1 row done again that had failed: 1 failed again" in cell.updates[-1]["text/plain"]
     assert kernel.value("[list(again.retried.index), again.id == done.id]") == [[1], True]
     assert kernel.value("[row.attempts for row in again.rows]") == [1, 2]
+    # It is followed again, and waited for.
+    ok(kernel.run("again.retry().wait()"))
+    assert kernel.value("[row.attempts for row in again.rows]") == [1, 3]
+    assert kernel.value("[name for name in dir(again) if name[0] != '_']") == [
+        *("batch", "cost", "failed", "frame", "id", "lost", "pause", "resume", "retried", "retry", "rows"),
+        *("status", "stop", "wait"),
+    ]
     cell = kernel.run(f"c.map({rows}[1:], out='none', run_budget=bound)")
     assert cell.status == "error"
     assert "All 1 row of batch_" in cell.error

@@ -42,6 +42,11 @@ LOOK_SECONDS = 1.0
 answers fails after five seconds."""
 
 
+_FOR_VIEWS = frozenset(
+    {"bundle", "check", "drawn", "drawn_here", "failure", "failures", "follow", "remark", "take"}
+)
+
+
 @dataclass(frozen=True, slots=True)
 class MapOptions:
     """How a crew is run over rows.
@@ -111,9 +116,14 @@ class BatchResult(Drawn):
         self._retried = before
         self._follower: BatchFollower | None = None
         self._view: BatchView | None = None
+        self._tools: Mapping[str, NotebookTool] = {}
         self._rows: list[BatchRow] | None = None
         self._failed: list[BatchRow] | None = None
         self._noted = False
+
+    def __dir__(self) -> list[str]:
+        """Give what Tab offers: nothing that only the views use."""
+        return [name for name in super().__dir__() if name not in _FOR_VIEWS]
 
     @property
     def id(self) -> str:
@@ -209,8 +219,14 @@ class BatchResult(Drawn):
         return self._told(lambda: self._client.tell_batch(self.id, "pause"))
 
     def resume(self) -> BatchResult:
-        """Go on with a batch that stands still."""
-        return self._told(lambda: self._client.tell_batch(self.id, "resume"))
+        """Go on with a batch that stands still, in the background."""
+        self._told(lambda: self._client.tell_batch(self.id, "resume"))
+        return self._followed()
+
+    def retry(self) -> BatchResult:
+        """Do the rows again that have failed, and no others, in the background."""
+        self._told(lambda: self._client.tell_batch(self.id, "retry"))
+        return self._followed()
 
     def stop(self) -> BatchResult:
         """End it: rows that run are stopped."""
@@ -223,6 +239,13 @@ class BatchResult(Drawn):
             raise CellError(error.message) from None
         return self
 
+    def _followed(self) -> BatchResult:
+        """Have it be followed again, where nobody does."""
+        if self._follower is None or not self._follower.is_alive():
+            self.drawn()
+            self.follow(view_of(self), self._tools, patient=True)
+        return self
+
     def take(self, batch: Batch) -> None:
         """Take in how it stands."""
         self.batch = batch
@@ -230,7 +253,7 @@ class BatchResult(Drawn):
 
     def follow(self, view: BatchView, tools: Mapping[str, NotebookTool], *, patient: bool) -> BatchFollower:
         """Begin to follow it in a thread of its own; ``patient``, also while it is paused."""
-        self._view = view
+        self._view, self._tools = view, tools
         self._follower = BatchFollower(self._client, self, view, tools, patient=patient)
         self._follower.start()
         return self._follower
