@@ -108,7 +108,7 @@ def test_rows_that_fail_cost_only_themselves_and_are_done_again_apart(kernel):
 
 def test_an_interrupt_pauses_it_and_the_cell_run_again_goes_on(kernel, api):
     crew(kernel, "Slow tasting", "{latency: 0.7}")
-    line = '%kasal map "Slow tasting" df[1:] lang=fr --out slow --concurrency 1'
+    line = "%kasal map Slow tasting df[1:] lang=fr --out slow --concurrency 1"
     cell = kernel.start(line)
     kernel.until(lambda: any("1 completed" in each["text/plain"] for each in cell.updates))
     kernel.interrupt()

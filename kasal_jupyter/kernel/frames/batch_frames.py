@@ -133,9 +133,11 @@ def _missing(crew: str, name: str, free: Sequence[str], source: str) -> str:
     """Say that an input has no column, and how that is mended."""
     lower = {each.casefold(): each for each in free}
     near = lower.get(name.casefold()) or nearest_word(name, free) or (free[0] if len(free) == 1 else None)
-    ways = f"did you mean --columns {_pair(name, near)}?" if near is not None else f"it has {_listed(free)}"
-    if near is None:
-        ways = f"{ways}; --columns {name}=COLUMN names another, {name}=VALUE is the same in each row"
+    if near is not None:
+        ways = f"did you mean --columns {_pair(name, near)}?"
+    else:
+        has = f"it has {_listed(free)}; --columns {name}=COLUMN names another, and " if free else ""
+        ways = f"{has}{name}=VALUE is the same in each row"
     return f"{crew} takes {{{name}}}, and {source} has no such column; {ways}"
 
 
@@ -145,9 +147,7 @@ def _pair(name: str, column: str) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     shown = [one_line(each, 60) for each in names[:_MOST_NAMED]]
-    return (
-        ", ".join([*shown, f"{len(names) - len(shown)} more"] if len(names) > len(shown) else shown) or "none"
-    )
+    return ", ".join([*shown, f"{len(names) - len(shown)} more"] if len(names) > len(shown) else shown)
 
 
 # -- rows -----------------------------------------------------------------------------------------------

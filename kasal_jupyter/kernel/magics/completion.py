@@ -234,7 +234,7 @@ class _Place:
                 return self.quoting(_names(_batches))
             case "columns":
                 return self.columns()
-            case "output" | "out":
+            case "output" | "out" | "frame":
                 return _matching(self.last.raw, self.notebook.variables())
         return Found(self.last.raw, [])
 
@@ -258,11 +258,7 @@ class _Place:
         if equals and not self.last.quoted:
             return self.value(value)
         crew = self.taken()
-        rows = self.given.get("inputs", [])
-        if self.parser.prog.endswith("map") and not rows and not equals:
-            # The frame comes first.
-            return _matching(self.last.raw, self.notebook.variables())
-        done = {word.partition("=")[0] for word in rows}
+        done = {word.partition("=")[0] for word in self.given.get("inputs", [])}
         return _matching(name, [f"{each}=" for each in crew if each not in done])
 
     def columns(self) -> Found:
@@ -270,8 +266,8 @@ class _Place:
         name, equals, begin = self.last.raw.partition("=")
         if not equals:
             return _matching(name, [f"{each}=" for each in self.taken()])
-        rows = self.given.get("inputs", [])
-        frame = self.notebook.namespace.get(str(rows[0])) if rows else None
+        named = self.given.get("frame")
+        frame = self.notebook.namespace.get(str(named[0])) if named else None
         return _matching(begin, [str(each) for each in getattr(frame, "columns", ())])
 
     def taken(self) -> list[str]:
