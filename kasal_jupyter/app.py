@@ -329,6 +329,28 @@ class KasalApp(ExtensionApp):
         "'auto' forks wherever the system can.",
     ).tag(config=True)
 
+    backend = Enum(
+        ("local", "dask"),
+        default_value="local",
+        help="Where executions run: on this machine, or on the workers of a Dask cluster, which takes "
+        '`pip install "kasal-jupyter[dask]"`, and dask_scheduler or dask_cluster.',
+    ).tag(config=True)
+    dask_scheduler = Unicode(
+        "",
+        help="The address of the Dask cluster's scheduler, e.g. 'tls://scheduler:8786'. Certificates are "
+        "Dask's own settings (distributed.comm.tls).",
+    ).tag(config=True)
+    dask_cluster = Unicode(
+        "",
+        help="A Dask cluster by name: 'gateway:NAME' (dask-gateway), 'kubernetes:NAME' (dask-kubernetes), or "
+        "'jobqueue:KIND', e.g. 'jobqueue:slurm' (dask-jobqueue), which is begun, and ends with the server.",
+    ).tag(config=True)
+    dask_slots = Int(
+        0,
+        min=0,
+        help="Executions that each Dask worker takes at the same time; 0: its resource 'kasal', else four a "
+        "thread.",
+    ).tag(config=True)
     resume_on_start = Bool(
         False,
         help="Whether runs that a crash of their server has cut off are resumed when this one finds them: at "
@@ -492,6 +514,10 @@ class KasalApp(ExtensionApp):
             # The server's has the command line; a setting that was wrong has kept it out of our own.
             self._load_config(self.serverapp.config)
             HostGuard(self.allowed_hosts)
+            if self.backend == "dask" and bool(self.dask_scheduler) == bool(self.dask_cluster):
+                raise TraitError(  # noqa: TRY301 - told like the others
+                    "KasalApp.backend is 'dask': set one of dask_scheduler and dask_cluster"
+                )
             for name in self.tool_folders:
                 if not Path(name).expanduser().is_absolute():
                     raise TraitError(  # noqa: TRY301 - told like the others

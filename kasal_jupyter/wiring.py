@@ -32,6 +32,7 @@ from kasal_jupyter.confined import ConfinedPool
 from kasal_jupyter.crews.crews import Crews
 from kasal_jupyter.crews.members import Members
 from kasal_jupyter.errors import StoreError
+from kasal_jupyter.executions.backends.backend import Backend
 from kasal_jupyter.executions.backends.local import LocalBackend, StartMethod
 from kasal_jupyter.executions.batches.batches import Batches
 from kasal_jupyter.executions.crew_memories import CrewMemories
@@ -98,14 +99,8 @@ class Kasal:
         folder = settings.folder
         # It may take a while, where another program holds it.
         store = Store.open(folder, SCHEMAS)
-        method = None if settings.start_method == "auto" else cast("StartMethod", settings.start_method)
         try:
-            self._backend = LocalBackend(
-                folder,
-                start_method=method,
-                max_memory=settings.max_run_memory,
-                passed=settings.passed_environment,
-            )
+            self._backend = _backend(settings)
             self._accounts = Accounts.open(
                 store,
                 folder,
@@ -181,6 +176,7 @@ class Kasal:
             webhooks=webhooks,
             memories=recall,
             resumes=self._settings.resume_on_start and not isinstance(catalog, SandboxCatalog),
+            passing=isinstance(catalog, SandboxCatalog),
         )
         return Parts(
             store=store,
@@ -353,3 +349,24 @@ class Kasal:
                 return
             # The next run tries again, and tells its caller; a server without an engine still serves.
             self._settings.log.exception("Kasal's engine could not be started")
+
+
+def _backend(settings: KasalApp) -> Backend:
+    """Make what executions are run on."""
+    if settings.backend == "dask":
+        from kasal_jupyter.executions.backends.dask_backend import DaskBackend
+        from kasal_jupyter.executions.backends.dask_cluster import Where
+
+        return DaskBackend(
+            settings.folder,
+            Where(settings.dask_scheduler, settings.dask_cluster),
+            slots=settings.dask_slots,
+            max_memory=settings.max_run_memory,
+            passed=settings.passed_environment,
+        )
+    return LocalBackend(
+        settings.folder,
+        start_method=None if settings.start_method == "auto" else cast("StartMethod", settings.start_method),
+        max_memory=settings.max_run_memory,
+        passed=settings.passed_environment,
+    )

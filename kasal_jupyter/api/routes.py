@@ -75,6 +75,7 @@ from kasal_jupyter.api.memory import (
 from kasal_jupyter.api.models import ModelsHandler, ProviderHandler, ProvidersHandler, ProviderTestHandler
 from kasal_jupyter.api.operation import PATH_NAME
 from kasal_jupyter.api.server import (
+    BackendHandler,
     HealthHandler,
     MaintenanceHandler,
     MetricsHandler,
@@ -174,6 +175,7 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/crews/{crew_id}/knowledge", KnowledgeHandler),
     ("/crews/{crew_id}/knowledge/{source_id}", SourceHandler),
     ("/health", HealthHandler),
+    ("/backend", BackendHandler),
     ("/metrics", MetricsHandler),
     ("/maintenance", MaintenanceHandler),
     ("/prune", PruneHandler),

@@ -19,7 +19,7 @@ from kasal_jupyter.events.event import ErrorInfo
 from kasal_jupyter.events.summary import RunSummary
 from kasal_jupyter.executions.acceptance import Asked, KeyedRequest, Prepared, queued_event, started_with
 from kasal_jupyter.executions.allowances import Allowances, forget_holds
-from kasal_jupyter.executions.backends.backend import Backend
+from kasal_jupyter.executions.backends.backend import Backend, FarBackend
 from kasal_jupyter.executions.cassettes import Played
 from kasal_jupyter.executions.check import Checked, Recall, check_run
 from kasal_jupyter.executions.crew_memories import CrewMemories
@@ -47,6 +47,7 @@ from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.places import DISK, Chores, beside_loop
 from kasal_jupyter.schemas.allowances import Wish
 from kasal_jupyter.schemas.base import utc_now
+from kasal_jupyter.schemas.cluster import ClusterReport
 from kasal_jupyter.schemas.crews import WholeCrew
 from kasal_jupyter.schemas.executions import ENDED, Execution, ExecutionError, StopRequest
 from kasal_jupyter.schemas.spec import RunSpec, RunToolAnswer
@@ -92,6 +93,8 @@ class Runs:
         What crews recall in their runs; nothing, where nothing is given.
     resumes
         Whether runs that a crash of another server has cut off are to be gone on with.
+    passing
+        Whether the folder goes with this server: its runs end with it, wherever they are.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class Runs:
         webhooks: Webhooks | None = None,
         memories: CrewMemories | None = None,
         resumes: bool = False,
+        passing: bool = False,
     ) -> None:
         self.store = store
         self.folder = folder / "runs"
@@ -119,12 +123,14 @@ class Runs:
         self.webhooks = webhooks
         self.memories = memories
         self.resumes = resumes
+        self.passing = passing
         self.presence = Presence(folder / "servers")
         self._runs: dict[str, Run] = {}
         self._queue: RunQueue[Run] = RunQueue(self.limits)
         self._states: dict[str, str] = {}
         self._coming: set[str] = set()
         self._left: set[str] = set()
+        self._sought: set[str] = set()
         self._feeds = Feeds(self.folder)
         self._chores = Chores()
         self._minding = False
@@ -394,10 +400,7 @@ class Runs:
         """
         self._closing = True
         ends = await asyncio.gather(
-            *(
-                run.leave() if run.feed.summary.rests and not run.ended else run.interrupt()
-                for run in list(self._runs.values())
-            ),
+            *(run.leave() if self._stays(run) else run.interrupt() for run in list(self._runs.values())),
             return_exceptions=True,
         )
         for error in ends:
@@ -408,6 +411,18 @@ class Runs:
         if self.webhooks is not None:
             await self.webhooks.close()
         self.presence.close()
+
+    async def examined(self) -> ClusterReport:
+        """Look at what executions are run on; of a cluster, a server that passes tells no more than that."""
+        if not isinstance(self.backend, FarBackend):
+            return ClusterReport(backend="local")
+        return ClusterReport(backend="dask") if self.passing else await self.backend.examined()
+
+    def _stays(self, run: Run) -> bool:
+        """Say whether a run is there for the next server: it waits for people, or goes on elsewhere."""
+        if run.ended:
+            return False
+        return run.feed.summary.rests or (not self.passing and run.let_go())
 
     # -- what is known of a run ----------------------------------------------------------------------
 
@@ -700,14 +715,7 @@ class Runs:
                 feed.journal.close()
                 return None
 
-            def claim() -> bool:
-                now = self.store.executions.readable(job_id)
-                if now is None or now.status in ENDED or now.server != execution.server:
-                    return False
-                self.store.executions.update(job_id, {"server": self.presence.server_id})
-                return True
-
-            if not await self.store.change(claim):
+            if not await self._claimed(execution):
                 feed.journal.close()
                 return None
             folder = str(self.files.workspace(job_id))
@@ -721,6 +729,57 @@ class Runs:
         if not run.waits:
             self.changed(run)
         return run
+
+    def _look_for(self, execution: Execution) -> None:
+        if execution.id not in self._sought and not self._closing:
+            self._sought.add(execution.id)
+            self._chores.begin(self._found_again(execution))
+
+    async def _found_again(self, execution: Execution) -> None:
+        """Take over a run that goes on elsewhere; end it where it does not."""
+        try:
+            if not await self._attached(execution):
+                await self._recovered(execution)
+        finally:
+            self._sought.discard(execution.id)
+
+    async def _attached(self, execution: Execution) -> bool:
+        job_id = execution.id
+        try:
+            _whole, spec = whole_of(asked_of(self.store, execution), execution)
+            feed = await asyncio.to_thread(Feed.open, self.files.journal(job_id), write=True)
+        except (KasalError, OSError):
+            return False
+        spec = spec.model_copy(update={"folder": str(self.files.workspace(job_id))})
+        run = self._run(spec, execution.owner, feed)
+        if feed.summary.ended or feed.summary.status == "queued" or self._closing:
+            feed.journal.close()
+            return self._closing
+        if not await self._claimed(execution):
+            feed.journal.close()
+            return True  # Another server has it.
+        self._runs[job_id], self._states[job_id] = run, execution.status
+        if not await run.attach():
+            del self._runs[job_id], self._states[job_id]
+            run.calls.end()
+            feed.journal.close()
+            return False
+        self._feeds.forget(job_id)
+        self._queue.take(run)
+        return True
+
+    async def _claimed(self, execution: Execution) -> bool:
+        """Have a run whose server is gone be this server's; say whether it is."""
+        job_id = execution.id
+
+        def claim() -> bool:
+            now = self.store.executions.readable(job_id)
+            if now is None or now.status in ENDED or now.server != execution.server:
+                return False
+            self.store.executions.update(job_id, {"server": self.presence.server_id})
+            return True
+
+        return await self.store.change(claim)
 
     async def _rested(self, job_id: str) -> Feed | None:
         """Open the feed of a run that rests; None where it does not."""
@@ -806,6 +865,12 @@ class Runs:
             if execution.server == self.presence.server_id or not self.presence.alive(execution.server):
                 if run := await self._adopted(execution):
                     return _overlay(execution, run.feed)
+                if isinstance(self.backend, FarBackend) and not self.passing:
+                    # It may go on elsewhere; nobody who asks waits until that is known.
+                    self._look_for(execution)
+                    feed = await self._feeds.get(execution.id)
+                    feed.catch_up()
+                    return _overlay(execution, feed)
                 return await self._recovered(execution)
             feed = await self._feeds.get(execution.id)
             feed.catch_up()
