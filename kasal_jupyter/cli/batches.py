@@ -57,6 +57,7 @@ from kasal_jupyter.kernel.views.batches import (
     MOST_FAILED,
     PrintedBatch,
     done_rows,
+    is_spent,
     line_text,
     text_of,
 )
@@ -178,6 +179,8 @@ def _tell_end(client: Client, batch: Batch, again: Sequence[int] | None, args: a
 
 
 def _way_on(batch: Batch) -> str:
+    if is_spent(batch):
+        return "With a larger --budget the same again goes on with it"
     if batch.status != "completed":
         return f"The same again goes on with it, and so does: jupyter kasal batches resume {batch.id}"
     return "--retry-failed does only those again" if batch.counts.failed else ""

@@ -130,6 +130,16 @@ def test_an_interrupt_pauses_it_and_the_cell_run_again_goes_on(kernel, api):
     assert len(runs_of(api, "Slow tasting")) == 3
 
 
+def test_a_budget_that_is_used_up_pauses_it_and_a_larger_one_goes_on(kernel):
+    line = "%kasal map Tasting df lang=it --out tight --concurrency 2 --max-tokens"
+    cell = kernel.run(f"{line} 250")
+    assert "is paused: BUDGET_EXCEEDED: " in cell.error
+    assert "run the cell again with a larger budget" in cell.error
+    assert "BUDGET_EXCEEDED" in cell.updates[-1]["text/html"]
+    ok(kernel.run(f"{line} 25000"))
+    assert kernel.value("list(tight.status)") == ["completed"] * 4
+
+
 def test_a_kernel_that_dies_loses_nothing(kernel, live_server, api, tmp_path):
     crew(kernel, "Lost tasting", "{latency: 0.7}")
     rows = "[{'topic': f't{each}', 'lang': 'de'} for each in range(6)]"
