@@ -75,16 +75,8 @@ def __dir__() -> list[str]:
 
 def _jupyter_server_extension_points() -> list[dict[str, Any]]:
     """Tell Jupyter Server which application to load (its extension protocol)."""
-    import gc
+    from kasal_jupyter.app import KasalApp
 
-    # What modules make stays: to look for what is not used any more, over and over, is a tenth of the time.
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        from kasal_jupyter.app import KasalApp
-    finally:
-        if collects:
-            gc.enable()
     return [{"module": "kasal_jupyter.app", "app": KasalApp}]
 
 

@@ -40,6 +40,7 @@ from kasal_jupyter.errors import (
     Unauthorized,
     Unavailable,
 )
+from kasal_jupyter.executions.batches.batches import Batches
 from kasal_jupyter.executions.crew_memories import CrewMemories
 from kasal_jupyter.executions.retention import Retention
 from kasal_jupyter.executions.service import Runs
@@ -118,6 +119,7 @@ class Parts:
     knowledge: Knowledge
     recall: CrewMemories
     runs: Runs
+    batches: Batches
     retention: Retention
     webhooks: Webhooks
     fanouts: Fanouts

@@ -84,7 +84,7 @@ class ExecutionsHandler(ApiHandler):
         page = await list_page(
             self.parts.store.executions,
             query,
-            {**self.caller.scope, "crew_id": query.crew_id, "status": query.status},
+            {**self.caller.scope, **query.model_dump(include={"crew_id", "status", "batch", "schedule"})},
             searched=("crew_name", "result"),
             least={"created_at": query.since},
             below={"created_at": query.until},

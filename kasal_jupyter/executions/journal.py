@@ -49,6 +49,8 @@ _RESUMED = b'\0{"seq":'
 
 _NUMBER = re.compile(rb'\{"seq":(\d+),')
 
+_HEAD = re.compile(rb'\{"seq":\d+,"job_id":"[^"]*",')
+
 
 class Journal:
     """One run's events on disk.
@@ -362,6 +364,12 @@ def _is_packed(path: Path) -> bool:
             return all(line == next(again, b"") for line in iter(file.readline, b"") if line.endswith(b"\n"))
     except OSError:
         return False
+
+
+def unnumbered(line: bytes) -> bytes:
+    """Give an event as it was before it had a number."""
+    match = _HEAD.match(line)
+    return b"{" + line[match.end() :] if match else line
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:

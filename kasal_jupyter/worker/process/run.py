@@ -142,6 +142,8 @@ class _Process:
                     self._calls.answer(message.answer)
                 if message.note is not None:
                     self._calls.take_note(message.note)
+                if message.reserved is not None:
+                    self._calls.take_reserved(message.reserved)
             if message is None:
                 kill_own_group()
             # What fails from here on fails because it was told to, which is no news to anybody.
