@@ -28,7 +28,8 @@ from typing import Any
 
 import orjson
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+# In the place of this folder, in which Dask would be this file.
+sys.path[0] = str(Path(__file__).parent.parent)
 
 from benchmarks.engine import spec
 from kasal_jupyter.executions.backends.dask_backend import DaskBackend
@@ -91,11 +92,12 @@ async def launched(backend: DaskBackend, folder: Path, latency: float = 0.0) -> 
     return run, await backend.launch(what, run.take, run.exited.set_result)
 
 
-async def measure(address: str, folder: Path, rounds: int, count: int, slots: int, latency: float) -> None:
+async def measure(address: str, folder: Path, sizes: tuple[int, int, int, float]) -> None:
     """Take all figures, and print them."""
+    rounds, count, slots, latency = sizes
     backend = DaskBackend(folder, Where(address))
     await backend.start()
-    while sum(host.warm for host in backend.cluster.hosts.values()) < WORKERS:
+    while sum(host.warm for host in backend.cluster.hosts.values()) < WORKERS:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     starts, stops, delays = [], [], []
     for at in range(rounds + 1):
@@ -120,19 +122,15 @@ async def measure(address: str, folder: Path, rounds: int, count: int, slots: in
     ideal = math.ceil(count / (WORKERS * slots)) * waits * latency
     bare, bare_many = await plain(backend.cluster.client, folder, rounds, count, latency)
     await backend.close()
-    start = statistics.median(starts)
+    start, stop, event = (statistics.median(each) for each in (starts, stops, delays))
     print(f"start p50 {start:.1f} ms, bare `client.submit` to its first line {bare:.1f} ms")
     print(f"{count} crews {ours:.2f} s, ideal {ideal:.2f} s, bare `client.submit` {bare_many:.2f} s")
     print()
     print(f"| Dask: launch to the run's first event, p50 (`dask.py`) | {start:.0f} ms |")
-    print(f"| Dask: stop to the end of its process, p50 | {statistics.median(stops):.0f} ms |")
-    print(
-        f"| Dask: an event from the run's process to the server, p50 | {1000 * statistics.median(delays):.1f} ms |"
-    )
+    print(f"| Dask: stop to the end of its process, p50 | {stop:.0f} ms |")
+    print(f"| Dask: an event from the run's process to the server, p50 | {1000 * event:.1f} ms |")
     print(f"| Dask: many crews on two workers, against their models' time alone | {ours / ideal:.2f} times |")
-    print(
-        f"| Dask: the same against `client.submit` of a bare `kickoff()` | {bare_many / ours:.1f} times faster |"
-    )
+    print(f"| Dask: the same against a bare `kickoff()` submitted | {bare_many / ours:.1f} times faster |")
 
 
 async def plain(client: Any, folder: Path, rounds: int, count: int, latency: float) -> tuple[float, float]:
@@ -186,7 +184,7 @@ def main() -> None:
         if options.tiny:
             rounds, count, latency = 1, 2, 0.01
         with cluster(room, options.slots) as address:
-            asyncio.run(measure(address, room, rounds, count, options.slots, latency))
+            asyncio.run(measure(address, room, (rounds, count, options.slots, latency)))
 
 
 if __name__ == "__main__":
