@@ -29,6 +29,7 @@ BENCHMARKS = (
     "memory",
     "hostile",
     "faults",
+    "dask",
 )
 """In the order of the table."""
 
