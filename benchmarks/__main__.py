@@ -19,6 +19,7 @@ README = HERE.parent / "README.md"
 BENCHMARKS = (
     "store",
     "server",
+    "stored",
     "engine",
     "batch",
     "replay",
