@@ -81,7 +81,7 @@ class ExecutionsHandler(ApiHandler):
         page = await list_page(
             self.parts.store.executions,
             query,
-            {**self.caller.scope, "crew_id": query.crew_id, "status": query.status},
+            {**self.caller.scope, "crew_id": query.crew_id, "status": query.status, "thumb": query.thumb},
             searched=("crew_name", "result"),
             least={"created_at": query.since},
             below={"created_at": query.until},

@@ -50,6 +50,7 @@ TAGS: Mapping[str, str] = {
     "Crew Management": "Crews: agents and tasks that belong together.",
     "Agent Management": "The agents of crews.",
     "Execution Management": "Run crews, and see what they did.",
+    "Evaluation": "What people make of executions, and the datasets that crews are compared on.",
     "Usage and Cost": "Who used what, when, and what it cost.",
     "Task Management": "The tasks of crews.",
     "Tool Management": "Built-in tools, and HTTP endpoints as tools.",

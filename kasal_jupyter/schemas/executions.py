@@ -10,6 +10,7 @@ from typing_extensions import TypedDict  # pydantic reads no other on Python 3.1
 
 from kasal_jupyter.schemas.base import WHOLE, Document, Given, Listed, ListQuery, Model, Name, Query, called
 from kasal_jupyter.schemas.cassettes import Cassette
+from kasal_jupyter.schemas.datasets import RatingGiven, Thumb
 from kasal_jupyter.schemas.people import AskedKind, OnTimeout
 from kasal_jupyter.schemas.tasks import TaskState
 from kasal_jupyter.schemas.tools import ClientTool
@@ -388,6 +389,8 @@ class Execution(Document):
         False, description="Whether a server is to go on with it, since a crash of its own has cut it off."
     )
     resumed_by: str | None = Field(None, description="The execution that goes on with it: the latest.")
+    rating: RatingGiven | None = Field(None, description="What somebody makes of it.")
+    thumb: Thumb | None = Field(None, description="The rating's.")
     idempotency_key: str | None = Field(None, description="The owner and the key it was asked for with.")
     request_digest: str | None = Field(None, description="Of what was asked for with that key.")
 
@@ -397,6 +400,7 @@ class ExecutionQuery(ListQuery):
 
     crew_id: str | None = Field(None, description="One crew's executions.")
     status: Status | None = Field(None, description="Those in one state.")
+    thumb: Thumb | None = Field(None, description="Those that are rated so.")
     since: str | None = Field(
         None, pattern=TIME_PATTERN, description="Those accepted at this time or later, 2024-01-15T10:30:00Z."
     )
@@ -451,6 +455,7 @@ class ExecutionStatus(Model):
     calls: Calls = Field(
         default_factory=Calls, description="How many calls a record has answered, and what that has saved."
     )
+    rating: RatingGiven | None = Field(None, description="What somebody makes of it, where it is rated.")
 
 
 class ExecutionRecorded(ExecutionStatus):

@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, TypeVar
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.base import Document
 from kasal_jupyter.schemas.crews import Crew, CrewVersion, CrewVersionBody
+from kasal_jupyter.schemas.datasets import Dataset, StoredRow
 from kasal_jupyter.schemas.executions import Execution, StopRequest
 from kasal_jupyter.schemas.mcp import McpServer
 from kasal_jupyter.schemas.memory import KnowledgeSource, Memory, Passage
@@ -124,11 +125,27 @@ TASKS = Collection(
 EXECUTIONS = Collection(
     "executions",
     Execution,
-    ("crew_id", "owner", "status", "server", "idempotency_key", "booked", "to_resume"),
-    facets=("owner", "crew_id", "status", "created_at"),
+    ("crew_id", "owner", "status", "server", "idempotency_key", "booked", "to_resume", "thumb"),
+    facets=("owner", "crew_id", "status", "created_at", "thumb"),
     sorted=("crew_name", "duration"),
     searched=("crew_name", "result"),
     grams=True,
+)
+DATASETS = Collection(
+    "datasets",
+    Dataset,
+    ("owner", "name"),
+    facets=("owner", "name"),
+    sorted=("name", "updated_at"),
+    searched=("name",),
+    counted="owner",
+)
+DATASET_ROWS = Collection(
+    "dataset_rows",
+    StoredRow,
+    ("dataset_id",),
+    order="position",
+    counted="owner",
 )
 RUN_REQUESTS = Collection("run_requests", RunRequest, ("digest", "root", "parent"))
 STOP_REQUESTS = Collection("stop_requests", StopRequest, ("server",))
@@ -197,6 +214,8 @@ CATALOG: tuple[Collection[Any], ...] = (
     AGENTS,
     TASKS,
     EXECUTIONS,
+    DATASETS,
+    DATASET_ROWS,
     RUN_REQUESTS,
     STOP_REQUESTS,
     DELIVERIES,
