@@ -127,9 +127,11 @@ class DatasetRowsHandler(DatasetResource):
             size=LISTED * len(page.documents),
         )
 
-    @operation("Add dataset rows", access="editor", body=DatasetRows, answers={200: Dataset}, errors=(404,))
+    @operation("Add dataset rows", access="editor", body=DatasetRows, answers={201: Dataset}, errors=(404,))
     async def post(self, dataset_id: str) -> None:
         """Add rows to a dataset, behind those that it has: 10,000 in all at the most."""
         body, caller = self.body(DatasetRows), self.caller
         self.dataset(dataset_id)
-        self.answer(await datasets.add_rows(self.parts.store, dataset_id, body, caller.owner, caller.sees))
+        self.answer(
+            await datasets.add_rows(self.parts.store, dataset_id, body, caller.owner, caller.sees), 201
+        )

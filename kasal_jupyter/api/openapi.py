@@ -248,6 +248,7 @@ Resources = Sequence[tuple[str, type[ApiHandler]]]
 """Handlers by the templates of their paths."""
 
 ID_EXAMPLES: Mapping[str, str] = {
+    "dataset_id": "dataset_4t9k2m0x7q1z",
     "crew_id": "crew_abc123",
     "version": "3",
     "agent_id": "agent_001",

@@ -100,8 +100,8 @@ class StoredRow(Document):
     id: str
     dataset_id: str
     owner: str
-    position: int
     inputs: dict[str, Any]
+    position: int
     expected: Any = None
     source_job: str | None = None
 
