@@ -214,10 +214,10 @@ class JsonField:
         """Compare the values: numbers as numbers, texts but for blanks around them."""
         wanted = _expected(answer)
         if isinstance(wanted, str):
-            wanted = _read_json(wanted, wanted)
+            wanted = read_json(wanted, wanted)
         if isinstance(wanted, dict | list) and (whole := _at(wanted, self.path)) is not _NOTHING:
             wanted = whole
-        given = answer.structured if answer.structured is not None else _read_json(answer.output, None)
+        given = answer.structured if answer.structured is not None else read_json(answer.output, None)
         found = _at(given, self.path)
         return float(found is not _NOTHING and _same(found, wanted))
 
@@ -327,7 +327,7 @@ def _at(value: Any, path: str) -> Any:
     return value
 
 
-def _read_json(text: str, otherwise: Any) -> Any:
+def read_json(text: str, otherwise: Any) -> Any:
     """Read JSON that may stand in a fence, as models like to write it."""
     body = text.strip()
     if body.startswith(_FENCE) and body.endswith(_FENCE):

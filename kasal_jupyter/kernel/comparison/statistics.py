@@ -94,9 +94,10 @@ def averaged(scores: Sequence[Sequence[float | None]], instead: float | None = N
     Parameters
     ----------
     scores
-        A row's, of each repeat; None where there is none.
+        A row's, of each repeat; None where it has failed, and no number where it could not be scored: that is
+        left out.
     instead
-        What stands in the place of those; where it is None as well, they are left out.
+        What stands in the place of what has failed; where it is None as well, that is left out too.
 
     Returns
     -------
@@ -110,7 +111,7 @@ def averaged(scores: Sequence[Sequence[float | None]], instead: float | None = N
 
 def _mean(row: Sequence[float | None], instead: float | None) -> float:
     known = [instead if each is None else each for each in row]
-    left = [each for each in known if each is not None]
+    left = [each for each in known if each is not None and not math.isnan(each)]
     return math.fsum(left) / len(left) if left else math.nan
 
 
@@ -122,6 +123,9 @@ def estimate(values: Numbers, *, level: float = LEVEL, seed: int = 0) -> Estimat
     if not known.size:
         return None
     low, high = _share_interval(known, level) if _yes_or_no(known) else _interval(known, level, seed)
+    if low is not None and known.min() >= 0:
+        # What is never below 0 is not so on average.
+        low = max(low, 0.0)
     return Estimate(float(known.mean()), low, high, int(known.size))
 
 
@@ -224,6 +228,17 @@ def _share_interval(values: Numbers, level: float) -> tuple[float, float]:
 
 def _yes_or_no(values: Numbers) -> bool:
     return bool(((values == 0) | (values == 1)).all())
+
+
+def required_statistics() -> None:
+    """Refuse where scipy is not there, before anything has cost something.
+
+    Raises
+    ------
+    CellError
+        It is not installed; the message says what to install.
+    """
+    _stats()
 
 
 def _stats() -> Any:
