@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from kasal_jupyter.errors import Conflict, Fault, InvalidRequest
-from kasal_jupyter.schemas.base import new_id, utc_now
+from kasal_jupyter.schemas.base import new_id, utc_now, utc_now_precise
 from kasal_jupyter.schemas.datasets import (
     MOST_ROWS,
     Dataset,
@@ -37,7 +37,7 @@ async def rate(store: Store, execution: Execution, rating: Rating, author: str) 
     """
     if execution.status not in ENDED:
         raise Conflict(f"Execution {execution.id} is {execution.status}; it is rated when it has ended")
-    given = RatingGiven(**rating.model_dump(), author=author, rated_at=utc_now())
+    given = RatingGiven(**rating.model_dump(), author=author, rated_at=utc_now_precise())
     fields = {"rating": given.model_dump(), "thumb": given.thumb}
     await store.change(lambda: store.executions.update(execution.id, fields))
     return given
@@ -145,7 +145,7 @@ def _rated_rows(
 ) -> Iterator[DatasetRow]:
     """Give the rows that rated executions make; of several with the same inputs, the one rated last."""
     thumbs = [rated.thumb] if rated.thumb is not None else ["up", "down"]
-    scope = {"owner": owner} if rated.crew_id is None else {"crew_id": rated.crew_id}
+    scope: dict[str, Any] = {"owner": owner} if rated.crew_id is None else {"crew_id": rated.crew_id}
     found = [each for thumb in thumbs for each in store.executions.find(thumb=thumb, **scope) if sees(each)]
     latest: dict[bytes, Execution] = {}
     for each in sorted(found, key=_rated_at):

@@ -96,8 +96,8 @@ def arm_figures(label: str, runs: Runs, scores: Scores, *, seed: int = 0) -> Arm
     costs = [run.cost for run in every]
     return ArmFigures(
         label=label,
-        score=estimate(averaged(scores, 0.0), seed=seed),
-        completed=estimate(averaged(scores), seed=seed),
+        score=estimate(averaged(scores, 0.0), seed=seed, shares=True),
+        completed=estimate(averaged(scores), seed=seed, shares=True),
         cost=estimate(averaged(_costs(runs)), seed=seed),
         seconds=estimate(averaged(_seconds(runs)), seed=seed),
         runs=len(every),
@@ -114,16 +114,18 @@ def pairs_of(
     """Compare each arm with the first; of several, all intervals hold together at the level that is said."""
     level = level_of_each(len(labels) - 1)
 
-    def compared(of: Callable[[int], Scores], instead: float | None, other: int) -> Difference | None:
+    def compared(
+        of: Callable[[int], Scores], instead: float | None, other: int, *, shares: bool = False
+    ) -> Difference | None:
         one, two = averaged(of(0), instead), averaged(of(other), instead)
-        return difference(one, two, level=level, seed=seed)
+        return difference(one, two, level=level, seed=seed, shares=shares)
 
     return [
         Pair(
             first=labels[0],
             second=labels[other],
-            score=compared(scores.__getitem__, 0.0, other),
-            completed=compared(scores.__getitem__, None, other),
+            score=compared(scores.__getitem__, 0.0, other, shares=True),
+            completed=compared(scores.__getitem__, None, other, shares=True),
             cost=compared(lambda arm: _costs(runs[arm]), None, other),
             seconds=compared(lambda arm: _seconds(runs[arm]), None, other),
             failed=sum(not run.completed for arm in (0, other) for row in runs[arm] for run in row),
@@ -272,5 +274,5 @@ def p_text(p: float) -> str:
 
 def _round(rows: int) -> int:
     """Give two digits of a number of rows: it is no more exact than that; rounded up."""
-    unit = 10 ** max(0, len(str(rows)) - 2)
+    unit: int = 10 ** max(0, len(str(rows)) - 2)
     return -(-rows // unit) * unit

@@ -115,21 +115,30 @@ def _mean(row: Sequence[float | None], instead: float | None) -> float:
     return math.fsum(left) / len(left) if left else math.nan
 
 
-def estimate(values: Numbers, *, level: float = LEVEL, seed: int = 0) -> Estimate | None:
-    """Give the mean over rows with its interval; None where no row has a value."""
+def estimate(
+    values: Numbers, *, level: float = LEVEL, seed: int = 0, shares: bool = False
+) -> Estimate | None:
+    """Give the mean over rows with its interval; None where no row has a value.
+
+    ``shares`` says that rows which are all 0 or 1 are a no or a yes.
+    """
     import numpy as np
 
     known = values[~np.isnan(values)]
     if not known.size:
         return None
-    low, high = _share_interval(known, level) if _yes_or_no(known) else _interval(known, level, seed)
+    low, high = (
+        _share_interval(known, level) if shares and _yes_or_no(known) else _interval(known, level, seed)
+    )
     if low is not None and known.min() >= 0:
         # What is never below 0 is not so on average.
         low = max(low, 0.0)
     return Estimate(float(known.mean()), low, high, int(known.size))
 
 
-def difference(first: Numbers, second: Numbers, *, level: float = LEVEL, seed: int = 0) -> Difference | None:
+def difference(
+    first: Numbers, second: Numbers, *, level: float = LEVEL, seed: int = 0, shares: bool = False
+) -> Difference | None:
     """Compare two by the rows that both have; None where there is none.
 
     Parameters
@@ -140,6 +149,8 @@ def difference(first: Numbers, second: Numbers, *, level: float = LEVEL, seed: i
         The interval's; of several comparisons at once, see :func:`level_of_each`.
     seed
         What the bootstrap's lot is drawn with.
+    shares
+        Whether rows which are all 0 or 1 are a no or a yes.
     """
     import numpy as np
 
@@ -151,7 +162,7 @@ def difference(first: Numbers, second: Numbers, *, level: float = LEVEL, seed: i
     changes = np.where(np.isclose(one, other, rtol=1e-12, atol=1e-12), 0.0, other - one)
     low, high = _interval(changes, level, seed)
     higher, lower = int((changes > 0).sum()), int((changes < 0).sum())
-    p = mcnemar(higher, lower) if _yes_or_no(one) and _yes_or_no(other) else None
+    p = mcnemar(higher, lower) if shares and _yes_or_no(one) and _yes_or_no(other) else None
     decided = (
         low is not None
         and high is not None
@@ -182,7 +193,7 @@ def _needed(changes: Numbers, level: float) -> int | None:
     if mean == 0:
         return None
     spread = float(changes.std(ddof=1)) if rows > 1 else 0.0
-    quantiles = stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(POWER)
+    quantiles = float(stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(POWER))
     by_spread = math.ceil((quantiles * spread / mean) ** 2)
     by_test = math.ceil(least_differing(level) * rows / differing)
     return max(by_spread, by_test, rows + 1)

@@ -143,7 +143,7 @@ COMMANDS: dict[str, Command] = {
         Command(
             "compare",
             "evaluation",
-            "Run the same rows through crews, versions or models, score the answers, and say which is better.",
+            "Run the same rows through crews, versions or models, score the answers, say which is better.",
             (
                 "%kasal compare Support Support@3 --rows df --score exact",
                 '%kasal compare Support "Support 2" --rows questions --score json:topic --repeats 3',

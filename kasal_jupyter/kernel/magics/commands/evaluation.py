@@ -70,7 +70,7 @@ def compare_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--score",
         metavar="HOW",
-        help="a function of the notebook's, exact, contains, regex:PATTERN, numeric:0.01, numeric:1%%, json:FIELD",
+        help="a function of the notebook's, exact, contains, regex:PATTERN, numeric:0.01, json:FIELD",
     )
     add_comparison(parser)
     parser.add_argument("-o", "--output", metavar="NAME", help="the variable that takes what comes of it")
@@ -104,10 +104,10 @@ def dataset_arguments(parser: Parser) -> None:
     parser.add_argument("dataset", nargs="?", metavar="NAME", help="its name; without one, all are listed")
     parser.add_argument("--rows", metavar="FRAME", help="make it of a frame of the notebook")
     parser.add_argument("--expected", metavar="COLUMN", type=phrase, help="the column with what is expected")
-    add_dataset(parser)
+    add_dataset_making(parser)
 
 
-def add_dataset(parser: ArgumentParser) -> None:
+def add_dataset_making(parser: ArgumentParser) -> None:
     """Have a parser take what a notebook and a terminal may both say of a dataset; see :func:`rated_of`."""
     parser.add_argument("--rated", action="store_true", help="make it of past runs that were rated")
     parser.add_argument("--crew", metavar="NAME", type=phrase, help="of these, one crew's")
