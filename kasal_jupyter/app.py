@@ -40,6 +40,7 @@ from kasal_jupyter.crews.members import Members
 from kasal_jupyter.errors import StoreError
 from kasal_jupyter.executions.backends.child import worker_environment
 from kasal_jupyter.executions.backends.local import LocalBackend, StartMethod
+from kasal_jupyter.executions.batches.batches import Batches
 from kasal_jupyter.executions.crew_memories import CrewMemories
 from kasal_jupyter.executions.cut_off import CutOffRuns
 from kasal_jupyter.executions.disabled_users import DisabledOwners
@@ -285,6 +286,11 @@ class KasalApp(ExtensionApp):
     ).tag(config=True)
     max_body_bytes = Int(
         2 * 1024 * 1024, min=1024, help="Largest body of a request, in bytes; a larger one is refused."
+    ).tag(config=True)
+    max_batch_bytes = Int(
+        32 * 1024 * 1024,
+        min=1024,
+        help="Largest body of a request that has a batch's rows, in bytes; a larger one is refused.",
     ).tag(config=True)
     max_bodies_bytes = Int(
         64 * 1024 * 1024,
@@ -553,6 +559,17 @@ class KasalApp(ExtensionApp):
         catalog = replace(catalog, stored=providers.credentials, guard=guard)
         recall = CrewMemories(store, folder, catalog, guard)
         webhooks = Webhooks(store, SigningSecrets(store, secrets), guard)
+        runs = Runs(
+            store,
+            folder,
+            self._backend,
+            catalog,
+            limits=limits,
+            toolbox=tools.toolbox,
+            webhooks=webhooks,
+            memories=recall,
+            resumes=self.resume_on_start and not isinstance(catalog, SandboxCatalog),
+        )
         return Parts(
             store=store,
             crews=crews,
@@ -563,16 +580,12 @@ class KasalApp(ExtensionApp):
             memories=Memories(store),
             knowledge=Knowledge(store),
             recall=recall,
-            runs=Runs(
-                store,
-                folder,
-                self._backend,
-                catalog,
-                limits=limits,
-                toolbox=tools.toolbox,
-                webhooks=webhooks,
-                memories=recall,
-                resumes=self.resume_on_start and not isinstance(catalog, SandboxCatalog),
+            runs=runs,
+            batches=Batches(
+                runs,
+                crews,
+                most_bytes=self.max_batch_bytes,
+                open_=lambda: not maintenance.state.enabled,
             ),
             webhooks=webhooks,
             fanouts=Fanouts(self._doors.watch.one_look),
@@ -627,6 +640,7 @@ class KasalApp(ExtensionApp):
         left = await self._done_of(
             {
                 "take over what servers that are gone have left": parts.runs.settle,
+                "go on with batches": parts.batches.settle,
                 "bring in order what crews remember": parts.recall.begin,
                 "delete the sandboxes of servers that are gone": partial(
                     asyncio.to_thread, self._drop_old_sandboxes
@@ -655,6 +669,7 @@ class KasalApp(ExtensionApp):
         assert self._cut_off is not None
         await self._disabled.stop_runs()
         await self._cut_off.go_on()
+        await self.parts.batches.look()
         await self.parts.runs.clear_away()
         self._looks += 1
         if self._looks % int(ASK_SECONDS / LOOK_SECONDS) == 0:
@@ -695,6 +710,8 @@ class KasalApp(ExtensionApp):
 
     async def _close(self, parts: Parts) -> None:
         opened = [parts] if self._sandbox_parts is None else [self._sandbox_parts, parts]
+        for each in opened:
+            each.batches.end()
         closing = asyncio.gather(*(each.runs.close() for each in opened))
         await asyncio.wait([closing], timeout=RUNS_SECONDS)
         if self._backend is not None:
@@ -725,6 +742,7 @@ class KasalApp(ExtensionApp):
         opened = [parts for parts in (self.parts, self._sandbox_parts) if parts is not None]
         counts = {
             "executions": sum(parts.runs.active for parts in opened),
+            "batches": sum(parts.batches.active for parts in opened),
             "sockets": len(EventSocket.opened),
         }
         return {what: count for what, count in counts.items() if count} or None

@@ -40,6 +40,7 @@ from kasal_jupyter.errors import (
     Unauthorized,
     Unavailable,
 )
+from kasal_jupyter.executions.batches.batches import Batches
 from kasal_jupyter.executions.crew_memories import CrewMemories
 from kasal_jupyter.executions.service import Runs
 from kasal_jupyter.executions.webhooks import Webhooks
@@ -115,6 +116,7 @@ class Parts:
     knowledge: Knowledge
     recall: CrewMemories
     runs: Runs
+    batches: Batches
     webhooks: Webhooks
     fanouts: Fanouts
     accounts: Accounts

@@ -81,7 +81,10 @@ class ExecutionsHandler(ApiHandler):
         page = await list_page(
             self.parts.store.executions,
             query,
-            {**self.caller.scope, "crew_id": query.crew_id, "status": query.status, "thumb": query.thumb},
+            {
+                **self.caller.scope,
+                **query.model_dump(include={"crew_id", "status", "thumb", "batch", "schedule"}),
+            },
             searched=("crew_name", "result"),
             least={"created_at": query.since},
             below={"created_at": query.until},

@@ -22,6 +22,17 @@ from kasal_jupyter.api.auth import (
     UsersHandler,
 )
 from kasal_jupyter.api.base import Parts
+from kasal_jupyter.api.batches import (
+    BatchesHandler,
+    BatchEventsHandler,
+    BatchHandler,
+    BatchPauseHandler,
+    BatchResultsHandler,
+    BatchResumeHandler,
+    BatchRetryHandler,
+    BatchRowsHandler,
+    BatchStopHandler,
+)
 from kasal_jupyter.api.crews import (
     CrewCheckHandler,
     CrewHandler,
@@ -121,6 +132,15 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/executions/{job_id}/fork", ForkHandler),
     ("/executions/{job_id}/diff/{other_id}", DiffHandler),
     ("/executions/{job_id}/tool_calls/{call_id}", ToolCallHandler),
+    ("/batches", BatchesHandler),
+    ("/batches/{batch_id}", BatchHandler),
+    ("/batches/{batch_id}/rows", BatchRowsHandler),
+    ("/batches/{batch_id}/results", BatchResultsHandler),
+    ("/batches/{batch_id}/events", BatchEventsHandler),
+    ("/batches/{batch_id}/pause", BatchPauseHandler),
+    ("/batches/{batch_id}/resume", BatchResumeHandler),
+    ("/batches/{batch_id}/retry", BatchRetryHandler),
+    ("/batches/{batch_id}/stop", BatchStopHandler),
     ("/usage", UsageHandler),
     ("/webhooks/secret", SecretHandler),
     ("/webhooks/secret/rotate", RotateHandler),

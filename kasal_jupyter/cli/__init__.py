@@ -33,6 +33,8 @@ class WrongUsage(KasalError):
 _GROUPS = {
     "Run crews": {
         "run": "run a crew, from a YAML file or by its name, and watch it",
+        "map": "run a crew over the rows of a file, a run a row",
+        "batches": "list the batches, or tell one to pause, go on or end",
         "ps": "list the latest executions",
         "status": "tell how an execution stands",
         "wait": "wait for an execution's end, and print its answer",
@@ -70,6 +72,7 @@ _GROUPS = {
 
 _MODULES = {
     "compare": ("compare", "dataset", "rate"),
+    "batches": ("map", "batches"),
     "crews": ("crews", "history", "rename", "copy", "rm", "generate"),
     "data_folder": ("user", "db"),
     "executions": ("ps", "status", "result", "answer", "stop", "artifacts", "usage", "export"),

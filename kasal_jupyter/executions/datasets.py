@@ -19,7 +19,7 @@ from kasal_jupyter.schemas.datasets import (
     RatedRuns,
     Rating,
     RatingGiven,
-    StoredRow,
+    KeptRow,
 )
 from kasal_jupyter.schemas.executions import ENDED, Execution
 from kasal_jupyter.store.store import Store
@@ -125,7 +125,7 @@ def _added(store: Store, dataset: Dataset, rows: Iterable[DatasetRow]) -> Datase
             text = f"A dataset has at most {MOST_ROWS:,} rows"
             raise InvalidRequest(INVALID, faults=[Fault("rows", text)])
         given = {"id": new_id("row"), "dataset_id": dataset.id, "owner": dataset.owner, "position": total}
-        store.dataset_rows.insert(StoredRow(**given, **row.model_dump()))
+        store.dataset_rows.insert(KeptRow(**given, **row.model_dump()))
         total += 1
     changed = dataset.model_copy(update={"total": total, "updated_at": utc_now()})
     store.datasets.replace(changed)

@@ -37,10 +37,13 @@ from kasal_jupyter.store.store import Store
 MOST_ATTEMPTS = 3
 """Attempts at a run that may fail at one and the same call."""
 
+_PART_OF = ("batch", "schedule", "allowances")
+"""Fields of the message that say what the run is a part of: whoever goes on with it is so, too."""
+
 _OF_ONE_RUN = frozenset(
-    {"job_id", "inputs", "folder", "clock", "source", "own", "journal_bytes", "unrepeated"}
+    {"job_id", "inputs", "folder", "clock", "source", "own", "journal_bytes", "unrepeated", *_PART_OF}
 )
-"""Fields of the message that are not stored: they are another run's, or stand in the execution."""
+"""Fields of the message that are not stored with it: another run's, or those that stand elsewhere."""
 
 
 def request_of(
@@ -77,7 +80,13 @@ def request_of(
         place=spec.source.place if spec.source is not None else None,
         digest=digest,
         once=once,
+        **part_of(spec),
     )
+
+
+def part_of(spec: RunSpec) -> dict[str, Any]:
+    """Give what a run is a part of: the fields of its message, and of what it was asked."""
+    return {name: getattr(spec, name) for name in _PART_OF}
 
 
 def _entrusted_to_nobody(spec: RunSpec) -> RunSpec:
@@ -130,7 +139,8 @@ def replay_spec(request: RunRequest, earlier: Execution, **of_one_run: Any) -> R
     Conflict
         What was stored does not fit this version.
     """
-    return _spec_of(request, earlier, **of_one_run)
+    alone: dict[str, Any] = {"batch": None, "schedule": None, "allowances": []}
+    return _spec_of(request, earlier, **alone, **of_one_run)
 
 
 def whole_of(request: RunRequest, earlier: Execution) -> tuple[WholeCrew, RunSpec]:
@@ -151,7 +161,8 @@ def whole_of(request: RunRequest, earlier: Execution) -> tuple[WholeCrew, RunSpe
 
 def _spec_of(request: RunRequest, earlier: Execution, **of_one_run: Any) -> RunSpec:
     try:
-        return RunSpec.model_validate({**request.spec, "inputs": earlier.inputs, **of_one_run})
+        kept = {**request.spec, **request.model_dump(include=set(_PART_OF)), "inputs": earlier.inputs}
+        return RunSpec.model_validate({**kept, **of_one_run})
     except ValidationError as error:
         raise Conflict(
             f"{earlier.id} was run by another version, and what it was asked does not fit this one; run its "
@@ -170,7 +181,7 @@ def changed(
     """Give what is asked by who goes on with a run: all as it was, but for what is changed."""
     tools = changed_tools(before.client_tools, change.tools)
     budget = changed_budget(before.budget, change.budget)
-    return Asked(whole, inputs, owner, tools, budget, model=change.model)
+    return Asked(whole, inputs, owner, tools, budget, model=change.model, **part_of(before))
 
 
 def changed_budget(before: Budget | None, change: Budget | None) -> Budget | None:

@@ -81,7 +81,8 @@ def recover(store: Store, path: Path, job_id: str, *, resumes: bool = False) -> 
         noted: dict[str, Any] = {}
         if not feed.summary.ended:
             last = interrupted_event(feed.now())
-            if resumes and execution.verb != "replay":
+            # A batch goes on with its rows itself.
+            if resumes and execution.verb != "replay" and execution.batch is None:
                 why_not = why_left(store, execution, feed.summary)
                 last, noted = cut_off_event(feed.now(), why_not), {"to_resume": why_not is None}
             for line in feed.journal.append([last]):

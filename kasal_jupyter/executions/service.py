@@ -26,7 +26,7 @@ from kasal_jupyter.executions.feed import POLL_SECONDS, Feed, Feeds
 from kasal_jupyter.executions.files import Presence, RunFiles, take_in_files
 from kasal_jupyter.executions.journal import Journal
 from kasal_jupyter.executions.ledger import book_past_runs, settle
-from kasal_jupyter.executions.lineage import asked_of, follow_up, require_alone, source_of, whole_of
+from kasal_jupyter.executions.lineage import asked_of, follow_up, part_of, require_alone, source_of, whole_of
 from kasal_jupyter.executions.once import answering
 from kasal_jupyter.executions.queue import RETRY_SECONDS, RunLimits, RunQueue
 from kasal_jupyter.executions.recovery import INTERRUPTED, forget_requests, left_over, recover
@@ -120,6 +120,8 @@ class Runs:
         self._adopting = asyncio.Lock()
         self.on_end: Callable[[RunSummary], None] | None = None
         """Told of every run of this server that has ended."""
+        self.on_move: Callable[[str], None] | None = None
+        """Told the id of every run of this server that has begun, waits for a person, or is stored."""
 
     # -- the life of a run ---------------------------------------------------------------------------
 
@@ -132,6 +134,7 @@ class Runs:
         *,
         size: int,
         keyed: KeyedRequest | None = None,
+        within: Callable[[str], None] | None = None,
     ) -> tuple[Execution, bool]:
         """Accept a run, and queue it.
 
@@ -149,6 +152,8 @@ class Runs:
             How much there is to check.
         keyed
             The key that the client sent along.
+        within
+            Told its id in the change that stores it; what this raises keeps it from being accepted.
 
         Returns
         -------
@@ -167,7 +172,7 @@ class Runs:
             await self.put_away(crew_id)
             made = await beside_loop(prepare, size=size, owner=owner)
             try:
-                run, execution = await self._accept(made, keyed)
+                run, execution = await self._accept(made, keyed, within)
             except OSError as error:
                 raise StoreError(f"The execution cannot be stored: {error.strerror or error}") from error
             if run is None:
@@ -182,7 +187,9 @@ class Runs:
         self._pump()
         return execution, True
 
-    async def _accept(self, made: Prepared, keyed: KeyedRequest | None) -> tuple[Run | None, Execution]:
+    async def _accept(
+        self, made: Prepared, keyed: KeyedRequest | None, within: Callable[[str], None] | None
+    ) -> tuple[Run | None, Execution]:
         """Write all that is kept of a run, and wait until it is on disk.
 
         Of a request that was started already, nothing stays, and that execution is given.
@@ -203,6 +210,8 @@ class Runs:
                 self.store.run_requests.insert(made.asked)
                 if made.noted is not None:
                     note_run(self.store, made.noted)
+                if within is not None:
+                    within(job_id)
                 if self.webhooks is not None and made.told is not None:
                     # Of one change with the run: what is accepted is delivered.
                     self.webhooks.accept(job_id, made.told, self.presence.server_id)
@@ -543,6 +552,15 @@ class Runs:
                     break
         return states
 
+    def knows(self, job_id: str) -> bool:
+        """Say whether a run is this server's, and goes on."""
+        return job_id in self._runs
+
+    def queued_among(self, job_ids: Iterable[str]) -> int:
+        """Count the runs of this server among some that wait for a place."""
+        found = (self._runs.get(job_id) for job_id in job_ids)
+        return sum(run is not None and run.phase is Phase.QUEUED for run in found)
+
     @property
     def waiting(self) -> int:
         """How many executions of this server wait for a place."""
@@ -573,7 +591,7 @@ class Runs:
         source = source_of(self.store, self.files, "resume", job_id).before
         if source is not None and execution.verb == "resume":
             source = source.model_copy(update={"lineage": kept.root})
-        own = {"source": source, "edits": before.edits, "cassette": before.cassette}
+        own = {"source": source, "edits": before.edits, "cassette": before.cassette, **part_of(before)}
         return checked.required().model_copy(update={**own, "journal_bytes": bytes_left})
 
     def checked(
@@ -677,6 +695,8 @@ class Runs:
 
         await self.store.change(save)
         self._states[run.spec.job_id] = fields["status"]
+        if self.on_move is not None and summary.ended:
+            self.on_move(run.spec.job_id)
 
     def changed(self, run: Run) -> None:
         """Share out the places anew."""
@@ -692,6 +712,8 @@ class Runs:
         if not run.ended:
             self._chores.begin(self.save(run, final=False, memories=False))
         self._pump()
+        if self.on_move is not None:
+            self.on_move(run.spec.job_id)
 
     def stored(self, run: Run) -> None:
         """Let go of a run: the store answers for it from now on."""

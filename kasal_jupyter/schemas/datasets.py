@@ -94,7 +94,7 @@ class Dataset(Document):
     updated_at: str
 
 
-class StoredRow(Document):
+class KeptRow(Document):
     """A row as it is stored."""
 
     id: str

@@ -393,6 +393,8 @@ class Execution(Document):
     thumb: Thumb | None = Field(None, description="The rating's.")
     idempotency_key: str | None = Field(None, description="The owner and the key it was asked for with.")
     request_digest: str | None = Field(None, description="Of what was asked for with that key.")
+    batch: str | None = Field(None, description="The batch that it is a row of.")
+    schedule: str | None = Field(None, description="The schedule that has started it.")
 
 
 class ExecutionQuery(ListQuery):
@@ -401,6 +403,8 @@ class ExecutionQuery(ListQuery):
     crew_id: str | None = Field(None, description="One crew's executions.")
     status: Status | None = Field(None, description="Those in one state.")
     thumb: Thumb | None = Field(None, description="Those that are rated so.")
+    batch: str | None = Field(None, description="The rows of one batch.")
+    schedule: str | None = Field(None, description="Those that one schedule has started.")
     since: str | None = Field(
         None, pattern=TIME_PATTERN, description="Those accepted at this time or later, 2024-01-15T10:30:00Z."
     )
@@ -456,6 +460,8 @@ class ExecutionStatus(Model):
         default_factory=Calls, description="How many calls a record has answered, and what that has saved."
     )
     rating: RatingGiven | None = Field(None, description="What somebody makes of it, where it is rated.")
+    batch: str | None = Field(None, description="The batch that it is a row of.")
+    schedule: str | None = Field(None, description="The schedule that has started it.")
 
 
 class ExecutionRecorded(ExecutionStatus):

@@ -254,6 +254,11 @@ class RunSpec(Model):
     cassette: RunCassette | None = Field(
         None, description="What makes its calls those of a cassette; None: it has none."
     )
+    batch: str | None = Field(None, description="The batch that it is a row of.")
+    schedule: str | None = Field(None, description="The schedule that has started it.")
+    allowances: list[str] = Field(
+        default_factory=list, description="The budgets that it shares with others, by their ids."
+    )
     journal_bytes: int = Field(200_000_000, description="Bytes of events that it may record.")
     clock: float = Field(default_factory=clock_anchor, description="What tells the time of its events.")
 
@@ -296,6 +301,11 @@ class RunRequest(Document):
         None, description="Of all that its answer depends on; null where the answer hangs on more."
     )
     once: bool = Field(False, description="Whether it answers for whoever asks for the same meanwhile.")
+    batch: str | None = Field(None, description="The batch that it is a row of.")
+    schedule: str | None = Field(None, description="The schedule that has started it.")
+    allowances: list[str] = Field(
+        default_factory=list, description="The budgets that it shares with others, by their ids."
+    )
 
 
 class RunToolAnswer(Model):

@@ -11,8 +11,9 @@ from typing import Any, Generic, Literal, TypeVar
 
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.base import Document
+from kasal_jupyter.schemas.batches import StoredBatch, StoredRow
 from kasal_jupyter.schemas.crews import Crew, CrewVersion, CrewVersionBody
-from kasal_jupyter.schemas.datasets import Dataset, StoredRow
+from kasal_jupyter.schemas.datasets import Dataset, KeptRow
 from kasal_jupyter.schemas.executions import Execution, StopRequest
 from kasal_jupyter.schemas.mcp import McpServer
 from kasal_jupyter.schemas.memory import KnowledgeSource, Memory, Passage
@@ -125,7 +126,10 @@ TASKS = Collection(
 EXECUTIONS = Collection(
     "executions",
     Execution,
-    ("crew_id", "owner", "status", "server", "idempotency_key", "booked", "to_resume", "thumb"),
+    (
+        *("crew_id", "owner", "status", "server", "idempotency_key", "booked", "to_resume"),
+        *("batch", "schedule", "thumb"),
+    ),
     facets=("owner", "crew_id", "status", "created_at", "thumb"),
     sorted=("crew_name", "duration"),
     searched=("crew_name", "result"),
@@ -142,9 +146,36 @@ DATASETS = Collection(
 )
 DATASET_ROWS = Collection(
     "dataset_rows",
-    StoredRow,
+    KeptRow,
     ("dataset_id",),
     order="position",
+    counted="owner",
+)
+BATCHES = Collection(
+    "batches",
+    StoredBatch,
+    ("owner", "crew_id", "status", "server", "digest"),
+    facets=("owner", "crew_id", "status", "name"),
+    sorted=("name",),
+    searched=("name", "crew_name"),
+    counted="owner",
+)
+BATCH_ROWS = Collection(
+    "batch_rows",
+    StoredRow,
+    ("batch_id", "job_id"),
+    # How a batch stands is read from their index alone.
+    facets=(
+        "batch_id",
+        "status",
+        "index",
+        "round",
+        "ended",
+        "spent_cost",
+        "spent_tokens",
+        "recorded",
+        "owner",
+    ),
     counted="owner",
 )
 RUN_REQUESTS = Collection("run_requests", RunRequest, ("digest", "root", "parent"))
@@ -216,6 +247,8 @@ CATALOG: tuple[Collection[Any], ...] = (
     EXECUTIONS,
     DATASETS,
     DATASET_ROWS,
+    BATCHES,
+    BATCH_ROWS,
     RUN_REQUESTS,
     STOP_REQUESTS,
     DELIVERIES,

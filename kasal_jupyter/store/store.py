@@ -14,8 +14,9 @@ from tinydb import TinyDB
 
 from kasal_jupyter.errors import DocumentDamaged, StoreError
 from kasal_jupyter.schemas.agents import Agent
+from kasal_jupyter.schemas.batches import StoredBatch, StoredRow
 from kasal_jupyter.schemas.crews import Crew, CrewVersion, CrewVersionBody
-from kasal_jupyter.schemas.datasets import Dataset, StoredRow
+from kasal_jupyter.schemas.datasets import Dataset, KeptRow
 from kasal_jupyter.schemas.executions import Execution, StopRequest
 from kasal_jupyter.schemas.mcp import McpServer
 from kasal_jupyter.schemas.memory import KnowledgeSource, Memory, Passage
@@ -30,6 +31,8 @@ from kasal_jupyter.schemas.webhooks import HookState, SigningSecret
 from kasal_jupyter.store.collections import (
     AGENTS,
     API_KEYS,
+    BATCH_ROWS,
+    BATCHES,
     CATALOG,
     CREWS,
     DATASET_ROWS,
@@ -88,9 +91,9 @@ class Store:
         The TinyDB itself, with all of its API.
     quota
         How much users may have stored.
-    crews, crew_versions, crew_version_bodies, agents, tasks, executions, datasets, dataset_rows,
-    run_requests, stop_requests, deliveries, ledger, signing_secrets, users, sessions, api_keys, tools,
-    mcp_servers, providers, memories, knowledge, passages, settings
+    crews, crew_versions, crew_version_bodies, agents, tasks, executions, datasets, dataset_rows, batches,
+    batch_rows, run_requests, stop_requests, deliveries, ledger, signing_secrets, users, sessions, api_keys,
+    tools, mcp_servers, providers, memories, knowledge, passages, settings
         The collections.
     """
 
@@ -108,7 +111,9 @@ class Store:
         self.tasks: Repository[Task] = self.repository(TASKS)
         self.executions: Repository[Execution] = self.repository(EXECUTIONS)
         self.datasets: Repository[Dataset] = self.repository(DATASETS)
-        self.dataset_rows: Repository[StoredRow] = self.repository(DATASET_ROWS)
+        self.dataset_rows: Repository[KeptRow] = self.repository(DATASET_ROWS)
+        self.batches: Repository[StoredBatch] = self.repository(BATCHES)
+        self.batch_rows: Repository[StoredRow] = self.repository(BATCH_ROWS)
         self.run_requests: Repository[RunRequest] = self.repository(RUN_REQUESTS)
         self.stop_requests: Repository[StopRequest] = self.repository(STOP_REQUESTS)
         self.deliveries: Repository[HookState] = self.repository(DELIVERIES)

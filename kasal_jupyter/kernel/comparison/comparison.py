@@ -22,7 +22,7 @@ from kasal_jupyter.kernel.comparison.statistics import (
 )
 from kasal_jupyter.kernel.crews.stored_crews import NOTEBOOK
 from kasal_jupyter.kernel.failure import CellError
-from kasal_jupyter.kernel.runs.result import table_of
+from kasal_jupyter.kernel.runs.result import Drawn, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,7 +83,7 @@ class Disagreement:
     jobs: tuple[str, str] | None
 
 
-class Comparison:
+class Comparison(Drawn):
     """How crews fare on the same rows; a notebook shows it as tables, sentences and a plot.
 
     Attributes
@@ -112,7 +112,6 @@ class Comparison:
     ) -> None:
         self.asked, self.judged, self.remarks = asked, judged, list(remarks)
         self.runs_of, self._scores = runs, scores
-        self._drawn_in: int | None = None
         labels = [arm.label for arm in asked.arms]
         self.arms: list[ArmFigures] = [
             arm_figures(label, runs[place], scores[place], seed=asked.seed)
@@ -271,20 +270,16 @@ class Comparison:
         """Draw it under the cell that runs, with its plot; as the cell's value it is not drawn again."""
         from IPython.display import display
 
-        from kasal_jupyter.kernel.runs.result import cell_number
-
         draw({"text/plain": repr(self), "text/html": self._repr_html_()})
         plot = self.plot()
         if plot.points and plot.figure is not None:
             display(plot)  # type: ignore[no-untyped-call]
-        self._drawn_in = cell_number()
+        self.drawn()
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
-        from kasal_jupyter.kernel.runs.result import cell_number
-
-        if self._drawn_in is None or self._drawn_in != cell_number():
+        if not self.drawn_here:
             self.draw(lambda shown: display(shown, raw=True))  # type: ignore[no-untyped-call]
 
 
