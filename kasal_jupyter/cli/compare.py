@@ -107,6 +107,7 @@ def run_compare(args: argparse.Namespace) -> int:
             client,
             asked,
             concurrency=args.at_once,
+            fresh=args.fresh,
             budget=budget_of(args),
             told=_Progress(quiet=args.quiet).told,
         )

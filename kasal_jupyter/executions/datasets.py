@@ -16,10 +16,10 @@ from kasal_jupyter.schemas.datasets import (
     DatasetRow,
     DatasetRows,
     DatasetUpdate,
+    KeptRow,
     RatedRuns,
     Rating,
     RatingGiven,
-    KeptRow,
 )
 from kasal_jupyter.schemas.executions import ENDED, Execution
 from kasal_jupyter.store.store import Store

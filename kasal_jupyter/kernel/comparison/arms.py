@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import threading
+import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kasal_jupyter.errors import InvalidRequest, KasalError, NotFound
 from kasal_jupyter.kernel.crews.stored_crews import NOTEBOOK, find_crew
 from kasal_jupyter.kernel.failure import CellError
-from kasal_jupyter.schemas.executions import ENDED
+from kasal_jupyter.schemas.batches import FINISHED, Batch, BatchCreate, BatchRow, RowGiven
 from kasal_jupyter.schemas.placeholders import names, texts_of
 
 if TYPE_CHECKING:
     from kasal_jupyter.client.client import Client
     from kasal_jupyter.schemas.crews import CrewDetails
-    from kasal_jupyter.schemas.executions import Budget, ExecutionStatus
+    from kasal_jupyter.schemas.executions import Budget
 
-POLL_SECONDS = 0.25
-"""How often it is looked how runs stand."""
-
-AT_ONCE = 8
-"""Runs of all crews together that go on at the same time, where nothing else is said."""
+POLL_SECONDS = 0.5
+"""How often it is looked how batches stand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +174,12 @@ def run_arms(
     *,
     concurrency: int | None = None,
     budget: Budget | None = None,
+    fresh: bool = False,
     told: Told = lambda _: None,
 ) -> list[list[Ran]]:
     """Run each arm over its rows, all at the same time: the machine is as busy for one as for another.
+
+    An arm is a batch, whose name says what runs: what was run already for the same rows is not run again.
 
     Parameters
     ----------
@@ -193,6 +193,8 @@ def run_arms(
         Runs of all arms together that go on at the same time.
     budget
         What each run may use up.
+    fresh
+        Whether all is run, whatever was run already.
     told
         Told now and then how far each has come.
 
@@ -201,71 +203,50 @@ def run_arms(
     list of list of Ran
         Of each arm, what has come of its rows, in their order.
     """
-    if named := [arm.label for arm in arms if arm.model is not None or arm.version != arm.crew.version]:
-        raise CellError(f"{named[0]}: this server runs a crew's newest version alone, with its own models")
-    running = _Running(client, budget, [Standing(len(each)) for each in rows])
-    places = [(row, arm) for arm, each in enumerate(rows) for row in range(len(each))]
-    with ThreadPoolExecutor(concurrency or AT_ONCE) as pool:
-        # Row by row, so that no arm has the machine for itself at the end.
-        waiting = {
-            (row, arm): pool.submit(running.one, arms[arm].crew.id, rows[arm][row], arm)
-            for row, arm in sorted(places)
-        }
-        try:
-            while not all(each.done() for each in waiting.values()):
-                told(running.standings)
-                time.sleep(POLL_SECONDS)
-        except BaseException:
-            running.stop()
-            raise
-    told(running.standings)
-    return [[waiting[row, arm].result() for row in range(len(each))] for arm, each in enumerate(rows)]
+    each = None if concurrency is None else max(1, concurrency // len(arms))
+    batches: list[Batch] = []
+    try:
+        for arm, inputs in zip(arms, rows, strict=True):
+            batches.append(client.start_batch(_batch_of(arm, inputs, budget, each, fresh=fresh)))
+        while True:
+            told([_standing(batch) for batch in batches])
+            if all(batch.status in FINISHED for batch in batches):
+                break
+            time.sleep(POLL_SECONDS)
+            batches = [batch if batch.status in FINISHED else client.batch(batch.id) for batch in batches]
+    except BaseException:
+        for batch in batches:
+            # Some may have ended.
+            with suppress(KasalError):
+                client.tell_batch(batch.id, "stop")
+        raise
+    return [[_ran(row) for row in client.batch_rows(batch.id)] for batch in batches]
 
 
-class _Running:
-    def __init__(self, client: Client, budget: Budget | None, standings: list[Standing]) -> None:
-        self._client = client
-        self._budget = budget
-        self.standings = standings
-        self._jobs: set[str] = set()
-        self._stopped = False
-        self._lock = threading.Lock()
-
-    def one(self, crew_id: str, inputs: dict[str, Any], arm: int) -> Ran:
-        ran = self._run(crew_id, inputs)
-        with self._lock:
-            standing = self.standings[arm]
-            standing.done += 1
-            standing.failed += not ran.completed
-            standing.cost = None if standing.cost is None or ran.cost is None else standing.cost + ran.cost
-        return ran
-
-    def stop(self) -> None:
-        with self._lock:
-            self._stopped = True
-            jobs = list(self._jobs)
-        for job_id in jobs:
-            try:
-                self._client.stop(job_id)
-            except KasalError:
-                continue  # It has ended by itself.
-
-    def _run(self, crew_id: str, inputs: dict[str, Any]) -> Ran:
-        if self._stopped:
-            return Ran(None, "stopped", None, None, None, 0.0, None)
-        try:
-            job_id = self._client.start(crew_id, inputs, budget=self._budget).job_id
-            with self._lock:
-                self._jobs.add(job_id)
-            while (found := self._client.execution(job_id)).status not in ENDED:
-                time.sleep(POLL_SECONDS)
-        except KasalError as error:
-            return Ran(None, "failed", None, None, error.message, None, None)
-        with self._lock:
-            self._jobs.discard(job_id)
-        return _ran(found)
+def _batch_of(
+    arm: Arm, rows: Sequence[dict[str, Any]], budget: Budget | None, concurrency: int | None, *, fresh: bool
+) -> BatchCreate:
+    asks = f" {arm.model}" if arm.model is not None else ""
+    anew = f" {secrets.token_hex(4)}" if fresh else ""
+    return BatchCreate(
+        crew_id=arm.crew.id,
+        crew_version=arm.version,
+        name=f"Comparison: {arm.crew.name[:100]} v{arm.version}{asks[:60]}{anew}",
+        model=arm.model,
+        rows=[RowGiven(inputs=inputs) for inputs in rows],
+        run_budget=budget,
+        concurrency=concurrency,
+        # A row's repeats are equal, and each is to be run.
+        once=False,
+        dedupe=False,
+    )
 
 
-def _ran(found: ExecutionStatus) -> Ran:
-    error = f"{found.error.code}: {found.error.message}" if found.error is not None else None
-    return Ran(found.job_id, found.status, found.result, None, error, found.usage.cost, found.duration)
+def _standing(batch: Batch) -> Standing:
+    done = batch.counts.completed + batch.counts.failed + batch.counts.stopped
+    return Standing(batch.total, done, batch.counts.failed, batch.cost)
+
+
+def _ran(row: BatchRow) -> Ran:
+    error = f"{row.error.code}: {row.error.message}" if row.error is not None else None
+    return Ran(row.job_id, row.status, row.output, row.structured, error, row.cost, row.duration)

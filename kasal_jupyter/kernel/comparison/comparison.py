@@ -336,6 +336,7 @@ def carry_out(
     *,
     concurrency: int | None = None,
     budget: Budget | None = None,
+    fresh: bool = False,
     told: Callable[[Mapping[str, Standing]], None] = lambda _: None,
     origin: str | None = None,
 ) -> Comparison:
@@ -351,6 +352,8 @@ def carry_out(
         Runs of all crews together that go on at the same time.
     budget
         What each run may use up.
+    fresh
+        Whether all is run, whatever was run already for the same rows.
     told
         Told how far each has come, by its label; the judge's is ``judge``.
     origin
@@ -369,6 +372,7 @@ def carry_out(
         rows,
         concurrency=concurrency,
         budget=budget,
+        fresh=fresh,
         told=lambda standings: told(dict(zip(labels, standings, strict=True))),
     )
     runs = [_by_row(each, asked.repeats) for each in ran]
@@ -390,6 +394,7 @@ def carry_out(
         cases,
         concurrency=concurrency,
         budget=budget,
+        fresh=fresh,
         told=lambda standings: told({"judge": standings[0]}),
     )
     return Comparison(asked, runs, _judged_scores(asked, runs, judged), judged)

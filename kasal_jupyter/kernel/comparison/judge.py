@@ -128,6 +128,7 @@ def judge_cases(
     *,
     concurrency: int | None = None,
     budget: Budget | None = None,
+    fresh: bool = False,
     told: Told = lambda _: None,
 ) -> Judged:
     """Have the answers to rows scored; see :func:`~kasal_jupyter.kernel.comparison.arms.run_arms`."""
@@ -135,7 +136,7 @@ def judge_cases(
     orders = [lot.sample(range(len(case.answers)), len(case.answers)) for case in cases]
     asked = [place for place, case in enumerate(cases) if any(each is not None for each in case.answers)]
     rows = [_shown(judge, arm, cases[place], orders[place]) for place in asked]
-    (ran,) = run_arms(client, [arm], [rows], concurrency=concurrency, budget=budget, told=told)
+    (ran,) = run_arms(client, [arm], [rows], concurrency=concurrency, budget=budget, fresh=fresh, told=told)
     scores: list[list[float | None]] = [[None] * len(case.answers) for case in cases]
     jobs: list[str | None] = [None] * len(cases)
     failed = 0

@@ -32,6 +32,7 @@ def compare(
     models: Sequence[str] = (),
     budget: Mapping[str, float] | None = None,
     concurrency: int | None = None,
+    fresh: bool = False,
     seed: int = 0,
 ) -> Comparison:
     """Run the same rows through crews, versions or models, score the answers, and say which is better.
@@ -58,6 +59,9 @@ def compare(
         What each run may use up: ``max_cost`` (US dollars), ``max_tokens``, ``max_seconds``.
     concurrency
         Runs of all crews together that go on at the same time.
+    fresh
+        Whether all is run, also what an earlier comparison has run: of the same crews in the same versions,
+        on the same rows. By default that is not paid for again.
     seed
         What the bootstrap's lot is drawn with.
 
@@ -76,6 +80,7 @@ def compare(
         session.client,
         asked,
         concurrency=concurrency,
+        fresh=fresh,
         budget=read_budget(budget),
         told=progress.told,
         origin=notebook_origin(),

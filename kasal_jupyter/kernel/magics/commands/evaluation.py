@@ -39,6 +39,7 @@ def add_comparison(parser: ArgumentParser) -> None:
     parser.add_argument("--judge-model", metavar="MODEL", help="the model that judges")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="what lots are drawn with")
     parser.add_argument("--at-once", metavar="N", type=count, help="runs that go on at the same time")
+    parser.add_argument("--fresh", action="store_true", help="run also what an earlier comparison has run")
     add_budget(parser)
 
 
@@ -92,6 +93,7 @@ def compare_command(session: Session, words: Namespace, cell: str | None) -> Com
         models=words.model,
         budget={name: getattr(words, name) for name in Budget.model_fields},
         concurrency=words.at_once,
+        fresh=words.fresh,
         seed=words.seed,
     )
     if words.output:
