@@ -7,7 +7,8 @@
     │   └── NotRunnable              400 CREW_NOT_RUNNABLE
     ├── Unauthorized                 401 UNAUTHORIZED
     ├── Forbidden                    403 FORBIDDEN
-    │   └── QuotaExceeded            403 QUOTA_EXCEEDED
+    │   ├── QuotaExceeded            403 QUOTA_EXCEEDED
+    │   └── BudgetUsedUp             403 BUDGET_EXCEEDED
     ├── NotFound                     404 NOT_FOUND
     ├── MethodNotAllowed             405 METHOD_NOT_ALLOWED
     ├── Conflict                     409 CONFLICT
@@ -236,6 +237,12 @@ class QuotaExceeded(Forbidden):
     def details(self) -> dict[str, Any]:
         """Give the figures."""
         return {"used": self.used, "limit": self.limit}
+
+
+class BudgetUsedUp(Forbidden):
+    """Nothing is left of a budget that a run would spend from."""
+
+    code = "BUDGET_EXCEEDED"
 
 
 class NotFound(KasalError):

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import orjson
 from tornado.iostream import StreamClosedError
 
-from kasal_jupyter.api import uploads
+from kasal_jupyter.api import row_files
 from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.listing import LISTED, list_page
 from kasal_jupyter.api.long_answer import PouredAnswer
@@ -38,16 +38,16 @@ from kasal_jupyter.schemas.executions import Budget
 from kasal_jupyter.schemas.tools import ClientTool
 
 FILES_OF_ROWS = (
-    Media(uploads.CSV, "A header, whose names are the inputs; each line is a row, its values are texts."),
-    Media(uploads.JSON_LINES, "An object of inputs a line, or of `inputs` and `expected`."),
-    Media(uploads.PARQUET, "Each column is an input; where the server has pyarrow."),
+    Media(row_files.CSV, "A header, whose names are the inputs; each line is a row, its values are texts."),
+    Media(row_files.JSON_LINES, "An object of inputs a line, or of `inputs` and `expected`."),
+    Media(row_files.PARQUET, "Each column is an input; where the server has pyarrow."),
 )
 """What a batch's rows may be sent as, besides JSON."""
 
 RESULTS = (
-    Media(uploads.JSON_LINES, "A row a line, as `/rows` gives it."),
-    Media(uploads.CSV, "A row a line, for `format=csv`."),
-    Media(uploads.PARQUET, "The same columns, for `format=parquet`."),
+    Media(row_files.JSON_LINES, "A row a line, as `/rows` gives it."),
+    Media(row_files.CSV, "A row a line, for `format=csv`."),
+    Media(row_files.PARQUET, "The same columns, for `format=parquet`."),
 )
 
 STREAM = Media(
@@ -119,9 +119,9 @@ class BatchesHandler(ApiHandler):
         if self._overflown:
             raise self._too_large()
         self.let_in_with().look()
-        reader = uploads.reader_of(self.request.headers.get("Content-Type", ""))
+        reader = row_files.reader_of(self.request.headers.get("Content-Type", ""))
         data, owner = self.said(), self.caller.owner
-        if uploads.is_small(reader, data):
+        if row_files.is_small(reader, data):
             return await LARGE.do(lambda: reader(data).splitlines(), owner=owner)
         name = f"{reader.__module__}:{reader.__name__}"
         try:
@@ -284,15 +284,15 @@ class BatchResultsHandler(PouredAnswer):
                     "This server writes no Parquet: pyarrow is not installed there; take format=csv"
                 )
             data = await FILES.do(lambda: results.parquet_file(store, batch), owner=owner)
-            self._headers["Content-Type"] = uploads.PARQUET
+            self._headers["Content-Type"] = row_files.PARQUET
             self.finish(data)
             return
         if query.format == "csv":
             pieces = await FILES.do(lambda: results.csv_text(store, batch), owner=owner)
-            self._headers["Content-Type"] = uploads.CSV
+            self._headers["Content-Type"] = row_files.CSV
         else:
             pieces = results.json_lines(store, batch)
-            self._headers["Content-Type"] = uploads.JSON_LINES
+            self._headers["Content-Type"] = row_files.JSON_LINES
         await self.pour(pieces)
 
 

@@ -172,6 +172,8 @@ class OpenApi:
                     **{name: each for file in operation.files for name, each in self._content(file).items()},
                 },
             }
+        if operation.upload:
+            written["requestBody"] = {"required": True, "content": self._content(operation.upload)}
         written["responses"] = self._responses(endpoint)
         if operation.access == "anyone":
             written["security"] = []
@@ -341,7 +343,7 @@ class Endpoint:
         """The statuses it may be refused with."""
         operation = self.operation
         statuses = {*operation.errors, 500}
-        if operation.body or operation.query.model_fields or operation.headers:
+        if operation.body or operation.upload or operation.query.model_fields or operation.headers:
             statuses.add(400)
         if operation.access != "anyone":
             statuses |= {401, 403, 429}

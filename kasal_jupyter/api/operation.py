@@ -62,6 +62,8 @@ class Operation:
         The model of the request's body, if there is one.
     files
         What the body may be in the place of that model's JSON.
+    upload
+        What its body is instead, where that is a file.
     query
         The model of its query.
     answers
@@ -82,6 +84,7 @@ class Operation:
     body: type[BaseModel] | None
     query: type[Query]
     answers: Mapping[int, Answer]
+    upload: Media | None = None
     errors: tuple[int, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     answer_headers: Mapping[str, str] = field(default_factory=dict)
@@ -105,6 +108,7 @@ def operation(
     answers: Mapping[int, Answer],
     body: type[BaseModel] | None = None,
     files: tuple[Media, ...] = (),
+    upload: Media | None = None,
     query: type[Query] = Query,
     errors: tuple[int, ...] = (),
     headers: Mapping[str, str] | None = None,
@@ -119,6 +123,7 @@ def operation(
             description=(method.__doc__ or "").strip(),
             access=access,
             body=body,
+            upload=upload,
             query=query,
             answers=answers,
             errors=errors,

@@ -271,6 +271,9 @@ def _request(endpoint: Endpoint) -> Json:
             "raw": _pretty(_body(endpoint, operation.body)),
             "options": {"raw": {"language": "json"}},
         }
+    if operation.upload:
+        request["header"].append({"key": "Content-Type", "value": operation.upload.type})
+        request["body"] = {"mode": "file", "file": {"src": ""}}
     return request
 
 

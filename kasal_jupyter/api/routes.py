@@ -8,7 +8,7 @@ from typing import Any
 
 from jupyter_server.utils import url_path_join
 from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
-from tornado.routing import AnyMatches, PathMatches, Router, Rule
+from tornado.routing import PathMatches, Router
 from tornado.web import Application, RequestHandler
 
 from kasal_jupyter.api.auth import (
@@ -46,12 +46,14 @@ from kasal_jupyter.api.datasets import DatasetHandler, DatasetRowsHandler, Datas
 from kasal_jupyter.api.docs import DocsFileHandler, DocsHandler, OpenApiHandler, PostmanHandler, describe
 from kasal_jupyter.api.exchange import CrewExportHandler, CrewGenerateHandler, CrewImportHandler
 from kasal_jupyter.api.executions import (
+    ArchiveHandler,
     ArtifactHandler,
     ArtifactsHandler,
     DiffHandler,
     ExecutionHandler,
     ExecutionsHandler,
     ForkHandler,
+    ImportHandler,
     QuestionsHandler,
     RecordHandler,
     ReplayHandler,
@@ -73,7 +75,14 @@ from kasal_jupyter.api.memory import (
 )
 from kasal_jupyter.api.models import ModelsHandler, ProviderHandler, ProvidersHandler, ProviderTestHandler
 from kasal_jupyter.api.operation import PATH_NAME
-from kasal_jupyter.api.server import HealthHandler, MaintenanceHandler, MetricsHandler, UsageHandler
+from kasal_jupyter.api.server import (
+    BackendHandler,
+    HealthHandler,
+    MaintenanceHandler,
+    MetricsHandler,
+    PruneHandler,
+    UsageHandler,
+)
 from kasal_jupyter.api.tools import (
     CustomToolHandler,
     CustomToolsHandler,
@@ -116,6 +125,8 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/agents", AgentsHandler),
     ("/agents/{agent_id}", AgentHandler),
     ("/executions", ExecutionsHandler),
+    # Before the executions by id: none is called that.
+    ("/executions/import", ImportHandler),
     ("/questions", QuestionsHandler),
     ("/executions/{job_id}", ExecutionHandler),
     ("/executions/{job_id}/traces", TracesHandler),
@@ -125,6 +136,7 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/executions/{job_id}/artifacts", ArtifactsHandler),
     ("/executions/{job_id}/artifacts/{path}", ArtifactHandler),
     ("/executions/{job_id}/webhooks", DeliveriesHandler),
+    ("/executions/{job_id}/archive", ArchiveHandler),
     ("/executions/{job_id}/stop", StopHandler),
     ("/executions/{job_id}/record", RecordHandler),
     ("/executions/{job_id}/replay", ReplayHandler),
@@ -168,8 +180,10 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/crews/{crew_id}/knowledge", KnowledgeHandler),
     ("/crews/{crew_id}/knowledge/{source_id}", SourceHandler),
     ("/health", HealthHandler),
+    ("/backend", BackendHandler),
     ("/metrics", MetricsHandler),
     ("/maintenance", MaintenanceHandler),
+    ("/prune", PruneHandler),
     ("/openapi.json", OpenApiHandler),
     ("/docs", DocsHandler),
     ("/postman.json", PostmanHandler),
@@ -244,12 +258,6 @@ class _Route:
         self.handler = handler
         self.without_body = bodiless(handler) if issubclass(handler, ApiHandler) else handler
         self.options = options
-
-
-def serve(web_app: Application, parts: Parts, prefixes: Iterable[str]) -> None:
-    """Serve the API, before all else: nobody else's paths are looked through first."""
-    router = ApiRouter(web_app, parts, prefixes)
-    web_app.default_router.rules.insert(0, Rule(AnyMatches(), router))
 
 
 def served() -> Iterator[tuple[str, str, type[RequestHandler]]]:

@@ -33,8 +33,6 @@ class WrongUsage(KasalError):
 _GROUPS = {
     "Run crews": {
         "run": "run a crew, from a YAML file or by its name, and watch it",
-        "map": "run a crew over the rows of a file, a run a row",
-        "batches": "list the batches, or tell one to pause, go on or end",
         "ps": "list the latest executions",
         "status": "tell how an execution stands",
         "wait": "wait for an execution's end, and print its answer",
@@ -50,6 +48,8 @@ _GROUPS = {
         "answer": "answer what an agent asks in an execution",
         "artifacts": "list or save the files that an execution has written",
         "stop": "stop an execution",
+        "map": "run a crew over the rows of a file, a run a row",
+        "batches": "list the batches, or tell one to pause, go on or end",
         "usage": "show what runs have used, and what it cost",
         "crews": "list the crews; import some, export one, in every format",
         "history": "list a crew's versions, compare two, or bring one back",

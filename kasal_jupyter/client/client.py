@@ -32,6 +32,7 @@ from kasal_jupyter.schemas.batches import (
     RowState,
 )
 from kasal_jupyter.schemas.cassettes import Cassette
+from kasal_jupyter.schemas.cluster import ClusterReport
 from kasal_jupyter.schemas.crews import (
     ChangeQuery,
     CrewCheck,
@@ -706,6 +707,10 @@ class Client:
     def health(self) -> dict[str, Any]:
         """Give the server's state."""
         return cast("dict[str, Any]", orjson.loads(self._request("GET", "/health")))
+
+    def backend(self) -> ClusterReport:
+        """Give what executions are run on."""
+        return self._get(ClusterReport, "/backend")
 
     def close(self) -> None:
         """Let go of the connections."""

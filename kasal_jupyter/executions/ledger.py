@@ -12,6 +12,7 @@ from typing import Any
 from kasal_jupyter.errors import NotFound
 from kasal_jupyter.events.summary import RunSummary
 from kasal_jupyter.events.tally import Breakdown
+from kasal_jupyter.executions.allowances import settle_hold
 from kasal_jupyter.executions.batches.rows import note_end
 from kasal_jupyter.executions.feed import Feed
 from kasal_jupyter.memory.memories import keep_run
@@ -54,8 +55,10 @@ def settle(
     """
     booked = execution.booked
     if booked is None and final and fields["status"] in ENDED:
-        for entry in entries_of(execution, summary):
+        entries = list(entries_of(execution, summary))
+        for entry in entries:
             _add(store, entry)
+        settle_hold(store, execution.id, summary.usage(), entries)
         # With the books, and as they once only.
         if memories:
             keep_run(store, execution.crew_id, execution.id, summary.remembered)

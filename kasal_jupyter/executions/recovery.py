@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -27,8 +26,6 @@ INTERRUPTED = {"code": "INTERRUPTED", "message": f"{_ENDED_BEFORE}; `%kasal resu
 
 SURE_SECONDS = 600.0
 """How old files must be that belong to no execution, where another server may just be accepting one."""
-
-_JOB = re.compile(r"(job_[0-9a-z]+)(\.[a-z-]+)?")
 
 
 def interrupted_event(time: str) -> bytes:
@@ -108,11 +105,10 @@ def left_over(store: Store, files: RunFiles, *, alone: bool) -> Iterable[str]:
         Whether no other server runs on the folder. Where one does, it may be accepting a run.
     """
     found: dict[str, float] = {}
-    for path in files.folder.iterdir():
+    for job_id, entry in files.found():
         # Another server may delete a run at this moment.
         with suppress(OSError):
-            if match := _JOB.fullmatch(path.name):
-                found[match[1]] = max(found.get(match[1], 0.0), path.stat().st_mtime)
+            found[job_id] = max(found.get(job_id, 0.0), entry.stat().st_mtime)
     sure = time.time() - SURE_SECONDS
     # The executions are looked up behind the files: what was accepted meanwhile is known by now.
     return [

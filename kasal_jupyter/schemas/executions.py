@@ -391,6 +391,7 @@ class Execution(Document):
     resumed_by: str | None = Field(None, description="The execution that goes on with it: the latest.")
     rating: RatingGiven | None = Field(None, description="What somebody makes of it.")
     thumb: Thumb | None = Field(None, description="The rating's.")
+    imported_at: str | None = Field(None, description="When it was brought here, where it ran elsewhere.")
     idempotency_key: str | None = Field(None, description="The owner and the key it was asked for with.")
     request_digest: str | None = Field(None, description="Of what was asked for with that key.")
     batch: str | None = Field(None, description="The batch that it is a row of.")
@@ -460,6 +461,7 @@ class ExecutionStatus(Model):
         default_factory=Calls, description="How many calls a record has answered, and what that has saved."
     )
     rating: RatingGiven | None = Field(None, description="What somebody makes of it, where it is rated.")
+    imported_at: str | None = Field(None, description="When it was imported, where it ran elsewhere.")
     batch: str | None = Field(None, description="The batch that it is a row of.")
     schedule: str | None = Field(None, description="The schedule that has started it.")
 

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from kasal_jupyter.hiding import password_of, secrets_among
 from kasal_jupyter.schemas.agents import Agent
+from kasal_jupyter.schemas.allowances import Reserved
 from kasal_jupyter.schemas.base import Document, Model, clock_anchor
 from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.schemas.executions import Budget, EditKind
@@ -26,6 +27,9 @@ UNSENT = 74
 
 NOTE = b'{"note":'
 """How a line of a run's process begins that is no event: it asks to hear its number when all is recorded."""
+
+RESERVE = b'{"reserve":'
+"""How a line begins that says what the run has used of shared budgets, and wants: a :class:`Wish`."""
 
 Provider = Literal["sandbox", "openai", "anthropic", "gemini", "azure", "bedrock", "ollama"]
 """Who serves a model; ``openai`` is everybody who speaks OpenAI's API."""
@@ -322,10 +326,12 @@ class RunToolAnswer(Model):
 class RunMessage(Model):
     """What the server sends a run's process, one JSON line each.
 
-    ``run`` comes first, then any number of ``tool_answer`` and ``noted``, and ``stop`` at most once.
+    ``run`` comes first, then any number of ``tool_answer``, ``noted`` and ``reserved``, and ``stop`` at most
+    once.
     """
 
-    type: Literal["run", "tool_answer", "noted", "stop"]
+    type: Literal["run", "tool_answer", "noted", "reserved", "stop"]
     spec: RunSpec | None = None
     answer: RunToolAnswer | None = None
     note: int | None = Field(None, description="All that came before this note is recorded.")
+    reserved: Reserved | None = None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 from kasal_jupyter.schemas.agents import Agent
+from kasal_jupyter.schemas.allowances import Allowance, Hold
 from kasal_jupyter.schemas.base import Document
 from kasal_jupyter.schemas.batches import StoredBatch, StoredRow
 from kasal_jupyter.schemas.crews import Crew, CrewVersion, CrewVersionBody
@@ -182,6 +183,8 @@ RUN_REQUESTS = Collection("run_requests", RunRequest, ("digest", "root", "parent
 STOP_REQUESTS = Collection("stop_requests", StopRequest, ("server",))
 DELIVERIES = Collection("deliveries", HookState, ("done",))
 LEDGER = Collection("ledger", LedgerEntry, ("day", "owner", "crew_id"))
+ALLOWANCES = Collection("allowances", Allowance, ("owner",))
+HOLDS = Collection("holds", Hold, ())
 SIGNING_SECRETS = Collection("signing_secrets", SigningSecret, ())
 USERS = Collection(
     "users",
@@ -253,6 +256,8 @@ CATALOG: tuple[Collection[Any], ...] = (
     STOP_REQUESTS,
     DELIVERIES,
     LEDGER,
+    ALLOWANCES,
+    HOLDS,
     SIGNING_SECRETS,
     USERS,
     SESSIONS,

@@ -14,6 +14,7 @@ from tinydb import TinyDB
 
 from kasal_jupyter.errors import DocumentDamaged, StoreError
 from kasal_jupyter.schemas.agents import Agent
+from kasal_jupyter.schemas.allowances import Allowance, Hold
 from kasal_jupyter.schemas.batches import StoredBatch, StoredRow
 from kasal_jupyter.schemas.crews import Crew, CrewVersion, CrewVersionBody
 from kasal_jupyter.schemas.datasets import Dataset, KeptRow
@@ -30,6 +31,7 @@ from kasal_jupyter.schemas.users import ApiKey, Session, User
 from kasal_jupyter.schemas.webhooks import HookState, SigningSecret
 from kasal_jupyter.store.collections import (
     AGENTS,
+    ALLOWANCES,
     API_KEYS,
     BATCH_ROWS,
     BATCHES,
@@ -39,6 +41,7 @@ from kasal_jupyter.store.collections import (
     DATASETS,
     DELIVERIES,
     EXECUTIONS,
+    HOLDS,
     KNOWLEDGE,
     LAYOUTS,
     LEDGER,
@@ -92,8 +95,8 @@ class Store:
     quota
         How much users may have stored.
     crews, crew_versions, crew_version_bodies, agents, tasks, executions, datasets, dataset_rows, batches,
-    batch_rows, run_requests, stop_requests, deliveries, ledger, signing_secrets, users, sessions, api_keys,
-    tools, mcp_servers, providers, memories, knowledge, passages, settings
+    batch_rows, run_requests, stop_requests, deliveries, ledger, allowances, holds, signing_secrets, users,
+    sessions, api_keys, tools, mcp_servers, providers, memories, knowledge, passages, settings
         The collections.
     """
 
@@ -118,6 +121,8 @@ class Store:
         self.stop_requests: Repository[StopRequest] = self.repository(STOP_REQUESTS)
         self.deliveries: Repository[HookState] = self.repository(DELIVERIES)
         self.ledger: Repository[LedgerEntry] = self.repository(LEDGER)
+        self.allowances: Repository[Allowance] = self.repository(ALLOWANCES)
+        self.holds: Repository[Hold] = self.repository(HOLDS)
         self.signing_secrets: Repository[SigningSecret] = self.repository(SIGNING_SECRETS)
         self.users: Repository[User] = self.repository(USERS)
         self.sessions: Repository[Session] = self.repository(SESSIONS)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kasal_jupyter.api import uploads
+from kasal_jupyter.api import row_files
 from kasal_jupyter.schemas.batches import row_keys
 from tests.accounts import log_in
 from tests.processes import PATIENCE
@@ -233,7 +233,7 @@ def test_what_is_large_is_read_in_a_limited_process(lent):
 
     line = json.dumps({"topic": "x" * 200}).encode()
     data = b"\n".join([line] * 6_000)
-    assert not uploads.is_small(uploads.json_lines_rows, data)
-    read = confined(f"{uploads.__name__}:json_lines_rows", data, seconds=PATIENCE)
+    assert not row_files.is_small(row_files.json_lines_rows, data)
+    read = confined(f"{row_files.__name__}:json_lines_rows", data, seconds=PATIENCE)
     assert read.count(b"\n") == 6_001
-    assert read == uploads.json_lines_rows(data)
+    assert read == row_files.json_lines_rows(data)

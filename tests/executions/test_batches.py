@@ -268,7 +268,7 @@ def test_what_is_wrong_is_told_by_row_and_field_and_nothing_is_stored(tmp_path):
 
 def test_a_crew_that_is_gone_ends_its_batch_and_a_used_up_budget_pauses_it(tmp_path):
     async def work(world):
-        spent = "The budget of batch_1 is used up"
+        spent = "$5 of the $5 that the batch may cost are spent or reserved."
         plan = Plan(dear=fails("BUDGET_EXCEEDED", spent), own=fails("BUDGET_EXCEEDED", "Its own"))
         async with bench(world, plan) as at:
             budget = Budget(max_cost=5)
@@ -284,6 +284,18 @@ def test_a_crew_that_is_gone_ends_its_batch_and_a_used_up_budget_pauses_it(tmp_p
             told = await at.ended(batch)
             assert at.states(batch) == ["completed", "failed", "completed"]
             assert at.store.executions.get(at.rows(batch)[2].job_id).verb == "resume"
+            # One that gets a budget as it goes on has spent what its rows have cost.
+            dear, _ = await at.make("a", "b", once=False)
+            await at.ended(dear)
+            await at.batches.change(dear.id, BatchChange(budget=Budget(max_cost=1.0)))
+            assert at.store.allowances.get(dear.id).spent.cost == 1.0
+            plan.scripts["a"] = fails()
+            again, _ = await at.make("a", "b", once=False)
+            await at.ended(again)
+            await at.batches.change(again.id, BatchChange(budget=Budget(max_cost=1.0)))
+            await at.batches.retry(again.id)
+            told = await at.ended(again, "paused")
+            assert (told.reason.code, told.counts.waiting) == ("BUDGET_EXCEEDED", 1)
             other, _ = await at.make("a", "b", "c", once=False, concurrency=1)
             await at.batches.pause(other.id)
             await Crews(at.store).delete(world.whole.crew.id)
@@ -315,9 +327,11 @@ def test_another_server_goes_on_where_one_has_died(tmp_path):
             assert told.counts.completed == 40
             done = [run.spec.inputs["topic"] for run in (*first.runs.backend.runs, *second.runs.backend.runs)]
             cut = [row for row in second.rows(batch) if row.attempts > 1]
+            # Those that only waited for their turn were not begun before.
+            assert {row.attempts for row in second.rows(batch)} == {1, 2}
             assert {"t3", "t7"} <= {row.inputs["topic"] for row in cut}
             assert all(second.store.executions.get(row.job_id).verb == "resume" for row in cut)
-            assert len(done) <= 40 + len(cut)
+            assert len(done) == 40 + len(cut)
             assert len(second.store.executions.find(batch=batch.id, status="completed")) == 40
 
     live(work, tmp_path)

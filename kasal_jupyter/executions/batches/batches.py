@@ -18,6 +18,7 @@ from kasal_jupyter.crews.crews import Crews
 from kasal_jupyter.crews.versions import whole_version
 from kasal_jupyter.errors import Conflict, Fault, Faults, InvalidRequest, KasalError, NotRunnable
 from kasal_jupyter.executions.acceptance import Asked
+from kasal_jupyter.executions.allowances import bound
 from kasal_jupyter.executions.batches import rows
 from kasal_jupyter.executions.batches.running import BatchRun
 from kasal_jupyter.executions.check import input_faults
@@ -255,6 +256,7 @@ class Batches:
             if (earlier := self._alike(batch)) is None:
                 rows.insert(self.store, made[last:])
                 self.store.batches.insert(batch)
+                self._bound(batch)
             return earlier
 
         earlier: StoredBatch | None = None
@@ -269,6 +271,17 @@ class Batches:
             if not stored:
                 self._chores.begin(self._forget_rows(batch.id))
         return earlier
+
+    def _bound(self, batch: StoredBatch) -> None:
+        """Bound what all rows of a batch may use up together; what they have used by now counts."""
+        budget = batch.budget or Budget()
+        known = self.store.allowances.has(batch.id)
+        if known or batch.budget is not None:
+            bound(self.store, batch.id, budget.max_cost, budget.max_tokens)
+        if not known and batch.budget is not None:
+            found = rows.figures(self.store, batch)
+            spent = {"cost": found.cost or 0.0, "tokens": found.tokens}
+            self.store.allowances.update(batch.id, {"spent": spent})
 
     async def _forget_rows(self, batch_id: str) -> None:
         while await self.store.change(lambda: rows.delete_some(self.store, batch_id, AT_ONCE)):
@@ -434,6 +447,7 @@ class Batches:
             if batch.status == "running" or rows.running_in(self.store, batch_id):
                 raise Conflict(f"{batch_id} is {batch.status}, or rows of it run; stop it first")
             self.store.batches.delete(batch_id)
+            self.store.allowances.delete(batch_id)
 
         await self.store.change(delete)
         await self._forget_rows(batch_id)
@@ -444,7 +458,11 @@ class Batches:
         """Change a batch by what it is at that moment, and have whoever runs it look at it."""
 
         def change() -> StoredBatch:
-            return self.store.batches.update(batch_id, fields(self.get(batch_id)))
+            before = self.get(batch_id)
+            batch = self.store.batches.update(batch_id, fields(before))
+            if batch.budget != before.budget:
+                self._bound(batch)
+            return batch
 
         batch = await self.store.change(change)
         if begins:

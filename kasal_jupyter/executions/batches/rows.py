@@ -24,7 +24,7 @@ from typing import Any
 import orjson
 
 from kasal_jupyter.errors import Conflict
-from kasal_jupyter.executions.lineage import MOST_ATTEMPTS
+from kasal_jupyter.executions.allowances import is_shared
 from kasal_jupyter.schemas.batches import (
     BatchCounts,
     BatchReason,
@@ -39,6 +39,9 @@ from kasal_jupyter.schemas.usage import Usage
 from kasal_jupyter.store.collections import BATCH_ROWS
 from kasal_jupyter.store.layout import decode, sql_name
 from kasal_jupyter.store.store import Store
+
+MOST_CUTS = 10
+"""How often a row may be cut off with its server, which it may be the cause of."""
 
 RATE_SECONDS = 30.0
 """Over how long the rows that were done are counted for the rate."""
@@ -279,10 +282,16 @@ def _ended(
         spent_cost = row.before_cost + (usage.cost or 0.0 if paid else 0.0)
     spent_tokens = row.before_tokens + (usage.total_tokens if paid else 0)
     error = fields.get("error")
-    status = _state_after(row, fields)
+    # One that has waited for its turn was not begun, however often its server ended meanwhile.
+    begun = int(bool(fields.get("started_at") or execution.started_at))
+    cut = fields["status"] == "interrupted"
+    cuts = row.cuts + begun if cut and row.status == "running" else row.cuts
+    status = _state_after(cuts, fields)
     output = fields.get("result") if status == "completed" else None
     return {
         "status": status,
+        "attempts": row.attempts if begun or not cut or row.status != "running" else row.attempts - 1,
+        "cuts": cuts,
         "output": output,
         "structured": _structured(output) if batch.structured else None,
         "error": RowError(code=error["code"], message=error["message"]).model_dump() if error else None,
@@ -295,10 +304,10 @@ def _ended(
     }
 
 
-def _state_after(row: StoredRow, fields: Mapping[str, Any]) -> RowState:
+def _state_after(cuts: int, fields: Mapping[str, Any]) -> RowState:
     if fields["status"] == "interrupted":
         # It goes on where it was; what ends its server each time does not do so for ever.
-        return "waiting" if row.attempts < MOST_ATTEMPTS else "failed"
+        return "waiting" if cuts < MOST_CUTS else "failed"
     if _out_of_shared_budget(fields):
         return "waiting"
     ends: dict[str, RowState] = {"completed": "completed", "stopped": "stopped"}
@@ -307,11 +316,11 @@ def _state_after(row: StoredRow, fields: Mapping[str, Any]) -> RowState:
 
 def _out_of_shared_budget(fields: Mapping[str, Any]) -> bool:
     error = fields.get("error") or {}
-    return error.get("code") == "BUDGET_EXCEEDED" and "batch_" in error.get("message", "")
+    return error.get("code") == "BUDGET_EXCEEDED" and is_shared(error.get("message", ""))
 
 
 def _mind_budget(store: Store, batch: StoredBatch, fields: Mapping[str, Any]) -> None:
-    """Start no more rows where the batch's budget is used up: none of them could be done."""
+    """Start no more rows where what they share of a budget is used up: none of them could be done."""
     if _out_of_shared_budget(fields) and batch.status == "running":
         pause(store, batch, BatchReason(code="BUDGET_EXCEEDED", message=fields["error"]["message"]))
 

@@ -7,10 +7,12 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from kasal_jupyter.crews.crews import Crews
 from kasal_jupyter.crews.versions import whole_version
 from kasal_jupyter.errors import (
+    BudgetUsedUp,
     Conflict,
     KasalError,
     NotFound,
@@ -155,6 +157,10 @@ class BatchRun:
         except (TooManyRequests, Unavailable, StoreError) as error:
             log.debug("row %d of %s waits: %s", row.index, batch.id, error)
             self._rest()
+        except BudgetUsedUp as error:
+            # For all of them: none could be done.
+            reason = BatchReason(code=error.code, message=error.message)
+            await self._store.change(lambda: rows.pause(self._store, batch, reason))
         except Conflict as error:
             # It is another's by now, or the batch was stopped meanwhile.
             log.debug("row %d of %s is not started: %s", row.index, batch.id, error)
@@ -184,16 +190,19 @@ class BatchRun:
                 await verbs.resume(self._runs, earlier.id, batch.owner, ExecutionResume(), within=claim)
                 return
         whole = await self._crew(batch)
-        shared = [batch.id] if batch.budget is not None else []
-        how = {"tools": batch.tools, "budget": batch.run_budget, "model": batch.model}
-        part_of = {"batch": batch.id, "allowances": shared, "within": claim}
+        given: Any = {
+            "tools": batch.tools,
+            "budget": batch.run_budget,
+            "model": batch.model,
+            "batch": batch.id,
+            "allowances": [batch.id] if batch.budget is not None else [],
+            "within": claim,
+        }
         if not batch.once:
-            await verbs.start(self._runs, whole, row.inputs, batch.owner, **how, **part_of)
+            await verbs.start(self._runs, whole, row.inputs, batch.owner, **given)
             return
         nth = int(row.key.rpartition(":")[2])
-        found, earlier_one = await verbs.once(
-            self._runs, whole, row.inputs, batch.owner, **how, **part_of, nth=nth
-        )
+        found, earlier_one = await verbs.once(self._runs, whole, row.inputs, batch.owner, **given, nth=nth)
         if earlier_one:
             await self._store.change(partial(_answer, self._store, batch, row, found))
 

@@ -61,7 +61,7 @@ def csv_rows(data: bytes) -> bytes:
 def _csv_rows(reader: Any) -> Iterator[dict[str, Any]]:
     faults, count = Faults(), 0
     try:
-        header = next(reader, [])
+        header: list[str] = next(reader, [])
         _require_header(header)
         for cells in reader:
             if not cells:
@@ -121,8 +121,8 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
 
 def parquet_rows(data: bytes) -> bytes:
     """Read Parquet: a column is an input. What JSON has no word for becomes a text."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
     try:
         file = pq.ParquetFile(io.BytesIO(data))
