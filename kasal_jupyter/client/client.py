@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar, cast
 from urllib.parse import quote
 
 import orjson
@@ -19,6 +19,7 @@ from kasal_jupyter import errors
 from kasal_jupyter.client.connection import Connection, print_line, refusal_of
 from kasal_jupyter.events.event import Event
 from kasal_jupyter.outward import NoWayOut, client_options, proxy_for
+from kasal_jupyter.schemas.archive import ExecutionImported
 from kasal_jupyter.schemas.base import MOST_LISTED, Updated
 from kasal_jupyter.schemas.batches import (
     MOST_ROWS_GIVEN,
@@ -121,6 +122,7 @@ from kasal_jupyter.schemas.models import (
     ProviderTested,
     Scope,
 )
+from kasal_jupyter.schemas.retention import PruneReport, PruneRequest
 from kasal_jupyter.schemas.tools import ClientTool, ToolInfo, ToolList
 from kasal_jupyter.schemas.usage import GroupBy, UsageList
 from kasal_jupyter.schemas.users import Me
@@ -134,6 +136,9 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=BaseModel)
 
 REQUEST_SECONDS = 30.0
+
+LONG_SECONDS = 600.0
+"""How long an answer may take before which files are packed, sent or deleted by the thousand."""
 
 MCP_SECONDS = 120.0
 """How long an answer may take before which an MCP server is started, or downloaded and started."""
@@ -380,11 +385,29 @@ class Client:
 
     def artifact(self, job_id: str, name: str) -> Iterator[bytes]:
         """Give the content of a file that an execution has written, piece by piece."""
+        return self._poured(f"/executions/{quote(job_id, safe='')}/artifacts/{quote(name, safe='')}")
+
+    def archive(self, job_id: str) -> Iterator[bytes]:
+        """Give an execution that has ended as one archive, piece by piece."""
+        return self._poured(f"/executions/{quote(job_id, safe='')}/archive")
+
+    def import_execution(self, archive: IO[bytes]) -> ExecutionImported:
+        """Have the server take in an execution that another has exported."""
+        headers = {"Content-Type": "application/zip"}
+        answer = self._request("POST", "/executions/import", archive, headers=headers, seconds=LONG_SECONDS)
+        return ExecutionImported.model_validate_json(answer)
+
+    def prune(self, body: PruneRequest) -> PruneReport:
+        """Have the server take away what of executions is kept no longer, or say what would be."""
+        answer = self._request("POST", "/prune", written(body), seconds=LONG_SECONDS)
+        return PruneReport.model_validate_json(answer)
+
+    def _poured(self, path: str) -> Iterator[bytes]:
+        """Give an answer that is a file, piece by piece."""
         import httpx
 
-        path = f"{self.url}/v1/executions/{quote(job_id, safe='')}/artifacts/{quote(name, safe='')}"
         try:
-            with self._connected().stream("GET", path, timeout=self._seconds) as answer:
+            with self._connected().stream("GET", f"{self.url}/v1{path}", timeout=self._seconds) as answer:
                 if answer.status_code >= 400:
                     raise refusal_of(answer.status_code, answer.read())
                 yield from answer.iter_bytes()
@@ -780,7 +803,7 @@ class Client:
         self,
         method: str,
         path: str,
-        body: bytes | None = None,
+        body: bytes | IO[bytes] | None = None,
         *,
         query: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,

@@ -317,23 +317,31 @@ COMMANDS: dict[str, Command] = {
         Command(
             "export",
             "files",
-            "Write a crew as YAML, as a project for CrewAI alone, or for Kasal's canvas.",
+            "Write a crew as YAML, as a CrewAI project, or for Kasal's canvas; or a run as an archive.",
             (
                 '%kasal export "Market research"',
                 '%kasal export "Market research" research.yaml',
                 '%kasal export "Market research" research --format crewai',
+                "%kasal export job_4t9k2m0x7q1z run.zip",
             ),
         ),
         Command(
             "import",
             "files",
-            "Create or update crews from files: all of them, or none where one has a fault.",
+            "Create or update crews from files: all, or none where one has a fault. Or take runs in.",
             (
                 "%kasal import research.yaml",
                 "%kasal import crews/*.yaml",
                 "%kasal import my_crewai_project",
                 "%kasal import export_from_kasal.json",
+                "%kasal import run.zip",
             ),
+        ),
+        Command(
+            "prune",
+            "files",
+            "Compress and delete what of runs is kept no longer; what was used stays in the books.",
+            ("%kasal prune --dry-run", "%kasal prune --execution-days 90", "%kasal prune --bytes 5GB"),
         ),
         Command(
             "generate",
