@@ -31,9 +31,9 @@ import orjson
 # In the place of this folder, in which Dask would be this file.
 sys.path[0] = str(Path(__file__).parent.parent)
 
-from benchmarks.engine import spec
-from kasal_jupyter.executions.backends.dask_backend import DaskBackend
-from kasal_jupyter.executions.backends.dask_cluster import Where
+from benchmarks.engine import spec  # noqa: E402
+from kasal_jupyter.executions.backends.dask_backend import DaskBackend  # noqa: E402
+from kasal_jupyter.executions.backends.dask_cluster import Where  # noqa: E402
 
 WORKERS = 2
 
