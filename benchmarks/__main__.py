@@ -20,6 +20,7 @@ BENCHMARKS = (
     "store",
     "server",
     "engine",
+    "crews",
     "replay",
     "kernel",
     "rest",
