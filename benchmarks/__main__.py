@@ -21,6 +21,7 @@ BENCHMARKS = (
     "server",
     "engine",
     "crews",
+    "batch",
     "replay",
     "kernel",
     "rest",

@@ -7,11 +7,13 @@
     │   └── NotRunnable              400 CREW_NOT_RUNNABLE
     ├── Unauthorized                 401 UNAUTHORIZED
     ├── Forbidden                    403 FORBIDDEN
-    │   └── QuotaExceeded            403 QUOTA_EXCEEDED
+    │   ├── QuotaExceeded            403 QUOTA_EXCEEDED
+    │   └── BudgetUsedUp             403 BUDGET_EXCEEDED
     ├── NotFound                     404 NOT_FOUND
     ├── MethodNotAllowed             405 METHOD_NOT_ALLOWED
     ├── Conflict                     409 CONFLICT
     ├── PreconditionFailed           412 PRECONDITION_FAILED
+    ├── UnsupportedMedia             415 UNSUPPORTED_MEDIA_TYPE
     ├── NotGenerated                 422 CREW_NOT_GENERATED
     ├── TooManyRequests              429 RATE_LIMIT
     ├── ModelCallFailed              502 MODEL_ERROR
@@ -237,6 +239,12 @@ class QuotaExceeded(Forbidden):
         return {"used": self.used, "limit": self.limit}
 
 
+class BudgetUsedUp(Forbidden):
+    """Nothing is left of a budget that a run would spend from."""
+
+    code = "BUDGET_EXCEEDED"
+
+
 class NotFound(KasalError):
     """There is no such resource."""
 
@@ -263,6 +271,13 @@ class PreconditionFailed(KasalError):
 
     status = 412
     code = "PRECONDITION_FAILED"
+
+
+class UnsupportedMedia(KasalError):
+    """The request's body is of a kind that is not taken here."""
+
+    status = 415
+    code = "UNSUPPORTED_MEDIA_TYPE"
 
 
 class NotGenerated(KasalError):

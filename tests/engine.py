@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +18,8 @@ from kasal_jupyter.events.prompts import Prompts
 from kasal_jupyter.executions.backends.backend import Exit
 from kasal_jupyter.executions.backends.local import LocalBackend, LocalRun, StartMethod
 from kasal_jupyter.executions.backends.zygote import Zygote
-from kasal_jupyter.schemas.spec import NOTE, RunMessage, RunSpec
+from kasal_jupyter.schemas.allowances import Reserved, Wish
+from kasal_jupyter.schemas.spec import NOTE, RESERVE, RunMessage, RunSpec
 from tests.processes import PATIENCE
 from tests.shared_zygote import borrowing
 
@@ -125,6 +126,10 @@ class Record:
     keeps: bool = True
     """Whether it is told at once that what it says is recorded."""
     unkept: list[bytes] = field(default_factory=list)
+    wishes: list[Wish] = field(default_factory=list)
+    """What it has used of shared budgets, and wanted."""
+    refuses: Callable[[Wish], str | None] = lambda _wish: None
+    """Says why it is not to have what it wants; None where it is."""
 
     def __post_init__(self) -> None:
         self._prompts = Prompts(self._call)
@@ -134,7 +139,7 @@ class Record:
         return next(calls, None)
 
     def take(self, lines: list[bytes]) -> None:
-        events = [line for line in lines if not line.startswith(NOTE)]
+        events = [line for line in lines if not line.startswith((NOTE, RESERVE))]
         with self.seen:
             self.raw.extend(events)
             for line in events:
@@ -143,6 +148,16 @@ class Record:
             self.seen.notify_all()
         if self.keeps:
             self.keep()
+        for line in lines:
+            if line.startswith(RESERVE):
+                self._reserve(Wish.model_validate_json(line))
+
+    def _reserve(self, wish: Wish) -> None:
+        self.wishes.append(wish)
+        if wish.reserve:
+            assert self.handle is not None
+            answer = Reserved(number=wish.reserve, refusal=self.refuses(wish))
+            self.handle.send(RunMessage(type="reserved", reserved=answer))
 
     def keep(self) -> None:
         """Say that all it has told is recorded, as a server does: it waits for that before what is done once.
@@ -188,9 +203,9 @@ class Engine:
         """Run a coroutine on the backend's loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(TIMEOUT)
 
-    def launch(self, spec: RunSpec, *, keeps: bool = True) -> Record:
-        """Start a run."""
-        record = Record(keeps=keeps)
+    def launch(self, spec: RunSpec, **options: Any) -> Record:
+        """Start a run; the options are its record's."""
+        record = Record(**options)
 
         async def launch() -> None:
             record.handle = await self.backend.launch(spec, record.take, record.end_with)
@@ -198,9 +213,9 @@ class Engine:
         self.call(launch())
         return record
 
-    def run(self, spec: RunSpec) -> Record:
+    def run(self, spec: RunSpec, **options: Any) -> Record:
         """Start a run and wait for its end."""
-        record = self.launch(spec)
+        record = self.launch(spec, **options)
         record.exited.result(TIMEOUT)
         return record
 

@@ -101,6 +101,7 @@ class Users:
             password_hash=await self._passwords.hash(body.password),
             tier=body.tier,
             role=body.role,
+            limits=body.limits,
             created_at=now,
             updated_at=now,
         )

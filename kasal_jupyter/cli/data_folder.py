@@ -10,12 +10,13 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from getpass import getpass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from kasal_jupyter.errors import Fault, InvalidRequest, KasalError, StoreError
 from kasal_jupyter.kernel.views.figures import size_text
+from kasal_jupyter.schemas.allowances import PERIODS, Limits
 from kasal_jupyter.schemas.users import Role, Tier, User, UserCreate, UserDetails, UserUpdate
 
 if TYPE_CHECKING:
@@ -40,12 +41,18 @@ def add_user(subparsers: Subparsers) -> None:
 
     add = _command(commands, "add", "add a user", run_add, f"Add a user. {_PASSWORD}")
     _add_rights(add, tier="free", role="editor")
+    _add_limits(add)
     listing = _command(commands, "list", "list the users", run_list, "List the users.", email=False)
     listing.add_argument("--json", action="store_true", help="as JSON, for programs")
     change = _command(
-        commands, "set", "change a user's tier or role", run_set, "Change a user's tier or role."
+        commands,
+        "set",
+        "change a user's tier, role or limits",
+        run_set,
+        "Change a user's tier, role, or what their runs may cost.",
     )
     _add_rights(change)
+    _add_limits(change)
     _command(
         commands,
         "passwd",
@@ -65,7 +72,7 @@ def add_user(subparsers: Subparsers) -> None:
 
 def run_add(args: argparse.Namespace) -> int:
     """Carry out ``user add``; give the exit status."""
-    fields = {"email": args.email, "tier": args.tier, "role": args.role}
+    fields = {"email": args.email, "tier": args.tier, "role": args.role, "limits": _limits(args)}
     # What is wrong with the rest is told before anybody thinks of a password.
     _valid(UserCreate, {**fields, "password": "a valid one"})
     with _users(args, create=True) as users:
@@ -96,10 +103,15 @@ def run_list(args: argparse.Namespace) -> int:
 def run_set(args: argparse.Namespace) -> int:
     """Carry out ``user set``; give the exit status."""
     given = {name: value for name in ("tier", "role") if (value := getattr(args, name)) is not None}
-    if not given:
-        raise InvalidRequest("Say what is to change: --tier or --role")
-    user = _update(args, lambda: UserUpdate(**given))
-    print(f"changed {user.email}: tier {user.tier}, role {user.role}")
+    limits = _limits(args)
+    if not given and not limits:
+        raise InvalidRequest("Say what is to change: --tier, --role, --max-cost-day or --max-cost-month")
+    with _users(args) as users:
+        user = users.by_email(args.email)
+        if limits:
+            given["limits"] = {**user.limits.model_dump(), **limits}
+        user = _run(users.update(user.id, _valid(UserUpdate, given)))
+    print(f"changed {user.email}: tier {user.tier}, role {user.role}{limits_text(user.limits)}")
     return 0
 
 
@@ -160,6 +172,32 @@ def _add_rights(parser: argparse.ArgumentParser, tier: Tier | None = None, role:
     )
 
 
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    for period in PERIODS:
+        parser.add_argument(
+            f"--max-cost-{period}",
+            metavar="DOLLARS",
+            type=_dollars,
+            help=f"what their runs may cost a {period} of UTC, all together; 'none' for any amount",
+        )
+
+
+def _dollars(text: str) -> float | Literal["none"]:
+    return "none" if text == "none" else float(text)
+
+
+def _limits(args: argparse.Namespace) -> dict[str, float | None]:
+    """Give the limits that are named on the command line."""
+    given = {f"max_cost_{period}": getattr(args, f"max_cost_{period}") for period in PERIODS}
+    return {name: None if most == "none" else most for name, most in given.items() if most is not None}
+
+
+def limits_text(limits: Limits) -> str:
+    """Write what a user may spend, to be put behind something else; nothing, where that is any amount."""
+    bounds = ((limits.max_cost_day, "day"), (limits.max_cost_month, "month"))
+    return "".join(f", ${most:g} a {period}" for most, period in bounds if most is not None)
+
+
 @contextmanager
 def _users(args: argparse.Namespace, *, create: bool = False) -> Iterator[Users]:
     """Open the users of a data folder, which is made only where that is asked for: it may be a slip."""
@@ -208,7 +246,7 @@ def _ask_password() -> str:
     return password
 
 
-def _valid(model: type[M], fields: dict[str, str]) -> M:
+def _valid(model: type[M], fields: dict[str, Any]) -> M:
     try:
         return model.model_validate(fields)
     except ValidationError as error:

@@ -39,8 +39,14 @@ class Asked:
         Whether a model that fails is not asked again.
     once
         Whether a run that was asked for the same may answer.
+    nth
+        Which of several equal ones that are asked for together, where one may answer for another.
     cassette
         The cassette that it is recorded for, or takes its answers from.
+    batch, schedule
+        What has it run: the batch that it is a row of, or the schedule.
+    allowances
+        The budgets that it shares with others, by their ids.
     """
 
     whole: WholeCrew
@@ -51,7 +57,16 @@ class Asked:
     model: str | None = None
     unrepeated: bool = False
     once: bool = False
+    nth: int = 0
     cassette: Cassette | None = None
+    batch: str | None = None
+    schedule: str | None = None
+    allowances: Sequence[str] = ()
+
+    @property
+    def part_of(self) -> dict[str, Any]:
+        """What it is a part of, as fields of the message that starts it."""
+        return {"batch": self.batch, "schedule": self.schedule, "allowances": list(self.allowances)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,4 +227,6 @@ def queued_execution(
         idempotency_key=request.key if request else None,
         request_digest=request.digest if request else None,
         may_answer=spec.crew.people.may_answer,
+        batch=spec.batch,
+        schedule=spec.schedule,
     )

@@ -12,6 +12,8 @@ from typing import Any
 from kasal_jupyter.errors import NotFound
 from kasal_jupyter.events.summary import RunSummary
 from kasal_jupyter.events.tally import Breakdown
+from kasal_jupyter.executions.allowances import settle_hold
+from kasal_jupyter.executions.batches.rows import note_end
 from kasal_jupyter.executions.feed import Feed
 from kasal_jupyter.memory.memories import keep_run
 from kasal_jupyter.schemas.crews import WholeCrew
@@ -34,6 +36,8 @@ def settle(
 ) -> None:
     """Store fields of an execution, and book it where they end it; within a change of the store.
 
+    A batch whose row it is learns of it in the same change.
+
     Parameters
     ----------
     store
@@ -51,13 +55,16 @@ def settle(
     """
     booked = execution.booked
     if booked is None and final and fields["status"] in ENDED:
-        for entry in entries_of(execution, summary):
+        entries = list(entries_of(execution, summary))
+        for entry in entries:
             _add(store, entry)
+        settle_hold(store, execution.id, summary.usage(), entries)
         # With the books, and as they once only.
         if memories:
             keep_run(store, execution.crew_id, execution.id, summary.remembered)
         booked = _day_of(execution)
     store.executions.update(execution.id, {**fields, "booked": booked})
+    note_end(store, execution, fields)
 
 
 def entries_of(execution: Execution, summary: RunSummary) -> Iterator[LedgerEntry]:

@@ -25,9 +25,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
@@ -35,13 +36,15 @@ import orjson
 from kasal_jupyter.errors import KasalError, StoreError, WorkerLost
 from kasal_jupyter.events.event import AFTER_END, ErrorInfo
 from kasal_jupyter.executions.admission import keys_of
-from kasal_jupyter.executions.backends.backend import Backend, Exit, RunHandle
+from kasal_jupyter.executions.backends.backend import Backend, Exit, FarBackend, OnExit, OnLines, RunHandle
 from kasal_jupyter.executions.client_calls import ClientCalls
 from kasal_jupyter.executions.feed import Feed, event_of
+from kasal_jupyter.executions.journal import unnumbered
 from kasal_jupyter.executions.recovery import interrupted_event
 from kasal_jupyter.places import DISK, Chores
+from kasal_jupyter.schemas.allowances import Reserved, Wish
 from kasal_jupyter.schemas.executions import ENDED
-from kasal_jupyter.schemas.spec import NOTE, RunMessage, RunOwnRecord, RunSpec, RunToolAnswer
+from kasal_jupyter.schemas.spec import NOTE, RESERVE, RunMessage, RunOwnRecord, RunSpec, RunToolAnswer
 
 LAUNCH_SECONDS = 0.5
 """How long the end of a run waits for its process to come; with a warm engine it is there at once."""
@@ -95,6 +98,14 @@ class Keeper(Protocol):
 
     async def prepare(self, run: Run) -> None:
         """Get ready what the run's process will read."""
+        ...
+
+    def spending(self, run: Run) -> RunSpec:
+        """Give what a run is told, with the shared budgets that it spends from today."""
+        ...
+
+    async def reserve(self, run: Run, wish: Wish) -> str | None:
+        """Reserve what a run wants of shared budgets; say why it cannot have it, else None."""
         ...
 
     async def renewed(self, run: Run) -> RunSpec:
@@ -174,6 +185,7 @@ class Run:
         self.stored = asyncio.Event()
         """Set once nothing more will be stored of the run."""
         self._backend = backend
+        self._far = isinstance(backend, FarBackend)
         self._keeper = keeper
         self._launch_seconds = launch_seconds
         self._put_away_seconds = put_away_seconds
@@ -186,6 +198,7 @@ class Run:
         self._handle: RunHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._writing = False
+        self._reserving = asyncio.Lock()
         self.stopping = False
         """Whether the run was told to end."""
         self._silent = asyncio.Event()
@@ -212,13 +225,9 @@ class Run:
             return
         again = self.phase is Phase.AWAY
         self.phase = Phase.LAUNCHING
-        seconds = self._launch_seconds + (0 if self._backend.warm else COLD_SECONDS)
-        self._within(
-            PREPARE_SECONDS + seconds,
-            "SERVICE_UNAVAILABLE",
-            f"The run got no process that began within {seconds:g} seconds; the data folder's logs may "
-            "tell why",
-        )
+        if not self._far:
+            # Elsewhere it may have to wait for a place.
+            self._mind_launch(self._launch_seconds + (0 if self._backend.warm else COLD_SECONDS))
         self._launching = self._chores.begin(self._launch(again=again))
 
     async def stop(self, reason: ErrorInfo | None = None) -> None:
@@ -266,17 +275,54 @@ class Run:
         if self.ended and not self._silent.is_set():
             await self._kill()
 
+    def let_go(self) -> bool:
+        """Leave a run that goes on elsewhere to the next server; say whether it is one."""
+        handle = self._handle
+        if not isinstance(self._backend, FarBackend) or handle is None or self.phase is not Phase.RUNNING:
+            return False
+        self._process += 1
+        self._handle = None
+        self._backend.let_go(handle)
+        return True
+
+    async def attach(self) -> bool:
+        """Find the process of a run that a server has left elsewhere; say whether it is there still."""
+        assert isinstance(self._backend, FarBackend)
+        on_lines, on_exit = self._listeners()
+        self._handle = await self._backend.attach(
+            self.spec.job_id, Path(self.spec.folder), self._recorded, on_lines, on_exit
+        )
+        if self._handle is None:
+            return False
+        self.phase = Phase.RUNNING
+        self._mind_time()
+        for line in self._recorded():
+            self.calls.take([line])
+            if b'"input_answer"' in line and (event := _look(line)).get("type") == "input_answer":
+                # Whether its process has got it, nobody knows.
+                self._send_answer(_answer_of(event))
+        self._mind_waiting()
+        return True
+
+    def _recorded(self) -> Iterator[bytes]:
+        """Give the journal's lines as they were taken."""
+        after = 0
+        while lines := self.feed.journal.read(after):
+            after += len(lines)
+            yield from map(unnumbered, lines)
+
     # -- queued → launching → running ----------------------------------------------------------------
 
-    async def _launch(self, *, again: bool) -> None:
-        # Only now: runs that went before it in the queue may have remembered something.
-        try:
-            async with asyncio.timeout(PREPARE_SECONDS):
-                await self._keeper.prepare(self)
-        except Exception:
-            log.exception("the memory of %s could not be brought up to date", self.spec.crew.id)
-        if self._is_over():
-            return
+    def _mind_launch(self, seconds: float) -> None:
+        self._within(
+            PREPARE_SECONDS + seconds,
+            "SERVICE_UNAVAILABLE",
+            f"The run got no process that began within {seconds:g} seconds; the data folder's logs may "
+            "tell why",
+        )
+
+    def _listeners(self) -> tuple[OnLines, OnExit]:
+        """Give what listens to the run's newest process, and to none before it."""
         process = self._process = self._process + 1
 
         def on_lines(lines: list[bytes]) -> None:
@@ -287,11 +333,25 @@ class Run:
             if process == self._process:
                 self._on_exit(ended)
 
+        return on_lines, on_exit
+
+    async def _launch(self, *, again: bool) -> None:
+        # Only now: runs that went before it in the queue may have remembered something.
+        try:
+            async with asyncio.timeout(PREPARE_SECONDS):
+                await self._keeper.prepare(self)
+        except Exception:
+            log.exception("the memory of %s could not be brought up to date", self.spec.crew.id)
+        if self._is_over():
+            return
+        on_lines, on_exit = self._listeners()
+        process = self._process
         try:
             if again:
                 self.spec = await self._keeper.renewed(self)
                 self._unsent.clear()
                 self.spec = self.spec.model_copy(update={"own": self._own_record()})
+            self.spec = self._keeper.spending(self)
             self._handle = await self._backend.launch(self.spec, on_lines, on_exit)
         except KasalError as error:
             self._fail(error.code, error.message)
@@ -304,6 +364,8 @@ class Run:
             await self._kill()
             return
         self.hold(self._keeper.held(self))
+        if self._far and self.phase is Phase.LAUNCHING:
+            self._mind_launch(self._launch_seconds + COLD_SECONDS)
         unsent, self._unsent = self._unsent, []
         for answer in unsent:
             self._send_answer(answer)
@@ -395,10 +457,11 @@ class Run:
         taken: list[bytes] = []
         notes: list[bytes] = []
         answers: list[bytes] = []
+        wishes: list[bytes] = []
         over = self.ended
         for line in lines:
-            if line.startswith(NOTE):
-                notes.append(line)
+            if line.startswith((NOTE, RESERVE)):
+                (notes if line.startswith(NOTE) else wishes).append(line)
                 continue
             event = _look(line) if over or any(mark in line for mark in _MARKS) else {}
             kind, status = event.get("type"), event.get("status")
@@ -428,6 +491,20 @@ class Run:
                 log.exception("an answer to %s could not be learnt from", self.spec.job_id)
         for line in notes:
             self._chores.begin(self._note(_look(line).get("note")))
+        for line in wishes:
+            self._chores.begin(self._reserve(Wish.model_validate_json(line)))
+
+    async def _reserve(self, wish: Wish) -> None:
+        """Have the run hold what it wants of shared budgets; in order, since each wish tells all of it."""
+        async with self._reserving:
+            try:
+                refusal = await self._keeper.reserve(self, wish)
+            except KasalError as error:
+                log.exception("what %s wants could not be reserved", self.spec.job_id)
+                refusal = f"What the next call may cost could not be reserved: {error.message}"
+        if wish.reserve and self._handle is not None:
+            answer = Reserved(number=wish.reserve, refusal=refusal)
+            self._handle.send(RunMessage(type="reserved", reserved=answer))
 
     async def _note(self, note: Any) -> None:
         """Tell the run's process when all that it has said is on disk: then it may do what is done once."""
@@ -442,7 +519,10 @@ class Run:
             return
 
     def _on_exit(self, ended: Exit) -> None:
-        if not self.ended and not self.stopping:
+        if ended.interrupted and not self.stopping:
+            error = ErrorInfo(code="INTERRUPTED", message=ended.reason or "Its process is gone")
+            self._conclude([self._status("interrupted", error=error)])
+        elif not self.ended and not self.stopping:
             status = "ended without a word" if ended.status is None else f"ended with status {ended.status}"
             self._fail(
                 ended.code, f"The run's process {ended.reason or status}; its log is {self.spec.folder}"
@@ -482,7 +562,9 @@ class Run:
             await self._kill()
         elif self._launching is not None:
             # One that waits for the engine, which takes seconds to load, has no process yet: `_launch` ends
-            # it as it comes.
+            # it as it comes. Elsewhere it may wait for a place, and is not to wait any more.
+            if self._far:
+                self._launching.cancel()
             await asyncio.wait([self._launching], timeout=LAUNCH_SECONDS)
         self._conclude([last()])
 
@@ -646,3 +728,10 @@ def _look(line: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         return {}
     return event if isinstance(event, dict) else {}
+
+
+def _answer_of(event: dict[str, Any]) -> RunToolAnswer:
+    """Give the answer that an event tells of."""
+    return RunToolAnswer.model_validate(
+        {name: event[name] for name in RunToolAnswer.model_fields if name in event}
+    )

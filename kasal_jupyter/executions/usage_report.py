@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -15,6 +15,7 @@ from kasal_jupyter.events.tally import Tally
 from kasal_jupyter.executions.ledger import entries_of
 from kasal_jupyter.executions.service import Runs
 from kasal_jupyter.places import LISTS
+from kasal_jupyter.schemas.allowances import LimitState
 from kasal_jupyter.schemas.executions import ENDED, Execution
 from kasal_jupyter.schemas.usage import (
     GroupBy,
@@ -48,7 +49,7 @@ async def usage_of(runs: Runs, query: UsageQuery, scope: Mapping[str, Any], aske
     scope
         Whose runs, and of which crew: ``owner``, ``crew_id``.
     asked
-        The owner whose stored bytes are told.
+        The owner whose stored bytes and limits are told.
     """
     store, span = runs.store, Span.of(query)
 
@@ -74,7 +75,8 @@ async def usage_of(runs: Runs, query: UsageQuery, scope: Mapping[str, Any], aske
         return user.email if user is not None else owner
 
     def answer() -> UsageList:
-        return usage_list(query, span, entries, name_of, store.stored_by(asked))
+        limits = runs.allowances.limits_of(asked)
+        return usage_list(query, span, entries, name_of, store.stored_by(asked), limits=limits)
 
     return await LISTS.do(answer, owner=owner)
 
@@ -152,6 +154,8 @@ def usage_list(
     entries: Iterable[Entry],
     name_of: Callable[[str], str],
     stored: Stored,
+    *,
+    limits: Sequence[LimitState] = (),
 ) -> UsageList:
     """Fold entries into the answer of ``GET /usage``.
 
@@ -165,8 +169,8 @@ def usage_list(
         Any number of them, in any order.
     name_of
         Gives a user's name by the owner that the entries have.
-    stored
-        What is told of what is stored.
+    stored, limits
+        What is told of what is stored, and of what may be spent.
     """
     whole = _Sum("")
     groups: dict[str, _Sum] = {}
@@ -201,6 +205,7 @@ def usage_list(
         until=span.until,
         whole=UsageTotal(**whole.tally.figures(), runs=whole.runs),
         stored=stored,
+        limits=list(limits),
         groups=query.part(listed),
         total=len(listed),
         page=query.page,

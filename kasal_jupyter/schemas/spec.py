@@ -10,6 +10,7 @@ from pydantic import Field
 
 from kasal_jupyter.hiding import password_of, secrets_among
 from kasal_jupyter.schemas.agents import Agent
+from kasal_jupyter.schemas.allowances import Reserved
 from kasal_jupyter.schemas.base import Document, Model, clock_anchor
 from kasal_jupyter.schemas.crews import Crew
 from kasal_jupyter.schemas.executions import Budget, EditKind
@@ -26,6 +27,9 @@ UNSENT = 74
 
 NOTE = b'{"note":'
 """How a line of a run's process begins that is no event: it asks to hear its number when all is recorded."""
+
+RESERVE = b'{"reserve":'
+"""How a line begins that says what the run has used of shared budgets, and wants: a :class:`Wish`."""
 
 Provider = Literal["sandbox", "openai", "anthropic", "gemini", "azure", "bedrock", "ollama"]
 """Who serves a model; ``openai`` is everybody who speaks OpenAI's API."""
@@ -254,6 +258,11 @@ class RunSpec(Model):
     cassette: RunCassette | None = Field(
         None, description="What makes its calls those of a cassette; None: it has none."
     )
+    batch: str | None = Field(None, description="The batch that it is a row of.")
+    schedule: str | None = Field(None, description="The schedule that has started it.")
+    allowances: list[str] = Field(
+        default_factory=list, description="The budgets that it shares with others, by their ids."
+    )
     journal_bytes: int = Field(200_000_000, description="Bytes of events that it may record.")
     clock: float = Field(default_factory=clock_anchor, description="What tells the time of its events.")
 
@@ -296,6 +305,11 @@ class RunRequest(Document):
         None, description="Of all that its answer depends on; null where the answer hangs on more."
     )
     once: bool = Field(False, description="Whether it answers for whoever asks for the same meanwhile.")
+    batch: str | None = Field(None, description="The batch that it is a row of.")
+    schedule: str | None = Field(None, description="The schedule that has started it.")
+    allowances: list[str] = Field(
+        default_factory=list, description="The budgets that it shares with others, by their ids."
+    )
 
 
 class RunToolAnswer(Model):
@@ -312,13 +326,15 @@ class RunToolAnswer(Model):
 class RunMessage(Model):
     """What the server sends a run's process, one JSON line each.
 
-    ``run`` comes first, then any number of ``tool_answer``, ``noted`` and ``hold``; ``stop`` once at most.
+    ``run`` comes first, then any number of ``tool_answer``, ``noted``, ``reserved`` and ``hold``; ``stop``
+    once at most.
     """
 
-    type: Literal["run", "tool_answer", "noted", "hold", "stop"]
+    type: Literal["run", "tool_answer", "noted", "reserved", "hold", "stop"]
     spec: RunSpec | None = None
     answer: RunToolAnswer | None = None
     note: int | None = Field(None, description="All that came before this note is recorded.")
+    reserved: Reserved | None = None
     hold: dict[str, float] = Field(
         default_factory=dict,
         description="Seconds before which models may not be asked, by their names: a provider has said so to "

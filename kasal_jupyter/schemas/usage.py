@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeGuard
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from kasal_jupyter.schemas.allowances import LimitState
 from kasal_jupyter.schemas.base import Document, ListQuery, Model
 
 GroupBy = Literal["day", "crew", "user", "model", "agent", "task"]
@@ -162,6 +163,10 @@ class UsageList(Model):
     until: str
     whole: UsageTotal = Field(description="All groups together, on whatever page.")
     stored: Stored = Field(description="What the caller, or the user asked for, has stored now.")
+    limits: list[LimitState] = Field(
+        default_factory=list,
+        description="How what the caller, or the user asked for, may spend stands now; empty: any number.",
+    )
     groups: list[UsageGroup]
     total: int = Field(description="How many groups there are.")
     page: int

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
+from kasal_jupyter.schemas.allowances import Limits
 from kasal_jupyter.schemas.base import Document, Given, Listed, ListQuery, Model, Name, called
 from kasal_jupyter.schemas.usage import Stored
 
@@ -53,6 +54,7 @@ class User(Document):
     tier: Tier
     role: Role
     disabled: bool = False
+    limits: Limits = Field(default_factory=Limits)
     created_at: str
     updated_at: str
 
@@ -64,6 +66,7 @@ class UserCreate(Model):
     password: Password = Field(repr=False)
     tier: Tier = "free"
     role: Role = "editor"
+    limits: Limits = Field(default_factory=Limits, description="What their runs may cost.")
 
 
 class UserUpdate(Model):
@@ -77,6 +80,9 @@ class UserUpdate(Model):
     tier: Given[Tier] = None
     role: Given[Role] = None
     disabled: Given[bool] = None
+    limits: Given[Limits] = Field(
+        None, description="What their runs may cost, in the place of both limits before; {} for any number."
+    )
 
 
 class UserQuery(ListQuery):
@@ -95,6 +101,7 @@ class UserDetails(Model):
     tier: Tier
     role: Role
     disabled: bool
+    limits: Limits = Field(description="What their runs may cost.")
     created_at: str
     updated_at: str
     stored: Stored = Field(description="How much they have stored now.")

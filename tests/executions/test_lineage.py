@@ -58,6 +58,24 @@ def of_script(*lines):
     return script
 
 
+def test_whoever_goes_on_with_a_run_is_a_part_of_what_that_is_of(tmp_path):
+    async def work(world):
+        runs = world.runs(failing(), completes, completes)
+        part_of = {"batch": "batch_1", "schedule": "schedule_1", "allowances": ["batch_1"]}
+        source = await world.state(runs, await world.start(runs, **part_of))
+        resumed = await resume(runs, source.id, "ada", ExecutionResume())
+        again = await world.state(runs, resumed.id)
+        other = await world.state(runs, (await replay(runs, source.id, "ada")).id)
+        for each in (source, again):
+            assert (each.batch, each.schedule) == ("batch_1", "schedule_1")
+            assert spec_of(runs, each.id).allowances == ["batch_1"]
+            assert runs.store.run_requests.get(each.id).allowances == ["batch_1"]
+        # A record that is given again spends nothing of anybody's.
+        assert (other.batch, other.schedule, spec_of(runs, other.id).allowances) == (None, None, [])
+
+    live(work, tmp_path)
+
+
 def test_what_is_kept_of_a_run_holds_no_secret_and_starts_a_replay(tmp_path):
     async def work(world):
         runs = world.runs()

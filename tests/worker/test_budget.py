@@ -85,6 +85,27 @@ def test_a_price_that_nobody_knows_is_no_free_call(engine, tmp_path):
     assert server.requests == []
 
 
+def test_what_others_share_is_reserved_before_each_call_and_let_go_behind_it(engine, tmp_path):
+    shared = {"allowances": ["batch_1"], "budget": None}
+    with AZURE.server(Reply("One.", usage=CHEAP), Reply(status=401), Reply("Two.", usage=CHEAP)) as server:
+        made = spec(tmp_path, {}, model="model", models=AZURE.spec(server.url))
+        record = engine.run(
+            made.model_copy(update=shared),
+            refuses=lambda wish: "The batch has no more." if wish.reserve == 2 else None,
+        )
+    check_spans(record)
+    assert record.end["error"] == {"code": "BUDGET_EXCEEDED", "message": "The batch has no more."}
+    assert len(server.requests) == 1
+    asked, used, refused, left = record.wishes
+    # What a prompt may cost is reserved; behind the call stands what it has cost.
+    assert (asked.reserve, asked.model, asked.priced) == (1, "model", True)
+    assert asked.reserved == asked.expected
+    assert asked.expected.cost > 0 == asked.used.cost
+    assert (used.reserve, used.used.tokens, used.reserved.tokens) == (0, 150, 0)
+    assert round(used.used.cost, 9) == 0.000045
+    assert (refused.reserve, refused.used, left.used, left.reserved.tokens) == (2, used.used, used.used, 0)
+
+
 def test_a_run_within_its_budget_is_not_touched(engine, tmp_path):
     budget = {"max_tokens": 100_000, "max_cost": 1.0, "max_seconds": 300}
     record = engine.run(spec(tmp_path, budget, model="sandbox"))

@@ -17,6 +17,7 @@ from kasal_jupyter.kernel.views import html_parts as parts
 from kasal_jupyter.kernel.views.cards import Shown
 from kasal_jupyter.kernel.views.clean import escape, one_line
 from kasal_jupyter.kernel.views.figures import counted, size_text, spent_text
+from kasal_jupyter.schemas.allowances import LimitState
 from kasal_jupyter.schemas.usage import GroupBy, UsageGroup, UsageList
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ class UsageTable(Shown):
         The first and the last day.
     stored
         What is stored now: ``bytes``, ``crews``; ``most_bytes`` and ``most_crews`` are None for any number.
+    limits
+        What may be spent a day and a month, as far as that is bounded: ``period``, ``max_cost``, ``cost``,
+        ``reserved``, ``ends_at``.
     """
 
     def __init__(self, answer: UsageList, by: Callable[[GroupBy], UsageList] | None = None) -> None:
@@ -65,11 +69,13 @@ class UsageTable(Shown):
         self.whole: UsageTotal = answer.whole
         self.since, self.until = answer.since, answer.until
         self.stored: Stored = answer.stored
+        self.limits: list[LimitState] = answer.limits
         whole = answer.whole
         title = (
             f"{answer.since} to {answer.until}: {counted(whole.runs, 'run')}, "
             f"{counted(whole.llm_calls, 'model call')}, {counted(whole.total_tokens, 'token')}, "
             f"{spent_text(whole)}; stored now: {stored_text(answer.stored)}"
+            f"{''.join(map(limit_text, answer.limits))}"
         )
         super().__init__(title, usage_heads(answer), usage_rows(answer))
 
@@ -156,6 +162,15 @@ def stored_text(stored: Stored) -> str:
     """Write how much is stored: ``1.2 MB of 200.0 MB``, ``1.2 MB`` where any amount may be."""
     most = "" if stored.most_bytes is None else f" of {size_text(stored.most_bytes)}"
     return size_text(stored.bytes) + most
+
+
+def limit_text(limit: LimitState) -> str:
+    """Write how a limit stands, behind other figures."""
+    reserved = f" and ${limit.reserved:.4g} reserved" if limit.reserved else ""
+    return (
+        f"; ${limit.cost:.4g} of ${limit.max_cost:g} spent this {limit.period}{reserved}, until "
+        f"{limit.ends_at[:10]}"
+    )
 
 
 def usage_heads(answer: UsageList) -> list[str]:

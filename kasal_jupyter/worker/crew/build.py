@@ -79,7 +79,7 @@ class _Builder:
         self._record = (
             RunRecord(spec, calls.spans, signal, calls.person, calls.noted) if calls is not None else None
         )
-        self._models = Models(spec, signal, self._record)
+        self._models = Models(spec, signal, self._record, calls)
         self._tools = Toolset(spec, calls, self._record)
 
     def built(self) -> BuiltCrew:

@@ -1,4 +1,4 @@
-"""What somebody outside answers: calls of the client's tools, and questions that agents ask humans."""
+"""What somebody outside answers: the client's tools, people, and the server, of what may be spent."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from crewai.tools.tool_failure import ToolFailure
 
+from kasal_jupyter.schemas.allowances import Reserved, Wish
 from kasal_jupyter.schemas.base import new_id
 from kasal_jupyter.schemas.spec import RunToolAnswer
 from kasal_jupyter.schemas.tools import ClientTool
@@ -41,6 +42,8 @@ class ClientCalls:
     servers: McpServers | None = None
     job_id: str = ""
     _noted: int = 0
+    _wishes: int = 0
+    _reserved: dict[int, Reserved] = field(default_factory=dict)
     _answers: dict[str, RunToolAnswer] = field(default_factory=dict)
 
     def call(self, tool: ClientTool, arguments: dict[str, Any]) -> str | ToolFailure:
@@ -146,6 +149,34 @@ class ClientCalls:
         """Hear that the server has recorded all that was told before a note."""
         with self.signal.changed:
             self._noted = max(self._noted, note)
+            self.signal.changed.notify_all()
+
+    def wish(self, wish: Wish) -> int:
+        """Tell the server what is used of shared budgets, and what is wanted; give the wish's number."""
+        if wish.reserve:
+            self._wishes += 1
+            wish = wish.model_copy(update={"reserve": self._wishes})
+        self.spans.tell(wish.model_dump_json().encode() + b"\n")
+        return wish.reserve
+
+    def refused(self, number: int) -> str | None:
+        """Wait until the server has answered a wish; say why it is not granted, else None.
+
+        Raises
+        ------
+        RunStopped, RunFailed
+            The run must end.
+        """
+        self.signal.wait_for(lambda: number in self._reserved, NOTE_SECONDS)
+        answer = self._reserved.pop(number, None)
+        if answer is None:
+            return f"The server has not reserved what the next call may cost within {NOTE_SECONDS:g} seconds."
+        return answer.refusal
+
+    def take_reserved(self, answer: Reserved) -> None:
+        """Hear what the server says to a wish."""
+        with self.signal.changed:
+            self._reserved[answer.number] = answer
             self.signal.changed.notify_all()
 
     def answer(self, answer: RunToolAnswer) -> None:

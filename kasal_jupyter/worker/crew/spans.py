@@ -158,6 +158,10 @@ class Spans:
         """Ask to be told when all that was emitted is recorded; give the number that is told then."""
         return self._outbox.note()
 
+    def tell(self, line: bytes) -> None:
+        """Say something to the server that is no event."""
+        self._outbox.tell(line)
+
     def around(self) -> OpenSpan | None:
         """Give this thread's innermost open span."""
         return next((span for span in reversed(_stack.get()) if span.id in self._open), None)

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any, Protocol
 
 from kasal_jupyter.events.event import ErrorInfo, TokenUsage
+from kasal_jupyter.schemas.allowances import Sum, Wish
 from kasal_jupyter.schemas.executions import Budget
 from kasal_jupyter.worker.crew.time_limit import BackgroundWork
 from kasal_jupyter.worker.models.llm import ReportedLLM
@@ -79,9 +81,21 @@ class _Sums:
     cost: float = 0.0
 
 
+class Purse(Protocol):
+    """Who reserves what is spent of budgets that other runs share."""
+
+    def wish(self, wish: Wish) -> int:
+        """Tell what is used, and what is wanted, in the order of these calls; give the wish's number."""
+        ...
+
+    def refused(self, number: int) -> str | None:
+        """Wait for the answer to a wish; say why it is not granted, else None."""
+        ...
+
+
 @dataclass(slots=True)
 class Ledger:
-    """The budget of one run.
+    """The budget of one run, and what it spends of those that it shares with others.
 
     A call is taken to need its prompt and, where the agent has ``max_tokens``, that long an answer. A
     prompt's tokens are estimated by its length, and better so after each call of the model, by what its
@@ -94,10 +108,13 @@ class Ledger:
         The bounds; None where there are none. ``max_seconds`` is not looked at here.
     signal
         Told when the budget is used up.
+    purse
+        Who reserves what is spent of shared budgets; None where there are none.
     """
 
     budget: Budget | None
     signal: StopSignal
+    purse: Purse | None = None
     _used: _Sums = field(default_factory=_Sums)
     _reserved: _Sums = field(default_factory=_Sums)
     _counted: dict[str, _Counted] = field(default_factory=dict)
@@ -129,26 +146,51 @@ class Ledger:
         RunFailed
             The call would pass the budget. It ends the run.
         """
-        if self.budget is None or self.budget.max_tokens is self.budget.max_cost is None:
+        bounds = self.budget
+        alone = bounds is None or bounds.max_tokens is bounds.max_cost is None
+        if alone and self.purse is None:
             yield
             return
-        estimate = prompt()
+        estimate, number = prompt(), 0
         with self._lock:
             expected = self._expected(llm, estimate, answer_tokens or 0)
             if reason := self._passes(llm, expected):
-                error = ErrorInfo(code=BUDGET_EXCEEDED, message=reason)
-                self.signal.fail(error)
-                raise RunFailed(error)
+                raise self._failed(reason)
             self._reserved.tokens += expected.tokens
             self._reserved.cost += expected.cost or 0.0
+            if self.purse is not None:
+                number = self.purse.wish(self._wish(llm, expected))
         try:
+            if self.purse is not None and (reason := self.purse.refused(number)):
+                raise self._failed(reason)
             yield
         finally:
             with self._lock:
                 self._reserved.tokens -= expected.tokens
-                self._reserved.cost -= expected.cost or 0.0
+                self._reserved.cost = max(0.0, self._reserved.cost - (expected.cost or 0.0))
                 if not call.unpaid:
                     self._book(llm, call, estimate, expected)
+                if self.purse is not None:
+                    self.purse.wish(self._wish(llm, None))
+
+    def _failed(self, reason: str) -> RunFailed:
+        """End the run for a budget that is used up."""
+        error = ErrorInfo(code=BUDGET_EXCEEDED, message=reason)
+        self.signal.fail(error)
+        return RunFailed(error)
+
+    def _wish(self, llm: ReportedLLM, expected: _Expected | None) -> Wish:
+        """Put into words for the server what is used, and what a call may take; None: it is over."""
+        about: dict[str, Any] = {}
+        if expected is not None:
+            priced, sums = expected.cost is not None, Sum(tokens=expected.tokens, cost=expected.cost or 0.0)
+            about = {"model": llm.label, "expected": sums, "priced": priced}
+        return Wish(
+            reserve=int(expected is not None),
+            used=Sum(tokens=self._used.tokens, cost=self._used.cost),
+            reserved=Sum(tokens=self._reserved.tokens, cost=self._reserved.cost),
+            **about,
+        )
 
     def _expected(self, llm: ReportedLLM, estimate: int, answer: int) -> _Expected:
         prompt = self._counted.get(llm.label, _Counted()).corrected(estimate)
@@ -157,7 +199,8 @@ class Ledger:
 
     def _passes(self, llm: ReportedLLM, expected: _Expected) -> str | None:
         """Say which bound a call would pass, and what is used so far; None where it passes none."""
-        assert self.budget is not None
+        if self.budget is None:
+            return None
         bound = self.budget.max_tokens
         used = self._used.tokens + self._reserved.tokens
         if bound is not None and used + expected.tokens > bound:

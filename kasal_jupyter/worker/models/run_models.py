@@ -17,7 +17,7 @@ from kasal_jupyter.schemas.spec import RunEmbedder, RunModel, RunSpec
 from kasal_jupyter.tools.guard import HostGuard, HostRefused, origin_of
 from kasal_jupyter.worker.crew.record import RunRecord
 from kasal_jupyter.worker.models.agent_llm import AgentLLM
-from kasal_jupyter.worker.models.budget import Ledger
+from kasal_jupyter.worker.models.budget import Ledger, Purse
 from kasal_jupyter.worker.models.llm import ReportedLLM
 from kasal_jupyter.worker.models.sandbox_llm import SandboxLLM
 from kasal_jupyter.worker.process.failures import ModelFailed
@@ -49,6 +49,8 @@ class Models:
         What ends the run.
     record
         What the run asks, and what an earlier one was answered.
+    purse
+        Who reserves what is spent of budgets that other runs share.
 
     Attributes
     ----------
@@ -56,11 +58,17 @@ class Models:
         What the run may use up, and has.
     """
 
-    def __init__(self, spec: RunSpec, signal: StopSignal, record: RunRecord | None = None) -> None:
+    def __init__(
+        self,
+        spec: RunSpec,
+        signal: StopSignal,
+        record: RunRecord | None = None,
+        purse: Purse | None = None,
+    ) -> None:
         self._spec = spec
         self._record = record
         self._signal = signal
-        self.ledger = Ledger(spec.budget, signal)
+        self.ledger = Ledger(spec.budget, signal, purse if spec.allowances else None)
         if spec.own is not None:
             self.ledger.begin_with(spec.own.tokens, spec.own.cost)
         # Every sandbox model holds this one dictionary; it is filled as the tasks are made.

@@ -123,13 +123,17 @@ class Outbox:
         """Ask the server to say when it has recorded all that was emitted; give the number it will say."""
         with self._changed:
             self._notes += 1
+            self.tell(b"%b%d}\n" % (NOTE, self._notes))
+            return self._notes
+
+    def tell(self, line: bytes) -> None:
+        """Say something to the server that is no event; it comes in its turn."""
+        with self._changed:
             if not self._muted:
                 self._release_chunks()
-                line = b"%b%d}\n" % (NOTE, self._notes)
                 self._lines.append(line)
                 self._waiting += len(line)
                 self._changed.notify_all()
-            return self._notes
 
     def end(self, status: str, **fields: Any) -> None:
         """Tell how the run has ended; only the first end is told. One that cannot be written is a failure."""

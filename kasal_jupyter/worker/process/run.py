@@ -143,6 +143,8 @@ class _Process:
                 if message.note is not None:
                     self._calls.take_note(message.note)
                 self._stop.hold(message.hold)
+                if message.reserved is not None:
+                    self._calls.take_reserved(message.reserved)
             if message is None:
                 kill_own_group()
             # What fails from here on fails because it was told to, which is no news to anybody.
@@ -274,7 +276,7 @@ def _take_over_files(source: RunSource, folder: Path) -> None:
 
     def internal(within: str, names: list[str]) -> list[str]:
         parts = [name for name in names if name.endswith(PART)]
-        return [LOG_NAME, *parts] if Path(within) == theirs else parts
+        return [LOG_NAME, f"{LOG_NAME}.gz", *parts] if Path(within) == theirs else parts
 
     try:
         shutil.copytree(
