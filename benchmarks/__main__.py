@@ -21,6 +21,7 @@ BENCHMARKS = (
     "server",
     "stored",
     "engine",
+    "crews",
     "batch",
     "replay",
     "kernel",
