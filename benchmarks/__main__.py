@@ -29,6 +29,7 @@ BENCHMARKS = (
     "memory",
     "hostile",
     "faults",
+    "compare",
 )
 """In the order of the table."""
 
