@@ -321,13 +321,15 @@ def _out_of_shared_budget(fields: Mapping[str, Any]) -> bool:
 
 def _mind_budget(store: Store, batch: StoredBatch, fields: Mapping[str, Any]) -> None:
     """Start no more rows where what they share of a budget is used up: none of them could be done."""
-    if _out_of_shared_budget(fields) and batch.status == "running":
-        pause(store, batch, BatchReason(code="BUDGET_EXCEEDED", message=fields["error"]["message"]))
+    if _out_of_shared_budget(fields):
+        pause(store, batch.id, BatchReason(code="BUDGET_EXCEEDED", message=fields["error"]["message"]))
 
 
-def pause(store: Store, batch: StoredBatch, reason: BatchReason | None) -> None:
-    """Have a batch start no more rows."""
-    store.batches.update(batch.id, {"status": "paused", "reason": reason and reason.model_dump()})
+def pause(store: Store, batch_id: str, reason: BatchReason) -> None:
+    """Have a batch start no more rows, where it does."""
+    batch = store.batches.readable(batch_id)
+    if batch is not None and batch.status == "running":
+        store.batches.update(batch_id, {"status": "paused", "reason": reason.model_dump()})
 
 
 def _structured(output: str | None) -> Any:

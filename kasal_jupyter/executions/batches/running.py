@@ -106,7 +106,7 @@ class BatchRun:
     async def _step(self, batch: StoredBatch) -> bool:
         """Start what there is room for; say whether nothing is left to do here."""
         if (reason := self._reason_against(batch)) is not None:
-            await self._store.change(lambda: rows.pause(self._store, batch, reason))
+            await self._pause(reason)
             return True
         paused = batch.status == "paused"
         running = rows.running_in(self._store, batch.id)
@@ -159,8 +159,8 @@ class BatchRun:
             self._rest()
         except BudgetUsedUp as error:
             # For all of them: none could be done.
-            reason = BatchReason(code=error.code, message=error.message)
-            await self._store.change(lambda: rows.pause(self._store, batch, reason))
+            with suppress(StoreError):
+                await self._pause(BatchReason(code=error.code, message=error.message))
         except Conflict as error:
             # It is another's by now, or the batch was stopped meanwhile.
             log.debug("row %d of %s is not started: %s", row.index, batch.id, error)
@@ -170,6 +170,9 @@ class BatchRun:
             # A fault of ours: the others go on.
             log.exception("row %d of %s could not be started", row.index, batch.id)
             await self._refused(batch, row, KasalError(f"The row could not be started: {error!r}"))
+
+    async def _pause(self, reason: BatchReason) -> None:
+        await self._store.change(lambda: rows.pause(self._store, self._id, reason))
 
     def _rest(self) -> None:
         self._resting = True
