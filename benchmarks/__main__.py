@@ -32,6 +32,7 @@ BENCHMARKS = (
     "hostile",
     "faults",
     "dask",
+    "compare",
 )
 """In the order of the table."""
 

@@ -27,6 +27,7 @@ from kasal_jupyter.kernel.comparison.statistics import (
 )
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.schemas.datasets import DatasetRow, RatedRuns, Rating
+from tests.kernels import kernel_of
 from tests.sample_crews import crew_body, new_crew
 
 # -- statistics -----------------------------------------------------------------------------------------
@@ -524,3 +525,19 @@ def test_a_dataset_keeps_many_rows_in_their_order(client):
     assert [each.id for each in client.datasets("Many")] == [made.id]
     client.delete_dataset(made.id)
     assert client.datasets("Many") == []
+
+
+def test_the_magics_say_the_same(live_server, tmp_path):
+    with kernel_of(live_server, tmp_path) as kernel:
+        assert kernel.run("import pandas as pd; df = pd.DataFrame({'topic': ['tea', 'milk']})").status == "ok"
+        cell = kernel.run("%kasal compare Plain Long --rows df --score contains --expected topic -o found")
+        assert "which df does not have" in cell.error or "takes {topic}" in cell.error
+        kernel.run("df['wanted'] = df.topic\ndef words(output): return len(output.split())")
+        cell = kernel.run("%kasal compare Plain Long --rows df --score words -o found")
+        assert cell.status == "ok", cell.error
+        assert "Not decided" in kernel.value("repr(found)")
+        cell = kernel.run("%kasal dataset Kept --rows df --expected wanted")
+        assert cell.shown[0]["text/plain"].startswith("Kept: 2 rows")
+        job = kernel.value("found.runs().job_id[0]")
+        assert "should be: Tea" in kernel.run(f"%kasal rate {job} down Tea").text
+        assert "should be: Tea" in kernel.run(f"%kasal status {job}").shown[0]["text/plain"]
