@@ -21,6 +21,7 @@ BENCHMARKS = (
     "server",
     "stored",
     "engine",
+    "crews",
     "batch",
     "replay",
     "kernel",
@@ -30,6 +31,7 @@ BENCHMARKS = (
     "memory",
     "hostile",
     "faults",
+    "dask",
 )
 """In the order of the table."""
 

@@ -33,8 +33,6 @@ class WrongUsage(KasalError):
 _GROUPS = {
     "Run crews": {
         "run": "run a crew, from a YAML file or by its name, and watch it",
-        "map": "run a crew over the rows of a file, a run a row",
-        "batches": "list the batches, or tell one to pause, go on or end",
         "ps": "list the latest executions",
         "status": "tell how an execution stands",
         "wait": "wait for an execution's end, and print its answer",
@@ -43,10 +41,15 @@ _GROUPS = {
         "resume": "go on with an execution that ended before its time",
         "fork": "go another way from a step of an execution on",
         "diff": "show in what two executions differ",
+        "compare": "run the same rows through crews, and say which is better; a gate for CI",
+        "dataset": "list datasets, show one, or make one",
+        "rate": "say whether an execution's answer is good",
         "traces": "show what an execution's agents did; --follow watches it",
         "answer": "answer what an agent asks in an execution",
         "artifacts": "list or save the files that an execution has written",
         "stop": "stop an execution",
+        "map": "run a crew over the rows of a file, a run a row",
+        "batches": "list the batches, or tell one to pause, go on or end",
         "usage": "show what runs have used, and what it cost",
         "crews": "list the crews; import some, export one, in every format",
         "history": "list a crew's versions, compare two, or bring one back",
@@ -70,6 +73,7 @@ _GROUPS = {
 """The sub-commands; there, ``add_NAME`` has the parser take its words, and ``run_NAME`` carries it out."""
 
 _MODULES = {
+    "compare": ("compare", "dataset", "rate"),
     "batches": ("map", "batches"),
     "crews": ("crews", "history", "rename", "copy", "rm", "generate"),
     "data_folder": ("user", "db"),
