@@ -44,6 +44,7 @@ from kasal_jupyter.executions.crew_memories import CrewMemories
 from kasal_jupyter.executions.cut_off import CutOffRuns
 from kasal_jupyter.executions.disabled_users import DisabledOwners
 from kasal_jupyter.executions.queue import RunLimits
+from kasal_jupyter.executions.schedules import Schedules
 from kasal_jupyter.executions.service import Runs
 from kasal_jupyter.executions.webhooks import SigningSecrets, Webhooks
 from kasal_jupyter.hiding import MIN_WORD, unhidden_among
@@ -553,6 +554,17 @@ class KasalApp(ExtensionApp):
         catalog = replace(catalog, stored=providers.credentials, guard=guard)
         recall = CrewMemories(store, folder, catalog, guard)
         webhooks = Webhooks(store, SigningSecrets(store, secrets), guard)
+        runs = Runs(
+            store,
+            folder,
+            self._backend,
+            catalog,
+            limits=limits,
+            toolbox=tools.toolbox,
+            webhooks=webhooks,
+            memories=recall,
+            resumes=self.resume_on_start and not isinstance(catalog, SandboxCatalog),
+        )
         return Parts(
             store=store,
             crews=crews,
@@ -563,17 +575,8 @@ class KasalApp(ExtensionApp):
             memories=Memories(store),
             knowledge=Knowledge(store),
             recall=recall,
-            runs=Runs(
-                store,
-                folder,
-                self._backend,
-                catalog,
-                limits=limits,
-                toolbox=tools.toolbox,
-                webhooks=webhooks,
-                memories=recall,
-                resumes=self.resume_on_start and not isinstance(catalog, SandboxCatalog),
-            ),
+            runs=runs,
+            schedules=Schedules(runs, crews, lambda: not maintenance.state.enabled),
             webhooks=webhooks,
             fanouts=Fanouts(self._doors.watch.one_look),
             accounts=self._accounts,
@@ -602,6 +605,10 @@ class KasalApp(ExtensionApp):
                     store, folder, SandboxCatalog(environ={}), self.parts.maintenance
                 )
         return self._sandbox_parts
+
+    @property
+    def _opened_parts(self) -> list[Parts]:
+        return [parts for parts in (self.parts, self._sandbox_parts) if parts is not None]
 
     @property
     def _prefixes(self) -> list[str]:
@@ -655,6 +662,8 @@ class KasalApp(ExtensionApp):
         assert self._cut_off is not None
         await self._disabled.stop_runs()
         await self._cut_off.go_on()
+        for parts in self._opened_parts:
+            parts.schedules.look()
         await self.parts.runs.clear_away()
         self._looks += 1
         if self._looks % int(ASK_SECONDS / LOOK_SECONDS) == 0:
@@ -695,6 +704,8 @@ class KasalApp(ExtensionApp):
 
     async def _close(self, parts: Parts) -> None:
         opened = [parts] if self._sandbox_parts is None else [self._sandbox_parts, parts]
+        for each in opened:
+            await each.schedules.close()
         closing = asyncio.gather(*(each.runs.close() for each in opened))
         await asyncio.wait([closing], timeout=RUNS_SECONDS)
         if self._backend is not None:
@@ -722,7 +733,7 @@ class KasalApp(ExtensionApp):
 
         Requests are told of as Jupyter's own are, by the time of the last.
         """
-        opened = [parts for parts in (self.parts, self._sandbox_parts) if parts is not None]
+        opened = self._opened_parts
         counts = {
             "executions": sum(parts.runs.active for parts in opened),
             "sockets": len(EventSocket.opened),

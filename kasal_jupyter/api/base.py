@@ -41,6 +41,7 @@ from kasal_jupyter.errors import (
     Unavailable,
 )
 from kasal_jupyter.executions.crew_memories import CrewMemories
+from kasal_jupyter.executions.schedules import Schedules
 from kasal_jupyter.executions.service import Runs
 from kasal_jupyter.executions.webhooks import Webhooks
 from kasal_jupyter.memory.knowledge import Knowledge
@@ -115,6 +116,7 @@ class Parts:
     knowledge: Knowledge
     recall: CrewMemories
     runs: Runs
+    schedules: Schedules
     webhooks: Webhooks
     fanouts: Fanouts
     accounts: Accounts

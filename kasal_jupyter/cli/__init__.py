@@ -45,6 +45,7 @@ _GROUPS = {
         "answer": "answer what an agent asks in an execution",
         "artifacts": "list or save the files that an execution has written",
         "stop": "stop an execution",
+        "schedule": "list schedules, or have a crew be run by the clock",
         "usage": "show what runs have used, and what it cost",
         "crews": "list the crews; import some, export one, in every format",
         "history": "list a crew's versions, compare two, or bring one back",

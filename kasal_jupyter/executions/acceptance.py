@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +100,8 @@ class Prepared:
         The crew whose receiver is told of the run; None where nobody is.
     unasked
         Whether a server goes on with a run of itself: it does so once.
+    claim
+        What is to be true of one change with the run, which gets its id; raising, it has the run be none.
     """
 
     spec: RunSpec
@@ -108,6 +110,7 @@ class Prepared:
     noted: WholeCrew | None = None
     told: Crew | None = None
     unasked: bool = False
+    claim: Callable[[str], None] | None = None
 
 
 def started_with(store: Store, request: KeyedRequest) -> Execution | None:

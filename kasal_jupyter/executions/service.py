@@ -206,6 +206,8 @@ class Runs:
                     follow_up(self.store, spec.source.job_id, job_id, unasked=made.unasked)
                 self.store.executions.insert(execution)
                 self.store.run_requests.insert(made.asked)
+                if made.claim is not None:
+                    made.claim(job_id)
                 if made.noted is not None:
                     note_run(self.store, made.noted)
                 if self.webhooks is not None and made.told is not None:

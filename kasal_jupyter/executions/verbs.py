@@ -6,7 +6,7 @@ Each is checked whole, made ready, and given to :meth:`Runs.begin`, which accept
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kasal_jupyter.errors import Conflict, NotFound
@@ -67,6 +67,7 @@ async def start(
     batch: str | None = None,
     schedule: str | None = None,
     allowances: Sequence[str] = (),
+    claim: Callable[[str], None] | None = None,
 ) -> Execution:
     """Accept an execution: checked whole, on disk, and queued.
 
@@ -93,6 +94,8 @@ async def start(
         The cassette that it is recorded for, or takes its answers from.
     batch, schedule, allowances
         What it is a part of, see :class:`Asked`.
+    claim
+        Called with the run's id in the change that stores it; raising, it has the run be none.
 
     Raises
     ------
@@ -118,7 +121,7 @@ async def start(
     def prepare() -> Prepared:
         if cassette is not None:
             return _taped(runs, asked, Played.read(cassette), job_id, request)
-        return _prepared(runs, asked, runs.checked(job_id, asked), request)
+        return replace(_prepared(runs, asked, runs.checked(job_id, asked), request), claim=claim)
 
     return (await runs.begin(job_id, prepare, owner, whole.crew.id, size=_size(asked), keyed=request))[0]
 
