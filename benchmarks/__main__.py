@@ -20,6 +20,7 @@ BENCHMARKS = (
     "store",
     "server",
     "engine",
+    "batch",
     "replay",
     "kernel",
     "rest",

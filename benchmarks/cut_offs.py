@@ -45,7 +45,9 @@ Question = tuple[str, int, int]
 """Of which run, in which of its tasks, and after how many calls."""
 
 
-class _Quiet(http.server.BaseHTTPRequestHandler):
+class Quiet(http.server.BaseHTTPRequestHandler):
+    """What JSON comes to, and goes from."""
+
     protocol_version = "HTTP/1.1"
 
     def body(self) -> Any:
@@ -80,7 +82,7 @@ class Outside:
         self._lock = threading.Lock()
         outside = self
 
-        class Handler(_Quiet):
+        class Handler(Quiet):
             def do_POST(self) -> None:
                 body, pause = self.body(), chance.uniform(0.02, 0.25)
                 if self.path == "/order":

@@ -16,6 +16,7 @@ A real server runs sandbox crews while something is done to it, round after roun
 *damage*      journals, deliveries and stored documents are damaged while the server is down
 *servers*     two servers on one folder: one stops the other's runs, and is left alone with them
 *cutoffs*     the server, the process that forks, or a run is killed, and what was cut off is gone on with
+*batches*     the server of a batch is killed, and another one, or the next, goes on with its rows
 ============= =====================================================================================
 
 ``--tiny`` is a round of each; ``--seed`` makes the same choices again. Its status is 1 where anything does
@@ -47,6 +48,7 @@ from typing import Any
 
 import httpx
 import psutil
+from cut_batches import measure as measure_batches
 from cut_offs import measure as measure_cut_offs
 from mortal_server import END_SECONDS, ENDED, Broken, Server, until
 
@@ -540,7 +542,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    kinds = [*FAULTS, "cutoffs"]
+    kinds = [*FAULTS, "cutoffs", "batches"]
     parser.add_argument("kinds", nargs="*", choices=[[], *kinds], help="which; all, where none is named")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
@@ -556,7 +558,11 @@ def main() -> None:
             continue
         began = time.monotonic()
         if kind == "cutoffs":
-            runs, broken, rows = measure_cut_offs(rounds, arguments.seed, tiny=arguments.tiny)
+            runs, broken, told = measure_cut_offs(rounds, arguments.seed, tiny=arguments.tiny)
+            rows += told
+        elif kind == "batches":
+            runs, broken, told = measure_batches(rounds, arguments.seed, tiny=arguments.tiny)
+            rows += told
         else:
             runs, broken = measure(kind, rounds, arguments.seed)
         failed = failed or bool(broken)

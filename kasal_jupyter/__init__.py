@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from kasal_jupyter.kernel.crews.crew import Agent, Crew, Task
     from kasal_jupyter.kernel.functions.notebook_tools import tool
+    from kasal_jupyter.kernel.runs.batches import BatchResult
     from kasal_jupyter.kernel.runs.result import RunResult
     from kasal_jupyter.kernel.runs.run_list import Run, Runs, runs
     from kasal_jupyter.kernel.runs.usage import usage
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Agent",
+    "BatchResult",
     "Crew",
     "Run",
     "RunResult",
@@ -46,6 +48,7 @@ __all__ = [
 
 _PLACES = {
     "Agent": "crews.crew",
+    "BatchResult": "runs.batches",
     "Crew": "crews.crew",
     "Run": "runs.run_list",
     "RunResult": "runs.result",
@@ -75,16 +78,8 @@ def __dir__() -> list[str]:
 
 def _jupyter_server_extension_points() -> list[dict[str, Any]]:
     """Tell Jupyter Server which application to load (its extension protocol)."""
-    import gc
+    from kasal_jupyter.app import KasalApp
 
-    # What modules make stays: to look for what is not used any more, over and over, is a tenth of the time.
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        from kasal_jupyter.app import KasalApp
-    finally:
-        if collects:
-            gc.enable()
     return [{"module": "kasal_jupyter.app", "app": KasalApp}]
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
-import shutil
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 from jupyter_server.base.handlers import AuthenticatedFileHandler
 from jupyter_server.extension.application import ExtensionApp
@@ -25,43 +23,18 @@ from tornado.ioloop import PeriodicCallback
 from tornado.web import RequestHandler
 from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, default
 
-from kasal_jupyter.api.base import Doors, Parts
-from kasal_jupyter.api.fanout import Fanouts
-from kasal_jupyter.api.logged import CredentialFilter, count_run, show_runs
-from kasal_jupyter.api.routes import serve
-from kasal_jupyter.api.starting import UnusableStore, warm_up
-from kasal_jupyter.api.websocket import EventSocket
-from kasal_jupyter.auth.gate import Accounts, MaintenanceMode
-from kasal_jupyter.auth.rates import Senders
-from kasal_jupyter.auth.standing import ASK_SECONDS, LOOK_SECONDS, Watch
-from kasal_jupyter.confined import ConfinedPool
-from kasal_jupyter.crews.crews import Crews
-from kasal_jupyter.crews.members import Members
+from kasal_jupyter.api.doorway import Doorway
+from kasal_jupyter.api.logged import CredentialFilter
 from kasal_jupyter.errors import StoreError
 from kasal_jupyter.executions.backends.child import worker_environment
-from kasal_jupyter.executions.backends.local import LocalBackend, StartMethod
-from kasal_jupyter.executions.crew_memories import CrewMemories
-from kasal_jupyter.executions.cut_off import CutOffRuns
-from kasal_jupyter.executions.disabled_users import DisabledOwners
-from kasal_jupyter.executions.queue import RunLimits
-from kasal_jupyter.executions.schedules import Schedules
-from kasal_jupyter.executions.service import Runs
-from kasal_jupyter.executions.webhooks import SigningSecrets, Webhooks
 from kasal_jupyter.hiding import MIN_WORD, unhidden_among
-from kasal_jupyter.memory.findable import SCHEMAS
-from kasal_jupyter.memory.knowledge import Knowledge
-from kasal_jupyter.memory.memories import Memories
-from kasal_jupyter.models.catalog import ModelCatalog, SandboxCatalog
-from kasal_jupyter.schemas.spec import RunToolSettings
 from kasal_jupyter.store.folder import default_data_folder
-from kasal_jupyter.store.quota import Quota
-from kasal_jupyter.store.store import Store
-from kasal_jupyter.toolbox.custom_tools import CustomTools
-from kasal_jupyter.toolbox.mcp_servers import McpServers
-from kasal_jupyter.toolbox.provider_settings import Providers
-from kasal_jupyter.toolbox.secrets import SecretBox
 from kasal_jupyter.tools.guard import HostGuard
 from kasal_jupyter.version import __version__
+
+if TYPE_CHECKING:
+    from kasal_jupyter.api.starting import UnusableStore
+    from kasal_jupyter.wiring import Kasal
 
 # Signals that end a server: it ends its runs, tells who follows them, and goes.
 
@@ -107,29 +80,14 @@ class StopSignals:
         os._exit(128 + number)
 
 
-WARM_SECONDS = 0.2
-"""How long after its start a server fetches what first requests need."""
-
 ACTIVITY_MS = 30_000
 """How often runs are reported as activity, so that a culler does not end a server that works."""
 
 LOGGERS_OF_OTHERS = ("tornado.application", "tornado.general", "tornado.access")
 """Where Tornado writes of requests that are none, and of cookies."""
 
-SANDBOX_FOLDER = "sandbox"
-"""Where, in the data folder, each server has its sandbox."""
-
-RUNS_SECONDS = 2.0
-"""How long runs may take to end by themselves when the server does."""
-
-AGAIN_SECONDS = 60.0
-"""After how long is tried again what could not be done at the start."""
-
 CLOSE_SECONDS = 10.0
 """How long the end of the extension may hold up the server's."""
-
-Works = dict[str, Callable[[], Awaitable[None]]]
-"""What is to be done, by its name."""
 
 
 class StandaloneServer(ServerApp):
@@ -284,8 +242,47 @@ class KasalApp(ExtensionApp):
         min=1_000_000,
         help="Bytes of events that one execution may record; one that has recorded more fails.",
     ).tag(config=True)
+    compress_days = Float(
+        7.0,
+        min=0,
+        help="Days after an execution's end at which its journal and log are compressed; they are read as "
+        "before. 0: never.",
+    ).tag(config=True)
+    keep_logs_days = Float(
+        30.0, min=0, help="Days after its end that an execution's output.log is kept; 0: as long as itself."
+    ).tag(config=True)
+    keep_artifacts_days = Float(
+        0.0,
+        min=0,
+        help="Days after its end that the files an execution has written are kept; 0: as long as itself.",
+    ).tag(config=True)
+    keep_executions_days = Float(
+        0.0,
+        min=0,
+        help="Days after its end that an execution is kept, with its journal and its files; 0: for ever. The "
+        "books, which say what was used, are kept in any case.",
+    ).tag(config=True)
+    keep_executions = Int(
+        50_000, min=0, help="Executions that are kept; of more, the first to have ended go. 0: any number."
+    ).tag(config=True)
+    keep_bytes = Int(
+        20_000_000_000,
+        min=0,
+        help="Bytes that journals, files and logs of all executions may have; of more, the executions that "
+        "have ended first go. 0: any number.",
+    ).tag(config=True)
     max_body_bytes = Int(
         2 * 1024 * 1024, min=1024, help="Largest body of a request, in bytes; a larger one is refused."
+    ).tag(config=True)
+    max_batch_bytes = Int(
+        32 * 1024 * 1024,
+        min=1024,
+        help="Largest body of a request that has a batch's rows, in bytes; a larger one is refused.",
+    ).tag(config=True)
+    max_archive_bytes = Int(
+        256 * 1024 * 1024,
+        min=1024,
+        help="Largest archive of an execution that is imported, in bytes; a larger one is refused.",
     ).tag(config=True)
     max_bodies_bytes = Int(
         64 * 1024 * 1024,
@@ -332,6 +329,28 @@ class KasalApp(ExtensionApp):
         "'auto' forks wherever the system can.",
     ).tag(config=True)
 
+    backend = Enum(
+        ("local", "dask"),
+        default_value="local",
+        help="Where executions run: on this machine, or on the workers of a Dask cluster, which takes "
+        '`pip install "kasal-jupyter[dask]"`, and dask_scheduler or dask_cluster.',
+    ).tag(config=True)
+    dask_scheduler = Unicode(
+        "",
+        help="The address of the Dask cluster's scheduler, e.g. 'tls://scheduler:8786'. Certificates are "
+        "Dask's own settings (distributed.comm.tls).",
+    ).tag(config=True)
+    dask_cluster = Unicode(
+        "",
+        help="A Dask cluster by name: 'gateway:NAME' (dask-gateway), 'kubernetes:NAME' (dask-kubernetes), or "
+        "'jobqueue:KIND', e.g. 'jobqueue:slurm' (dask-jobqueue), which is begun, and ends with the server.",
+    ).tag(config=True)
+    dask_slots = Int(
+        0,
+        min=0,
+        help="Executions that each Dask worker takes at the same time; 0: its resource 'kasal', else four a "
+        "thread.",
+    ).tag(config=True)
     resume_on_start = Bool(
         False,
         help="Whether runs that a crash of their server has cut off are resumed when this one finds them: at "
@@ -383,20 +402,13 @@ class KasalApp(ExtensionApp):
     def _no_browser(self) -> bool:
         return False
 
-    parts: Parts | None = None
-    _sandbox_parts: Parts | None = None
-    _sandbox_lock: asyncio.Lock
-    _accounts: Accounts | None = None
-    _backend: LocalBackend | None = None
-    _confined: ConfinedPool
-    _activity: PeriodicCallback | None = None
-    _looking: PeriodicCallback | None = None
-    _disabled: DisabledOwners | None = None
-    _cut_off: CutOffRuns | None = None
-    _looks = 0
-    _waking: asyncio.Future[None] | None = None
-    _again: asyncio.Future[None] | None = None
+    kasal: Kasal | None = None
+    """What is served; None while it is loaded, and where the data folder can't be used."""
+
+    _doorway: Doorway | None = None
     _unusable: UnusableStore | None = None
+    _loading: asyncio.Future[None] | None = None
+    _activity: PeriodicCallback | None = None
     _signals: StopSignals | None = None
     _stopping = False
 
@@ -411,9 +423,9 @@ class KasalApp(ExtensionApp):
         return Path(self.data_folder).expanduser() if self.data_folder else default_data_folder()
 
     def initialize_settings(self) -> None:
-        """Open the data folder and build the parts.
+        """Look at the settings; a standalone server also loads what it serves, or exits.
 
-        Where it can't be used, a standalone server exits; another one serves its message, until it can.
+        In another server, what takes long begins when that answers: its user waits for JupyterLab.
         """
         # Jupyter hands every trait on to all handlers and templates.
         self.settings[f"{self.name}_config"].pop("sandbox_token", None)
@@ -421,13 +433,6 @@ class KasalApp(ExtensionApp):
         assert self.serverapp is not None
         for name in LOGGERS_OF_OTHERS:
             logging.getLogger(name).addFilter(CredentialFilter([self.serverapp.identity_provider.token]))
-        try:
-            self._build(self._opened())
-        except StoreError as error:
-            self.log.critical("Kasal is not served: %s", error.message)
-            if self.standalone:
-                sys.exit(1)
-            self._unusable = UnusableStore(error.message, self._try_again)
         passed = worker_environment(os.environ, self.folder, self.passed_environment)
         for name in unhidden_among(passed.items()):
             self.log.warning(
@@ -435,65 +440,63 @@ class KasalApp(ExtensionApp):
                 name,
                 MIN_WORD,
             )
+        if self.standalone:
+            try:
+                self.kasal = self._loaded()
+            except StoreError as error:
+                self.log.critical("Kasal is not served: %s", error.message)
+                sys.exit(1)
 
-    def _opened(self) -> Store:
-        """Open the store; it may take a while, where another program holds it."""
-        return Store.open(self.folder, SCHEMAS)
-
-    def _build(self, store: Store) -> None:
-        """Build the parts over an opened store.
+    def _loaded(self) -> Kasal:
+        """Import what is served, and open the data folder; it takes a while.
 
         Raises
         ------
         StoreError
-            The data folder can't be used; the store was closed again.
+            The data folder can't be used.
         """
-        folder = self.folder
-        method = None if self.start_method == "auto" else cast("StartMethod", self.start_method)
+        # What modules make stays: to look over and over for what is not used any more is a tenth of the time.
+        collects = gc.isenabled()
+        gc.disable()
         try:
-            self._backend = LocalBackend(
-                folder, start_method=method, max_memory=self.max_run_memory, passed=self.passed_environment
-            )
-            self._accounts = Accounts.open(
-                store, folder, sandbox_token=self.sandbox_token, enterprise_burst=self.enterprise_burst
-            )
-            catalog = ModelCatalog(self.default_model, os.environ, default_embedder=self.embedder)
-            self._confined = ConfinedPool(self.max_reading)
-            self._doors = Doors(
-                strangers=Senders(self.max_strangers, "connections"),
-                bodies=Senders(self.max_bodies_bytes, "bytes"),
-                stranger_seconds=self.stranger_seconds,
-                body_seconds=self.body_seconds,
-                watch=Watch(store.one_look),
-            )
-            self.parts = self._workspace(store, folder, catalog, MaintenanceMode(store))
-            self._disabled = DisabledOwners(self.parts.runs)
-            maintenance = self.parts.maintenance
-            self._cut_off = CutOffRuns(self.parts.runs, lambda: not maintenance.state.enabled)
-            self._sandbox_lock = asyncio.Lock()
-        except (StoreError, OSError) as error:
-            store.close()
-            if isinstance(error, StoreError):
-                raise
-            raise StoreError(f"The data folder {folder} can't be used: {error}.") from error
-        self.parts.runs.on_end = count_run
-        show_runs(self.parts.runs)
+            from kasal_jupyter.wiring import Kasal
+        finally:
+            if collects:
+                gc.enable()
+        return Kasal(self)
 
-    async def _try_again(self) -> str | None:
-        """Open the data folder that could not be used before, and serve; or say why it still can't be."""
+    async def _load(self) -> None:
+        """Serve, or say why not; who has asked meanwhile is answered."""
+        assert self.serverapp is not None
+        assert self._doorway is not None
+        if (reason := await self._serve()) is not None:
+            from kasal_jupyter.api.starting import UnusableStore
+
+            self.log.critical("Kasal is not served: %s", reason)
+            self._unusable = UnusableStore(reason, self._serve)
+            self._unusable.serve(self.serverapp.web_app, self._prefixes)
+            self._doorway.leave()
+
+    async def _serve(self) -> str | None:
+        """Load what is served, and serve it; or say why it can't be."""
         assert self.serverapp is not None
         try:
-            self._build(await asyncio.to_thread(self._opened))
+            self.kasal = await asyncio.to_thread(self._loaded)
         except StoreError as error:
             return error.message
-        self.log.info("The data folder %s can be used now", self.folder)
-        web_app, unusable = self.serverapp.web_app, self._unusable
-        assert self.parts is not None
-        assert unusable is not None
-        self._unusable = None
-        unusable.leave(web_app)
-        serve(web_app, self.parts, self._prefixes)
-        await self._begin(self.parts)
+        except Exception:
+            # A border: who asks is answered, whatever fails.
+            self.log.exception("Kasal could not be loaded")
+            return "Kasal could not be loaded; the server's log says why"
+        if self._unusable is not None:
+            self.log.info("The data folder %s can be used now", self.folder)
+            self._unusable.leave(self.serverapp.web_app)
+            self._unusable = None
+        self.kasal.serve(self.serverapp.web_app, self._prefixes)
+        if self._doorway is not None:
+            self._doorway.leave()
+        if not self._stopping:
+            await self.kasal.begin()
         return None
 
     def _require_valid_settings(self) -> None:
@@ -511,6 +514,10 @@ class KasalApp(ExtensionApp):
             # The server's has the command line; a setting that was wrong has kept it out of our own.
             self._load_config(self.serverapp.config)
             HostGuard(self.allowed_hosts)
+            if self.backend == "dask" and bool(self.dask_scheduler) == bool(self.dask_cluster):
+                raise TraitError(  # noqa: TRY301 - told like the others
+                    "KasalApp.backend is 'dask': set one of dask_scheduler and dask_cluster"
+                )
             for name in self.tool_folders:
                 if not Path(name).expanduser().is_absolute():
                     raise TraitError(  # noqa: TRY301 - told like the others
@@ -524,236 +531,55 @@ class KasalApp(ExtensionApp):
                 sys.exit(1)
             raise error from None
 
-    def _workspace(
-        self, store: Store, folder: Path, catalog: ModelCatalog, maintenance: MaintenanceMode
-    ) -> Parts:
-        """Build the parts over a store."""
-        assert self._backend is not None
-        assert self._accounts is not None
-        limits = RunLimits(
-            running=self.max_running,
-            queued=self.max_queued,
-            running_per_user=self.max_running_per_user,
-            queued_per_user=self.max_queued_per_user,
-            asking_per_user=self.max_asking_per_user,
-            launch_seconds=self.max_launch_seconds,
-            journal_bytes=self.max_journal_bytes,
-            put_away_seconds=self.put_away_seconds,
-        )
-        store.quota = Quota(
-            self.max_stored_bytes, self.max_crews, everybody=isinstance(catalog, SandboxCatalog)
-        )
-        crews = Crews(store)
-        secrets, guard, settings = SecretBox(folder), HostGuard(self.allowed_hosts), self._tool_settings()
-        if isinstance(catalog, SandboxCatalog):
-            # It is for strangers: they run no code, read no folders of the server's, and call no address.
-            guard, settings = HostGuard(None), RunToolSettings(network=False)
-        mcp = McpServers(store, secrets, guard)
-        tools = CustomTools(store, secrets, guard, settings, served=mcp.served)
-        providers = Providers(store, secrets, guard)
-        catalog = replace(catalog, stored=providers.credentials, guard=guard)
-        recall = CrewMemories(store, folder, catalog, guard)
-        webhooks = Webhooks(store, SigningSecrets(store, secrets), guard)
-        runs = Runs(
-            store,
-            folder,
-            self._backend,
-            catalog,
-            limits=limits,
-            toolbox=tools.toolbox,
-            webhooks=webhooks,
-            memories=recall,
-            resumes=self.resume_on_start and not isinstance(catalog, SandboxCatalog),
-        )
-        return Parts(
-            store=store,
-            crews=crews,
-            members=Members(crews),
-            tools=tools,
-            mcp=mcp,
-            providers=providers,
-            memories=Memories(store),
-            knowledge=Knowledge(store),
-            recall=recall,
-            runs=runs,
-            schedules=Schedules(runs, crews, lambda: not maintenance.state.enabled),
-            webhooks=webhooks,
-            fanouts=Fanouts(self._doors.watch.one_look),
-            accounts=self._accounts,
-            maintenance=maintenance,
-            doors=self._doors,
-            confined=self._confined,
-            body_limit=self.max_body_bytes,
-            wake=self._wake,
-            sandbox=self._sandbox,
-        )
-
-    def _tool_settings(self) -> RunToolSettings:
-        folders = [str(Path(folder).expanduser()) for folder in self.tool_folders]
-        return RunToolSettings(folders=folders, python=self.python_tool)
-
-    async def _sandbox(self) -> Parts:
-        """Give the sandbox's parts, made when the first asks for them."""
-        async with self._sandbox_lock:
-            if self._sandbox_parts is None:
-                assert self.parts is not None
-                runs = self.parts.runs
-                folder = runs.folder.parent / SANDBOX_FOLDER / runs.presence.server_id
-                # To make a store takes a new file's syncs.
-                store = await asyncio.to_thread(Store.open, folder, SCHEMAS)
-                self._sandbox_parts = self._workspace(
-                    store, folder, SandboxCatalog(environ={}), self.parts.maintenance
-                )
-        return self._sandbox_parts
-
-    @property
-    def _opened_parts(self) -> list[Parts]:
-        return [parts for parts in (self.parts, self._sandbox_parts) if parts is not None]
-
     @property
     def _prefixes(self) -> list[str]:
         return ["/v1", "/api/v1"] if self.standalone else ["/v1"]
 
     def initialize_handlers(self) -> None:
-        """Serve the API, or say why it is not served."""
+        """Serve the API, or have who asks wait until it is loaded."""
         assert self.serverapp is not None
-        if self._unusable is not None:
-            self._unusable.serve(self.serverapp.web_app, self._prefixes)
-            return
-        assert self.parts is not None
-        serve(self.serverapp.web_app, self.parts, self._prefixes)
+        if self.kasal is not None:
+            self.kasal.serve(self.serverapp.web_app, self._prefixes)
+        else:
+            self._doorway = Doorway(self.serverapp.web_app, self._prefixes)
 
     async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
         """Begin work once the server's loop runs."""
         self._signals = StopSignals(serverapp)
-        if self.parts is not None:
-            await self._begin(self.parts)
-
-    async def _begin(self, parts: Parts) -> None:
-        """Do what a server does first. Whatever of it fails, the server serves."""
-        left = await self._done_of(
-            {
-                "take over what servers that are gone have left": parts.runs.settle,
-                "bring in order what crews remember": parts.recall.begin,
-                "delete the sandboxes of servers that are gone": partial(
-                    asyncio.to_thread, self._drop_old_sandboxes
-                ),
-            }
-        )
-        if left:
-            self._again = asyncio.ensure_future(self._do_later(left))
-        if self.warm == "start" or self.standalone:
-            self._wake()
         # The loop asks for the interpreter several times a request, and waits this long each time for each
         # thread that computes: 5 ms, where nothing else is said.
         sys.setswitchinterval(0.001)
         self._activity = PeriodicCallback(self._report_activity, ACTIVITY_MS)
         self._activity.start()
-        self._looking = PeriodicCallback(self._look_again, LOOK_SECONDS * 1_000)
-        self._looking.start()
-        # When the loop has nothing else to start.
-        asyncio.get_running_loop().call_later(WARM_SECONDS, warm_up)
-
-    async def _look_again(self) -> None:
-        """End what those have who have lost the right to it, and delete what could not be deleted."""
-        assert self._disabled is not None
-        assert self.parts is not None
-        self._doors.watch.look()
-        assert self._cut_off is not None
-        await self._disabled.stop_runs()
-        await self._cut_off.go_on()
-        for parts in self._opened_parts:
-            parts.schedules.look()
-        await self.parts.runs.clear_away()
-        self._looks += 1
-        if self._looks % int(ASK_SECONDS / LOOK_SECONDS) == 0:
-            await self._doors.watch.ask()
-
-    async def _done_of(self, works: Works) -> Works:
-        """Do several things, each by itself; give those that failed."""
-        left: Works = {}
-        for what, work in works.items():
-            try:
-                await work()
-            except Exception:
-                # A border: a start must not end with what one of its parts meets on an old disk.
-                self.log.exception("Kasal could not %s; it is tried again", what)
-                left[what] = work
-        return left
-
-    async def _do_later(self, works: Works) -> None:
-        while works:
-            await asyncio.sleep(AGAIN_SECONDS)
-            works = await self._done_of(works)
+        if self.kasal is not None:
+            await self.kasal.begin()
+        else:
+            self._loading = asyncio.ensure_future(self._load())
 
     async def stop_extension(self) -> None:
         """End what runs, and let go of everything. Whatever happens here, the server goes on to exit."""
         self._stopping = True
-        if self._again is not None:
-            self._again.cancel()
-        for callback in (self._activity, self._looking):
-            if callback is not None:
-                callback.stop()
-        if self.parts is None:
-            return
+        if self._activity is not None:
+            self._activity.stop()
         try:
-            await asyncio.wait_for(self._close(self.parts), CLOSE_SECONDS)
+            await asyncio.wait_for(self._close(), CLOSE_SECONDS)
         except Exception:
             # The border of the process: Jupyter Server would never exit if this raised.
             self.log.exception("Kasal did not close cleanly")
 
-    async def _close(self, parts: Parts) -> None:
-        opened = [parts] if self._sandbox_parts is None else [self._sandbox_parts, parts]
-        for each in opened:
-            await each.schedules.close()
-        closing = asyncio.gather(*(each.runs.close() for each in opened))
-        await asyncio.wait([closing], timeout=RUNS_SECONDS)
-        if self._backend is not None:
-            # A run that waits for the engine goes on waiting until there is none to come.
-            await self._backend.close()
-        await closing
-        if self._accounts is not None:
-            self._accounts.close()
-        for each in opened:
-            each.recall.close()
-            each.store.close()
-        if self._sandbox_parts is not None:
-            shutil.rmtree(self._sandbox_parts.runs.folder.parent, ignore_errors=True)
-
-    def _drop_old_sandboxes(self) -> None:
-        """Throw away what servers that were killed have left of theirs."""
-        assert self.parts is not None
-        runs = self.parts.runs
-        for folder in (runs.folder.parent / SANDBOX_FOLDER).glob("server_*"):
-            if not runs.presence.alive(folder.name):
-                shutil.rmtree(folder, ignore_errors=True)
+    async def _close(self) -> None:
+        if self._loading is not None:
+            # What is half there can't be let go of.
+            await self._loading
+        if self.kasal is not None:
+            await self.kasal.close()
 
     def current_activity(self) -> dict[str, int] | None:
         """Tell Jupyter Server what goes on, so that it does not shut down an idle-looking server.
 
         Requests are told of as Jupyter's own are, by the time of the last.
         """
-        opened = self._opened_parts
-        counts = {
-            "executions": sum(parts.runs.active for parts in opened),
-            "sockets": len(EventSocket.opened),
-        }
-        return {what: count for what, count in counts.items() if count} or None
-
-    def _wake(self) -> None:
-        """Have the engine load in the background."""
-        if self._waking is None and self.parts is not None:
-            self._waking = asyncio.ensure_future(self._start_backend())
-
-    async def _start_backend(self) -> None:
-        assert self._backend is not None
-        try:
-            await self._backend.start()
-        except Exception:
-            if self._stopping:
-                return
-            # The next run tries again, and tells its caller; a server without an engine still serves.
-            self.log.exception("Kasal's engine could not be started")
+        return (self.kasal.activity or None) if self.kasal is not None else None
 
     def _report_activity(self) -> None:
         if self.current_activity() and self.serverapp is not None:

@@ -13,6 +13,7 @@
     ├── MethodNotAllowed             405 METHOD_NOT_ALLOWED
     ├── Conflict                     409 CONFLICT
     ├── PreconditionFailed           412 PRECONDITION_FAILED
+    ├── UnsupportedMedia             415 UNSUPPORTED_MEDIA_TYPE
     ├── NotGenerated                 422 CREW_NOT_GENERATED
     ├── TooManyRequests              429 RATE_LIMIT
     ├── ModelCallFailed              502 MODEL_ERROR
@@ -270,6 +271,13 @@ class PreconditionFailed(KasalError):
 
     status = 412
     code = "PRECONDITION_FAILED"
+
+
+class UnsupportedMedia(KasalError):
+    """The request's body is of a kind that is not taken here."""
+
+    status = 415
+    code = "UNSUPPORTED_MEDIA_TYPE"
 
 
 class NotGenerated(KasalError):

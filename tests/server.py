@@ -142,6 +142,7 @@ def start_server(
         "--ServerApp.port=0",
         f"--ServerApp.root_dir={room}",
         "--ServerApp.allow_unauthenticated_access=False",
+        *(("--LabApp.expose_app_in_browser=True",) if lab else ()),
         *(() if any(option.startswith("--KasalApp.warm=") for option in options) else (WARM,)),
         *options,
     ]

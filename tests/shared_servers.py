@@ -30,7 +30,7 @@ import pytest
 from tests.shared_zygote import LIGHT, VARIABLE, Borrowed, Lender, borrow
 
 NEEDED = (
-    *("jupyter_server.serverapp", "kasal_jupyter.app"),
+    *("jupyter_server.serverapp", "kasal_jupyter.app", "kasal_jupyter.wiring"),
     *("ipykernel.kernelapp", "ipywidgets", "kasal_jupyter.kernel.magics.magics"),
 )
 """What the one or the other imports sooner or later."""

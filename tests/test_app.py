@@ -6,13 +6,16 @@ import json
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import psutil
 import pytest
 import websocket
+from filelock import FileLock
 
-from kasal_jupyter import app as app_module
+from kasal_jupyter import wiring
+from kasal_jupyter.app import KasalApp
 from kasal_jupyter.cli import main
 from kasal_jupyter.store.store import Store
 from tests.accounts import log_in
@@ -147,6 +150,37 @@ def test_the_commands_show_the_message(unusable, capsys, monkeypatch):
     assert UNUSABLE["a bad key"][1] in capsys.readouterr().err
 
 
+def test_who_asks_while_it_is_loaded_is_answered_when_it_is(tmp_path):
+    """Another program holds the lock under which a new folder's key is made."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    with ThreadPoolExecutor() as threads, contextlib.ExitStack() as ends:
+        with FileLock(folder / "tokens.lock"):
+            server = start_server(tmp_path, folder=folder, ready=None, environ=LIGHT)
+            ends.callback(server.close)
+            api = ends.enter_context(server.client())
+            body = crew_body() | {"description": "long, " * 1_000 + "whole"}
+            waiting = [
+                threads.submit(api.get, "/health"),
+                threads.submit(api.post, "/crews", json=body),
+                threads.submit(api.get, "/nothing"),
+            ]
+            socket = threads.submit(server.socket)
+            with pytest.raises(httpx.ReadTimeout):  # Who goes is missed by nobody.
+                httpx.get(f"{server.url}/v1/health", timeout=0.5)
+            assert httpx.get(f"{server.url}/login").status_code == 200
+            assert not any(each.done() for each in (*waiting, socket))
+        health, made, nothing = (each.result(PATIENCE) for each in waiting)
+        assert health.json()["status"] == "ok"
+        assert made.status_code == 201
+        assert api.get(f"/crews/{made.json()['id']}").json()["description"] == body["description"]
+        assert nothing.json()["error"]["code"] == "NOT_FOUND"
+        with contextlib.closing(socket.result(PATIENCE)) as opened:
+            opened.send(json.dumps({"type": "subscribe", "job_id": "job_unknown"}))
+            assert json.loads(opened.recv())["type"] == "error"
+    assert "Traceback" not in server.log.read_text()
+
+
 def test_it_serves_once_the_cause_is_gone(unusable):
     """Keep it behind the others: the server is well after it."""
     (unusable.folder / "tokens.key").unlink()
@@ -164,8 +198,8 @@ def test_it_serves_once_the_cause_is_gone(unusable):
         assert statuses[2].json()["error"]["details"] == {"used": 3, "limit": 2}
 
 
-def test_what_failed_at_the_start_is_tried_again_by_itself(monkeypatch):
-    monkeypatch.setattr(app_module, "AGAIN_SECONDS", 0)
+def test_what_failed_at_the_start_is_tried_again_by_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(wiring, "AGAIN_SECONDS", 0)
     fails = {"well": 0, "ill": 3}
     done = []
 
@@ -179,11 +213,12 @@ def test_what_failed_at_the_start_is_tried_again_by_itself(monkeypatch):
         return work
 
     async def begin():
-        app = app_module.KasalApp()
-        left = await app._done_of({name: work_of(name) for name in ("ill", "well")})
+        kasal = wiring.Kasal(KasalApp(data_folder=str(tmp_path)))
+        left = await kasal._done_of({name: work_of(name) for name in ("ill", "well")})
         assert (list(left), done) == (["ill"], ["well"])
         async with asyncio.timeout(PATIENCE):
-            await app._do_later(left)
+            await kasal._do_later(left)
+        await kasal.close()
 
     asyncio.run(begin())
     assert done == ["well", "ill"]

@@ -11,7 +11,7 @@ LOADING = {"engine": "import_crewai", "replay": "replay.py", "memory": "--crewai
 """What the command lines have of those of their processes that load CrewAI themselves."""
 
 # What breaks runs has a test of its own: see test_faults.py.
-OF_FAULTS = "16 runs, and "
+OF_FAULTS = ("16 runs, and ", "batches of 60 rows, ")
 TINY = [name for name in BENCHMARKS if name != "faults"]
 
 
@@ -29,7 +29,7 @@ def test_the_readme_has_the_rows_that_they_print():
 
 
 def test_each_is_named():
-    parts = {"fastapi_server", "cut_offs", "mortal_server", "__main__"}
+    parts = {"fastapi_server", "cut_offs", "cut_batches", "mortal_server", "__main__"}
     assert {path.stem for path in HERE.glob("*.py")} - parts == set(BENCHMARKS)
 
 

@@ -51,3 +51,9 @@ def test_a_round_of_cut_offs(faults):
     runs, broken, _ = faults.measure_cut_offs(1, 1, tiny=True)
     assert broken == []
     assert runs
+
+
+def test_a_round_of_batches(faults):
+    rows, broken, _ = faults.measure_batches(1, 1, tiny=True)
+    assert broken == []
+    assert rows

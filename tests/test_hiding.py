@@ -186,3 +186,17 @@ def test_what_is_too_short_to_be_hidden_is_not_entrusted(secret, name, refused):
 )
 def test_what_is_too_short_to_be_hidden_is_told(name, value, told):
     assert unhidden_among([(name, value)]) == ([name] if told else [])
+
+
+def test_a_key_that_nobody_says_is_not_looked_for_whole():
+    key = "sk-proj-" + "aB3_x9-Qz7" * 16
+    hider = Hider([key])
+    for said in ("It is sk-proj", "a plain text " * 100, "sk-", f"{key[:11]} and no more"):
+        assert hider.hide(said) == said
+        assert hider.json(json.dumps(said).encode()) == json.dumps(said).encode()
+        shown, rest = hider.split(said)
+        assert shown + rest == said
+    # Its expressions take longer to make than most runs' own work.
+    assert not vars(hider).keys() & {"_anywhere", "_whole", "_begun"}
+    assert hider.hide(f"It is {key}.") == f"It is {MARK}."
+    assert hider.split(f"It is {key[:100]}") == ("It is ", key[:100])

@@ -27,9 +27,14 @@ def modules_of(package):
 
 
 def test_the_server_does_not_import_crewai():
-    loaded = loaded_by("kasal_jupyter.app")
+    loaded = loaded_by("kasal_jupyter.wiring")
     assert "kasal_jupyter.executions.service" in loaded
     assert not {"crewai", "openai", "litellm", "chromadb", "mcp"} & loaded
+
+
+def test_a_jupyter_server_imports_little_before_it_answers():
+    loaded = loaded_by("kasal_jupyter.app") - loaded_by("jupyter_server.serverapp")
+    assert not {"pydantic", "tinydb", "kasal_jupyter.store.store", "kasal_jupyter.api.base"} & loaded
 
 
 def test_the_kernel_side_imports_neither_crewai_nor_the_server():
@@ -48,6 +53,7 @@ BOOKKEEPING = {
     "api/docs.py": "the server's own documents are made",
     "api/traces.py": "a run's own cursor is read",
     "app.py": "the server starts",
+    "wiring.py": "the sandbox is opened",
     "models/listing.py": "the prices are loaded",
     "executions": "journals are written and processes started",
     "worker": "a run's own process",

@@ -40,7 +40,9 @@ from kasal_jupyter.errors import (
     Unauthorized,
     Unavailable,
 )
+from kasal_jupyter.executions.batches.batches import Batches
 from kasal_jupyter.executions.crew_memories import CrewMemories
+from kasal_jupyter.executions.retention import Retention
 from kasal_jupyter.executions.schedules import Schedules
 from kasal_jupyter.executions.service import Runs
 from kasal_jupyter.executions.webhooks import Webhooks
@@ -100,6 +102,8 @@ class Parts:
         Where files and crews from elsewhere are read.
     body_limit
         Most bytes of a request's body.
+    archive_limit
+        Most bytes of an archive that is imported.
     wake
         Has the engine load, where it does not yet: whoever asks anything is likely to run a crew.
     sandbox
@@ -117,6 +121,8 @@ class Parts:
     recall: CrewMemories
     runs: Runs
     schedules: Schedules
+    batches: Batches
+    retention: Retention
     webhooks: Webhooks
     fanouts: Fanouts
     accounts: Accounts
@@ -124,6 +130,7 @@ class Parts:
     doors: Doors
     confined: ConfinedPool
     body_limit: int
+    archive_limit: int
     wake: Callable[[], None]
     sandbox: Callable[[], Awaitable[Parts]]
 

@@ -28,6 +28,7 @@ from kasal_jupyter.errors import (
     TooManyRequests,
     Unauthorized,
     Unavailable,
+    UnsupportedMedia,
 )
 from kasal_jupyter.schemas.server import ErrorBody
 
@@ -47,6 +48,7 @@ ERROR_EXAMPLES: Mapping[int, KasalError] = {
     405: MethodNotAllowed("The resource is there, and has no such method"),
     409: Conflict("Execution job_qwerty123 is running; its result comes when it has ended"),
     412: PreconditionFailed("The crew has changed since; read it again"),
+    415: UnsupportedMedia("A batch is no text/html; send JSON, text/csv or application/x-ndjson"),
     422: NotGenerated(
         "gpt-4 was asked 3 times and has given no crew that could run: there is no agent 'writer'",
         faults=[Fault("tasks.report.agent", "line 12: there is no agent 'writer'")],
@@ -66,6 +68,7 @@ ERROR_TEXTS: Mapping[int, str] = {
     405: "The resource is there, and has no such method; `Allow` names those it has.",
     409: "The resource is in a state that forbids this.",
     412: "Somebody else has changed the resource since it was read.",
+    415: "The body is of a kind that is not taken here.",
     422: "The model has answered with nothing that could be used; every fault is named.",
     429: "The rate limit is used up; `Retry-After` says for how long.",
     500: "The server failed; its log says how.",

@@ -16,15 +16,18 @@ from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.listing import LISTED, list_page
 from kasal_jupyter.api.long_answer import PouredAnswer
 from kasal_jupyter.api.operation import Media, operation
+from kasal_jupyter.api.upload import UploadHandler
 from kasal_jupyter.auth.gate import Caller
 from kasal_jupyter.errors import Conflict, Fault, InvalidRequest, NotFound
 from kasal_jupyter.executions import verbs
 from kasal_jupyter.executions.acceptance import KeyedRequest
+from kasal_jupyter.executions.archive import archive_of, take_in
 from kasal_jupyter.executions.artifacts import list_artifacts, open_artifact, zip_artifacts
 from kasal_jupyter.executions.cassettes import record_of
 from kasal_jupyter.executions.lineage import asked_of
 from kasal_jupyter.executions.traces import compared
 from kasal_jupyter.places import FILES, LISTS
+from kasal_jupyter.schemas.archive import ExecutionImported
 from kasal_jupyter.schemas.base import parse_time, utc_now
 from kasal_jupyter.schemas.difference import ExecutionDiff
 from kasal_jupyter.schemas.executions import (
@@ -212,6 +215,74 @@ class RecordHandler(PouredAnswer):
         lines = await FILES.do(lambda: record_of(execution, asked, journal), owner=execution.owner)
         self._headers["Content-Type"] = "application/x-ndjson"
         await self.pour(lines)
+
+
+class FileHandler(PouredAnswer):
+    """What is answered with files."""
+
+    tag = "Execution Management"
+
+    async def send(self, chunks: Iterator[bytes], name: str, kind: Media, size: int | None = None) -> None:
+        """Send a file to be saved, never to be shown: an agent may have written a page with scripts.
+
+        Parameters
+        ----------
+        chunks
+            Its content; read in threads, at the client's pace.
+        name
+            What it is saved as.
+        kind
+            What it is.
+        size
+            Its bytes, where that is known beforehand.
+        """
+        self._headers["Content-Type"] = kind.type
+        self._headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
+        self._headers["X-Content-Type-Options"] = "nosniff"
+        if size is not None:
+            self._headers["Content-Length"] = str(size)
+        await self.pour(chunks)
+
+
+ARCHIVE = Media("application/zip", "A run as one archive: its events, its files, and what it was asked.")
+
+
+class ArchiveHandler(FileHandler):
+    """``GET /executions/{job_id}/archive``."""
+
+    @operation("Export an execution", access="viewer", answers={200: ARCHIVE}, errors=(404, 409))
+    async def get(self, job_id: str) -> None:
+        """Give an execution that has ended as one archive: its events, its files, and what it was asked.
+
+        It has no keys, and no addresses of tools. `POST /executions/import` takes it, on any server.
+        """
+        execution = await execution_of(self, job_id)
+        runs = self.parts.runs
+        pieces = await FILES.do(
+            lambda: archive_of(runs.store, runs.files, execution), owner=self.caller.owner
+        )
+        await self.send(pieces, f"{job_id}.kasal.zip", ARCHIVE)
+
+
+class ImportHandler(UploadHandler):
+    """``POST /executions/import``."""
+
+    tag = "Execution Management"
+
+    @operation(
+        "Import an execution",
+        access="editor",
+        upload=ARCHIVE,
+        answers={201: ExecutionImported},
+    )
+    async def post(self) -> None:
+        """Take an execution in that another server has exported: it can be read, replayed and compared here.
+
+        It is yours, has a new id, and counts in no books. Its crew does not come along; what it was asked
+        does, without keys, so that it can be resumed and forked with yours.
+        """
+        imported = await take_in(self.parts.runs, self.uploaded(), self.caller.owner)
+        self.answer(imported, 201)
 
 
 class StopHandler(ApiHandler):
@@ -460,33 +531,6 @@ def _poured(execution: Execution, chunks: Iterator[bytes]) -> Iterator[bytes]:
 ZIP = Media("application/zip", "All files in one archive.")
 
 CONTENT = Media("application/octet-stream", "The file.")
-
-
-class FileHandler(PouredAnswer):
-    """What is answered with files."""
-
-    tag = "Execution Management"
-
-    async def send(self, chunks: Iterator[bytes], name: str, kind: Media, size: int | None = None) -> None:
-        """Send a file to be saved, never to be shown: an agent may have written a page with scripts.
-
-        Parameters
-        ----------
-        chunks
-            Its content; read in threads, at the client's pace.
-        name
-            What it is saved as.
-        kind
-            What it is.
-        size
-            Its bytes, where that is known beforehand.
-        """
-        self._headers["Content-Type"] = kind.type
-        self._headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
-        self._headers["X-Content-Type-Options"] = "nosniff"
-        if size is not None:
-            self._headers["Content-Length"] = str(size)
-        await self.pour(chunks)
 
 
 class ArtifactsHandler(FileHandler):

@@ -140,6 +140,10 @@ class ApiHandler(BaseHandler):
         """The most bytes of a body that are taken in."""
         return min(SMALL_BODY, self.parts.body_limit) if self.small_body else self.parts.body_limit
 
+    def held_of(self, size: int) -> int:
+        """Say how much of a body of some bytes counts as under way."""
+        return size
+
     def _size_to_come(self) -> int:
         """Give how many bytes of a body come, or may come; what is no number, Tornado refuses."""
         if "Transfer-Encoding" in self.request.headers:
@@ -153,14 +157,16 @@ class ApiHandler(BaseHandler):
         """Count a body that comes, and say how long it may take."""
         doors = self.parts.doors
         known = self.caller is not NOBODY
-        self._keeps_body = not refused and self.operation is not None and self.operation.body is not None
+        operation = self.operation
+        takes = operation is not None and (operation.body is not None or operation.upload is not None)
+        self._keeps_body = takes and not refused
         connection: Any = self.request.connection
         connection.set_body_timeout(doors.body_seconds if known else doors.stranger_seconds)
         try:
             if not known:
                 self._give_back = doors.strangers.take(self.sender)
             elif self._keeps_body:
-                self._give_back = doors.bodies.take(self.caller.owner, size)
+                self._give_back = doors.bodies.take(self.caller.owner, self.held_of(size))
         except TooManyRequests:
             # Not even waited for.
             self.closes = True

@@ -12,12 +12,10 @@ from urllib.parse import unquote
 
 import orjson
 from prometheus_client import Counter, Gauge, Histogram
-from pydantic import ValidationError
 from tornado.httputil import HTTPServerRequest
 
-from kasal_jupyter.events.summary import RunSummary
-
 if TYPE_CHECKING:
+    from kasal_jupyter.events.summary import RunSummary
     from kasal_jupyter.executions.service import Runs
 
 
@@ -173,6 +171,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _written(error: BaseException, marks: set[str]) -> str:
+    from pydantic import ValidationError  # The log's filter is there before it is needed for anything.
+
     if isinstance(error, ValidationError):
         # Its text shows the values that were refused.
         message = "; ".join(f"{each['loc']}: {each['type']}" for each in error.errors(include_input=False))

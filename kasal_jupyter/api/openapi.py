@@ -51,6 +51,7 @@ TAGS: Mapping[str, str] = {
     "Agent Management": "The agents of crews.",
     "Execution Management": "Run crews, and see what they did.",
     "Schedules": "Crews that are run by the clock.",
+    "Batches": "Run a crew over many rows.",
     "Usage and Cost": "Who used what, when, and what it cost.",
     "Task Management": "The tasks of crews.",
     "Tool Management": "Built-in tools, and HTTP endpoints as tools.",
@@ -166,8 +167,13 @@ class OpenApi:
         if operation.body:
             written["requestBody"] = {
                 "required": True,
-                "content": {"application/json": {"schema": self._schemas.of(operation.body, "validation")}},
+                "content": {
+                    "application/json": {"schema": self._schemas.of(operation.body, "validation")},
+                    **{name: each for file in operation.files for name, each in self._content(file).items()},
+                },
             }
+        if operation.upload:
+            written["requestBody"] = {"required": True, "content": self._content(operation.upload)}
         written["responses"] = self._responses(endpoint)
         if operation.access == "anyone":
             written["security"] = []
@@ -253,6 +259,7 @@ ID_EXAMPLES: Mapping[str, str] = {
     "version": "3",
     "agent_id": "agent_001",
     "job_id": "job_qwerty123",
+    "batch_id": "batch_4t9k2m0x7q1z",
     "other_id": "job_asdfgh456",
     "task_id": "task_001",
     "call_id": "call_1f6w0c2m9k3x",
@@ -300,7 +307,7 @@ class Endpoint:
                 # Two ids in a row: /memory/{crew_id}/{memory_id} is one of its entries.
                 words.append("entry")
             elif part.startswith("{"):
-                words[-1] = words[-1].removesuffix("s")
+                words[-1] = _one_of(words[-1])
             elif before.startswith("{"):
                 words.append(part)
             else:
@@ -314,7 +321,7 @@ class Endpoint:
                 verb = "list" if lists else "get"
             case "POST" if self.operation.answers.keys() == {201} or self.path.count("/") == 1:
                 verb = "create"
-                words[-1] = words[-1].removesuffix("s")
+                words[-1] = _one_of(words[-1])
             case "POST" if self.path.endswith("}"):
                 # What waits for one answer.
                 verb = "answer"
@@ -336,7 +343,7 @@ class Endpoint:
         """The statuses it may be refused with."""
         operation = self.operation
         statuses = {*operation.errors, 500}
-        if operation.body or operation.query.model_fields or operation.headers:
+        if operation.body or operation.upload or operation.query.model_fields or operation.headers:
             statuses.add(400)
         if operation.access != "anyone":
             statuses |= {401, 403, 429}
@@ -355,6 +362,11 @@ class Endpoint:
             case role:
                 needs = f"Needs the role `{role}`" + (" or `admin`" if role == "editor" else "")
         return f"{needs}{'; served in maintenance mode, too' if self.operation.in_maintenance else ''}."
+
+
+def _one_of(words: str) -> str:
+    """Give the name of one of several things."""
+    return words.removesuffix("es" if words.endswith("ches") else "s")
 
 
 def endpoints(resources: Resources) -> Iterator[Endpoint]:

@@ -42,8 +42,8 @@ class Media:
     description: str
 
 
-Answer = type[BaseModel] | Media | tuple[type[BaseModel], *tuple[Media, ...]] | None
-"""A model as JSON, another medium, one of them as ``Accept`` says, or nothing."""
+Answer = type[BaseModel] | Media | tuple[type[BaseModel] | Media, *tuple[Media, ...]] | None
+"""A model as JSON, another medium, one of them as ``Accept`` or the query says, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,10 @@ class Operation:
         Who may call it.
     body
         The model of the request's body, if there is one.
+    files
+        What the body may be in the place of that model's JSON.
+    upload
+        What its body is instead, where that is a file.
     query
         The model of its query.
     answers
@@ -80,19 +84,20 @@ class Operation:
     body: type[BaseModel] | None
     query: type[Query]
     answers: Mapping[int, Answer]
+    upload: Media | None = None
     errors: tuple[int, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     answer_headers: Mapping[str, str] = field(default_factory=dict)
     in_maintenance: bool = False
+    files: tuple[Media, ...] = ()
 
     @property
     def model(self) -> BaseModel | type[BaseModel] | None:
         """The model of the regular answer, if that is JSON."""
         for answer in self.answers.values():
-            if isinstance(answer, tuple):
-                return answer[0]
-            if isinstance(answer, type):
-                return answer
+            first = answer[0] if isinstance(answer, tuple) else answer
+            if isinstance(first, type):
+                return first
         return None
 
 
@@ -102,6 +107,8 @@ def operation(
     access: Access,
     answers: Mapping[int, Answer],
     body: type[BaseModel] | None = None,
+    files: tuple[Media, ...] = (),
+    upload: Media | None = None,
     query: type[Query] = Query,
     errors: tuple[int, ...] = (),
     headers: Mapping[str, str] | None = None,
@@ -116,12 +123,14 @@ def operation(
             description=(method.__doc__ or "").strip(),
             access=access,
             body=body,
+            upload=upload,
             query=query,
             answers=answers,
             errors=errors,
             headers=headers or {},
             answer_headers=answer_headers or {},
             in_maintenance=in_maintenance,
+            files=files,
         )
         # The base handler authenticates every method; the mark tells Jupyter's own check so.
         marked: Any = allow_unauthenticated(method if body is None else _with_its_body(method))

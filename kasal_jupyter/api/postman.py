@@ -113,6 +113,11 @@ STATUSES: Mapping[str, Sequence[int]] = {
     "stop_execution": (409,),
     # The collection's own run has completed.
     "resume_execution": (409,),
+    # The collection's own batch has completed, where its events have been followed to their end.
+    "pause_batch": (409,),
+    "resume_batch": (409,),
+    "retry_batch": (409,),
+    "stop_batch": (409,),
     # The collection's own run calls no tool of a client's, and has ended.
     "answer_execution_tool_call": (404, 409),
     # Its crew names no address to be told of it at.
@@ -266,6 +271,9 @@ def _request(endpoint: Endpoint) -> Json:
             "raw": _pretty(_body(endpoint, operation.body)),
             "options": {"raw": {"language": "json"}},
         }
+    if operation.upload:
+        request["header"].append({"key": "Content-Type", "value": operation.upload.type})
+        request["body"] = {"mode": "file", "file": {"src": ""}}
     return request
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from jupyter_server.utils import url_path_join
 from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
-from tornado.routing import AnyMatches, PathMatches, Router, Rule
+from tornado.routing import PathMatches, Router
 from tornado.web import Application, RequestHandler
 
 from kasal_jupyter.api.auth import (
@@ -22,6 +22,17 @@ from kasal_jupyter.api.auth import (
     UsersHandler,
 )
 from kasal_jupyter.api.base import Parts
+from kasal_jupyter.api.batches import (
+    BatchesHandler,
+    BatchEventsHandler,
+    BatchHandler,
+    BatchPauseHandler,
+    BatchResultsHandler,
+    BatchResumeHandler,
+    BatchRetryHandler,
+    BatchRowsHandler,
+    BatchStopHandler,
+)
 from kasal_jupyter.api.crews import (
     CrewCheckHandler,
     CrewHandler,
@@ -34,12 +45,14 @@ from kasal_jupyter.api.crews import (
 from kasal_jupyter.api.docs import DocsFileHandler, DocsHandler, OpenApiHandler, PostmanHandler, describe
 from kasal_jupyter.api.exchange import CrewExportHandler, CrewGenerateHandler, CrewImportHandler
 from kasal_jupyter.api.executions import (
+    ArchiveHandler,
     ArtifactHandler,
     ArtifactsHandler,
     DiffHandler,
     ExecutionHandler,
     ExecutionsHandler,
     ForkHandler,
+    ImportHandler,
     QuestionsHandler,
     RecordHandler,
     ReplayHandler,
@@ -68,7 +81,14 @@ from kasal_jupyter.api.schedules import (
     ScheduleRunHandler,
     SchedulesHandler,
 )
-from kasal_jupyter.api.server import HealthHandler, MaintenanceHandler, MetricsHandler, UsageHandler
+from kasal_jupyter.api.server import (
+    BackendHandler,
+    HealthHandler,
+    MaintenanceHandler,
+    MetricsHandler,
+    PruneHandler,
+    UsageHandler,
+)
 from kasal_jupyter.api.tools import (
     CustomToolHandler,
     CustomToolsHandler,
@@ -108,6 +128,8 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/agents", AgentsHandler),
     ("/agents/{agent_id}", AgentHandler),
     ("/executions", ExecutionsHandler),
+    # Before the executions by id: none is called that.
+    ("/executions/import", ImportHandler),
     ("/questions", QuestionsHandler),
     ("/executions/{job_id}", ExecutionHandler),
     ("/executions/{job_id}/traces", TracesHandler),
@@ -116,6 +138,7 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/executions/{job_id}/artifacts", ArtifactsHandler),
     ("/executions/{job_id}/artifacts/{path}", ArtifactHandler),
     ("/executions/{job_id}/webhooks", DeliveriesHandler),
+    ("/executions/{job_id}/archive", ArchiveHandler),
     ("/executions/{job_id}/stop", StopHandler),
     ("/executions/{job_id}/record", RecordHandler),
     ("/executions/{job_id}/replay", ReplayHandler),
@@ -128,6 +151,15 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/schedules/{schedule_id}/pause", SchedulePauseHandler),
     ("/schedules/{schedule_id}/resume", ScheduleResumeHandler),
     ("/schedules/{schedule_id}/run", ScheduleRunHandler),
+    ("/batches", BatchesHandler),
+    ("/batches/{batch_id}", BatchHandler),
+    ("/batches/{batch_id}/rows", BatchRowsHandler),
+    ("/batches/{batch_id}/results", BatchResultsHandler),
+    ("/batches/{batch_id}/events", BatchEventsHandler),
+    ("/batches/{batch_id}/pause", BatchPauseHandler),
+    ("/batches/{batch_id}/resume", BatchResumeHandler),
+    ("/batches/{batch_id}/retry", BatchRetryHandler),
+    ("/batches/{batch_id}/stop", BatchStopHandler),
     ("/usage", UsageHandler),
     ("/webhooks/secret", SecretHandler),
     ("/webhooks/secret/rotate", RotateHandler),
@@ -155,8 +187,10 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/crews/{crew_id}/knowledge", KnowledgeHandler),
     ("/crews/{crew_id}/knowledge/{source_id}", SourceHandler),
     ("/health", HealthHandler),
+    ("/backend", BackendHandler),
     ("/metrics", MetricsHandler),
     ("/maintenance", MaintenanceHandler),
+    ("/prune", PruneHandler),
     ("/openapi.json", OpenApiHandler),
     ("/docs", DocsHandler),
     ("/postman.json", PostmanHandler),
@@ -231,12 +265,6 @@ class _Route:
         self.handler = handler
         self.without_body = bodiless(handler) if issubclass(handler, ApiHandler) else handler
         self.options = options
-
-
-def serve(web_app: Application, parts: Parts, prefixes: Iterable[str]) -> None:
-    """Serve the API, before all else: nobody else's paths are looked through first."""
-    router = ApiRouter(web_app, parts, prefixes)
-    web_app.default_router.rules.insert(0, Rule(AnyMatches(), router))
 
 
 def served() -> Iterator[tuple[str, str, type[RequestHandler]]]:

@@ -8,6 +8,8 @@ from kasal_jupyter.api.handler import ApiHandler, require
 from kasal_jupyter.api.operation import Media, operation
 from kasal_jupyter.executions.usage_report import usage_of
 from kasal_jupyter.places import LISTS
+from kasal_jupyter.schemas.cluster import ClusterReport
+from kasal_jupyter.schemas.retention import PruneReport, PruneRequest
 from kasal_jupyter.schemas.server import Health, MaintenanceState, MaintenanceUpdate
 from kasal_jupyter.schemas.usage import UsageList, UsageQuery
 from kasal_jupyter.version import __version__
@@ -44,6 +46,28 @@ class MaintenanceHandler(ApiHandler):
         self.answer(await self.parts.maintenance.switch(self.body(MaintenanceUpdate)))
 
 
+class PruneHandler(ApiHandler):
+    """``POST /prune``."""
+
+    tag = "Administration"
+    message = "Invalid pruning"
+
+    @operation(
+        "Prune executions",
+        access="admin",
+        body=PruneRequest,
+        answers={200: PruneReport},
+        errors=(409,),
+    )
+    async def post(self) -> None:
+        """Compress and delete what is kept no longer, as the server does of itself once an hour.
+
+        With `dry_run` nothing is done: the answer says what would be. What executions have used stays in the
+        books. 409 where a server of the data folder is doing it.
+        """
+        self.answer(await self.parts.retention.prune(self.body(PruneRequest)))
+
+
 class HealthHandler(ApiHandler):
     """``GET /health``."""
 
@@ -54,6 +78,20 @@ class HealthHandler(ApiHandler):
         """Say that the server answers, and whether it takes requests. It needs no token."""
         enabled = self.parts.maintenance.state.enabled
         self.answer(Health(status="maintenance" if enabled else "ok", version=__version__))
+
+
+class BackendHandler(ApiHandler):
+    """``GET /backend``."""
+
+    tag = "Administration"
+
+    @operation("Tell what executions are run on", access="viewer", answers={200: ClusterReport})
+    async def get(self) -> None:
+        """Look at the cluster that executions are run on, where there is one.
+
+        Each worker says what executions hang on there, and in what that differs from the server's.
+        """
+        self.answer(await self.parts.runs.examined())
 
 
 class MetricsHandler(ApiHandler):

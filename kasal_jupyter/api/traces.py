@@ -109,7 +109,7 @@ class StreamHandler(LongAnswer):
             while not self._gone:
                 self._news.clear()
                 if not self.look_again():
-                    self._tell_refusal()
+                    self.tell_refusal()
                     break
                 page = feed.journal.read(seen)
                 for line in page:
@@ -137,7 +137,7 @@ class StreamHandler(LongAnswer):
         if not self._gone:
             self.finish()
 
-    def _tell_refusal(self) -> None:
+    def tell_refusal(self) -> None:
         """Say why nothing more comes. A browser's EventSource asks again, and is answered 401."""
         assert self.refused is not None
         self.write(b"event: refused\ndata: %b\n\n" % orjson.dumps(self.refused.body()))

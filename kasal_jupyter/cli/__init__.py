@@ -46,6 +46,8 @@ _GROUPS = {
         "artifacts": "list or save the files that an execution has written",
         "stop": "stop an execution",
         "schedule": "list schedules, or have a crew be run by the clock",
+        "map": "run a crew over the rows of a file, a run a row",
+        "batches": "list the batches, or tell one to pause, go on or end",
         "usage": "show what runs have used, and what it cost",
         "crews": "list the crews; import some, export one, in every format",
         "history": "list a crew's versions, compare two, or bring one back",
@@ -53,7 +55,8 @@ _GROUPS = {
         "copy": "make a crew like another",
         "rm": "delete crews, or executions that have ended",
         "generate": "have a model make a crew of a sentence",
-        "export": "write a crew as YAML, or an execution's trace",
+        "export": "write a crew as YAML, or an execution's trace, or all of it as an archive",
+        "import": "take in executions that were exported as archives",
     },
     "The server and its data": {
         "demo": "run a crew on a server of its own, and watch it; needs no key and no network",
@@ -61,15 +64,28 @@ _GROUPS = {
         "provider": "list and set the providers of models, with their keys",
         "mcp": "list, add and remove MCP servers, whose tools agents can use",
         "user": "add, list and change users",
+        "prune": "compress and delete what of executions is kept no longer; --dry-run says what",
         "db": "export the store to a JSON file, or import one",
     },
 }
 """The sub-commands; there, ``add_NAME`` has the parser take its words, and ``run_NAME`` carries it out."""
 
 _MODULES = {
+    "batches": ("map", "batches"),
     "crews": ("crews", "history", "rename", "copy", "rm", "generate"),
     "data_folder": ("user", "db"),
-    "executions": ("ps", "status", "result", "answer", "stop", "artifacts", "usage", "export"),
+    "executions": (
+        "ps",
+        "status",
+        "result",
+        "answer",
+        "stop",
+        "artifacts",
+        "usage",
+        "export",
+        "import",
+        "prune",
+    ),
     "forks": ("fork", "diff"),
     "run": ("run", "replay", "resume", "wait", "traces"),
 }

@@ -119,7 +119,7 @@ class PrivateApp(KasalApp):
 
     def current_activity(self) -> dict[str, int] | None:
         """Tell what goes on; a schedule is something to stay for: nobody else would start its runs."""
-        schedules = self.parts.schedules.active if self.parts is not None else 0
+        schedules = self.kasal.parts.schedules.active if self.kasal is not None else 0
         return (super().current_activity() or {}) | ({"schedules": schedules} if schedules else {}) or None
 
 

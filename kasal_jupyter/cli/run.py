@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 CATCH_UP_SECONDS = 10.0
 """How long a run that never stands still is looked at."""
 
-_WAYS = "Add --force to write over it, or give the file's crew another `name` to keep both"
+WAYS = "Add --force to write over it, or give the file's crew another `name` to keep both"
 
 TREE_WIDTH = 120
 """Characters of a trace's lines where no terminal says how many it has."""
@@ -169,7 +169,7 @@ def run_run(args: argparse.Namespace) -> int:
         elif crew is None:
             crew_id = find_crew(client, args.crew).id
         else:
-            crew_id, done = store_crew(client, crew, "terminal", args.crew, force=args.force, ways=_WAYS)
+            crew_id, done = store_crew(client, crew, "terminal", args.crew, force=args.force, ways=WAYS)
             if not args.quiet:
                 say(f"crew {clean(crew.name)}: {done}")
         if args.dry_run:

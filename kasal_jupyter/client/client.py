@@ -6,9 +6,9 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar, cast
 from urllib.parse import quote
 
 import orjson
@@ -19,8 +19,21 @@ from kasal_jupyter import errors
 from kasal_jupyter.client.connection import Connection, print_line, refusal_of
 from kasal_jupyter.events.event import Event
 from kasal_jupyter.outward import NoWayOut, client_options, proxy_for
+from kasal_jupyter.schemas.archive import ExecutionImported
 from kasal_jupyter.schemas.base import MOST_LISTED, Updated
+from kasal_jupyter.schemas.batches import (
+    MOST_ROWS_GIVEN,
+    Batch,
+    BatchChange,
+    BatchCreate,
+    BatchList,
+    BatchRow,
+    BatchRows,
+    BatchState,
+    RowState,
+)
 from kasal_jupyter.schemas.cassettes import Cassette
+from kasal_jupyter.schemas.cluster import ClusterReport
 from kasal_jupyter.schemas.crews import (
     ChangeQuery,
     CrewCheck,
@@ -97,6 +110,7 @@ from kasal_jupyter.schemas.models import (
     ProviderTested,
     Scope,
 )
+from kasal_jupyter.schemas.retention import PruneReport, PruneRequest
 from kasal_jupyter.schemas.schedules import (
     ScheduleCreate,
     ScheduleDetails,
@@ -118,8 +132,14 @@ M = TypeVar("M", bound=BaseModel)
 
 REQUEST_SECONDS = 30.0
 
+LONG_SECONDS = 600.0
+"""How long an answer may take before which files are packed, sent or deleted by the thousand."""
+
 MCP_SECONDS = 120.0
 """How long an answer may take before which an MCP server is started, or downloaded and started."""
+
+BATCH_SECONDS = 300.0
+"""How long an answer may take before which all rows of a batch are checked and stored, or written."""
 
 TEST_SECONDS = 120.0
 
@@ -387,11 +407,29 @@ class Client:
 
     def artifact(self, job_id: str, name: str) -> Iterator[bytes]:
         """Give the content of a file that an execution has written, piece by piece."""
+        return self._poured(f"/executions/{quote(job_id, safe='')}/artifacts/{quote(name, safe='')}")
+
+    def archive(self, job_id: str) -> Iterator[bytes]:
+        """Give an execution that has ended as one archive, piece by piece."""
+        return self._poured(f"/executions/{quote(job_id, safe='')}/archive")
+
+    def import_execution(self, archive: IO[bytes]) -> ExecutionImported:
+        """Have the server take in an execution that another has exported."""
+        headers = {"Content-Type": "application/zip"}
+        answer = self._request("POST", "/executions/import", archive, headers=headers, seconds=LONG_SECONDS)
+        return ExecutionImported.model_validate_json(answer)
+
+    def prune(self, body: PruneRequest) -> PruneReport:
+        """Have the server take away what of executions is kept no longer, or say what would be."""
+        answer = self._request("POST", "/prune", written(body), seconds=LONG_SECONDS)
+        return PruneReport.model_validate_json(answer)
+
+    def _poured(self, path: str) -> Iterator[bytes]:
+        """Give an answer that is a file, piece by piece."""
         import httpx
 
-        path = f"{self.url}/v1/executions/{quote(job_id, safe='')}/artifacts/{quote(name, safe='')}"
         try:
-            with self._connected().stream("GET", path, timeout=self._seconds) as answer:
+            with self._connected().stream("GET", f"{self.url}/v1{path}", timeout=self._seconds) as answer:
                 if answer.status_code >= 400:
                     raise refusal_of(answer.status_code, answer.read())
                 yield from answer.iter_bytes()
@@ -510,6 +548,100 @@ class Client:
             time.sleep(0.5)
         return None
 
+    # Batches.
+
+    def start_batch(self, body: BatchCreate) -> Batch:
+        """Run a crew over rows; with the name and rows of a batch that was not stopped, go on with that."""
+        data = written(body)
+        return Batch.model_validate_json(self._request("POST", "/batches", data, seconds=BATCH_SECONDS))
+
+    def batches(
+        self,
+        per_page: int = 20,
+        *,
+        name: str | None = None,
+        crew_id: str | None = None,
+        status: BatchState | None = None,
+    ) -> list[Batch]:
+        """Give the latest batches, newest first: all, those of one name, of one crew, or in one state."""
+        query = {"per_page": per_page, "name": name, "crew_id": crew_id, "status": status}
+        given = {key: value for key, value in query.items() if value is not None}
+        return self._get(BatchList, "/batches", given).items
+
+    def batch(self, batch_id: str) -> Batch:
+        """Give a batch as it stands."""
+        return self._get(Batch, _batch(batch_id))
+
+    def change_batch(self, batch_id: str, change: BatchChange) -> Batch:
+        """Change how many rows of a batch go on at the same time, its budget, or its name."""
+        return self._send(Batch, "PATCH", _batch(batch_id), change)
+
+    def tell_batch(self, batch_id: str, what: Literal["pause", "resume", "stop", "retry"]) -> Batch:
+        """Have a batch stand still, go on, end, or do the rows again that have failed.
+
+        Raises
+        ------
+        Conflict
+            It cannot do that as it stands.
+        """
+        return Batch.model_validate_json(self._request("POST", f"{_batch(batch_id)}/{what}"))
+
+    def delete_batch(self, batch_id: str) -> None:
+        """Delete a batch that does not run, with its rows and results; its executions stay."""
+        self._request("DELETE", _batch(batch_id))
+
+    def batch_rows(
+        self, batch_id: str, *, status: RowState | None = None, most: int | None = None
+    ) -> Iterator[BatchRow]:
+        """Give a batch's rows in the order of the input: all, or those in one state, at the most so many."""
+        after: int | None = -1
+        while after is not None and (most is None or most > 0):
+            limit = MOST_ROWS_GIVEN if most is None else min(most, MOST_ROWS_GIVEN)
+            query = {"after": after, "limit": limit, **({"status": status} if status else {})}
+            page = self._get(BatchRows, f"{_batch(batch_id)}/rows", query)
+            yield from page.rows
+            after = page.next
+            most = None if most is None else most - len(page.rows)
+
+    def batch_results(self, batch_id: str, format: Literal["jsonl", "csv", "parquet"]) -> bytes:  # noqa: A002
+        """Give all of a batch's rows as a file, as they are at this moment."""
+        path = f"{_batch(batch_id)}/results"
+        return self._request("GET", path, query={"format": format}, seconds=BATCH_SECONDS)
+
+    def follow_batch(self, batch_id: str, on_idle: Callable[[], None] | None = None) -> Iterator[Batch]:
+        """Give a batch whenever it has changed, until nothing of it goes on; lost connections are made again.
+
+        Parameters
+        ----------
+        batch_id
+            The batch.
+        on_idle
+            Called some times a second while nothing comes.
+
+        Raises
+        ------
+        Unavailable
+            The connection was lost, and did not come back in half a minute.
+        """
+        from kasal_jupyter.client.stream import follow_batch
+
+        return follow_batch(self.batch, self._batch_lines, batch_id, on_idle)
+
+    @contextmanager
+    def _batch_lines(self, batch_id: str, silence: float) -> Iterator[Iterator[str]]:
+        """Open the stream of a batch's changes; give its lines."""
+        import httpx
+
+        try:
+            with self._connected().stream(
+                "GET", f"{self.url}/v1{_batch(batch_id)}/events", timeout=httpx.Timeout(30, read=silence)
+            ) as answer:
+                if answer.status_code >= 400:
+                    raise refusal_of(answer.status_code, answer.read())
+                yield answer.iter_lines()
+        except httpx.HTTPError as error:
+            raise self._no_answer(error) from None
+
     def tools(self) -> list[ToolInfo]:
         """Give the tools that the server's agents can use."""
         return self._get(ToolList, "/tools", {"per_page": MOST_LISTED}).items
@@ -566,6 +698,10 @@ class Client:
     def health(self) -> dict[str, Any]:
         """Give the server's state."""
         return cast("dict[str, Any]", orjson.loads(self._request("GET", "/health")))
+
+    def backend(self) -> ClusterReport:
+        """Give what executions are run on."""
+        return self._get(ClusterReport, "/backend")
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -635,7 +771,7 @@ class Client:
         self,
         method: str,
         path: str,
-        body: bytes | None = None,
+        body: bytes | IO[bytes] | None = None,
         *,
         query: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
@@ -704,6 +840,10 @@ def written(body: BaseModel, *, whole: bool = False) -> bytes:
     except PydanticSerializationError:
         # What no UTF-8 can hold, in an input or a frame's cell.
         return json.dumps(well_formed(body.model_dump(exclude_unset=not whole)), default=text_of).encode()
+
+
+def _batch(batch_id: str) -> str:
+    return f"/batches/{quote(batch_id, safe='')}"
 
 
 def _memory(crew_id: str) -> str:

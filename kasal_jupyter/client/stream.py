@@ -1,9 +1,12 @@
-"""An execution's events over the WebSocket, across lost connections."""
+"""An execution's events over the WebSocket, and a batch's changes, across lost connections."""
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
@@ -15,6 +18,7 @@ from kasal_jupyter import errors
 from kasal_jupyter.client.connection import Connection, read_refusal, refusal_of
 from kasal_jupyter.events.event import Event
 from kasal_jupyter.outward import NoWayOut, authorities, proxy_for
+from kasal_jupyter.schemas.batches import FINISHED, Batch
 from kasal_jupyter.schemas.executions import ENDED
 
 if TYPE_CHECKING:
@@ -221,3 +225,100 @@ def _receive(socket: websocket.WebSocket) -> bytes | None:
     if opcode == websocket.ABNF.OPCODE_CLOSE:
         raise ConnectionError("the server closed the connection")
     return bytes(data) if opcode == websocket.ABNF.OPCODE_TEXT else b""
+
+
+# -- batches --------------------------------------------------------------------------------------------
+
+IDLE_SECONDS = 0.1
+"""How long a wait for a batch's next change lasts before the caller gets its turn."""
+
+
+def is_over(batch: Batch) -> bool:
+    """Say whether nothing of a batch goes on any more: it has ended, and so have its rows."""
+    return batch.status in FINISHED and not batch.counts.running
+
+
+def follow_batch(
+    look: Callable[[str], Batch],
+    lines_of: Callable[[str, float], AbstractContextManager[Iterator[str]]],
+    batch_id: str,
+    on_idle: Callable[[], None] | None,
+) -> Iterator[Batch]:
+    """Give a batch whenever it has changed; see :meth:`Client.follow_batch`.
+
+    Parameters
+    ----------
+    look
+        Gives the batch of an id as it stands.
+    lines_of
+        Opens its stream of Server-Sent Events, on which so many seconds of silence end it.
+    batch_id, on_idle
+        See there.
+    """
+    lost_at: float | None = None
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            # It is also what finds a private server that was started again.
+            batch = look(batch_id)
+            lost_at, pause = None, FIRST_PAUSE
+            yield batch
+            if is_over(batch):
+                return
+            for batch in _changes(lines_of, batch_id, on_idle):
+                yield batch
+                if is_over(batch):
+                    return
+        except errors.Unavailable as error:
+            now = time.monotonic()
+            lost_at = lost_at or now
+            if now - lost_at > LOST_SECONDS:
+                raise errors.Unavailable(
+                    f"{error.message}; {batch_id} goes on as soon as its server does"
+                ) from None
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+        if on_idle is not None:
+            on_idle()
+
+
+def _changes(
+    lines_of: Callable[[str, float], AbstractContextManager[Iterator[str]]],
+    batch_id: str,
+    on_idle: Callable[[], None] | None,
+) -> Iterator[Batch]:
+    """Give what comes over one connection. A thread reads it: the caller has its turns meanwhile."""
+    heard: queue.SimpleQueue[Batch | errors.KasalError | None] = queue.SimpleQueue()
+    left = threading.Event()
+
+    def read() -> None:
+        try:
+            with lines_of(batch_id, SILENCE_SECONDS) as lines:
+                for line in lines:
+                    if left.is_set():
+                        return
+                    if line.startswith("data: {"):
+                        heard.put(Batch.model_validate_json(line.removeprefix("data: ")))
+        except errors.KasalError as error:
+            heard.put(error)
+        except ValueError:
+            heard.put(errors.Unavailable("What the server sends cannot be read"))
+        finally:
+            heard.put(None)
+
+    threading.Thread(target=read, name=f"kasal-{batch_id}", daemon=True).start()
+    try:
+        while True:
+            try:
+                news = heard.get(timeout=IDLE_SECONDS)
+            except queue.Empty:
+                if on_idle is not None:
+                    on_idle()
+                continue
+            if news is None:
+                return
+            if isinstance(news, errors.KasalError):
+                raise news
+            yield news
+    finally:
+        left.set()

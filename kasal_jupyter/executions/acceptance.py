@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,8 @@ class Asked:
         Whether a model that fails is not asked again.
     once
         Whether a run that was asked for the same may answer.
+    nth
+        Which of several equal ones that are asked for together, where one may answer for another.
     cassette
         The cassette that it is recorded for, or takes its answers from.
     batch, schedule
@@ -55,6 +57,7 @@ class Asked:
     model: str | None = None
     unrepeated: bool = False
     once: bool = False
+    nth: int = 0
     cassette: Cassette | None = None
     batch: str | None = None
     schedule: str | None = None
@@ -100,8 +103,6 @@ class Prepared:
         The crew whose receiver is told of the run; None where nobody is.
     unasked
         Whether a server goes on with a run of itself: it does so once.
-    claim
-        What is to be true of one change with the run, which gets its id; raising, it has the run be none.
     """
 
     spec: RunSpec
@@ -110,7 +111,6 @@ class Prepared:
     noted: WholeCrew | None = None
     told: Crew | None = None
     unasked: bool = False
-    claim: Callable[[str], None] | None = None
 
 
 def started_with(store: Store, request: KeyedRequest) -> Execution | None:

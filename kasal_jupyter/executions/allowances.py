@@ -256,6 +256,11 @@ def _sum(usage: Usage) -> Sum:
 # In words, and by the calendar.
 
 
+def is_shared(message: str) -> bool:
+    """Say whether a run that its budget has ended was told of a shared one, and not of its own."""
+    return " or reserved" in message
+
+
 def _today() -> str:
     return datetime.now(UTC).date().isoformat()
 

@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kasal_jupyter.errors import Conflict, NotFound
+from kasal_jupyter.executions.files import RUN_LOGS
 from kasal_jupyter.schemas.executions import ArtifactInfo
 from kasal_jupyter.tools.workspace import Folder
 from kasal_jupyter.wellformed import well_formed
 
-INTERNAL = frozenset({"output.log"})
+INTERNAL = frozenset(RUN_LOGS)
 """What stands in a run's folder and is nothing that its agents have made."""
 
 MAX_FILES = 10_000
@@ -93,7 +94,7 @@ def open_artifact(folder: Path, name: str) -> OpenArtifact:
     """
     *folders, last = name.split("/")
     missing = NotFound(f"The run has written no file {name!r}")
-    if name in INTERNAL or not all(map(_is_plain, [*folders, last])):
+    if name in INTERNAL or not all(map(is_plain, [*folders, last])):
         raise missing
     with suppress(OSError), ExitStack() as opened:
         below = opened.enter_context(Folder(folder))
@@ -120,23 +121,25 @@ def zip_artifacts(folder: Path) -> Iterator[bytes]:
     infos = list_artifacts(folder)
     if sum(info.size for info in infos) > MAX_ZIP_BYTES:
         raise Conflict(f"The files have more than {MAX_ZIP_BYTES >> 20} MiB; get them one by one")
-    return _zipped(folder, infos)
+    return zipped((info.name, info.modified, artifact_pieces(folder, info.name)) for info in infos)
 
 
-def _zipped(folder: Path, infos: list[ArtifactInfo]) -> Iterator[bytes]:
+def artifact_pieces(folder: Path, name: str) -> Iterator[bytes]:
+    """Give a file's content; nothing where the run has deleted it meanwhile."""
+    with suppress(NotFound):
+        yield from open_artifact(folder, name).chunks()
+
+
+def zipped(entries: Iterable[tuple[str, str, Iterator[bytes]]]) -> Iterator[bytes]:
+    """Give a ZIP archive, piece by piece, of names, times and contents."""
     out = _Pieces()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for info in infos:
-            try:
-                artifact = open_artifact(folder, info.name)
-            except NotFound:
-                # The run has deleted it meanwhile.
-                continue
-            about = zipfile.ZipInfo(info.name, _zip_time(info.modified))
+        for name, modified, pieces in entries:
+            about = zipfile.ZipInfo(name, _zip_time(modified))
             about.compress_type = zipfile.ZIP_DEFLATED
             about.external_attr = 0o600 << 16
             with archive.open(about, "w") as packed:
-                for data in artifact.chunks():
+                for data in pieces:
                     packed.write(data)
                     yield from out.taken()
     yield from out.taken()
@@ -170,7 +173,7 @@ def _walk(folder: Folder, prefix: str, depth: int) -> Iterator[tuple[str, os.sta
         # What goes away meanwhile is left out.
         with suppress(OSError):
             about = folder.look(name)
-            if not _is_plain(name) or _UNFINISHED.fullmatch(name):
+            if not is_plain(name) or _UNFINISHED.fullmatch(name):
                 continue
             if _is_file(about):
                 yield f"{prefix}{name}", about
@@ -179,7 +182,8 @@ def _walk(folder: Folder, prefix: str, depth: int) -> Iterator[tuple[str, os.sta
                     yield from _walk(below, f"{prefix}{name}/", depth + 1)
 
 
-def _is_plain(part: str) -> bool:
+def is_plain(part: str) -> bool:
+    """Say whether a part of a path is a name, and nothing that leads elsewhere."""
     return part not in {"", ".", ".."} and not any(char in part for char in "\0/\\") and _is_text(part)
 
 

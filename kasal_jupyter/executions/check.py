@@ -220,7 +220,7 @@ def check_run(
     manager = _manager(check, whole)
     planner = _planner(check, whole)
     memory = _memory(check, whole, recall)
-    check.faults += _input_faults(check, whole, inputs)
+    check.faults += input_faults(whole, inputs, check.faults)
     check.remarks += _input_remarks(check, whole, inputs)
     if check.faults:
         count = len(check.faults) + check.faults.more
@@ -303,7 +303,18 @@ def _usual(check: _Check, whole: WholeCrew) -> str | None:
     return check.catalog.default_model or (whole.agents[0].model if whole.agents else None)
 
 
-def _input_faults(check: _Check, whole: WholeCrew, inputs: Mapping[str, Any]) -> Iterator[Fault]:
+def input_faults(whole: WholeCrew, inputs: Mapping[str, Any], before: Faults) -> Iterator[Fault]:
+    """Find what a crew's texts want and inputs do not have, and paths that they lead out of a run's folder.
+
+    Parameters
+    ----------
+    whole
+        The crew.
+    inputs
+        The values.
+    before
+        The faults that were found before: where those are many, no more hints are looked for.
+    """
     seen: set[str] = set()
     found = list(placeholders(whole))
     used = {name for name, _ in found}
@@ -311,7 +322,7 @@ def _input_faults(check: _Check, whole: WholeCrew, inputs: Mapping[str, Any]) ->
     for name, where in found:
         if name not in inputs and name not in seen:
             seen.add(name)
-            near = None if check.faults.full else nearest_word(name, unused)
+            near = None if before.full else nearest_word(name, unused)
             if near is not None:
                 hint = f"; nothing uses {near!r}, was that meant?"
             else:

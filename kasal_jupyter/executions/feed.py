@@ -256,6 +256,11 @@ class Feeds:
         """Let go of a feed whose journal was changed by somebody else, or is gone."""
         self._feeds.pop(job_id, None)
 
+    def followed(self, job_id: str) -> bool:
+        """Say whether somebody follows a run here."""
+        feed = self._feeds.get(job_id)
+        return feed is not None and feed.followed
+
     def watch(self, feed: Feed, look: Callable[[], Awaitable[Execution]]) -> None:
         """Look for a run's new events, until it ends or nobody follows it any more; one watch a run.
 

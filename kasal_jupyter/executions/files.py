@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import shutil
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -13,11 +16,42 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from kasal_jupyter.events.packed import packed_path
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.executions import ENDED, StopRequest
 from kasal_jupyter.schemas.webhooks import HookState
 from kasal_jupyter.store.collections import DELIVERIES
 from kasal_jupyter.store.store import Store
+from kasal_jupyter.tools.workspace import LOG_NAME
+
+JOURNAL = ".jsonl"
+
+RUN_LOGS = (LOG_NAME, f"{LOG_NAME}.gz")
+"""What a run has printed, in its folder: plain, and compressed."""
+
+_NAME = re.compile(r"(job_[0-9a-z]+)((?:\.[a-z-]+)*)")
+
+
+@dataclass(slots=True)
+class Sizes:
+    """How many bytes lie on disk of a run, by what they are."""
+
+    journal: int = 0
+    packed: int = 0
+    cassette: int = 0
+    plain_log: int = 0
+    packed_log: int = 0
+    files: int = 0
+
+    @property
+    def logs(self) -> int:
+        """The log's, compressed or not."""
+        return self.plain_log + self.packed_log
+
+    @property
+    def whole(self) -> int:
+        """All of them."""
+        return self.journal + self.packed + self.cassette + self.logs + self.files
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +68,7 @@ class RunFiles:
 
     def journal(self, job_id: str) -> Path:
         """Give where a run's events are."""
-        return self.folder / f"{job_id}.jsonl"
+        return self.folder / f"{job_id}{JOURNAL}"
 
     def workspace(self, job_id: str) -> Path:
         """Give the folder that a run writes its files in."""
@@ -59,8 +93,49 @@ class RunFiles:
             pass
         except OSError:
             shutil.rmtree(workspace)
-        self.cassette(job_id).unlink(missing_ok=True)
-        self.journal(job_id).unlink(missing_ok=True)
+        journal = self.journal(job_id)
+        # The plain one last, as it is the first: one that is being compressed is found by it.
+        for path in (self.cassette(job_id), packed_path(journal), journal):
+            path.unlink(missing_ok=True)
+
+    def found(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        """Give all that lies there of runs, by their ids. Others may add and delete meanwhile."""
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                if match := _NAME.fullmatch(entry.name):
+                    yield match[1], entry
+
+    def sizes(self) -> dict[str, Sizes]:
+        """Say how much lies there of each run. It looks at every file, and takes its time."""
+        sizes: defaultdict[str, Sizes] = defaultdict(Sizes)
+        for job_id, entry in self.found():
+            # Whoever owns it may delete it at this moment.
+            with suppress(OSError):
+                if entry.is_dir(follow_symlinks=False):
+                    _count_folder(sizes[job_id], entry.path)
+                elif kind := _KINDS.get(entry.name.removeprefix(job_id)):
+                    setattr(sizes[job_id], kind, entry.stat(follow_symlinks=False).st_size)
+        return sizes
+
+
+_KINDS = {JOURNAL: "journal", f"{JOURNAL}.gz": "packed", ".cassette": "cassette"}
+
+
+def _count_folder(sizes: Sizes, folder: str) -> None:
+    level = [folder]
+    while level:
+        within = level.pop()
+        with os.scandir(within) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    level.append(entry.path)
+                    continue
+                size = entry.stat(follow_symlinks=False).st_size
+                if within == folder and entry.name in RUN_LOGS:
+                    kind = "plain_log" if entry.name == LOG_NAME else "packed_log"
+                    setattr(sizes, kind, size)
+                else:
+                    sizes.files += size
 
 
 # Files by which earlier versions kept what is in the store now: they are read once.

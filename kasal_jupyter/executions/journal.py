@@ -4,6 +4,9 @@ The journal is the run: status, progress, traces and every view are read from it
 Line *n* of the file is the event with ``seq`` *n*, so a page anywhere in a journal is
 found by the offset of every 256th line, and is served as the bytes that were written.
 
+The journal of a run that has ended may be compressed (:mod:`kasal_jupyter.events.packed`), at any moment and
+by another process: it is read the same, and whoever reads it need not know.
+
 A line that a crash or a disk has damaged is read as an event of type ``damaged``, in its
 place; what is behind it counts on. What the disk does not take at the moment is held in
 memory, is read from there, and is written as soon as there is room.
@@ -11,13 +14,15 @@ memory, is read from there, and is written as soon as there is room.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import threading
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -26,7 +31,9 @@ import orjson
 
 from kasal_jupyter.errors import NotFound, StoreError
 from kasal_jupyter.events.event import Event, is_event
+from kasal_jupyter.events.packed import members, pack, packed_path, unpacking
 from kasal_jupyter.events.prompts import Prompts
+from kasal_jupyter.whole_file import whole_file
 
 STRIDE = 256
 """Every how many lines the file offset is kept."""
@@ -41,6 +48,8 @@ _RESUMED = b'\0{"seq":'
 """Where an event begins behind zeros."""
 
 _NUMBER = re.compile(rb'\{"seq":(\d+),')
+
+_HEAD = re.compile(rb'\{"seq":\d+,"job_id":"[^"]*",')
 
 
 class Journal:
@@ -69,6 +78,7 @@ class Journal:
         self._tail: tuple[int, list[bytes]] = (0, [])
         self._held_bytes = 0
         self._mended: set[int] = set()
+        self._members: list[int] = []
         self._torn = False
         self._out: int | None = None
         # Where the calls of models are, by their spans: up to which line, spans that count up, and lines.
@@ -202,9 +212,7 @@ class Journal:
             return held[after - written :][:limit]
         lines: list[bytes] = []
         size = 0
-        with self._reading() as file:
-            file.seek(self._offsets[after // STRIDE])
-            wanted = islice(_lines(file), after % STRIDE, None)
+        with self._behind(after) as wanted:
             for seq, line in zip(range(after + 1, min(after + limit, written) + 1), wanted, strict=False):
                 size += len(line)
                 if lines and size > PAGE_BYTES:
@@ -264,9 +272,8 @@ class Journal:
             It cannot be read at the moment.
         """
         found = False
-        with self._reading() as file:
-            file.seek(self._size)
-            for line in _lines(file):
+        with self._behind(self._tail[0]) as news:
+            for line in news:
                 found = True
                 seq = self._tail[0] + 1
                 if not _is_sound(seq, line):
@@ -300,16 +307,69 @@ class Journal:
             written += os.write(self._out, data[written:])
 
     @contextmanager
-    def _reading(self) -> Iterator[BinaryIO]:
+    def _behind(self, seq: int) -> Iterator[Iterator[bytes]]:
+        """Give the lines of the file behind a number."""
         try:
-            with self.path.open("rb") as file:
-                yield file
+            with ExitStack() as opened:
+                skipped = seq % STRIDE
+                try:
+                    file: BinaryIO = opened.enter_context(self.path.open("rb"))
+                except FileNotFoundError:
+                    file = opened.enter_context(self._unpacking(seq // STRIDE))
+                else:
+                    at_end = seq == self._tail[0]
+                    file.seek(self._size if at_end else self._offsets[seq // STRIDE])
+                    skipped = 0 if at_end else skipped
+                yield islice(_lines(file), skipped, None)
         except FileNotFoundError:
-            raise NotFound(f"The journal of execution {self.job_id} is gone") from None
+            raise NotFound(f"The journal of execution {self.job_id} is gone; it was deleted") from None
         except OSError as error:
             raise StoreError(
-                f"The journal of execution {self.job_id} cannot be read: {error.strerror}"
+                f"The journal of execution {self.job_id} cannot be read: {error.strerror or error}"
             ) from error
+
+    @contextmanager
+    def _unpacking(self, stride: int) -> Iterator[BinaryIO]:
+        """Read the compressed journal from a stride's beginning."""
+        if stride >= len(self._members):
+            self._members = members(self.path)
+        if stride >= len(self._members):
+            # It ends with a whole stride.
+            yield BytesIO()
+            return
+        with unpacking(self.path, self._members[stride]) as file:
+            yield file
+
+
+def compress(path: Path) -> None:
+    """Compress a journal that nobody writes any more; the plain one stays. It takes its time.
+
+    Raises
+    ------
+    OSError
+        It cannot be read or written, or is read otherwise than it was written.
+    """
+    with path.open("rb") as file, whole_file(packed_path(path), private=True, durable=True) as out:
+        pack(_lines(file), out, STRIDE)
+    if not _is_packed(path):
+        packed_path(path).unlink(missing_ok=True)
+        raise OSError(errno.EIO, "It is not read as it was written", str(path))
+
+
+def _is_packed(path: Path) -> bool:
+    """Say whether a compressed journal has what the plain one has."""
+    try:
+        with path.open("rb") as file, unpacking(path) as again:
+            # What its writer has died in is no line.
+            return all(line == next(again, b"") for line in iter(file.readline, b"") if line.endswith(b"\n"))
+    except OSError:
+        return False
+
+
+def unnumbered(line: bytes) -> bytes:
+    """Give an event as it was before it had a number."""
+    match = _HEAD.match(line)
+    return b"{" + line[match.end() :] if match else line
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ from kasal_jupyter.errors import NotFound
 from kasal_jupyter.events.summary import RunSummary
 from kasal_jupyter.events.tally import Breakdown
 from kasal_jupyter.executions.allowances import settle_hold
+from kasal_jupyter.executions.batches.rows import note_end
 from kasal_jupyter.executions.feed import Feed
 from kasal_jupyter.memory.memories import keep_run
 from kasal_jupyter.schemas.crews import WholeCrew
@@ -34,6 +35,8 @@ def settle(
     memories: bool = True,
 ) -> None:
     """Store fields of an execution, and book it where they end it; within a change of the store.
+
+    A batch whose row it is learns of it in the same change.
 
     Parameters
     ----------
@@ -61,6 +64,7 @@ def settle(
             keep_run(store, execution.crew_id, execution.id, summary.remembered)
         booked = _day_of(execution)
     store.executions.update(execution.id, {**fields, "booked": booked})
+    note_end(store, execution, fields)
 
 
 def entries_of(execution: Execution, summary: RunSummary) -> Iterator[LedgerEntry]:

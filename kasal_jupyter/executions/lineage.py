@@ -6,18 +6,28 @@ crew of today is read. A resumption is checked anew, with the keys and tools of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from pydantic import ValidationError
 
 from kasal_jupyter.auth.gate import SERVER_OWNER
-from kasal_jupyter.errors import Conflict
+from kasal_jupyter.errors import Conflict, NotFound
+from kasal_jupyter.events.packed import has_journal
 from kasal_jupyter.events.summary import RunSummary
 from kasal_jupyter.executions.acceptance import Asked
-from kasal_jupyter.executions.files import RunFiles
+from kasal_jupyter.executions.files import JOURNAL, RunFiles
 from kasal_jupyter.schemas.crews import WholeCrew
-from kasal_jupyter.schemas.executions import ENDED, Budget, Execution, ExecutionChange, ExecutionResume
+from kasal_jupyter.schemas.executions import (
+    ENDED,
+    Budget,
+    Execution,
+    ExecutionChange,
+    ExecutionResume,
+    Status,
+    Verb,
+)
 from kasal_jupyter.schemas.mcp import RunMcpServer
 from kasal_jupyter.schemas.spec import (
     ForkPlace,
@@ -105,6 +115,87 @@ def _entrusted_to_nobody(spec: RunSpec) -> RunSpec:
             "memory": spec.memory and spec.memory.model_copy(update={"embedder": RunEmbedder()}),
         }
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is looked at of a run to say whether it may take answers from others."""
+
+    id: str
+    status: Status
+    verb: Verb
+    parent: str | None
+    resumed_by: str | None
+    to_resume: bool
+    booked: str | None
+
+    @property
+    def may_take(self) -> bool:
+        """Whether it goes on, or would take answers of the run it is from, if somebody went on with it.
+
+        One that has completed has all of them in its own record.
+        """
+        if self.status not in ENDED:
+            return True
+        unfinished = self.status != "completed" and self.resumed_by is None
+        return unfinished and self.verb in {"resume", "fork"}
+
+
+def readers_of(store: Store, job_id: str) -> Iterator[Execution]:
+    """Give the executions that use a run's record, or that of one which does."""
+    line, seen = [job_id], {job_id}
+    while line:
+        for reader_id in store.run_requests.ids(parent=line.pop()):
+            if reader_id not in seen:
+                seen.add(reader_id)
+                line.append(reader_id)
+                if (reader := store.executions.readable(reader_id)) is not None:
+                    yield reader
+
+
+def standing_of(execution: Execution) -> Standing:
+    """Give how an execution stands."""
+    return Standing(**{each.name: getattr(execution, each.name) for each in fields(Standing)})
+
+
+def require_unused(store: Store, job_id: str, *, unasked: bool, ended: Collection[str] = ()) -> None:
+    """See to it that a run may be deleted: nobody takes answers from it. Within the change that deletes it.
+
+    Parameters
+    ----------
+    store
+        Where they are.
+    job_id
+        The run.
+    unasked
+        Whether nobody has asked for it: then what could still be gone on with counts as well.
+    ended
+        Executions of which it is known that they have ended, whatever is stored.
+
+    Raises
+    ------
+    Conflict
+        Another does.
+    """
+    for reader in readers_of(store, job_id):
+        going = reader.status not in ENDED and reader.id not in ended
+        if going or (unasked and standing_of(reader).may_take):
+            raise Conflict(f"{reader.id} takes its answers from {job_id}; stop that first")
+
+
+def require_sources(store: Store, source: RunSource | None) -> None:
+    """See to it that what a run takes its answers from is there. Within the change that stores it.
+
+    Raises
+    ------
+    NotFound
+        It was deleted meanwhile.
+    """
+    while source is not None:
+        # A cassette lies beside the run itself.
+        if source.journal.endswith(JOURNAL) and not store.executions.has(source.job_id):
+            raise NotFound(f"There is no execution {source.job_id} any more")
+        source = source.before
 
 
 def asked_of(store: Store, execution: Execution) -> RunRequest:
@@ -346,7 +437,7 @@ def source_of(
         recorded = files.cassette(job_id)
         cassette = RunSource(verb="run", job_id=execution.parent, journal=str(recorded.absolute()))
         return source.model_copy(update={"before": cassette}) if recorded.exists() else source
-    if not files.journal(execution.parent).exists():
+    if not has_journal(files.journal(execution.parent)):
         return source
     asked = store.run_requests.readable(job_id)
     place = asked.place if asked is not None else None

@@ -52,7 +52,7 @@ def told_why(spec: RunSpec) -> list[CrewRemark]:
     return [CrewRemark(field="once", remark=f"It is run anew: {reason}")] if reason is not None else []
 
 
-def digest_of(spec: RunSpec, owner: str) -> str | None:
+def digest_of(spec: RunSpec, owner: str, nth: int = 0) -> str | None:
     """Give a digest of all that the answer of a run hangs on; None where it hangs on more.
 
     Parameters
@@ -61,6 +61,8 @@ def digest_of(spec: RunSpec, owner: str) -> str | None:
         The run.
     owner
         Whose it is: an answer is nobody else's.
+    nth
+        Which of several equal ones that are asked for together: none of them answers for another.
     """
     if why_not(spec) is not None:
         return None
@@ -75,6 +77,7 @@ def digest_of(spec: RunSpec, owner: str) -> str | None:
             "models": {name: _settled(model) for name, model in spec.models.items()},
             "manager_model": spec.manager_model,
             "planning_model": spec.planning_model,
+            **({"nth": nth} if nth else {}),
         },
         option=orjson.OPT_SORT_KEYS,
     )

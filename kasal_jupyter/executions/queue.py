@@ -147,6 +147,10 @@ class RunQueue(Generic[W]):
                 return run
         return None
 
+    def take(self, run: W) -> None:
+        """Give a place to a run that goes on already: for a moment there may be more than the limit."""
+        self._place(run)
+
     def leave(self, run: W) -> None:
         """Let a run go, wherever it is: it has ended."""
         if run in self._waiting.get(run.owner, ()):

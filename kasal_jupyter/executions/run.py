@@ -25,18 +25,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
 
 from kasal_jupyter.errors import KasalError, StoreError, WorkerLost
 from kasal_jupyter.events.event import AFTER_END, ErrorInfo
-from kasal_jupyter.executions.backends.backend import Backend, Exit, RunHandle
+from kasal_jupyter.executions.backends.backend import Backend, Exit, FarBackend, OnExit, OnLines, RunHandle
 from kasal_jupyter.executions.client_calls import ClientCalls
 from kasal_jupyter.executions.feed import Feed, event_of
+from kasal_jupyter.executions.journal import unnumbered
 from kasal_jupyter.executions.recovery import interrupted_event
 from kasal_jupyter.places import DISK, Chores
 from kasal_jupyter.schemas.allowances import Reserved, Wish
@@ -172,6 +174,7 @@ class Run:
         self.stored = asyncio.Event()
         """Set once nothing more will be stored of the run."""
         self._backend = backend
+        self._far = isinstance(backend, FarBackend)
         self._keeper = keeper
         self._launch_seconds = launch_seconds
         self._put_away_seconds = put_away_seconds
@@ -211,13 +214,9 @@ class Run:
             return
         again = self.phase is Phase.AWAY
         self.phase = Phase.LAUNCHING
-        seconds = self._launch_seconds + (0 if self._backend.warm else COLD_SECONDS)
-        self._within(
-            PREPARE_SECONDS + seconds,
-            "SERVICE_UNAVAILABLE",
-            f"The run got no process that began within {seconds:g} seconds; the data folder's logs may "
-            "tell why",
-        )
+        if not self._far:
+            # Elsewhere it may have to wait for a place.
+            self._mind_launch(self._launch_seconds + (0 if self._backend.warm else COLD_SECONDS))
         self._launching = self._chores.begin(self._launch(again=again))
 
     async def stop(self, reason: ErrorInfo | None = None) -> None:
@@ -257,17 +256,54 @@ class Run:
         if self.ended and not self._silent.is_set():
             await self._kill()
 
+    def let_go(self) -> bool:
+        """Leave a run that goes on elsewhere to the next server; say whether it is one."""
+        handle = self._handle
+        if not isinstance(self._backend, FarBackend) or handle is None or self.phase is not Phase.RUNNING:
+            return False
+        self._process += 1
+        self._handle = None
+        self._backend.let_go(handle)
+        return True
+
+    async def attach(self) -> bool:
+        """Find the process of a run that a server has left elsewhere; say whether it is there still."""
+        assert isinstance(self._backend, FarBackend)
+        on_lines, on_exit = self._listeners()
+        self._handle = await self._backend.attach(
+            self.spec.job_id, Path(self.spec.folder), self._recorded, on_lines, on_exit
+        )
+        if self._handle is None:
+            return False
+        self.phase = Phase.RUNNING
+        self._mind_time()
+        for line in self._recorded():
+            self.calls.take([line])
+            if b'"input_answer"' in line and (event := _look(line)).get("type") == "input_answer":
+                # Whether its process has got it, nobody knows.
+                self._send_answer(_answer_of(event))
+        self._mind_waiting()
+        return True
+
+    def _recorded(self) -> Iterator[bytes]:
+        """Give the journal's lines as they were taken."""
+        after = 0
+        while lines := self.feed.journal.read(after):
+            after += len(lines)
+            yield from map(unnumbered, lines)
+
     # -- queued → launching → running ----------------------------------------------------------------
 
-    async def _launch(self, *, again: bool) -> None:
-        # Only now: runs that went before it in the queue may have remembered something.
-        try:
-            async with asyncio.timeout(PREPARE_SECONDS):
-                await self._keeper.prepare(self)
-        except Exception:
-            log.exception("the memory of %s could not be brought up to date", self.spec.crew.id)
-        if self._is_over():
-            return
+    def _mind_launch(self, seconds: float) -> None:
+        self._within(
+            PREPARE_SECONDS + seconds,
+            "SERVICE_UNAVAILABLE",
+            f"The run got no process that began within {seconds:g} seconds; the data folder's logs may "
+            "tell why",
+        )
+
+    def _listeners(self) -> tuple[OnLines, OnExit]:
+        """Give what listens to the run's newest process, and to none before it."""
         process = self._process = self._process + 1
 
         def on_lines(lines: list[bytes]) -> None:
@@ -278,6 +314,19 @@ class Run:
             if process == self._process:
                 self._on_exit(ended)
 
+        return on_lines, on_exit
+
+    async def _launch(self, *, again: bool) -> None:
+        # Only now: runs that went before it in the queue may have remembered something.
+        try:
+            async with asyncio.timeout(PREPARE_SECONDS):
+                await self._keeper.prepare(self)
+        except Exception:
+            log.exception("the memory of %s could not be brought up to date", self.spec.crew.id)
+        if self._is_over():
+            return
+        on_lines, on_exit = self._listeners()
+        process = self._process
         try:
             if again:
                 self.spec = await self._keeper.renewed(self)
@@ -295,6 +344,8 @@ class Run:
             # It was told to meanwhile, or took too long.
             await self._kill()
             return
+        if self._far and self.phase is Phase.LAUNCHING:
+            self._mind_launch(self._launch_seconds + COLD_SECONDS)
         unsent, self._unsent = self._unsent, []
         for answer in unsent:
             self._send_answer(answer)
@@ -439,7 +490,10 @@ class Run:
             return
 
     def _on_exit(self, ended: Exit) -> None:
-        if not self.ended and not self.stopping:
+        if ended.interrupted and not self.stopping:
+            error = ErrorInfo(code="INTERRUPTED", message=ended.reason or "Its process is gone")
+            self._conclude([self._status("interrupted", error=error)])
+        elif not self.ended and not self.stopping:
             status = "ended without a word" if ended.status is None else f"ended with status {ended.status}"
             self._fail(
                 ended.code, f"The run's process {ended.reason or status}; its log is {self.spec.folder}"
@@ -479,7 +533,9 @@ class Run:
             await self._kill()
         elif self._launching is not None:
             # One that waits for the engine, which takes seconds to load, has no process yet: `_launch` ends
-            # it as it comes.
+            # it as it comes. Elsewhere it may wait for a place, and is not to wait any more.
+            if self._far:
+                self._launching.cancel()
             await asyncio.wait([self._launching], timeout=LAUNCH_SECONDS)
         self._conclude([last()])
 
@@ -640,3 +696,10 @@ def _look(line: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         return {}
     return event if isinstance(event, dict) else {}
+
+
+def _answer_of(event: dict[str, Any]) -> RunToolAnswer:
+    """Give the answer that an event tells of."""
+    return RunToolAnswer.model_validate(
+        {name: event[name] for name in RunToolAnswer.model_fields if name in event}
+    )

@@ -336,7 +336,7 @@ class Schedules:
             budget=schedule.budget,
             schedule=schedule.id,
             allowances=[schedule.id],
-            claim=claim,
+            within=claim,
         )
 
     def _why_not(self, schedule: Schedule) -> str | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from kasal_jupyter.events.event import ErrorInfo
 from kasal_jupyter.events.summary import RunSummary
 from kasal_jupyter.executions.acceptance import Asked, KeyedRequest, Prepared, queued_event, started_with
 from kasal_jupyter.executions.allowances import Allowances, forget_holds
-from kasal_jupyter.executions.backends.backend import Backend
+from kasal_jupyter.executions.backends.backend import Backend, FarBackend
 from kasal_jupyter.executions.cassettes import Played
 from kasal_jupyter.executions.check import Checked, Recall, check_run
 from kasal_jupyter.executions.crew_memories import CrewMemories
@@ -27,7 +27,17 @@ from kasal_jupyter.executions.feed import POLL_SECONDS, Feed, Feeds
 from kasal_jupyter.executions.files import Presence, RunFiles, take_in_files
 from kasal_jupyter.executions.journal import Journal
 from kasal_jupyter.executions.ledger import book_past_runs, settle
-from kasal_jupyter.executions.lineage import asked_of, follow_up, part_of, require_alone, source_of, whole_of
+from kasal_jupyter.executions.lineage import (
+    asked_of,
+    follow_up,
+    part_of,
+    readers_of,
+    require_alone,
+    require_sources,
+    require_unused,
+    source_of,
+    whole_of,
+)
 from kasal_jupyter.executions.once import answering
 from kasal_jupyter.executions.queue import RETRY_SECONDS, RunLimits, RunQueue
 from kasal_jupyter.executions.recovery import INTERRUPTED, forget_requests, left_over, recover
@@ -37,6 +47,7 @@ from kasal_jupyter.models.catalog import ModelCatalog
 from kasal_jupyter.places import DISK, Chores, beside_loop
 from kasal_jupyter.schemas.allowances import Wish
 from kasal_jupyter.schemas.base import utc_now
+from kasal_jupyter.schemas.cluster import ClusterReport
 from kasal_jupyter.schemas.crews import WholeCrew
 from kasal_jupyter.schemas.executions import ENDED, Execution, ExecutionError, StopRequest
 from kasal_jupyter.schemas.spec import RunSpec, RunToolAnswer
@@ -82,6 +93,8 @@ class Runs:
         What crews recall in their runs; nothing, where nothing is given.
     resumes
         Whether runs that a crash of another server has cut off are to be gone on with.
+    passing
+        Whether the folder goes with this server: its runs end with it, wherever they are.
     """
 
     def __init__(
@@ -96,6 +109,7 @@ class Runs:
         webhooks: Webhooks | None = None,
         memories: CrewMemories | None = None,
         resumes: bool = False,
+        passing: bool = False,
     ) -> None:
         self.store = store
         self.folder = folder / "runs"
@@ -109,12 +123,14 @@ class Runs:
         self.webhooks = webhooks
         self.memories = memories
         self.resumes = resumes
+        self.passing = passing
         self.presence = Presence(folder / "servers")
         self._runs: dict[str, Run] = {}
         self._queue: RunQueue[Run] = RunQueue(self.limits)
         self._states: dict[str, str] = {}
         self._coming: set[str] = set()
         self._left: set[str] = set()
+        self._sought: set[str] = set()
         self._feeds = Feeds(self.folder)
         self._chores = Chores()
         self._minding = False
@@ -123,6 +139,8 @@ class Runs:
         self._adopting = asyncio.Lock()
         self.on_end: Callable[[RunSummary], None] | None = None
         """Told of every run of this server that has ended."""
+        self.on_move: Callable[[str], None] | None = None
+        """Told the id of every run of this server that has begun, waits for a person, or is stored."""
 
     # -- the life of a run ---------------------------------------------------------------------------
 
@@ -135,6 +153,7 @@ class Runs:
         *,
         size: int,
         keyed: KeyedRequest | None = None,
+        within: Callable[[str], None] | None = None,
     ) -> tuple[Execution, bool]:
         """Accept a run, and queue it.
 
@@ -152,6 +171,8 @@ class Runs:
             How much there is to check.
         keyed
             The key that the client sent along.
+        within
+            Told its id in the change that stores it; what this raises keeps it from being accepted.
 
         Returns
         -------
@@ -172,7 +193,7 @@ class Runs:
             if made.execution.verb != "replay":
                 self.allowances.require_left(owner, made.spec.allowances)
             try:
-                run, execution = await self._accept(made, keyed)
+                run, execution = await self._accept(made, keyed, within)
             except OSError as error:
                 raise StoreError(f"The execution cannot be stored: {error.strerror or error}") from error
             if run is None:
@@ -187,7 +208,9 @@ class Runs:
         self._pump()
         return execution, True
 
-    async def _accept(self, made: Prepared, keyed: KeyedRequest | None) -> tuple[Run | None, Execution]:
+    async def _accept(
+        self, made: Prepared, keyed: KeyedRequest | None, within: Callable[[str], None] | None
+    ) -> tuple[Run | None, Execution]:
         """Write all that is kept of a run, and wait until it is on disk.
 
         Of a request that was started already, nothing stays, and that execution is given.
@@ -202,14 +225,15 @@ class Runs:
                 first = answering(self.store, made.asked.digest, spec.budget)
             if first is None:
                 require_alone(self.store, made.asked)
+                require_sources(self.store, spec.source)
                 if spec.source is not None and spec.source.verb == "resume":
                     follow_up(self.store, spec.source.job_id, job_id, unasked=made.unasked)
                 self.store.executions.insert(execution)
                 self.store.run_requests.insert(made.asked)
-                if made.claim is not None:
-                    made.claim(job_id)
                 if made.noted is not None:
                     note_run(self.store, made.noted)
+                if within is not None:
+                    within(job_id)
                 if self.webhooks is not None and made.told is not None:
                     # Of one change with the run: what is accepted is delivered.
                     self.webhooks.accept(job_id, made.told, self.presence.server_id)
@@ -244,6 +268,15 @@ class Runs:
             undo.pop_all()
             self._coming.discard(job_id)
         return run, execution
+
+    @contextmanager
+    def coming(self, job_id: str) -> Iterator[None]:
+        """Have files of an execution stay that is not stored yet."""
+        self._coming.add(job_id)
+        try:
+            yield
+        finally:
+            self._coming.discard(job_id)
 
     def _run(self, spec: RunSpec, owner: str, feed: Feed, *, away: bool = False) -> Run:
         return Run(
@@ -311,8 +344,15 @@ class Runs:
                 return
             await asyncio.sleep(POLL_SECONDS)
 
-    async def delete(self, job_id: str) -> None:
-        """Delete an execution that has ended, with its journal and its files.
+    async def delete(self, job_id: str, *, unasked: bool = False) -> None:
+        """Delete an execution that has ended, with its journal and its files; the books keep what it used.
+
+        Parameters
+        ----------
+        job_id
+            The execution.
+        unasked
+            Whether nobody has asked for it: then it stays as long as somebody may go on with what it is for.
 
         Raises
         ------
@@ -326,16 +366,21 @@ class Runs:
         execution = await self.execution(job_id)
         if execution.status not in ENDED:
             raise Conflict(f"Execution {job_id} is {execution.status}; stop it first")
-        for each in self.store.run_requests.find(parent=job_id):
-            reader = self.store.executions.readable(each.id)
-            if reader is not None and (await self._current(reader)).status not in ENDED:
-                raise Conflict(f"{reader.id} takes its answers from {job_id}; stop that first")
+        readers = await self.current(readers_of(self.store, job_id))
+        # Some may be stored as ended a little later.
+        ended = {each.id for each in readers if each.status in ENDED}
+
+        def delete() -> None:
+            require_unused(self.store, job_id, unasked=unasked, ended=ended)
+            self._delete_stored(job_id)
+
+        require_unused(self.store, job_id, unasked=unasked, ended=ended)
         if run := self._runs.get(job_id):
             # It has just ended, and is still being put away.
             await run.hurry()
             if not await _within(run.stored.wait(), STORED_SECONDS):
                 raise Unavailable(f"The end of {job_id} could not be stored yet", retry_after=RETRY_SECONDS)
-        await self.store.change(lambda: self._delete_stored(job_id))
+        await self.store.change(delete)
         self._feeds.forget(job_id)
         if self.webhooks is not None:
             await self.webhooks.forget(job_id)
@@ -355,10 +400,7 @@ class Runs:
         """
         self._closing = True
         ends = await asyncio.gather(
-            *(
-                run.leave() if run.feed.summary.rests and not run.ended else run.interrupt()
-                for run in list(self._runs.values())
-            ),
+            *(run.leave() if self._stays(run) else run.interrupt() for run in list(self._runs.values())),
             return_exceptions=True,
         )
         for error in ends:
@@ -369,6 +411,18 @@ class Runs:
         if self.webhooks is not None:
             await self.webhooks.close()
         self.presence.close()
+
+    async def examined(self) -> ClusterReport:
+        """Look at what executions are run on; of a cluster, a server that passes tells no more than that."""
+        if not isinstance(self.backend, FarBackend):
+            return ClusterReport(backend="local")
+        return ClusterReport(backend="dask") if self.passing else await self.backend.examined()
+
+    def _stays(self, run: Run) -> bool:
+        """Say whether a run is there for the next server: it waits for people, or goes on elsewhere."""
+        if run.ended:
+            return False
+        return run.feed.summary.rests or (not self.passing and run.let_go())
 
     # -- what is known of a run ----------------------------------------------------------------------
 
@@ -479,6 +533,10 @@ class Runs:
         self._feeds.watch(feed, lambda: self.execution(job_id))
         return feed
 
+    def followed(self, job_id: str) -> bool:
+        """Say whether this server has a use for a run at the moment: it runs it, or somebody follows it."""
+        return job_id in self._runs or self._feeds.followed(job_id)
+
     async def running(self, job_id: str) -> Run:
         """Give an execution that this server runs.
 
@@ -550,6 +608,15 @@ class Runs:
                     states |= (await self._current(latest)).task_states
                     break
         return states
+
+    def knows(self, job_id: str) -> bool:
+        """Say whether a run is this server's, and goes on."""
+        return job_id in self._runs
+
+    def queued_among(self, job_ids: Iterable[str]) -> int:
+        """Count the runs of this server among some that wait for a place."""
+        found = (self._runs.get(job_id) for job_id in job_ids)
+        return sum(run is not None and run.phase is Phase.QUEUED for run in found)
 
     @property
     def waiting(self) -> int:
@@ -648,14 +715,7 @@ class Runs:
                 feed.journal.close()
                 return None
 
-            def claim() -> bool:
-                now = self.store.executions.readable(job_id)
-                if now is None or now.status in ENDED or now.server != execution.server:
-                    return False
-                self.store.executions.update(job_id, {"server": self.presence.server_id})
-                return True
-
-            if not await self.store.change(claim):
+            if not await self._claimed(execution):
                 feed.journal.close()
                 return None
             folder = str(self.files.workspace(job_id))
@@ -669,6 +729,57 @@ class Runs:
         if not run.waits:
             self.changed(run)
         return run
+
+    def _look_for(self, execution: Execution) -> None:
+        if execution.id not in self._sought and not self._closing:
+            self._sought.add(execution.id)
+            self._chores.begin(self._found_again(execution))
+
+    async def _found_again(self, execution: Execution) -> None:
+        """Take over a run that goes on elsewhere; end it where it does not."""
+        try:
+            if not await self._attached(execution):
+                await self._recovered(execution)
+        finally:
+            self._sought.discard(execution.id)
+
+    async def _attached(self, execution: Execution) -> bool:
+        job_id = execution.id
+        try:
+            _whole, spec = whole_of(asked_of(self.store, execution), execution)
+            feed = await asyncio.to_thread(Feed.open, self.files.journal(job_id), write=True)
+        except (KasalError, OSError):
+            return False
+        spec = spec.model_copy(update={"folder": str(self.files.workspace(job_id))})
+        run = self._run(spec, execution.owner, feed)
+        if feed.summary.ended or feed.summary.status == "queued" or self._closing:
+            feed.journal.close()
+            return self._closing
+        if not await self._claimed(execution):
+            feed.journal.close()
+            return True  # Another server has it.
+        self._runs[job_id], self._states[job_id] = run, execution.status
+        if not await run.attach():
+            del self._runs[job_id], self._states[job_id]
+            run.calls.end()
+            feed.journal.close()
+            return False
+        self._feeds.forget(job_id)
+        self._queue.take(run)
+        return True
+
+    async def _claimed(self, execution: Execution) -> bool:
+        """Have a run whose server is gone be this server's; say whether it is."""
+        job_id = execution.id
+
+        def claim() -> bool:
+            now = self.store.executions.readable(job_id)
+            if now is None or now.status in ENDED or now.server != execution.server:
+                return False
+            self.store.executions.update(job_id, {"server": self.presence.server_id})
+            return True
+
+        return await self.store.change(claim)
 
     async def _rested(self, job_id: str) -> Feed | None:
         """Open the feed of a run that rests; None where it does not."""
@@ -696,6 +807,8 @@ class Runs:
 
         await self.store.change(save)
         self._states[run.spec.job_id] = fields["status"]
+        if self.on_move is not None and summary.ended:
+            self.on_move(run.spec.job_id)
 
     def changed(self, run: Run) -> None:
         """Share out the places anew."""
@@ -711,6 +824,8 @@ class Runs:
         if not run.ended:
             self._chores.begin(self.save(run, final=False, memories=False))
         self._pump()
+        if self.on_move is not None:
+            self.on_move(run.spec.job_id)
 
     def stored(self, run: Run) -> None:
         """Let go of a run: the store answers for it from now on."""
@@ -750,6 +865,12 @@ class Runs:
             if execution.server == self.presence.server_id or not self.presence.alive(execution.server):
                 if run := await self._adopted(execution):
                     return _overlay(execution, run.feed)
+                if isinstance(self.backend, FarBackend) and not self.passing:
+                    # It may go on elsewhere; nobody who asks waits until that is known.
+                    self._look_for(execution)
+                    feed = await self._feeds.get(execution.id)
+                    feed.catch_up()
+                    return _overlay(execution, feed)
                 return await self._recovered(execution)
             feed = await self._feeds.get(execution.id)
             feed.catch_up()

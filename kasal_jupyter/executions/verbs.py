@@ -6,7 +6,7 @@ Each is checked whole, made ready, and given to :meth:`Runs.begin`, which accept
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from kasal_jupyter.errors import Conflict, NotFound
@@ -52,6 +52,9 @@ from kasal_jupyter.schemas.executions import (
 from kasal_jupyter.schemas.spec import ForkPlace, RecordVerb, RunRequest, RunSpec
 from kasal_jupyter.schemas.tools import ClientTool
 
+Within = Callable[[str], None]
+"""What is done in the change that stores an execution, told its id."""
+
 
 async def start(
     runs: Runs,
@@ -62,12 +65,13 @@ async def start(
     request: KeyedRequest | None = None,
     tools: Sequence[ClientTool] = (),
     budget: Budget | None = None,
+    model: str | None = None,
     unrepeated: bool = False,
     cassette: Cassette | None = None,
     batch: str | None = None,
     schedule: str | None = None,
     allowances: Sequence[str] = (),
-    claim: Callable[[str], None] | None = None,
+    within: Within | None = None,
 ) -> Execution:
     """Accept an execution: checked whole, on disk, and queued.
 
@@ -88,14 +92,16 @@ async def start(
         Those that the client brings along and answers for.
     budget
         What it may use up.
+    model
+        The model that is asked in the place of all that the crew names; None: of none.
     unrepeated
         Whether a model that fails is not asked again.
     cassette
         The cassette that it is recorded for, or takes its answers from.
     batch, schedule, allowances
         What it is a part of, see :class:`Asked`.
-    claim
-        Called with the run's id in the change that stores it; raising, it has the run be none.
+    within
+        Told its id in the change that stores it; what this raises keeps it from being accepted.
 
     Raises
     ------
@@ -115,15 +121,18 @@ async def start(
     if request is not None and (first := started_with(runs.store, request)):
         return first
     part_of: Any = {"batch": batch, "schedule": schedule, "allowances": allowances}
-    asked = Asked(whole, inputs, owner, tools, budget, unrepeated=unrepeated, cassette=cassette, **part_of)
+    how: Any = {"unrepeated": unrepeated, "cassette": cassette, **part_of}
+    asked = Asked(whole, inputs, owner, tools, budget, model, **how)
     job_id = new_id("job")
 
     def prepare() -> Prepared:
         if cassette is not None:
             return _taped(runs, asked, Played.read(cassette), job_id, request)
-        return replace(_prepared(runs, asked, runs.checked(job_id, asked), request), claim=claim)
+        return _prepared(runs, asked, runs.checked(job_id, asked), request)
 
-    return (await runs.begin(job_id, prepare, owner, whole.crew.id, size=_size(asked), keyed=request))[0]
+    size = _size(asked)
+    begun = runs.begin(job_id, prepare, owner, whole.crew.id, size=size, keyed=request, within=within)
+    return (await begun)[0]
 
 
 async def once(
@@ -135,11 +144,21 @@ async def once(
     request: KeyedRequest | None = None,
     tools: Sequence[ClientTool] = (),
     budget: Budget | None = None,
+    model: str | None = None,
+    nth: int = 0,
     batch: str | None = None,
     schedule: str | None = None,
     allowances: Sequence[str] = (),
+    within: Within | None = None,
 ) -> tuple[Execution, bool]:
     """Give a run that was asked for the same; where there is none, :func:`start` one.
+
+    Parameters
+    ----------
+    runs, whole, inputs, owner, request, tools, budget, model, batch, schedule, allowances, within
+        As of :func:`start`.
+    nth
+        Which of several equal ones that are asked for together: none of them answers for another.
 
     Returns
     -------
@@ -155,14 +174,15 @@ async def once(
     if request is not None and (first := started_with(runs.store, request)):
         return first, False
     part_of: Any = {"batch": batch, "schedule": schedule, "allowances": allowances}
-    asked, job_id = Asked(whole, inputs, owner, tools, budget, once=True, **part_of), new_id("job")
+    asked = Asked(whole, inputs, owner, tools, budget, model, once=True, nth=nth, **part_of)
+    job_id = new_id("job")
     await runs.put_away(whole.crew.id)
 
     def check() -> tuple[Checked, str | None]:
         checked = runs.checked(job_id, asked)
         # Whoever is answered by an earlier run needs no key.
         known = runs.checked(job_id, asked, keyless=True) if checked.faults else checked
-        return checked, digest_of(known.required(), owner) if not known.faults else None
+        return checked, digest_of(known.required(), owner, nth) if not known.faults else None
 
     checked, digest = await beside_loop(check, size=_size(asked), owner=owner)
     found = answering(runs.store, digest, budget)
@@ -173,7 +193,9 @@ async def once(
     def prepare() -> Prepared:
         return _prepared(runs, asked, checked, request)
 
-    execution, new = await runs.begin(job_id, prepare, owner, whole.crew.id, size=_size(asked), keyed=request)
+    size = _size(asked)
+    begun = runs.begin(job_id, prepare, owner, whole.crew.id, size=size, keyed=request, within=within)
+    execution, new = await begun
     return execution, not new
 
 
@@ -232,6 +254,7 @@ async def resume(
     *,
     sees: Callable[[Crew], bool] = lambda _crew: True,
     unasked: bool = False,
+    within: Within | None = None,
 ) -> Execution:
     """Go on with a run that has ended before its time: what is recorded of it is not asked again.
 
@@ -249,6 +272,8 @@ async def resume(
         Says whether the crew may be run still, as it was: with its owner's keys and tools.
     unasked
         Whether a server does so of itself, since a crash has cut the run off.
+    within
+        As of :func:`start`.
 
     Raises
     ------
@@ -281,7 +306,8 @@ async def resume(
             unasked=unasked,
         )
 
-    return (await runs.begin(made, prepare, owner, source.crew_id, size=_weight(asked, source)))[0]
+    size = _weight(asked, source)
+    return (await runs.begin(made, prepare, owner, source.crew_id, size=size, within=within))[0]
 
 
 async def fork(
@@ -482,7 +508,7 @@ def _prepared(runs: Runs, asked: Asked, checked: Checked, request: KeyedRequest 
         remarks=[*checked.told(), *(told_why(spec) if asked.once else ())],
         request=request,
     )
-    digest = digest_of(spec, owner)
+    digest = digest_of(spec, owner, asked.nth)
     kept = request_of(spec, owner, webhook=whole.crew.webhook, digest=digest, once=asked.once)
     return Prepared(spec, execution, kept, noted=whole, told=whole.crew)
 

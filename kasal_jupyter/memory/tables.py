@@ -478,6 +478,38 @@ def numbers_with(
     return [number for (number,) in rows]
 
 
+def copy_crew(source: sqlite3.Connection, copy: sqlite3.Connection, crew_id: str) -> None:
+    """Copy what a crew remembers and knows into tables that have nothing yet.
+
+    Parameters
+    ----------
+    source
+        To read by.
+    copy
+        The transaction's, on another file.
+    crew_id
+        The crew.
+    """
+    crew = crew_row(source, crew_id)
+    if crew is None:
+        return
+    own, texts = "number = ?", "number BETWEEN ? AND ?"
+    for table, where, asked in (
+        ("memory_crews", own, (crew.number,)),
+        ("memory_sources", "crew_number = ?", (crew.number,)),
+        ("memory_texts", texts, numbers_of(crew.number)),
+        ("memory_vectors", texts, numbers_of(crew.number)),
+    ):
+        rows = source.execute(f"SELECT * FROM {table} WHERE {where}", asked)  # noqa: S608 - constants
+        marks = ", ".join("?" * len(rows.description))
+        copy.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)  # noqa: S608 - constants
+    for table in ("memory_words", "memory_parts"):
+        words = source.execute(
+            "SELECT rowid, words FROM memory_words WHERE rowid BETWEEN ? AND ?", numbers_of(crew.number)
+        )
+        copy.executemany(f"INSERT INTO {table} (rowid, words) VALUES (?, ?)", words)  # noqa: S608 - constants
+
+
 # -- vectors -----------------------------------------------------------------------------------------
 
 

@@ -388,6 +388,7 @@ class Execution(Document):
         False, description="Whether a server is to go on with it, since a crash of its own has cut it off."
     )
     resumed_by: str | None = Field(None, description="The execution that goes on with it: the latest.")
+    imported_at: str | None = Field(None, description="When it was brought here, where it ran elsewhere.")
     idempotency_key: str | None = Field(None, description="The owner and the key it was asked for with.")
     request_digest: str | None = Field(None, description="Of what was asked for with that key.")
     batch: str | None = Field(None, description="The batch that it is a row of.")
@@ -455,6 +456,7 @@ class ExecutionStatus(Model):
     calls: Calls = Field(
         default_factory=Calls, description="How many calls a record has answered, and what that has saved."
     )
+    imported_at: str | None = Field(None, description="When it was imported, where it ran elsewhere.")
     batch: str | None = Field(None, description="The batch that it is a row of.")
     schedule: str | None = Field(None, description="The schedule that has started it.")
 

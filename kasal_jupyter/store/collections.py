@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, TypeVar
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.allowances import Allowance, Hold
 from kasal_jupyter.schemas.base import Document
+from kasal_jupyter.schemas.batches import StoredBatch, StoredRow
 from kasal_jupyter.schemas.crews import Crew, CrewVersion, CrewVersionBody
 from kasal_jupyter.schemas.executions import Execution, StopRequest
 from kasal_jupyter.schemas.mcp import McpServer
@@ -135,6 +136,33 @@ EXECUTIONS = Collection(
     searched=("crew_name", "result"),
     grams=True,
 )
+BATCHES = Collection(
+    "batches",
+    StoredBatch,
+    ("owner", "crew_id", "status", "server", "digest"),
+    facets=("owner", "crew_id", "status", "name"),
+    sorted=("name",),
+    searched=("name", "crew_name"),
+    counted="owner",
+)
+BATCH_ROWS = Collection(
+    "batch_rows",
+    StoredRow,
+    ("batch_id", "job_id"),
+    # How a batch stands is read from their index alone.
+    facets=(
+        "batch_id",
+        "status",
+        "index",
+        "round",
+        "ended",
+        "spent_cost",
+        "spent_tokens",
+        "recorded",
+        "owner",
+    ),
+    counted="owner",
+)
 RUN_REQUESTS = Collection("run_requests", RunRequest, ("digest", "root", "parent"))
 STOP_REQUESTS = Collection("stop_requests", StopRequest, ("server",))
 DELIVERIES = Collection("deliveries", HookState, ("done",))
@@ -214,6 +242,8 @@ CATALOG: tuple[Collection[Any], ...] = (
     AGENTS,
     TASKS,
     EXECUTIONS,
+    BATCHES,
+    BATCH_ROWS,
     RUN_REQUESTS,
     STOP_REQUESTS,
     DELIVERIES,

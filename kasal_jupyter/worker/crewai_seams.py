@@ -7,18 +7,21 @@ CrewAI's private parts. The rest of the room calls and overrides what has a name
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
+from functools import cache
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import crewai.agent.core
 import crewai.task
+import crewai.utilities.file_store
 import crewai.utilities.task_output_storage_handler
 from crewai import Agent, Crew, Task
 from crewai.agents import agent_executor
@@ -60,6 +63,7 @@ if TYPE_CHECKING:
 else:
     AnthropicCompletion = AzureCompletion = BedrockCompletion = GeminiCompletion = BaseLLM
 
+T = TypeVar("T")
 _Call = TypeVar("_Call", bound=Callable[..., Any])
 
 
@@ -83,10 +87,25 @@ class NoTaskOutputs:
         """Have nothing to delete."""
 
 
-def keep_no_task_outputs() -> None:
-    """Have CrewAI keep no record of its own of what tasks give."""
+def keep_nothing() -> None:
+    """Have CrewAI keep no record of its own of what tasks give, and no files that nobody has given it.
+
+    It asks for such files some ten times in a run, in an event loop that it makes for each.
+    """
     storage_handler: Any = crewai.utilities.task_output_storage_handler
     storage_handler.KickoffTaskOutputsSQLiteStorage = NoTaskOutputs
+    files: Any = crewai.utilities.file_store
+    files._file_store = None
+    files._run_sync = _at_once
+
+
+def _at_once(work: Coroutine[Any, Any, T]) -> T:
+    """Do what waits for nothing."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        return cast("T", done.value)
+    raise RuntimeError("CrewAI's store of files waits for something.")
 
 
 def reset_event_bus() -> None:
@@ -188,10 +207,13 @@ _core.Prompts = FilledOnce
 
 
 class CrewExecutor(AgentExecutor):
-    """CrewAI's executor, without the class it makes for each of its instances.
+    """CrewAI's executor, without the class it makes for each of its instances, and without its engine.
 
     CrewAI derives a pydantic class for the initial state of every executor, which takes 8 ms of
     schema building, and then puts a plain ``AgentExecutorState`` in its place.
+
+    Its engine for flows does each step in a thread, out of an event loop, and looks through all steps for the
+    next: 7 ms a task. An executor's steps lead from one to the next, so they are just taken.
     """
 
     # A flow's steps are read from the class that defines them, and not from those above it.
@@ -202,6 +224,24 @@ class CrewExecutor(AgentExecutor):
 
     def _create_initial_state(self) -> AgentExecutorState:
         return AgentExecutorState()
+
+    def _class_bound_methods(self) -> dict[Any, Callable[..., Any]]:
+        return {}  # They are for the engine.
+
+    def kickoff(self, *_args: Any, **_options: Any) -> None:
+        """Take the steps, until the agent has answered."""
+        following = _following()
+        steps = list(following[_START])
+        while steps and not (self._finalize_called and self.state.is_finished):
+            name = steps.pop()
+            # What a step sets in its context holds for that step.
+            outcome = copy_context().run(getattr(self, name))
+            # Whoever follows the step itself comes before whoever follows its outcome.
+            steps += [*following.get(outcome, ()), *following.get(name, ())]
+
+    async def kickoff_async(self, *args: Any, **options: Any) -> None:
+        """Take the steps beside an event loop."""
+        await asyncio.to_thread(self.kickoff, *args, **options)
 
     def _execute_single_native_tool_call(self, tool_call: Any) -> dict[str, Any]:
         """Call a tool; of a call that could not be read, tell the model so.
@@ -236,6 +276,25 @@ class CrewExecutor(AgentExecutor):
             "original_tool": None,
             "tool_failure": failure,
         }
+
+
+_START = ""
+"""What the first step of a flow follows."""
+
+
+@cache
+def _following() -> Mapping[Any, Sequence[str]]:
+    """Give the steps of an executor by what they follow: another step, or the outcome of one."""
+    following: dict[Any, list[str]] = {}
+    for name, step in CrewExecutor.flow_definition().methods.items():
+        for each in [_START] if step.listen is None else _alternatives(step.listen):
+            following.setdefault(each, []).append(name)
+    return following
+
+
+def _alternatives(condition: Any) -> list[str]:
+    """Give each of what a step may follow."""
+    return [condition] if isinstance(condition, str) else [str(each) for each in condition["or"]]
 
 
 FAULT = "kasal_fault"
@@ -578,6 +637,14 @@ class OpenAIAnswers(AnsweringLLM, OpenAICompletion):
 
 class AnthropicAnswers(AnsweringLLM, AnthropicCompletion):
     """CrewAI's Anthropic provider, with answers that are read here."""
+
+    @abstractmethod
+    def client_options(self) -> dict[str, Any]:
+        """Give what the client is made with besides."""
+
+    def _get_client_params(self, *args: Any, **options: Any) -> dict[str, Any]:
+        params: dict[str, Any] = super()._get_client_params(*args, **options)
+        return params | self.client_options()
 
     @abstractmethod
     def reader(self, params: Mapping[str, Any]) -> AnswerReader:

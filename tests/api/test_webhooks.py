@@ -69,6 +69,25 @@ def test_it_comes_while_the_run_goes_on(allowing, receiver):
         assert receiver.asked[-1].json()["status"] == "stopped"
 
 
+def test_it_tells_that_somebody_is_asked_and_what_it_tells_is_enough_to_answer(allowing, receiver):
+    agent = {"role": "Asker", "goal": "Ask", "model": "sandbox", "tools": ["ask_human"]}
+    task = {"description": "Ask", "expected_output": "An answer", "agent": "Asker"}
+    crew = hooked(receiver, {"name": "Asking", "agents": [agent], "tasks": [task]}, events=["input_required"])
+    with allowing.client() as api:
+        job_id = start(api, new_crew(api, crew))
+        end = time.monotonic() + 60
+        while not receiver.asked and time.monotonic() < end:
+            time.sleep(0.02)
+        told = receiver.asked[0].json()
+        assert (told["type"], told["job_id"]) == ("input_request", job_id)
+        answer = {"result": "Green"}
+        assert told["question"]
+        api.post(f"/executions/{told['job_id']}/tool_calls/{told['call_id']}", json=answer).raise_for_status()
+        assert "says: Green" in wait_for(api, job_id)["result"]
+        deliveries(api, job_id)
+        assert len(receiver.asked) == 1
+
+
 def test_the_crews_owner_signs_whoever_runs_it(allowing, receiver):
     with log_in(allowing) as ada, allowing.client() as admin:
         job_id = start(admin, new_crew(ada, hooked(receiver, events=["execution_status"])))

@@ -1,13 +1,15 @@
 import errno
+import gzip
 import os
 
 import orjson
 import pytest
 
-from kasal_jupyter.errors import NotFound
+from kasal_jupyter.errors import NotFound, StoreError
+from kasal_jupyter.events.packed import open_plain, packed_path
 from kasal_jupyter.executions import journal as module
 from kasal_jupyter.executions.feed import Feed
-from kasal_jupyter.executions.journal import STRIDE, Journal
+from kasal_jupyter.executions.journal import STRIDE, Journal, compress
 from tests.events.test_prompts import conversation, written
 
 
@@ -47,6 +49,56 @@ def test_a_page_anywhere(journal, path, after, limit):
         written += journal.append([line(n) for n in range(start, min(start + 90, 2 * STRIDE + 10))])
     for reader in (journal, Journal.open(path)):
         assert reader.read(after, limit) == written[after : after + limit]
+
+
+@pytest.mark.parametrize("count", [0, 1, STRIDE, 2 * STRIDE + 10])
+def test_a_compressed_journal_is_read_like_the_plain_one(journal, path, count):
+    written = journal.append([line(number, text="ä" * (number % 9)) for number in range(count)])
+    readers = [Journal.open(path), journal]
+    if count:
+        half = Journal(path)  # Of a server that has seen a part when another compresses it.
+        with path.open("r+b") as file:
+            file.truncate(len(written[0]) + 1)
+            half.refresh()
+            file.write(b"\n".join([*written, b""]))
+        readers.append(half)
+    compress(path)
+    journal.close()
+    path.unlink()
+    assert gzip.decompress(packed_path(path).read_bytes()) == b"".join(each + b"\n" for each in written)
+    with open_plain(path) as plain:
+        assert plain.read().splitlines() == written
+    readers.append(Journal.open(path))
+    for reader in readers:
+        reader.refresh()
+        assert reader.seq == count
+        for after in (0, 1, STRIDE - 1, STRIDE, 2 * STRIDE, count - 1):
+            assert reader.read(max(0, after), 7) == written[max(0, after) :][:7]
+    packed = packed_path(path)
+    whole = packed.read_bytes()
+    for damaged in (whole[:-9], b"\0" * 40 + whole, whole[:30] + b"\xff" * 9 + whole[39:]):
+        packed.write_bytes(damaged)
+        if count:
+            with pytest.raises(StoreError, match="cannot be read"):
+                Journal.open(path).read(0)
+    packed.unlink()
+    with pytest.raises(NotFound, match="was deleted"):
+        Journal.open(path)
+
+
+def test_a_damaged_journal_keeps_its_numbers_when_it_is_compressed(journal, path):
+    written = journal.append([line(number) for number in range(STRIDE + 3)])
+    journal.close()
+    data = b"\n".join([*written, b"{half"])
+    at = data.index(written[STRIDE - 1])
+    path.write_bytes(data[: at - 9] + b"\0" * 9 + data[at:])
+    plain = Journal.open(path)
+    lines = plain.read(0, 1_000)
+    compress(path)
+    path.unlink()
+    for reader in (plain, Journal.open(path)):
+        assert (reader.seq, reader.read(0, 1_000)) == (STRIDE + 3, lines)
+        assert reader.read(STRIDE, 2) == written[STRIDE : STRIDE + 2]
 
 
 def test_prompts_are_whole_wherever_a_reader_begins(tmp_path):

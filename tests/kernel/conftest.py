@@ -23,3 +23,25 @@ def crew_id(api, request):
 @pytest.fixture
 def editor(client, crew_id):
     return edit(client, crew_id, {"sort": "green"})
+
+
+@pytest.fixture(scope="module")
+def window(browser):
+    """A browser's window: its pages have what others have fetched and compiled, which takes seconds."""
+    window = browser.new_context()
+    yield window
+    window.close()
+
+
+@pytest.fixture(scope="module")
+def kept(window):
+    """A page that stays open: JupyterLab shows one notebook after the other in it (`test_browser.show`)."""
+    page = window.new_page()
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def page_of(request):
+    """Give the page for an app: JupyterLab's stays open, Notebook 7 has one for each notebook."""
+    return lambda app: request.getfixturevalue("lab" if app == "lab" else "page")

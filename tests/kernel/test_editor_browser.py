@@ -1,35 +1,34 @@
 """The editor in a real browser, in JupyterLab and in Notebook 7: a crew is changed, saved and run."""
 
-import os
 import re
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.kernel.test_browser import ONE_APP, code_cell, notebook, run_all, show, window  # noqa: F401
+from tests.kernel.test_browser import ONE_APP, code_cell, notebook, picture, run_all, show
 from tests.sample_crews import crew_body, new_crew, wait_for
 
 SECONDS = 60_000
 """Milliseconds that anything may take on a busy machine."""
 
 
-@pytest.fixture
-def page(window):  # noqa: F811 - the fixture
-    page = window.new_page()
+def patient(page):
     page.set_viewport_size({"width": 1180, "height": 1100})
     page.set_default_timeout(SECONDS)
     expect.set_options(timeout=SECONDS)
-    yield page
+    return page
+
+
+@pytest.fixture
+def lab(kept):
+    return patient(kept)
+
+
+@pytest.fixture
+def page(window):
+    page = window.new_page()
+    yield patient(page)
     page.close()
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Where pictures of the editor go: to be looked at, set ``KASAL_PICTURES``."""
-    folder = Path(os.environ.get("KASAL_PICTURES") or tmp_path_factory.mktemp("pictures"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def open_editor(page, server, app, crew, name, *, dark=False):
@@ -59,7 +58,8 @@ def choose(editor, line):
 
 
 @pytest.mark.parametrize("app", ONE_APP)
-def test_a_crew_is_edited_saved_and_run(app, page, live_server, api, pictures):
+def test_a_crew_is_edited_saved_and_run(app, page_of, live_server, api):
+    page = page_of(app)
     crew = f"Edited in {app}"
     crew_id = new_crew(api, crew_body(crew))
     _, editor = open_editor(page, live_server, app, crew, f"edit-{app}.ipynb")
@@ -73,7 +73,7 @@ def test_a_crew_is_edited_saved_and_run(app, page, live_server, api, pictures):
     yaml = editor.get_by_label("The crew's YAML")
     expect(yaml).to_have_value(re.compile("goal: Write in few words"))
     expect(state).to_contain_text("● unsaved changes")
-    page.screenshot(path=pictures / f"editor-{app}-yaml.png")
+    picture(page, f"editor-{app}-yaml")
     yaml.fill(yaml.input_value().replace("  Writer:\n", "  # she is brief\n  Writer:\n").replace("few", "3"))
     view(editor, "Form")
     expect(editor.get_by_label("Goal")).to_have_value("Write in 3 words")
@@ -84,7 +84,7 @@ def test_a_crew_is_edited_saved_and_run(app, page, live_server, api, pictures):
     editor.get_by_label("Top p").click()
     expect(editor.get_by_text("✖ Input should be less than or equal to 2")).to_be_visible()
     expect(state).to_contain_text("✖ 1 fault")
-    page.screenshot(path=pictures / f"editor-{app}-fault.png")
+    picture(page, f"editor-{app}-fault")
     press(editor, "↶ Undo")
     expect(editor.get_by_label("Temperature")).to_have_value("")
 
@@ -100,14 +100,14 @@ def test_a_crew_is_edited_saved_and_run(app, page, live_server, api, pictures):
     expect(editor.get_by_role("button", name="← report ✕")).to_be_visible()
     expect(editor.get_by_label("Name", exact=True)).to_have_value("summary")
     expect(editor.locator(".kasal-graph")).to_contain_text("summary")
-    page.screenshot(path=pictures / f"editor-{app}-form.png")
+    picture(page, f"editor-{app}-form")
 
     # Somebody else saves in between: their change is shown, and ours is not lost.
     assert api.put(f"/crews/{crew_id}", json={"description": "Theirs"}).status_code == 200
     press(editor, "Save …")
     expect(editor.locator(".kasal-panel")).to_contain_text("Somebody else has saved this crew")
     expect(editor.get_by_label("What they have changed")).to_contain_text("+ description: Theirs")
-    page.screenshot(path=pictures / f"editor-{app}-conflict.png")
+    picture(page, f"editor-{app}-conflict")
     press(editor, "Overwrite with mine")
     expect(state).to_contain_text("✔ saved, version 3")
     stored = api.get(f"/crews/{crew_id}").json()
@@ -119,7 +119,7 @@ def test_a_crew_is_edited_saved_and_run(app, page, live_server, api, pictures):
     editor.get_by_label("Expected output").fill("One line")
     press(editor, "Save …")
     expect(editor.get_by_label("What saving changes")).to_contain_text("+     expected_output: One line")
-    page.screenshot(path=pictures / f"editor-{app}-save.png")
+    picture(page, f"editor-{app}-save")
     press(editor, "Save")
     expect(state).to_contain_text("✔ saved, version 4")
 
@@ -134,33 +134,33 @@ def test_a_crew_is_edited_saved_and_run(app, page, live_server, api, pictures):
     press(editor, "▶ Run …")
     editor.get_by_label("topic", exact=True).fill("tea")
     editor.get_by_label("reader", exact=True).fill("all")
-    page.screenshot(path=pictures / f"editor-{app}-run.png")
+    picture(page, f"editor-{app}-run")
     press(editor, "▶ Start")
     trace = page.locator("[aria-label^='Trace of']").last
     trace.get_by_text("✔ completed").first.wait_for()
     job_id = re.search(r"job_\w+", editor.locator(".kasal-panel").inner_text())[0]
     assert wait_for(api, job_id)["inputs"] == {"topic": "tea", "reader": "all"}
     trace.evaluate("element => element.scrollIntoView({block: 'end'})")
-    page.screenshot(path=pictures / f"editor-{app}-trace.png")
+    picture(page, f"editor-{app}-trace")
 
 
-def test_the_editor_is_reached_by_the_keyboard_fits_every_page_and_is_heard(page, live_server, api, pictures):
+def test_the_editor_is_reached_by_the_keyboard_fits_every_page_and_is_heard(page, live_server, api):
     """All in one page: to open it takes longer than all the rest."""
     crew_id = new_crew(api, crew_body("Heard of"))
     _, editor = open_editor(page, live_server, "notebook", "Heard of", "heard.ipynb", dark=True)
     require_the_keyboard(page, editor)
     require_the_ear(page, editor)
-    require_quiet_beginnings(page, editor, api, crew_id, pictures)
-    require_every_width(page, editor, pictures)
+    require_quiet_beginnings(page, editor, api, crew_id)
+    require_every_width(page, editor)
 
 
-def require_every_width(page, editor, pictures):
+def require_every_width(page, editor):
     """All of it can be seen, however narrow the page is."""
     for width in (900, 560, 360):
         page.set_viewport_size({"width": width, "height": 1100})
         choose(editor, "Agent · Researcher")
         expect(editor.get_by_label("Goal")).to_have_value("Find what matters about {topic}")
-        page.screenshot(path=pictures / f"editor-{width}.png")
+        picture(page, f"editor-{width}")
         require_inside(editor)
         choose(editor, "Task 2")
         for name in ("tools, order, result", "what the result must be like", "when it is done at all"):
@@ -169,7 +169,7 @@ def require_every_width(page, editor, pictures):
             if fold.get_attribute("aria-expanded") == "false":
                 fold.click()
         editor.get_by_label("It equals (JSON)").wait_for()
-        page.screenshot(path=pictures / f"editor-task-{width}.png", full_page=True)
+        picture(page, f"editor-task-{width}", full_page=True)
         require_inside(editor)
 
 
@@ -209,24 +209,24 @@ def require_inside(editor):
         assert place["x"] + place["width"] <= box["x"] + box["width"] + 1, control.inner_text()
 
 
-def test_a_saved_notebook_shows_the_crew_without_a_kernel(page, live_server, api, pictures):
+def test_a_saved_notebook_shows_the_crew_without_a_kernel(lab, live_server, api):
     new_crew(api, crew_body("Kept in the file"))
-    path, editor = open_editor(page, live_server, "lab", "Kept in the file", "kept.ipynb")
+    path, editor = open_editor(lab, live_server, "lab", "Kept in the file", "kept.ipynb")
     editor.locator(".kasal-graph").get_by_text("research").first.wait_for()
-    page.keyboard.press("Control+s")
-    page.wait_for_function("!document.querySelector('.jp-mod-dirty')")
+    lab.keyboard.press("Control+s")
+    lab.wait_for_function("!document.querySelector('.jp-mod-dirty')")
     text = path.read_text()
     bare = path.with_name("kept-bare.ipynb")
     bare.write_text(
         re.sub(r'"kernelspec": \{[^}]*\}', '"kernelspec": {"name": "none", "display_name": "none"}', text)
     )
-    show(page, live_server, "lab", bare)
-    if page.get_by_role("dialog").count():
-        page.keyboard.press("Escape")
-    kept = page.locator(".jp-OutputArea details", has_text="Kept in the file as it is saved").last
+    show(lab, live_server, "lab", bare)
+    if lab.get_by_role("dialog").count():
+        lab.keyboard.press("Escape")
+    kept = lab.locator(".jp-OutputArea details", has_text="Kept in the file as it is saved").last
     kept.locator("summary").first.click()
     expect(kept.get_by_text("Writer").first).to_be_visible()
-    page.screenshot(path=pictures / "editor-saved.png")
+    picture(lab, "editor-saved")
 
 
 def require_the_ear(page, editor):
@@ -279,14 +279,14 @@ def require_the_ear(page, editor):
         assert all(heard(role)), (role, heard(role))
 
 
-def require_quiet_beginnings(page, editor, api, crew_id, pictures):
+def require_quiet_beginnings(page, editor, api, crew_id):
     """What is begun is no fault, a model has room, and a run is started by Enter."""
     press(editor, "+ Agent")
     expect(editor.locator(".kasal-state")).to_contain_text("2 fields to fill in")
     expect(editor.locator(".kasal-fault")).to_have_count(0)
     expect(editor.get_by_label("Role")).to_have_attribute("placeholder", "to be filled in")
     assert editor.get_by_label("Model", exact=True).bounding_box()["width"] > 300
-    page.screenshot(path=pictures / "editor-begun.png")
+    picture(page, "editor-begun")
     press(editor, "↶ Undo")
 
     press(editor, "▶ Run …")
@@ -300,4 +300,4 @@ def require_quiet_beginnings(page, editor, api, crew_id, pictures):
     }
     press(editor, "▶ Run …")
     expect(editor.get_by_label("topic", exact=True)).to_have_value("oolong")
-    page.screenshot(path=pictures / "editor-run-again.png")
+    picture(page, "editor-run-again")

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from playwright.sync_api import expect
 
-from tests.kernel.test_browser import CARD, code_cell, notebook, run_all, show, window  # noqa: F401
+from tests.kernel.test_browser import CARD, code_cell, notebook, run_all, show
 from tests.sample_crews import crew_body, new_crew, run, wait_for
 
 SECONDS = 60_000
@@ -26,14 +26,12 @@ def crews(live_server):
 
 
 @pytest.fixture
-def tab(window, crews):  # noqa: F811 - the fixture
-    """A page of the browser."""
-    opened = window.new_page()
-    opened.set_viewport_size({"width": 1180, "height": 900})
-    opened.set_default_timeout(SECONDS)
+def tab(kept, crews):
+    """A page of the browser: the same for all, until the last one closes it."""
+    kept.set_viewport_size({"width": 1180, "height": 900})
+    kept.set_default_timeout(SECONDS)
     expect.set_options(timeout=SECONDS)
-    yield opened
-    opened.close()
+    return kept
 
 
 def run_cells(tab, server, name, *cells):

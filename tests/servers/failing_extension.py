@@ -14,6 +14,10 @@ class FailingHandler(ApiHandler):
 
     _found: ClassVar[dict[str, str]] = {}
 
+    def initialize(self, kasal: Any) -> None:  # type: ignore[override]
+        """Take the parts, which are there by now."""
+        super().initialize(kasal.kasal.parts, "/fail/{name}")
+
     @operation("Fail", access="anyone", answers={204: None})
     async def get(self, name: str) -> None:
         """Fail."""
@@ -47,5 +51,4 @@ def _jupyter_server_extension_points() -> list[dict[str, Any]]:
 def _load_jupyter_server_extension(serverapp: Any) -> None:
     (kasal,) = serverapp.extension_manager.extension_apps["kasal_jupyter"]
     base = serverapp.web_app.settings["base_url"]
-    fields = {"parts": kasal.parts, "template": "/fail/{name}"}
-    serverapp.web_app.add_handlers(".*$", [(f"{base}fail/([^/]+)", FailingHandler, fields)])
+    serverapp.web_app.add_handlers(".*$", [(f"{base}fail/([^/]+)", FailingHandler, {"kasal": kasal})])

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import contextvars
 import inspect
 import json
 import logging
@@ -18,7 +19,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from kasal_jupyter.worker.process.setup import import_crewai
 
@@ -121,6 +122,30 @@ def no_sdk_starts_a_thread() -> bool:
     return len(threading.enumerate()) == 1
 
 
+def clients_load_no_authorities_of_their_own() -> bool:
+    """Each agent has a client: those of all providers share what was loaded before the fork."""
+    import ssl
+
+    from kasal_jupyter.outward import authorities
+    from kasal_jupyter.worker.models.run_models import make_ready
+
+    authorities()
+    loaded: list[str] = []
+    load = ssl.SSLContext.load_verify_locations
+
+    def counted(context: ssl.SSLContext, *args: Any, **places: Any) -> None:
+        loaded.append("")
+        load(context, *args, **places)
+
+    ssl.SSLContext.load_verify_locations = counted  # type: ignore[method-assign,assignment]
+    try:
+        for provider in ("openai", "ollama", "anthropic", "gemini", "azure", "bedrock"):
+            make_ready(provider)
+    finally:
+        ssl.SSLContext.load_verify_locations = load  # type: ignore[method-assign]
+    return not loaded
+
+
 def what_is_filled_in_is_not_filled_in_again_here_alone() -> bool:
     """CrewAI fills in one text after the other; where it does so once by itself, ``FilledOnce`` can go."""
     from crewai.agents.agent_executor import AgentExecutor
@@ -175,6 +200,63 @@ def an_executors_steps_are_crewais() -> bool:
     from kasal_jupyter.worker.crewai_seams import CrewExecutor
 
     return CrewExecutor._flow_definition == AgentExecutor.flow_definition()
+
+
+def an_executors_steps_follow_each_other() -> bool:
+    """Each step of an executor, and each outcome of one, leads to one step at most, which takes nothing."""
+    from kasal_jupyter.worker.crewai_seams import CrewExecutor, _alternatives
+
+    steps = CrewExecutor.flow_definition().methods
+    followed = [each for step in steps.values() if step.listen for each in _alternatives(step.listen)]
+    outcomes = {each for each in followed if each not in steps}
+    takes_nothing = all(len(inspect.signature(getattr(CrewExecutor, name)).parameters) <= 1 for name in steps)
+    starts = [name for name, step in steps.items() if step.listen is None]
+    # Of a step that is no router, the outcome leads nowhere.
+    silent = [name for name, step in steps.items() if step.listen is not None and not step.router]
+    said = {each for name in silent for each in _said_by(CrewExecutor, name)}
+    return takes_nothing and len(starts) == 1 and len(followed) == len(set(followed)) and not said & outcomes
+
+
+def _said_by(cls: type, name: str) -> tuple[str, ...]:
+    """Give the outcomes that a step is declared to have."""
+    return get_args(get_type_hints(getattr(cls, name).__wrapped__)["return"])
+
+
+def an_executor_does_what_it_does_on_crewais_engine() -> bool:
+    """A crew says the same whether its executors' steps are taken here or by CrewAI's engine for flows."""
+    from kasal_jupyter.worker.crewai_seams import CrewExecutor
+    from kasal_jupyter.worker.process.warm import events_of, warming
+
+    volatile = {"time", "duration", "key", "call_id"}
+
+    def told(tool_calls: str, process: str) -> list[dict[str, Any]]:
+        with tempfile.TemporaryDirectory() as folder:
+            spec = warming(folder, "sandbox", "", tool_calls, process)
+            lines = contextvars.Context().run(events_of, spec)
+        events = map(json.loads, lines)
+        return [{name: event[name] for name in event if name not in volatile} for event in events]
+
+    asked = ("native", "hierarchical"), ("react", "sequential")
+    ours = [told(*each) for each in asked]
+    own = {name: vars(CrewExecutor)[name] for name in ("kickoff", "kickoff_async", "_class_bound_methods")}
+    try:
+        for name in own:
+            delattr(CrewExecutor, name)
+        return ours == [told(*each) for each in asked]
+    finally:
+        for name, method in own.items():
+            setattr(CrewExecutor, name, method)
+
+
+def the_store_of_files_waits_for_nothing() -> bool:
+    """Without a store, CrewAI's files are none, and nothing of them needs an event loop."""
+    from uuid import uuid4
+
+    from crewai.utilities import file_store
+
+    file_store.clear_files(uuid4())
+    file_store.clear_task_files(uuid4())
+    return file_store._file_store is None and not file_store.get_all_files(uuid4(), uuid4())
 
 
 def a_call_that_cannot_be_read_gives_what_the_executor_takes() -> bool:
@@ -338,6 +420,7 @@ def whole_crews_run() -> bool:
 
 FACTS = (
     no_sdk_starts_a_thread,
+    clients_load_no_authorities_of_their_own,
     what_is_filled_in_is_not_filled_in_again_here_alone,
     the_answers_of_each_provider_go_through_what_is_replaced,
     anthropics_way_to_ask_for_an_object_is_at_hand,
@@ -347,6 +430,9 @@ FACTS = (
     the_event_bus_has_what_is_reset,
     the_record_of_outputs_is_looked_up_where_it_is_replaced,
     an_executors_steps_are_crewais,
+    an_executors_steps_follow_each_other,
+    an_executor_does_what_it_does_on_crewais_engine,
+    the_store_of_files_waits_for_nothing,
     a_call_that_cannot_be_read_gives_what_the_executor_takes,
     the_hooks_come_last_before_a_request,
     calls_are_told_apart_in_events,

@@ -32,8 +32,8 @@ def end(url, environ):
     os.environ.clear()
     os.environ.update({**plain, **environ})
     settle(os.environ)
-    spec = warm._spec(folder, "openai", url, "native", "sequential")
-    said = json.loads(warm._last_event(spec))
+    spec = warm.warming(folder, "openai", url, "native", "sequential")
+    said = json.loads(warm.events_of(spec)[-1])
     return said["status"], (said.get("error") or {}).get("message")
 
 with loopback_model() as url:
@@ -44,14 +44,14 @@ asked = []
 
 def half(spec):
     asked.append(*spec.models)
-    return b'{"status": "failed"}' if "openai" in spec.models else b'{"status":"completed"}'
+    return [b'{"status": "failed"}' if "openai" in spec.models else b'{"status":"completed"}']
 
 os.environ.clear()
 os.environ.update(plain)
-warm._last_event = half
+warm.events_of = half
 warm.warm_up()
 told["warmed"] = asked[:]
-warm._last_event = lambda spec: b'{"status": "failed"}'
+warm.events_of = lambda spec: [b'{"status": "failed"}']
 try:
     warm.warm_up()
 except RuntimeError as error:

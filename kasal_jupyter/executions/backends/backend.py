@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
+from kasal_jupyter.schemas.cluster import ClusterReport
 from kasal_jupyter.schemas.spec import RunMessage, RunSpec
 
 OnLines = Callable[[list[bytes]], None]
@@ -24,11 +26,14 @@ class Exit:
         Why, in words, where more is known than the status tells: that it was out of memory, say.
     code
         The code of the run's failure, where that is its end.
+    interrupted
+        Whether what the run was on is gone, through no fault of the run's.
     """
 
     status: int | None
     reason: str | None = None
     code: str = "WORKER_LOST"
+    interrupted: bool = False
 
 
 OnExit = Callable[[Exit], None]
@@ -93,4 +98,45 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Kill every run and leave no process behind."""
+        ...
+
+
+@runtime_checkable
+class FarBackend(Backend, Protocol):
+    """Launches runs elsewhere, where they outlive this server.
+
+    A launch may wait there for a place, for as long as that takes; when it is cancelled, nothing is launched.
+    """
+
+    async def attach(
+        self,
+        job_id: str,
+        folder: Path,
+        recorded: Callable[[], Iterable[bytes]],
+        on_lines: OnLines,
+        on_exit: OnExit,
+    ) -> RunHandle | None:
+        """Find a run again that a server which is gone has launched; None where it is not there any more.
+
+        Parameters
+        ----------
+        job_id
+            Its id.
+        folder
+            Its folder.
+        recorded
+            Gives the lines that were taken of it, and others between them; called in a thread.
+        on_lines
+            Called with its events from there on.
+        on_exit
+            Called once when it is gone.
+        """
+        ...
+
+    def let_go(self, handle: RunHandle) -> None:
+        """Have a run go on without this server."""
+        ...
+
+    async def examined(self) -> ClusterReport:
+        """Look at what runs are executed on."""
         ...

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kasal_jupyter.client.client import Client
     from kasal_jupyter.kernel.crews.card import CrewCard
     from kasal_jupyter.kernel.crews.history import History
+    from kasal_jupyter.kernel.runs.batches import BatchResult
     from kasal_jupyter.kernel.runs.result import RunResult
     from kasal_jupyter.kernel.views.cards import Checked
     from kasal_jupyter.schemas.cassettes import OnMiss
@@ -435,6 +436,84 @@ class Crew:
             tape=tape_of(record, replay, on_miss=on_miss, varies=varies, within=session.cell),
             on_start=session.note_job,
         )
+
+    def map(
+        self,
+        frame: Any,
+        /,
+        *,
+        out: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        concurrency: int | None = None,
+        budget: float | Mapping[str, float] | None = None,
+        run_budget: Mapping[str, float] | None = None,
+        dedupe: bool = False,
+        retry_failed: bool = False,
+        fresh: bool = False,
+        bg: bool = False,
+        **values: Any,
+    ) -> BatchResult:
+        """Save the crew, and run it over the rows of a frame, a run a row.
+
+        With the same crew, rows and ``out`` again, it goes on where it was: what is done is not paid for
+        twice, also after the kernel or the server has died. An interrupt of the kernel (■) pauses it.
+
+        Parameters
+        ----------
+        frame
+            The rows: pandas, polars, pyarrow, or a list of dictionaries. Of its columns the crew's inputs
+            are sent; a row is known by them, and never by its place.
+        out
+            What the batch is called; else as the crew.
+        columns
+            Inputs whose column has another name: ``{"topic": "Product name"}``.
+        concurrency
+            Rows that go on at the same time, at the most; by default as many as the server has places.
+        budget
+            What all rows together may use up: US dollars, or ``max_cost`` and ``max_tokens``. It is reserved
+            before each call: rows at the same time cannot pass it together.
+        run_budget
+            What each row may use up, as in :meth:`run`.
+        dedupe
+            Whether equal rows share one run.
+        retry_failed
+            Whether only the rows that have failed are done again; ``retried`` has them apart.
+        fresh
+            Whether all rows are run anew, whatever earlier runs have answered.
+        bg
+            Whether to go on at once; what is given then grows, and has ``wait()``.
+        **values
+            Inputs that are the same in each row.
+
+        Returns
+        -------
+        BatchResult
+            ``frame`` is the input with what has come of each row, of the same library, ``failed`` those of
+            its rows that have failed.
+
+        Raises
+        ------
+        BatchFailed
+            It stands still, was ended, or no row of it has completed.
+        CellError
+            It cannot run: columns do not fit, or a value cannot be sent; nothing was started.
+        """
+        from kasal_jupyter.kernel.runs.batches import MapOptions, map_frame
+        from kasal_jupyter.kernel.runs.run_list import read_budget
+
+        whole = budget if isinstance(budget, Mapping) or budget is None else {"max_cost": budget}
+        options = MapOptions(
+            name=out,
+            columns=columns,
+            concurrency=concurrency,
+            budget=read_budget(whole),
+            run_budget=read_budget(run_budget),
+            dedupe=dedupe,
+            retry_failed=retry_failed,
+            fresh=fresh,
+        )
+        session = the_session()
+        return map_frame(session.client, self._saved(), frame, options, values=values, background=bg)
 
     def card(self) -> CrewCard:
         """Give the crew's card: its tasks as a graph, its agents, its inputs."""

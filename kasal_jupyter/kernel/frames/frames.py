@@ -126,9 +126,16 @@ def table_text(frame: nw.DataFrame[Any], most: int) -> str:
 
 
 def row_texts(frame: nw.DataFrame[Any]) -> Iterator[list[str]]:
-    """Give a frame's rows as texts, exactly as its columns hold their values.
+    """Give a frame's rows as texts, exactly as its columns hold their values."""
+    for row in row_values(frame):
+        yield [cell_text(value) for value in row]
 
-    Python's values are made of some at a time.
+
+def row_values(frame: nw.DataFrame[Any]) -> Iterator[list[Any]]:
+    """Give a frame's rows, exactly as its columns hold their values.
+
+    What Python's own values have no room for, such as nanoseconds, is a text. They are made of some rows at
+    a time.
     """
     import narwhals as nw
     import numpy as np
@@ -143,7 +150,7 @@ def row_texts(frame: nw.DataFrame[Any]) -> Iterator[list[str]]:
         for row in (part.with_columns(*casts) if casts else part).rows():
             values = [readers[place](value) if place in readers else value for place, value in enumerate(row)]
             yield [
-                cell_text(np.float32(value) if place in short and value is not None else value)
+                np.float32(value) if place in short and value is not None else value
                 for place, value in enumerate(values)
             ]
 
@@ -345,7 +352,7 @@ def _imported(value: Any, name: str) -> Any:
                 continue
     if hasattr(value, "__dataframe__"):
         if "pyarrow" in there:
-            from pyarrow.interchange import from_dataframe  # type: ignore[import-untyped]
+            from pyarrow.interchange import from_dataframe
 
             return from_dataframe(value)
         if "pandas" in there:

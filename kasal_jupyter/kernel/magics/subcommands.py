@@ -106,6 +106,32 @@ COMMANDS: dict[str, Command] = {
             "may",
         ),
         Command(
+            "map",
+            "batches",
+            "Run a crew over the rows of a frame, a run a row; the same again goes on where it was.",
+            (
+                '%kasal map "Market research" df --out results',
+                '%kasal map "Market research" df --columns topic=product --out results --budget 5',
+                '%kasal map "Market research" df lang=German --out results --concurrency 4 --dedupe',
+                '%kasal map "Market research" df --out results --retry-failed',
+                '%kasal map "Market research" df[:10] --out sample --bg',
+            ),
+        ),
+        Command(
+            "batches",
+            "batches",
+            "List the batches, show one, or have it pause, go on, end, or do again what has failed.",
+            (
+                "%kasal batches",
+                "%kasal batches show results",
+                "%kasal batches show results -o results",
+                "%kasal batches pause results",
+                "%kasal batches resume results --concurrency 2",
+                "%kasal batches set results --budget 10",
+                "%kasal batches retry batch_4t9k2m0x7q1z",
+            ),
+        ),
+        Command(
             "replay",
             "runs",
             "Run a run once more from its record: no model is asked, no tool called, nothing is spent.",
@@ -269,23 +295,31 @@ COMMANDS: dict[str, Command] = {
         Command(
             "export",
             "files",
-            "Write a crew as YAML, as a project for CrewAI alone, or for Kasal's canvas.",
+            "Write a crew as YAML, as a CrewAI project, or for Kasal's canvas; or a run as an archive.",
             (
                 '%kasal export "Market research"',
                 '%kasal export "Market research" research.yaml',
                 '%kasal export "Market research" research --format crewai',
+                "%kasal export job_4t9k2m0x7q1z run.zip",
             ),
         ),
         Command(
             "import",
             "files",
-            "Create or update crews from files: all of them, or none where one has a fault.",
+            "Create or update crews from files: all, or none where one has a fault. Or take runs in.",
             (
                 "%kasal import research.yaml",
                 "%kasal import crews/*.yaml",
                 "%kasal import my_crewai_project",
                 "%kasal import export_from_kasal.json",
+                "%kasal import run.zip",
             ),
+        ),
+        Command(
+            "prune",
+            "files",
+            "Compress and delete what of runs is kept no longer; what was used stays in the books.",
+            ("%kasal prune --dry-run", "%kasal prune --execution-days 90", "%kasal prune --bytes 5GB"),
         ),
         Command(
             "generate",

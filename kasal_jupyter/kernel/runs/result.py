@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from kasal_jupyter.events.event import Event
 from kasal_jupyter.events.trace import Span, Trace
@@ -32,7 +32,29 @@ if TYPE_CHECKING:
 _FOR_VIEWS = frozenset({"asked_here", "bundle", "drawn", "drawn_here", "feed", "live_bundle", "server_url"})
 
 
-class RunResult:
+class Drawn:
+    """What is drawn while a cell waits for it: as the cell's value, it is not drawn again."""
+
+    _drawn_in: int | None = None
+
+    def drawn(self) -> Self:
+        """Note that the view stands under this cell already."""
+        self._drawn_in = _cell_number()
+        return self
+
+    @property
+    def drawn_here(self) -> bool:
+        """Whether the view stands under the cell that runs now."""
+        return self._drawn_in is not None and self._drawn_in == _cell_number()
+
+    def _ipython_display_(self) -> None:
+        if self.drawn_here:
+            return
+        # IPython then asks for the representations.
+        raise NotImplementedError
+
+
+class RunResult(Drawn):
     """A run: what came out of it and what happened in it.
 
     Shown in a notebook it is the trace, and printed its text. Everything here is of the
@@ -81,7 +103,6 @@ class RunResult:
         self.queue_position: int | None = None
         self.recorded: Recorded | None = None
         self.asked_here = False
-        self._drawn_in: int | None = None
         self._whole: str | None = None
         # The events may come in another thread than the one that looks at them.
         self._lock = threading.RLock()
@@ -265,11 +286,6 @@ class RunResult:
         with self._lock:
             return save_page(self.trace, path)
 
-    def drawn(self) -> RunResult:
-        """Note that the view stands under this cell already: as the cell's value it is not drawn again."""
-        self._drawn_in = _cell_number()
-        return self
-
     def bundle(self) -> dict[str, Any]:
         """Give the trace in every form that a notebook may show, in less than 2 MB."""
         return {"text/html": self._repr_html_(), "text/plain": repr(self)}
@@ -291,17 +307,6 @@ class RunResult:
     def _repr_html_(self) -> str:
         with self._lock:
             return render_html(self.trace, server_url=self.server_url)
-
-    @property
-    def drawn_here(self) -> bool:
-        """Whether the view stands under the cell that runs now."""
-        return self._drawn_in is not None and self._drawn_in == _cell_number()
-
-    def _ipython_display_(self) -> None:
-        if self.drawn_here:
-            return
-        # IPython then asks for the representations above.
-        raise NotImplementedError
 
 
 def _cell_number() -> int | None:

@@ -106,7 +106,7 @@ def launch(
         return client.start(crew.id, given.inputs, given.definitions, budget=budget, **asked)
 
     try:
-        accepted, interrupted = _undisturbed(start)
+        accepted, interrupted = undisturbed(start)
     except KasalError as error:
         error.faults = faults_by_name(error.faults, crew)
         raise
@@ -120,7 +120,7 @@ def replay(
     client: Client, job_id: str, *, background: bool = False, on_start: Callable[[str], object] | None = None
 ) -> RunResult:
     """Run an execution once more from its record, and watch it under the cell; see :func:`launch`."""
-    accepted, interrupted = _undisturbed(lambda: client.replay(job_id))
+    accepted, interrupted = undisturbed(lambda: client.replay(job_id))
     started = _Started(client, accepted, RunTools({}), None)
     return started.followed(background=background, interrupted=interrupted, on_start=on_start)
 
@@ -164,7 +164,7 @@ def resume(
     run_tools = RunTools(given.tools, bound=frozenset(given.bound))
     change = ExecutionResume(inputs=given.inputs, model=model, budget=budget, tools=given.definitions)
     try:
-        accepted, interrupted = _undisturbed(lambda: client.resume(job_id, change))
+        accepted, interrupted = undisturbed(lambda: client.resume(job_id, change))
     except KasalError as error:
         error.faults = faults_by_name(error.faults, crew) if crew is not None else error.faults
         raise
@@ -210,7 +210,7 @@ def fork(
     given = read_values(frames, crew)
     change = change.model_copy(update={"tools": given.definitions})
     print_line(preview_text(client.preview_fork(job_id, change)))
-    accepted, interrupted = _undisturbed(lambda: client.fork(job_id, change))
+    accepted, interrupted = undisturbed(lambda: client.fork(job_id, change))
     started = _Started(client, accepted, RunTools(given.tools, bound=frozenset(given.bound)), crew)
     return started.followed(background=background, interrupted=interrupted, on_start=on_start)
 
@@ -441,7 +441,7 @@ def _watch(
             raise CellError(f"{job_id} goes on; `%kasal stop {job_id}` stops it") from None
         _stop(client, job_id)
         if follower is not None and follower.is_alive():
-            _undisturbed(lambda: follower.join(STOPPED_SECONDS))
+            undisturbed(lambda: follower.join(STOPPED_SECONDS))
         if result.status == "completed":
             raise _failed(f"{job_id} was interrupted here, but had completed just before", result) from None
         raise _failed(f"{job_id} was stopped, on the server as well", result) from None
@@ -469,14 +469,14 @@ def _stop(client: Client, job_id: str) -> None:
             return
 
     try:
-        _undisturbed(stop)
+        undisturbed(stop)
     except KasalError as error:
         raise CellError(
             f"{job_id} may go on: it could not be stopped. {error.message}; try `%kasal stop {job_id}`"
         ) from None
 
 
-def _undisturbed(work: Callable[[], T]) -> tuple[T, bool]:
+def undisturbed(work: Callable[[], T]) -> tuple[T, bool]:
     """Do something short to its end; say as well whether the kernel was interrupted meanwhile."""
     done: list[T] = []
     failed: list[BaseException] = []

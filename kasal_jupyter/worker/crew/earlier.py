@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 
 import orjson
 
+from kasal_jupyter.events.packed import open_plain
 from kasal_jupyter.events.prompts import Prompts
 from kasal_jupyter.schemas.spec import RunSource
 from kasal_jupyter.worker.process.outbox import encode
@@ -115,7 +116,7 @@ class EarlierRun:
     def __init__(self, source: RunSource, folder: bytes, *, own: bool = False) -> None:
         self._own = own
         self._before = EarlierRun(source.before, folder) if source.before is not None else None
-        self._file = Path(source.journal).open("rb")  # noqa: SIM115 - the run's own end closes it
+        self._file = open_plain(Path(source.journal))  # The run's own end closes it.
         self._fork = source.place
         self._folders = encode(str(Path(source.journal).with_suffix("")))[1:-1], folder
         self._places: dict[str, _Place] = {}

@@ -6,16 +6,21 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Self
 
+from anthropic import DefaultHttpxClient
 from crewai.llms.providers.anthropic.completion import AnthropicCompletion
 
 from kasal_jupyter.events.event import TokenUsage
 from kasal_jupyter.models import prices
+from kasal_jupyter.outward import client_options
 from kasal_jupyter.schemas.agents import ModelSettings
 from kasal_jupyter.schemas.spec import RunModel
 from kasal_jupyter.worker.crewai_seams import AnthropicAnswers
 from kasal_jupyter.worker.models.chat_answer import AnswerReader, anthropic_counts, word
 from kasal_jupyter.worker.models.llm import CALL_SECONDS, ReportedLLM
 from kasal_jupyter.worker.process.stop import StopSignal
+
+ANTHROPIC_ADDRESS = "https://api.anthropic.com"
+"""Where Anthropic's client asks that is not told where."""
 
 
 class AnthropicLLM(ReportedLLM, AnthropicAnswers, AnthropicCompletion):
@@ -38,6 +43,10 @@ class AnthropicLLM(ReportedLLM, AnthropicAnswers, AnthropicCompletion):
             max_retries=0,
             **given,
         )
+
+    def client_options(self) -> dict[str, Any]:
+        """Give a client that goes the right way, and needs no TLS context of its own."""
+        return {"http_client": DefaultHttpxClient(**client_options(self.base_url or ANTHROPIC_ADDRESS))}
 
     def reader(self, params: Mapping[str, Any]) -> AnswerReader:
         """Give what reads the answer to a request."""

@@ -168,6 +168,19 @@ def provider_module(provider: str) -> ModuleType:
     return import_module(f"{__package__}.{_MODULES[provider][0]}")
 
 
+def make_ready(provider: str) -> None:
+    """Have what asks a provider's models in memory, and all that its SDK makes once, for the first client.
+
+    Raises
+    ------
+    ImportError
+        The SDK is not installed.
+    """
+    made = getattr(provider_module(provider), _MODULES[provider][1])
+    model = RunModel.model_validate({"name": provider, "provider": provider, "model": provider})
+    made.of(_keyless(model.model_copy(update={"base_url": _SOME_ADDRESS})), ModelSettings(), StopSignal())
+
+
 # Addresses that a run's own user has named, held to the rules for tools.
 #
 # A user may send the run's models to a server of their own, and must not reach by that what only this

@@ -275,7 +275,7 @@ def _take_over_files(source: RunSource, folder: Path) -> None:
 
     def internal(within: str, names: list[str]) -> list[str]:
         parts = [name for name in names if name.endswith(PART)]
-        return [LOG_NAME, *parts] if Path(within) == theirs else parts
+        return [LOG_NAME, f"{LOG_NAME}.gz", *parts] if Path(within) == theirs else parts
 
     try:
         shutil.copytree(

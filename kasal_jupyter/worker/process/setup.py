@@ -53,9 +53,9 @@ def import_crewai(storage: Path) -> None:
     os.environ.pop("REDIS_URL", None)
     # A grammar for IRIs that jsonschema only uses when it is there, and that takes a second to build.
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
-    from kasal_jupyter.worker.crewai_seams import keep_no_task_outputs
+    from kasal_jupyter.worker.crewai_seams import keep_nothing
 
-    keep_no_task_outputs()
+    keep_nothing()
 
 
 _FIRST = "1000"

@@ -11,6 +11,7 @@ import gc
 import json
 import logging
 import socket
+import string
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+from kasal_jupyter.hiding import Hider
 from kasal_jupyter.models import prices
 from kasal_jupyter.outward import NoWayOut, authorities
 from kasal_jupyter.schemas.spec import RunSpec
@@ -26,7 +28,7 @@ from kasal_jupyter.worker.crew.client_tool import ClientCalls
 from kasal_jupyter.worker.crew.remembering import warm_recall
 from kasal_jupyter.worker.crew.spans import Spans
 from kasal_jupyter.worker.crewai_seams import reset_event_bus
-from kasal_jupyter.worker.models.run_models import provider_module
+from kasal_jupyter.worker.models.run_models import make_ready
 from kasal_jupyter.worker.process.outbox import Outbox
 from kasal_jupyter.worker.process.run import execute
 from kasal_jupyter.worker.process.stop import StopSignal
@@ -49,11 +51,11 @@ def warm_up() -> None:
     failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="kasal-warm-") as folder, loopback_model() as url:
         for spec in (
-            _spec(folder, "sandbox", url, "native", "hierarchical"),
-            _spec(folder, "sandbox", url, "react", "sequential"),
-            _spec(folder, "openai", url, "native", "sequential"),
+            warming(folder, "sandbox", url, "native", "hierarchical"),
+            warming(folder, "sandbox", url, "react", "sequential"),
+            warming(folder, "openai", url, "native", "sequential"),
         ):
-            last = contextvars.Context().run(_last_event, spec)
+            last = contextvars.Context().run(events_of, spec)[-1]
             if b'"completed"' not in last:
                 failed.append(last.decode())
                 log.error("The warm-up crew of %s failed: %s", *spec.models, last.decode())
@@ -65,6 +67,8 @@ def warm_up() -> None:
         authorities()
     except NoWayOut as error:
         log.warning("No model is reached over TLS: %s", error)
+    # What characters are looked for as, in secrets.
+    Hider([string.printable]).hide("")
     # Loaded by the first call whose tokens are counted, if not here: a tenth of a second of every run.
     prices.load()
     reset_event_bus()
@@ -82,14 +86,15 @@ def load_rest(name: str) -> None:
         if name == "mcp":
             import kasal_jupyter.tools.mcp_session  # noqa: F401
         else:
-            provider_module(name)
+            make_ready(name)
     except ImportError:
         # It is not installed: the run says so.
         log.info("%s cannot be loaded.", name, exc_info=True)
     gc.freeze()
 
 
-def _last_event(spec: RunSpec) -> bytes:
+def events_of(spec: RunSpec) -> list[bytes]:
+    """Run a crew in this process; give its events."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         outbox = Outbox(ours)
@@ -100,10 +105,11 @@ def _last_event(spec: RunSpec) -> bytes:
         events = b""
         while data := theirs.recv(65_536):
             events += data
-    return events.splitlines()[-1]
+    return events.splitlines()
 
 
-def _spec(folder: str, model: str, url: str, tool_calls: str, process: str) -> RunSpec:
+def warming(folder: str, model: str, url: str, tool_calls: str, process: str) -> RunSpec:
+    """Describe a crew of two tasks and a tool."""
     owned = {"owner": "warm-up", "created_at": _TIME}
     dated = {**owned, "updated_at": _TIME}
     agent: dict[str, Any] = {

@@ -133,6 +133,7 @@ def examine(session: Session, *, quick: bool = False) -> Iterator[Finding]:
     yield _socket(client)
     yield _guarded("models", lambda: _models(client), "update Kasal on the server's side")
     yield from _providers(client)
+    yield from _cluster(client)
     yield _notebook_tools()
     if quick:
         yield Finding(None, "engine", "not tried: --quick")
@@ -242,6 +243,44 @@ def _providers(client: Client) -> Iterator[Finding]:
             named = next((each for each in providers if f"{each.name}/<model>" == model.name), None)
             if named is not None and named.ready and named.source is not None:
                 yield Finding(False, named.name, model.reason, "start it, or look at its address and key")
+
+
+def _cluster(client: Client) -> Iterator[Finding]:
+    """Tell of the cluster that runs are executed on, and in what it is not as this notebook's environment."""
+    try:
+        report = client.backend()
+    except KasalError as error:
+        yield Finding(False, "cluster", error.message, "update Kasal on the server's side")
+        return
+    if report.backend == "local":
+        return
+    if not report.connected:
+        remedy = "whoever runs the server: KasalApp.dask_scheduler or dask_cluster, and is it there?"
+        yield Finding(False, "cluster", report.fault or "it cannot be reached", remedy)
+        return
+    slots, free = sum(each.slots for each in report.workers), sum(each.free for each in report.workers)
+    workers = counted(len(report.workers), "worker")
+    yield Finding(slots > 0, "cluster", f"{report.address}: {workers}, {free} of {slots} slots free")
+    for each in report.workers:
+        if each.fault:
+            remedy = 'pip install "kasal-jupyter[dask]" there, of the version that the server has'
+            yield Finding(False, "worker", f"{each.address}: {each.fault}", remedy)
+        elif others := _others_there(each.packages):
+            remedy = "one environment for the notebook, the server and the workers spares surprises"
+            yield Finding(None, "worker", f"{each.address} has {', '.join(others)}", remedy)
+
+
+def _others_there(packages: dict[str, str]) -> list[str]:
+    """Give what is of another version on a worker than for this notebook."""
+    found = []
+    for name, theirs in packages.items():
+        try:
+            ours = platform.python_version() if name == "python" else version(name)
+        except PackageNotFoundError:
+            continue
+        if ours != theirs:
+            found.append(f"{name} {theirs} (here {ours})")
+    return found
 
 
 def _notebook_tools() -> Finding:

@@ -1,0 +1,1 @@
+"""Batches: a crew run over many rows, one execution a row."""
