@@ -40,6 +40,7 @@ from kasal_jupyter.executions.cut_off import CutOffRuns
 from kasal_jupyter.executions.disabled_users import DisabledOwners
 from kasal_jupyter.executions.queue import RunLimits
 from kasal_jupyter.executions.retention import Retention
+from kasal_jupyter.executions.schedules import Schedules
 from kasal_jupyter.executions.service import Runs
 from kasal_jupyter.executions.webhooks import SigningSecrets, Webhooks
 from kasal_jupyter.memory.findable import SCHEMAS
@@ -195,6 +196,7 @@ class Kasal:
                 most_bytes=self._settings.max_batch_bytes,
                 open_=lambda: not maintenance.state.enabled,
             ),
+            schedules=Schedules(runs, crews, lambda: not maintenance.state.enabled),
             retention=Retention(runs, self._retention_rules()),
             webhooks=webhooks,
             fanouts=Fanouts(self._doors.watch.one_look),
@@ -284,6 +286,8 @@ class Kasal:
         await self._disabled.stop_runs()
         await self._cut_off.go_on()
         await self.parts.batches.look()
+        for parts in self._opened:
+            parts.schedules.look()
         await self.parts.runs.clear_away()
         self._looks += 1
         if self._looks % int(ASK_SECONDS / LOOK_SECONDS) == 0:
@@ -316,6 +320,7 @@ class Kasal:
         opened = self._opened
         await self.parts.retention.close()
         for each in opened:
+            await each.schedules.close()
             each.batches.end()
         closing = asyncio.gather(*(each.runs.close() for each in opened))
         await asyncio.wait([closing], timeout=RUNS_SECONDS)

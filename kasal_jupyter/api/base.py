@@ -43,6 +43,7 @@ from kasal_jupyter.errors import (
 from kasal_jupyter.executions.batches.batches import Batches
 from kasal_jupyter.executions.crew_memories import CrewMemories
 from kasal_jupyter.executions.retention import Retention
+from kasal_jupyter.executions.schedules import Schedules
 from kasal_jupyter.executions.service import Runs
 from kasal_jupyter.executions.webhooks import Webhooks
 from kasal_jupyter.memory.knowledge import Knowledge
@@ -119,6 +120,7 @@ class Parts:
     knowledge: Knowledge
     recall: CrewMemories
     runs: Runs
+    schedules: Schedules
     batches: Batches
     retention: Retention
     webhooks: Webhooks

@@ -51,6 +51,7 @@ TAGS: Mapping[str, str] = {
     "Agent Management": "The agents of crews.",
     "Execution Management": "Run crews, and see what they did.",
     "Evaluation": "What people make of executions, and the datasets that crews are compared on.",
+    "Schedules": "Crews that are run by the clock.",
     "Batches": "Run a crew over many rows.",
     "Usage and Cost": "Who used what, when, and what it cost.",
     "Task Management": "The tasks of crews.",
@@ -255,6 +256,7 @@ Resources = Sequence[tuple[str, type[ApiHandler]]]
 
 ID_EXAMPLES: Mapping[str, str] = {
     "dataset_id": "dataset_4t9k2m0x7q1z",
+    "schedule_id": "schedule_4t9k2m0x7q1z",
     "crew_id": "crew_abc123",
     "version": "3",
     "agent_id": "agent_001",

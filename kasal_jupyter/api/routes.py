@@ -75,6 +75,13 @@ from kasal_jupyter.api.memory import (
 )
 from kasal_jupyter.api.models import ModelsHandler, ProviderHandler, ProvidersHandler, ProviderTestHandler
 from kasal_jupyter.api.operation import PATH_NAME
+from kasal_jupyter.api.schedules import (
+    ScheduleHandler,
+    SchedulePauseHandler,
+    ScheduleResumeHandler,
+    ScheduleRunHandler,
+    SchedulesHandler,
+)
 from kasal_jupyter.api.server import (
     BackendHandler,
     HealthHandler,
@@ -144,6 +151,11 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/executions/{job_id}/fork", ForkHandler),
     ("/executions/{job_id}/diff/{other_id}", DiffHandler),
     ("/executions/{job_id}/tool_calls/{call_id}", ToolCallHandler),
+    ("/schedules", SchedulesHandler),
+    ("/schedules/{schedule_id}", ScheduleHandler),
+    ("/schedules/{schedule_id}/pause", SchedulePauseHandler),
+    ("/schedules/{schedule_id}/resume", ScheduleResumeHandler),
+    ("/schedules/{schedule_id}/run", ScheduleRunHandler),
     ("/batches", BatchesHandler),
     ("/batches/{batch_id}", BatchHandler),
     ("/batches/{batch_id}/rows", BatchRowsHandler),

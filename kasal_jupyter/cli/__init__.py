@@ -48,6 +48,7 @@ _GROUPS = {
         "answer": "answer what an agent asks in an execution",
         "artifacts": "list or save the files that an execution has written",
         "stop": "stop an execution",
+        "schedule": "list schedules, or have a crew be run by the clock",
         "map": "run a crew over the rows of a file, a run a row",
         "batches": "list the batches, or tell one to pause, go on or end",
         "usage": "show what runs have used, and what it cost",

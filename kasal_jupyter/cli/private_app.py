@@ -66,8 +66,9 @@ class PrivateServer(StandaloneServer):
     shutdown_no_activity_timeout = Int(
         IDLE_SECONDS,
         min=0,
-        help="Seconds without a request, an open WebSocket, or an execution that runs or waits, after which "
-        "the server ends; 0: never. Set as c.PrivateServer.shutdown_no_activity_timeout.",
+        help="Seconds without a request, an open WebSocket, an execution that runs or waits, or a schedule "
+        "that is not paused, after which the server ends; 0: never. Set as "
+        "c.PrivateServer.shutdown_no_activity_timeout.",
     ).tag(config=True)
 
     @default("info_file")
@@ -115,6 +116,11 @@ class PrivateApp(KasalApp):
     """Kasal as a private server."""
 
     serverapp_class = PrivateServer
+
+    def current_activity(self) -> dict[str, int] | None:
+        """Tell what goes on; a schedule is something to stay for: nobody else would start its runs."""
+        schedules = self.kasal.parts.schedules.active if self.kasal is not None else 0
+        return (super().current_activity() or {}) | ({"schedules": schedules} if schedules else {}) or None
 
 
 def serve(path: Path, ready: int) -> None:

@@ -123,6 +123,13 @@ from kasal_jupyter.schemas.models import (
     Scope,
 )
 from kasal_jupyter.schemas.retention import PruneReport, PruneRequest
+from kasal_jupyter.schemas.schedules import (
+    ScheduleCreate,
+    ScheduleDetails,
+    ScheduleList,
+    ScheduleRun,
+    ScheduleUpdate,
+)
 from kasal_jupyter.schemas.tools import ClientTool, ToolInfo, ToolList
 from kasal_jupyter.schemas.usage import GroupBy, UsageList
 from kasal_jupyter.schemas.users import Me
@@ -372,6 +379,33 @@ class Client:
         return self._get(
             UsageList, "/usage", {name: value for name, value in query.items() if value is not None}
         )
+
+    def schedules(self, crew_id: str | None = None) -> list[ScheduleDetails]:
+        """Give the schedules, newest first: all, or one crew's."""
+        query: dict[str, Any] = {"per_page": MOST_LISTED} | ({"crew_id": crew_id} if crew_id else {})
+        return self._get(ScheduleList, "/schedules", query).items
+
+    def add_schedule(self, body: ScheduleCreate) -> ScheduleDetails:
+        """Have a crew be run by the clock."""
+        return self._send(ScheduleDetails, "POST", "/schedules", body)
+
+    def update_schedule(self, schedule_id: str, body: ScheduleUpdate) -> ScheduleDetails:
+        """Change what is given of a schedule."""
+        return self._send(ScheduleDetails, "PUT", f"/schedules/{quote(schedule_id, safe='')}", body)
+
+    def turn_schedule(self, schedule_id: str, turn: Literal["pause", "resume"]) -> ScheduleDetails:
+        """Start no more runs of a schedule, or again."""
+        answer = self._request("POST", f"/schedules/{quote(schedule_id, safe='')}/{turn}")
+        return ScheduleDetails.model_validate_json(answer)
+
+    def run_schedule(self, schedule_id: str) -> ScheduleRun:
+        """Start a run of a schedule now."""
+        answer = self._request("POST", f"/schedules/{quote(schedule_id, safe='')}/run")
+        return ScheduleRun.model_validate_json(answer)
+
+    def delete_schedule(self, schedule_id: str) -> None:
+        """Delete a schedule; its runs stay."""
+        self._request("DELETE", f"/schedules/{quote(schedule_id, safe='')}")
 
     def artifacts(self, job_id: str) -> list[ArtifactInfo]:
         """Give the files that an execution has written, by name."""

@@ -65,11 +65,11 @@ class Allowances:
             Nothing is; it says of which budget, and when its day or month ends.
         """
         for allowance in _current(self._store, owner, ids, make=False):
-            taken, most = allowance.spent, allowance
-            if most.max_cost is not None and taken.cost >= most.max_cost:
-                raise BudgetUsedUp(f"{_spent(allowance)}; nothing is left of it.{_until(allowance)}")
-            if most.max_tokens is not None and taken.tokens >= most.max_tokens:
-                raise BudgetUsedUp(f"{_spent_tokens(allowance)}; nothing is left of it.{_until(allowance)}")
+            if allowance.used_up:
+                most = allowance.max_cost
+                of_cost = most is not None and allowance.spent.cost >= most
+                words = _spent(allowance) if of_cost else _spent_tokens(allowance)
+                raise BudgetUsedUp(f"{words}; nothing is left of it.{_until(allowance)}")
 
     async def reserve(self, job_id: str, owner: str, ids: Sequence[str], wish: Wish) -> str | None:
         """Hold what a run wants for its next call; say why it cannot have it, else None.

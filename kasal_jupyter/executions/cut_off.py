@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from kasal_jupyter.errors import Conflict, KasalError, TooManyRequests, Unavailable
 from kasal_jupyter.executions.lineage import left_of, why_not_unasked
+from kasal_jupyter.executions.recovery import never_begun
 from kasal_jupyter.executions.service import Runs
 from kasal_jupyter.executions.verbs import resume
 from kasal_jupyter.schemas.executions import Execution, ExecutionResume
@@ -22,7 +23,8 @@ class CutOffRuns:
     """Sees to the runs of servers that die while this one is up.
 
     They end; those that wait for people are taken over. Where the server is set to, it goes on with what
-    :func:`~kasal_jupyter.executions.recovery.recover` has noted for it. Of several servers on a folder one
+    :func:`~kasal_jupyter.executions.recovery.recover` has noted for it; with runs of schedules that had not
+    begun, in any case. Of several servers on a folder one
     does, and once: the note goes in the change that stores the run which goes on.
 
     Parameters
@@ -47,14 +49,14 @@ class CutOffRuns:
         self._looks += 1
         if self._looks % LOOKS == 0:
             await self._runs.recover_all()
-        if not self._runs.resumes:
-            return
         store = self._runs.store
         version = store.executions.version()
         if version == self._version or not self._open():
             return
         self._version = version
         for execution in store.executions.find(to_resume=True):
+            if not (self._runs.resumes or never_begun(execution)):
+                continue
             if not await self._go_on(execution):
                 # At the next look.
                 self._version = None

@@ -17,7 +17,7 @@ from kasal_jupyter.executions.files import RunFiles
 from kasal_jupyter.executions.ledger import settle
 from kasal_jupyter.executions.lineage import why_left
 from kasal_jupyter.schemas.base import utc_now
-from kasal_jupyter.schemas.executions import ENDED
+from kasal_jupyter.schemas.executions import ENDED, Execution
 from kasal_jupyter.store.store import Store
 
 _ENDED_BEFORE = "The server that ran it ended before the execution did"
@@ -40,6 +40,11 @@ def cut_off_event(time: str, why_not: str | None) -> bytes:
         return event_of(time, "execution_status", status="interrupted", error=error, resuming=True)
     error = INTERRUPTED | {"message": f"{_ENDED_BEFORE}; it is not resumed by itself: {why_not}"}
     return event_of(time, "execution_status", status="interrupted", error=error)
+
+
+def never_begun(execution: Execution) -> bool:
+    """Say whether it is a schedule's run of which nothing was done: nobody else would see to it."""
+    return execution.schedule is not None and execution.started_at is None
 
 
 def recover(store: Store, path: Path, job_id: str, *, resumes: bool = False) -> None:
@@ -78,8 +83,10 @@ def recover(store: Store, path: Path, job_id: str, *, resumes: bool = False) -> 
         noted: dict[str, Any] = {}
         if not feed.summary.ended:
             last = interrupted_event(feed.now())
+            begun = feed.summary.started_at is not None
+            goes_on = resumes or (never_begun(execution) and not begun)
             # A batch goes on with its rows itself.
-            if resumes and execution.verb != "replay" and execution.batch is None:
+            if goes_on and execution.verb != "replay" and execution.batch is None:
                 why_not = why_left(store, execution, feed.summary)
                 last, noted = cut_off_event(feed.now(), why_not), {"to_resume": why_not is None}
             for line in feed.journal.append([last]):

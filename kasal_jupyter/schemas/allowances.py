@@ -65,6 +65,12 @@ class Allowance(Document):
     held: Sum = Field(default_factory=Sum, description="What runs in hand have used or reserved.")
 
     @property
+    def used_up(self) -> bool:
+        """Whether what runs have used leaves nothing."""
+        cost_out = self.max_cost is not None and self.spent.cost >= self.max_cost
+        return cost_out or (self.max_tokens is not None and self.spent.tokens >= self.max_tokens)
+
+    @property
     def taken(self) -> Sum:
         """All that is not there any more."""
         return self.spent.plus(self.held)

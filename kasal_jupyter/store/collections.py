@@ -19,6 +19,7 @@ from kasal_jupyter.schemas.executions import Execution, StopRequest
 from kasal_jupyter.schemas.mcp import McpServer
 from kasal_jupyter.schemas.memory import KnowledgeSource, Memory, Passage
 from kasal_jupyter.schemas.models import StoredProvider
+from kasal_jupyter.schemas.schedules import Schedule, Slot
 from kasal_jupyter.schemas.server import Maintenance
 from kasal_jupyter.schemas.spec import RunRequest
 from kasal_jupyter.schemas.tasks import Task
@@ -185,6 +186,16 @@ DELIVERIES = Collection("deliveries", HookState, ("done",))
 LEDGER = Collection("ledger", LedgerEntry, ("day", "owner", "crew_id"))
 ALLOWANCES = Collection("allowances", Allowance, ("owner",))
 HOLDS = Collection("holds", Hold, ())
+SCHEDULES = Collection(
+    "schedules",
+    Schedule,
+    ("owner", "crew_id", "paused"),
+    facets=("owner", "crew_id"),
+    sorted=("name",),
+    searched=("name",),
+    counted="owner",
+)
+SLOTS = Collection("slots", Slot, ("schedule",))
 SIGNING_SECRETS = Collection("signing_secrets", SigningSecret, ())
 USERS = Collection(
     "users",
@@ -258,6 +269,8 @@ CATALOG: tuple[Collection[Any], ...] = (
     LEDGER,
     ALLOWANCES,
     HOLDS,
+    SCHEDULES,
+    SLOTS,
     SIGNING_SECRETS,
     USERS,
     SESSIONS,

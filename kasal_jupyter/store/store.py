@@ -22,6 +22,7 @@ from kasal_jupyter.schemas.executions import Execution, StopRequest
 from kasal_jupyter.schemas.mcp import McpServer
 from kasal_jupyter.schemas.memory import KnowledgeSource, Memory, Passage
 from kasal_jupyter.schemas.models import StoredProvider
+from kasal_jupyter.schemas.schedules import Schedule, Slot
 from kasal_jupyter.schemas.server import Maintenance
 from kasal_jupyter.schemas.spec import RunRequest
 from kasal_jupyter.schemas.tasks import Task
@@ -50,9 +51,11 @@ from kasal_jupyter.store.collections import (
     PASSAGES,
     PROVIDERS,
     RUN_REQUESTS,
+    SCHEDULES,
     SESSIONS,
     SETTINGS,
     SIGNING_SECRETS,
+    SLOTS,
     STEPS,
     STOP_REQUESTS,
     TASKS,
@@ -95,8 +98,9 @@ class Store:
     quota
         How much users may have stored.
     crews, crew_versions, crew_version_bodies, agents, tasks, executions, datasets, dataset_rows, batches,
-    batch_rows, run_requests, stop_requests, deliveries, ledger, allowances, holds, signing_secrets, users,
-    sessions, api_keys, tools, mcp_servers, providers, memories, knowledge, passages, settings
+    batch_rows, run_requests, stop_requests, deliveries, ledger, allowances, holds, schedules, slots,
+    signing_secrets, users, sessions, api_keys, tools, mcp_servers, providers, memories, knowledge, passages,
+    settings
         The collections.
     """
 
@@ -123,6 +127,8 @@ class Store:
         self.ledger: Repository[LedgerEntry] = self.repository(LEDGER)
         self.allowances: Repository[Allowance] = self.repository(ALLOWANCES)
         self.holds: Repository[Hold] = self.repository(HOLDS)
+        self.schedules: Repository[Schedule] = self.repository(SCHEDULES)
+        self.slots: Repository[Slot] = self.repository(SLOTS)
         self.signing_secrets: Repository[SigningSecret] = self.repository(SIGNING_SECRETS)
         self.users: Repository[User] = self.repository(USERS)
         self.sessions: Repository[Session] = self.repository(SESSIONS)

@@ -218,6 +218,8 @@ class _Place:
                 return self.quoting(_files(self.last, ()))
             case "get":
                 return self.quoting(self.artifacts())
+            case _ if argument.metavar == "SCHEDULE":
+                return self.quoting(_names(_schedules))
             case "show" | "remove":
                 return self.quoting(self.of_crew(argument.dest, _sources))
             case "forget":
@@ -412,6 +414,10 @@ def _providers(client: Client) -> list[str]:
 
 def _servers(client: Client) -> list[str]:
     return [each.name for each in client.mcp_servers()]
+
+
+def _schedules(client: Client) -> list[str]:
+    return [each.name for each in client.schedules()]
 
 
 def _sources(client: Client, crew_id: str) -> list[str]:

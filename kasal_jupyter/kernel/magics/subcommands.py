@@ -264,6 +264,18 @@ COMMANDS: dict[str, Command] = {
             ),
         ),
         Command(
+            "schedule",
+            "schedules",
+            "Have a crew be run by the clock; or list schedules, pause one, run one now.",
+            (
+                "%kasal schedule",
+                '%kasal schedule "Market research" topic=tea --cron "0 7 * * MON-FRI" --max-cost 0.5',
+                '%kasal schedule "Market research" --cron "0 7 1 * *" --zone Europe/Berlin --max-tokens 9000',
+                '%kasal schedule --show "Market research"',
+                '%kasal schedule --pause "Market research"',
+            ),
+        ),
+        Command(
             "tools",
             "server",
             "List the tools that agents can use, this notebook's own functions among them; or show one.",
