@@ -121,8 +121,8 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
 
 def parquet_rows(data: bytes) -> bytes:
     """Read Parquet: a column is an input. What JSON has no word for becomes a text."""
-    import pyarrow as pa  # type: ignore[import-untyped]
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     try:
         file = pq.ParquetFile(io.BytesIO(data))

@@ -73,8 +73,8 @@ def parquet_file(store: Store, batch: StoredBatch) -> bytes:
 
 def parquet_of(data: bytes) -> bytes:
     """Make Parquet of lines of JSON, the first of which has the columns' names."""
-    import pyarrow as pa  # type: ignore[import-untyped]
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     lines = data.splitlines()
     names, rows = orjson.loads(lines[0]), [orjson.loads(line) for line in lines[1:]]
