@@ -19,7 +19,9 @@ README = HERE.parent / "README.md"
 BENCHMARKS = (
     "store",
     "server",
+    "stored",
     "engine",
+    "crews",
     "batch",
     "replay",
     "kernel",
@@ -29,6 +31,7 @@ BENCHMARKS = (
     "memory",
     "hostile",
     "faults",
+    "dask",
 )
 """In the order of the table."""
 

@@ -41,6 +41,9 @@ _GROUPS = {
         "resume": "go on with an execution that ended before its time",
         "fork": "go another way from a step of an execution on",
         "diff": "show in what two executions differ",
+        "compare": "run the same rows through crews, and say which is better; a gate for CI",
+        "dataset": "list datasets, show one, or make one",
+        "rate": "say whether an execution's answer is good",
         "traces": "show what an execution's agents did; --follow watches it",
         "answer": "answer what an agent asks in an execution",
         "artifacts": "list or save the files that an execution has written",
@@ -70,6 +73,7 @@ _GROUPS = {
 """The sub-commands; there, ``add_NAME`` has the parser take its words, and ``run_NAME`` carries it out."""
 
 _MODULES = {
+    "compare": ("compare", "dataset", "rate"),
     "batches": ("map", "batches"),
     "crews": ("crews", "history", "rename", "copy", "rm", "generate"),
     "data_folder": ("user", "db"),

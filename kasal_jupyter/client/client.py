@@ -49,6 +49,18 @@ from kasal_jupyter.schemas.crews import (
     CrewVersionInfo,
     CrewVersionList,
 )
+from kasal_jupyter.schemas.datasets import (
+    Dataset,
+    DatasetCreate,
+    DatasetList,
+    DatasetRow,
+    DatasetRows,
+    DatasetUpdate,
+    RatedRuns,
+    Rating,
+    RatingGiven,
+    RowList,
+)
 from kasal_jupyter.schemas.difference import ExecutionDiff
 from kasal_jupyter.schemas.exchange import (
     CrewExported,
@@ -447,6 +459,60 @@ class Client:
         """Delete an execution that has ended, with its journal."""
         self._request("DELETE", f"/executions/{quote(job_id, safe='')}")
 
+    def rate(self, job_id: str, rating: Rating) -> RatingGiven:
+        """Say what is to be made of an execution that has ended, in the place of what was said before."""
+        return self._send(RatingGiven, "PUT", f"/executions/{quote(job_id, safe='')}/rating", rating)
+
+    def unrate(self, job_id: str) -> None:
+        """Take back what was said of an execution."""
+        self._request("DELETE", f"/executions/{quote(job_id, safe='')}/rating")
+
+    def datasets(self, name: str | None = None) -> list[Dataset]:
+        """Give the datasets, newest first; with ``name``, those of exactly that name."""
+        query: dict[str, Any] = {"per_page": MOST_LISTED} | ({"name": name} if name else {})
+        return self._get(DatasetList, "/datasets", query).items
+
+    def dataset_rows(self, dataset_id: str) -> list[DatasetRow]:
+        """Give all rows of a dataset, in their order."""
+        path, rows = f"/datasets/{quote(dataset_id, safe='')}/rows", list[DatasetRow]()
+        while True:
+            page = self._get(RowList, path, {"after": len(rows), "limit": MOST_LISTED})
+            rows += page.rows
+            if page.next is None:
+                return rows
+
+    def create_dataset(
+        self, name: str, rows: Sequence[DatasetRow] = (), rated: RatedRuns | None = None
+    ) -> Dataset:
+        """Keep rows under a name: given ones, and those that rated executions make."""
+        body = DatasetCreate(name=name, **({} if rated is None else {"rated": rated}))
+        made = self._send(Dataset, "POST", "/datasets", body)
+        try:
+            return self._with_rows(made, rows)
+        except BaseException:
+            self.delete_dataset(made.id)
+            raise
+
+    def replace_dataset(
+        self, dataset_id: str, rows: Sequence[DatasetRow] = (), rated: RatedRuns | None = None
+    ) -> Dataset:
+        """Give a dataset other rows in the place of all that it has."""
+        path = f"/datasets/{quote(dataset_id, safe='')}"
+        emptied = self._send(Dataset, "PUT", path, DatasetUpdate(rows=[]))
+        if rated is not None:
+            emptied = self._send(Dataset, "POST", f"{path}/rows", DatasetRows(rated=rated))
+        return self._with_rows(emptied, rows)
+
+    def delete_dataset(self, dataset_id: str) -> None:
+        """Delete a dataset with its rows."""
+        self._request("DELETE", f"/datasets/{quote(dataset_id, safe='')}")
+
+    def _with_rows(self, dataset: Dataset, rows: Sequence[DatasetRow]) -> Dataset:
+        path = f"/datasets/{quote(dataset.id, safe='')}/rows"
+        for part in _portions(rows):
+            dataset = self._send(Dataset, "POST", path, DatasetRows(rows=part))
+        return dataset
+
     def traces(self, job_id: str, **only: str | int | None) -> list[TraceRow]:
         """Give what an execution's agents did, a row a step.
 
@@ -797,6 +863,25 @@ class Client:
         self.close()
         self._http = None
         self._connection = private_server(print_line)
+
+
+MOST_SENT, MOST_COMMAS = 500_000, 20_000
+"""Bytes, and about how many values, of rows that are sent at once: a body may have only so many."""
+
+
+def _portions(rows: Sequence[DatasetRow]) -> Iterator[list[DatasetRow]]:
+    """Give rows in portions that one body takes."""
+    part: list[DatasetRow] = []
+    size = commas = 0
+    for row in rows:
+        text = written(row)
+        if part and (size + len(text) > MOST_SENT or commas + text.count(b",") > MOST_COMMAS):
+            yield part
+            part, size, commas = [], 0, 0
+        part.append(row)
+        size, commas = size + len(text), commas + text.count(b",") + 1
+    if part:
+        yield part
 
 
 def written(body: BaseModel, *, whole: bool = False) -> bytes:

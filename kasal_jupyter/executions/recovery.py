@@ -113,9 +113,7 @@ def left_over(store: Store, files: RunFiles, *, alone: bool) -> Iterable[str]:
     # The executions are looked up behind the files: what was accepted meanwhile is known by now. All at once:
     # one by one, ten thousand take half a second.
     known = set(store.executions.ids())
-    return [
-        job_id for job_id, changed in found.items() if (alone or changed < sure) and job_id not in known
-    ]
+    return [job_id for job_id, changed in found.items() if (alone or changed < sure) and job_id not in known]
 
 
 def forget_requests(store: Store) -> None:

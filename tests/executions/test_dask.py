@@ -148,12 +148,8 @@ def test_all_that_a_run_has_on_its_server_it_has_there_and_the_next_server_has_i
             body = crew_body() | {"memory": True}
             body["tasks"][0]["human_input"] = True
             crew_id = new_crew(api, body)
-            known = {
-                "type": "long_term",
-                "category": "tea",
-                "insight": "Research tea: it wants boiling water",
-            }
-            assert api.post(f"/memory/{crew_id}/entries", json=known).status_code == 201
+            known = {"type": "long_term", "category": "tea", "content": "Research tea: boil the water"}
+            assert api.post(f"/memory/{crew_id}", json=known).status_code == 201
             # Put away while it waits for a person, it is brought back with its own record.
             asking = start(api, crew_id)
             asked = wait_for(api, asking, "waiting_for_input")["questions"][0]
@@ -165,7 +161,7 @@ def test_all_that_a_run_has_on_its_server_it_has_there_and_the_next_server_has_i
             assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
             assert [event.get("status") for event in events].count("running") == 2
             recalled = [event for event in events if event["type"] == "memory_recalled"]
-            assert "boiling water" in str(recalled[0]["memories"])
+            assert "boil the water" in str(recalled[0]["memories"])
             # A replay has the record that it takes its answers from.
             replayed = api.post(f"/executions/{asking}/replay").json()["job_id"]
             assert wait_for(api, replayed)["result"] == done["result"]

@@ -167,6 +167,40 @@ COMMANDS: dict[str, Command] = {
             ("%kasal diff job_4t9k2m0x7q1z job_7q1z4t9k2m0x", "%kasal diff 2 1", "%kasal diff last"),
         ),
         Command(
+            "compare",
+            "evaluation",
+            "Run the same rows through crews, versions or models, score the answers, say which is better.",
+            (
+                "%kasal compare Support Support@3 --rows df --score exact",
+                '%kasal compare Support "Support 2" --rows questions --score json:topic --repeats 3',
+                "%kasal compare Support --model gpt-4.1 --model gpt-4.1-mini --rows df --score my_function",
+                '%kasal compare Support Support@3 --rows df --judge "Is it true, and short?"',
+            ),
+        ),
+        Command(
+            "dataset",
+            "evaluation",
+            "List the datasets, show one, or make one: of a frame, or of past runs that were rated.",
+            (
+                "%kasal dataset",
+                "%kasal dataset questions --rows df --expected answer",
+                '%kasal dataset "What was rated" --rated --crew Support',
+                "%kasal dataset questions --rm",
+            ),
+        ),
+        Command(
+            "rate",
+            "evaluation",
+            "Say whether a run's answer is good, and what it should have been; datasets are made of such.",
+            (
+                "%kasal rate up",
+                "%kasal rate job_4t9k2m0x7q1z down refund",
+                '%kasal rate last down "It is about money" --note "The question says so"',
+                "%%kasal rate job_4t9k2m0x7q1z down",
+            ),
+            "may",
+        ),
+        Command(
             "ps",
             "runs",
             "List the latest runs, newest first.",
