@@ -19,7 +19,9 @@ README = HERE.parent / "README.md"
 BENCHMARKS = (
     "store",
     "server",
+    "stored",
     "engine",
+    "crews",
     "batch",
     "replay",
     "kernel",
@@ -30,6 +32,7 @@ BENCHMARKS = (
     "hostile",
     "faults",
     "dask",
+    "compare",
 )
 """In the order of the table."""
 

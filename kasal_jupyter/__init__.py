@@ -23,8 +23,13 @@ from kasal_jupyter.version import __version__
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from kasal_jupyter.kernel.comparison.datasets import dataset
+    from kasal_jupyter.kernel.comparison.judge import Judge
+    from kasal_jupyter.kernel.comparison.notebook import compare
     from kasal_jupyter.kernel.crews.crew import Agent, Crew, Task
     from kasal_jupyter.kernel.functions.notebook_tools import tool
+    from kasal_jupyter.kernel.runs.batches import BatchResult
+    from kasal_jupyter.kernel.runs.ratings import rate
     from kasal_jupyter.kernel.runs.result import RunResult
     from kasal_jupyter.kernel.runs.run_list import Run, Runs, runs
     from kasal_jupyter.kernel.runs.usage import usage
@@ -32,13 +37,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Agent",
+    "BatchResult",
     "Crew",
+    "Judge",
     "Run",
     "RunResult",
     "Runs",
     "Task",
     "__version__",
+    "compare",
     "connect",
+    "dataset",
+    "rate",
     "runs",
     "tool",
     "usage",
@@ -46,12 +56,17 @@ __all__ = [
 
 _PLACES = {
     "Agent": "crews.crew",
+    "BatchResult": "runs.batches",
     "Crew": "crews.crew",
+    "Judge": "comparison.judge",
     "Run": "runs.run_list",
     "RunResult": "runs.result",
     "Runs": "runs.run_list",
     "Task": "crews.crew",
+    "compare": "comparison.notebook",
     "connect": "session",
+    "dataset": "comparison.datasets",
+    "rate": "runs.ratings",
     "runs": "runs.run_list",
     "tool": "functions.notebook_tools",
     "usage": "runs.usage",

@@ -190,13 +190,14 @@ class KasalApp(ExtensionApp):
         "'ollama/<model>', or a model of another OpenAI-compatible provider. Its key is the provider's.",
     ).tag(config=True)
     max_running = Int(
-        10,
+        64,
         min=1,
-        help="Executions that run at the same time; more wait in a queue, where owners come in turn. One "
-        "that waits for a person's answer does not count.",
+        help="Executions that run at the same time at the most; more wait in a queue, where owners come in "
+        "turn. Fewer do while the machine is short of memory or processors, or a provider refuses. One that "
+        "waits for a person's answer does not count.",
     ).tag(config=True)
     max_running_per_user = Int(
-        8, min=1, help="Executions of one user that run at the same time, so that others find a place."
+        48, min=1, help="Executions of one user that run at the same time, so that others find a place."
     ).tag(config=True)
     max_asking_per_user = Int(
         16,

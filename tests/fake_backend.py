@@ -107,6 +107,7 @@ class FakeBackend:
     """
 
     warm = True
+    places: int | None = None
 
     def __init__(self, *scripts: Script) -> None:
         self.scripts: Sequence[Script] = scripts or (completes,)

@@ -22,6 +22,7 @@ def notebook() -> None:
     crew = kasal.Crew("Typed", tasks=[kasal.Task("Write", "Text", agent)])
     result = crew.run(topic="tea", background=True)
     assert_type(result.output, str | None)
+    assert_type(crew.map([{"topic": "tea"}], lang="de").wait().cost, float | None)
     assert_type(kasal.runs()[0].usage.total_tokens, int)
     assert_type(kasal.Crew.load("Typed").to_yaml(), str)
     assert_type(double(2), int)

@@ -84,7 +84,10 @@ class ExecutionsHandler(ApiHandler):
         page = await list_page(
             self.parts.store.executions,
             query,
-            {**self.caller.scope, **query.model_dump(include={"crew_id", "status", "batch", "schedule"})},
+            {
+                **self.caller.scope,
+                **query.model_dump(include={"crew_id", "status", "thumb", "batch", "schedule"}),
+            },
             searched=("crew_name", "result"),
             least={"created_at": query.since},
             below={"created_at": query.until},

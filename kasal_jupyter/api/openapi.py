@@ -50,6 +50,7 @@ TAGS: Mapping[str, str] = {
     "Crew Management": "Crews: agents and tasks that belong together.",
     "Agent Management": "The agents of crews.",
     "Execution Management": "Run crews, and see what they did.",
+    "Evaluation": "What people make of executions, and the datasets that crews are compared on.",
     "Batches": "Run a crew over many rows.",
     "Usage and Cost": "Who used what, when, and what it cost.",
     "Task Management": "The tasks of crews.",
@@ -253,6 +254,7 @@ Resources = Sequence[tuple[str, type[ApiHandler]]]
 """Handlers by the templates of their paths."""
 
 ID_EXAMPLES: Mapping[str, str] = {
+    "dataset_id": "dataset_4t9k2m0x7q1z",
     "crew_id": "crew_abc123",
     "version": "3",
     "agent_id": "agent_001",

@@ -42,6 +42,7 @@ from kasal_jupyter.api.crews import (
     VersionRestoreHandler,
     VersionsHandler,
 )
+from kasal_jupyter.api.datasets import DatasetHandler, DatasetRowsHandler, DatasetsHandler, RatingHandler
 from kasal_jupyter.api.docs import DocsFileHandler, DocsHandler, OpenApiHandler, PostmanHandler, describe
 from kasal_jupyter.api.exchange import CrewExportHandler, CrewGenerateHandler, CrewImportHandler
 from kasal_jupyter.api.executions import (
@@ -118,6 +119,9 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/crews/{crew_id}/versions/{version}", VersionHandler),
     ("/crews/{crew_id}/versions/{version}/diff", VersionDiffHandler),
     ("/crews/{crew_id}/versions/{version}/restore", VersionRestoreHandler),
+    ("/datasets", DatasetsHandler),
+    ("/datasets/{dataset_id}", DatasetHandler),
+    ("/datasets/{dataset_id}/rows", DatasetRowsHandler),
     ("/agents", AgentsHandler),
     ("/agents/{agent_id}", AgentHandler),
     ("/executions", ExecutionsHandler),
@@ -128,6 +132,7 @@ RESOURCES: list[tuple[str, type[ApiHandler]]] = [
     ("/executions/{job_id}/traces", TracesHandler),
     ("/executions/{job_id}/events", EventsHandler),
     ("/executions/{job_id}/result", ResultHandler),
+    ("/executions/{job_id}/rating", RatingHandler),
     ("/executions/{job_id}/artifacts", ArtifactsHandler),
     ("/executions/{job_id}/artifacts/{path}", ArtifactHandler),
     ("/executions/{job_id}/webhooks", DeliveriesHandler),

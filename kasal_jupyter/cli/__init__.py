@@ -33,8 +33,6 @@ class WrongUsage(KasalError):
 _GROUPS = {
     "Run crews": {
         "run": "run a crew, from a YAML file or by its name, and watch it",
-        "map": "run a crew over the rows of a file, a run a row",
-        "batches": "list the batches, or tell one to pause, go on or end",
         "ps": "list the latest executions",
         "status": "tell how an execution stands",
         "wait": "wait for an execution's end, and print its answer",
@@ -43,10 +41,15 @@ _GROUPS = {
         "resume": "go on with an execution that ended before its time",
         "fork": "go another way from a step of an execution on",
         "diff": "show in what two executions differ",
+        "compare": "run the same rows through crews, and say which is better; a gate for CI",
+        "dataset": "list datasets, show one, or make one",
+        "rate": "say whether an execution's answer is good",
         "traces": "show what an execution's agents did; --follow watches it",
         "answer": "answer what an agent asks in an execution",
         "artifacts": "list or save the files that an execution has written",
         "stop": "stop an execution",
+        "map": "run a crew over the rows of a file, a run a row",
+        "batches": "list the batches, or tell one to pause, go on or end",
         "usage": "show what runs have used, and what it cost",
         "crews": "list the crews; import some, export one, in every format",
         "history": "list a crew's versions, compare two, or bring one back",
@@ -54,7 +57,8 @@ _GROUPS = {
         "copy": "make a crew like another",
         "rm": "delete crews, or executions that have ended",
         "generate": "have a model make a crew of a sentence",
-        "export": "write a crew as YAML, or an execution's trace",
+        "export": "write a crew as YAML, or an execution's trace, or all of it as an archive",
+        "import": "take in executions that were exported as archives",
     },
     "The server and its data": {
         "demo": "run a crew on a server of its own, and watch it; needs no key and no network",
@@ -62,16 +66,29 @@ _GROUPS = {
         "provider": "list and set the providers of models, with their keys",
         "mcp": "list, add and remove MCP servers, whose tools agents can use",
         "user": "add, list and change users",
+        "prune": "compress and delete what of executions is kept no longer; --dry-run says what",
         "db": "export the store to a JSON file, or import one",
     },
 }
 """The sub-commands; there, ``add_NAME`` has the parser take its words, and ``run_NAME`` carries it out."""
 
 _MODULES = {
+    "compare": ("compare", "dataset", "rate"),
     "batches": ("map", "batches"),
     "crews": ("crews", "history", "rename", "copy", "rm", "generate"),
     "data_folder": ("user", "db"),
-    "executions": ("ps", "status", "result", "answer", "stop", "artifacts", "usage", "export"),
+    "executions": (
+        "ps",
+        "status",
+        "result",
+        "answer",
+        "stop",
+        "artifacts",
+        "usage",
+        "export",
+        "import",
+        "prune",
+    ),
     "forks": ("fork", "diff"),
     "run": ("run", "replay", "resume", "wait", "traces"),
 }

@@ -17,6 +17,7 @@ from kasal_jupyter.cli import INTERRUPTED, WrongUsage
 from kasal_jupyter.cli.connect import STDIN, add_server_options, ended_by_signals, say, server_of
 from kasal_jupyter.cli.crew_file import find_crew, names_file, read_crew, read_inputs, store_crew
 from kasal_jupyter.cli.run import WAYS
+from kasal_jupyter.cli.run_view import BAR, REDRAWS
 from kasal_jupyter.cli.terminal import console_of, print_file, print_rows
 from kasal_jupyter.errors import Conflict, InvalidRequest
 from kasal_jupyter.kernel.crews.plan import inputs_of
@@ -44,15 +45,21 @@ from kasal_jupyter.kernel.runs.batch_list import (
     tell,
     whole_budget,
 )
-from kasal_jupyter.kernel.runs.batches import MapOptions, batch_of, is_settled, retried_text, start_batch
+from kasal_jupyter.kernel.runs.batches import (
+    MapOptions,
+    batch_of,
+    is_settled,
+    none_failed_text,
+    retried_text,
+    start_batch,
+)
 from kasal_jupyter.kernel.views.batches import (
     MOST_FAILED,
     PrintedBatch,
     done_rows,
+    is_spent,
     line_text,
-    percent,
     text_of,
-    title_text,
 )
 from kasal_jupyter.kernel.views.clean import clean
 from kasal_jupyter.kernel.views.figures import counted
@@ -148,7 +155,7 @@ def run_map(args: argparse.Namespace) -> int:
         )
         batch, again = start_batch(client, batch_of(crew, rows, options), retry_failed=args.retry_failed)
         if args.retry_failed and again is None and not args.quiet:
-            say(f"No row of {batch.id} has failed; there is nothing to do again")
+            say(none_failed_text(batch))
         if args.bg:
             print(batch.id)
             return 0
@@ -172,6 +179,8 @@ def _tell_end(client: Client, batch: Batch, again: Sequence[int] | None, args: a
 
 
 def _way_on(batch: Batch) -> str:
+    if is_spent(batch):
+        return "With a larger --budget the same again goes on with it"
     if batch.status != "completed":
         return f"The same again goes on with it, and so does: jupyter kasal batches resume {batch.id}"
     return "--retry-failed does only those again" if batch.counts.failed else ""
@@ -212,7 +221,7 @@ def _view_on(file: IO[str], batch: Batch, *, quiet: bool) -> Iterator[Any]:
     live = Live(
         _moving(batch, console.width),
         console=console,
-        refresh_per_second=8,
+        refresh_per_second=REDRAWS,
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
@@ -222,24 +231,21 @@ def _view_on(file: IO[str], batch: Batch, *, quiet: bool) -> Iterator[Any]:
 
 
 def _moving(batch: Batch, width: int) -> Any:
-    """Draw a batch on the two lines that move."""
+    """Draw a batch on the line that moves."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table as Grid
     from rich.text import Text
 
+    state, _, rest = line_text(batch).partition("  ")
     grid = Grid.grid(padding=(0, 1))
-    # A line that fills the terminal to its last column is one and a half to some.
-    grid.width = max(1, width - 1)
+    # The terminal writes ^C behind it: that must not be on another line.
+    grid.width = max(1, width - 4)
     grid.add_row(
-        Text(title_text(batch), style="bold", no_wrap=True),
-        ProgressBar(total=max(batch.total, 1), completed=done_rows(batch), width=min(40, width // 3)),
-        Text(f"{percent(batch)} %", style="bold cyan"),
+        Text(state, style="bold cyan", no_wrap=True),
+        ProgressBar(total=max(batch.total, 1), completed=done_rows(batch), width=BAR),
+        Text(rest, overflow="ellipsis", no_wrap=True),
     )
-    whole = Grid.grid()
-    whole.width = max(1, width - 1)
-    whole.add_row(grid)
-    whole.add_row(Text(line_text(batch), overflow="ellipsis", no_wrap=True))
-    return whole
+    return grid
 
 
 # -- the rows of a file -----------------------------------------------------------------------------------
@@ -347,7 +353,7 @@ def _read_parquet(path: Path) -> Source:
     from importlib.util import find_spec
 
     if find_spec("pyarrow") is not None:
-        from pyarrow import parquet  # type: ignore[import-untyped]
+        from pyarrow import parquet
 
         native = parquet.read_table(path)
     elif find_spec("polars") is not None:

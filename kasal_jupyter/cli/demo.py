@@ -135,6 +135,12 @@ class ServerProcess:
         self._token = secrets.token_urlsafe(24)
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        assert self._process is not None
+        return self._process.pid
+
     def __enter__(self) -> Self:
         for name in ("config", "data", "runtime", "notebooks", "tmp"):
             (self._folder / name).mkdir(mode=0o700)

@@ -1,6 +1,7 @@
 """Executions as the server knows them, and what came of them.
 
-``jupyter kasal ps``, ``status``, ``result``, ``answer``, ``stop``, ``artifacts``, ``usage``, ``export``.
+``jupyter kasal ps``, ``status``, ``result``, ``answer``, ``stop``, ``artifacts``, ``usage``, ``export``,
+``import``, ``prune``.
 Whatever reads and writes crews is loaded where one is named.
 """
 
@@ -29,6 +30,15 @@ from kasal_jupyter.client.client import Client
 from kasal_jupyter.errors import InvalidRequest
 from kasal_jupyter.kernel.magics.command_line import count
 from kasal_jupyter.kernel.runs.artifacts import FILE_HEADS, artifacts_of
+from kasal_jupyter.kernel.runs.keeping import (
+    PRUNE_HEADS,
+    add_prune_options,
+    bring,
+    prune,
+    prune_rows,
+    prune_title,
+    save_archive,
+)
 from kasal_jupyter.kernel.runs.questions import answer_open, open_questions
 from kasal_jupyter.kernel.runs.run_list import answer_of, inputs_text, outcome
 from kasal_jupyter.kernel.runs.usage import UsageTable, add_usage_options
@@ -333,8 +343,11 @@ def run_usage(args: argparse.Namespace) -> int:
 
 # ``jupyter kasal export``: a crew, or what happened in an execution, as a file.
 
-FORMS = ("json", "html", "otel")
+FORMS = ("json", "html", "otel", "archive")
 """What an execution can be written as."""
+
+
+_FORMS = {".html": "html", ".htm": "html", ".zip": "archive"}
 
 
 def add_export(subparsers: Subparsers) -> None:
@@ -343,7 +356,8 @@ def add_export(subparsers: Subparsers) -> None:
         "export",
         help="write a crew as YAML, or an execution's trace",
         description="Write a crew as the YAML that `jupyter kasal run` takes, or an execution with all that "
-        "happened in it: as JSON, as one HTML page, or as OpenTelemetry spans (OTLP in JSON).",
+        "happened in it: as JSON, as one HTML page, as OpenTelemetry spans (OTLP in JSON), or as an archive "
+        "with its files, which `jupyter kasal import` takes elsewhere.",
     )
     export.add_argument("what", metavar="CREW|JOB", help="a crew's name or id, or an execution's id")
     export.add_argument("file", nargs="?", metavar="FILE", help="where to write it (default: the output)")
@@ -351,7 +365,7 @@ def add_export(subparsers: Subparsers) -> None:
         "--as",
         dest="form",
         choices=FORMS,
-        help="an execution's form (default: html where the file ends so, else json)",
+        help="an execution's form (default: html or archive where the file ends in .html or .zip, else json)",
     )
     export.add_argument("--force", action="store_true", help="overwrite the file if it is there")
     add_server_options(export)
@@ -368,10 +382,15 @@ def run_export(args: argparse.Namespace) -> int:
         )
     if path is not None and path.exists() and not args.force:
         raise InvalidRequest(f"{path} is there already; name another file, or add --force")
+    form = args.form or (_FORMS.get(path.suffix.lower()) if path is not None else None) or "json"
     with server_of(args) as client:
+        if is_job and form == "archive":
+            if path is None:
+                raise WrongUsage("An archive is written into a file; name one, such as run.zip")
+            save_archive(client, args.what, path, force=args.force)
+            say(f"wrote {path}")
+            return 0
         if is_job:
-            html = path is not None and path.suffix.lower() in {".html", ".htm"}
-            form = args.form or ("html" if html else "json")
             text = _run_text(client, args.what, form)
             kind: Kind = "html" if form == "html" else "json"
         else:
@@ -402,3 +421,55 @@ def _run_text(client: Client, job_id: str, form: str) -> str:
         return f"{json.dumps(result.to_otel(), ensure_ascii=False)}\n"
     with TemporaryDirectory() as folder:
         return result.to_html(Path(folder, "run.html")).read_text("utf-8")
+
+
+# -- import and prune -----------------------------------------------------------------------------------
+
+
+def add_import(subparsers: Subparsers) -> None:
+    """Add ``import`` to the parser of `jupyter kasal`."""
+    taking = subparsers.add_parser(
+        "import",
+        help="take in executions that were exported as archives",
+        description="Take in executions that `jupyter kasal export JOB FILE.zip` has written, here or "
+        "elsewhere: they can be read, replayed, compared and resumed then, under new ids. Crews come by "
+        "`crews --import`.",
+    )
+    taking.add_argument("files", nargs="+", metavar="FILE", help="archives")
+    add_server_options(taking)
+    taking.set_defaults(handler=run_import)
+
+
+def run_import(args: argparse.Namespace) -> int:
+    """Carry out ``import``; give the exit status."""
+    with server_of(args) as client:
+        for name in args.files:
+            print(bring(client, Path(name)))
+    return 0
+
+
+def add_prune(subparsers: Subparsers) -> None:
+    """Add ``prune`` to the parser of `jupyter kasal`."""
+    pruning = subparsers.add_parser(
+        "prune",
+        help="compress and delete what of executions is kept no longer",
+        description="Compress and delete what of executions is kept no longer, as the server does of itself "
+        "once an hour by what it is set to. What was used stays in the books. It is for admins.",
+    )
+    add_prune_options(pruning)
+    pruning.add_argument("--json", action="store_true", help="as JSON, for programs")
+    add_server_options(pruning)
+    pruning.set_defaults(handler=run_prune)
+
+
+def run_prune(args: argparse.Namespace) -> int:
+    """Carry out ``prune``; give the exit status."""
+    with server_of(args) as client:
+        report = prune(client, args)
+    if args.json:
+        print(report.model_dump_json(indent=2))
+        return 0
+    if report.steps:
+        print_rows(console_of(sys.stdout), PRUNE_HEADS, prune_rows(report), spare=())
+    print(prune_title(report))
+    return 0

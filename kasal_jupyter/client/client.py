@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar, cast
 from urllib.parse import quote
 
 import orjson
@@ -19,6 +19,7 @@ from kasal_jupyter import errors
 from kasal_jupyter.client.connection import Connection, print_line, refusal_of
 from kasal_jupyter.events.event import Event
 from kasal_jupyter.outward import NoWayOut, client_options, proxy_for
+from kasal_jupyter.schemas.archive import ExecutionImported
 from kasal_jupyter.schemas.base import MOST_LISTED, Updated
 from kasal_jupyter.schemas.batches import (
     MOST_ROWS_GIVEN,
@@ -47,6 +48,18 @@ from kasal_jupyter.schemas.crews import (
     CrewVersionDetails,
     CrewVersionInfo,
     CrewVersionList,
+)
+from kasal_jupyter.schemas.datasets import (
+    Dataset,
+    DatasetCreate,
+    DatasetList,
+    DatasetRow,
+    DatasetRows,
+    DatasetUpdate,
+    RatedRuns,
+    Rating,
+    RatingGiven,
+    RowList,
 )
 from kasal_jupyter.schemas.difference import ExecutionDiff
 from kasal_jupyter.schemas.exchange import (
@@ -109,6 +122,7 @@ from kasal_jupyter.schemas.models import (
     ProviderTested,
     Scope,
 )
+from kasal_jupyter.schemas.retention import PruneReport, PruneRequest
 from kasal_jupyter.schemas.tools import ClientTool, ToolInfo, ToolList
 from kasal_jupyter.schemas.usage import GroupBy, UsageList
 from kasal_jupyter.schemas.users import Me
@@ -122,6 +136,9 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=BaseModel)
 
 REQUEST_SECONDS = 30.0
+
+LONG_SECONDS = 600.0
+"""How long an answer may take before which files are packed, sent or deleted by the thousand."""
 
 MCP_SECONDS = 120.0
 """How long an answer may take before which an MCP server is started, or downloaded and started."""
@@ -368,11 +385,29 @@ class Client:
 
     def artifact(self, job_id: str, name: str) -> Iterator[bytes]:
         """Give the content of a file that an execution has written, piece by piece."""
+        return self._poured(f"/executions/{quote(job_id, safe='')}/artifacts/{quote(name, safe='')}")
+
+    def archive(self, job_id: str) -> Iterator[bytes]:
+        """Give an execution that has ended as one archive, piece by piece."""
+        return self._poured(f"/executions/{quote(job_id, safe='')}/archive")
+
+    def import_execution(self, archive: IO[bytes]) -> ExecutionImported:
+        """Have the server take in an execution that another has exported."""
+        headers = {"Content-Type": "application/zip"}
+        answer = self._request("POST", "/executions/import", archive, headers=headers, seconds=LONG_SECONDS)
+        return ExecutionImported.model_validate_json(answer)
+
+    def prune(self, body: PruneRequest) -> PruneReport:
+        """Have the server take away what of executions is kept no longer, or say what would be."""
+        answer = self._request("POST", "/prune", written(body), seconds=LONG_SECONDS)
+        return PruneReport.model_validate_json(answer)
+
+    def _poured(self, path: str) -> Iterator[bytes]:
+        """Give an answer that is a file, piece by piece."""
         import httpx
 
-        path = f"{self.url}/v1/executions/{quote(job_id, safe='')}/artifacts/{quote(name, safe='')}"
         try:
-            with self._connected().stream("GET", path, timeout=self._seconds) as answer:
+            with self._connected().stream("GET", f"{self.url}/v1{path}", timeout=self._seconds) as answer:
                 if answer.status_code >= 400:
                     raise refusal_of(answer.status_code, answer.read())
                 yield from answer.iter_bytes()
@@ -423,6 +458,60 @@ class Client:
     def delete_execution(self, job_id: str) -> None:
         """Delete an execution that has ended, with its journal."""
         self._request("DELETE", f"/executions/{quote(job_id, safe='')}")
+
+    def rate(self, job_id: str, rating: Rating) -> RatingGiven:
+        """Say what is to be made of an execution that has ended, in the place of what was said before."""
+        return self._send(RatingGiven, "PUT", f"/executions/{quote(job_id, safe='')}/rating", rating)
+
+    def unrate(self, job_id: str) -> None:
+        """Take back what was said of an execution."""
+        self._request("DELETE", f"/executions/{quote(job_id, safe='')}/rating")
+
+    def datasets(self, name: str | None = None) -> list[Dataset]:
+        """Give the datasets, newest first; with ``name``, those of exactly that name."""
+        query: dict[str, Any] = {"per_page": MOST_LISTED} | ({"name": name} if name else {})
+        return self._get(DatasetList, "/datasets", query).items
+
+    def dataset_rows(self, dataset_id: str) -> list[DatasetRow]:
+        """Give all rows of a dataset, in their order."""
+        path, rows = f"/datasets/{quote(dataset_id, safe='')}/rows", list[DatasetRow]()
+        while True:
+            page = self._get(RowList, path, {"after": len(rows), "limit": MOST_LISTED})
+            rows += page.rows
+            if page.next is None:
+                return rows
+
+    def create_dataset(
+        self, name: str, rows: Sequence[DatasetRow] = (), rated: RatedRuns | None = None
+    ) -> Dataset:
+        """Keep rows under a name: given ones, and those that rated executions make."""
+        body = DatasetCreate(name=name, **({} if rated is None else {"rated": rated}))
+        made = self._send(Dataset, "POST", "/datasets", body)
+        try:
+            return self._with_rows(made, rows)
+        except BaseException:
+            self.delete_dataset(made.id)
+            raise
+
+    def replace_dataset(
+        self, dataset_id: str, rows: Sequence[DatasetRow] = (), rated: RatedRuns | None = None
+    ) -> Dataset:
+        """Give a dataset other rows in the place of all that it has."""
+        path = f"/datasets/{quote(dataset_id, safe='')}"
+        emptied = self._send(Dataset, "PUT", path, DatasetUpdate(rows=[]))
+        if rated is not None:
+            emptied = self._send(Dataset, "POST", f"{path}/rows", DatasetRows(rated=rated))
+        return self._with_rows(emptied, rows)
+
+    def delete_dataset(self, dataset_id: str) -> None:
+        """Delete a dataset with its rows."""
+        self._request("DELETE", f"/datasets/{quote(dataset_id, safe='')}")
+
+    def _with_rows(self, dataset: Dataset, rows: Sequence[DatasetRow]) -> Dataset:
+        path = f"/datasets/{quote(dataset.id, safe='')}/rows"
+        for part in _portions(rows):
+            dataset = self._send(Dataset, "POST", path, DatasetRows(rows=part))
+        return dataset
 
     def traces(self, job_id: str, **only: str | int | None) -> list[TraceRow]:
         """Give what an execution's agents did, a row a step.
@@ -714,7 +803,7 @@ class Client:
         self,
         method: str,
         path: str,
-        body: bytes | None = None,
+        body: bytes | IO[bytes] | None = None,
         *,
         query: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
@@ -774,6 +863,25 @@ class Client:
         self.close()
         self._http = None
         self._connection = private_server(print_line)
+
+
+MOST_SENT, MOST_COMMAS = 500_000, 20_000
+"""Bytes, and about how many values, of rows that are sent at once: a body may have only so many."""
+
+
+def _portions(rows: Sequence[DatasetRow]) -> Iterator[list[DatasetRow]]:
+    """Give rows in portions that one body takes."""
+    part: list[DatasetRow] = []
+    size = commas = 0
+    for row in rows:
+        text = written(row)
+        if part and (size + len(text) > MOST_SENT or commas + text.count(b",") > MOST_COMMAS):
+            yield part
+            part, size, commas = [], 0, 0
+        part.append(row)
+        size, commas = size + len(text), commas + text.count(b",") + 1
+    if part:
+        yield part
 
 
 def written(body: BaseModel, *, whole: bool = False) -> bytes:

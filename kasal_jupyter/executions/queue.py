@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
 from kasal_jupyter.errors import TooManyRequests, Unavailable
+from kasal_jupyter.executions.admission import Admission
+
+LOOKED_AT = 32
+"""Of an owner's runs, the first that are looked at for one whose provider bears it now."""
 
 RETRY_SECONDS = 30
 """After which whoever was refused may ask again."""
@@ -21,7 +26,7 @@ class RunLimits:
     Attributes
     ----------
     running
-        Runs at the same time; more wait in the queue.
+        Runs at the same time at the most; more wait in the queue. Fewer may go on, see :class:`Admission`.
     queued
         Runs that may wait; one more is refused.
     running_per_user
@@ -38,9 +43,9 @@ class RunLimits:
         How long a run waits for people before its process is ended, to be brought back with the answer.
     """
 
-    running: int = 10
+    running: int = 64
     queued: int = 1_000
-    running_per_user: int = 8
+    running_per_user: int = 48
     queued_per_user: int = 500
     asking_per_user: int = 16
     launch_seconds: float = 60.0
@@ -54,6 +59,11 @@ class Waiting(Protocol):
     @property
     def owner(self) -> str:
         """Whose it is."""
+        ...
+
+    @property
+    def keys(self) -> Mapping[str, str]:
+        """The keys that its models are asked with."""
         ...
 
 
@@ -70,13 +80,17 @@ class RunQueue(Generic[W]):
     ----------
     limits
         How many places there are.
+    admission
+        Says which of them can be taken now; all of them, where nothing is given.
     """
 
-    def __init__(self, limits: RunLimits) -> None:
+    def __init__(self, limits: RunLimits, admission: Admission | None = None) -> None:
         self._limits = limits
+        self._admission = admission
         # By owner, the one whose turn it is first; sets that keep their order.
         self._waiting: OrderedDict[str, dict[W, None]] = OrderedDict()
-        self._placed: dict[W, None] = {}
+        # With the keys that were counted: what is told to a run that is brought back may have others.
+        self._placed: dict[W, frozenset[str]] = {}
         self._asking: dict[W, None] = {}
         self._count: Counter[tuple[str, str]] = Counter()
         self._size = 0
@@ -87,6 +101,11 @@ class RunQueue(Generic[W]):
     def waiting(self) -> int:
         """How many runs wait."""
         return self._size
+
+    @property
+    def held_up(self) -> bool:
+        """Whether runs wait for more than a place: it may be their turn without that any other ends."""
+        return bool(self._waiting) and len(self._placed) < self._limits.running
 
     @contextmanager
     def admitted(self, owner: str) -> Iterator[None]:
@@ -135,11 +154,16 @@ class RunQueue(Generic[W]):
 
     def next(self) -> W | None:
         """Give a place to the run whose turn it is; None where there is no place, or nobody may have it."""
-        if len(self._placed) >= self._limits.running:
+        placed = len(self._placed)
+        if not self._waiting or placed >= self._limits.running:
+            return None
+        if self._admission is not None and not self._admission.room(placed):
             return None
         for owner, runs in self._waiting.items():
             if self._count["placed", owner] < self._limits.running_per_user:
-                run = next(iter(runs))
+                run = next(filter(self._borne, islice(runs, LOOKED_AT)), None)
+                if run is None:
+                    continue
                 self._forget(run)
                 if owner in self._waiting:
                     self._waiting.move_to_end(owner)
@@ -156,7 +180,9 @@ class RunQueue(Generic[W]):
         if run in self._waiting.get(run.owner, ()):
             self._forget(run)
         if run in self._placed:
-            del self._placed[run]
+            keys = self._placed.pop(run)
+            if self._admission is not None:
+                self._admission.end(keys)
             self._drop("placed", run.owner)
         if run in self._asking:
             del self._asking[run]
@@ -183,6 +209,9 @@ class RunQueue(Generic[W]):
             self._positions = {each: at for at, each in enumerate(self._in_turn(), 1)}
         return self._positions[run]
 
+    def _borne(self, run: W) -> bool:
+        return self._admission is None or self._admission.bears(run.keys.values())
+
     def _in_turn(self) -> Iterator[W]:
         turns = [iter(runs) for runs in self._waiting.values()]
         while turns:
@@ -194,7 +223,9 @@ class RunQueue(Generic[W]):
             turns = going
 
     def _place(self, run: W) -> None:
-        self._placed[run] = None
+        self._placed[run] = keys = frozenset(run.keys.values())
+        if self._admission is not None:
+            self._admission.begin(keys)
         self._count["placed", run.owner] += 1
 
     def _forget(self, run: W) -> None:

@@ -110,12 +110,10 @@ def left_over(store: Store, files: RunFiles, *, alone: bool) -> Iterable[str]:
         with suppress(OSError):
             found[job_id] = max(found.get(job_id, 0.0), entry.stat().st_mtime)
     sure = time.time() - SURE_SECONDS
-    # The executions are looked up behind the files: what was accepted meanwhile is known by now.
-    return [
-        job_id
-        for job_id, changed in found.items()
-        if (alone or changed < sure) and not store.executions.count(id=job_id)
-    ]
+    # The executions are looked up behind the files: what was accepted meanwhile is known by now. All at once:
+    # one by one, ten thousand take half a second.
+    known = set(store.executions.ids())
+    return [job_id for job_id, changed in found.items() if (alone or changed < sure) and job_id not in known]
 
 
 def forget_requests(store: Store) -> None:

@@ -57,6 +57,7 @@ log = logging.getLogger(__name__)
 class Kept(Standing):
     """What is looked at of an execution to say whether it is kept."""
 
+    batch: str | None
     ended: str
     """When, or when it was imported; of one that goes on, when it was accepted."""
     result_file: str | None
@@ -236,6 +237,9 @@ def plan_of(store: Store, files: RunFiles, rules: RetentionRules, now: datetime)
     known, _ = store.executions.bodies(_kept, limit=None)
     sizes = files.sizes()
     held = _held(known) | set(store.deliveries.ids(done=False))
+    # What a batch has begun, it may retry, go on with, or share out.
+    going = {each for state in ("running", "paused") for each in store.batches.ids(status=state)}
+    held |= {each.id for each in known if each.batch in going}
     ended = sorted((each for each in known if each.status in ENDED), key=lambda each: (each.ended, each.id))
     plan = Plan(executions=len(known), bytes=sum(each.whole for each in sizes.values()))
     staying: list[Kept] = []
@@ -293,6 +297,7 @@ def _kept(body: bytes) -> Kept:
         resumed_by=said.get("resumed_by"),
         to_resume=said.get("to_resume", False),
         booked=said.get("booked"),
+        batch=said.get("batch"),
         ended=said.get("imported_at") or said.get("ended_at") or said["created_at"],
         result_file=said.get("result_file"),
     )

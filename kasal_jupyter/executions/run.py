@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -35,6 +35,7 @@ import orjson
 
 from kasal_jupyter.errors import KasalError, StoreError, WorkerLost
 from kasal_jupyter.events.event import AFTER_END, ErrorInfo
+from kasal_jupyter.executions.admission import keys_of
 from kasal_jupyter.executions.backends.backend import Backend, Exit, FarBackend, OnExit, OnLines, RunHandle
 from kasal_jupyter.executions.client_calls import ClientCalls
 from kasal_jupyter.executions.feed import Feed, event_of
@@ -119,6 +120,14 @@ class Keeper(Protocol):
         """Hear that the run has begun, asks a person, was answered, or has ended."""
         ...
 
+    def asked(self, run: Run, event: Mapping[str, Any]) -> None:
+        """Hear how a model that the run has asked has answered, or failed."""
+        ...
+
+    def held(self, run: Run) -> dict[str, float]:
+        """Give the seconds for which some of the run's models may not be asked, by their names."""
+        ...
+
     def stored(self, run: Run) -> None:
         """Hear that the run is over and stored, or that it could not be before the server's end."""
         ...
@@ -161,6 +170,8 @@ class Run:
     ) -> None:
         self.spec = spec
         self.owner = owner
+        self.keys = keys_of(spec)
+        """What its models are asked with: digests of the keys, by the models' names."""
         self.feed = feed
         self.replays = spec.source is not None and spec.source.verb == "replay"
         """Whether nothing is done in it but to give a record again."""
@@ -250,6 +261,14 @@ class Run:
         except OSError:
             log.exception("the journal of %s could not be closed", self.spec.job_id)
         await self._chores.finish(STOP_SECONDS)
+
+    def hold(self, waits: Mapping[str, float]) -> None:
+        """Have the run ask some models only after some seconds."""
+        if waits and self._handle is not None and not self._is_over():
+            try:
+                self._handle.send(RunMessage(type="hold", hold=dict(waits)))
+            except Exception:
+                log.exception("%s could not be held up", self.spec.job_id)
 
     async def hurry(self) -> None:
         """Have a run that has ended be done with: nothing more is waited for that its process might say."""
@@ -344,6 +363,7 @@ class Run:
             # It was told to meanwhile, or took too long.
             await self._kill()
             return
+        self.hold(self._keeper.held(self))
         if self._far and self.phase is Phase.LAUNCHING:
             self._mind_launch(self._launch_seconds + COLD_SECONDS)
         unsent, self._unsent = self._unsent, []
@@ -436,6 +456,7 @@ class Run:
         """Take the events that count at this moment: before the end, the end, or what may follow it."""
         taken: list[bytes] = []
         notes: list[bytes] = []
+        answers: list[bytes] = []
         wishes: list[bytes] = []
         over = self.ended
         for line in lines:
@@ -458,8 +479,16 @@ class Run:
                 continue
             taken.append(line)
             over = ends
+            if self.keys and any(mark in line for mark in _ANSWERS):
+                answers.append(line)
         if taken:
             self._write(taken, begins=True)
+        for line in answers:
+            try:
+                self._keeper.asked(self, _look(line))
+            except Exception:
+                # Nothing of the run hangs on it.
+                log.exception("an answer to %s could not be learnt from", self.spec.job_id)
         for line in notes:
             self._chores.begin(self._note(_look(line).get("note")))
         for line in wishes:
@@ -687,6 +716,9 @@ class Run:
 
 _MARKS = (b'"execution_status"', b'"error"')
 """What a line must contain to be worth parsing before the end: it may say how the run ends."""
+
+_ANSWERS = (b'"llm_response"', b'"llm_failed"')
+"""What a line contains that tells of a model's answer, or of none."""
 
 
 def _look(line: bytes) -> dict[str, Any]:

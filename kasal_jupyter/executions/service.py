@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+import random
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cache, partial
@@ -18,6 +19,7 @@ from kasal_jupyter.errors import Conflict, KasalError, NotFound, StoreError, Una
 from kasal_jupyter.events.event import ErrorInfo
 from kasal_jupyter.events.summary import RunSummary
 from kasal_jupyter.executions.acceptance import Asked, KeyedRequest, Prepared, queued_event, started_with
+from kasal_jupyter.executions.admission import LOOK_SECONDS, REFUSALS, Admission
 from kasal_jupyter.executions.allowances import Allowances, forget_holds
 from kasal_jupyter.executions.backends.backend import Backend, FarBackend
 from kasal_jupyter.executions.cassettes import Played
@@ -63,6 +65,9 @@ STORED_SECONDS = 5.0
 
 LATEST = 20
 """Executions of a crew among which its latest run is looked for."""
+
+SPREAD = 0.25
+"""By how much of themselves the waits of a key's runs differ."""
 
 CLOSE_SECONDS = 1.0
 """How long what goes on beside the runs may take to be done at the server's end."""
@@ -126,7 +131,9 @@ class Runs:
         self.passing = passing
         self.presence = Presence(folder / "servers")
         self._runs: dict[str, Run] = {}
-        self._queue: RunQueue[Run] = RunQueue(self.limits)
+        self._admission = Admission(self.limits.running, backend)
+        self._queue: RunQueue[Run] = RunQueue(self.limits, self._admission)
+        self._again: asyncio.TimerHandle | None = None
         self._states: dict[str, str] = {}
         self._coming: set[str] = set()
         self._left: set[str] = set()
@@ -399,6 +406,8 @@ class Runs:
         The backend is left to its owner.
         """
         self._closing = True
+        if self._again is not None:
+            self._again.cancel()
         ends = await asyncio.gather(
             *(run.leave() if self._stays(run) else run.interrupt() for run in list(self._runs.values())),
             return_exceptions=True,
@@ -827,6 +836,25 @@ class Runs:
         if self.on_move is not None:
             self.on_move(run.spec.job_id)
 
+    def asked(self, run: Run, event: Mapping[str, Any]) -> None:
+        """Learn from an answer how much the provider bears; of a refusal, all runs of the same key hear."""
+        key = run.keys.get(event.get("model", ""))
+        if key is None or event.get("recorded"):
+            return
+        if event["type"] == "llm_response":
+            self._admission.answered(key)
+            self._pump()
+        elif (code := event["error"]["code"]) in REFUSALS:
+            wait = event.get("failure", {}).get("wait") if code == "RATE_LIMIT" else None
+            if held := self._admission.refused(key, wait):
+                for other in list(self._runs.values()):
+                    if other is not run:
+                        other.hold(_spread({name: held for name, its in other.keys.items() if its == key}))
+
+    def held(self, run: Run) -> dict[str, float]:
+        """Give for how long some of a run's models may not be asked."""
+        return _spread({name: left for name, key in run.keys.items() if (left := self._admission.held(key))})
+
     def stored(self, run: Run) -> None:
         """Let go of a run: the store answers for it from now on."""
         job_id = run.spec.job_id
@@ -841,12 +869,18 @@ class Runs:
     # -- inside --------------------------------------------------------------------------------------
 
     def _pump(self) -> None:
-        """Launch what the limits admit."""
+        """Launch what the limits admit, the machine and the providers."""
         while not self._closing and (run := self._queue.next()) is not None:
             run.launch()
+        if self._again is None and self._queue.held_up and not self._closing:
+            self._again = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._pump_again)
         if self._runs and not self._minding:
             self._minding = True
             self._chores.begin(self._mind_stop_requests())
+
+    def _pump_again(self) -> None:
+        self._again = None
+        self._pump()
 
     async def _current(self, execution: Execution) -> Execution:
         if run := self._runs.get(execution.id):
@@ -947,6 +981,11 @@ async def _within(waiting: Awaitable[object], seconds: float) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+def _spread(waits: dict[str, float]) -> dict[str, float]:
+    """Make waits differ, so that runs that were held up together do not come back together."""
+    return {name: seconds * random.uniform(1, 1 + SPREAD) for name, seconds in waits.items()}  # noqa: S311
 
 
 def _fitting(execution: Execution, fields: dict[str, Any]) -> dict[str, Any]:

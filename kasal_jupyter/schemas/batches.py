@@ -289,6 +289,7 @@ class StoredRow(Document):
     job_id: str | None = None
     shared_with: int | None = None
     attempts: int = 0
+    cuts: int = Field(0, description="How often it was cut off with its server as it ran.")
     recorded: bool = False
     output: str | None = None
     structured: Any = None

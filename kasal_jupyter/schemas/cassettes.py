@@ -39,7 +39,7 @@ def _expression(text: str) -> str:
     import re2  # type: ignore[import-untyped]
 
     try:
-        re2.compile(text.encode(), _options())
+        re2.compile(text.encode(), re2_options())
     except re2.error as error:
         reason = error.args[0] if error.args else error
         said = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
@@ -53,7 +53,8 @@ def _no_job(name: str) -> str:
     return name
 
 
-def _options() -> Any:
+def re2_options() -> Any:
+    """Give how expressions on foreign text are read: within a memory, and telling nobody."""
     import re2
 
     options = re2.Options()
@@ -171,7 +172,7 @@ class Settling:
     def __init__(self, varies: Iterable[str] = (), folder: str = "") -> None:
         import re2
 
-        self._expressions = [re2.compile(each.encode(), _options()) for each in varies]
+        self._expressions = [re2.compile(each.encode(), re2_options()) for each in varies]
         self._folder = folder
 
     def settled(self, value: T) -> T:

@@ -10,6 +10,7 @@ from typing_extensions import TypedDict  # pydantic reads no other on Python 3.1
 
 from kasal_jupyter.schemas.base import WHOLE, Document, Given, Listed, ListQuery, Model, Name, Query, called
 from kasal_jupyter.schemas.cassettes import Cassette
+from kasal_jupyter.schemas.datasets import RatingGiven, Thumb
 from kasal_jupyter.schemas.people import AskedKind, OnTimeout
 from kasal_jupyter.schemas.tasks import TaskState
 from kasal_jupyter.schemas.tools import ClientTool
@@ -388,6 +389,8 @@ class Execution(Document):
         False, description="Whether a server is to go on with it, since a crash of its own has cut it off."
     )
     resumed_by: str | None = Field(None, description="The execution that goes on with it: the latest.")
+    rating: RatingGiven | None = Field(None, description="What somebody makes of it.")
+    thumb: Thumb | None = Field(None, description="The rating's.")
     imported_at: str | None = Field(None, description="When it was brought here, where it ran elsewhere.")
     idempotency_key: str | None = Field(None, description="The owner and the key it was asked for with.")
     request_digest: str | None = Field(None, description="Of what was asked for with that key.")
@@ -400,6 +403,7 @@ class ExecutionQuery(ListQuery):
 
     crew_id: str | None = Field(None, description="One crew's executions.")
     status: Status | None = Field(None, description="Those in one state.")
+    thumb: Thumb | None = Field(None, description="Those that are rated so.")
     batch: str | None = Field(None, description="The rows of one batch.")
     schedule: str | None = Field(None, description="Those that one schedule has started.")
     since: str | None = Field(
@@ -456,6 +460,7 @@ class ExecutionStatus(Model):
     calls: Calls = Field(
         default_factory=Calls, description="How many calls a record has answered, and what that has saved."
     )
+    rating: RatingGiven | None = Field(None, description="What somebody makes of it, where it is rated.")
     imported_at: str | None = Field(None, description="When it was imported, where it ran elsewhere.")
     batch: str | None = Field(None, description="The batch that it is a row of.")
     schedule: str | None = Field(None, description="The schedule that has started it.")

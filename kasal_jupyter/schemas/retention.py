@@ -59,7 +59,7 @@ class PruneReport(Model):
     steps: list[PruneStep] = Field(description="By action and rule; those that concern nothing are left out.")
     held: int = Field(
         description="Executions that a rule would delete, and that stay: they go on, others that may go on "
-        "take their answers from them, or their webhooks are being delivered."
+        "take their answers from them, their batch has not ended, or their webhooks are being delivered."
     )
     executions: int = Field(description="How many there are, after it.")
     bytes: int = Field(description="Bytes that their journals, files and logs have, after it.")

@@ -326,12 +326,17 @@ class RunToolAnswer(Model):
 class RunMessage(Model):
     """What the server sends a run's process, one JSON line each.
 
-    ``run`` comes first, then any number of ``tool_answer``, ``noted`` and ``reserved``, and ``stop`` at most
-    once.
+    ``run`` comes first, then any number of ``tool_answer``, ``noted``, ``reserved`` and ``hold``; ``stop``
+    once at most.
     """
 
-    type: Literal["run", "tool_answer", "noted", "reserved", "stop"]
+    type: Literal["run", "tool_answer", "noted", "reserved", "hold", "stop"]
     spec: RunSpec | None = None
     answer: RunToolAnswer | None = None
     note: int | None = Field(None, description="All that came before this note is recorded.")
     reserved: Reserved | None = None
+    hold: dict[str, float] = Field(
+        default_factory=dict,
+        description="Seconds before which models may not be asked, by their names: a provider has said so to "
+        "another run with the same key.",
+    )

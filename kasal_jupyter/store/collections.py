@@ -14,6 +14,7 @@ from kasal_jupyter.schemas.allowances import Allowance, Hold
 from kasal_jupyter.schemas.base import Document
 from kasal_jupyter.schemas.batches import StoredBatch, StoredRow
 from kasal_jupyter.schemas.crews import Crew, CrewVersion, CrewVersionBody
+from kasal_jupyter.schemas.datasets import Dataset, KeptRow
 from kasal_jupyter.schemas.executions import Execution, StopRequest
 from kasal_jupyter.schemas.mcp import McpServer
 from kasal_jupyter.schemas.memory import KnowledgeSource, Memory, Passage
@@ -128,12 +129,28 @@ EXECUTIONS = Collection(
     Execution,
     (
         *("crew_id", "owner", "status", "server", "idempotency_key", "booked", "to_resume"),
-        *("batch", "schedule"),
+        *("batch", "schedule", "thumb"),
     ),
-    facets=("owner", "crew_id", "status", "created_at"),
+    facets=("owner", "crew_id", "status", "created_at", "thumb"),
     sorted=("crew_name", "duration"),
     searched=("crew_name", "result"),
     grams=True,
+)
+DATASETS = Collection(
+    "datasets",
+    Dataset,
+    ("owner", "name"),
+    facets=("owner", "name"),
+    sorted=("name", "updated_at"),
+    searched=("name",),
+    counted="owner",
+)
+DATASET_ROWS = Collection(
+    "dataset_rows",
+    KeptRow,
+    ("dataset_id",),
+    order="position",
+    counted="owner",
 )
 BATCHES = Collection(
     "batches",
@@ -231,6 +248,8 @@ CATALOG: tuple[Collection[Any], ...] = (
     AGENTS,
     TASKS,
     EXECUTIONS,
+    DATASETS,
+    DATASET_ROWS,
     BATCHES,
     BATCH_ROWS,
     RUN_REQUESTS,

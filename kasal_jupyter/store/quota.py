@@ -108,8 +108,8 @@ class Quota:
         used = used_bytes(store, owner, job)
         if self.most_bytes and used > self.most_bytes and more_bytes(store, owner, job) > 0:
             raise QuotaExceeded(
-                f"Your crews with their versions, tools, knowledge and memories would take {used:,} bytes, "
-                f"and may take {self.most_bytes:,}; delete some, or ask an administrator",
+                "Your crews with their versions, batches, tools, knowledge and memories would take "
+                f"{used:,} bytes, and may take {self.most_bytes:,}; delete some, or ask an administrator",
                 used=used,
                 limit=self.most_bytes,
             )

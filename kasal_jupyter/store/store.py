@@ -17,6 +17,7 @@ from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.allowances import Allowance, Hold
 from kasal_jupyter.schemas.batches import StoredBatch, StoredRow
 from kasal_jupyter.schemas.crews import Crew, CrewVersion, CrewVersionBody
+from kasal_jupyter.schemas.datasets import Dataset, KeptRow
 from kasal_jupyter.schemas.executions import Execution, StopRequest
 from kasal_jupyter.schemas.mcp import McpServer
 from kasal_jupyter.schemas.memory import KnowledgeSource, Memory, Passage
@@ -36,6 +37,8 @@ from kasal_jupyter.store.collections import (
     BATCHES,
     CATALOG,
     CREWS,
+    DATASET_ROWS,
+    DATASETS,
     DELIVERIES,
     EXECUTIONS,
     HOLDS,
@@ -91,9 +94,9 @@ class Store:
         The TinyDB itself, with all of its API.
     quota
         How much users may have stored.
-    crews, crew_versions, crew_version_bodies, agents, tasks, executions, batches, batch_rows, run_requests,
-    stop_requests, deliveries, ledger, allowances, holds, signing_secrets, users, sessions, api_keys, tools,
-    mcp_servers, providers, memories, knowledge, passages, settings
+    crews, crew_versions, crew_version_bodies, agents, tasks, executions, datasets, dataset_rows, batches,
+    batch_rows, run_requests, stop_requests, deliveries, ledger, allowances, holds, signing_secrets, users,
+    sessions, api_keys, tools, mcp_servers, providers, memories, knowledge, passages, settings
         The collections.
     """
 
@@ -110,6 +113,8 @@ class Store:
         self.agents: Repository[Agent] = self.repository(AGENTS)
         self.tasks: Repository[Task] = self.repository(TASKS)
         self.executions: Repository[Execution] = self.repository(EXECUTIONS)
+        self.datasets: Repository[Dataset] = self.repository(DATASETS)
+        self.dataset_rows: Repository[KeptRow] = self.repository(DATASET_ROWS)
         self.batches: Repository[StoredBatch] = self.repository(BATCHES)
         self.batch_rows: Repository[StoredRow] = self.repository(BATCH_ROWS)
         self.run_requests: Repository[RunRequest] = self.repository(RUN_REQUESTS)

@@ -229,10 +229,10 @@ class CrewExecutor(AgentExecutor):
         return {}  # They are for the engine.
 
     def kickoff(self, *_args: Any, **_options: Any) -> None:
-        """Take the steps, until the agent has answered."""
+        """Take the steps; some do nothing once the agent has answered."""
         following = _following()
         steps = list(following[_START])
-        while steps and not (self._finalize_called and self.state.is_finished):
+        while steps:
             name = steps.pop()
             # What a step sets in its context holds for that step.
             outcome = copy_context().run(getattr(self, name))

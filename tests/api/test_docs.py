@@ -1,5 +1,7 @@
 """The API's page in a real browser."""
 
+import json
+import re
 from urllib.parse import urlsplit
 
 import httpx
@@ -25,11 +27,19 @@ def page(browser):
 
 @pytest.fixture
 def few(page, live_server):
-    """Let the page show a few operations only: to draw them all takes ten seconds of a processor."""
+    """Let the page show a few operations only, and what they are about: all take it ten seconds."""
     document = httpx.get(f"{live_server.url}/v1/openapi.json").json()
-    shown = ("/auth/me", "/auth/login", "/crews")
-    paths = {path: document["paths"][path] for path in shown}
-    page.route("**/v1/openapi.json", lambda route: route.fulfill(json={**document, "paths": paths}))
+    paths = {path: document["paths"][path] for path in ("/auth/me", "/auth/login", "/crews")}
+    components = {kind: dict[str, object]() for kind in document["components"]}
+    components["securitySchemes"] = document["components"]["securitySchemes"]
+    parts = [paths]
+    while parts:
+        for kind, name in re.findall(r'"#/components/(\w+)/(\w+)"', json.dumps(parts.pop())):
+            if name not in components[kind]:
+                components[kind][name] = document["components"][kind][name]
+                parts.append(components[kind][name])
+    shown = {**document, "paths": paths, "components": components}
+    page.route("**/v1/openapi.json", lambda route: route.fulfill(json=shown))
 
 
 def operation(page, name):

@@ -14,7 +14,7 @@ import pytest
 from benchmarks.hostile import AGENT, TASK, many, tool
 from kasal_jupyter.api.routes import RESOURCES
 from tests.accounts import PASSWORD
-from tests.sample_crews import ENDED, crew_body, new_crew, start, wait_for
+from tests.sample_crews import ENDED, crew_body, new_crew, slow_crew, start, wait_for
 from tests.server import start_server
 
 MOST_SECONDS = float(os.environ.get("LOOP_MOST", "0.08"))
@@ -90,10 +90,12 @@ def test_every_resource_as_it_is_read_for_the_first_time(api):
     user = send(api, "POST", "/users", 201, email="loop@example.com", password=PASSWORD).json()["id"]
     tokens = send(api, "POST", "/auth/login", 200, email="loop@example.com", password=PASSWORD).json()
     key = send(api, "POST", "/auth/keys", 201, name="k").json()
+    batch = send(api, "POST", "/batches", 202, crew_id=crew, rows=[{"inputs": {"topic": "tea"}}]).json()
     known = {
         "crew_id": crew,
         "job_id": job,
         "other_id": job,
+        "batch_id": batch["id"],
         "version": "1",
         "agent_id": agent["id"],
         "task_id": task["id"],
@@ -118,6 +120,18 @@ def test_every_resource_as_it_is_read_for_the_first_time(api):
     send(api, "GET", f"/crews/{crew}/export?format=crewai", 200)
     send(api, "POST", f"/crews/{crew}/check", 200, inputs={"topic": "tea"})
     send(api, "GET", "/executions?search=tea", 200)
+
+
+def test_a_batch_of_many_rows(api):
+    crew = new_crew(api, slow_crew())
+    rows = [{"inputs": {"topic": f"{number} {'x' * 200}"}} for number in range(6_000)]
+    path = (
+        f"/batches/{send(api, 'POST', '/batches', 202, crew_id=crew, rows=rows, concurrency=1).json()['id']}"
+    )
+    for place in (path, f"{path}/rows?limit=1000", f"{path}/results?format=csv", f"{path}/results"):
+        send(api, "GET", place, 200)
+    send(api, "POST", f"{path}/stop", 200)
+    send(api, "DELETE", path, 204)
 
 
 def test_a_crew_with_as_much_as_one_may_have(api):

@@ -38,12 +38,18 @@ def adas(ada):
         },
     )
     assert tool.status_code == 201, tool.text
+    rating = ada.put(f"/executions/{execution['job_id']}/rating", json={"thumb": "up"})
+    assert rating.status_code == 200, rating.text
+    dataset = ada.post("/datasets", json={"name": "Hers", "rated": {}})
+    assert dataset.status_code == 201, dataset.text
+    assert dataset.json()["total"] == 1
     return {
         "crew_id": crew_id,
         "agent_id": crew["agents"][0]["id"],
         "task_id": crew["tasks"][0]["id"],
         "job_id": execution["job_id"],
         "tool_id": tool.json()["tool_id"],
+        "dataset_id": dataset.json()["id"],
     }
 
 
@@ -58,6 +64,8 @@ READS = [
     "/executions/{job_id}/artifacts",
     "/tools/custom/{tool_id}",
     "/memory/{crew_id}",
+    "/datasets/{dataset_id}",
+    "/datasets/{dataset_id}/rows",
 ]
 
 WRITES = [
@@ -75,6 +83,11 @@ WRITES = [
     ("PUT", "/tools/custom/{tool_id}", {"description": "Taken"}),
     ("DELETE", "/tools/custom/{tool_id}", None),
     ("POST", "/memory/{crew_id}/clear", {"type": "all"}),
+    ("PUT", "/executions/{job_id}/rating", {"thumb": "down"}),
+    ("DELETE", "/executions/{job_id}/rating", None),
+    ("PUT", "/datasets/{dataset_id}", {"name": "Taken"}),
+    ("POST", "/datasets/{dataset_id}/rows", {"rows": [{"inputs": {}}]}),
+    ("DELETE", "/datasets/{dataset_id}", None),
 ]
 
 

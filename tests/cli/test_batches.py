@@ -89,3 +89,24 @@ def test_ctrl_c_pauses_it_and_writes_what_there_is(terminal):
     with (terminal.folder / "part.csv").open(newline="") as file:
         assert {each["status"] for each in csv.DictReader(file)} <= {"running", "waiting"}
     assert terminal.run("batches", "stop", "last")[0] == 0
+
+
+@posix
+def test_a_server_that_is_killed_loses_no_row(terminal):
+    terminal.write(
+        "tenths.yaml", (terminal.folder / "crew.yaml").read_text().replace("answer_words: 6", "latency: 0.5")
+    )
+    terminal.write("many.csv", "topic\n" + "".join(f"tea {each}\n" for each in range(10)))
+    process = terminal.start("map", "tenths.yaml", "many.csv", "-o", "whole.csv", "--concurrency", "3")
+    line = ""
+    while not (" of 10 rows" in line and "  0 of" not in line):
+        line = process.stderr.readline()
+        assert line, "it ended early"
+    (server,) = json.loads(terminal.run("server", "list", "--json")[1])
+    os.kill(server["pid"], signal.SIGKILL)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    with (terminal.folder / "whole.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [each["status"] for each in rows] == ["completed"] * 10
+    assert len({each["job_id"] for each in rows}) == 10

@@ -6,6 +6,8 @@ import asyncio
 import errno
 import os
 import threading
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import orjson
 import pytest
@@ -632,6 +634,7 @@ def test_a_thousand_waiting_runs_cost_no_more_each_than_ten():
 
     class Waits:
         compared = 0
+        keys: Mapping[str, str] = MappingProxyType({})
 
         def __init__(self, owner):
             self.owner = owner

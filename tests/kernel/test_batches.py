@@ -44,7 +44,8 @@ def runs_of(api, name):
 def test_a_crew_is_mapped_over_a_frame_and_the_same_again_costs_nothing(kernel, api):
     cell = kernel.run("%kasal map Tasting df --out tasted")
     assert "takes {lang}, and df has no such column; did you mean --columns lang=language?" in cell.error
-    assert kernel.run("%kasal map Tasting missing --out tasted").status == "error"
+    assert "no variable 'dff'; did you mean 'df'?" in kernel.run("%kasal map Tasting dff --out tasted").error
+    assert "The rows come first" in kernel.run("%kasal map Tasting lang=de --out tasted").error
     assert runs_of(api, "Tasting") == []
 
     line = "%kasal map Tasting df --columns lang=language --out tasted --concurrency 2"
@@ -93,6 +94,13 @@ def test_rows_that_fail_cost_only_themselves_and_are_done_again_apart(kernel):
     assert "1 row done again that had failed: 1 failed again" in cell.updates[-1]["text/plain"]
     assert kernel.value("[list(again.retried.index), again.id == done.id]") == [[1], True]
     assert kernel.value("[row.attempts for row in again.rows]") == [1, 2]
+    # It is followed again, and waited for.
+    ok(kernel.run("again.retry().wait()"))
+    assert kernel.value("[row.attempts for row in again.rows]") == [1, 3]
+    assert kernel.value("[name for name in dir(again) if name[0] != '_']") == [
+        *("batch", "cost", "failed", "frame", "id", "lost", "pause", "resume", "retried", "retry", "rows"),
+        *("status", "stop", "wait"),
+    ]
     cell = kernel.run(f"c.map({rows}[1:], out='none', run_budget=bound)")
     assert cell.status == "error"
     assert "All 1 row of batch_" in cell.error
@@ -100,7 +108,7 @@ def test_rows_that_fail_cost_only_themselves_and_are_done_again_apart(kernel):
 
 def test_an_interrupt_pauses_it_and_the_cell_run_again_goes_on(kernel, api):
     crew(kernel, "Slow tasting", "{latency: 0.7}")
-    line = '%kasal map "Slow tasting" df[1:] lang=fr --out slow --concurrency 1'
+    line = "%kasal map Slow tasting df[1:] lang=fr --out slow --concurrency 1"
     cell = kernel.start(line)
     kernel.until(lambda: any("1 completed" in each["text/plain"] for each in cell.updates))
     kernel.interrupt()
@@ -120,6 +128,16 @@ def test_an_interrupt_pauses_it_and_the_cell_run_again_goes_on(kernel, api):
     ok(kernel.run(line))
     assert kernel.value("list(slow.status)") == ["completed"] * 3
     assert len(runs_of(api, "Slow tasting")) == 3
+
+
+def test_a_budget_that_is_used_up_pauses_it_and_a_larger_one_goes_on(kernel):
+    line = "%kasal map Tasting df lang=it --out tight --concurrency 2 --max-tokens"
+    cell = kernel.run(f"{line} 250")
+    assert "is paused: BUDGET_EXCEEDED: " in cell.error
+    assert "run the cell again with a larger budget" in cell.error
+    assert "BUDGET_EXCEEDED" in cell.updates[-1]["text/html"]
+    ok(kernel.run(f"{line} 25000"))
+    assert kernel.value("list(tight.status)") == ["completed"] * 4
 
 
 def test_a_kernel_that_dies_loses_nothing(kernel, live_server, api, tmp_path):

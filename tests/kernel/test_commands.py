@@ -220,6 +220,23 @@ def test_export_and_import_round_trip(kernel, api, folder):
     assert [task["description"] for task in one["tasks"]] == [task["description"] for task in two["tasks"]]
 
 
+def test_a_run_is_exported_imported_and_pruned(kernel, api, ran, folder):
+    assert f"{ran} → run.zip" in kernel.run(f"%kasal export {ran} run.zip").text
+    assert "is there already" in kernel.run(f"%kasal export {ran} run.zip").error
+    came = kernel.run("%kasal import run.zip").text
+    assert f"Report Crew, completed, {came.split(' event')[0].split()[-1]} events" in came
+    assert f"(was {ran})" in came
+    job_id = came.partition(":")[0]
+    assert api.get(f"/executions/{job_id}").json()["imported_at"] is not None
+    (folder / "crew.yaml").write_text("agents: {}")
+    assert "import those by themselves" in kernel.run("%kasal import run.zip crew.yaml").error
+    kept = "%kasal prune --dry-run --execution-days 0 --executions 0 --bytes"
+    assert "Nothing is to go" in shown(kernel, f"{kept} 0")
+    assert "they take more than is kept" in shown(kernel, f"{kept} 1B")
+    assert "is no size" in kernel.run("%kasal prune --bytes much").error
+    assert api.delete(f"/executions/{job_id}").status_code == 204
+
+
 def test_export_prints_a_cell_that_makes_the_same_crew(kernel, api):
     body = crew_body(f"A crew with {'a very long name ' * 8}".strip())
     body["tasks"][0]["description"] = 'Fill in {{topic}} as {"a": {"b": 1}} about {topic}'

@@ -129,6 +129,17 @@ def test_a_run_may_be_named_by_its_number_or_as_the_last(kernel, crews):
     assert words(kernel, f"%kasal run --again {crews} topic=tea --max-c") == ["--max-cost"]
 
 
+def test_a_frame_its_columns_and_batches_are_offered(kernel):
+    kernel.run("import pandas as pd; sorts = pd.DataFrame({'Sort of tea': [], 'price': []})")
+    assert words(kernel, "%kasal map Tabloid so") == ["sorts"]
+    assert words(kernel, "%kasal map Tabloid sorts to") == ["topic="]
+    assert words(kernel, "%kasal map Tabloid sorts --columns to") == ["topic="]
+    assert words(kernel, "%kasal map Tabloid sorts --columns topic=pr") == ["topic=price"]
+    assert words(kernel, "%kasal map Tabloid sorts --retry") == ["--retry-failed"]
+    assert words(kernel, "%kasal batches pa") == ["pause"]
+    assert words(kernel, "%kasal batches set Tabloid --conc") == ["--concurrency"]
+
+
 @pytest.mark.parametrize(
     "line", ["%kasal run Tabloid topic=nope", "%kasal frobnicate ", "%%kasal crew X\na: "]
 )

@@ -56,7 +56,19 @@ def connected(live_server, monkeypatch):
 
 
 def test_all_names_are_there_and_dir_tells_them():
-    names = {"Agent", "Crew", "Run", "RunResult", "Runs", "Task", "connect", "runs", "tool", "usage"}
+    names = {
+        "Agent",
+        "BatchResult",
+        "Crew",
+        "Run",
+        "RunResult",
+        "Runs",
+        "Task",
+        "connect",
+        "runs",
+        "tool",
+        "usage",
+    }
     assert set(kasal.__all__) == names | {"__version__"}
     assert dir(kasal) == sorted(kasal.__all__)
     for name in names - {"runs"}:

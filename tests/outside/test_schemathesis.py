@@ -43,6 +43,8 @@ IN_VAIN = {
     # The runs that there are have asked nothing, tell nobody and write no files, and no crew remembers.
     *("answer_execution_tool_call", "get_execution_webhooks", "get_execution_artifact"),
     "update_memory_entry",
+    # It has completed.
+    *("pause_batch", "resume_batch", "retry_batch", "stop_batch"),
     # It has completed, and nothing says at which of its calls another could begin.
     *("resume_execution", "fork_execution"),
     # What they are about shall stay; and see the configuration.
@@ -72,6 +74,9 @@ def document(server):
         other = owner.get(f"/crews/{new_crew(owner, crew_body('Other Crew'))}").json()
         job_id = start(owner, crew_id)
         wait_for(owner, job_id)
+        batch = owner.post("/batches", json={"crew_id": crew_id, "rows": [{"inputs": {}}]}).json()
+        # It is followed to its end.
+        owner.get(f"/batches/{batch['id']}/events")
         running = start(owner, new_crew(owner, slow_crew()))
         there = {
             "/crews/{crew_id}": {"crew_abc123": new_crew(owner, crew_body("Changed Crew"))},
@@ -83,6 +88,7 @@ def document(server):
         "task_001": other["tasks"][0]["id"],
         "job_qwerty123": job_id,
         "job_asdfgh456": job_id,
+        "batch_4t9k2m0x7q1z": batch["id"],
         "gpt-4": "sandbox",
     }
     schemas = _with_ids(document["components"]["schemas"], usual)

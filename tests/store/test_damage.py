@@ -35,7 +35,7 @@ def value_of(name, annotation):
         return None
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return required_of(annotation)
-    return {str: "x", int: 0, bool: False, dict: {}, list: []}[origin or annotation]
+    return {str: "x", int: 0, float: 0.0, bool: False, dict: {}, list: []}[origin or annotation]
 
 
 def required_of(model):

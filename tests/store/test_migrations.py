@@ -21,7 +21,10 @@ from tests.store.lookups import ids
 LANDED = Path(__file__).parent / "landed"
 """A folder of format 1: a document of each collection, other tables, deleted and damaged documents."""
 
-NEW = {"stop_requests", "deliveries", "run_requests"}
+NEW = {
+    *("stop_requests", "deliveries", "run_requests", "batches", "batch_rows"),
+    *("datasets", "dataset_rows", "allowances", "holds"),
+}
 """Collections that format 1 had not."""
 
 

@@ -7,7 +7,8 @@ from email.utils import format_datetime
 import pytest
 
 from kasal_jupyter.events.summary import summarise
-from tests.engine import agent, crew, openai_model, task
+from kasal_jupyter.schemas.spec import RunMessage
+from tests.engine import Record, agent, crew, openai_model, task
 from tests.servers.anthropic_server import AnthropicServer
 from tests.servers.gemini_server import GeminiServer
 from tests.servers.openai_server import OpenAIServer, Reply
@@ -173,6 +174,19 @@ def test_a_stop_ends_the_wait_at_once(engine, tmp_path):
         # It ends by itself: a run that has to be killed has no status of its own.
         assert record.exited.result(60) == 1
     assert len(server.requests) == 1
+
+
+def test_a_model_is_not_asked_before_its_provider_lets_other_runs_of_the_key_ask(engine, tmp_path):
+    async def begin(spec, record):
+        record.handle = await engine.backend.launch(spec, record.take, record.end_with)
+        record.handle.send(RunMessage(type="hold", hold={"gpt": 1.0, "another": 3_600.0}))
+
+    with OpenAIServer(Reply("Five.")) as server:
+        record, before = Record(), datetime.now(UTC)
+        engine.call(begin(counting(tmp_path, openai_model(server.url)), record))
+        record.exited.result(60)
+    assert record.end["status"] == "completed"
+    assert datetime.fromisoformat(record.of("llm_call")[0]["time"]) - before >= timedelta(seconds=1)
 
 
 @pytest.mark.parametrize(

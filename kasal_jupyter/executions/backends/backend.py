@@ -73,6 +73,11 @@ class Backend(Protocol):
         """Whether a run launched now starts at once."""
         ...
 
+    @property
+    def places(self) -> int | None:
+        """How many runs fit at the same time; None: as many as this machine holds."""
+        ...
+
     async def start(self) -> None:
         """Get ready; launching does it too, but then the first run waits for it."""
         ...

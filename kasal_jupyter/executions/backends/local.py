@@ -81,6 +81,11 @@ class LocalBackend:
         """Whether a run launched now starts at once."""
         return self._nursery.warm
 
+    @property
+    def places(self) -> int | None:
+        """As many as this machine holds."""
+        return None
+
     async def start(self) -> None:
         """Warm a worker process up, which takes some seconds.
 

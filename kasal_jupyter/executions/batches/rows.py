@@ -25,7 +25,6 @@ import orjson
 
 from kasal_jupyter.errors import Conflict
 from kasal_jupyter.executions.allowances import is_shared
-from kasal_jupyter.executions.lineage import MOST_ATTEMPTS
 from kasal_jupyter.schemas.batches import (
     BatchCounts,
     BatchReason,
@@ -40,6 +39,9 @@ from kasal_jupyter.schemas.usage import Usage
 from kasal_jupyter.store.collections import BATCH_ROWS
 from kasal_jupyter.store.layout import decode, sql_name
 from kasal_jupyter.store.store import Store
+
+MOST_CUTS = 10
+"""How often a row may be cut off with its server, which it may be the cause of."""
 
 RATE_SECONDS = 30.0
 """Over how long the rows that were done are counted for the rate."""
@@ -280,10 +282,16 @@ def _ended(
         spent_cost = row.before_cost + (usage.cost or 0.0 if paid else 0.0)
     spent_tokens = row.before_tokens + (usage.total_tokens if paid else 0)
     error = fields.get("error")
-    status = _state_after(row, fields)
+    # One that has waited for its turn was not begun, however often its server ended meanwhile.
+    begun = int(bool(fields.get("started_at") or execution.started_at))
+    cut = fields["status"] == "interrupted"
+    cuts = row.cuts + begun if cut and row.status == "running" else row.cuts
+    status = _state_after(cuts, fields)
     output = fields.get("result") if status == "completed" else None
     return {
         "status": status,
+        "attempts": row.attempts if begun or not cut or row.status != "running" else row.attempts - 1,
+        "cuts": cuts,
         "output": output,
         "structured": _structured(output) if batch.structured else None,
         "error": RowError(code=error["code"], message=error["message"]).model_dump() if error else None,
@@ -296,10 +304,10 @@ def _ended(
     }
 
 
-def _state_after(row: StoredRow, fields: Mapping[str, Any]) -> RowState:
+def _state_after(cuts: int, fields: Mapping[str, Any]) -> RowState:
     if fields["status"] == "interrupted":
         # It goes on where it was; what ends its server each time does not do so for ever.
-        return "waiting" if row.attempts < MOST_ATTEMPTS else "failed"
+        return "waiting" if cuts < MOST_CUTS else "failed"
     if _out_of_shared_budget(fields):
         return "waiting"
     ends: dict[str, RowState] = {"completed": "completed", "stopped": "stopped"}
@@ -313,13 +321,15 @@ def _out_of_shared_budget(fields: Mapping[str, Any]) -> bool:
 
 def _mind_budget(store: Store, batch: StoredBatch, fields: Mapping[str, Any]) -> None:
     """Start no more rows where what they share of a budget is used up: none of them could be done."""
-    if _out_of_shared_budget(fields) and batch.status == "running":
-        pause(store, batch, BatchReason(code="BUDGET_EXCEEDED", message=fields["error"]["message"]))
+    if _out_of_shared_budget(fields):
+        pause(store, batch.id, BatchReason(code="BUDGET_EXCEEDED", message=fields["error"]["message"]))
 
 
-def pause(store: Store, batch: StoredBatch, reason: BatchReason | None) -> None:
-    """Have a batch start no more rows."""
-    store.batches.update(batch.id, {"status": "paused", "reason": reason and reason.model_dump()})
+def pause(store: Store, batch_id: str, reason: BatchReason) -> None:
+    """Have a batch start no more rows, where it does."""
+    batch = store.batches.readable(batch_id)
+    if batch is not None and batch.status == "running":
+        store.batches.update(batch_id, {"status": "paused", "reason": reason.model_dump()})
 
 
 def _structured(output: str | None) -> Any:

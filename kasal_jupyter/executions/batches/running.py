@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from kasal_jupyter.crews.crews import Crews
 from kasal_jupyter.crews.versions import whole_version
@@ -105,7 +106,7 @@ class BatchRun:
     async def _step(self, batch: StoredBatch) -> bool:
         """Start what there is room for; say whether nothing is left to do here."""
         if (reason := self._reason_against(batch)) is not None:
-            await self._store.change(lambda: rows.pause(self._store, batch, reason))
+            await self._pause(reason)
             return True
         paused = batch.status == "paused"
         running = rows.running_in(self._store, batch.id)
@@ -158,8 +159,8 @@ class BatchRun:
             self._rest()
         except BudgetUsedUp as error:
             # For all of them: none could be done.
-            reason = BatchReason(code=error.code, message=error.message)
-            await self._store.change(lambda: rows.pause(self._store, batch, reason))
+            with suppress(StoreError):
+                await self._pause(BatchReason(code=error.code, message=error.message))
         except Conflict as error:
             # It is another's by now, or the batch was stopped meanwhile.
             log.debug("row %d of %s is not started: %s", row.index, batch.id, error)
@@ -169,6 +170,9 @@ class BatchRun:
             # A fault of ours: the others go on.
             log.exception("row %d of %s could not be started", row.index, batch.id)
             await self._refused(batch, row, KasalError(f"The row could not be started: {error!r}"))
+
+    async def _pause(self, reason: BatchReason) -> None:
+        await self._store.change(lambda: rows.pause(self._store, self._id, reason))
 
     def _rest(self) -> None:
         self._resting = True
@@ -189,16 +193,19 @@ class BatchRun:
                 await verbs.resume(self._runs, earlier.id, batch.owner, ExecutionResume(), within=claim)
                 return
         whole = await self._crew(batch)
-        shared = [batch.id] if batch.budget is not None else []
-        how = {"tools": batch.tools, "budget": batch.run_budget, "model": batch.model}
-        part_of = {"batch": batch.id, "allowances": shared, "within": claim}
+        given: Any = {
+            "tools": batch.tools,
+            "budget": batch.run_budget,
+            "model": batch.model,
+            "batch": batch.id,
+            "allowances": [batch.id] if batch.budget is not None else [],
+            "within": claim,
+        }
         if not batch.once:
-            await verbs.start(self._runs, whole, row.inputs, batch.owner, **how, **part_of)
+            await verbs.start(self._runs, whole, row.inputs, batch.owner, **given)
             return
         nth = int(row.key.rpartition(":")[2])
-        found, earlier_one = await verbs.once(
-            self._runs, whole, row.inputs, batch.owner, **how, **part_of, nth=nth
-        )
+        found, earlier_one = await verbs.once(self._runs, whole, row.inputs, batch.owner, **given, nth=nth)
         if earlier_one:
             await self._store.change(partial(_answer, self._store, batch, row, found))
 

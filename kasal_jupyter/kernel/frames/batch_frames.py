@@ -133,9 +133,11 @@ def _missing(crew: str, name: str, free: Sequence[str], source: str) -> str:
     """Say that an input has no column, and how that is mended."""
     lower = {each.casefold(): each for each in free}
     near = lower.get(name.casefold()) or nearest_word(name, free) or (free[0] if len(free) == 1 else None)
-    ways = f"did you mean --columns {_pair(name, near)}?" if near is not None else f"it has {_listed(free)}"
-    if near is None:
-        ways = f"{ways}; --columns {name}=COLUMN names another, {name}=VALUE is the same in each row"
+    if near is not None:
+        ways = f"did you mean --columns {_pair(name, near)}?"
+    else:
+        has = f"it has {_listed(free)}; --columns {name}=COLUMN names another, and " if free else ""
+        ways = f"{has}{name}=VALUE is the same in each row"
     return f"{crew} takes {{{name}}}, and {source} has no such column; {ways}"
 
 
@@ -145,9 +147,7 @@ def _pair(name: str, column: str) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     shown = [one_line(each, 60) for each in names[:_MOST_NAMED]]
-    return (
-        ", ".join([*shown, f"{len(names) - len(shown)} more"] if len(names) > len(shown) else shown) or "none"
-    )
+    return ", ".join([*shown, f"{len(names) - len(shown)} more"] if len(names) > len(shown) else shown)
 
 
 # -- rows -----------------------------------------------------------------------------------------------
@@ -276,7 +276,7 @@ def frame_of(rows: Sequence[Mapping[str, Any]]) -> Any:
             import polars as pl
 
             return pl.DataFrame(data, strict=False)
-        import pyarrow as pa  # type: ignore[import-untyped]
+        import pyarrow as pa
 
         return pa.table(data)
     raise CellError("A list of rows needs pandas, polars or pyarrow in this kernel: %pip install pandas")
@@ -413,8 +413,9 @@ class ResultColumns:
         others: dict[str, list[Any]] = {
             "status": [row.status for row in rows],
             "error": [error_text(row) for row in rows],
-            "tokens": [row.tokens for row in rows],
-            "cost": [row.cost for row in rows],
+            # What another row's run has used is counted there: a column's sum is what the batch has used.
+            "tokens": [0 if row.status == "shared" else row.tokens for row in rows],
+            "cost": [0.0 if row.status == "shared" else row.cost for row in rows],
             "duration": [row.duration for row in rows],
             "job_id": [row.job_id for row in rows],
         }

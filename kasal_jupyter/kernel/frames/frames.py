@@ -352,7 +352,7 @@ def _imported(value: Any, name: str) -> Any:
                 continue
     if hasattr(value, "__dataframe__"):
         if "pyarrow" in there:
-            from pyarrow.interchange import from_dataframe  # type: ignore[import-untyped]
+            from pyarrow.interchange import from_dataframe
 
             return from_dataframe(value)
         if "pandas" in there:

@@ -151,8 +151,8 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"there is no option {name}{self._hint(word)}")
             self.error(f"{str(word)!r} is one word too many{self._surplus(word)}")
         for name, value in vars(found).items():
-            # How a word was written says something of inputs alone; elsewhere a text is a plain one.
-            if name != "inputs":
+            # How a word was written says something of Python alone; elsewhere a text is a plain one.
+            if name not in {"inputs", "frame"}:
                 setattr(found, name, _plain(value))
         return found
 

@@ -22,6 +22,7 @@ from kasal_jupyter.kernel.magics.crew_words import begun, joined
 from kasal_jupyter.kernel.magics.notebook_values import Notebook
 from kasal_jupyter.kernel.magics.subcommands import COMMANDS, find_command
 from kasal_jupyter.kernel.session import Session, the_session
+from kasal_jupyter.schemas.base import MOST_LISTED
 
 if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext
@@ -229,7 +230,11 @@ class _Place:
                 return self.quoting(_names(_providers))
             case "server":
                 return self.quoting(_names(_servers))
-            case "output":
+            case "batch":
+                return self.quoting(_names(_batches))
+            case "columns":
+                return self.columns()
+            case "output" | "out" | "frame":
                 return _matching(self.last.raw, self.notebook.variables())
         return Found(self.last.raw, [])
 
@@ -255,6 +260,15 @@ class _Place:
         crew = self.taken()
         done = {word.partition("=")[0] for word in self.given.get("inputs", [])}
         return _matching(name, [f"{each}=" for each in crew if each not in done])
+
+    def columns(self) -> Found:
+        """Give the crew's inputs as ``name=``, or the columns of the frame that stand behind the ``=``."""
+        name, equals, begin = self.last.raw.partition("=")
+        if not equals:
+            return _matching(name, [f"{each}=" for each in self.taken()])
+        named = self.given.get("frame")
+        frame = self.notebook.namespace.get(str(named[0])) if named else None
+        return _matching(begin, [str(each) for each in getattr(frame, "columns", ())])
 
     def taken(self) -> list[str]:
         """Give the names of the inputs that the crew takes, or the run that is repeated has had."""
@@ -386,6 +400,10 @@ def _names(question: Callable[[Client], list[str]]) -> list[str]:
 
 def _crews(client: Client) -> list[str]:
     return [each.name for each in client.crews()]
+
+
+def _batches(client: Client) -> list[str]:
+    return list(dict.fromkeys(each.name or each.id for each in client.batches(MOST_LISTED)))
 
 
 def _providers(client: Client) -> list[str]:

@@ -167,6 +167,40 @@ COMMANDS: dict[str, Command] = {
             ("%kasal diff job_4t9k2m0x7q1z job_7q1z4t9k2m0x", "%kasal diff 2 1", "%kasal diff last"),
         ),
         Command(
+            "compare",
+            "evaluation",
+            "Run the same rows through crews, versions or models, score the answers, say which is better.",
+            (
+                "%kasal compare Support Support@3 --rows df --score exact",
+                '%kasal compare Support "Support 2" --rows questions --score json:topic --repeats 3',
+                "%kasal compare Support --model gpt-4.1 --model gpt-4.1-mini --rows df --score my_function",
+                '%kasal compare Support Support@3 --rows df --judge "Is it true, and short?"',
+            ),
+        ),
+        Command(
+            "dataset",
+            "evaluation",
+            "List the datasets, show one, or make one: of a frame, or of past runs that were rated.",
+            (
+                "%kasal dataset",
+                "%kasal dataset questions --rows df --expected answer",
+                '%kasal dataset "What was rated" --rated --crew Support',
+                "%kasal dataset questions --rm",
+            ),
+        ),
+        Command(
+            "rate",
+            "evaluation",
+            "Say whether a run's answer is good, and what it should have been; datasets are made of such.",
+            (
+                "%kasal rate up",
+                "%kasal rate job_4t9k2m0x7q1z down refund",
+                '%kasal rate last down "It is about money" --note "The question says so"',
+                "%%kasal rate job_4t9k2m0x7q1z down",
+            ),
+            "may",
+        ),
+        Command(
             "ps",
             "runs",
             "List the latest runs, newest first.",
@@ -283,23 +317,31 @@ COMMANDS: dict[str, Command] = {
         Command(
             "export",
             "files",
-            "Write a crew as YAML, as a project for CrewAI alone, or for Kasal's canvas.",
+            "Write a crew as YAML, as a CrewAI project, or for Kasal's canvas; or a run as an archive.",
             (
                 '%kasal export "Market research"',
                 '%kasal export "Market research" research.yaml',
                 '%kasal export "Market research" research --format crewai',
+                "%kasal export job_4t9k2m0x7q1z run.zip",
             ),
         ),
         Command(
             "import",
             "files",
-            "Create or update crews from files: all of them, or none where one has a fault.",
+            "Create or update crews from files: all, or none where one has a fault. Or take runs in.",
             (
                 "%kasal import research.yaml",
                 "%kasal import crews/*.yaml",
                 "%kasal import my_crewai_project",
                 "%kasal import export_from_kasal.json",
+                "%kasal import run.zip",
             ),
+        ),
+        Command(
+            "prune",
+            "files",
+            "Compress and delete what of runs is kept no longer; what was used stays in the books.",
+            ("%kasal prune --dry-run", "%kasal prune --execution-days 90", "%kasal prune --bytes 5GB"),
         ),
         Command(
             "generate",

@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from kasal_jupyter.errors import Conflict, NotFound, nearest
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.magics.command_line import bound, count, one_of
-from kasal_jupyter.kernel.views.batches import MARKS, counts_text, done_rows, pace_text, percent, took
-from kasal_jupyter.kernel.views.figures import cost_text, duration_text, moment_text
+from kasal_jupyter.kernel.views.batches import (
+    MARKS,
+    counts_text,
+    done_rows,
+    pace_text,
+    percent,
+    roughly_text,
+    took,
+)
+from kasal_jupyter.kernel.views.figures import cost_text, moment_text
 from kasal_jupyter.schemas.base import MOST_LISTED
 from kasal_jupyter.schemas.batches import Batch, BatchChange
 from kasal_jupyter.schemas.executions import Budget
@@ -37,7 +45,7 @@ def batch_cells(batch: Batch) -> list[str]:
         f"{MARKS[batch.status]} {batch.status}",
         f"{percent(batch)} %",
         f"{done_rows(batch):,} of {batch.total:,}{failed}",
-        duration_text(seconds) if seconds is not None else pace_text(batch),
+        roughly_text(seconds) if seconds is not None else pace_text(batch),
         cost_text(batch.cost),
         moment_text(batch.created_at),
     ]

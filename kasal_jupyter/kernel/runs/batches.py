@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kasal_jupyter.client.connection import print_line
-from kasal_jupyter.errors import Conflict, Fault, KasalError
+from kasal_jupyter.errors import Conflict, Fault, KasalError, Unavailable
 from kasal_jupyter.kernel.crews.plan import faults_by_name, inputs_of
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.frames.batch_frames import (
@@ -26,7 +26,7 @@ from kasal_jupyter.kernel.functions.notebook_tools import NotebookTool, register
 from kasal_jupyter.kernel.functions.tool_calls import RunTools, call_thread
 from kasal_jupyter.kernel.runs.result import Drawn
 from kasal_jupyter.kernel.runs.runner import undisturbed
-from kasal_jupyter.kernel.views.batches import MOST_FAILED, BatchView, html_of, text_of, view_of
+from kasal_jupyter.kernel.views.batches import MOST_FAILED, BatchView, html_of, text_of, view_of, way_on
 from kasal_jupyter.kernel.views.clean import clean
 from kasal_jupyter.kernel.views.figures import counted
 from kasal_jupyter.schemas.batches import FINISHED, MOST_ROWS, Batch, BatchCreate, BatchRow, RowGiven
@@ -40,6 +40,11 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 1.0
 """How often is looked which rows run that may call the notebook's functions: a run whose calls nobody
 answers fails after five seconds."""
+
+
+_FOR_VIEWS = frozenset(
+    {"bundle", "check", "drawn", "drawn_here", "failure", "failures", "follow", "remark", "take"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +116,14 @@ class BatchResult(Drawn):
         self._retried = before
         self._follower: BatchFollower | None = None
         self._view: BatchView | None = None
+        self._tools: Mapping[str, NotebookTool] = {}
         self._rows: list[BatchRow] | None = None
         self._failed: list[BatchRow] | None = None
         self._noted = False
+
+    def __dir__(self) -> list[str]:
+        """Give what Tab offers: nothing that only the views use."""
+        return [name for name in super().__dir__() if name not in _FOR_VIEWS]
 
     @property
     def id(self) -> str:
@@ -197,6 +207,10 @@ class BatchResult(Drawn):
             if self._follower.is_alive():
                 return self
             self._follower.check()
+            if self._view is not None and not self.drawn_here:
+                # What runs notebooks without a page hears the running cell alone.
+                self._view.end(self.bundle())
+                self._view = None
         self.check()
         return self
 
@@ -205,8 +219,14 @@ class BatchResult(Drawn):
         return self._told(lambda: self._client.tell_batch(self.id, "pause"))
 
     def resume(self) -> BatchResult:
-        """Go on with a batch that stands still."""
-        return self._told(lambda: self._client.tell_batch(self.id, "resume"))
+        """Go on with a batch that stands still, in the background."""
+        self._told(lambda: self._client.tell_batch(self.id, "resume"))
+        return self._followed()
+
+    def retry(self) -> BatchResult:
+        """Do the rows again that have failed, and no others, in the background."""
+        self._told(lambda: self._client.tell_batch(self.id, "retry"))
+        return self._followed()
 
     def stop(self) -> BatchResult:
         """End it: rows that run are stopped."""
@@ -219,6 +239,13 @@ class BatchResult(Drawn):
             raise CellError(error.message) from None
         return self
 
+    def _followed(self) -> BatchResult:
+        """Have it be followed again, where nobody does."""
+        if self._follower is None or not self._follower.is_alive():
+            self.drawn()
+            self.follow(view_of(self), self._tools, patient=True)
+        return self
+
     def take(self, batch: Batch) -> None:
         """Take in how it stands."""
         self.batch = batch
@@ -226,7 +253,7 @@ class BatchResult(Drawn):
 
     def follow(self, view: BatchView, tools: Mapping[str, NotebookTool], *, patient: bool) -> BatchFollower:
         """Begin to follow it in a thread of its own; ``patient``, also while it is paused."""
-        self._view = view
+        self._view, self._tools = view, tools
         self._follower = BatchFollower(self._client, self, view, tools, patient=patient)
         self._follower.start()
         return self._follower
@@ -255,7 +282,7 @@ class BatchResult(Drawn):
             why = f": {error_text(first)}" if first is not None else ""
             raise self.failure(f"All {counted(batch.total, 'row')} of {batch.id} failed{why}")
         reason = f": {batch.reason.code}: {batch.reason.message}" if batch.reason is not None else ""
-        raise self.failure(f"{batch.id} is {batch.status}{reason}; run the cell again to go on")
+        raise self.failure(f"{batch.id} is {batch.status}{reason.rstrip('.')}; {way_on(batch)}")
 
     def failure(self, text: str) -> BatchFailed:
         """Give the exception that fails a cell."""
@@ -341,7 +368,7 @@ def map_frame(
         error.faults = faults_by_name([_by_row(each, table) for each in error.faults], crew)
         raise
     if options.retry_failed and before is None:
-        print_line(f"No row of {batch.id} has failed; there is nothing to do again")
+        print_line(none_failed_text(batch))
     result = BatchResult(client, batch, table, before)
     if on_start is not None:
         on_start(batch.id)
@@ -399,6 +426,16 @@ def retried_text(client: Client, batch: Batch, again: Sequence[int] | None) -> s
     words = [f"{len(again) - left:,} completed now"] if left < len(again) else []
     words += [f"{left:,} failed again"] if left else []
     return f"{counted(len(again), 'row')} done again that had failed: {', '.join(words)}"
+
+
+def none_failed_text(batch: Batch) -> str:
+    """Say of a batch whose failed rows were to be done again that it has none."""
+    rest = (
+        "there is nothing to do again"
+        if batch.status == "completed"
+        else "it goes on with those that are left"
+    )
+    return f"No row of {batch.id} has failed; {rest}"
 
 
 def tools_of(crew: CrewDetails) -> dict[str, NotebookTool]:
@@ -571,7 +608,13 @@ class RowCalls:
         """Answer for the rows that have begun since, if it is time to look for them."""
         if time.monotonic() - self._looked_at < LOOK_SECONDS:
             return
-        for row in self._client.batch_rows(self._batch_id, status="running"):
+        self._looked_at = time.monotonic()
+        try:
+            running = list(self._client.batch_rows(self._batch_id, status="running"))
+        except Unavailable:
+            # Whoever follows the batch tells of that.
+            return
+        for row in running:
             if row.job_id is not None and row.job_id not in self._served:
                 self._served.add(row.job_id)
                 context = contextvars.copy_context()
@@ -581,7 +624,6 @@ class RowCalls:
                     name=f"kasal-{row.job_id}",
                     daemon=True,
                 ).start()
-        self._looked_at = time.monotonic()
 
     def close(self) -> None:
         """Note that no more rows will be looked for."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from kasal_jupyter.events.event import Event
 from kasal_jupyter.events.trace import Span, Trace
 from kasal_jupyter.kernel.failure import CellError
-from kasal_jupyter.kernel.views.figures import place_text
+from kasal_jupyter.kernel.views.figures import place_text, rating_text
 from kasal_jupyter.kernel.views.rows import spans_within
 from kasal_jupyter.kernel.views.view_html import pick_up, render_html, render_live
 from kasal_jupyter.kernel.views.view_text import header_line, render_text
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     # Not for the kernel: jedi, which completes `result.` with Tab, fails on a property whose type it can
     # look up and that is a Literal, and knows nothing of the fields of one that is a pydantic model.
+    from kasal_jupyter.schemas.datasets import RatingGiven, Thumb
     from kasal_jupyter.schemas.executions import Calls, Recorded, Status
     from kasal_jupyter.schemas.usage import Usage
 
@@ -83,6 +84,8 @@ class RunResult(Drawn):
     recorded
         Where an earlier run answers for one that was asked for with ``once``: which, how old it is, and what
         that has saved; else None.
+    rating
+        What somebody has said of it, as far as it is known here; see :meth:`rate`.
     asked_here
         Whether the cell that waits for the run asks what its agents want to know.
 
@@ -102,6 +105,7 @@ class RunResult(Drawn):
         self.server_url = server_url
         self.queue_position: int | None = None
         self.recorded: Recorded | None = None
+        self.rating: RatingGiven | None = None
         self.asked_here = False
         self._whole: str | None = None
         # The events may come in another thread than the one that looks at them.
@@ -228,6 +232,13 @@ class RunResult(Drawn):
 
         return artifacts_of(the_session().client, self.job_id)
 
+    def rate(self, thumb: Thumb, answer: str | None = None, *, note: str | None = None) -> RunResult:
+        """Say whether its answer is good, and what it should have been; see :func:`kasal_jupyter.rate`."""
+        from kasal_jupyter.kernel.runs.ratings import rate
+
+        self.rating = rate(self.job_id, thumb, answer, note=note)
+        return self
+
     def to_json(self) -> str:
         """Give the run as JSON: its id, crew, state, output, figures and events.
 
@@ -302,14 +313,15 @@ class RunResult(Drawn):
 
     def __repr__(self) -> str:
         with self._lock:
-            return render_text(self.trace)
+            return render_text(self.trace, rating=rating_text(self.rating))
 
     def _repr_html_(self) -> str:
         with self._lock:
-            return render_html(self.trace, server_url=self.server_url)
+            return render_html(self.trace, server_url=self.server_url, rating=rating_text(self.rating))
 
 
 def _cell_number() -> int | None:
+    """Give the number of the cell that runs; None where there is no notebook."""
     from IPython.core.getipython import get_ipython
 
     shell = get_ipython()

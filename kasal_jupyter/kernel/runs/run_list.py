@@ -25,6 +25,7 @@ from kasal_jupyter.kernel.views.figures import (
     duration_text,
     lineage_text,
     moment_text,
+    rating_text,
 )
 from kasal_jupyter.kernel.views.rows import STATUS_MARKS
 from kasal_jupyter.schemas.base import MOST_LISTED
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from kasal_jupyter.client.client import Client
     from kasal_jupyter.events.summary import RunSummary
     from kasal_jupyter.kernel.views.difference import RunDifference
+    from kasal_jupyter.schemas.datasets import RatingGiven, Thumb
     from kasal_jupyter.schemas.executions import ExecutionResult, ExecutionStatus, OpenQuestion
 
 HEADS = ["#", "job", "crew", "status", "inputs", "progress", "time", "tokens", "cost", "created"]
@@ -89,6 +91,8 @@ class Run:
         Seconds from start to end; None while it goes on.
     asks
         Whether an agent waits for an answer; `%kasal answer` shows the question.
+    rating
+        What somebody has said of it: ``thumb``, ``answer``, ``note``; None where nobody has.
     verb, parent, attempt
         ``run``, or how it uses the record of an earlier run, ``replay``, ``resume`` or ``fork``; which that
         is; and which attempt at its run it is.
@@ -114,6 +118,7 @@ class Run:
     parent: str | None
     attempt: int
     calls: Calls
+    rating: RatingGiven | None
     number: int = field(default=0, compare=False)
     """Its place in the list that it is from, counted from 1: `%kasal status 2` means the second."""
     _client: Client = field(kw_only=True, repr=False, compare=False)
@@ -140,6 +145,7 @@ class Run:
             parent=state.parent,
             attempt=state.attempt,
             calls=state.calls,
+            rating=state.rating,
             number=number,
             _client=client,
         )
@@ -168,6 +174,7 @@ class Run:
 
             return follow(self._client, self.job_id)
         result = RunResult(self.job_id, self._client.url)
+        result.rating = self.rating
         for event in self._client.follow(self.job_id):
             result.feed(event)
         return result
@@ -342,6 +349,13 @@ class Run:
         self._client.stop(self.job_id)
         return self.refreshed()
 
+    def rate(self, thumb: Thumb, answer: str | None = None, *, note: str | None = None) -> Run:
+        """Say whether its answer is good, and what it should have been; see :func:`kasal_jupyter.rate`."""
+        from kasal_jupyter.kernel.runs.ratings import rate
+
+        rate(self.job_id, thumb, answer, note=note)
+        return self.refreshed()
+
     def delete(self) -> None:
         """Delete it, with its trace and its files, once it has ended; what it has cost stays in the books."""
         self._client.delete_execution(self.job_id)
@@ -364,7 +378,8 @@ class Run:
         parts = [f"{STATUS_MARKS[self.status]} {self.status}"]
         if self.asks:
             parts.append("waits for an answer")
-        parts += filter(None, (lineage_text(self.verb, self.parent), calls_text(self.calls)))
+        more = lineage_text(self.verb, self.parent), calls_text(self.calls), rating_text(self.rating, 30)
+        parts += filter(None, more)
         return " · ".join(parts)
 
     def _repr_html_(self) -> str:

@@ -116,15 +116,16 @@ def pace_text(batch: Batch) -> str:
     """Write how quickly a batch goes on, and how long it may take; of one that is over, what it took."""
     seconds = took(batch)
     if seconds is not None:
-        rate = f" · {rate_text(done_rows(batch) / seconds)}" if seconds > 0 and done_rows(batch) > 1 else ""
-        return f"{_roughly(seconds)}{rate}"
+        ran = done_rows(batch) - batch.counts.stopped
+        rate = f" · {rate_text(ran / seconds)}" if seconds > 0 and ran > 1 else ""
+        return f"{roughly_text(seconds)}{rate}"
     parts = [rate_text(batch.rate)] if batch.rate else []
     if batch.status == "running" and batch.seconds_left is not None:
-        parts.append(f"about {_roughly(batch.seconds_left)} left")
+        parts.append(f"about {roughly_text(batch.seconds_left)} left")
     return " · ".join(parts)
 
 
-def _roughly(seconds: float) -> str:
+def roughly_text(seconds: float) -> str:
     """Write a duration that is a guess, without the tenths of a second that it does not know."""
     return (
         "1 s"
@@ -158,8 +159,15 @@ def reason_text(batch: Batch) -> str:
     return one_line(f"{batch.reason.code}: {batch.reason.message}", 400) if batch.reason is not None else ""
 
 
+def is_spent(batch: Batch) -> bool:
+    """Say whether a batch stands still because its budget is used up."""
+    return batch.status == "paused" and batch.reason is not None and batch.reason.code == "BUDGET_EXCEEDED"
+
+
 def way_on(batch: Batch) -> str:
     """Say how to go on with a batch, or with what of it failed; nothing where nothing is left."""
+    if is_spent(batch):
+        return f"run the cell again with a larger budget, or %kasal batches resume {batch.id} --budget N"
     if batch.status in {"paused", "stopped", "failed"}:
         return f"run the cell again to go on, or %kasal batches resume {batch.id}"
     if batch.status == "completed" and batch.counts.failed:

@@ -8,6 +8,7 @@ from kasal_jupyter.events.trace import Span, Trace
 from kasal_jupyter.kernel.views.clean import one_line
 
 if TYPE_CHECKING:
+    from kasal_jupyter.schemas.datasets import Rating, Thumb
     from kasal_jupyter.schemas.executions import Calls, ForkEstimate, ForkPreview, Recorded, Verb
     from kasal_jupyter.schemas.usage import Usage
 
@@ -158,3 +159,15 @@ def run_figures(trace: Trace) -> str:
 def place_text(position: int) -> str:
     """Write a run's place in its server's line: ``number 3 in the queue``."""
     return f"number {position:,} in the queue"
+
+
+THUMBS: dict[Thumb, str] = {"up": "👍", "down": "👎"}
+
+
+def rating_text(rating: Rating | None, most: int = 60) -> str:
+    """Write a rating in short: ``👎 should be: refund``; empty where there is none."""
+    if rating is None:
+        return ""
+    answer = f" should be: {one_line(rating.answer, most)}" if rating.answer is not None else ""
+    note = f" ({one_line(rating.note, most)})" if rating.note else ""
+    return f"{THUMBS[rating.thumb]}{answer}{note}"

@@ -92,7 +92,7 @@ FRAME, SLIM_FRAME = 1_100, 280
 """Bytes that a text's label and box take, and where there are many."""
 
 
-def render_html(trace: Trace, *, whole: bool = False, server_url: str = "") -> str:
+def render_html(trace: Trace, *, whole: bool = False, server_url: str = "", rating: str = "") -> str:
     """Draw the trace, so that each step opens to its texts.
 
     Parameters
@@ -103,20 +103,23 @@ def render_html(trace: Trace, *, whole: bool = False, server_url: str = "") -> s
         Whether it is drawn whole, whatever its size: for a file of its own, not for a notebook.
     server_url
         Base URL of the server that keeps the run; its events are linked where not all is drawn.
+    rating
+        What somebody makes of it; empty where nobody does.
 
     Returns
     -------
     str
         HTML of less than 2 MB, except of the ``whole``; every foreign text in it is escaped.
     """
-    return _View(trace, whole=whole, server_url=server_url).draw()
+    return _View(trace, whole=whole, server_url=server_url, rating=rating).draw()
 
 
 class _View:
     """One drawing of a trace: where it is in the tree, and how large it has become."""
 
-    def __init__(self, trace: Trace, *, whole: bool, server_url: str) -> None:
+    def __init__(self, trace: Trace, *, whole: bool, server_url: str, rating: str = "") -> None:
         self.trace = trace
+        self.rating = rating
         self.whole = whole
         self.server_url = server_url
         steps = len(trace.spans)
@@ -135,6 +138,8 @@ class _View:
         self.add(header(trace, self.axis.now))
         self.add(progress(trace))
         self.add(outcome(trace, most=None if self.whole else ANSWER_LENGTH))
+        if self.rating:
+            self.add(remark(f"Rated {self.rating}"))
         chosen = None if self.whole else fair_choice(trace, MOST_ROWS)
         if chosen is not None:
             self.pages = Pages(trace.job_id, len(trace.spans) - len(chosen), self.axis.origin)

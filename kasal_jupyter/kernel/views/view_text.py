@@ -54,7 +54,7 @@ MOST_ANSWER_LINES = 40
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
-def render_text(trace: Trace, *, width: int = 110) -> str:
+def render_text(trace: Trace, *, width: int = 110, rating: str = "") -> str:
     """Draw the trace as text.
 
     Parameters
@@ -63,6 +63,8 @@ def render_text(trace: Trace, *, width: int = 110) -> str:
         What is known of the run so far.
     width
         Characters of a line; at least 40 are used.
+    rating
+        What somebody makes of it; empty where nobody does.
 
     Returns
     -------
@@ -73,7 +75,7 @@ def render_text(trace: Trace, *, width: int = 110) -> str:
     rows = list(_tree(build_rows(trace, fair_choice(trace, MOST_ROWS))))
     priced = any(span_cost_text(root) for root in trace.roots)
     origin = run_start(trace)
-    lines = [header_line(trace)]
+    lines = [header_line(trace), *([f"Rated {rating}"] if rating else [])]
     shown = 0
     for branch, row in rows:
         if row.gap:

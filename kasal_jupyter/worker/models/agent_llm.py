@@ -403,6 +403,8 @@ class AgentLLM(ObservedLLM):
         def ask() -> Any:
             return self._ask(llm, request)
 
+        self.signal.wait_while_held(llm.label)
+
         with self._within_budget(llm, attempt, request):
             if self._record is not None and call is not None:
                 self._record.check_live(call)

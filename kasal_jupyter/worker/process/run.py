@@ -135,13 +135,14 @@ class _Process:
         leave(self._outbox, self._printed, status=1 if self._stop.stopped else 0)
 
     def _obey(self) -> None:
-        """Hand on the answers to the run's calls, until the server says stop, or vanishes."""
+        """Hand on what the server says of the run's calls and models, until it says stop, or vanishes."""
         try:
             while (message := self._reader.read()) is not None and message.type != "stop":
                 if message.answer is not None:
                     self._calls.answer(message.answer)
                 if message.note is not None:
                     self._calls.take_note(message.note)
+                self._stop.hold(message.hold)
                 if message.reserved is not None:
                     self._calls.take_reserved(message.reserved)
             if message is None:

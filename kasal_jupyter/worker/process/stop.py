@@ -1,9 +1,10 @@
-"""Whether a run must end: because it was told to, because a model failed for good, or for its budget."""
+"""Whether a run must end, or wait: it was told to, a model has failed for good, or its budget is over."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 
 from crewai.hooks.dispatch import HookAborted
 
@@ -42,6 +43,7 @@ class StopSignal:
         self.changed = threading.Condition()
         """Notified when the run must end, and of whatever else somebody waits for."""
         self._stopped = False
+        self._held: Mapping[str, float] = {}
         self.failure: ErrorInfo | None = None
 
     @property
@@ -67,6 +69,22 @@ class StopSignal:
             finally:
                 self.failure = error
                 self.changed.notify_all()
+
+    def hold(self, models: Mapping[str, float]) -> None:
+        """Have some models asked only after some seconds, by their names."""
+        until = {name: time.monotonic() + seconds for name, seconds in models.items()}
+        self._held = {**self._held, **until}
+
+    def wait_while_held(self, model: str) -> None:
+        """Wait until a model may be asked.
+
+        Raises
+        ------
+        RunStopped, RunFailed
+            The run must end.
+        """
+        while (left := self._held.get(model, 0.0) - time.monotonic()) > 0:
+            self.sleep(left)
 
     def sleep(self, seconds: float) -> None:
         """Sleep, unless the run must end meanwhile.

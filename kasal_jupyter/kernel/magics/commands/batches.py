@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kasal_jupyter.kernel.failure import CellError
-from kasal_jupyter.kernel.magics.command_line import Parser, add_crew, raw_of
+from kasal_jupyter.kernel.magics.command_line import Parser, add_crew, add_inputs, raw_of
 from kasal_jupyter.kernel.magics.commands.runs import check_variable
 from kasal_jupyter.kernel.magics.notebook_values import read_inputs
 from kasal_jupyter.kernel.runs.batch_list import (
@@ -32,12 +32,9 @@ def map_arguments(parser: Parser) -> None:
     """Have a parser take what stands behind ``%kasal map``."""
     add_crew(parser)
     parser.add_argument(
-        "inputs",
-        nargs="+",
-        metavar="FRAME [name=value …]",
-        help="a variable of the notebook, or an expression: the rows. Behind it, inputs that are the same in "
-        "each row",
+        "frame", metavar="FRAME", help="the rows: a variable of the notebook, or an expression of them"
     )
+    add_inputs(parser)
     parser.add_argument(
         "-o",
         "--out",
@@ -54,13 +51,16 @@ def map_command(session: Session, words: Namespace, cell: str | None) -> BatchRe
     """Run a crew over the rows of a frame, and watch the batch."""
     del cell
     check_variable(words.out)
-    source = raw_of(words.inputs[0])
+    source = raw_of(words.frame)
     if "=" in source and source.partition("=")[0].isidentifier():
         raise CellError(f'The rows come first: %kasal map "{words.crew}" df {source}')
     notebook = session.notebook
     expression = (str(source) if source.quoted else source.raw).removeprefix("$")
-    frame = notebook.value("the rows", expression)
-    inputs = read_inputs(words.inputs[1:], notebook)
+    if expression.isidentifier() and expression not in notebook.namespace:
+        near = notebook.near(expression) or "; the rows are a frame of the notebook's"
+        raise CellError(f"The notebook has no variable {expression!r}{near}")
+    frame = notebook.value("rows", expression)
+    inputs = read_inputs(words.inputs, notebook)
     if note := inputs.note():
         print(note)  # noqa: T201 - whoever meant a text is told
     options = MapOptions(

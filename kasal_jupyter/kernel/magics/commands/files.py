@@ -1,4 +1,4 @@
-"""`%kasal export, import, artifacts, generate`."""
+"""`%kasal export, import, artifacts, generate, prune`."""
 
 from __future__ import annotations
 
@@ -40,8 +40,11 @@ def export_arguments(parser: Parser) -> None:
 
 
 def export_command(session: Session, words: Namespace, cell: str | None) -> None:
-    """Write a crew as YAML, as a CrewAI project, or for Kasal's canvas."""
+    """Write a crew as YAML, as a CrewAI project, or for Kasal's canvas; or a run as an archive."""
     del cell
+    if words.crew.startswith("job_"):
+        _export_run(session, words)
+        return
     from kasal_jupyter.kernel.crews.crew_files import export, remark_lines, save
 
     crew = session.crew(words.crew)
@@ -59,6 +62,14 @@ def export_command(session: Session, words: Namespace, cell: str | None) -> None
     lines = remark_lines(found.remarks)
     carried = f"{crew.name} → {path}" + ("; what could not be carried over as it is:" if lines else "")
     print("\n".join([carried, *lines]))  # noqa: T201 - it is the answer
+
+
+def _export_run(session: Session, words: Namespace) -> None:
+    from kasal_jupyter.kernel.runs.keeping import save_archive
+
+    path = Path(words.file or f"{words.crew}.zip").expanduser()
+    save_archive(session.client, words.crew, path, force=words.force)
+    print(f"{words.crew} → {path}; `%kasal import` takes it, on any server")  # noqa: T201 - it is the answer
 
 
 def as_cell(crew: CrewDetails | CrewCreate) -> str:
@@ -98,13 +109,21 @@ def import_arguments(parser: Parser) -> None:
     )
 
 
-def import_command(session: Session, words: Namespace, cell: str | None) -> CrewCard | Shown:
-    """Create or update the crews of some files: all, or none where one has a fault."""
+def import_command(session: Session, words: Namespace, cell: str | None) -> CrewCard | Shown | None:
+    """Create or update the crews of some files: all, or none where one has a fault. Or take runs in."""
     del cell
     from kasal_jupyter.kernel.crews.crew_files import placed, read_crew, remark_lines, source_of
+    from kasal_jupyter.kernel.runs.keeping import bring, is_archive
 
+    named = _paths(words.files)
+    if runs := [path for path in named if is_archive(path)]:
+        if len(runs) < len(named):
+            raise CellError(f"{runs[0]} is an archive of a run; import those by themselves")
+        for path in runs:
+            print(bring(session.client, path))  # noqa: T201 - it is the answer
+        return None
     # A project has several files, each of which may be named.
-    paths = list(dict.fromkeys(map(source_of, _paths(words.files))))
+    paths = list(dict.fromkeys(map(source_of, named)))
     if words.name is not None and len(paths) > 1:
         raise CellError("--name is for one file; several are called by their `name`, else by their file's")
     tools = [tool.name for tool in session.client.tools()]
@@ -251,3 +270,19 @@ def add_cell(text: str) -> bool:
         return False
     shell.set_next_input(text)
     return True
+
+
+def prune_arguments(parser: Parser) -> None:
+    """Have a parser take what stands behind ``%kasal prune``."""
+    from kasal_jupyter.kernel.runs.keeping import add_prune_options
+
+    add_prune_options(parser)
+
+
+def prune_command(session: Session, words: Namespace, cell: str | None) -> Shown:
+    """Compress and delete what of runs is kept no longer; the books stay."""
+    del cell
+    from kasal_jupyter.kernel.runs.keeping import PRUNE_HEADS, prune, prune_rows, prune_title
+
+    report = prune(session.client, words)
+    return Shown(prune_title(report), list(PRUNE_HEADS), prune_rows(report))

@@ -267,9 +267,12 @@ def status_command(session: Session, words: Namespace, cell: str | None) -> RunR
     client, job_id = session.client, session.job(words.job)
     if restarted and (others := [each for each in session.runs_before() if each.job_id != job_id]):
         print(_told_of(others))  # noqa: T201 - it is part of the answer
-    if client.execution(job_id).status not in ENDED:
+    state = client.execution(job_id)
+    if state.status not in ENDED:
         return follow_in_background(client, job_id)
-    return whole_run(client, job_id)
+    result = whole_run(client, job_id)
+    result.rating = state.rating
+    return result
 
 
 def _told_of(runs: list[ExecutionStatus]) -> str:

@@ -1,0 +1,252 @@
+"""What is compared: crews, their versions, or the models they ask; and running them over the same rows."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kasal_jupyter.errors import InvalidRequest, KasalError, NotFound
+from kasal_jupyter.kernel.crews.stored_crews import NOTEBOOK, find_crew
+from kasal_jupyter.kernel.failure import CellError
+from kasal_jupyter.schemas.batches import FINISHED, Batch, BatchCreate, BatchRow, RowGiven
+from kasal_jupyter.schemas.placeholders import names, texts_of
+
+if TYPE_CHECKING:
+    from kasal_jupyter.client.client import Client
+    from kasal_jupyter.schemas.crews import CrewDetails
+    from kasal_jupyter.schemas.executions import Budget
+
+POLL_SECONDS = 0.5
+"""How often it is looked how batches stand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One of those that are compared.
+
+    Attributes
+    ----------
+    label
+        What it is called in tables.
+    crew
+        The crew.
+    version
+        The version of it that runs.
+    model
+        The model that is asked in the place of all that it names; None: of none.
+    """
+
+    label: str
+    crew: CrewDetails
+    version: int
+    model: str | None = None
+
+    @property
+    def inputs(self) -> set[str]:
+        """The names of the inputs that it takes."""
+        return {name for text, _ in texts_of(self.crew.agents, self.crew.tasks) for name in names(text)}
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What has come of one row, run once.
+
+    Attributes
+    ----------
+    job_id
+        The execution; None where there is none.
+    status
+        How it ended.
+    output, structured
+        Its answer, as text, and as JSON where it gives such.
+    error
+        Why there is none.
+    cost
+        US dollars; None where that is not known.
+    seconds
+        How long it took.
+    """
+
+    job_id: str | None
+    status: str
+    output: str | None
+    structured: Any
+    error: str | None
+    cost: float | None
+    seconds: float | None
+
+    @property
+    def completed(self) -> bool:
+        """Whether it has an answer."""
+        return self.status == "completed" and self.output is not None
+
+
+@dataclass(slots=True)
+class Standing:
+    """How far an arm has come.
+
+    Attributes
+    ----------
+    total, done, failed
+        Runs.
+    cost
+        US dollars so far; None where a run's is not known.
+    """
+
+    total: int
+    done: int = 0
+    failed: int = 0
+    cost: float | None = 0.0
+
+
+Told = Callable[[Sequence[Standing]], None]
+
+
+def read_arms(
+    client: Client, crews: Iterable[Any], models: Sequence[str] = (), *, command: str = NOTEBOOK
+) -> list[Arm]:
+    """Give what is compared: each crew, or each with each of the models.
+
+    Parameters
+    ----------
+    client
+        The server.
+    crews
+        Names or ids, ``NAME@VERSION`` for a version, or crews in Python, which are saved.
+    models
+        Models that are asked in the place of all that the crews name.
+    command
+        How commands begin where the answer is read.
+
+    Raises
+    ------
+    CellError
+        There is no such crew or version, or one is named twice.
+    """
+    found = [_found(client, each, command) for each in crews]
+    shared = [crew.name for crew, _ in found]
+    arms = []
+    for crew, version in found:
+        told = (
+            f"{crew.name} v{version}" if version != crew.version or shared.count(crew.name) > 1 else crew.name
+        )
+        label = (
+            f"{told} {crew.id}" if [each.id for each, v in found if v == version].count(crew.id) > 1 else told
+        )
+        arms += [Arm(f"{label} · {model}", crew, version, model) for model in models] or [
+            Arm(label, crew, version)
+        ]
+    labels = [arm.label for arm in arms]
+    if twice := next((each for each in labels if labels.count(each) > 1), None):
+        raise CellError(
+            f"{twice} is named twice; a crew is compared with another, its version, or another model"
+        )
+    return arms
+
+
+def _found(client: Client, word: Any, command: str) -> tuple[CrewDetails, int]:
+    if not isinstance(word, str):
+        saved = getattr(word, "save", None)
+        if saved is None:
+            raise CellError(f"A crew, or its name, is compared, and not {type(word).__name__}")
+        crew = client.crew(saved().id)
+        return crew, crew.version
+    name, at, number = word.rpartition("@")
+    try:
+        if at and number.isdecimal():
+            crew = find_crew(client, name, command=command)
+            client.crew_version(crew.id, int(number))
+            return crew, int(number)
+        crew = find_crew(client, word, command=command)
+    except (NotFound, InvalidRequest) as error:
+        raise CellError(error.message) from None
+    return crew, crew.version
+
+
+def run_arms(
+    client: Client,
+    arms: Sequence[Arm],
+    rows: Sequence[Sequence[dict[str, Any]]],
+    *,
+    concurrency: int | None = None,
+    budget: Budget | None = None,
+    fresh: bool = False,
+    told: Told = lambda _: None,
+) -> list[list[Ran]]:
+    """Run each arm over its rows, all at the same time: the machine is as busy for one as for another.
+
+    An arm is a batch, whose name says what runs: what was run already for the same rows is not run again.
+
+    Parameters
+    ----------
+    client
+        The server.
+    arms
+        What is run.
+    rows
+        The inputs of each arm's rows.
+    concurrency
+        Runs of all arms together that go on at the same time.
+    budget
+        What each run may use up.
+    fresh
+        Whether all is run, whatever was run already.
+    told
+        Told now and then how far each has come.
+
+    Returns
+    -------
+    list of list of Ran
+        Of each arm, what has come of its rows, in their order.
+    """
+    each = None if concurrency is None else max(1, concurrency // len(arms))
+    batches: list[Batch] = []
+    try:
+        for arm, inputs in zip(arms, rows, strict=True):
+            batches.append(client.start_batch(_batch_of(arm, inputs, budget, each, fresh=fresh)))
+        while True:
+            told([_standing(batch) for batch in batches])
+            if all(batch.status in FINISHED for batch in batches):
+                break
+            time.sleep(POLL_SECONDS)
+            batches = [batch if batch.status in FINISHED else client.batch(batch.id) for batch in batches]
+    except BaseException:
+        for batch in batches:
+            # Some may have ended.
+            with suppress(KasalError):
+                client.tell_batch(batch.id, "stop")
+        raise
+    return [[_ran(row) for row in client.batch_rows(batch.id)] for batch in batches]
+
+
+def _batch_of(
+    arm: Arm, rows: Sequence[dict[str, Any]], budget: Budget | None, concurrency: int | None, *, fresh: bool
+) -> BatchCreate:
+    asks = f" {arm.model}" if arm.model is not None else ""
+    anew = f" {secrets.token_hex(4)}" if fresh else ""
+    return BatchCreate(
+        crew_id=arm.crew.id,
+        crew_version=arm.version,
+        name=f"Comparison: {arm.crew.name[:100]} v{arm.version}{asks[:60]}{anew}",
+        model=arm.model,
+        rows=[RowGiven(inputs=inputs) for inputs in rows],
+        run_budget=budget,
+        concurrency=concurrency,
+        # A row's repeats are equal, and each is to be run.
+        once=False,
+        dedupe=False,
+    )
+
+
+def _standing(batch: Batch) -> Standing:
+    done = batch.counts.completed + batch.counts.failed + batch.counts.stopped
+    return Standing(batch.total, done, batch.counts.failed, batch.cost)
+
+
+def _ran(row: BatchRow) -> Ran:
+    error = f"{row.error.code}: {row.error.message}" if row.error is not None else None
+    return Ran(row.job_id, row.status, row.output, row.structured, error, row.cost, row.duration)
