@@ -12,7 +12,8 @@ LOADING = {"engine": "import_crewai", "replay": "replay.py", "memory": "--crewai
 
 # What breaks runs has a test of its own: see test_faults.py.
 OF_FAULTS = ("16 runs, and ", "batches of 60 rows, ")
-TINY = [name for name in BENCHMARKS if name != "faults"]
+# Dask's loads CrewAI in four processes, and waits for all of them.
+TINY = [name for name in BENCHMARKS if name not in {"faults", "dask"}]
 
 
 @pytest.mark.parametrize("name", TINY)
