@@ -81,7 +81,7 @@ async def server(folder, address):
     backend = DaskBackend(folder, Where(address))
     try:
         await backend.start()
-        await until(lambda: backend.warm)
+        await until(lambda: backend.warm, PATIENCE)
         yield backend
     finally:
         await backend.close()
@@ -203,7 +203,7 @@ def test_a_lost_worker_has_its_runs_be_interrupted_and_none_begin_again(cluster,
             for seen in there:
                 assert (await seen.end()).interrupted
             # The others go on. No worker begins what the lost one had begun, whatever Dask does.
-            await until(lambda: len(backend.cluster.hosts) == 2 and backend.warm)
+            await until(lambda: len(backend.cluster.hosts) == 2 and backend.warm, PATIENCE)
             for seen in runs:
                 if seen not in there:
                     assert not seen.exit.done()
@@ -252,8 +252,9 @@ def test_a_network_that_comes_back_loses_nothing_and_one_that_does_not_ends_the_
             stays = await launched(backend, crew(tmp_path / "stays", latency=600))
             await stays.until("llm_call")
             seen = await launched(backend, crew(tmp_path / "run", latency=0.3))
+            await until(lambda: seen.run.pid, PATIENCE)
             proxy.stop()
-            await until(lambda: not psutil.pid_exists(seen.run.pid))
+            await until(lambda: not psutil.pid_exists(seen.run.pid), PATIENCE)
             assert not seen.exit.done()
             proxy.go_on()
             assert await seen.end() == dask_backend.Exit(0)
@@ -264,7 +265,7 @@ def test_a_network_that_comes_back_loses_nothing_and_one_that_does_not_ends_the_
             assert (await stays.end()).interrupted
             proxy.go_on()
             # It is ended there as well, once that can be said.
-            await until(lambda: backend.cluster.connected and backend.places >= 2 * cluster.slots)
+            await until(lambda: backend.cluster.connected and backend.places >= 2 * cluster.slots, PATIENCE)
 
     asyncio.run(work())
 

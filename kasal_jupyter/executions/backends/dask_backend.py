@@ -445,8 +445,16 @@ class DaskRun:
         from distributed import fire_and_forget
 
         fire_and_forget(self.future)  # type: ignore[no-untyped-call]
-        began = await self._cluster.ask(self.address, "begin", place=self.place, sealed=sealed)
-        self.pid = began["pid"]
+        while self._on_exit is not None:
+            # It begins once, however often it is said; who does not answer may have begun it.
+            try:
+                await self._asked("begin", sealed=sealed)
+            except Refused:
+                raise
+            except WorkerLost:
+                await asyncio.sleep(0.2)
+                continue
+            return
 
     async def go_on(self, recorded: list[bytes], about: dict[str, Any]) -> None:
         """Take up a run that another server has begun.
@@ -560,6 +568,7 @@ class DaskRun:
         self._end(Exit(None, GONE, interrupted=True))
 
     def _note(self, header: dict[str, Any]) -> None:
+        self.pid = header["pid"] or self.pid
         self._there = max(self._there, header["lines"])
         if "exit" in header:
             self._exit = Exit(**header["exit"])

@@ -255,7 +255,10 @@ class HostedRun:
         self._told_at = 0.0
         self._push: asyncio.TimerHandle | None = None
         self._heard = 0
+        self._unheard: list[RunMessage] = []
         self._run: LocalRun | None = None
+        self._launching: asyncio.Task[None] | None = None
+        self._stopping = False
         self._ended: Exit | None = None
         loop = asyncio.get_running_loop()
         self._patience = loop.time() + BEGIN_SECONDS
@@ -297,7 +300,7 @@ class HostedRun:
                 header, data = parted(self._channel.open(sealed, "pack"))
                 await asyncio.to_thread(unpack, Piece(header["name"], data), self._room)
             case "begin":
-                return await self._begin(self._channel.open(sealed, "begin"))
+                self._begin(self._channel.open(sealed, "begin"))
             case "tell":
                 self._hear(orjson.loads(self._channel.open(sealed, "tell")))
             case "stop":
@@ -322,31 +325,44 @@ class HostedRun:
                 return {"error": "unknown"}
         return {}
 
-    async def _begin(self, message: bytes) -> dict[str, Any]:
-        if self.begun:
-            return {"pid": self._run.pid if self._run is not None else 0}
-        header, data = parted(message)
-        spec = settled(RunSpec.model_validate_json(data), self._room, skew=header["now"] - time.time())
-        self.begun = True
+    def _begin(self, message: bytes) -> None:
+        """Begin it, once, however often that is said; the engine may have to be loaded first."""
+        if not self.begun:
+            header, data = parted(message)
+            spec = settled(RunSpec.model_validate_json(data), self._room, skew=header["now"] - time.time())
+            self.begun = True
+            self._launching = self._host.chores.begin(self._launch(spec))
+
+    async def _launch(self, spec: RunSpec) -> None:
         try:
             self._run = await self._host.backend.launch(spec, self._take, self._end)
         except KasalError as error:
             self._end(Exit(None, error.message, code=error.code))
-            raise
-        return {"pid": self._run.pid}
+            return
+        unheard, self._unheard = self._unheard, []
+        for message in unheard:
+            self._run.send(message)
+        if self._stopping:
+            await self._run.stop()
 
     def _hear(self, told: list[Any]) -> None:
         """Pass on what the server has to say; what was sent again is known by its number."""
         for number, message in told:
-            if number > self._heard and self._run is not None:
+            if number > self._heard:
                 self._heard = number
-                self._run.send(RunMessage.model_validate(message))
+                said = RunMessage.model_validate(message)
+                if self._run is not None:
+                    self._run.send(said)
+                else:
+                    self._unheard.append(said)
 
     async def _stop(self) -> None:
+        self._stopping = True
         if self._run is not None:
             await self._run.stop()
         elif not self._gone.done():
-            self._gone.set_result(None)
+            # It is ended as it comes.
+            self._end(Exit(None))
 
     # -- what it says --------------------------------------------------------------------------------
 
@@ -364,8 +380,9 @@ class HostedRun:
         self._push_soon()
 
     def _end(self, ended: Exit) -> None:
-        self._ended = ended
-        self._push_soon()
+        if self._ended is None:
+            self._ended = ended
+            self._push_soon()
         if not self._gone.done():
             self._gone.set_result(None)
 
@@ -399,7 +416,8 @@ class HostedRun:
                 while last < len(self._ends) and (last == after or self._ends[last] - first <= most):
                     last += 1
         data = os.pread(self._spool, (self._ends[last - 1] if last else 0) - first, first)
-        header: dict[str, Any] = {"after": after, "lines": len(self._ends)}
+        pid = self._run.pid if self._run is not None else 0
+        header: dict[str, Any] = {"after": after, "lines": len(self._ends), "pid": pid}
         if self._ended is not None:
             ended = self._ended
             header["exit"] = {"status": ended.status, "reason": ended.reason, "code": ended.code}
