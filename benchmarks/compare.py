@@ -1,8 +1,7 @@
 """How often the intervals of comparisons hold what is true, and how often they decide what is not so.
 
 ``python benchmarks/compare.py`` prints, for samples of which the truth is known, the share of 95% intervals
-of a difference that hold it, and, where there is no difference, the share that are called decided all the
-same.
+of a difference that hold it, and, where there is no difference, the share that are called decided.
 """
 
 from __future__ import annotations
