@@ -94,11 +94,11 @@ class DaskBackend:
 
     @property
     def places(self) -> int | None:
-        """How many runs more would find a slot; None where that is not known, since nobody is connected."""
+        """How many runs of this server fit at the same time; None where nobody is connected to tell."""
         if not self._cluster.connected:
             return None
         free = sum(host.free for host in self._cluster.hosts.values())
-        return max(0, free + len(self._cluster.hosts) - len(self._waiting) - self._coming.total())
+        return free + sum(run.begun for run in self._runs.values())
 
     @property
     def _cluster(self) -> Cluster:
