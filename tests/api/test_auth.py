@@ -341,7 +341,8 @@ def test_a_user_is_made_and_shown_without_their_password(api, email):
     )
     assert answer.status_code == 201
     user = answer.json()
-    assert user.keys() == {"id", "email", "tier", "role", "disabled", "created_at", "updated_at", "stored"}
+    fields = {"id", "email", "tier", "role", "disabled", "created_at", "updated_at", "stored", "limits"}
+    assert user.keys() == fields
     assert (user["email"], user["tier"], user["role"], user["disabled"]) == (email, "pro", "admin", False)
     # Admins may store any amount.
     assert user["stored"] == {"bytes": 0, "most_bytes": None, "crews": 0, "most_crews": None}

@@ -8,6 +8,7 @@ from kasal_jupyter.api import body
 from kasal_jupyter.errors import MOST_FAULTS, InvalidRequest
 from kasal_jupyter.schemas.crews import CrewCreate
 from kasal_jupyter.schemas.executions import ExecutionCreate
+from kasal_jupyter.wellformed import has_more_values
 
 AGENT = {"role": "r", "goal": "g"}
 
@@ -64,7 +65,7 @@ def test_a_body_of_very_many_values_is_not_even_read(value, monkeypatch):
 
 @pytest.mark.parametrize("bit", ["a,b\n", "[{", '",[]', "\\,[", '\\",'])
 def test_what_stands_in_texts_does_not_count_as_values(bit):
-    assert not body._has_too_many(orjson.dumps({"a": bit * 200_000, "b": [bit] * 9_000}))
+    assert not has_more_values(orjson.dumps({"a": bit * 200_000, "b": [bit] * 9_000}), body.MOST_VALUES)
 
 
 @pytest.mark.parametrize(

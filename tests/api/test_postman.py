@@ -84,7 +84,7 @@ def test_every_id_that_is_used_is_kept_when_it_is_made(collection):
     ids = {name for name in variables(collection) if name.endswith("_id")} - {"call_id", "other_id"}
     assert ids == {
         *("crew_id", "agent_id", "task_id", "job_id", "tool_id", "server_id"),
-        *("memory_id", "source_id", "key_id", "user_id", "dataset_id", "batch_id"),
+        *("memory_id", "source_id", "key_id", "user_id", "dataset_id", "batch_id", "schedule_id"),
     }
     kept = re.findall(r'collectionVariables\.set\("(\w+_id)"', "\n".join(map(script, items(collection))))
     assert sorted(kept) == sorted(ids)

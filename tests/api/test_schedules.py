@@ -171,9 +171,16 @@ def test_a_server_that_is_killed_behind_the_claim_has_its_run_be_done_once(tmp_p
                     time.sleep(0.05)
                 slots = still.get(f"/schedules/{schedule}").json()["slots"]
             assert [(each["state"], each["job_id"]) for each in slots] == [("started", first.id)]
-            done = [each for each in store.executions.find(schedule=schedule) if each.status == "completed"]
-            assert [each.id for each in done] == [job_id]
-            assert store.holds.ids() == []
+
+            def done():
+                found = store.executions.find(schedule=schedule)
+                return [each.id for each in found if each.status == "completed"]
+
+            # What a server says of a run that has just ended is on disk a moment later.
+            while not done() or store.holds.ids():
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            assert done() == [job_id]
     finally:
         for each in servers:
             if each.process.poll() is None:
