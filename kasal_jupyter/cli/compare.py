@@ -260,7 +260,8 @@ def run_dataset(args: argparse.Namespace) -> int:
     if shown is None:
         return 0
     if args.json and isinstance(shown, Dataset):
-        print("\n".join(row.model_dump_json() for row in shown.dataset_rows))
+        for row in shown.dataset_rows:
+            print(row.model_dump_json())
         return 0
     if args.json:
         print(json.dumps([dict(zip(shown.heads, row, strict=True)) for row in shown.rows]))

@@ -43,13 +43,14 @@ class Dataset(Shown):
         more = f", the first {SHOWN} of them" if len(rows) > SHOWN else ""
         changed = moment_text(kept.updated_at)
         title = f"{one_line(kept.name, 200)}: {counted(len(rows), 'row')}{more}; changed {changed}"
-        heads = ["row", *names, "expected", "from"]
+        sources = any(row.source_job for row in rows[:SHOWN])
+        heads = ["row", *names, "expected", *(["from"] if sources else [])]
         cells = [
             [
                 str(place),
                 *(one_line(str(row.inputs.get(name, "")), 80) for name in names),
                 "" if row.expected is None else one_line(str(row.expected), 80),
-                row.source_job or "",
+                *([row.source_job or ""] if sources else []),
             ]
             for place, row in enumerate(rows[:SHOWN])
         ]

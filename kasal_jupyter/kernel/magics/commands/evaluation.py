@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def add_comparison(parser: ArgumentParser, functions: str) -> None:
-    """Have a parser take what a notebook and a terminal may both say of a comparison; see :func:`score_of`."""
+    """Have a parser take what notebook and terminal may both say of a comparison; see :func:`score_of`."""
     scores = parser.add_mutually_exclusive_group(required=True)
     scores.add_argument(
         "--score",
@@ -111,7 +111,7 @@ def dataset_arguments(parser: Parser) -> None:
 
 
 def add_dataset_making(parser: ArgumentParser) -> None:
-    """Have a parser take what a notebook and a terminal may both say of a dataset; see :func:`asked_dataset`."""
+    """Have a parser take what notebook and terminal may both say of a dataset; see :func:`asked_dataset`."""
     parser.add_argument("dataset", nargs="?", metavar="NAME", help="its name; without one, all are listed")
     parser.add_argument("--rated", action="store_true", help="make it of past runs that were rated")
     parser.add_argument("--crew", metavar="NAME", type=phrase, help="of these, one crew's")
