@@ -455,6 +455,17 @@ def test_what_is_done_is_not_paid_for_again_and_what_failed_is_tried_again(whole
     assert not compared(["Plain"], fresh=True)[0] & twice
 
 
+def test_a_judge_that_cannot_judge_is_told_before_the_crews_have_run(client, monkeypatch):
+    def ran(*_, **more):
+        pytest.fail("it was run")
+
+    monkeypatch.setattr("kasal_jupyter.kernel.comparison.comparison.run_arms", ran)
+    judge = Judge("Is it short?", model="nobody-serves-this")
+    asked = read_asked(client, ["Plain", "Long"], [{"topic": "tea"}], judge)
+    with pytest.raises(CellError, match="Judge of 2 cannot run: no provider is known"):
+        carry_out(client, asked)
+
+
 def test_a_comparison_is_shown_as_tables_sentences_and_a_plot(whole):
     text, html = repr(whole), whole._repr_html_()
     for each in (

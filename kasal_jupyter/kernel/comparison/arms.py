@@ -165,6 +165,22 @@ def _found(client: Client, word: Any, command: str) -> tuple[CrewDetails, int]:
     return crew, crew.version
 
 
+def require_runnable(client: Client, arm: Arm, inputs: dict[str, Any]) -> None:
+    """Refuse an arm that could not run now, as far as that is known before it does: of a crew as it is.
+
+    Raises
+    ------
+    CellError
+        It could not; the message says why.
+    """
+    if arm.model is not None or arm.version != arm.crew.version:
+        return
+    checked = client.check(arm.crew.id, inputs)
+    if not checked.runnable:
+        why = "; ".join(fault.reason for fault in checked.faults)
+        raise CellError(f"{arm.label} cannot run: {why}")
+
+
 def run_arms(
     client: Client,
     arms: Sequence[Arm],
@@ -201,6 +217,12 @@ def run_arms(
     -------
     list of list of Ran
         Of each arm, what has come of its rows, in their order.
+
+    Raises
+    ------
+    CellError
+        One begins no row any more, as where a budget is used up or somebody has stopped it; the others are
+        stopped.
     """
     each = None if concurrency is None else max(1, concurrency // len(arms))
     batches: list[Batch] = []
@@ -210,6 +232,8 @@ def run_arms(
             batches.append(start_batch(client, body, retry_failed=True)[0])
         while True:
             told([_standing(batch) for batch in batches])
+            for batch in batches:
+                _require_going_on(batch)
             if all(batch.status in FINISHED for batch in batches):
                 break
             time.sleep(POLL_SECONDS)
@@ -221,6 +245,16 @@ def run_arms(
                 client.tell_batch(batch.id, "stop")
         raise
     return [[_ran(row) for row in client.batch_rows(batch.id)] for batch in batches]
+
+
+def _require_going_on(batch: Batch) -> None:
+    """Refuse a batch that begins no row any more: those that are left have not failed, and score nothing.
+
+    Somebody may have it stand still, and go on again: that is waited for.
+    """
+    if batch.status in {"stopped", "failed"} or (batch.status == "paused" and batch.reason is not None):
+        why = batch.reason.message if batch.reason is not None else "it was stopped"
+        raise CellError(f"{batch.name} did not come to its end: {why}")
 
 
 def _batch_of(

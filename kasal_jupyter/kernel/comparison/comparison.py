@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from kasal_jupyter.kernel.comparison.arms import Arm, Ran, Standing, read_arms, run_arms
+from kasal_jupyter.kernel.comparison.arms import Arm, Ran, Standing, read_arms, require_runnable, run_arms
 from kasal_jupyter.kernel.comparison.figures import ArmFigures, Pair, arm_figures, pair_words, pairs_of
 from kasal_jupyter.kernel.comparison.judge import Case, Judge, Judged, judge_cases, read_judge
 from kasal_jupyter.kernel.comparison.rows import EXPECTED, Rows, inputs_for, read_rows
@@ -369,6 +369,10 @@ def carry_out(
         [row for row in inputs_for(asked.rows, arm.inputs, arm.label) for _ in range(asked.repeats)]
         for arm in asked.arms
     ]
+    for arm, given in zip(asked.arms, rows, strict=True):
+        require_runnable(client, arm, given[0])
+    if judging is not None:
+        require_runnable(client, judging, dict.fromkeys(judging.inputs, "…"))
     ran = run_arms(
         client,
         asked.arms,
