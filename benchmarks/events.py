@@ -77,7 +77,7 @@ def work(sock: socket.socket) -> None:
 
 def serve() -> None:
     """Be the server; for runs that say how many events, with the steady worker in the engine's place."""
-    from kasal_jupyter import app
+    from kasal_jupyter import app, wiring
     from kasal_jupyter.executions.backends.backend import OnExit, OnLines
     from kasal_jupyter.executions.backends.child import Child
     from kasal_jupyter.executions.backends.local import LocalBackend, LocalRun
@@ -116,7 +116,7 @@ def serve() -> None:
             self._nursery = self._nurseries[False]
             await super().close()
 
-    app.LocalBackend = SteadyBackend  # type: ignore[misc]
+    wiring.LocalBackend = SteadyBackend  # type: ignore[misc]
     app.KasalApp.launch_instance(
         ["--ServerApp.ip=127.0.0.1", "--ServerApp.port=0", "--no-browser", "--allow-root"]
     )

@@ -199,7 +199,7 @@ class OpenApi:
         if answer is None:
             return {}
         if isinstance(answer, Media):
-            kind = "object" if re.search("json|yaml", answer.type) else "string"
+            kind = "object" if re.search("json|yaml|event-stream", answer.type) else "string"
             return {answer.type: {"schema": {"type": kind, "description": answer.description}}}
         if isinstance(answer, tuple):
             content: Json = {}

@@ -113,6 +113,8 @@ STATUSES: Mapping[str, Sequence[int]] = {
     "stop_execution": (409,),
     # The collection's own run has completed.
     "resume_execution": (409,),
+    # Whoever uses the collection chooses the file.
+    "create_import_execution": (400,),
     # The collection's own batch has completed, where its events have been followed to their end.
     "pause_batch": (409,),
     "resume_batch": (409,),

@@ -118,7 +118,9 @@ class ScheduleResumeHandler(ScheduleResource):
 class ScheduleRunHandler(ScheduleResource):
     """``POST /schedules/{schedule_id}/run``."""
 
-    @operation("Run a schedule now", access="editor", answers={202: ScheduleRun}, errors=(404,))
+    @operation(
+        "Run a schedule now", access="editor", answers={202: ScheduleRun}, errors=(400, 404, 409, 429, 503)
+    )
     async def post(self, schedule_id: str) -> None:
         """Start a run of it now, whether or not it is paused, within its budgets."""
         execution = await self.parts.schedules.run(self.schedule(schedule_id))

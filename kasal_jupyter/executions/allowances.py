@@ -107,7 +107,7 @@ def bound(store: Store, allowance_id: str, max_cost: float | None, max_tokens: i
     if store.allowances.has(allowance_id):
         store.allowances.update(allowance_id, bounds)
     else:
-        store.allowances.insert(Allowance.model_validate({"id": allowance_id, **bounds}))
+        store.allowances.insert(Allowance.model_validate({"id": allowance_id, "spent": Sum(), **bounds}))
 
 
 def settle_hold(store: Store, job_id: str, usage: Usage, entries: Sequence[LedgerEntry]) -> None:

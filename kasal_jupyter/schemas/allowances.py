@@ -61,7 +61,7 @@ class Allowance(Document):
     owner: str | None = Field(None, description="Of a user's day or month: whose.")
     max_cost: float | None = Field(None, description="US dollars; null: any number.")
     max_tokens: int | None = Field(None, description="Tokens, in and out; null: any number.")
-    spent: Sum = Field(default_factory=Sum, description="What runs that are over have used.")
+    spent: Sum = Field(description="What runs that are over have used.")
     held: Sum = Field(default_factory=Sum, description="What runs in hand have used or reserved.")
 
     @property

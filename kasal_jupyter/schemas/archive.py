@@ -27,7 +27,8 @@ class ArchivedRun(Model):
     created_at: Annotated[str, StringConstraints(pattern=TIME_PATTERN)]
     inputs: dict[str, Any]
     budget: Budget | None = None
-    models: Annotated[list[Named], Field(max_length=1_000)]
+    models: Annotated[list[Annotated[str, StringConstraints(max_length=200)]], Field(max_length=1_000)]
+    """One is empty, where an agent names none and the server has no default."""
     spec: dict[str, Any] | None = Field(
         description="The message that has started it; null: an older version has run it, and kept none."
     )

@@ -124,9 +124,9 @@ class Quota:
 
 
 _USED = """
-SELECT ifnull((SELECT bytes FROM stored_bytes WHERE field = 'owner' AND value = ?1), 0)
+SELECT ifnull((SELECT bytes FROM stored_bytes WHERE field = 'owner' AND value = :owner), 0)
     + ifnull((SELECT sum(bytes) FROM doc_crews JOIN stored_bytes ON field = 'crew_id' AND value = id
-              WHERE owner = ?1), 0)
+              WHERE owner = :owner), 0)
 """
 
 
@@ -136,7 +136,7 @@ def used_bytes(store: Counted, owner: str, job: Job | None = None) -> int:
     It reads running sums, one for each of the owner's crews.
     """
     with store.read() as connection:
-        (used,) = connection.execute(_USED, (owner,)).fetchone()
+        (used,) = connection.execute(_USED, {"owner": owner}).fetchone()
     return int(used) + (more_bytes(store, owner, job) if job else 0)
 
 

@@ -91,11 +91,16 @@ def test_every_resource_as_it_is_read_for_the_first_time(api):
     tokens = send(api, "POST", "/auth/login", 200, email="loop@example.com", password=PASSWORD).json()
     key = send(api, "POST", "/auth/keys", 201, name="k").json()
     batch = send(api, "POST", "/batches", 202, crew_id=crew, rows=[{"inputs": {"topic": "tea"}}]).json()
+    dataset = send(api, "POST", "/datasets", 201, name="Loop").json()
+    clock = {"name": "Loop", "cron": "0 7 1 1 *", "timezone": "UTC", "budget": {"max_cost": 1}}
+    schedule = send(api, "POST", "/schedules", 201, crew_id=crew, inputs={"topic": "tea"}, **clock).json()
     known = {
         "crew_id": crew,
         "job_id": job,
         "other_id": job,
         "batch_id": batch["id"],
+        "dataset_id": dataset["id"],
+        "schedule_id": schedule["id"],
         "version": "1",
         "agent_id": agent["id"],
         "task_id": task["id"],

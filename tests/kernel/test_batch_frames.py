@@ -121,7 +121,7 @@ def test_rows_become_inputs_and_the_result_has_the_frames_order_index_and_librar
         ({"a": [1]}, "df is of the type dict"),
         ([1, 2], "df is of the type list"),
     ],
-    ids=str,
+    ids=lambda given: given if isinstance(given, str) else type(given).__name__,
 )
 def test_what_cannot_be_sent_is_named_by_row_and_column(frame, said):
     def read():

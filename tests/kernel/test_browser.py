@@ -464,8 +464,10 @@ def test_what_a_run_in_the_background_asks_is_answered_by_buttons(page, live_ser
     hint.wait_for()
     picture(page, "buttons-review")
     hint.fill("Say it again")
-    page.get_by_role("button", name="Send").click()
-    # The next round is asked about anew.
+    send = page.get_by_role("button", name="Send").last.element_handle()
+    send.click()
+    # The next round is asked about anew; this one's buttons stay until the kernel has heard of it.
+    page.wait_for_function("button => button.disabled || !button.isConnected", arg=send)
     page.get_by_role("button", name="approve").and_(page.locator(":not([disabled])")).click()
     card = page.locator(CARD).last
     card.get_by_text("✔ completed").first.wait_for()

@@ -13,8 +13,9 @@ from tests.sample_crews import crew_body
 
 HOW = "this needs openapi-python-client; `pip install openapi-python-client` installs it"
 
-LINES = {"application/x-ndjson": "application/octet-stream"}
-"""What it has no name of its own for."""
+OTHERS = ("application/x-ndjson", "application/zip", "text/csv", "application/vnd.apache.parquet")
+LINES = dict.fromkeys(OTHERS, "application/octet-stream")
+"""What it has no names of its own for."""
 
 USE = """
 import json

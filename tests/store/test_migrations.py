@@ -23,7 +23,7 @@ LANDED = Path(__file__).parent / "landed"
 
 NEW = {
     *("stop_requests", "deliveries", "run_requests", "batches", "batch_rows"),
-    *("datasets", "dataset_rows", "allowances", "holds"),
+    *("datasets", "dataset_rows", "allowances", "holds", "schedules", "slots"),
 }
 """Collections that format 1 had not."""
 

@@ -40,6 +40,9 @@ READY_SECONDS = 10.0
 STOP_SECONDS = 0.9
 """How long the end of a run is waited for; a worker that does not answer ends it when it can again."""
 
+STOP_TRIES = 600
+"""How often, a second apart, a run is tried to be stopped that is lost."""
+
 AHEAD = 4
 """Runs that wait for the first worker of a cluster which has none yet: one that adapts sees that they do."""
 
@@ -94,11 +97,11 @@ class DaskBackend:
 
     @property
     def places(self) -> int | None:
-        """How many runs more would find a slot; None where that is not known, since nobody is connected."""
+        """How many runs of this server fit at the same time; None where nobody is connected to tell."""
         if not self._cluster.connected:
             return None
         free = sum(host.free for host in self._cluster.hosts.values())
-        return max(0, free + len(self._cluster.hosts) - len(self._waiting) - self._coming.total())
+        return free + sum(run.begun for run in self._runs.values())
 
     @property
     def _cluster(self) -> Cluster:
@@ -566,6 +569,8 @@ class DaskRun:
     def lose(self) -> None:
         """Take it for lost."""
         self._end(Exit(None, GONE, interrupted=True))
+        # Where it goes on all the same, nobody listens any more.
+        self._chores.begin(self._stop_later())
 
     def _note(self, header: dict[str, Any]) -> None:
         self.pid = header["pid"] or self.pid
@@ -664,8 +669,8 @@ class DaskRun:
             self._sending = None
 
     async def _stop_later(self) -> None:
-        """Stop it as soon as it can be reached."""
-        while True:
+        """Stop it as soon as it can be reached; a worker that stays away has ended with all it had."""
+        for _ in range(STOP_TRIES):
             try:
                 await self._ask("stop", b"")
                 await self._asked("done")
