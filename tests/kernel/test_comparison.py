@@ -455,6 +455,20 @@ def test_what_is_done_is_not_paid_for_again_and_what_failed_is_tried_again(whole
     assert not compared(["Plain"], fresh=True)[0] & twice
 
 
+def test_rows_that_were_never_run_are_no_failures(client, live_server):
+    with live_server.client() as api:
+        new_crew(api, one_task("Endless", latency=60))
+    (rows, names) = ([{"topic": "tea"}, {"topic": "milk"}], ["Plain", "Endless"])
+
+    def stop(_):
+        (batch,) = client.batches(name="Comparison: Endless v1")
+        if batch.status == "running":
+            client.tell_batch(batch.id, "stop")
+
+    with pytest.raises(CellError, match="Comparison: Endless v1 did not come to its end: it was stopped"):
+        carry_out(client, read_asked(client, names, rows, len), told=stop)
+
+
 def test_a_judge_that_cannot_judge_is_told_before_the_crews_have_run(client, monkeypatch):
     def ran(*_, **more):
         pytest.fail("it was run")

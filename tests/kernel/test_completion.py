@@ -53,7 +53,7 @@ def test_every_sub_command_is_offered(kernel, before):
 
 
 def test_a_cells_magic_offers_those_that_read_a_cell(kernel):
-    assert words(kernel, "%%kasal ") == ["crew", "run", "fork"]
+    assert words(kernel, "%%kasal ") == ["crew", "run", "fork", "rate"]
 
 
 def test_completion_in_the_middle_of_a_line_leaves_the_rest(kernel):
