@@ -73,13 +73,14 @@ if TYPE_CHECKING:
 
 Format = Literal["csv", "jsonl", "parquet"]
 
-_SUFFIXES: dict[str, Format] = {
+SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".parquet": "parquet",
     ".pq": "parquet",
 }
+"""What is in a file of rows, by the end of its name."""
 
 SPARE = ("created", "time", "crew", "name", "cost")
 """The columns that a narrow terminal does without, the first to go first."""
@@ -303,7 +304,7 @@ def read_source(word: str) -> Source:
 
 
 def _format_of(word: str) -> Format:
-    found = _SUFFIXES.get(Path(word).suffix.lower())
+    found = SUFFIXES.get(Path(word).suffix.lower())
     if found is None:
         raise WrongUsage(
             f"{word}: what is in it is told by its name, which ends with .csv, .jsonl or .parquet"

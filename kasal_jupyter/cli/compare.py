@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import importlib.util
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 from xml.etree import ElementTree as ET
 
 from kasal_jupyter.cli import WrongUsage
+from kasal_jupyter.cli.batches import SUFFIXES, read_source
 from kasal_jupyter.cli.connect import add_job, add_server_options, ended_by_signals, job_of, say, server_of
 from kasal_jupyter.cli.terminal import console_of, print_rows
+from kasal_jupyter.errors import InvalidRequest
 from kasal_jupyter.kernel.comparison.comparison import Comparison, carry_out, read_asked
-from kasal_jupyter.kernel.comparison.datasets import keep, list_datasets, load, rows_of
+from kasal_jupyter.kernel.comparison.datasets import Dataset
 from kasal_jupyter.kernel.comparison.figures import estimate_text, score_text
+from kasal_jupyter.kernel.comparison.rows import given_rows
 from kasal_jupyter.kernel.comparison.view import progress_text
-from kasal_jupyter.kernel.crews.stored_crews import TERMINAL, find_crew
+from kasal_jupyter.kernel.crews.stored_crews import TERMINAL
 from kasal_jupyter.kernel.magics.commands.evaluation import (
     add_comparison,
     add_dataset_making,
+    asked_dataset,
     score_of,
 )
 from kasal_jupyter.kernel.runs.run_list import budget_of
 from kasal_jupyter.kernel.views.clean import clean
 from kasal_jupyter.kernel.views.figures import rating_text
-from kasal_jupyter.schemas.datasets import RatedRuns, Rating, Thumb
+from kasal_jupyter.schemas.datasets import Rating, Thumb
 from kasal_jupyter.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -57,19 +61,14 @@ def add_compare(subparsers: Subparsers) -> None:
         "crews", nargs="+", metavar="CREW", help="names or ids, CREW@VERSION; all are compared with the first"
     )
     compare.add_argument(
-        "--rows", metavar="FILE|DATASET", required=True, help="a .csv, .jsonl or .json file, or a dataset"
+        "--rows", metavar="FILE|DATASET", required=True, help="a .csv, .jsonl or .parquet file, or a dataset"
     )
-    compare.add_argument(
-        "--score",
-        metavar="HOW",
-        help="exact, contains, regex:PATTERN, numeric:0.01, numeric:1%%, json:FIELD, or FILE.py:FUNCTION",
-    )
-    add_comparison(compare)
+    add_comparison(compare, "FILE.py:FUNCTION")
     gate = compare.add_argument_group("the gate")
     gate.add_argument(
         "--fail-below",
         metavar="SCORE",
-        type=float,
+        type=_bound,
         help="fail where a crew's score is lower; the first of several is the measure, and is not looked at",
     )
     gate.add_argument(
@@ -89,8 +88,13 @@ def add_compare(subparsers: Subparsers) -> None:
 
 def run_compare(args: argparse.Namespace) -> int:
     """Carry out ``compare``; give the exit status."""
+    # What is wrong here is told before anything runs, and costs something.
+    if args.surely and args.fail_below is None:
+        raise WrongUsage("--surely says how --fail-below SCORE is meant; give that as well")
+    if args.junit is not None and not Path(args.junit).absolute().parent.is_dir():
+        raise WrongUsage(f"{args.junit} cannot be written: its folder is not there")
     score = score_of(args, _function(args.score))
-    data = _rows(args.rows)
+    data = _rows(args.rows, args.expected)
     with ended_by_signals(), server_of(args) as client:
         asked = read_asked(
             client,
@@ -115,7 +119,10 @@ def run_compare(args: argparse.Namespace) -> int:
         comparison, below=args.fail_below, surely=args.surely, if_worse=args.fail_if_worse
     )
     if args.junit is not None:
-        write_whole(Path(args.junit), junit(comparison, failures))
+        try:
+            write_whole(Path(args.junit), junit(comparison, failures))
+        except OSError as error:
+            raise InvalidRequest(f"{args.junit} cannot be written: {error.strerror}") from None
     if args.json:
         print(json.dumps(json.loads(comparison.to_json()) | {"gate": failures}, ensure_ascii=False))
     else:
@@ -198,6 +205,13 @@ class _Progress:
         print(f"\r\x1b[K{clean(progress_text(standings))}", end=end, file=sys.stderr, flush=True)
 
 
+def _bound(word: str) -> float:
+    """Read a score; one that is no number would let everything through."""
+    if not math.isfinite(found := float(word)):
+        raise ValueError(word)
+    return found
+
+
 def _function(word: str | None) -> Any:
     """Give the function that ``FILE.py:NAME`` means; None where it means none."""
     path, colon, name = (word or "").rpartition(":")
@@ -207,32 +221,21 @@ def _function(word: str | None) -> Any:
     if spec is None or spec.loader is None or not Path(path).is_file():
         raise WrongUsage(f"There is no file {path}")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # noqa: BLE001 - the file is its user's: whatever it does is told
+        raise WrongUsage(f"{path} cannot be loaded: {type(error).__name__}: {error}") from None
     function = getattr(module, name, None)
     if not callable(function):
         raise WrongUsage(f"{path} has no function {name!r}")
     return function
 
 
-def _rows(word: str) -> Any:
+def _rows(word: str, expected: str | None) -> Any:
     """Give the rows of a file; else the word, which may name a dataset."""
-    path = Path(word)
-    if not path.is_file():
-        if path.suffix in {".csv", ".json", ".jsonl"}:
-            raise WrongUsage(f"There is no file {word}")
-        return word
-    try:
-        text = path.read_text("utf-8-sig")
-        if path.suffix == ".csv":
-            return list(csv.DictReader(text.splitlines(keepends=True)))
-        read = (
-            json.loads(text)
-            if path.suffix == ".json"
-            else [json.loads(each) for each in text.splitlines() if each.strip()]
-        )
-    except (OSError, ValueError, csv.Error) as error:
-        raise WrongUsage(f"{word} cannot be read: {error}") from None
-    return read
+    if Path(word).is_file() or Path(word).suffix.lower() in SUFFIXES:
+        return given_rows(read_source(word).records, expected, word)
+    return word
 
 
 def add_dataset(subparsers: Subparsers) -> None:
@@ -242,11 +245,10 @@ def add_dataset(subparsers: Subparsers) -> None:
         help="list datasets, show one, or make one",
         description="List datasets, show one, or make one: of a file's rows, or of rated executions.",
     )
-    dataset.add_argument("name", nargs="?", metavar="NAME", help="its name; without one, all are listed")
-    dataset.add_argument("--rows", metavar="FILE", help="make it of a .csv, .jsonl or .json file")
+    dataset.add_argument("--rows", metavar="FILE", help="make it of a .csv, .jsonl or .parquet file")
     dataset.add_argument("--expected", metavar="COLUMN", help="the column with what is expected")
     add_dataset_making(dataset)
-    dataset.add_argument("--json", action="store_true", help="its rows as JSON lines")
+    dataset.add_argument("--json", action="store_true", help="its rows as JSON lines; the list as JSON")
     add_server_options(dataset)
     dataset.set_defaults(handler=run_dataset)
 
@@ -254,35 +256,21 @@ def add_dataset(subparsers: Subparsers) -> None:
 def run_dataset(args: argparse.Namespace) -> int:
     """Carry out ``dataset``; give the exit status."""
     with server_of(args) as client:
-        if args.name is None:
-            shown = list_datasets(client)
-        elif args.rm:
-            client.delete_dataset(load(client, args.name).id)
-            say(f"deleted {args.name}")
-            return 0
-        elif args.rows is None and not args.rated:
-            shown = load(client, args.name)
-        else:
-            rows = [] if args.rows is None else rows_of(_given(args.rows), args.expected, args.rows)
-            rated = None
-            if args.rated:
-                crew = None if args.crew is None else find_crew(client, args.crew, command=TERMINAL).id
-                rated = RatedRuns(crew_id=crew, thumb=args.thumb)
-            shown = keep(client, args.name, rows, rated, replace=args.replace)
-    if args.json and (kept := getattr(shown, "dataset_rows", None)) is not None:
-        print("\n".join(row.model_dump_json() for row in kept))
+        shown = asked_dataset(client, args, lambda word: read_source(word).records, command=TERMINAL)
+    if shown is None:
+        return 0
+    if args.json and isinstance(shown, Dataset):
+        for row in shown.dataset_rows:
+            print(row.model_dump_json())
+        return 0
+    if args.json:
+        print(json.dumps([dict(zip(shown.heads, row, strict=True)) for row in shown.rows]))
         return 0
     if shown.title:
         say(clean(shown.title))
     if shown.rows:
         print_rows(console_of(sys.stdout), shown.heads, shown.rows)
     return 0
-
-
-def _given(word: str) -> Any:
-    if isinstance(rows := _rows(word), str):
-        raise WrongUsage(f"There is no file {word}")
-    return rows
 
 
 def add_rate(subparsers: Subparsers) -> None:

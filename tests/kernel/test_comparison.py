@@ -434,6 +434,52 @@ def test_a_comparison_says_which_is_better(whole, client):
     assert list(whole.df().crew) == ["Plain", "Long", "Failing"]
 
 
+def test_what_is_done_is_not_paid_for_again_and_what_failed_is_tried_again(whole, client):
+    rows = [{"topic": each} for each in reversed(TOPICS)]
+
+    def compared(names, **more):
+        found = carry_out(
+            client, read_asked(client, names, rows, len, repeats=more.pop("repeats", 1)), **more
+        )
+        return [{run.job_id for row in runs for run in row} for runs in found.runs_of]
+
+    plain, _, failing = [{run.job_id for row in runs for run in row} for runs in whole.runs_of]
+    again = compared(["Plain", "Failing"])
+    assert again[0] == plain
+    assert len(again[1]) == 8
+    assert not again[1] & failing
+    # Of a row's repeats, the first was run already; and all that is asked for afresh is run.
+    twice = compared(["Plain"], repeats=2)[0]
+    assert len(twice) == 16
+    assert twice > plain
+    assert not compared(["Plain"], fresh=True)[0] & twice
+
+
+def test_rows_that_were_never_run_are_no_failures(client, live_server):
+    with live_server.client() as api:
+        new_crew(api, one_task("Endless", latency=60))
+    (rows, names) = ([{"topic": "tea"}, {"topic": "milk"}], ["Plain", "Endless"])
+
+    def stop(_):
+        (batch,) = client.batches(name="Comparison: Endless v1")
+        if batch.status == "running":
+            client.tell_batch(batch.id, "stop")
+
+    with pytest.raises(CellError, match="Comparison: Endless v1 did not come to its end: it was stopped"):
+        carry_out(client, read_asked(client, names, rows, len), told=stop)
+
+
+def test_a_judge_that_cannot_judge_is_told_before_the_crews_have_run(client, monkeypatch):
+    def ran(*_, **more):
+        pytest.fail("it was run")
+
+    monkeypatch.setattr("kasal_jupyter.kernel.comparison.comparison.run_arms", ran)
+    judge = Judge("Is it short?", model="nobody-serves-this")
+    asked = read_asked(client, ["Plain", "Long"], [{"topic": "tea"}], judge)
+    with pytest.raises(CellError, match="Judge of 2 cannot run: no provider is known"):
+        carry_out(client, asked)
+
+
 def test_a_comparison_is_shown_as_tables_sentences_and_a_plot(whole):
     text, html = repr(whole), whole._repr_html_()
     for each in (
@@ -472,7 +518,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_runs(client, monkeyp
     for crews, data, how, said in (
         (["Plain", "Plain"], rows, "exact", "is named twice"),
         (["Plain"], rows, "exact", "goes by what is expected"),
-        (["Plain"], [{"tropic": "tea"}], len, r"Plain takes \{topic\}, which the rows does not have"),
+        (["Plain"], [{"tropic": "tea"}], len, r"Plain takes \{topic\}, which the table does not have"),
         (["Plian"], rows, len, "did you mean 'Plain'"),
         (["Plain@99"], rows, len, "version"),
         (["Plain"], [], len, "has no rows"),
@@ -531,7 +577,11 @@ def test_the_magics_say_the_same(live_server, tmp_path):
     with kernel_of(live_server, tmp_path) as kernel:
         assert kernel.run("import pandas as pd; df = pd.DataFrame({'topic': ['tea', 'milk']})").status == "ok"
         cell = kernel.run("%kasal compare Plain Long --rows df --score contains --expected topic -o found")
-        assert "which df does not have" in cell.error or "takes {topic}" in cell.error
+        assert "Plain takes {topic}, which df does not have; it has none" in cell.error
+        cell = kernel.run("%kasal compare Plain Long --rows df")
+        assert "--score --judge is required" in cell.error
+        cell = kernel.run("%kasal dataset Kept --thumb up")
+        assert "stand with --rated" in cell.error
         kernel.run("df['wanted'] = df.topic\ndef words(output): return len(output.split())")
         cell = kernel.run("%kasal compare Plain Long --rows df --score words -o found")
         assert cell.status == "ok", cell.error

@@ -129,7 +129,7 @@ def test_a_run_may_be_named_by_its_number_or_as_the_last(kernel, crews):
     assert words(kernel, f"%kasal run --again {crews} topic=tea --max-c") == ["--max-cost"]
 
 
-def test_a_frame_its_columns_and_batches_are_offered(kernel):
+def test_a_frame_its_columns_batches_and_datasets_are_offered(kernel, live_server):
     kernel.run("import pandas as pd; sorts = pd.DataFrame({'Sort of tea': [], 'price': []})")
     assert words(kernel, "%kasal map Tabloid so") == ["sorts"]
     assert words(kernel, "%kasal map Tabloid sorts to") == ["topic="]
@@ -137,6 +137,13 @@ def test_a_frame_its_columns_and_batches_are_offered(kernel):
     assert words(kernel, "%kasal map Tabloid sorts --columns topic=pr") == ["topic=price"]
     assert words(kernel, "%kasal map Tabloid sorts --retry") == ["--retry-failed"]
     assert words(kernel, "%kasal batches pa") == ["pause"]
+    with live_server.client() as api:
+        rows = [{"inputs": {"topic": "tea"}}]
+        assert api.post("/datasets", json={"name": "tabled", "rows": rows}).status_code == 201
+    kernel.run("def taste(output): return 1")
+    assert words(kernel, "%kasal dataset tabl") == ["tabled"]
+    assert words(kernel, "%kasal compare Tabloid --rows tabl") == ["tabled"]
+    assert words(kernel, "%kasal compare Tabloid --score tas") == ["taste"]
     assert words(kernel, "%kasal batches set Tabloid --conc") == ["--concurrency"]
 
 

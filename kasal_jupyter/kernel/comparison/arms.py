@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kasal_jupyter.errors import InvalidRequest, KasalError, NotFound
 from kasal_jupyter.kernel.crews.stored_crews import NOTEBOOK, find_crew
 from kasal_jupyter.kernel.failure import CellError
+from kasal_jupyter.kernel.runs.batches import start_batch
 from kasal_jupyter.schemas.batches import FINISHED, Batch, BatchCreate, BatchRow, RowGiven
 from kasal_jupyter.schemas.placeholders import names, texts_of
 
@@ -128,17 +128,15 @@ def read_arms(
         There is no such crew or version, or one is named twice.
     """
     found = [_found(client, each, command) for each in crews]
-    shared = [crew.name for crew, _ in found]
+    ids = [crew.id for crew, _ in found]
+    holders = {crew.name: {each.id for each, _ in found if each.name == crew.name} for crew, _ in found}
     arms = []
     for crew, version in found:
-        told = (
-            f"{crew.name} v{version}" if version != crew.version or shared.count(crew.name) > 1 else crew.name
-        )
-        label = (
-            f"{told} {crew.id}" if [each.id for each, v in found if v == version].count(crew.id) > 1 else told
-        )
-        arms += [Arm(f"{label} · {model}", crew, version, model) for model in models] or [
-            Arm(label, crew, version)
+        told = f"{crew.name} ({crew.id})" if len(holders[crew.name]) > 1 else crew.name
+        if version != crew.version or ids.count(crew.id) > 1:
+            told = f"{told} v{version}"
+        arms += [Arm(f"{told} · {model}", crew, version, model) for model in models] or [
+            Arm(told, crew, version)
         ]
     labels = [arm.label for arm in arms]
     if twice := next((each for each in labels if labels.count(each) > 1), None):
@@ -167,6 +165,22 @@ def _found(client: Client, word: Any, command: str) -> tuple[CrewDetails, int]:
     return crew, crew.version
 
 
+def require_runnable(client: Client, arm: Arm, inputs: dict[str, Any]) -> None:
+    """Refuse an arm that could not run now, as far as that is known before it does: of a crew as it is.
+
+    Raises
+    ------
+    CellError
+        It could not; the message says why.
+    """
+    if arm.model is not None or arm.version != arm.crew.version:
+        return
+    checked = client.check(arm.crew.id, inputs)
+    if not checked.runnable:
+        why = "; ".join(fault.reason for fault in checked.faults)
+        raise CellError(f"{arm.label} cannot run: {why}")
+
+
 def run_arms(
     client: Client,
     arms: Sequence[Arm],
@@ -179,7 +193,8 @@ def run_arms(
 ) -> list[list[Ran]]:
     """Run each arm over its rows, all at the same time: the machine is as busy for one as for another.
 
-    An arm is a batch, whose name says what runs: what was run already for the same rows is not run again.
+    An arm is a batch, whose name says what runs. Asked for again it goes on where it was: what has completed
+    for the same rows is not run again, and what has failed is.
 
     Parameters
     ----------
@@ -202,14 +217,23 @@ def run_arms(
     -------
     list of list of Ran
         Of each arm, what has come of its rows, in their order.
+
+    Raises
+    ------
+    CellError
+        One begins no row any more, as where a budget is used up or somebody has stopped it; the others are
+        stopped.
     """
     each = None if concurrency is None else max(1, concurrency // len(arms))
     batches: list[Batch] = []
     try:
         for arm, inputs in zip(arms, rows, strict=True):
-            batches.append(client.start_batch(_batch_of(arm, inputs, budget, each, fresh=fresh)))
+            body = _batch_of(arm, inputs, budget, each, fresh=fresh)
+            batches.append(start_batch(client, body, retry_failed=True)[0])
         while True:
             told([_standing(batch) for batch in batches])
+            for batch in batches:
+                _require_going_on(batch)
             if all(batch.status in FINISHED for batch in batches):
                 break
             time.sleep(POLL_SECONDS)
@@ -223,22 +247,30 @@ def run_arms(
     return [[_ran(row) for row in client.batch_rows(batch.id)] for batch in batches]
 
 
+def _require_going_on(batch: Batch) -> None:
+    """Refuse a batch that begins no row any more: those that are left have not failed, and score nothing.
+
+    Somebody may have it stand still, and go on again: that is waited for.
+    """
+    if batch.status in {"stopped", "failed"} or (batch.status == "paused" and batch.reason is not None):
+        why = batch.reason.message if batch.reason is not None else "it was stopped"
+        raise CellError(f"{batch.name} did not come to its end: {why}")
+
+
 def _batch_of(
     arm: Arm, rows: Sequence[dict[str, Any]], budget: Budget | None, concurrency: int | None, *, fresh: bool
 ) -> BatchCreate:
     asks = f" {arm.model}" if arm.model is not None else ""
-    anew = f" {secrets.token_hex(4)}" if fresh else ""
     return BatchCreate(
         crew_id=arm.crew.id,
         crew_version=arm.version,
-        name=f"Comparison: {arm.crew.name[:100]} v{arm.version}{asks[:60]}{anew}",
+        name=f"Comparison: {arm.crew.name[:100]} v{arm.version}{asks[:60]}",
         model=arm.model,
         rows=[RowGiven(inputs=inputs) for inputs in rows],
         run_budget=budget,
         concurrency=concurrency,
-        # A row's repeats are equal, and each is to be run.
-        once=False,
-        dedupe=False,
+        # A row's repeats are equal, and each is run: as the first, the second, … of its equals.
+        once=not fresh,
     )
 
 

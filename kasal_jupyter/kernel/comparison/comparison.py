@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from kasal_jupyter.kernel.comparison.arms import Arm, Ran, Standing, read_arms, run_arms
+from kasal_jupyter.kernel.comparison.arms import Arm, Ran, Standing, read_arms, require_runnable, run_arms
 from kasal_jupyter.kernel.comparison.figures import ArmFigures, Pair, arm_figures, pair_words, pairs_of
 from kasal_jupyter.kernel.comparison.judge import Case, Judge, Judged, judge_cases, read_judge
-from kasal_jupyter.kernel.comparison.rows import Rows, inputs_for, read_rows
+from kasal_jupyter.kernel.comparison.rows import EXPECTED, Rows, inputs_for, read_rows
 from kasal_jupyter.kernel.comparison.scorers import Answer, NoScore, Scorer, read_score
 from kasal_jupyter.kernel.comparison.statistics import (
     LEVEL,
@@ -55,6 +55,8 @@ class Asked:
         How often each row is run by each crew.
     seed
         What lots are drawn with.
+    command
+        How commands begin where what comes of it is read.
     """
 
     arms: list[Arm]
@@ -62,6 +64,7 @@ class Asked:
     scorer: Scorer | Judge
     repeats: int
     seed: int = 0
+    command: str = NOTEBOOK
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +312,7 @@ def read_asked(
     """
     required_statistics()
     scorer = score if isinstance(score, Judge) else read_score(score)
-    rows = read_rows(client, data, expected)
+    rows = read_rows(client, data, expected, command=command)
     arms = read_arms(client, crews, models, command=command)
     if not arms:
         raise CellError("Name the crews that are compared")
@@ -321,13 +324,13 @@ def read_asked(
         and all(each is None for each in rows.expected)
     ):
         raise CellError(
-            f"score={scorer.name!r} goes by what is expected, and {rows.name} has no such column; "
-            "name it: expected=COLUMN"
+            f"{scorer.name} goes by what is expected, and {rows.name} says nothing of that: its column is "
+            f"called {EXPECTED!r}, or named with expected (--expected)"
         )
     runs = repeats * len(rows) * len(arms)
     if not 1 <= runs <= MOST_RUNS:
         raise CellError(f"A comparison has 1 to {MOST_RUNS:,} runs, and this would have {runs:,}")
-    return Asked(arms, rows, scorer, repeats, seed)
+    return Asked(arms, rows, scorer, repeats, seed, command)
 
 
 def carry_out(
@@ -366,6 +369,10 @@ def carry_out(
         [row for row in inputs_for(asked.rows, arm.inputs, arm.label) for _ in range(asked.repeats)]
         for arm in asked.arms
     ]
+    for arm, given in zip(asked.arms, rows, strict=True):
+        require_runnable(client, arm, given[0])
+    if judging is not None:
+        require_runnable(client, judging, dict.fromkeys(judging.inputs, "…"))
     ran = run_arms(
         client,
         asked.arms,

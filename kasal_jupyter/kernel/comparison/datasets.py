@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kasal_jupyter.kernel.comparison.rows import find_dataset, given_rows
+from kasal_jupyter.kernel.crews.stored_crews import NOTEBOOK
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.runs.result import table_of
 from kasal_jupyter.kernel.session import the_session
@@ -42,13 +43,14 @@ class Dataset(Shown):
         more = f", the first {SHOWN} of them" if len(rows) > SHOWN else ""
         changed = moment_text(kept.updated_at)
         title = f"{one_line(kept.name, 200)}: {counted(len(rows), 'row')}{more}; changed {changed}"
-        heads = ["row", *names, "expected", "from"]
+        sources = any(row.source_job for row in rows[:SHOWN])
+        heads = ["row", *names, "expected", *(["from"] if sources else [])]
         cells = [
             [
                 str(place),
                 *(one_line(str(row.inputs.get(name, "")), 80) for name in names),
                 "" if row.expected is None else one_line(str(row.expected), 80),
-                row.source_job or "",
+                *([row.source_job or ""] if sources else []),
             ]
             for place, row in enumerate(rows[:SHOWN])
         ]
@@ -74,9 +76,9 @@ class Dataset(Shown):
         return table_of(rows, (*names, "expected", "source_job"))
 
 
-def load(client: Client, word: str) -> Dataset:
+def load(client: Client, word: str, *, command: str = NOTEBOOK) -> Dataset:
     """Give a dataset by its name or id, with its rows."""
-    kept = find_dataset(client, word)
+    kept = find_dataset(client, word, command=command)
     return Dataset(kept, client.dataset_rows(kept.id))
 
 
@@ -99,7 +101,7 @@ def keep(
     if there and not replace:
         raise CellError(
             f"There is a dataset {name!r} already, with {counted(there[0].total, 'row')}; give another name, "
-            "or have it replaced"
+            "or have its rows replaced (--replace)"
         )
     made = (
         client.replace_dataset(there[0].id, rows, rated)
@@ -109,7 +111,7 @@ def keep(
     return Dataset(made, client.dataset_rows(made.id))
 
 
-def rows_of(data: Any, expected: str | None = None, name: str = "the rows") -> list[DatasetRow]:
+def rows_of(data: Any, expected: str | None = None, name: str = "the table") -> list[DatasetRow]:
     """Give what :func:`~kasal_jupyter.kernel.comparison.rows.given_rows` reads as rows of a dataset."""
     read = given_rows(data, expected, name)
     return [
@@ -118,11 +120,11 @@ def rows_of(data: Any, expected: str | None = None, name: str = "the rows") -> l
     ]
 
 
-def list_datasets(client: Client) -> Shown:
+def list_datasets(client: Client, *, command: str = NOTEBOOK) -> Shown:
     """List the datasets."""
     found = client.datasets()
     rows = [[each.name, f"{each.total:,}", moment_text(each.updated_at), each.id] for each in found]
-    title = "" if rows else "There are no datasets yet; %kasal dataset NAME df keeps a frame's rows"
+    title = "" if rows else f"There are no datasets yet; `{command} dataset NAME --rows` makes one"
     return Shown(title, ["dataset", "rows", "changed", "id"], rows)
 
 

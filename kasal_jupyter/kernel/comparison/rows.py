@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kasal_jupyter.errors import nearest
+from kasal_jupyter.kernel.crews.stored_crews import NOTEBOOK
 from kasal_jupyter.kernel.failure import CellError
-from kasal_jupyter.kernel.plain_values import NotPlain, is_missing, plain
+from kasal_jupyter.kernel.frames.batch_frames import Plan, Table, plain_rows
 
 if TYPE_CHECKING:
     from kasal_jupyter.client.client import Client
@@ -45,7 +46,7 @@ class Rows:
         return list(dict.fromkeys(name for row in self.inputs for name in row))
 
 
-def read_rows(client: Client, data: Any, expected: str | None = None, name: str = "the rows") -> Rows:
+def read_rows(client: Client, data: Any, expected: str | None = None, *, command: str = NOTEBOOK) -> Rows:
     """Read what crews are compared on.
 
     Parameters
@@ -53,11 +54,11 @@ def read_rows(client: Client, data: Any, expected: str | None = None, name: str 
     client
         The server, which keeps datasets.
     data
-        The name of a dataset, or what :func:`given_rows` takes.
+        Rows, the name of a dataset, or what :func:`given_rows` takes.
     expected
         The column that has what is expected.
-    name
-        What the rows are called, for errors.
+    command
+        How commands begin where an error is read.
 
     Raises
     ------
@@ -65,17 +66,17 @@ def read_rows(client: Client, data: Any, expected: str | None = None, name: str 
         It is none, has no rows, or a value of it cannot be sent.
     """
     if isinstance(data, str):
-        found = find_dataset(client, data)
+        found = find_dataset(client, data, command=command)
         kept = client.dataset_rows(found.id)
-        rows = Rows(found.name, [row.inputs for row in kept], [row.expected for row in kept])
+        rows = _kept_rows(found.name, kept)
     else:
-        rows = given_rows(data, expected, name)
+        rows = data if isinstance(data, Rows) else given_rows(data, expected)
     if not len(rows):
         raise CellError(f"{rows.name} has no rows")
     return rows
 
 
-def find_dataset(client: Client, word: str) -> Dataset:
+def find_dataset(client: Client, word: str, *, command: str = NOTEBOOK) -> Dataset:
     """Give the dataset of a name or an id.
 
     Raises
@@ -89,11 +90,11 @@ def find_dataset(client: Client, word: str) -> Dataset:
         return found[0]
     if found:
         raise CellError(f"There are {len(found)} datasets {word!r}: {', '.join(each.id for each in found)}")
-    near = nearest(word, [each.name for each in known]) or "; %kasal dataset lists them"
+    near = nearest(word, [each.name for each in known]) or f"; `{command} dataset` lists them"
     raise CellError(f"There is no dataset {word!r}{near}")
 
 
-def given_rows(data: Any, expected: str | None = None, name: str = "the rows") -> Rows:
+def given_rows(data: Any, expected: str | None = None, name: str = "the table") -> Rows:
     """Read the rows of a frame (pandas, polars, pyarrow), or of a list of mappings.
 
     Parameters
@@ -112,18 +113,28 @@ def given_rows(data: Any, expected: str | None = None, name: str = "the rows") -
     """
     kept: Sequence[DatasetRow] | None = getattr(data, "dataset_rows", None)
     if kept is not None:
-        return Rows(str(data.name), [row.inputs for row in kept], [row.expected for row in kept])
-    table = _table(data, name)
-    columns = list(dict.fromkeys(column for row in table for column in row))
+        return _kept_rows(str(data.name), kept)
+    if isinstance(data, list | tuple) and all(isinstance(row, Mapping) for row in data):
+        # A library's frame would hold it in columns of one kind each; here a row's value stays what it is.
+        records = [{str(column): value for column, value in row.items()} for row in data]
+        columns = list(dict.fromkeys(column for row in records for column in row))
+        read = plain_rows(records, _all_of(columns), str, name)
+    else:
+        table = Table.of(data, name)
+        columns = table.columns
+        read = table.inputs(_all_of(columns))
     if expected is not None and expected not in columns:
         raise CellError(f"{name} has no column {expected!r}{nearest(expected, columns)}")
-    wanted = expected or EXPECTED
-    inputs, answers = [], []
-    for number, row in enumerate(table):
-        read = {column: _value(value, number, column, name) for column, value in row.items()}
-        answers.append(read.pop(wanted, None))
-        inputs.append(read)
-    return Rows(name, inputs, answers)
+    answers = [row.pop(expected or EXPECTED, None) for row in read]
+    return Rows(name, read, answers)
+
+
+def _all_of(columns: Sequence[str]) -> Plan:
+    return Plan({column: column for column in columns}, {})
+
+
+def _kept_rows(name: str, kept: Sequence[DatasetRow]) -> Rows:
+    return Rows(name, [row.inputs for row in kept], [row.expected for row in kept])
 
 
 def inputs_for(rows: Rows, wanted: set[str], crew: str) -> list[dict[str, Any]]:
@@ -141,27 +152,3 @@ def inputs_for(rows: Rows, wanted: set[str], crew: str) -> list[dict[str, Any]]:
             f"it has {there}"
         )
     return [{name: value for name, value in row.items() if name in wanted} for row in rows.inputs]
-
-
-def _table(data: Any, name: str) -> list[dict[str, Any]]:
-    if isinstance(data, list | tuple):
-        if not all(isinstance(row, Mapping) for row in data):
-            raise CellError(f"{name}: a list of rows has a dictionary for each")
-        return [{str(column): value for column, value in row.items()} for row in data]
-    from kasal_jupyter.kernel.frames.frames import is_frame, read_frame
-
-    if not is_frame(data):
-        raise CellError(
-            f"{name} is of the type {type(data).__name__}; give a DataFrame, a list of dictionaries, or the "
-            "name of a dataset"
-        )
-    return list(read_frame(data, name).iter_rows(named=True))
-
-
-def _value(value: Any, row: int, column: str, name: str) -> Any:
-    if is_missing(value) or (isinstance(value, float) and value != value):  # noqa: PLR0124 - a frame's NaN
-        return None
-    try:
-        return plain(value, column)
-    except NotPlain as error:
-        raise CellError(f"Row {row} of {name}: {error}") from None

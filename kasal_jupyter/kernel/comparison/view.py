@@ -31,6 +31,8 @@ COLOURS = (parts.BLUE, parts.ORANGE, parts.GREEN, "#8d6cf0", parts.RED, parts.GR
 SHOWN = 5
 """Rows that differ most that are shown."""
 
+CLICK = ". A click on a row gives what shows why"
+
 
 def comparison_text(comparison: Comparison) -> str:
     """Give a comparison as text."""
@@ -38,7 +40,8 @@ def comparison_text(comparison: Comparison) -> str:
     lines += [clean(each) for each in [*comparison.words, *_notes(comparison)]]
     if comparison.disagreements and comparison.pairs:
         lines += ["", repr(_furthest(comparison))]
-        lines += [f"  {_diff(each.jobs)}" for each in comparison.disagreements[:SHOWN] if each.jobs]
+        command = comparison.asked.command
+        lines += [f"  {_diff(each.jobs, command)}" for each in comparison.disagreements[:SHOWN] if each.jobs]
     return "\n".join(lines)
 
 
@@ -51,7 +54,7 @@ def comparison_html(comparison: Comparison) -> str:
     notes = "".join(parts.remark(each) for each in _notes(comparison))
     rows = ""
     if comparison.disagreements and comparison.pairs:
-        rows = f'<div style="margin-top:10px">{_furthest(comparison)._repr_html_()}</div>'
+        rows = f'<div style="margin-top:10px">{_furthest(comparison, CLICK)._repr_html_()}</div>'
     return (
         f'<div style="{parts.CARD}" role="group" aria-label="Comparison of crews" {parts.NO_FORMULAS}>'
         f'<div style="font-weight:600;margin-bottom:4px">{escape(_title(comparison))}</div>'
@@ -145,7 +148,7 @@ def _notes(comparison: Comparison) -> list[str]:
     return notes
 
 
-def _furthest(comparison: Comparison) -> Shown:
+def _furthest(comparison: Comparison, more_words: str = "") -> Shown:
     """List the rows in which scores are furthest apart, each with the line that shows what was different."""
     found = comparison.disagreements[:SHOWN]
     heads = ["row", *(arm.label for arm in comparison.arms), "inputs", "expected"]
@@ -159,15 +162,15 @@ def _furthest(comparison: Comparison) -> Shown:
         ]
         for each in found
     ]
-    lines = [[_diff(each.jobs)] if each.jobs else ["no run of both"] for each in found]
+    lines = [[_diff(each.jobs, asked.command)] if each.jobs else ["no run of both"] for each in found]
     more = len(comparison.disagreements) - len(found)
     title = "Where they disagree most"
     title += f"; {counted(more, 'more row', 'more rows')} differ" if more else ""
-    return Shown(f"{title}. A click on a row gives what shows why", heads, rows, opens=("row", lines))
+    return Shown(title + more_words, heads, rows, opens=("row", lines))
 
 
-def _diff(jobs: tuple[str, str] | None) -> str:
-    return f"%kasal diff {jobs[0]} {jobs[1]}" if jobs else ""
+def _diff(jobs: tuple[str, str], command: str) -> str:
+    return f"{command} diff {jobs[0]} {jobs[1]}"
 
 
 # -- the plot -------------------------------------------------------------------------------------------

@@ -155,7 +155,7 @@ def _listed(names: Sequence[str]) -> str:
 
 @dataclass(slots=True)
 class Table:
-    """What a crew is mapped over.
+    """What a crew is run over.
 
     Attributes
     ----------
@@ -187,8 +187,8 @@ class Table:
             value = frame_of(list(value))
         if not is_frame(value):
             raise CellError(
-                f"{name} is of the type {type(value).__name__}; a crew is mapped over a DataFrame (pandas, "
-                "polars, pyarrow), or over a list of dictionaries"
+                f"{name} is of the type {type(value).__name__}; give a DataFrame (pandas, polars, pyarrow), "
+                "or a list of dictionaries"
             )
         frame = read_frame(value, name)
         if not frame.shape[0]:

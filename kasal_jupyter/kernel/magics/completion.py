@@ -198,6 +198,8 @@ class _Place:
                 return self.quoting(_names(_crews))
             case "job" | "again":
                 return self.quoting(_jobs())
+            case "what" if argument.metavar == "CREW":
+                return self.quoting(_names(_crews))
             case "what":
                 return self.quoting([*_names(_crews), *_jobs()])
             case "inputs":
@@ -236,7 +238,16 @@ class _Place:
                 return self.quoting(_names(_batches))
             case "columns":
                 return self.columns()
-            case "output" | "out" | "frame":
+            case "dataset":
+                return self.quoting(_names(_datasets))
+            case "rows" if self.parser.prog.endswith("compare"):
+                frames = _matching(self.last.raw, self.notebook.variables())
+                return Found(frames.fragment, [*frames.words, *self.quoting(_names(_datasets)).words])
+            case "score":
+                from kasal_jupyter.kernel.comparison.scorers import NAMES
+
+                return _matching(self.last.raw, [*NAMES, *self.notebook.functions()])
+            case "output" | "out" | "frame" | "rows":
                 return _matching(self.last.raw, self.notebook.variables())
         return Found(self.last.raw, [])
 
@@ -418,6 +429,10 @@ def _servers(client: Client) -> list[str]:
 
 def _schedules(client: Client) -> list[str]:
     return [each.name for each in client.schedules()]
+
+
+def _datasets(client: Client) -> list[str]:
+    return [each.name for each in client.datasets()]
 
 
 def _sources(client: Client, crew_id: str) -> list[str]:

@@ -88,6 +88,10 @@ class Notebook:
         """Give the names of the author's values: no modules, functions or classes."""
         return [name for name in self.namespace if self.is_variable(name) and not self._is_code(name)]
 
+    def functions(self) -> list[str]:
+        """Give the names of the author's functions."""
+        return [name for name, value in self.namespace.items() if self.is_variable(name) and isroutine(value)]
+
     def _is_code(self, name: str) -> bool:
         value = self.namespace[name]
         return ismodule(value) or isclass(value) or isroutine(value)
