@@ -294,6 +294,10 @@ class Run:
         )
         if self._handle is None:
             return False
+        if self._is_over():
+            # It was told to while it was looked for, when there was no process to end.
+            await self._kill()
+            return True
         self.phase = Phase.RUNNING
         self._mind_time()
         for line in self._recorded():

@@ -768,7 +768,10 @@ class Runs:
             feed.journal.close()
             return True  # Another server has it.
         self._runs[job_id], self._states[job_id] = run, execution.status
-        if not await run.attach():
+        found = await run.attach()
+        if run.ended:
+            return True
+        if not found:
             del self._runs[job_id], self._states[job_id]
             run.calls.end()
             feed.journal.close()

@@ -167,7 +167,11 @@ def test_all_that_a_run_has_on_its_server_it_has_there_and_the_next_server_has_i
             assert wait_for(api, replayed)["result"] == done["result"]
             slow = start(api, new_crew(api, slow_crew()))
             wait_for(api, slow, "running")
-            before = len(api.get(f"/executions/{slow}/events").json()["events"])
+            while not (
+                asked := api.get(f"/executions/{slow}/events", params={"kind": "llm_call"}).json()["events"]
+            ):
+                assert wait_for(api, slow, "running")
+            before = asked[-1]["seq"]
             looked = api.get("/backend").json()
             assert looked["connected"]
             assert [each["differs"] for each in looked["workers"]] == [[], []]
@@ -263,6 +267,7 @@ def test_a_network_that_comes_back_loses_nothing_and_one_that_does_not_ends_the_
             monkeypatch.setattr(dask_cluster, "LOST_SECONDS", 1.0)
             proxy.stop()
             assert (await stays.end()).interrupted
+            monkeypatch.undo()
             proxy.go_on()
             # It is ended there as well, once that can be said.
             await until(lambda: backend.cluster.connected and backend.places >= 2 * cluster.slots, PATIENCE)

@@ -37,6 +37,9 @@ enabled = false
 BY_THEMSELVES = ("update_maintenance", "logout")
 """Operations after which no other one would be served."""
 
+NOT_MADE = ("create_import_execution",)
+"""What takes a file that Schemathesis cannot make."""
+
 IN_VAIN = {
     # There is no such server, and none that Schemathesis could think of.
     *("create_mcp_tool", "get_mcp_tool", "update_mcp_tool", "delete_mcp_tool", "refresh_mcp_tool"),
@@ -188,7 +191,7 @@ def test_no_operation_fails_or_breaks_its_word(fuzz):
     excluded = [part for name in BY_THEMSELVES for part in ("--exclude-operation-id", name)]
     report, seen = fuzz(*excluded, "--max-examples", some_or_all("2", "3"))
     operations = report["operations"]
-    assert operations["tested"] == operations["total"] - len(BY_THEMSELVES)
+    assert operations["tested"] == operations["total"] - len(BY_THEMSELVES + NOT_MADE)
     assert report["test_cases"]["errored"] == 0
     assert report["failures"] == []
     # Where hardly anything succeeds, hardly anything is checked.
