@@ -11,7 +11,7 @@ from kasal_jupyter.api.handler import ApiHandler
 from kasal_jupyter.api.listing import LISTED, list_page
 from kasal_jupyter.api.operation import operation
 from kasal_jupyter.crews.assembly import INVALID_CREW
-from kasal_jupyter.crews.versions import Change, version_of, whole_version
+from kasal_jupyter.crews.versions import Change, version_of
 from kasal_jupyter.errors import Fault, InvalidRequest, NotFound
 from kasal_jupyter.executions.dry_run import doubted_models, dry_run
 from kasal_jupyter.formats.limited import Exchange
@@ -291,12 +291,6 @@ class VersionResource(ApiHandler):
     tag = "Crew Management"
     message = "Invalid version"
 
-    def whole(self, crew: Crew, version: int) -> WholeCrew:
-        """Give a crew as it was in a version, or is."""
-        if crew.version == version:
-            return self.parts.crews.whole(crew.id)
-        return whole_version(self.parts.store, crew.id, version)
-
     def size(self, crew: Crew) -> int:
         """Give how many agents and tasks a version may have: of one that is stored whole, nobody knows."""
         return max(self.parts.crews.size(crew.id), SMALL + 1 if crew.version > 1 else 0)
@@ -342,7 +336,7 @@ class VersionHandler(VersionResource):
         about = version_of(self.parts.store, crew_id, number)
 
         def details() -> CrewVersionDetails:
-            found = details_of(self.whole(crew, number))
+            found = details_of(self.parts.crews.in_version(crew.id, number))
             return CrewVersionDetails(**about.model_dump(include=_SHOWN), crew=found)
 
         await self.answer_with(details, size=self.size(crew))
@@ -363,7 +357,7 @@ class VersionDiffHandler(VersionResource):
         crew, number = self.crew(crew_id), number_of(version)
         to = self.query(DiffQuery).to or crew.version
         before, after = await beside_loop(
-            lambda: [whole_body(self.whole(crew, each)) for each in (number, to)],
+            lambda: [whole_body(self.parts.crews.in_version(crew.id, each)) for each in (number, to)],
             size=self.size(crew),
             owner=self.caller.owner,
         )
@@ -388,7 +382,9 @@ class VersionRestoreHandler(VersionResource):
         """Bring a crew back to one of its versions; that becomes a new version, and the ones between stay."""
         crew, number = self.crew(crew_id), number_of(version)
         whole = await beside_loop(
-            lambda: self.whole(crew, number), size=self.size(crew), owner=self.caller.owner
+            lambda: self.parts.crews.in_version(crew.id, number),
+            size=self.size(crew),
+            owner=self.caller.owner,
         )
         await self.parts.webhooks.require_allowed(whole.crew.webhook)
         change = changed_by(self, self.query(ChangeQuery), "restore", restored=number)

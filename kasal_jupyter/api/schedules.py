@@ -63,8 +63,7 @@ class SchedulesHandler(ScheduleResource):
         """
         body = self.body(ScheduleCreate)
         self.crew(body.crew_id, field="crew_id")
-        whole = await self.parts.crews.read(body.crew_id, self.caller.owner)
-        self.show(await self.parts.schedules.create(body, whole, self.caller.owner), 201)
+        self.show(await self.parts.schedules.create(body, self.caller.owner), 201)
 
 
 class ScheduleHandler(ScheduleResource):

@@ -8,7 +8,7 @@ from kasal_jupyter.crews.assembly import as_crew_agent, as_crew_task, assemble, 
 from kasal_jupyter.crews.versions import Change, forget_versions, keep_version, whole_version
 from kasal_jupyter.errors import Fault, NotFound, PreconditionFailed
 from kasal_jupyter.memory.findable import forget_crew
-from kasal_jupyter.places import beside_loop
+from kasal_jupyter.places import SMALL, beside_loop
 from kasal_jupyter.schemas.agents import Agent
 from kasal_jupyter.schemas.base import new_id, utc_now
 from kasal_jupyter.schemas.crews import Crew, CrewCreate, CrewFields, CrewUpdate, WholeCrew
@@ -48,9 +48,27 @@ class Crews:
             raise _no_crew(crew_id)
         return WholeCrew.model_construct(crew=crew, agents=agents, tasks=tasks)
 
-    async def read(self, crew_id: str, owner: str) -> WholeCrew:
-        """Give a crew as :meth:`whole` does; a large one is read in a thread, in turn by who asks for it."""
-        return await beside_loop(lambda: self.whole(crew_id), size=self.size(crew_id), owner=owner)
+    def in_version(self, crew_id: str, version: int | None) -> WholeCrew:
+        """Give a crew as it was in a version; as it is, where that is its present one or none is named.
+
+        Raises
+        ------
+        NotFound
+            There is no such crew, or it has no such version, or that is not kept any more.
+        DocumentDamaged
+            A part of it can't be read: it is not given without.
+        """
+        crew = self.store.crews.get(crew_id)
+        if crew is None or version in {None, crew.version}:
+            return self.whole(crew_id)
+        assert version is not None
+        return whole_version(self.store, crew_id, version)
+
+    async def read(self, crew_id: str, owner: str, version: int | None = None) -> WholeCrew:
+        """Give a crew as :meth:`in_version` does; a large one is read in a thread, in turn by who asks."""
+        # How large another version is, nobody knows before it is read.
+        size = max(self.size(crew_id), 0 if version is None else SMALL + 1)
+        return await beside_loop(lambda: self.in_version(crew_id, version), size=size, owner=owner)
 
     def size(self, crew_id: str) -> int:
         """Give how many agents and tasks a crew has."""

@@ -18,7 +18,6 @@ from typing import Any
 
 from kasal_jupyter.auth.gate import SERVER_OWNER
 from kasal_jupyter.crews.crews import Crews
-from kasal_jupyter.crews.versions import whole_version
 from kasal_jupyter.errors import (
     BudgetUsedUp,
     Conflict,
@@ -98,7 +97,7 @@ class Schedules:
 
     # -- what users ask for --------------------------------------------------------------------------
 
-    async def create(self, body: ScheduleCreate, whole: WholeCrew, owner: str) -> Schedule:
+    async def create(self, body: ScheduleCreate, owner: str) -> Schedule:
         """Store a schedule; its crew is checked whole first, as before a run.
 
         Raises
@@ -111,7 +110,7 @@ class Schedules:
             The owner has as many as one may have.
         """
         require_times(body.cron, body.timezone)
-        whole = self._version(whole, body.crew_version)
+        whole = await self._crews.read(body.crew_id, owner, body.crew_version)
         await self._check(whole, body.inputs, owner, body)
         now = utc_now()
         schedule = Schedule(
@@ -144,7 +143,7 @@ class Schedules:
         fields = body.model_dump(exclude_unset=True, mode="json")
         wanted = Schedule.model_validate({**schedule.dump(), **fields})
         require_times(wanted.cron, wanted.timezone)
-        whole = self._version(await self._crews.read(schedule.crew_id, schedule.owner), wanted.crew_version)
+        whole = await self._crews.read(schedule.crew_id, schedule.owner, wanted.crew_version)
         await self._check(whole, wanted.inputs, schedule.owner, wanted)
         if fields.keys() & {"cron", "timezone"}:
             fields |= {"handled": _text(self._clock()), "waiting": None}
@@ -327,7 +326,7 @@ class Schedules:
             await self._note(schedule, slot, "refused", f"{error.message} {faults}".strip(), failed=True)
 
     async def _start(self, schedule: Schedule, claim: Callable[[str], None]) -> Execution:
-        whole = self._version(await self._crews.read(schedule.crew_id, schedule.owner), schedule.crew_version)
+        whole = await self._crews.read(schedule.crew_id, schedule.owner, schedule.crew_version)
         return await start(
             self._runs,
             whole,
@@ -404,11 +403,6 @@ class Schedules:
         except Conflict:
             return
         log.info("the run of %s at %s is %s: %s", schedule.id, slot, state, reason)
-
-    def _version(self, whole: WholeCrew, version: int | None) -> WholeCrew:
-        if version is None or version == whole.crew.version:
-            return whole
-        return whole_version(self._store, whole.crew.id, version)
 
     async def _check(
         self, whole: WholeCrew, inputs: dict[str, Any], owner: str, body: ScheduleCreate | Schedule

@@ -100,7 +100,7 @@ def body(world, **fields):
 
 async def scheduled(world, runs, clock, **fields):
     schedules = Schedules(runs, Crews(runs.store), clock=clock)
-    return schedules, await schedules.create(body(world, **fields), world.whole, "ada")
+    return schedules, await schedules.create(body(world, **fields), "ada")
 
 
 def slots(world, schedule):
@@ -256,7 +256,7 @@ def test_a_crew_that_could_not_run_is_not_scheduled_and_a_change_counts_from_now
         runs = world.runs()
         schedules, schedule = await scheduled(world, runs, clock)
         with pytest.raises(NotRunnable):
-            await schedules.create(body(world, inputs={}), world.whole, "ada")
+            await schedules.create(body(world, inputs={}), "ada")
         with pytest.raises(NotRunnable):
             await schedules.update(schedule, ScheduleUpdate(inputs={"tpic": "tea"}))
         with pytest.raises(ValueError, match="needs a budget with max_cost or max_tokens"):

@@ -15,7 +15,6 @@ from typing import Any
 import orjson
 
 from kasal_jupyter.crews.crews import Crews
-from kasal_jupyter.crews.versions import whole_version
 from kasal_jupyter.errors import Conflict, Fault, Faults, InvalidRequest, KasalError, NotRunnable
 from kasal_jupyter.executions.acceptance import Asked
 from kasal_jupyter.executions.allowances import bound
@@ -163,7 +162,8 @@ class Batches:
         QuotaExceeded
             Its owner would have too much stored.
         """
-        whole = await self._whole(wanted.options, owner)
+        options = wanted.options
+        whole = await self._crews.read(options.crew_id, owner, options.crew_version)
         _require_countable(wanted.budget)
 
         def prepare() -> tuple[StoredBatch, list[StoredRow]]:
@@ -181,15 +181,6 @@ class Batches:
             return await self._asked_again(earlier, wanted), False
         self._go_on(batch.id)
         return batch, True
-
-    async def _whole(self, options: BatchOptions, owner: str) -> WholeCrew:
-        whole = await self._crews.read(options.crew_id, owner)
-        version = options.crew_version
-        if version is None or version == whole.crew.version:
-            return whole
-        return await beside_loop(
-            lambda: whole_version(self.store, options.crew_id, version), size=whole.size, owner=owner
-        )
 
     def _prepared(
         self, wanted: Wanted, whole: WholeCrew, given: list[GivenRow], owner: str

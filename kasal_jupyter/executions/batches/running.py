@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 from kasal_jupyter.crews.crews import Crews
-from kasal_jupyter.crews.versions import whole_version
 from kasal_jupyter.errors import (
     BudgetUsedUp,
     Conflict,
@@ -24,7 +23,6 @@ from kasal_jupyter.errors import (
 from kasal_jupyter.executions import verbs
 from kasal_jupyter.executions.batches import rows
 from kasal_jupyter.executions.service import Runs
-from kasal_jupyter.places import beside_loop
 from kasal_jupyter.schemas.base import utc_now
 from kasal_jupyter.schemas.batches import MOST_AT_ONCE, BatchReason, RowError, StoredBatch, StoredRow
 from kasal_jupyter.schemas.crews import WholeCrew
@@ -226,17 +224,9 @@ class BatchRun:
     async def _crew(self, batch: StoredBatch) -> WholeCrew:
         """Give the crew as it was when the batch was begun."""
         if self._whole is None:
-            crew = self._store.crews.get(batch.crew_id)
-            if crew is None:
+            if not self._store.crews.has(batch.crew_id):
                 raise NotFound(f"There is no crew {batch.crew_id} any more")
-            if batch.crew_version in {None, crew.version}:
-                self._whole = await self._crews.read(batch.crew_id, batch.owner)
-            else:
-                assert batch.crew_version is not None
-                size, version = self._crews.size(batch.crew_id), batch.crew_version
-                self._whole = await beside_loop(
-                    lambda: whole_version(self._store, batch.crew_id, version), size=size, owner=batch.owner
-                )
+            self._whole = await self._crews.read(batch.crew_id, batch.owner, batch.crew_version)
         return self._whole
 
     async def _refused(self, batch: StoredBatch, row: StoredRow, error: KasalError) -> None:
