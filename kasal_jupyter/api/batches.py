@@ -21,7 +21,6 @@ from kasal_jupyter.executions.batches import results, rows
 from kasal_jupyter.executions.batches.batches import MESSAGE, GivenRow, Wanted
 from kasal_jupyter.places import FILES, LARGE, LISTS
 from kasal_jupyter.schemas.batches import (
-    FINISHED,
     Batch,
     BatchChange,
     BatchCreate,
@@ -332,7 +331,7 @@ class BatchEventsHandler(StreamHandler):
                 told = await batches.told(batch)
                 self.write(b"data: %b\n\n" % told.model_dump_json().encode())
                 await self.flush()
-                if told.status in FINISHED and not told.counts.running:
+                if told.is_over:
                     return
             if not store.batches.has(batch.id):
                 return

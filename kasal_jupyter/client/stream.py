@@ -18,7 +18,7 @@ from kasal_jupyter import errors
 from kasal_jupyter.client.connection import Connection, read_refusal, refusal_of
 from kasal_jupyter.events.event import Event
 from kasal_jupyter.outward import NoWayOut, authorities, proxy_for
-from kasal_jupyter.schemas.batches import FINISHED, Batch
+from kasal_jupyter.schemas.batches import Batch
 from kasal_jupyter.schemas.executions import ENDED
 
 if TYPE_CHECKING:
@@ -233,11 +233,6 @@ IDLE_SECONDS = 0.1
 """How long a wait for a batch's next change lasts before the caller gets its turn."""
 
 
-def is_over(batch: Batch) -> bool:
-    """Say whether nothing of a batch goes on any more: it has ended, and so have its rows."""
-    return batch.status in FINISHED and not batch.counts.running
-
-
 def follow_batch(
     look: Callable[[str], Batch],
     lines_of: Callable[[str, float], AbstractContextManager[Iterator[str]]],
@@ -263,11 +258,11 @@ def follow_batch(
             batch = look(batch_id)
             lost_at, pause = None, FIRST_PAUSE
             yield batch
-            if is_over(batch):
+            if batch.is_over:
                 return
             for batch in _changes(lines_of, batch_id, on_idle):
                 yield batch
-                if is_over(batch):
+                if batch.is_over:
                     return
         except errors.Unavailable as error:
             now = time.monotonic()

@@ -175,6 +175,11 @@ class Batch(Model):
     seconds_left: float | None
     reason: BatchReason | None = Field(None, description="Why it stands still, or cannot go on.")
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it goes on any more: it has ended, and so have its rows."""
+        return self.status in FINISHED and not self.counts.running
+
 
 class BatchQuery(ListQuery):
     """The query of ``GET /batches``."""
@@ -216,6 +221,11 @@ class BatchRow(Model):
     tokens: int
     cost: float | None
     duration: float | None = Field(description="Seconds.")
+
+    @property
+    def failure(self) -> str | None:
+        """Why it has no output, in a line; None where it has, or still may."""
+        return f"{self.error.code}: {self.error.message}" if self.error is not None else None
 
 
 class RowsQuery(Query):

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +30,7 @@ from kasal_jupyter.schemas.batches import (
     BatchOptions,
     StoredBatch,
     StoredRow,
-    digest_of_inputs,
+    row_keys,
 )
 from kasal_jupyter.schemas.crews import WholeCrew
 from kasal_jupyter.schemas.executions import Budget
@@ -552,21 +551,17 @@ def _require_countable(budget: Budget | None) -> None:
         raise InvalidRequest(MESSAGE, faults=[Fault("budget.max_seconds", reason)])
 
 
-def _stored_rows(batch: StoredBatch, given: Iterable[GivenRow]) -> Iterator[StoredRow]:
+def _stored_rows(batch: StoredBatch, given: Sequence[GivenRow]) -> Iterator[StoredRow]:
     """Give the documents of rows, each known by its inputs, and of equal ones by its number among them."""
-    equals: Counter[str] = Counter()
     firsts: dict[str, int] = {}
-    for index, row in enumerate(given):
-        digest = digest_of_inputs(row.inputs)
-        nth = equals[digest]
-        equals[digest] += 1
-        shared = firsts.setdefault(digest, index) if batch.dedupe else index
+    for index, (row, key) in enumerate(zip(given, row_keys(row.inputs for row in given), strict=True)):
+        shared = firsts.setdefault(key.rpartition(":")[0], index) if batch.dedupe else index
         yield StoredRow(
             id=rows.row_id(batch.id, index),
             batch_id=batch.id,
             owner=batch.owner,
             index=index,
-            key=f"{digest}:{nth}",
+            key=key,
             inputs=row.inputs,
             expected=row.expected,
             status="waiting" if shared == index else "shared",

@@ -138,7 +138,7 @@ def _field(name: str) -> Callable[[BatchRow], Any]:
 
 def _own(name: str) -> Callable[[BatchRow], Any]:
     if name == "error":
-        return lambda row: f"{row.error.code}: {row.error.message}" if row.error is not None else None
+        return lambda row: row.failure
     return lambda row: getattr(row, name)
 
 

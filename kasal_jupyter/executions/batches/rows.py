@@ -138,8 +138,13 @@ def page(
     store: Store, batch: StoredBatch, *, status: RowState | None = None, after: int = -1, limit: int = 100
 ) -> list[BatchRow]:
     """Give rows of a batch as they stand, in the order of the input, from behind one on."""
-    wanted = "1" if status is None else _standing_as(batch, status)
-    found = _read(store, batch, f'{wanted} AND "index" > :after', limit=limit, after=after)
+    if status is not None:
+        wanted = f'{_standing_as(batch, status)} AND "index" > :after'
+        found = _read(store, batch, wanted, limit=limit, after=after)
+    else:
+        # The index has the status before the place: of all, each is looked up by its id.
+        ids = (row_id(batch.id, index) for index in range(after + 1, min(after + 1 + limit, batch.total)))
+        found = [row for row in map(store.batch_rows.readable, ids) if row is not None]
     return [told(store, batch, row) for row in found]
 
 
@@ -156,11 +161,6 @@ def _standing_as(batch: StoredBatch, status: RowState) -> str:
 
 def _read(store: Store, batch: StoredBatch, wanted: str, *, limit: int, after: int = -1) -> list[StoredRow]:
     parameters = {"batch": batch.id, "round": batch.round, "after": after, "limit": limit}
-    source = _TABLE if wanted.startswith("1 ") else _LISTED
-    if source is _TABLE:
-        # The index has the status before the place: of all, each is looked up by its id.
-        ids = [row_id(batch.id, index) for index in range(after + 1, min(after + 1 + limit, batch.total))]
-        return [row for row in (store.batch_rows.readable(each) for each in ids) if row is not None]
     with store.read() as connection:
         found = connection.execute(
             f'SELECT (SELECT body FROM {_TABLE} WHERE doc_id = here) FROM (SELECT doc_id AS here, "index" AS '

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kasal_jupyter.errors import InvalidRequest, KasalError, NotFound
+from kasal_jupyter.kernel.crews.plan import inputs_of
 from kasal_jupyter.kernel.crews.stored_crews import NOTEBOOK, find_crew
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.runs.batches import start_batch
 from kasal_jupyter.schemas.batches import FINISHED, Batch, BatchCreate, BatchRow, RowGiven
-from kasal_jupyter.schemas.placeholders import names, texts_of
 
 if TYPE_CHECKING:
     from kasal_jupyter.client.client import Client
@@ -48,7 +48,7 @@ class Arm:
     @property
     def inputs(self) -> set[str]:
         """The names of the inputs that it takes."""
-        return {name for text, _ in texts_of(self.crew.agents, self.crew.tasks) for name in names(text)}
+        return set(inputs_of(self.crew))
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,5 +280,4 @@ def _standing(batch: Batch) -> Standing:
 
 
 def _ran(row: BatchRow) -> Ran:
-    error = f"{row.error.code}: {row.error.message}" if row.error is not None else None
-    return Ran(row.job_id, row.status, row.output, row.structured, error, row.cost, row.duration)
+    return Ran(row.job_id, row.status, row.output, row.structured, row.failure, row.cost, row.duration)

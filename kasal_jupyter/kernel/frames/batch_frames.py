@@ -412,7 +412,7 @@ class ResultColumns:
         }
         others: dict[str, list[Any]] = {
             "status": [row.status for row in rows],
-            "error": [error_text(row) for row in rows],
+            "error": [row.failure for row in rows],
             # What another row's run has used is counted there: a column's sum is what the batch has used.
             "tokens": [0 if row.status == "shared" else row.tokens for row in rows],
             "cost": [0.0 if row.status == "shared" else row.cost for row in rows],
@@ -448,11 +448,6 @@ def _of_one_kind(values: list[Any]) -> list[Any]:
     """Give numbers as of one kind: a model that means 1.0 writes 1."""
     kinds = {type(value) for value in values if value is not None}
     return [None if each is None else float(each) for each in values] if kinds == {int, float} else values
-
-
-def error_text(row: BatchRow) -> str | None:
-    """Write why a row has no output; None where it has, or still may."""
-    return f"{row.error.code}: {row.error.message}" if row.error is not None else None
 
 
 def _pandas_with(native: Any, name: str, columns: Mapping[str, tuple[Kind, list[Any]]]) -> Any:

@@ -15,6 +15,7 @@ from kasal_jupyter.wellformed import text_of
 
 if TYPE_CHECKING:
     from kasal_jupyter.kernel.functions.tool_schema import Signature
+    from kasal_jupyter.schemas.crews import CrewDetails
     from kasal_jupyter.schemas.tools import ClientTool
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -64,6 +65,13 @@ _registered: dict[str, NotebookTool] = {}
 def registered() -> dict[str, NotebookTool]:
     """Give this kernel's tools by name."""
     return dict(_registered)
+
+
+def tools_named_by(crew: CrewDetails) -> dict[str, NotebookTool]:
+    """Give those of this kernel's tools that a crew names."""
+    named = {name for agent in crew.agents for name in agent.tools}
+    named |= {name for task in crew.tasks for name in task.tools}
+    return {name: tool for name, tool in _registered.items() if name in named}
 
 
 @overload

@@ -16,13 +16,12 @@ from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.frames.batch_frames import (
     ResultColumns,
     Table,
-    error_text,
     frame_of,
     missing_note,
     plan_inputs,
     with_rows,
 )
-from kasal_jupyter.kernel.functions.notebook_tools import NotebookTool, registered
+from kasal_jupyter.kernel.functions.notebook_tools import NotebookTool, tools_named_by
 from kasal_jupyter.kernel.functions.tool_calls import RunTools, call_thread
 from kasal_jupyter.kernel.runs.result import Drawn
 from kasal_jupyter.kernel.runs.runner import undisturbed
@@ -279,7 +278,7 @@ class BatchResult(Drawn):
             return
         if batch.status == "completed":
             first = next(iter(self.failures()), None)
-            why = f": {error_text(first)}" if first is not None else ""
+            why = f": {first.failure}" if first is not None else ""
             raise self.failure(f"All {counted(batch.total, 'row')} of {batch.id} failed{why}")
         reason = f": {batch.reason.code}: {batch.reason.message}" if batch.reason is not None else ""
         raise self.failure(f"{batch.id} is {batch.status}{reason.rstrip('.')}; {way_on(batch)}")
@@ -356,7 +355,7 @@ def map_frame(
     rows = table.inputs(plan)
     if (note := missing_note(rows, source)) is not None:
         print_line(note)
-    tools = tools_of(crew)
+    tools = tools_named_by(crew)
     body = batch_of(crew, rows, options, [tool.definition for tool in tools.values()])
 
     def start() -> tuple[Batch, list[int] | None]:
@@ -436,13 +435,6 @@ def none_failed_text(batch: Batch) -> str:
         else "it goes on with those that are left"
     )
     return f"No row of {batch.id} has failed; {rest}"
-
-
-def tools_of(crew: CrewDetails) -> dict[str, NotebookTool]:
-    """Give the notebook's functions that a crew names."""
-    named = {name for agent in crew.agents for name in agent.tools}
-    named |= {name for task in crew.tasks for name in task.tools}
-    return {name: tool for name, tool in registered().items() if name in named}
 
 
 def watch(client: Client, result: BatchResult, tools: Mapping[str, NotebookTool]) -> BatchResult:

@@ -16,7 +16,7 @@ from kasal_jupyter.errors import Conflict, KasalError, NotFound
 from kasal_jupyter.kernel.crews.plan import faults_by_name
 from kasal_jupyter.kernel.failure import CellError
 from kasal_jupyter.kernel.frames.frames import is_frame
-from kasal_jupyter.kernel.functions.notebook_tools import NotebookTool, registered
+from kasal_jupyter.kernel.functions.notebook_tools import NotebookTool, tools_named_by
 from kasal_jupyter.kernel.functions.own_loop import OwnLoop
 from kasal_jupyter.kernel.functions.tool_calls import RunTools, Serve, call_thread
 from kasal_jupyter.kernel.plain_values import NotPlain, plain
@@ -698,10 +698,7 @@ def read_values(values: Mapping[str, Any], crew: CrewDetails | None) -> GivenInp
     CellError
         One cannot be sent; the message names it, and says what to do.
     """
-    agents, tasks = (crew.agents, crew.tasks) if crew is not None else ([], [])
-    named = {name for agent in agents for name in agent.tools}
-    named |= {name for task in tasks for name in task.tools}
-    given = GivenInputs(tools={name: tool for name, tool in registered().items() if name in named})
+    given = GivenInputs(tools=tools_named_by(crew) if crew is not None else {})
     for name, value in values.items():
         if not is_frame(value):
             try:
@@ -716,7 +713,7 @@ def read_values(values: Mapping[str, Any], crew: CrewDetails | None) -> GivenInp
         card = given.inputs[name] = profile_card(frame, name)
         # Of these two, agents see nothing.
         unseen = (".guardrail", ".output_file")
-        texts = texts_of(agents, tasks)
+        texts = texts_of(crew.agents, crew.tasks) if crew is not None else ()
         shown = any(name in names(text) for text, where in texts if not where.endswith(unseen))
         for tool in tools_of(frame, name, None if shown else card):
             if tool.name in given.tools:

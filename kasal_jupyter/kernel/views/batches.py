@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kasal_jupyter.client.connection import print_line
-from kasal_jupyter.kernel.frames.batch_frames import error_text
 from kasal_jupyter.kernel.views.clean import escape, one_line
 from kasal_jupyter.kernel.views.figures import cost_text, counted, duration_text
 from kasal_jupyter.kernel.views.html_parts import (
@@ -220,7 +219,7 @@ def text_of(batch: Batch, failed: Sequence[BatchRow] = (), remark: str | None = 
 
 
 def _failed_line(row: BatchRow) -> str:
-    return f"✖ row {row.index:,}  {one_line(error_text(row) or row.status, 200)}  {row.job_id or ''}".rstrip()
+    return f"✖ row {row.index:,}  {one_line(row.failure or row.status, 200)}  {row.job_id or ''}".rstrip()
 
 
 def _more_failed(batch: Batch, failed: Sequence[BatchRow]) -> str:
@@ -296,7 +295,7 @@ def _failed_html(batch: Batch, failed: Sequence[BatchRow]) -> str:
     rows = "".join(
         f'<div style="margin:3px 0;padding-left:9px;border-left:3px solid {RED}">'
         f'<span style="font-weight:600">row {row.index:,}</span>&emsp;{separator()}'
-        f"{escape(one_line(error_text(row) or row.status, 300))}"
+        f"{escape(one_line(row.failure or row.status, 300))}"
         f'<span style="{SMALL}">&emsp;{separator()}{escape(row.job_id or "")}</span></div>'
         for row in failed[:MOST_FAILED]
     )
