@@ -18,7 +18,7 @@ from kasal_jupyter.cli.connect import STDIN, add_server_options, ended_by_signal
 from kasal_jupyter.cli.crew_file import find_crew, names_file, read_crew, read_inputs, store_crew
 from kasal_jupyter.cli.run import WAYS
 from kasal_jupyter.cli.run_view import BAR, REDRAWS
-from kasal_jupyter.cli.terminal import console_of, print_file, print_rows
+from kasal_jupyter.cli.terminal import console_of, print_file, print_rows, write_file
 from kasal_jupyter.errors import Conflict, InvalidRequest
 from kasal_jupyter.kernel.crews.plan import inputs_of
 from kasal_jupyter.kernel.frames.batch_frames import (
@@ -64,7 +64,6 @@ from kasal_jupyter.kernel.views.batches import (
 from kasal_jupyter.kernel.views.clean import clean
 from kasal_jupyter.kernel.views.figures import counted
 from kasal_jupyter.schemas.batches import FINISHED, Batch
-from kasal_jupyter.whole_file import whole_file, write_whole
 
 if TYPE_CHECKING:
     from kasal_jupyter.cli.connect import Subparsers
@@ -389,10 +388,9 @@ def _write(source: Source, rows: Sequence[BatchRow], goal: Format | None, output
         import narwhals as nw
 
         table = Table.of(frame_of(source.records), source.name)
-        with whole_file(Path(output)) as file:
-            data = io.BytesIO()
-            nw.from_native(table.with_columns(columns), eager_only=True).write_parquet(data)
-            file.write(data.getvalue())
+        data = io.BytesIO()
+        nw.from_native(table.with_columns(columns), eager_only=True).write_parquet(data)
+        write_file(Path(output), data.getvalue())
         return
     records = [{**record, **more} for record, more in zip(source.records, rows_of(columns), strict=True)]
     names = [*source.columns, *columns]
@@ -400,10 +398,7 @@ def _write(source: Source, rows: Sequence[BatchRow], goal: Format | None, output
     if output is None:
         sys.stdout.write(text) if kind == "csv" else print_file(text, "json")
         return
-    try:
-        write_whole(Path(output), text.encode("utf-8", "replace"))
-    except OSError as error:
-        raise InvalidRequest(f"{output} cannot be written: {error.strerror}") from None
+    write_file(Path(output), text.encode("utf-8", "replace"))
 
 
 def _csv_text(names: Sequence[str], records: Sequence[dict[str, Any]]) -> str:
@@ -469,9 +464,6 @@ def _results(client: Client, batch: Batch, goal: Format, output: str | None) -> 
     if output is None:
         print_file(data.decode(), "json")
         return
-    try:
-        write_whole(Path(output), data)
-    except OSError as error:
-        raise InvalidRequest(f"{output} cannot be written: {error.strerror}") from None
+    write_file(Path(output), data)
     done = "" if batch.status in FINISHED else f", of which {counted(done_rows(batch), 'row')} are done"
     say(f"{counted(batch.total, 'row')} in {output}{done}")

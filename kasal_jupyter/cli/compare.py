@@ -14,8 +14,7 @@ from xml.etree import ElementTree as ET
 from kasal_jupyter.cli import WrongUsage
 from kasal_jupyter.cli.batches import SUFFIXES, read_source
 from kasal_jupyter.cli.connect import add_job, add_server_options, ended_by_signals, job_of, say, server_of
-from kasal_jupyter.cli.terminal import console_of, print_rows
-from kasal_jupyter.errors import InvalidRequest
+from kasal_jupyter.cli.terminal import console_of, print_rows, write_file
 from kasal_jupyter.kernel.comparison.comparison import Comparison, carry_out, read_asked
 from kasal_jupyter.kernel.comparison.datasets import Dataset
 from kasal_jupyter.kernel.comparison.figures import estimate_text, score_text
@@ -32,7 +31,6 @@ from kasal_jupyter.kernel.runs.run_list import budget_of
 from kasal_jupyter.kernel.views.clean import clean
 from kasal_jupyter.kernel.views.figures import rating_text
 from kasal_jupyter.schemas.datasets import Rating, Thumb
-from kasal_jupyter.whole_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,10 +117,7 @@ def run_compare(args: argparse.Namespace) -> int:
         comparison, below=args.fail_below, surely=args.surely, if_worse=args.fail_if_worse
     )
     if args.junit is not None:
-        try:
-            write_whole(Path(args.junit), junit(comparison, failures))
-        except OSError as error:
-            raise InvalidRequest(f"{args.junit} cannot be written: {error.strerror}") from None
+        write_file(Path(args.junit), junit(comparison, failures))
     if args.json:
         print(json.dumps(json.loads(comparison.to_json()) | {"gate": failures}, ensure_ascii=False))
     else:

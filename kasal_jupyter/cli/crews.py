@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from kasal_jupyter.cli import WrongUsage
 from kasal_jupyter.cli.connect import STDIN, add_server_options, say, server_of
 from kasal_jupyter.cli.crew_file import find_crew, hand_of, require_own_crew, store_crew
-from kasal_jupyter.cli.terminal import console_of, print_file, print_rows
+from kasal_jupyter.cli.terminal import console_of, print_file, print_rows, write_file
 from kasal_jupyter.errors import Fault, InvalidRequest
 from kasal_jupyter.kernel.crews.crew_files import (
     FORMATS,
@@ -32,7 +32,6 @@ from kasal_jupyter.kernel.magics.commands.crews import CREW_HEADS, copy_crew, cr
 from kasal_jupyter.kernel.views.clean import clean
 from kasal_jupyter.schemas.crews import ChangeQuery
 from kasal_jupyter.schemas.exchange import GENERATE_SECONDS, CrewGenerate
-from kasal_jupyter.whole_file import write_whole
 
 if TYPE_CHECKING:
     from kasal_jupyter.cli.connect import Subparsers
@@ -331,10 +330,7 @@ def run_generate(args: argparse.Namespace) -> int:
             say(f"{verb} {crew_id} {found.crew.name}")
     say(f"made by {found.model}; `jupyter kasal traces {found.job_ids[-1]}` shows how")
     if path is not None:
-        try:
-            write_whole(path, found.yaml.encode(), new=not args.force)
-        except OSError as error:
-            raise InvalidRequest(f"{path} cannot be written: {error.strerror}") from None
+        write_file(path, found.yaml.encode(), new=not args.force)
         say(f"wrote {path}")
     elif not args.save:
         sys.stdout.write(found.yaml)

@@ -25,7 +25,7 @@ from kasal_jupyter.cli.connect import (
     say,
     server_of,
 )
-from kasal_jupyter.cli.terminal import STATE_STYLES, Kind, console_of, print_file, print_rows
+from kasal_jupyter.cli.terminal import STATE_STYLES, Kind, console_of, print_file, print_rows, write_file
 from kasal_jupyter.client.client import Client
 from kasal_jupyter.errors import InvalidRequest
 from kasal_jupyter.kernel.magics.command_line import count
@@ -56,7 +56,6 @@ from kasal_jupyter.kernel.views.figures import (
 from kasal_jupyter.kernel.views.rows import STATUS_MARKS, asked_text, how_to_answer
 from kasal_jupyter.schemas.base import MOST_LISTED
 from kasal_jupyter.schemas.executions import ExecutionStatus
-from kasal_jupyter.whole_file import write_whole
 
 if TYPE_CHECKING:
     from kasal_jupyter.cli.connect import Subparsers
@@ -401,10 +400,7 @@ def run_export(args: argparse.Namespace) -> int:
     if path is None:
         print_file(text, kind)
         return 0
-    try:
-        write_whole(path, text.encode(), new=not args.force)
-    except OSError as error:
-        raise InvalidRequest(f"{path} cannot be written: {error.strerror}") from None
+    write_file(path, text.encode(), new=not args.force)
     say(f"wrote {path}")
     return 0
 

@@ -16,6 +16,7 @@ from kasal_jupyter.kernel.runs.schedules import (
     schedule_shown,
     schedules_table,
 )
+from kasal_jupyter.kernel.views.clean import clean
 from kasal_jupyter.schemas.schedules import SWITCHED_OFF
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def run_schedule(args: argparse.Namespace) -> int:
         if (done := done_with(client, args)) is not None:
             said, schedule = done
             if said:
-                print(said)
+                print(clean(said))
             else:
                 _tell(args, schedule)
         elif args.crew is None:
@@ -73,7 +74,7 @@ def _tell(args: argparse.Namespace, schedule: ScheduleDetails) -> None:
 
 
 def _print(table: Shown) -> None:
-    print(table.title)
+    print(clean(table.title))
     if table.rows:
         spare = [each for each in SPARE if each in table.heads]
         print_rows(console_of(sys.stdout), table.heads, table.rows, spare=spare)

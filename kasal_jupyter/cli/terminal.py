@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import IO, Literal
 
 from rich import box
@@ -18,8 +19,10 @@ from rich.table import Table
 from rich.text import Text
 from rich.theme import Theme
 
+from kasal_jupyter.errors import InvalidRequest
 from kasal_jupyter.kernel.views.clean import one_line
 from kasal_jupyter.kernel.views.view_text import columns_of
+from kasal_jupyter.whole_file import write_whole
 
 WIDEST = 10_000
 """Columns of what is no terminal: nothing is cut there, a program may read it."""
@@ -88,6 +91,20 @@ def console_of(file: IO[str]) -> Console:
         force_terminal=terminal,
         width=None if terminal else WIDEST,
     )
+
+
+def write_file(path: Path, data: bytes, *, new: bool = False) -> None:
+    """Write a file that a command was told to, whole or not at all.
+
+    Raises
+    ------
+    InvalidRequest
+        It cannot be written there; or something is there, and it had to be ``new``.
+    """
+    try:
+        write_whole(path, data, new=new)
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be written: {error.strerror}") from None
 
 
 def print_rows(

@@ -15,6 +15,7 @@ from kasal_jupyter.kernel.runs.schedules import (
 )
 from kasal_jupyter.kernel.session import Session
 from kasal_jupyter.kernel.views.cards import Shown
+from kasal_jupyter.kernel.views.clean import clean
 
 
 def schedule_arguments(parser: Parser) -> None:
@@ -32,7 +33,7 @@ def schedule_command(session: Session, words: Namespace, cell: str | None) -> Sh
         said, schedule = done
         if not said:
             return schedule_shown(schedule)
-        print(said)  # noqa: T201 - it is the answer
+        print(clean(said))  # noqa: T201 - it is the answer
         return None
     if words.crew is None:
         return schedules_table(client.schedules())
