@@ -13,7 +13,6 @@ random moments, the first of which may come while the batch is being accepted. T
 from __future__ import annotations
 
 import contextlib
-import http.server
 import random
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from cut_offs import Quiet
+from cut_offs import Quiet, serve
 from mortal_server import END_SECONDS, Broken, Server, until
 
 ROWS, KILLS = 60, 3
@@ -54,16 +53,7 @@ class Model:
                 usage = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
                 self.give({"id": "1", "model": "gpt-4o-mini", "choices": [choice], "usage": usage})
 
-        class Many(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 128
-
-            def handle_error(self, *_: object) -> None:
-                """Pass over those who have asked and are dead."""
-
-        server = Many(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+        self.url = f"{serve(Handler)}/v1"
 
 
 class Told:

@@ -68,6 +68,21 @@ class Quiet(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+def serve(handler: type[Quiet]) -> str:
+    """Serve many on loopback, as long as this program lives; give the address."""
+
+    class Many(http.server.ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 128
+
+        def handle_error(self, *_: object) -> None:
+            """Pass over those who have asked and are dead."""
+
+    server = Many(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_address[1]}"
+
+
 class Outside:
     """A model and a tool on loopback, which count what comes to them."""
 
@@ -95,16 +110,7 @@ class Outside:
                 time.sleep(pause)
                 self.give(said)
 
-        class Many(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 128
-
-            def handle_error(self, *_: object) -> None:
-                """Pass over those who have asked and are dead."""
-
-        server = Many(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{server.server_address[1]}"
+        self.url = serve(Handler)
 
     def order(self, order: dict[str, str], key: str) -> dict[str, str]:
         """Do what is ordered, unless it was done under this key."""

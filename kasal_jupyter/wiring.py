@@ -150,16 +150,15 @@ class Kasal:
             journal_bytes=self._settings.max_journal_bytes,
             put_away_seconds=self._settings.put_away_seconds,
         )
+        for_strangers = isinstance(catalog, SandboxCatalog)
         store.quota = Quota(
-            self._settings.max_stored_bytes,
-            self._settings.max_crews,
-            everybody=isinstance(catalog, SandboxCatalog),
+            self._settings.max_stored_bytes, self._settings.max_crews, everybody=for_strangers
         )
         crews = Crews(store)
         secrets, guard = SecretBox(folder), HostGuard(self._settings.allowed_hosts)
         settings = self._tool_settings()
-        if isinstance(catalog, SandboxCatalog):
-            # It is for strangers: they run no code, read no folders of the server's, and call no address.
+        if for_strangers:
+            # They run no code, read no folders of the server's, and call no address.
             guard, settings = HostGuard(None), RunToolSettings(network=False)
         mcp = McpServers(store, secrets, guard)
         tools = CustomTools(store, secrets, guard, settings, served=mcp.served)
@@ -176,8 +175,8 @@ class Kasal:
             toolbox=tools.toolbox,
             webhooks=webhooks,
             memories=recall,
-            resumes=self._settings.resume_on_start and not isinstance(catalog, SandboxCatalog),
-            passing=isinstance(catalog, SandboxCatalog),
+            resumes=self._settings.resume_on_start and not for_strangers,
+            passing=for_strangers,
         )
         return Parts(
             store=store,

@@ -438,13 +438,19 @@ class Client:
 
     def _poured(self, path: str) -> Iterator[bytes]:
         """Give an answer that is a file, piece by piece."""
+        with self._streamed(path, self._seconds) as answer:
+            yield from answer.iter_bytes()
+
+    @contextmanager
+    def _streamed(self, path: str, timeout: float | httpx.Timeout) -> Iterator[httpx.Response]:
+        """Ask for what comes piece by piece."""
         import httpx
 
         try:
-            with self._connected().stream("GET", f"{self.url}/v1{path}", timeout=self._seconds) as answer:
+            with self._connected().stream("GET", f"{self.url}/v1{path}", timeout=timeout) as answer:
                 if answer.status_code >= 400:
                     raise refusal_of(answer.status_code, answer.read())
-                yield from answer.iter_bytes()
+                yield answer
         except httpx.HTTPError as error:
             raise self._no_answer(error) from None
 
@@ -698,15 +704,9 @@ class Client:
         """Open the stream of a batch's changes; give its lines."""
         import httpx
 
-        try:
-            with self._connected().stream(
-                "GET", f"{self.url}/v1{_batch(batch_id)}/events", timeout=httpx.Timeout(30, read=silence)
-            ) as answer:
-                if answer.status_code >= 400:
-                    raise refusal_of(answer.status_code, answer.read())
-                yield answer.iter_lines()
-        except httpx.HTTPError as error:
-            raise self._no_answer(error) from None
+        timeout = httpx.Timeout(REQUEST_SECONDS, read=silence)
+        with self._streamed(f"{_batch(batch_id)}/events", timeout) as answer:
+            yield answer.iter_lines()
 
     def tools(self) -> list[ToolInfo]:
         """Give the tools that the server's agents can use."""

@@ -93,18 +93,19 @@ class DaskBackend:
     @property
     def warm(self) -> bool:
         """Whether a run launched now starts at once."""
-        return any(host.warm and host.free > 0 for host in self._cluster.hosts.values())
+        return any(host.warm and host.free > 0 for host in self.cluster.hosts.values())
 
     @property
     def places(self) -> int | None:
         """How many runs of this server fit at the same time; None where nobody is connected to tell."""
-        if not self._cluster.connected:
+        if not self.cluster.connected:
             return None
-        free = sum(host.free for host in self._cluster.hosts.values())
+        free = sum(host.free for host in self.cluster.hosts.values())
         return free + sum(run.begun for run in self._runs.values())
 
     @property
-    def _cluster(self) -> Cluster:
+    def cluster(self) -> Cluster:
+        """The cluster, which is made when it is first asked for."""
         if self._made is None:
             self._pair = folders_pair(self._folder)
             self._made = Cluster(self._where, public_half(self._pair), lambda: self._settings, self)
@@ -118,7 +119,7 @@ class DaskBackend:
         Unavailable
             It cannot be reached; it is tried again all the same.
         """
-        await self._cluster.ready(READY_SECONDS)
+        await self.cluster.ready(READY_SECONDS)
 
     async def launch(self, spec: RunSpec, on_lines: OnLines, on_exit: OnExit) -> DaskRun:
         """Start a run; see :meth:`kasal_jupyter.executions.backends.backend.Backend.launch`.
@@ -130,7 +131,7 @@ class DaskBackend:
         WorkerLost
             The worker that had a slot for it was lost before it began.
         """
-        await self._cluster.ready(READY_SECONDS)
+        await self.cluster.ready(READY_SECONDS)
         if self._closed:
             raise WorkerLost("The server is shutting down.")
         place, folder = secrets.token_hex(8), Path(spec.folder)
@@ -166,7 +167,7 @@ class DaskBackend:
 
     def changed(self) -> None:
         """Take the slots that there are for the runs that wait, the first first."""
-        while self._waiting and self._cluster.connected:
+        while self._waiting and self.cluster.connected:
             address = self._next_host()
             if address is None:
                 return
@@ -178,7 +179,7 @@ class DaskBackend:
         That one run waits on each worker has its slot be taken at once when it comes free, and Dask give it
         to the server that has the fewest.
         """
-        hosts = [host for host in self._cluster.hosts.values() if not host.fault]
+        hosts = [host for host in self.cluster.hosts.values() if not host.fault]
         if not hosts:
             return "" if self._coming[""] < AHEAD else None
         free = {host.address: host.free - self._coming[host.address] for host in hosts}
@@ -196,12 +197,12 @@ class DaskBackend:
             "key": key,
             "place": run.place,
             "job_id": run.job_id,
-            "home": self._cluster.home,
-            "topic": self._cluster.topic,
+            "home": self.cluster.home,
+            "topic": self.cluster.topic,
         }
         # Who has the most there waits the longest.
         mine = sum(other.begun for other in self._runs.values())
-        run.future = self._cluster.client.submit(
+        run.future = self.cluster.client.submit(
             task(),
             ticket,
             key=key,
@@ -286,7 +287,7 @@ class DaskBackend:
     ) -> DaskRun | None:
         """Find a run again; see :class:`~.backend.FarBackend`."""
         try:
-            await self._cluster.ready(READY_SECONDS)
+            await self.cluster.ready(READY_SECONDS)
         except Unavailable:
             return None
         found = [(place, *there) for place, there in self._found.items() if there[1]["job_id"] == job_id]
@@ -312,21 +313,21 @@ class DaskBackend:
     async def examined(self) -> ClusterReport:
         """Look at the cluster, and at what differs there from this server's environment."""
         try:
-            await self._cluster.ready(READY_SECONDS)
+            await self.cluster.ready(READY_SECONDS)
         except Unavailable as error:
             return ClusterReport(
                 backend="dask", address=str(self._where), connected=False, fault=error.message
             )
         own = packages()
-        info = await self._cluster.workers()
+        info = await self.cluster.workers()
         workers = [await self._examined(address, own) for address in info]
         return ClusterReport(backend="dask", address=str(self._where), workers=workers, packages=own)
 
     async def _examined(self, address: str, own: dict[str, str]) -> ClusterWorker:
         try:
-            told = await self._cluster.ask(address, "report")
+            told = await self.cluster.ask(address, "report")
         except KasalError as error:
-            lacks = self._cluster.lacking.get(address)
+            lacks = self.cluster.lacking.get(address)
             fault = f"kasal-jupyter is not installed there: {lacks}" if lacks else error.message
             return ClusterWorker(address=address, ready=False, fault=fault)
         theirs: dict[str, str] = told["packages"]
@@ -344,11 +345,6 @@ class DaskBackend:
             packages=theirs,
             differs=differs,
         )
-
-    @property
-    def cluster(self) -> Cluster:
-        """The cluster."""
-        return self._cluster
 
 
 class DaskRun:
@@ -397,6 +393,7 @@ class DaskRun:
         self._taken = 0
         self._there = 0
         self._exit: Exit | None = None
+        self._brought: dict[str, int] = {}
         self._paused = False
         self._misses = 0
         self._fetching: asyncio.Task[None] | None = None
@@ -622,10 +619,14 @@ class DaskRun:
             left = MOST_FILES_BYTES
             for name, size in orjson.loads(told):
                 left -= size
+                if self._brought.get(name) == size:
+                    # It was there at the run's last word; behind that, nothing but the log grows.
+                    continue
                 if left < 0:
                     log.warning("%s has written more than %d bytes of files", self.job_id, MOST_FILES_BYTES)
                     break
                 await self._bring(name, size)
+                self._brought[name] = size
         except (OSError, ValueError):
             log.exception("the files of %s could not be fetched", self.job_id)
 
